@@ -1,0 +1,250 @@
+//! Network configurations: one plugin, or a list of them (CNI SPEC 1.1.0, section 1).
+
+use serde_json::value::RawValue;
+
+use super::object::Object;
+use super::result::CniResult;
+use super::version::{Version, parse_numbers};
+use crate::finding::Finding;
+use crate::names::{NetworkName, PluginType};
+
+/// A network configuration. A single-plugin configuration is a list of one (C9).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkConf {
+    /// Name of the network; absent in many NADs, where the definition's name is injected (R7).
+    pub name: Option<NetworkName>,
+    /// The version that is spoken with the plugins, chosen from `cniVersion` and `cniVersions` (C7).
+    pub version: Version,
+    /// `disableCheck`: CHECK succeeds without a call.
+    pub disable_check: bool,
+    /// `disableGC`: GC succeeds without a call.
+    pub disable_gc: bool,
+    /// `loadOnlyInlinedPlugins`: the sibling directory of a file is ignored (C6).
+    pub load_only_inlined: bool,
+    /// The plugins in order. Empty only when `plugins` was absent; see [`NetworkConf::require_plugins`].
+    pub plugins: Vec<PluginConf>,
+}
+
+/// The configuration of one plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginConf {
+    /// `type`: which plugin.
+    pub kind: PluginType,
+    /// The capabilities that it declares as true.
+    pub capabilities: Vec<String>,
+    /// Every key as received.
+    pub object: Object,
+}
+
+/// What a runtime adds to one plugin's configuration before it calls the plugin (C11-C15).
+#[derive(Clone, Debug, Default)]
+pub struct Injection<'a> {
+    /// Result of the plugin before (ADD), or of the whole ADD (CHECK, DEL).
+    pub prev_result: Option<&'a CniResult>,
+    /// Everything that the runtime could supply; the plugin gets the capabilities that it declares.
+    pub runtime_config: Option<&'a Object>,
+    /// GC: the attachments that are still valid.
+    pub valid_attachments: Option<&'a RawValue>,
+}
+
+impl NetworkConf {
+    /// Parses a configuration or a list. Findings carry the path from the top of the text.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Finding> {
+        let object = Object::parse(bytes)
+            .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "a CNI configuration: a JSON object"))?;
+        Self::from_object(object)
+    }
+
+    /// The same, from a document that is parsed already.
+    pub fn from_object(object: Object) -> Result<Self, Finding> {
+        let name = object.parsed("name", NetworkName::ALLOWED)?;
+        let version = select_version(&object)?;
+        let disable_check = lenient_flag(&object, "disableCheck")?;
+        let disable_gc = lenient_flag(&object, "disableGC")?;
+        let load_only_inlined = lenient_flag(&object, "loadOnlyInlinedPlugins")?;
+        let listed = object.get("plugins").is_some();
+        let plugins = if listed {
+            parse_list(&object)?
+        } else if object.get("type").is_some() {
+            vec![PluginConf::from_object(object)?]
+        } else if name.is_some() && !load_only_inlined {
+            Vec::new()
+        } else {
+            return Err(Finding::missing("type", "a plugin type, or a list `plugins`"));
+        };
+        Ok(Self { name, version, disable_check, disable_gc, load_only_inlined, plugins })
+    }
+
+    /// A network without a plugin cannot be attached (C5).
+    pub fn require_plugins(&self) -> Result<(), Finding> {
+        if self.plugins.is_empty() {
+            return Err(Finding::missing("plugins", "at least one plugin"));
+        }
+        Ok(())
+    }
+
+    /// True when some plugin of the chain declares the capability (R24).
+    pub fn declares(&self, capability: &str) -> bool {
+        self.plugins.iter().any(|plugin| plugin.declares(capability))
+    }
+}
+
+impl PluginConf {
+    /// Parses one plugin's configuration.
+    pub fn from_object(object: Object) -> Result<Self, Finding> {
+        let kind = match object.text("type")? {
+            Some(text) => text.parse().map_err(|e: Finding| e.under("type"))?,
+            None => return Err(Finding::missing("type", PluginType::ALLOWED)),
+        };
+        let declared = object.object("capabilities")?.unwrap_or_default();
+        let mut capabilities = Vec::new();
+        for (capability, value) in declared.iter() {
+            match value.get() {
+                "true" => capabilities.push(capability.to_owned()),
+                "false" => {}
+                other => {
+                    return Err(Finding::new(format!("capabilities.{capability}"), other, "true or false"));
+                }
+            }
+        }
+        Ok(Self { kind, capabilities, object })
+    }
+
+    /// True when the plugin declares the capability as true.
+    pub fn declares(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|c| c == capability)
+    }
+
+    /// The document that the plugin reads: its own keys untouched, the runtime's keys set, everything that only a
+    /// runtime may say removed first (C8, C11-C15). Fails only where a result cannot be said in `version`.
+    pub fn request(&self, name: &NetworkName, version: Version, injection: &Injection<'_>) -> Result<Object, Finding> {
+        let mut object = self.object.clone();
+        object.retain(|key| {
+            !matches!(key, "capabilities" | "runtimeConfig" | "prevResult") && !key.starts_with("cni.dev/")
+        });
+        object.set("cniVersion", &version.as_str());
+        object.set("name", name);
+        if let Some(offered) = injection.runtime_config {
+            let mut given = offered.clone();
+            given.retain(|capability| self.declares(capability));
+            if !given.is_empty() {
+                object.set("runtimeConfig", &given);
+            }
+        }
+        if let Some(result) = injection.prev_result {
+            object.set("prevResult", &result.encode(version)?);
+        }
+        if let Some(valid) = injection.valid_attachments {
+            object.set("cni.dev/valid-attachments", &valid);
+            // libcni sends the set under both names; plugins in the field read either.
+            object.set("cni.dev/attachments", &valid);
+        }
+        Ok(object)
+    }
+}
+
+fn parse_list(object: &Object) -> Result<Vec<PluginConf>, Finding> {
+    let plugins = object.objects("plugins")?;
+    if plugins.is_empty() {
+        return Err(Finding::new("plugins", "[]", "at least one plugin"));
+    }
+    let each = |(i, plugin)| PluginConf::from_object(plugin).map_err(|e| e.under(&format!("plugins[{i}]")));
+    plugins.into_iter().enumerate().map(each).collect()
+}
+
+/// `cniVersion` alone is taken as it is; with `cniVersions` the highest that we speak of both is chosen (C7).
+fn select_version(object: &Object) -> Result<Version, Finding> {
+    let single = object.decode::<String>("cniVersion", Version::ALLOWED)?;
+    let Some(offered) = object.decode::<Vec<String>>("cniVersions", "a list of version strings")? else {
+        return single.unwrap_or_default().parse();
+    };
+    let mut best: Option<Version> = None;
+    let from_list = offered.iter().enumerate().map(|(i, text)| (format!("cniVersions[{i}]"), text));
+    let from_single = single.iter().map(|text| ("cniVersion".to_owned(), text));
+    for (path, text) in from_list.chain(from_single) {
+        if parse_numbers(text).is_none() {
+            return Err(Finding::new(path, format_args!("{text:?}"), "a version of up to three numbers"));
+        }
+        best = best.max(text.parse().ok());
+    }
+    best.ok_or_else(|| Finding::new("cniVersions", offered.join(", "), Version::ALLOWED))
+}
+
+/// libcni reads these three booleans also as strings in any case (C1).
+fn lenient_flag(object: &Object, key: &str) -> Result<bool, Finding> {
+    let Some(value) = object.get(key) else { return Ok(false) };
+    match value.get().trim_matches('"').to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Finding::new(key, value.get(), "true or false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<NetworkConf, Finding> {
+        NetworkConf::parse(text.as_bytes())
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_single_plugin_is_a_list_of_one() {
+        let conf = parse(r#"{"cniVersion":"1.0.0","name":"n","type":"bridge","x":1}"#).unwrap();
+        assert_eq!(conf.plugins.len(), 1);
+        assert_eq!(conf.version, Version::V1_0_0);
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        assert_eq!(refusal(r#"{"name":"n","plugins":[]}"#), "plugins: got [], want at least one plugin");
+        assert_eq!(refusal(r#"{"plugins":[{"type":"a"},{}]}"#).split(':').next(), Some("plugins[1].type"));
+        assert!(refusal(r#"{"type":"../sh"}"#).starts_with("type: got \"../sh\""));
+        assert!(refusal(r#"{"name":"a b","type":"x"}"#).starts_with("name: got \"a b\""));
+        assert!(refusal(r#"{"cniVersion":7,"type":"x"}"#).starts_with("cniVersion: got 7"));
+        assert!(refusal(r#"{"type":"x","capabilities":{"mac":1}}"#).starts_with("capabilities.mac: got 1"));
+        assert!(refusal(r#"{"type":"x","disableGC":"perhaps"}"#).starts_with("disableGC: got \"perhaps\""));
+        assert!(refusal(r#"{"type":"x""#).contains("invalid JSON"));
+        assert!(refusal("{}").starts_with("type: missing"));
+    }
+
+    #[test]
+    fn the_highest_offered_version_is_chosen() {
+        let version = |text: &str| parse(text).map(|conf| conf.version);
+        let offer = |list: &str| format!(r#"{{"cniVersion":"0.4.0","cniVersions":{list},"type":"x"}}"#);
+        assert_eq!(version(&offer(r#"["1.0.0","9.0.0"]"#)), Ok(Version::V1_0_0));
+        assert_eq!(version(&offer("[]")), Ok(Version::V0_4_0));
+        assert!(version(&offer(r#"["1.x"]"#)).is_err());
+        assert!(version(r#"{"cniVersions":["9.0.0"],"type":"x"}"#).is_err());
+        assert!(version(r#"{"cniVersion":"9.0.0","type":"x"}"#).is_err());
+        assert_eq!(version(r#"{"type":"x"}"#), Ok(Version::V0_1_0));
+    }
+
+    #[test]
+    fn plugins_may_be_absent_until_they_are_needed() {
+        let conf = parse(r#"{"name":"n"}"#).unwrap();
+        assert!(conf.require_plugins().is_err());
+        assert!(parse(r#"{"name":"n","loadOnlyInlinedPlugins":"True"}"#).is_err());
+    }
+
+    #[test]
+    fn a_request_keeps_unknown_keys_and_owns_the_reserved_ones() {
+        let conf = parse(
+            r#"{"type":"x","name":"inner","cniVersion":"0.1.0","big":12345678901234567890,"capabilities":{"mac":true,"ips":false},
+                "prevResult":{},"runtimeConfig":{"evil":1},"cni.dev/x":1,"args":{"cni":{"a":1}}}"#,
+        )
+        .unwrap();
+        let offered = Object::parse(br#"{"mac":"02:00:00:00:00:01","ips":["10.0.0.1/24"],"other":1}"#).unwrap();
+        let injection = Injection { runtime_config: Some(&offered), ..Injection::default() };
+        let name = "outer".parse().unwrap();
+        let request = conf.plugins[0].request(&name, Version::V1_1_0, &injection).unwrap();
+        assert_eq!(
+            request.to_json(),
+            r#"{"type":"x","name":"outer","cniVersion":"1.1.0","big":12345678901234567890,"args":{"cni":{"a":1}},"runtimeConfig":{"mac":"02:00:00:00:00:01"}}"#
+        );
+    }
+}

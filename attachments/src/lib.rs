@@ -1,0 +1,13 @@
+//! What was asked for, and what was given: pure types and functions.
+//!
+//! Nothing here touches a file, a socket or the kernel. [`selection`] reads a pod's annotation, [`bind`] turns it into
+//! attachments with every choice made, [`status`] tells the pod what came of them. [`cni`] holds the protocol that
+//! delegates speak; it lives here because binding validates configurations and status reads results.
+
+pub mod bind;
+pub mod cni;
+pub mod definition;
+pub mod finding;
+pub mod names;
+pub mod selection;
+pub mod status;

@@ -1,0 +1,82 @@
+//! One call of one plugin: the verb and everything it may read, as plain data.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+use attachments::cni::version::Version;
+use attachments::names::{ContainerId, IfName, NetworkName};
+
+/// The verbs of the specification that reach a plugin's work (VERSION never does).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Make the attachment.
+    Add,
+    /// Undo it; idempotent.
+    Del,
+    /// Compare it with the result of its ADD (0.4.0).
+    Check,
+    /// Remove what no valid attachment owns (1.1.0).
+    Gc,
+    /// Could an ADD be served (1.1.0)?
+    Status,
+}
+
+impl Verb {
+    /// The value of CNI_COMMAND.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+            Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+        }
+    }
+}
+
+/// One attachment point of a pod, the unit that every verb but GC and STATUS is about.
+#[derive(Clone, Debug)]
+pub struct Point<'a> {
+    /// CNI_CONTAINERID.
+    pub container: &'a ContainerId,
+    /// CNI_NETNS exactly as the runtime gave it; results repeat it as `sandbox`. Empty when the runtime gave none (DEL).
+    pub netns: &'a str,
+    /// CNI_IFNAME of this attachment.
+    pub ifname: &'a IfName,
+    /// CNI_ARGS for this attachment.
+    pub args: &'a str,
+    /// Link group of the pod's record: everything that we create in the pod carries it.
+    pub group: u32,
+}
+
+/// The node's side of a call: the same for every plugin of one run of ours.
+#[derive(Clone, Debug)]
+pub struct Node<'a> {
+    /// Directories that are searched for plugins, in order (`binDir`, then CNI_PATH).
+    pub plugin_dirs: &'a [PathBuf],
+    /// Our state directory, on the node's disk; locks of shared devices live here.
+    pub state_dir: &'a Path,
+    /// When the whole call must be over.
+    pub deadline: Instant,
+    /// The sandbox lock: inherited by every child, so that an orphan keeps its sandbox locked.
+    pub lock: Option<BorrowedFd<'a>>,
+}
+
+/// What is said to one plugin.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// Name of the network.
+    pub network: &'a NetworkName,
+    /// Version spoken with the plugin.
+    pub version: Version,
+    /// The complete document that an external plugin would read on stdin: `cniVersion`, `name`, `runtimeConfig`, `args`
+    /// and `prevResult` are in it.
+    pub conf: &'a Object,
+    /// Where it is attached; absent for GC and STATUS.
+    pub point: Option<Point<'a>>,
+    /// The result of the plugin before (ADD) or of the whole ADD (CHECK, DEL).
+    pub prev_result: Option<&'a CniResult>,
+}
