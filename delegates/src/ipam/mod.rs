@@ -1,1 +1,115 @@
-//! To be written.
+//! Addresses for an attachment: which kind of address management a configuration asks for, and its verbs.
+//!
+//! `host-local` ([`host_local`]) and `static` ([`fixed`]) are served in process; any other `ipam.type` is a program that
+//! gets the identical environment and the complete configuration ([`external`], C36).
+
+mod external;
+mod fixed;
+mod host_local;
+
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+use attachments::finding::Finding;
+use attachments::names::{ContainerId, IfName, PluginType};
+
+use crate::call::{Call, Node};
+use crate::error::{Error, Result};
+
+/// What reading a configuration gives.
+type Checked<T> = std::result::Result<T, Finding>;
+
+/// Who gives the addresses.
+enum Kind {
+    HostLocal,
+    Static,
+    External(PluginType),
+}
+
+/// True when the type is served without starting a program.
+pub fn in_process(kind: &PluginType) -> bool {
+    matches!(kind.as_str(), "host-local" | "static")
+}
+
+/// True when the configuration asks for addresses: `ipam.type` is there and not empty. Otherwise the attachment is
+/// layer 2 only.
+pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
+    Ok(kind_of(conf)?.is_some())
+}
+
+/// What is wrong with the `ipam` section, as far as it can be known without the node. Empty for external types.
+pub fn validate(conf: &Object) -> Vec<Finding> {
+    let checked = match kind_of(conf) {
+        Ok(Some(Kind::HostLocal)) => host_local::validate(conf),
+        Ok(Some(Kind::Static)) => fixed::validate(conf),
+        Ok(Some(Kind::External(_)) | None) => Ok(()),
+        Err(finding) => Err(finding),
+    };
+    checked.err().into_iter().collect()
+}
+
+/// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
+/// whatever was taken is released before this returns (C37).
+pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
+    let result = match required(call)? {
+        Kind::HostLocal => host_local::allocate(node, call)?,
+        Kind::Static => fixed::allocate(call)?,
+        Kind::External(kind) => external::allocate(node, &kind, call)?,
+    };
+    Ok(result)
+}
+
+/// DEL: gives back what this attachment holds. Idempotent, and a success when nothing was ever taken.
+pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
+    match kind_of(call.conf)? {
+        Some(Kind::HostLocal) => host_local::release(node, call),
+        Some(Kind::External(kind)) => external::release(node, &kind, call),
+        Some(Kind::Static) | None => Ok(()),
+    }
+}
+
+/// CHECK: this attachment still holds its addresses.
+pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
+    match required(call)? {
+        Kind::HostLocal => host_local::check(node, call),
+        Kind::Static => fixed::check(call),
+        Kind::External(kind) => external::check(node, &kind, call),
+    }
+}
+
+/// STATUS: could an address be given now? [`Error::NotReady`] when a range set is exhausted.
+pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
+    match kind_of(call.conf)? {
+        Some(Kind::HostLocal) => host_local::status(call),
+        Some(Kind::External(kind)) => external::status(node, &kind, call),
+        Some(Kind::Static) | None => Ok(()),
+    }
+}
+
+/// GC: gives back, in this network, what belongs to none of the `valid` attachments.
+pub fn gc(node: &Node<'_>, call: &Call<'_>, valid: &[(ContainerId, IfName)]) -> Result<()> {
+    match kind_of(call.conf)? {
+        Some(Kind::HostLocal) => host_local::gc(node, call, valid),
+        Some(Kind::External(kind)) => external::gc(node, &kind, call),
+        Some(Kind::Static) | None => Ok(()),
+    }
+}
+
+fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
+    let Some(ipam) = conf.object("ipam")? else { return Ok(None) };
+    let kind: Option<PluginType> = ipam.parsed("type", PluginType::ALLOWED).map_err(|e| e.under("ipam"))?;
+    Ok(kind.map(|kind| match kind.as_str() {
+        "host-local" if in_process(&kind) => Kind::HostLocal,
+        "static" if in_process(&kind) => Kind::Static,
+        _ => Kind::External(kind),
+    }))
+}
+
+fn required(call: &Call<'_>) -> Result<Kind> {
+    let missing = || Finding::missing("ipam.type", "host-local, static, or the name of an IPAM plugin");
+    Ok(kind_of(call.conf)?.ok_or_else(missing)?)
+}
+
+/// The attachment point of a call; verbs that come here always have one.
+fn point<'a, 'b>(call: &'a Call<'b>) -> Result<&'a crate::call::Point<'b>> {
+    call.point.as_ref().ok_or_else(|| Error::from(Finding::missing("CNI_CONTAINERID", ContainerId::ALLOWED)))
+}
