@@ -1,5 +1,6 @@
 //! Network configurations: one plugin, or a list of them (CNI SPEC 1.1.0, section 1).
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::object::Object;
@@ -25,8 +26,9 @@ pub struct NetworkConf {
     pub plugins: Vec<PluginConf>,
 }
 
-/// The configuration of one plugin.
-#[derive(Clone, Debug, PartialEq)]
+/// The configuration of one plugin. As JSON it is its own document, byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Object", into = "Object")]
 pub struct PluginConf {
     /// `type`: which plugin.
     pub kind: PluginType,
@@ -86,6 +88,20 @@ impl NetworkConf {
     /// True when some plugin of the chain declares the capability (R24).
     pub fn declares(&self, capability: &str) -> bool {
         self.plugins.iter().any(|plugin| plugin.declares(capability))
+    }
+}
+
+impl TryFrom<Object> for PluginConf {
+    type Error = Finding;
+
+    fn try_from(object: Object) -> Result<Self, Finding> {
+        Self::from_object(object)
+    }
+}
+
+impl From<PluginConf> for Object {
+    fn from(plugin: PluginConf) -> Self {
+        plugin.object
     }
 }
 

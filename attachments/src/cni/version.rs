@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::finding::Finding;
 
 /// A published version of the CNI specification, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Version {
     /// 0.1.0
     V0_1_0,
@@ -65,6 +68,20 @@ impl FromStr for Version {
         let refuse = || Finding::new("cniVersion", format_args!("{text:?}"), Self::ALLOWED);
         let numbers = parse_numbers(text).ok_or_else(refuse)?;
         Self::ALL.into_iter().find(|version| parse_numbers(version.as_str()) == Some(numbers)).ok_or_else(refuse)
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = Finding;
+
+    fn try_from(text: String) -> Result<Self, Finding> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.as_str().to_owned()
     }
 }
 

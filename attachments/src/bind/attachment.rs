@@ -1,0 +1,116 @@
+//! One attachment with every choice made. It is what the engine runs, stores and replays.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cni::conf::PluginConf;
+use crate::cni::object::Object;
+use crate::cni::result::CniResult;
+use crate::cni::version::Version;
+use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName};
+
+/// Everything that the verbs of one attachment need. As JSON it survives a record: configurations keep their bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Where its configuration comes from.
+    pub source: Source,
+    /// Name of the CNI network.
+    pub network: NetworkName,
+    /// Version spoken with its plugins.
+    pub version: Version,
+    /// CHECK succeeds without a call.
+    pub disable_check: bool,
+    /// GC succeeds without a call.
+    pub disable_gc: bool,
+    /// CNI_IFNAME.
+    pub ifname: IfName,
+    /// The chain; `cni-args` and the device are in already. At least one.
+    pub plugins: Vec<PluginConf>,
+    /// What may be offered as runtimeConfig; each plugin gets what it declares (C12).
+    pub runtime_config: Object,
+    /// CNI_ARGS.
+    pub args: String,
+    /// The pod's default routes go through this attachment, by these gateways, or by its own when empty (R21).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_route: Option<Vec<IpAddr>>,
+    /// The pod's default network: the first attachment, and only it.
+    pub is_default: bool,
+    /// The device that it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// Absolute path of its device information file, when a plugin of the chain declares the capability (R55).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_info_file: Option<String>,
+    /// Requests that went into CNI_ARGS because no plugin declares the capability: nothing but the result tells
+    /// whether they were heard (A4).
+    #[serde(default, skip_serializing_if = "Hoped::is_empty")]
+    pub hoped: Hoped,
+}
+
+/// Where an attachment's configuration comes from. Prints as the name that status uses (A24).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The node's own configuration, by its CNI name.
+    Node(NetworkName),
+    /// A NetworkAttachmentDefinition.
+    Definition(NetRef),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => name.fmt(f),
+            Self::Definition(reference) => reference.fmt(f),
+        }
+    }
+}
+
+/// A device given to an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its identifier.
+    pub id: DeviceId,
+    /// The resource that it was allocated from; absent when the annotation named the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+}
+
+/// What the result of ADD must show.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hoped {
+    /// Addresses, without prefix length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ips: Vec<IpAddr>,
+    /// Hardware address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+impl Hoped {
+    /// Nothing went into CNI_ARGS.
+    pub fn is_empty(&self) -> bool {
+        self.ips.is_empty() && self.mac.is_none()
+    }
+}
+
+impl Attachment {
+    /// What the result lacks of [`Attachment::hoped`], one sentence each.
+    pub fn unmet(&self, result: &CniResult) -> Vec<String> {
+        let has_mac = |mac: Mac| {
+            result.interfaces.iter().any(|i| !i.sandbox.is_empty() && i.mac.parse::<Mac>().is_ok_and(|m| m == mac))
+        };
+        let missing_ip = |ip: &&IpAddr| !result.ips.iter().any(|given| given.address.addr() == **ip);
+        let ips = self.hoped.ips.iter().filter(missing_ip).map(|ip| self.unheard("ips", ip));
+        let mac = self.hoped.mac.filter(|mac| !has_mac(*mac)).map(|mac| self.unheard("mac", &mac));
+        ips.chain(mac).collect()
+    }
+
+    fn unheard(&self, capability: &str, value: &dyn fmt::Display) -> String {
+        format!(
+            "{}: {value} was asked for but not given: no plugin declares the capability {capability:?}",
+            self.source
+        )
+    }
+}
