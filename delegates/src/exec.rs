@@ -1,34 +1,189 @@
 //! Runs an external CNI plugin: the only module that starts a program.
+//!
+//! A plugin is found by its name in the plugin directories, gets the environment of the specification and its
+//! configuration on stdin, and answers on stdout. It runs in the namespaces that we run in, the host's (C19). [`process`]
+//! owns the running program: pipes, deadline and end.
 
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use attachments::cni::error::{ErrorObject, code};
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PluginType;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
 
 use crate::call::{Call, Node, Verb};
 use crate::error::{Error, Result};
+use process::{Broken, Process};
+
+/// How often a program that someone still writes to ("text file busy") is tried again (C47).
+const BUSY_RETRIES: u32 = 6;
+/// The first pause between two tries; each is twice the one before, 1.3 s in all.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// Longest quote of a plugin's output in an error, in characters.
+const QUOTED: usize = 240;
 
 /// The program of a plugin type: the first directory that holds a regular file of that name (C4).
 pub fn find(kind: &PluginType, dirs: &[PathBuf]) -> Result<PathBuf> {
-    let candidates = dirs.iter().map(|dir| dir.join(kind.as_str()));
-    candidates
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| Error::NoPlugin { kind: kind.to_string(), dirs: search_path(dirs) })
+    let mut candidates = dirs.iter().map(|dir| dir.join(kind.as_str()));
+    candidates.find(|path| path.is_file()).ok_or_else(|| Error::NoPlugin {
+        kind: kind.to_string(),
+        dirs: search_path(dirs).to_string_lossy().into_owned(),
+    })
 }
 
-/// Runs one verb of one plugin and gives what it printed on stdout. The plugin has exited with 0.
-pub fn run(node: &Node<'_>, kind: &PluginType, _verb: Verb, _call: &Call<'_>) -> Result<Vec<u8>> {
-    let _program: &Path = &find(kind, node.plugin_dirs)?;
-    Err(Error::BadAnswer { kind: kind.to_string(), what: "to be written".to_owned() })
+/// Runs one verb of one plugin and gives what it printed on stdout. The plugin has exited with 0; whatever it wrote to
+/// stderr is on ours. No process of its group is left behind when the deadline passes or its answer is refused.
+pub fn run(node: &Node<'_>, kind: &PluginType, verb: Verb, call: &Call<'_>) -> Result<Vec<u8>> {
+    let program = find(kind, node.plugin_dirs)?;
+    let late = || Error::Late(format!("{} of plugin {kind} in network {}", verb.as_str(), call.network));
+    let bad = |what: String| Error::BadAnswer { kind: kind.to_string(), what };
+    let started = start(&mut command(&program, node, verb, call), node.lock, node.deadline);
+    let mut process = match started {
+        Ok(process) => process,
+        Err(Broken::Late) => return Err(late()),
+        Err(Broken::TooMuch) => return Err(bad(too_much())),
+        Err(Broken::System(errno)) => return Err(Error::io(format!("start plugin {}", program.display()))(errno)),
+    };
+    let ended = process.converse(call.conf.to_json().as_bytes(), node.deadline);
+    forward(&process.stderr);
+    match ended {
+        Ok(status) => judge(kind, status, &mut process),
+        Err(Broken::Late) => Err(late()),
+        Err(Broken::TooMuch) => Err(bad(too_much())),
+        Err(Broken::System(errno)) => Err(Error::io(format!("talk to plugin {kind}"))(errno)),
+    }
 }
 
 /// Reads the result of an ADD; `asked` is the version of the configuration, which a result without one has (C45).
 pub fn add_result(kind: &PluginType, stdout: &[u8], asked: Version) -> Result<CniResult> {
-    CniResult::parse(stdout, asked).map_err(|e| Error::BadAnswer { kind: kind.to_string(), what: e.to_string() })
+    let bad = |what| Error::BadAnswer { kind: kind.to_string(), what };
+    if stdout.trim_ascii().is_empty() {
+        return Err(bad("succeeded without a result, want one JSON object on stdout".to_owned()));
+    }
+    CniResult::parse(stdout, asked).map_err(|e| bad(format!("bad result, {e}; it printed {}", quote(stdout))))
 }
 
-fn search_path(dirs: &[PathBuf]) -> String {
-    dirs.iter().map(|dir| dir.to_string_lossy()).collect::<Vec<_>>().join(":")
+/// The parent's environment and all six variables, also where a verb has no value for one, as libcni does (C18, C20).
+#[expect(clippy::disallowed_methods, reason = "this is the one module that starts a program")]
+fn command(program: &Path, node: &Node<'_>, verb: Verb, call: &Call<'_>) -> Command {
+    let point = call.point.as_ref();
+    let mut command = Command::new(program);
+    command
+        .env("CNI_COMMAND", verb.as_str())
+        .env("CNI_CONTAINERID", point.map_or("", |p| p.container.as_str()))
+        .env("CNI_NETNS", point.map_or("", |p| p.netns))
+        .env("CNI_IFNAME", point.map_or("", |p| p.ifname.as_str()))
+        .env("CNI_ARGS", point.map_or("", |p| p.args))
+        .env("CNI_PATH", search_path(node.plugin_dirs))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    command
+}
+
+fn search_path(dirs: &[PathBuf]) -> OsString {
+    let mut joined = OsString::new();
+    for (i, dir) in dirs.iter().enumerate() {
+        if i > 0 {
+            joined.push(":");
+        }
+        joined.push(dir);
+    }
+    joined
+}
+
+fn start(
+    command: &mut Command,
+    lock: Option<BorrowedFd<'_>>,
+    deadline: Instant,
+) -> std::result::Result<Process, Broken> {
+    let mut pause = BUSY_PAUSE;
+    for retry in 0.. {
+        if Instant::now() >= deadline {
+            break;
+        }
+        match inherit(lock, || command.spawn()) {
+            Ok(child) => return Process::new(child),
+            Err(e) if e.raw_os_error() == Some(Errno::ETXTBSY as i32) && retry < BUSY_RETRIES => {
+                sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+                pause *= 2;
+            }
+            Err(e) => return Err(Broken::System(e)),
+        }
+    }
+    Err(Broken::Late)
+}
+
+/// Lets the child have the sandbox lock, at the same number: should we be killed, the orphan keeps its sandbox locked.
+fn inherit<T>(lock: Option<BorrowedFd<'_>>, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let Some(lock) = lock else { return spawn() };
+    fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let spawned = spawn();
+    // Cannot fail where the same call has just succeeded.
+    let _ = fcntl(lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    spawned
+}
+
+/// A plugin's log is the operator's: it goes where ours goes. A closed stderr is no reason to fail.
+fn forward(stderr: &[u8]) {
+    if !stderr.is_empty() {
+        let _ = io::stderr().lock().write_all(stderr);
+    }
+}
+
+/// Success, the plugin's own error object, or the most that can be said about a failure without one (C46).
+fn judge(kind: &PluginType, status: ExitStatus, process: &mut Process) -> Result<Vec<u8>> {
+    if status.success() {
+        return Ok(std::mem::take(&mut process.stdout));
+    }
+    if let Some(mut object) = ErrorObject::parse(&process.stdout) {
+        // A failure must never read as the absence of one.
+        if object.code == 0 {
+            object.code = code::INTERNAL;
+        }
+        return Err(Error::Plugin(object));
+    }
+    let ended = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(name) => format!("killed by {name}"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
+        (None, None) => "ended abnormally".to_owned(),
+    };
+    let what = match (process.stdout.trim_ascii(), process.stderr.trim_ascii()) {
+        (b"", b"") => format!("{ended} without any output"),
+        (b"", stderr) => format!("{ended}, stderr {}", quote(stderr)),
+        (stdout, _) => format!("{ended} without an error object, stdout {}", quote(stdout)),
+    };
+    Err(Error::BadAnswer { kind: kind.to_string(), what })
+}
+
+fn too_much() -> String {
+    format!("printed more than {} bytes on stdout", process::STDOUT_MAX)
+}
+
+/// The beginning of some output in quotes, control characters escaped.
+fn quote(output: &[u8]) -> String {
+    // One character has at most four bytes: the cut below never sees the end of this one.
+    let text = String::from_utf8_lossy(&output[..output.len().min(4 * QUOTED + 4)]);
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
