@@ -1,0 +1,35 @@
+# Every target works in a fresh clone on a Debian machine with Rust; `make deps` installs the rest.
+
+ARCH    := $(shell uname -m)
+MUSL    := $(ARCH)-unknown-linux-musl
+TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/$(MUSL)/release
+
+.PHONY: build test demo bench lint deps clean
+
+# The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release.
+build: deps
+	cargo build --locked --release --target $(MUSL) -p meta-cni
+
+# All tiers, or some: make test TIERS="unit conformance". META_CNI_SKIP names tiers that this machine cannot run.
+test: deps
+	tests/run $(TIERS)
+
+# Two nodes, two pods, four networks, from the manifests in examples/.
+demo: build
+	cargo build --locked --release -p meta-cni-tests --bin demo
+	META_CNI_BIN=$(abspath $(RELEASE)/meta-cni) tests/demo $(abspath $(TARGET))/release/demo
+
+# Whole processes: ours beside the reference plugins. Results also in $(TARGET)/bench.json.
+bench: build
+	cargo build --locked --release -p meta-cni-tests --bins
+	META_CNI_BIN=$(abspath $(RELEASE)/meta-cni) $(TARGET)/release/bench --json $(TARGET)/bench.json $(BENCH)
+
+lint: deps
+	tests/run lint
+
+deps:
+	@tests/prepare
+
+clean:
+	cargo clean
