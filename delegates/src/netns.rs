@@ -1,1 +1,176 @@
-//! To be written.
+//! Network namespaces: open one, enter it, open sockets in it. Nothing else calls setns.
+
+#![expect(clippy::disallowed_methods, reason = "this is the one module that enters namespaces")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
+
+use crate::error::{Error, Result};
+use crate::nl::Netlink;
+
+const OWN: &str = "/proc/thread-self/ns/net";
+const ALLOWED: &str = "the path of a network namespace, not the host's own";
+
+/// A network namespace of somebody else, held open.
+#[derive(Debug)]
+pub struct NetNs {
+    file: File,
+}
+
+impl NetNs {
+    /// Opens the namespace at a path; [`Error::Netns`] when nothing is there, or something else, or our own namespace.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::find(path)?.ok_or_else(|| refused(path, "a path that exists"))
+    }
+
+    /// As [`Self::open`], but a path where nothing is gives `Ok(None)`.
+    pub fn find(path: &Path) -> Result<Option<Self>> {
+        // Looked at before it is opened: opening a FIFO or a device has effects.
+        let kind = match statfs(path) {
+            Ok(kind) => kind,
+            // A process that has ended says ESRCH.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH) => return Ok(None),
+            Err(errno) => return Err(unreadable(path, errno)),
+        };
+        if kind.filesystem_type() != NSFS_MAGIC {
+            return Err(refused(path, ALLOWED));
+        }
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(format!("open {}", path.display()))(error)),
+        };
+        let found = Self { file };
+        // Inode numbers are reused at once, but two namespaces that are open at the same time never share one.
+        if found.identity()? == identity(&own()?)? {
+            return Err(refused(path, ALLOWED));
+        }
+        // A namespace of another kind (mount, pid) is an nsfs file too; only setns tells.
+        found.enter(|| Ok(())).map_err(|error| match error {
+            Error::Kernel { errno: libc::EINVAL, .. } => refused(path, ALLOWED),
+            other => other,
+        })?;
+        Ok(Some(found))
+    }
+
+    /// Runs `work` in this namespace and comes back, also when `work` panics. Only this thread moves. A process that
+    /// cannot come back would act on the wrong namespace, so it ends.
+    pub fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let home = own()?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Kernel {
+            op: "enter the network namespace".to_owned(),
+            errno: errno as i32,
+            detail: String::new(),
+        })?;
+        let _way_back = WayBack(home);
+        work()
+    }
+
+    /// An rtnetlink socket that acts in this namespace.
+    pub fn socket(&self, deadline: Instant) -> Result<Netlink> {
+        self.enter(|| Netlink::open(deadline))
+    }
+
+    fn identity(&self) -> Result<(u64, u64)> {
+        identity(&self.file)
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+struct WayBack(File);
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+fn own() -> Result<File> {
+    File::open(OWN).map_err(Error::io(format!("open {OWN}")))
+}
+
+fn identity(file: &File) -> Result<(u64, u64)> {
+    let meta = file.metadata().map_err(Error::io("stat a network namespace"))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+fn refused(path: &Path, allowed: &str) -> Error {
+    Error::Netns { path: path.display().to_string(), allowed: allowed.to_owned() }
+}
+
+fn unreadable(path: &Path, errno: Errno) -> Error {
+    Error::io(format!("open {}", path.display()))(errno.into())
+}
+
+/// Reads a sysctl of the thread's current namespace; `key` holds the path below /proc/sys/net, as `["ipv6", "conf",
+/// "net1", "disable_ipv6"]`. `Ok(None)` when the kernel has none of that name.
+pub fn read_sysctl(key: &[&str]) -> Result<Option<String>> {
+    let path = sysctl_path(key)?;
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+    }
+}
+
+/// Writes a sysctl of the thread's current namespace; an error when the kernel has none of that name.
+pub fn write_sysctl(key: &[&str], value: &str) -> Result<()> {
+    let path = sysctl_path(key)?;
+    let failed = || format!("write {value:?} to {}", path.display());
+    // One write: the kernel parses each write as a whole value.
+    let mut file =
+        OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(&path).map_err(Error::io(failed()))?;
+    file.write_all(value.as_bytes()).map_err(Error::io(failed()))
+}
+
+/// Components are names, dots inside them included (`eth0.5`): none may lead out of /proc/sys/net.
+fn sysctl_path(key: &[&str]) -> Result<PathBuf> {
+    let harmless = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains(['/', '\0']);
+    if key.is_empty() || !key.iter().all(harmless) {
+        let allowed = "names below /proc/sys/net";
+        return Err(attachments::finding::Finding::new("sysctl", format_args!("{:?}", key.join("/")), allowed).into());
+    }
+    Ok(std::iter::once("/proc/sys/net").chain(key.iter().copied()).collect())
+}
+
+/// Namespaces for the tests of this crate: they need root and touch nothing of the machine.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Runs a test with a fresh namespace as the "host": on a thread of its own, which ends there.
+    pub(crate) fn as_host<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+        let run = || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("kernel tests need root");
+            test()
+        };
+        std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// A fresh namespace as the "pod", open for as long as the value lives.
+    pub(crate) fn pod() -> NetNs {
+        as_host(|| NetNs { file: own().expect("own namespace") })
+    }
+
+    /// A path by which a namespace can be opened, while the value lives.
+    pub(crate) fn path_of(netns: &NetNs) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), netns.file.as_raw_fd()))
+    }
+}

@@ -1,1 +1,26 @@
-//! To be written.
+//! Netlink, blocking: the only place that talks to rtnetlink and nf_tables.
+//!
+//! A [`Netlink`] keeps the namespace that it was opened in ([`crate::netns::NetNs::socket`] opens one inside a pod).
+//! What can be asked of it is grouped by object: [`link`], [`address`], [`route`], [`neighbour`] and [`nft`]. Requests
+//! are written and replies read by a small codec of our own: it takes from a reply the attributes that we use and skips
+//! the rest, so an attribute that a newer kernel adds or changes cannot fail a DEL.
+
+pub mod address;
+pub mod link;
+pub mod neighbour;
+pub mod nft;
+pub mod route;
+mod socket;
+mod wire;
+
+pub use socket::Netlink;
+
+use crate::error::Error;
+
+/// The errno of a refusal by the kernel; `None` for every other error.
+pub fn errno(error: &Error) -> Option<nix::errno::Errno> {
+    match error {
+        Error::Kernel { errno, .. } => Some(nix::errno::Errno::from_raw(*errno)),
+        _ => None,
+    }
+}

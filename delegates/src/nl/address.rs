@@ -1,0 +1,121 @@
+//! Addresses of links.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use nix::libc;
+
+use super::socket::Netlink;
+use super::wire::{self, Attributes, Decoded, Message, Request};
+use crate::error::Result;
+
+/// Bytes of `struct ifaddrmsg`.
+const HEADER: usize = 8;
+
+/// An address as the kernel holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Index of its link.
+    pub index: u32,
+    /// Address and prefix length; host bits are kept.
+    pub net: IpNet,
+    /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
+    pub scope: u8,
+    /// Duplicate address detection still runs (IPv6).
+    pub tentative: bool,
+    /// Duplicate address detection found the address elsewhere (IPv6).
+    pub dad_failed: bool,
+}
+
+impl Netlink {
+    /// Puts an address on a link; EEXIST when it has it. `no_dad` makes an IPv6 address usable at once (IFA_F_NODAD).
+    /// IPv4 gets the broadcast address of its subnet, as from the reference plugins.
+    pub fn add_address(&mut self, index: u32, net: IpNet, no_dad: bool) -> Result<()> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
+        let mut request = subject(libc::RTM_NEWADDR, flags, index, net);
+        if let IpNet::V4(v4) = net
+            && let Some(broadcast) = broadcast(v4)
+        {
+            request.ip(libc::IFA_BROADCAST, broadcast.into());
+        }
+        if no_dad && net.addr().is_ipv6() {
+            request.u32(libc::IFA_FLAGS, libc::IFA_F_NODAD);
+        }
+        self.acknowledged(request, || format!("add address {net} to link {index}"))
+    }
+
+    /// Takes an address off a link. `false` when it was not there, or the link is gone.
+    pub fn delete_address(&mut self, index: u32, net: IpNet) -> Result<bool> {
+        let request = subject(libc::RTM_DELADDR, libc::NLM_F_ACK, index, net);
+        match self.acknowledged(request, || format!("delete address {net} of link {index}")) {
+            Ok(()) => Ok(true),
+            Err(error) => match super::errno(&error) {
+                Some(nix::errno::Errno::EADDRNOTAVAIL | nix::errno::Errno::ENODEV) => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The addresses of one link, or of all, of both families.
+    pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>> {
+        let request =
+            Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &header(libc::AF_UNSPEC, 0, 0, index.unwrap_or(0)));
+        let listed = self.dump(
+            &request,
+            || "list addresses".to_owned(),
+            |message| Ok(decode(message)?.filter(|address| index.is_none_or(|index| address.index == index))),
+        );
+        match listed {
+            // A filtered dump refuses the index of a link that is gone.
+            Err(error) if super::errno(&error) == Some(nix::errno::Errno::ENODEV) => Ok(Vec::new()),
+            other => other,
+        }
+    }
+}
+
+/// `struct ifaddrmsg`.
+fn header(family: i32, prefix: u8, scope: u8, index: u32) -> [u8; HEADER] {
+    let mut bytes = [family as u8, prefix, 0, scope, 0, 0, 0, 0];
+    bytes[4..].copy_from_slice(&index.to_ne_bytes());
+    bytes
+}
+
+fn subject(kind: u16, flags: i32, index: u32, net: IpNet) -> Request {
+    let family = if net.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // The kernel derives no scope itself: loopback addresses belong to the host.
+    let scope = if net.addr().is_loopback() { libc::RT_SCOPE_HOST } else { libc::RT_SCOPE_UNIVERSE };
+    let mut request = Request::new(kind, flags, &header(family, net.prefix_len(), scope, index));
+    request.ip(libc::IFA_LOCAL, net.addr());
+    request.ip(libc::IFA_ADDRESS, net.addr());
+    request
+}
+
+fn broadcast(net: Ipv4Net) -> Option<Ipv4Addr> {
+    (net.prefix_len() < 31).then(|| net.broadcast())
+}
+
+fn decode(message: &Message<'_>) -> Decoded<Option<Address>> {
+    let [_, prefix, short_flags, scope, index @ ..]: [u8; HEADER] = wire::fixed(message.body)?;
+    let mut flags = u32::from(short_flags);
+    let mut local = None;
+    let mut address = None;
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        match kind {
+            libc::IFA_LOCAL => local = Some(wire::ip(value)?),
+            libc::IFA_ADDRESS => address = Some(wire::ip(value)?),
+            libc::IFA_FLAGS => flags = wire::u32(value)?,
+            _ => {}
+        }
+    }
+    // IFA_ADDRESS is the peer's on a point-to-point link; IPv6 sends no IFA_LOCAL without a peer.
+    let ip: Option<IpAddr> = local.or(address);
+    let Some(net) = ip.and_then(|ip| IpNet::new(ip, prefix).ok()) else { return Ok(None) };
+    Ok(Some(Address {
+        index: u32::from_ne_bytes(index),
+        net,
+        scope,
+        tentative: flags & libc::IFA_F_TENTATIVE != 0,
+        dad_failed: flags & libc::IFA_F_DADFAILED != 0,
+    }))
+}

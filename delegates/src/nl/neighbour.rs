@@ -1,0 +1,192 @@
+//! Neighbours (ARP, ND) and the forwarding entries of bridges and vxlan devices.
+
+use std::net::IpAddr;
+
+use attachments::names::Mac;
+use nix::libc;
+
+use super::socket::Netlink;
+use super::wire::{self, Attributes, Decoded, Message, Request};
+use crate::error::Result;
+
+/// Bytes of `struct ndmsg`.
+const HEADER: usize = 12;
+
+/// The entry that floods: frames with no better entry go to every destination appended to it.
+pub const ALL_ZERO: Mac = Mac([0; 6]);
+
+/// A forwarding entry of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// The frames' destination.
+    pub mac: Mac,
+    /// The remote VTEP; `None` for an entry of a bridge port.
+    pub remote: Option<IpAddr>,
+    /// The entry is the device's own (vxlan), not its bridge's.
+    pub own: bool,
+    /// Never ages and was not learned.
+    pub permanent: bool,
+}
+
+/// A neighbour of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its Ethernet address; absent while it is being resolved.
+    pub mac: Option<Mac>,
+    /// Set by somebody, not resolved.
+    pub permanent: bool,
+}
+
+impl Netlink {
+    /// Adds one more destination for `mac` to a vxlan device; nothing changes when it is there already.
+    pub fn append_forwarding(&mut self, index: u32, mac: Mac, remote: IpAddr) -> Result<()> {
+        self.acknowledged(append(index, mac, remote), || {
+            format!("append destination {remote} of {mac} to vxlan {index}")
+        })
+    }
+
+    /// The same for many at once, in one datagram.
+    pub fn append_forwardings(&mut self, index: u32, mac: Mac, remotes: &[IpAddr]) -> Result<()> {
+        // A datagram is bounded by the send buffer; one entry takes 60 bytes.
+        for some in remotes.chunks(256) {
+            let requests = some.iter().map(|remote| append(index, mac, *remote)).collect();
+            self.batch(requests, &|| format!("append destinations of {mac} to vxlan {index}"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `remote` the only destination of `mac`. Replaces learned entries, which would win a race against an
+    /// exclusive add. The kernel refuses it for [`ALL_ZERO`] (EOPNOTSUPP).
+    pub fn replace_forwarding(&mut self, index: u32, mac: Mac, remote: IpAddr) -> Result<()> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+        self.acknowledged(forwarding(libc::RTM_NEWNEIGH, flags, index, mac, remote), || {
+            format!("set destination {remote} of {mac} on vxlan {index}")
+        })
+    }
+
+    /// Removes one destination of `mac`. `false` when it was not there.
+    pub fn delete_forwarding(&mut self, index: u32, mac: Mac, remote: IpAddr) -> Result<bool> {
+        let request = forwarding(libc::RTM_DELNEIGH, libc::NLM_F_ACK, index, mac, remote);
+        gone_is_false(self.acknowledged(request, || format!("delete destination {remote} of {mac} from vxlan {index}")))
+    }
+
+    /// The forwarding entries of a link: its own, and its bridge's about it.
+    pub fn forwardings(&mut self, index: u32) -> Result<Vec<Forwarding>> {
+        let request = Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &header(libc::AF_BRIDGE, index, 0, 0));
+        self.dump(
+            &request,
+            || format!("list forwarding entries of link {index}"),
+            |message| {
+                let entry = decode(message)?;
+                let Some(mac) = entry.mac.filter(|_| entry.index == index) else { return Ok(None) };
+                Ok(Some(Forwarding {
+                    mac,
+                    remote: entry.ip,
+                    own: entry.flags & libc::NTF_SELF != 0,
+                    permanent: entry.is_permanent(),
+                }))
+            },
+        )
+    }
+
+    /// Sets a permanent neighbour, replacing what is there.
+    pub fn set_neighbour(&mut self, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+        let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header(family(ip), index, libc::NUD_PERMANENT, 0));
+        request.ip(libc::NDA_DST, ip);
+        request.bytes(libc::NDA_LLADDR, &mac.0);
+        self.acknowledged(request, || format!("set neighbour {ip} at {mac} on link {index}"))
+    }
+
+    /// Removes a neighbour. `false` when it was not there.
+    pub fn delete_neighbour(&mut self, index: u32, ip: IpAddr) -> Result<bool> {
+        let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header(family(ip), index, 0, 0));
+        request.ip(libc::NDA_DST, ip);
+        gone_is_false(self.acknowledged(request, || format!("delete neighbour {ip} of link {index}")))
+    }
+
+    /// The neighbours of a link, of both families.
+    pub fn neighbours(&mut self, index: u32) -> Result<Vec<Neighbour>> {
+        let mut request = Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &header(libc::AF_UNSPEC, 0, 0, 0));
+        request.u32(libc::NDA_IFINDEX, index);
+        self.dump(
+            &request,
+            || format!("list neighbours of link {index}"),
+            |message| {
+                let entry = decode(message)?;
+                let known = entry.index == index && entry.state & libc::NUD_NOARP == 0;
+                let Some(ip) = entry.ip.filter(|_| known) else { return Ok(None) };
+                Ok(Some(Neighbour { ip, mac: entry.mac, permanent: entry.state & libc::NUD_PERMANENT != 0 }))
+            },
+        )
+    }
+}
+
+fn gone_is_false(answer: Result<()>) -> Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) => match super::errno(&error) {
+            Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+fn family(ip: IpAddr) -> i32 {
+    if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
+}
+
+/// `struct ndmsg`.
+fn header(family: i32, index: u32, state: u16, flags: u8) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[0] = family as u8;
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..10].copy_from_slice(&state.to_ne_bytes());
+    bytes[10] = flags;
+    bytes
+}
+
+fn append(index: u32, mac: Mac, remote: IpAddr) -> Request {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND | libc::NLM_F_ACK;
+    forwarding(libc::RTM_NEWNEIGH, flags, index, mac, remote)
+}
+
+fn forwarding(kind: u16, flags: i32, index: u32, mac: Mac, remote: IpAddr) -> Request {
+    // NOARP marks an entry as static: it neither ages nor counts as the device's own address.
+    let state = libc::NUD_NOARP | libc::NUD_PERMANENT;
+    let mut request = Request::new(kind, flags, &header(libc::AF_BRIDGE, index, state, libc::NTF_SELF));
+    request.bytes(libc::NDA_LLADDR, &mac.0);
+    request.ip(libc::NDA_DST, remote);
+    request
+}
+
+struct Entry {
+    index: u32,
+    state: u16,
+    flags: u8,
+    ip: Option<IpAddr>,
+    mac: Option<Mac>,
+}
+
+impl Entry {
+    fn is_permanent(&self) -> bool {
+        self.state & (libc::NUD_PERMANENT | libc::NUD_NOARP) != 0
+    }
+}
+
+fn decode(message: &Message<'_>) -> Decoded<Entry> {
+    let head: [u8; HEADER] = wire::fixed(message.body)?;
+    let mut entry =
+        Entry { index: wire::u32(&head[4..8])?, state: wire::u16(&head[8..10])?, flags: head[10], ip: None, mac: None };
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        match kind {
+            libc::NDA_DST => entry.ip = Some(wire::ip(value)?),
+            libc::NDA_LLADDR => entry.mac = wire::mac(value),
+            _ => {}
+        }
+    }
+    Ok(entry)
+}

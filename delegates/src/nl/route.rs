@@ -1,0 +1,293 @@
+//! Routes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::errno::Errno;
+use nix::libc;
+
+use super::socket::Netlink;
+use super::wire::{self, Attributes, Decoded, Message, Request};
+use crate::error::Result;
+
+/// Bytes of `struct rtmsg`.
+const HEADER: usize = 12;
+/// The main table.
+pub const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
+
+// linux/rtnetlink.h, not in libc.
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+const RTNH_F_ONLINK: u32 = 4;
+
+/// A unicast route with one next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The destination; prefix length 0 is the default route.
+    pub destination: IpNet,
+    /// The next hop; `None` means that the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Index of the link that packets leave by.
+    pub index: Option<u32>,
+    /// The table; [`MAIN`] is the usual one.
+    pub table: u32,
+    /// The metric; `None` is the kernel's: 0 for IPv4, 1024 for IPv6.
+    pub priority: Option<u32>,
+    /// `RT_SCOPE_*`; `None` is global with a gateway, link without one.
+    pub scope: Option<u8>,
+    /// The gateway is on the link whatever the addresses say.
+    pub onlink: bool,
+    /// Path MTU metric.
+    pub mtu: Option<u32>,
+    /// Advertised MSS metric.
+    pub advmss: Option<u32>,
+    /// The preferred source address.
+    pub source: Option<IpAddr>,
+    /// `RTPROT_*`: who made it; 2 is the kernel, 3 boot, which is what the reference plugins leave.
+    pub protocol: u8,
+}
+
+impl Route {
+    /// A route in the main table with the kernel's defaults.
+    pub fn new(destination: IpNet, index: u32) -> Self {
+        Self {
+            destination,
+            gateway: None,
+            index: Some(index),
+            table: MAIN,
+            priority: None,
+            scope: None,
+            onlink: false,
+            mtu: None,
+            advmss: None,
+            source: None,
+            protocol: libc::RTPROT_BOOT,
+        }
+    }
+
+    /// Is it for every destination?
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix_len() == 0
+    }
+}
+
+/// Which routes to list; `None` admits all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouteFilter {
+    /// Of one family.
+    pub ipv4: Option<bool>,
+    /// Of one table.
+    pub table: Option<u32>,
+    /// Through one link.
+    pub index: Option<u32>,
+}
+
+impl Netlink {
+    /// Adds a route beside what is there; EEXIST for one that is there already.
+    pub fn add_route(&mut self, route: &Route) -> Result<()> {
+        self.acknowledged(subject(libc::RTM_NEWROUTE, libc::NLM_F_CREATE, route), || format!("add {}", words(route)))
+    }
+
+    /// Adds a route in the place of one with the same destination and priority.
+    pub fn replace_route(&mut self, route: &Route) -> Result<()> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        self.acknowledged(subject(libc::RTM_NEWROUTE, flags, route), || format!("replace {}", words(route)))
+    }
+
+    /// Deletes a route that agrees with every field. `false` when there is none.
+    pub fn delete_route(&mut self, route: &Route) -> Result<bool> {
+        match self.acknowledged(subject(libc::RTM_DELROUTE, 0, route), || format!("delete {}", words(route))) {
+            Ok(()) => Ok(true),
+            Err(error) => match super::errno(&error) {
+                Some(Errno::ESRCH | Errno::ENODEV) => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The unicast routes that a filter admits. Of a route with several next hops the first is told.
+    pub fn routes(&mut self, filter: RouteFilter) -> Result<Vec<Route>> {
+        let mut found = Vec::new();
+        for (family, ipv4) in [(libc::AF_INET, true), (libc::AF_INET6, false)] {
+            if filter.ipv4.is_none_or(|wanted| wanted == ipv4) {
+                found.extend(self.routes_of(family, filter)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn routes_of(&mut self, family: i32, filter: RouteFilter) -> Result<Vec<Route>> {
+        let mut request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &header(family, 0, 0, 0, 0, 0));
+        if let Some(table) = filter.table {
+            request.u32(libc::RTA_TABLE, table);
+        }
+        if let Some(index) = filter.index {
+            request.u32(libc::RTA_OIF, index);
+        }
+        let listed = self.dump(
+            &request,
+            || "list routes".to_owned(),
+            |message| {
+                Ok(decode(message)?.filter(|route| {
+                    filter.table.is_none_or(|table| route.table == table)
+                        && filter.index.is_none_or(|index| route.index == Some(index))
+                }))
+            },
+        );
+        match listed {
+            // A filtered dump refuses a table that was never used (ENOENT), a link that is gone (ENODEV) and a family that
+            // the kernel lacks (EOPNOTSUPP).
+            Err(error) => match super::errno(&error) {
+                Some(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(Vec::new()),
+                _ => Err(error),
+            },
+            found => found,
+        }
+    }
+
+    /// Index of the link of the main table's first default route, IPv4 before IPv6, lowest metric first.
+    pub fn default_route_link(&mut self) -> Result<Option<u32>> {
+        for ipv4 in [true, false] {
+            let filter = RouteFilter { ipv4: Some(ipv4), table: Some(MAIN), index: None };
+            let best = self
+                .routes(filter)?
+                .into_iter()
+                .filter(|route| route.is_default() && route.index.is_some())
+                .min_by_key(|route| route.priority.unwrap_or(0));
+            if let Some(route) = best {
+                return Ok(route.index);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `struct rtmsg`.
+fn header(family: i32, prefix: u8, protocol: u8, scope: u8, kind: u8, flags: u32) -> [u8; HEADER] {
+    let mut bytes = [family as u8, prefix, 0, 0, 0, protocol, scope, kind, 0, 0, 0, 0];
+    bytes[8..].copy_from_slice(&flags.to_ne_bytes());
+    bytes
+}
+
+fn subject(kind: u16, flags: i32, route: &Route) -> Request {
+    let family = if route.destination.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let scope = match (route.scope, route.gateway) {
+        (Some(scope), _) => scope,
+        // IPv6 has no scopes; a link scope there would be ignored.
+        (None, None) if family == libc::AF_INET => libc::RT_SCOPE_LINK,
+        _ => libc::RT_SCOPE_UNIVERSE,
+    };
+    let onlink = if route.onlink { RTNH_F_ONLINK } else { 0 };
+    let prefix = route.destination.prefix_len();
+    let head = header(family, prefix, route.protocol, scope, libc::RTN_UNICAST, onlink);
+    let mut request = Request::new(kind, flags | libc::NLM_F_ACK, &head);
+    request.u32(libc::RTA_TABLE, route.table);
+    if !route.is_default() {
+        request.ip(libc::RTA_DST, route.destination.network());
+    }
+    if let Some(gateway) = route.gateway {
+        request.ip(libc::RTA_GATEWAY, gateway);
+    }
+    if let Some(source) = route.source {
+        request.ip(libc::RTA_PREFSRC, source);
+    }
+    for (attribute, value) in [(libc::RTA_OIF, route.index), (libc::RTA_PRIORITY, route.priority)] {
+        if let Some(value) = value {
+            request.u32(attribute, value);
+        }
+    }
+    if route.mtu.is_some() || route.advmss.is_some() {
+        request.nest(libc::RTA_METRICS, |metrics| {
+            for (metric, value) in [(RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss)] {
+                if let Some(value) = value {
+                    metrics.u32(metric, value);
+                }
+            }
+        });
+    }
+    request
+}
+
+/// A route in words, for the error.
+fn words(route: &Route) -> String {
+    let mut words = format!("route {}", route.destination);
+    if let Some(gateway) = route.gateway {
+        words += &format!(" via {gateway}");
+    }
+    if let Some(index) = route.index {
+        words += &format!(" on link {index}");
+    }
+    if route.table != MAIN {
+        words += &format!(" in table {}", route.table);
+    }
+    words
+}
+
+fn decode(message: &Message<'_>) -> Decoded<Option<Route>> {
+    let [family, prefix, _, _, table, protocol, scope, kind, flags @ ..]: [u8; HEADER] = wire::fixed(message.body)?;
+    let cloned = u32::from_ne_bytes(flags) & libc::RTM_F_CLONED != 0;
+    if kind != libc::RTN_UNICAST || cloned {
+        return Ok(None);
+    }
+    let any = match i32::from(family) {
+        libc::AF_INET => IpNet::V4(Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).map_err(|_| wire::Malformed)?),
+        libc::AF_INET6 => IpNet::V6(Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).map_err(|_| wire::Malformed)?),
+        _ => return Ok(None),
+    };
+    let mut route = Route {
+        destination: any,
+        gateway: None,
+        index: None,
+        table: table.into(),
+        priority: None,
+        scope: Some(scope),
+        onlink: u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0,
+        mtu: None,
+        advmss: None,
+        source: None,
+        protocol,
+    };
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        match kind {
+            libc::RTA_DST => {
+                route.destination = IpNet::new(wire::ip(value)?, prefix).map_err(|_| wire::Malformed)?;
+            }
+            libc::RTA_GATEWAY => route.gateway = Some(wire::ip(value)?),
+            libc::RTA_PREFSRC => route.source = Some(wire::ip(value)?),
+            libc::RTA_OIF => route.index = Some(wire::u32(value)?),
+            libc::RTA_TABLE => route.table = wire::u32(value)?,
+            libc::RTA_PRIORITY => route.priority = Some(wire::u32(value)?),
+            libc::RTA_METRICS => decode_metrics(value, &mut route)?,
+            libc::RTA_MULTIPATH => decode_first_hop(value, &mut route)?,
+            _ => {}
+        }
+    }
+    Ok(Some(route))
+}
+
+fn decode_metrics(metrics: &[u8], route: &mut Route) -> Decoded<()> {
+    for attribute in Attributes::inside(metrics) {
+        let (kind, value) = attribute?;
+        match kind {
+            RTAX_MTU => route.mtu = Some(wire::u32(value)?),
+            RTAX_ADVMSS => route.advmss = Some(wire::u32(value)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `struct rtnexthop { u16 len; u8 flags; u8 hops; int ifindex; }` and its attributes, once per next hop.
+fn decode_first_hop(hops: &[u8], route: &mut Route) -> Decoded<()> {
+    let length = usize::from(wire::u16(hops)?);
+    let hop = hops.get(..length).ok_or(wire::Malformed)?;
+    route.index = Some(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?);
+    for attribute in Attributes::after(hop, 8)? {
+        let (kind, value) = attribute?;
+        if kind == libc::RTA_GATEWAY {
+            route.gateway = Some(wire::ip(value)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! One netlink socket: a request and its answer, until a deadline.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use super::wire::{self, Attributes, Decoded, Malformed, Message, Messages, Request};
+use crate::error::{Error, Result};
+
+/// Large enough for every datagram of the kernel: it cuts dumps to what the reader offers, at most 32 KiB.
+const BUFFER: usize = 32 * 1024;
+/// How often a dump that changed under us is begun again.
+const DUMP_TRIES: usize = 5;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// A blocking netlink socket. It acts in the namespace that it was opened in, wherever the thread goes later.
+pub struct Netlink {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+    deadline: Instant,
+}
+
+impl Netlink {
+    /// An rtnetlink socket in the thread's current network namespace. No answer is awaited beyond `deadline`.
+    pub fn open(deadline: Instant) -> Result<Self> {
+        let netlink = Self::with_protocol(NETLINK_ROUTE, deadline).map_err(Error::io("open an rtnetlink socket"))?;
+        // Lets dumps be filtered by the kernel. Linux before 4.20 does not know it and sends all; the callers filter too.
+        let _ = netlink.socket.set_netlink_get_strict_chk(true);
+        Ok(netlink)
+    }
+
+    /// The same for nf_tables.
+    pub(super) fn open_netfilter(deadline: Instant) -> std::io::Result<Self> {
+        Self::with_protocol(NETLINK_NETFILTER, deadline)
+    }
+
+    fn with_protocol(protocol: isize, deadline: Instant) -> std::io::Result<Self> {
+        let socket = Socket::new(protocol)?;
+        // Connected to the kernel, the socket refuses what a pod with NET_ADMIN might send to it.
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0, deadline })
+    }
+
+    /// Sends a request and waits for its acknowledgement. `op` says what is tried on which object.
+    pub(super) fn acknowledged(&mut self, request: Request, op: impl Fn() -> String) -> Result<()> {
+        self.batch(vec![request], &op)
+    }
+
+    /// Sends requests as one datagram and waits until every one is acknowledged; the first refusal is the error.
+    pub(super) fn batch(&mut self, requests: Vec<Request>, op: &dyn Fn() -> String) -> Result<()> {
+        let first = self.sequence.wrapping_add(1);
+        let mut datagram = Vec::new();
+        let mut open = 0;
+        for request in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            let message = request.finish(self.sequence);
+            open += usize::from(wants_ack(&message));
+            datagram.extend_from_slice(&message);
+        }
+        let sent = self.sequence.wrapping_sub(first);
+        self.send(&datagram, op)?;
+        while open > 0 {
+            let length = self.receive(op)?;
+            for message in Messages(&self.buffer[..length]) {
+                let message = message.map_err(|Malformed| malformed(op))?;
+                if message.sequence.wrapping_sub(first) > sent {
+                    continue;
+                }
+                if let Some(answer) = verdict(&message).map_err(|Malformed| malformed(op))? {
+                    answer.map_err(|refusal| refusal.because(op))?;
+                    open -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for one object. `Ok(None)` when the kernel says that there is none (ENODEV).
+    pub(super) fn one<T>(
+        &mut self,
+        request: Request,
+        op: impl Fn() -> String,
+        decode: impl Fn(&Message<'_>) -> Decoded<T>,
+    ) -> Result<Option<T>> {
+        let sequence = self.send_one(request, &op)?;
+        loop {
+            let length = self.receive(&op)?;
+            for message in Messages(&self.buffer[..length]) {
+                let message = message.map_err(|Malformed| malformed(&op))?;
+                if message.sequence != sequence {
+                    continue;
+                }
+                match verdict(&message).map_err(|Malformed| malformed(&op))? {
+                    Some(Err(refusal)) if refusal.errno == libc::ENODEV => return Ok(None),
+                    Some(Err(refusal)) => return Err(refusal.because(&op)),
+                    Some(Ok(())) => return Err(malformed(&op)),
+                    None => return decode(&message).map(Some).map_err(|Malformed| malformed(&op)),
+                }
+            }
+        }
+    }
+
+    /// Asks for all objects; `decode` gives `None` for one that is not wanted. A dump during which the kernel's tables
+    /// changed is begun again.
+    pub(super) fn dump<T>(
+        &mut self,
+        request: &Request,
+        op: impl Fn() -> String,
+        decode: impl Fn(&Message<'_>) -> Decoded<Option<T>>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..DUMP_TRIES {
+            if let Some(found) = self.dump_once(request.clone(), &op, &decode)? {
+                return Ok(found);
+            }
+        }
+        Err(Refusal { errno: libc::EINTR, detail: "the tables changed during every dump".to_owned() }.because(&op))
+    }
+
+    fn dump_once<T>(
+        &mut self,
+        request: Request,
+        op: &dyn Fn() -> String,
+        decode: &dyn Fn(&Message<'_>) -> Decoded<Option<T>>,
+    ) -> Result<Option<Vec<T>>> {
+        let sequence = self.send_one(request, op)?;
+        let mut found = Vec::new();
+        let mut changed = false;
+        loop {
+            let length = match self.receive(op) {
+                Ok(length) => length,
+                // The queue overflowed and messages are lost; a fresh dump has its own sequence number.
+                Err(error) if super::errno(&error) == Some(Errno::ENOBUFS) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            for message in Messages(&self.buffer[..length]) {
+                let message = message.map_err(|Malformed| malformed(op))?;
+                if message.sequence != sequence {
+                    continue;
+                }
+                changed |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
+                match verdict(&message).map_err(|Malformed| malformed(op))? {
+                    Some(Err(refusal)) if refusal.errno == libc::EINTR => return Ok(None),
+                    Some(Err(refusal)) => return Err(refusal.because(op)),
+                    Some(Ok(())) => return Ok((!changed).then_some(found)),
+                    None => found.extend(decode(&message).map_err(|Malformed| malformed(op))?),
+                }
+            }
+        }
+    }
+
+    fn send_one(&mut self, request: Request, op: &dyn Fn() -> String) -> Result<u32> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let message = request.finish(self.sequence);
+        self.send(&message, op)?;
+        Ok(self.sequence)
+    }
+
+    fn send(&self, datagram: &[u8], op: &dyn Fn() -> String) -> Result<()> {
+        loop {
+            match send(self.socket.as_raw_fd(), datagram, MsgFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Refusal::from(errno).because(op)),
+            }
+        }
+    }
+
+    /// Reads one datagram into the buffer and returns its length.
+    fn receive(&mut self, op: &dyn Fn() -> String) -> Result<usize> {
+        loop {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, flags) {
+                // With MSG_TRUNC the length is the datagram's own, not what fitted.
+                Ok(length) if length > self.buffer.len() => return Err(malformed(op)),
+                Ok(0) => return Err(malformed(op)),
+                Ok(length) => return Ok(length),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.wait(op)?,
+                Err(errno) => return Err(Refusal::from(errno).because(op)),
+            }
+        }
+    }
+
+    fn wait(&self, op: &dyn Fn() -> String) -> Result<()> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::Late(op()));
+        }
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&self.socket), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Refusal::from(errno).because(op)),
+        }
+    }
+}
+
+/// The kernel's no, before it is known what was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
+    errno: i32,
+    detail: String,
+}
+
+impl Refusal {
+    fn because(self, op: &dyn Fn() -> String) -> Error {
+        Error::Kernel { op: op(), errno: self.errno, detail: self.detail }
+    }
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self { errno: errno as i32, detail: String::new() }
+    }
+}
+
+fn malformed(op: &dyn Fn() -> String) -> Error {
+    Refusal { errno: libc::EBADMSG, detail: "the kernel's reply is truncated or malformed".to_owned() }.because(op)
+}
+
+fn wants_ack(message: &[u8]) -> bool {
+    message.get(6).is_some_and(|flags| i32::from(*flags) & libc::NLM_F_ACK != 0)
+}
+
+/// Reads the end of an exchange: `Some(Ok)` for success, `Some(Err)` for a refusal, `None` for data.
+fn verdict(message: &Message<'_>) -> Decoded<Option<std::result::Result<(), Refusal>>> {
+    let is_done = match i32::from(message.kind) {
+        libc::NLMSG_ERROR => false,
+        libc::NLMSG_DONE => true,
+        libc::NLMSG_OVERRUN => return Ok(Some(Err(Errno::ENOBUFS.into()))),
+        _ => return Ok(None),
+    };
+    // Kernels may end a dump with an empty DONE.
+    let code = match message.body {
+        [] if is_done => 0,
+        body => wire::u32(body)? as i32,
+    };
+    if code == 0 {
+        return Ok(Some(Ok(())));
+    }
+    let detail = explanation(message, is_done).unwrap_or_default();
+    Ok(Some(Err(Refusal { errno: code.wrapping_abs(), detail })))
+}
+
+/// The text of the extended acknowledgement, behind the error code and the repeated request.
+fn explanation(message: &Message<'_>, is_done: bool) -> Option<String> {
+    let flags = i32::from(message.flags);
+    if flags & libc::NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let skipped = if is_done {
+        4
+    } else if flags & libc::NLM_F_CAPPED != 0 {
+        4 + wire::HEADER
+    } else {
+        4 + wire::u32(message.body.get(4..8)?).ok()? as usize
+    };
+    let attributes = Attributes::after(message.body, skipped).ok()?;
+    attributes.flatten().find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG).map(|(_, value)| wire::text(value))
+}
