@@ -1,0 +1,126 @@
+//! Replies about links, as data.
+
+use nix::libc;
+
+use super::spec::{Bridge, IpvlanMode, Kind, Link, MacvlanMode, PortFlags, Vxlan};
+use super::uapi::*;
+use crate::nl::wire::{self, Attributes, Decoded, Message};
+
+/// Reads one RTM_NEWLINK.
+pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
+    let head: [u8; HEADER] = wire::fixed(message.body)?;
+    let flags = wire::u32(&head[8..12])? as i32;
+    let mut link = Link {
+        index: wire::u32(&head[4..8])?,
+        name: String::new(),
+        kind: Kind::Device,
+        mac: None,
+        mtu: 0,
+        group: 0,
+        master: None,
+        parent: None,
+        up: flags & libc::IFF_UP != 0,
+        lower_up: flags & libc::IFF_LOWER_UP != 0,
+        promisc: flags & libc::IFF_PROMISC != 0,
+        operstate: 0,
+        port: None,
+    };
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        match kind {
+            libc::IFLA_IFNAME => link.name = wire::text(value),
+            libc::IFLA_ADDRESS => link.mac = wire::mac(value),
+            libc::IFLA_MTU => link.mtu = wire::u32(value)?,
+            libc::IFLA_GROUP => link.group = wire::u32(value)?,
+            libc::IFLA_MASTER => link.master = Some(wire::u32(value)?),
+            libc::IFLA_LINK => link.parent = Some(wire::u32(value)?).filter(|&index| index != 0),
+            libc::IFLA_OPERSTATE => link.operstate = wire::u8(value)?,
+            libc::IFLA_LINKINFO => decode_info(value, &mut link)?,
+            _ => {}
+        }
+    }
+    Ok(link)
+}
+
+fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
+    let mut kind = None;
+    let mut data: &[u8] = &[];
+    let mut port_kind = None;
+    for attribute in Attributes::inside(info) {
+        let (attribute, value) = attribute?;
+        match attribute {
+            libc::IFLA_INFO_KIND => kind = Some(wire::text(value)),
+            libc::IFLA_INFO_DATA => data = value,
+            libc::IFLA_INFO_SLAVE_KIND => port_kind = Some(wire::text(value)),
+            libc::IFLA_INFO_SLAVE_DATA if port_kind.as_deref() == Some("bridge") => {
+                link.port = Some(decode_port(value)?);
+            }
+            _ => {}
+        }
+    }
+    link.kind = match kind.as_deref() {
+        None => Kind::Device,
+        Some("veth") => Kind::Veth,
+        Some("bridge") => Kind::Bridge(decode_bridge(data)?),
+        Some("vxlan") => Kind::Vxlan(decode_vxlan(data)?),
+        Some("vlan") => Kind::Vlan(find(data, IFLA_VLAN_ID, wire::u16)?.unwrap_or_default()),
+        Some("macvlan") => find(data, IFLA_MACVLAN_MODE, wire::u32)?
+            .and_then(MacvlanMode::from_number)
+            .map_or_else(|| Kind::Other("macvlan".to_owned()), Kind::Macvlan),
+        Some("ipvlan") => find(data, IFLA_IPVLAN_MODE, wire::u16)?
+            .and_then(IpvlanMode::from_number)
+            .map_or_else(|| Kind::Other("ipvlan".to_owned()), Kind::Ipvlan),
+        Some(other) => Kind::Other(other.to_owned()),
+    };
+    Ok(())
+}
+
+fn find<T>(data: &[u8], wanted: u16, read: fn(&[u8]) -> Decoded<T>) -> Decoded<Option<T>> {
+    for attribute in Attributes::inside(data) {
+        let (kind, value) = attribute?;
+        if kind == wanted {
+            return read(value).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn decode_bridge(data: &[u8]) -> Decoded<Bridge> {
+    Ok(Bridge {
+        vlan_filtering: find(data, IFLA_BR_VLAN_FILTERING, wire::u8)? == Some(1),
+        multicast_snooping: find(data, IFLA_BR_MCAST_SNOOPING, wire::u8)?.map(|on| on != 0),
+    })
+}
+
+fn decode_vxlan(data: &[u8]) -> Decoded<Vxlan> {
+    let mut vxlan = Vxlan { vni: 0, port: 0, local: None, underlay: None, group: None, learning: false, ttl: 0 };
+    for attribute in Attributes::inside(data) {
+        let (kind, value) = attribute?;
+        match kind {
+            IFLA_VXLAN_ID => vxlan.vni = wire::u32(value)?,
+            IFLA_VXLAN_PORT => vxlan.port = wire::be16(value)?,
+            IFLA_VXLAN_LINK => vxlan.underlay = Some(wire::u32(value)?).filter(|&index| index != 0),
+            IFLA_VXLAN_LOCAL | IFLA_VXLAN_LOCAL6 => vxlan.local = Some(wire::ip(value)?),
+            IFLA_VXLAN_GROUP | IFLA_VXLAN_GROUP6 => vxlan.group = Some(wire::ip(value)?),
+            IFLA_VXLAN_LEARNING => vxlan.learning = wire::u8(value)? != 0,
+            IFLA_VXLAN_TTL => vxlan.ttl = wire::u8(value)?,
+            _ => {}
+        }
+    }
+    Ok(vxlan)
+}
+
+fn decode_port(data: &[u8]) -> Decoded<PortFlags> {
+    let mut port = PortFlags::default();
+    for attribute in Attributes::inside(data) {
+        let (kind, value) = attribute?;
+        match kind {
+            IFLA_BRPORT_MODE => port.hairpin = Some(wire::u8(value)? != 0),
+            IFLA_BRPORT_LEARNING => port.learning = Some(wire::u8(value)? != 0),
+            IFLA_BRPORT_NEIGH_SUPPRESS => port.neigh_suppress = Some(wire::u8(value)? != 0),
+            IFLA_BRPORT_ISOLATED => port.isolated = Some(wire::u8(value)? != 0),
+            _ => {}
+        }
+    }
+    Ok(port)
+}

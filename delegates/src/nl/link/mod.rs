@@ -1,0 +1,340 @@
+//! Links: what one is, and how it is made, found, changed and removed.
+
+mod decode;
+mod encode;
+mod spec;
+mod uapi;
+
+pub use spec::{
+    Bridge, IpvlanMode, Kind, Link, LinkChange, MacvlanMode, NewKind, NewLink, Peer, PortFlags, PortVlans, Vxlan,
+};
+
+use attachments::names::IfName;
+use nix::errno::Errno;
+use nix::libc;
+
+use self::decode::decode;
+
+use super::socket::Netlink;
+use crate::error::Result;
+
+impl Netlink {
+    /// Makes one link. EEXIST when the name is taken where it would be born.
+    pub fn add_link(&mut self, link: &NewLink<'_>) -> Result<()> {
+        self.acknowledged(encode::creation(link), || match &link.kind {
+            NewKind::Veth(peer) => format!("create veth {} with peer {}", link.name, peer.name),
+            kind => format!("create {} {}", kind.as_str(), link.name),
+        })
+    }
+
+    /// The link of that name, if there is one.
+    pub fn link_by_name(&mut self, name: &IfName) -> Result<Option<Link>> {
+        self.one(encode::question(0, Some(name)), || format!("look up link {name}"), decode)
+    }
+
+    /// The link with that index, if there is one.
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>> {
+        self.one(encode::question(index, None), || format!("look up link {index}"), decode)
+    }
+
+    /// All links, or the ports of one master.
+    pub fn links(&mut self, master: Option<u32>) -> Result<Vec<Link>> {
+        self.dump(
+            &encode::listing(master),
+            || "list links".to_owned(),
+            |message| {
+                let link = decode(message)?;
+                Ok((master.is_none() || link.master == master).then_some(link))
+            },
+        )
+    }
+
+    /// Changes a link.
+    pub fn set_link(&mut self, index: u32, change: &LinkChange<'_>) -> Result<()> {
+        self.acknowledged(encode::alteration(index, change), || {
+            format!("change link {index}: {}", encode::words(change))
+        })
+    }
+
+    /// Sets the flags of a bridge port. EOPNOTSUPP for a link that is none.
+    pub fn set_port(&mut self, index: u32, flags: &PortFlags) -> Result<()> {
+        self.acknowledged(encode::port_flags(index, flags), || format!("set flags of bridge port {index}"))
+    }
+
+    /// Adds VLANs to a bridge port, or to the bridge itself when `index` is the bridge.
+    pub fn add_port_vlans(&mut self, index: u32, is_bridge: bool, vlans: PortVlans) -> Result<()> {
+        self.acknowledged(encode::port_vlans(libc::RTM_SETLINK, index, is_bridge, vlans), || {
+            format!("add VLANs {}-{} to bridge port {index}", vlans.first, vlans.last)
+        })
+    }
+
+    /// Takes VLANs off a bridge port, or off the bridge itself.
+    pub fn delete_port_vlans(&mut self, index: u32, is_bridge: bool, vlans: PortVlans) -> Result<()> {
+        self.acknowledged(encode::port_vlans(libc::RTM_DELLINK, index, is_bridge, vlans), || {
+            format!("take VLANs {}-{} off bridge port {index}", vlans.first, vlans.last)
+        })
+    }
+
+    /// Deletes a link. `false` when there is none with that index.
+    pub fn delete_link(&mut self, index: u32) -> Result<bool> {
+        gone_is_false(self.acknowledged(encode::deletion(index, None), || format!("delete link {index}")))
+    }
+
+    /// Deletes every link of a group in the socket's namespace at the price of one. `false` when there is none; EOPNOTSUPP,
+    /// and nothing is deleted, when a link that cannot be deleted (lo, a device) is in it; EPERM for group 0.
+    pub fn delete_group(&mut self, group: u32) -> Result<bool> {
+        let request = encode::deletion(0, Some(group));
+        gone_is_false(self.acknowledged(request, || format!("delete the links of group {group}")))
+    }
+}
+
+fn gone_is_false(answer: Result<()>) -> Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if crate::nl::errno(&error) == Some(Errno::ENODEV) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
+    use attachments::names::Mac;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::netns::testing::{as_host, pod};
+
+    fn name(text: &str) -> IfName {
+        text.parse().unwrap()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    fn bridge(netlink: &mut Netlink, text: &str) -> Link {
+        let name = name(text);
+        netlink.add_link(&NewLink { up: true, ..NewLink::new(&name, NewKind::Bridge(Bridge::default())) }).unwrap();
+        netlink.link_by_name(&name).unwrap().unwrap()
+    }
+
+    fn veth(netlink: &mut Netlink, near: &str, far: &str) -> (Link, Link) {
+        let (near, far) = (name(near), name(far));
+        let peer = Peer { name: &far, netns: None, mtu: None, mac: None, group: 0 };
+        netlink.add_link(&NewLink { up: true, ..NewLink::new(&near, NewKind::Veth(peer)) }).unwrap();
+        let far = netlink.link_by_name(&far).unwrap().unwrap();
+        netlink.set_link(far.index, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+        (netlink.link_by_name(&near).unwrap().unwrap(), far)
+    }
+
+    #[test]
+    fn one_message_makes_a_veth_with_both_ends_complete() {
+        as_host(|| {
+            let pod = pod();
+            let (mut host, mut inside) = (Netlink::open(soon()).unwrap(), pod.socket(soon()).unwrap());
+            let cni0 = bridge(&mut host, "cni0");
+            let (near, far) = (name("veth12345678"), name("net1"));
+            let mac = "02:00:00:00:00:07".parse().unwrap();
+            let peer = Peer { name: &far, netns: Some(pod.as_fd()), mtu: Some(1400), mac: Some(mac), group: 77 };
+            let link = NewLink {
+                mtu: Some(1400),
+                master: Some(cni0.index),
+                up: true,
+                ..NewLink::new(&near, NewKind::Veth(peer))
+            };
+            host.add_link(&link).unwrap();
+            let near = host.link_by_name(&near).unwrap().unwrap();
+            let far = inside.link_by_name(&far).unwrap().unwrap();
+            assert_eq!((near.master, near.mtu, near.up, near.group), (Some(cni0.index), 1400, true, 0));
+            assert_eq!((far.mac, far.mtu, far.up, far.group), (Some(mac), 1400, false, 77));
+            assert_eq!((near.kind, far.kind), (Kind::Veth, Kind::Veth));
+            assert_eq!((near.parent, far.parent), (Some(far.index), Some(near.index)));
+            inside.set_link(far.index, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+            assert!(inside.link_by_index(far.index).unwrap().unwrap().lower_up);
+            assert_eq!(host.links(Some(cni0.index)).unwrap().len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_macvlan_is_born_in_the_pod_and_up() {
+        as_host(|| {
+            let pod = pod();
+            let (mut host, mut inside) = (Netlink::open(soon()).unwrap(), pod.socket(soon()).unwrap());
+            let (parent, _far) = veth(&mut host, "uplink", "switch");
+            for (text, mode) in [("net1", MacvlanMode::Bridge), ("net2", MacvlanMode::Private)] {
+                let name = name(text);
+                let kind = NewKind::Macvlan { parent: parent.index, mode, broadcast_queue: Some(500) };
+                let link = NewLink {
+                    netns: Some(pod.as_fd()),
+                    mtu: Some(1300),
+                    group: 9,
+                    up: true,
+                    ..NewLink::new(&name, kind)
+                };
+                host.add_link(&link).unwrap();
+                let made = inside.link_by_name(&name).unwrap().unwrap();
+                assert_eq!((made.kind, made.mtu, made.up, made.group), (Kind::Macvlan(mode), 1300, true, 9));
+                assert_eq!(made.parent, Some(parent.index));
+                assert!(host.link_by_name(&name).unwrap().is_none());
+            }
+        });
+    }
+
+    #[test]
+    fn a_macvlan_on_a_link_inside_the_pod() {
+        as_host(|| {
+            let pod = pod();
+            let mut inside = pod.socket(soon()).unwrap();
+            let (parent, _far) = veth(&mut inside, "eth0", "eth1");
+            let name = name("net1");
+            let kind = NewKind::Macvlan { parent: parent.index, mode: MacvlanMode::Vepa, broadcast_queue: None };
+            inside.add_link(&NewLink::new(&name, kind)).unwrap();
+            assert_eq!(inside.link_by_name(&name).unwrap().unwrap().kind, Kind::Macvlan(MacvlanMode::Vepa));
+        });
+    }
+
+    #[test]
+    fn a_vxlan_is_made_as_told() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let (underlay, _far) = veth(&mut host, "under0", "under1");
+            let br = bridge(&mut host, "br0");
+            let name = name("vx4200");
+            let vxlan = Vxlan {
+                vni: 4200,
+                port: 4789,
+                local: Some("192.0.2.1".parse().unwrap()),
+                underlay: Some(underlay.index),
+                group: None,
+                learning: false,
+                ttl: 0,
+            };
+            let link = NewLink {
+                mtu: Some(1450),
+                master: Some(br.index),
+                up: true,
+                ..NewLink::new(&name, NewKind::Vxlan(vxlan.clone()))
+            };
+            host.add_link(&link).unwrap();
+            let made = host.link_by_name(&name).unwrap().unwrap();
+            assert_eq!((&made.kind, made.mtu), (&Kind::Vxlan(vxlan.clone()), 1450));
+            assert_eq!((made.master, made.up), (Some(br.index), true));
+            let same_vni = super::tests::name("vxtwin");
+            let refused = host.add_link(&NewLink::new(&same_vni, NewKind::Vxlan(vxlan))).unwrap_err();
+            assert_eq!(crate::nl::errno(&refused), Some(Errno::EEXIST));
+            let multicast = Vxlan {
+                vni: 7,
+                port: 8472,
+                local: Some("2001:db8::1".parse().unwrap()),
+                underlay: Some(underlay.index),
+                group: Some("ff05::7".parse().unwrap()),
+                learning: true,
+                ttl: 4,
+            };
+            let name = super::tests::name("vx7");
+            host.add_link(&NewLink::new(&name, NewKind::Vxlan(multicast.clone()))).unwrap();
+            assert_eq!(host.link_by_name(&name).unwrap().unwrap().kind, Kind::Vxlan(multicast));
+        });
+    }
+
+    #[test]
+    fn a_link_changes_in_one_message() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let br = bridge(&mut host, "br0");
+            let (near, _far) = veth(&mut host, "a", "b");
+            let mac: Mac = "02:00:00:00:00:01".parse().unwrap();
+            let renamed = name("c");
+            let change = LinkChange {
+                up: Some(true),
+                promisc: Some(true),
+                master: Some(br.index),
+                mtu: Some(1280),
+                mac: Some(mac),
+                group: Some(5),
+                name: Some(&renamed),
+                netns: None,
+            };
+            host.set_link(near.index, &change).unwrap();
+            let link = host.link_by_index(near.index).unwrap().unwrap();
+            assert_eq!((link.up, link.promisc, link.mtu, link.group), (true, true, 1280, 5));
+            assert_eq!((link.master, link.mac, link.name.as_str()), (Some(br.index), Some(mac), "c"));
+            let freed = LinkChange { master: Some(0), promisc: Some(false), ..LinkChange::default() };
+            host.set_link(near.index, &freed).unwrap();
+            let link = host.link_by_index(near.index).unwrap().unwrap();
+            assert_eq!((link.master, link.promisc, link.up), (None, false, true));
+        });
+    }
+
+    #[test]
+    fn bridge_port_flags_are_set_and_told() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let br = bridge(&mut host, "br0");
+            let (near, _far) = veth(&mut host, "a", "b");
+            let enslaved = LinkChange { master: Some(br.index), ..LinkChange::default() };
+            host.set_link(near.index, &enslaved).unwrap();
+            let flags = PortFlags {
+                hairpin: Some(true),
+                isolated: Some(true),
+                learning: Some(false),
+                neigh_suppress: Some(true),
+            };
+            host.set_port(near.index, &flags).unwrap();
+            assert_eq!(host.link_by_index(near.index).unwrap().unwrap().port, Some(flags));
+            host.set_port(near.index, &PortFlags { hairpin: Some(false), ..PortFlags::default() }).unwrap();
+            let told = host.link_by_index(near.index).unwrap().unwrap().port;
+            assert_eq!(told, Some(PortFlags { hairpin: Some(false), ..flags }));
+        });
+    }
+
+    #[test]
+    fn a_group_goes_with_one_message_and_only_that_group() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            for (near, far, group) in [("a", "b", 6), ("c", "d", 6), ("e", "f", 8)] {
+                let (link, _) = veth(&mut host, near, far);
+                host.set_link(link.index, &LinkChange { group: Some(group), ..LinkChange::default() }).unwrap();
+            }
+            assert!(host.delete_group(6).unwrap());
+            assert!(!host.delete_group(6).unwrap());
+            let left: Vec<String> = host.links(None).unwrap().into_iter().map(|link| link.name).collect();
+            assert_eq!(left, ["lo", "f", "e"]);
+        });
+    }
+
+    #[test]
+    fn a_group_that_holds_lo_is_refused_whole() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let (link, _) = veth(&mut host, "a", "b");
+            for index in [1, link.index] {
+                host.set_link(index, &LinkChange { group: Some(6), ..LinkChange::default() }).unwrap();
+            }
+            let refused = host.delete_group(6).unwrap_err();
+            assert_eq!(crate::nl::errno(&refused), Some(Errno::EOPNOTSUPP));
+            assert_eq!(host.links(None).unwrap().len(), 3);
+            assert!(host.delete_link(link.index).unwrap());
+            assert!(!host.delete_link(link.index).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_refusal_tells_what_was_tried_and_the_kernels_reason() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let name = name("net1");
+            let kind = NewKind::Macvlan { parent: 4711, mode: MacvlanMode::Bridge, broadcast_queue: None };
+            let error = host.add_link(&NewLink::new(&name, kind)).unwrap_err();
+            assert_eq!(error.to_string(), "create macvlan net1: No such device");
+            let link = NewLink { mtu: Some(7), ..NewLink::new(&name, NewKind::Bridge(Bridge::default())) };
+            let error = host.add_link(&link).unwrap_err();
+            let Error::Kernel { op, errno, detail } = &error else { panic!("{error:?}") };
+            assert_eq!((op.as_str(), *errno), ("create bridge net1", libc::EINVAL));
+            assert_eq!(detail, "mtu less than device minimum");
+        });
+    }
+}

@@ -1,0 +1,32 @@
+//! Numbers of linux/if_link.h, linux/if_bridge.h and linux/veth.h that libc does not name.
+
+/// Bytes of `struct ifinfomsg`.
+pub(super) const HEADER: usize = 16;
+
+pub(super) const VETH_INFO_PEER: u16 = 1;
+pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
+pub(super) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
+pub(super) const IFLA_IPVLAN_MODE: u16 = 1;
+pub(super) const IFLA_VLAN_ID: u16 = 1;
+pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
+pub(super) const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+pub(super) const IFLA_VXLAN_ID: u16 = 1;
+pub(super) const IFLA_VXLAN_GROUP: u16 = 2;
+pub(super) const IFLA_VXLAN_LINK: u16 = 3;
+pub(super) const IFLA_VXLAN_LOCAL: u16 = 4;
+pub(super) const IFLA_VXLAN_TTL: u16 = 5;
+pub(super) const IFLA_VXLAN_LEARNING: u16 = 7;
+pub(super) const IFLA_VXLAN_PORT: u16 = 15;
+pub(super) const IFLA_VXLAN_GROUP6: u16 = 16;
+pub(super) const IFLA_VXLAN_LOCAL6: u16 = 17;
+pub(super) const IFLA_BRPORT_MODE: u16 = 4;
+pub(super) const IFLA_BRPORT_LEARNING: u16 = 8;
+pub(super) const IFLA_BRPORT_NEIGH_SUPPRESS: u16 = 32;
+pub(super) const IFLA_BRPORT_ISOLATED: u16 = 33;
+pub(super) const IFLA_BRIDGE_FLAGS: u16 = 0;
+pub(super) const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
+pub(super) const BRIDGE_FLAGS_SELF: u16 = 2;
+pub(super) const BRIDGE_VLAN_INFO_PVID: u16 = 1 << 1;
+pub(super) const BRIDGE_VLAN_INFO_UNTAGGED: u16 = 1 << 2;
+pub(super) const BRIDGE_VLAN_INFO_RANGE_BEGIN: u16 = 1 << 3;
+pub(super) const BRIDGE_VLAN_INFO_RANGE_END: u16 = 1 << 4;
