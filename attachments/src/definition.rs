@@ -17,3 +17,10 @@ pub struct Definition {
     /// The annotation [`RESOURCE_NAME`].
     pub resource_name: Option<String>,
 }
+
+impl Definition {
+    /// The configuration, unless it is blank.
+    pub fn inline(&self) -> Option<&str> {
+        self.config.as_deref().filter(|text| !text.trim().is_empty())
+    }
+}

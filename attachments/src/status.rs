@@ -1,8 +1,11 @@
 //! What a pod is told about its networks: the annotation `network-status`, in the shape that Multus writes.
 
+use std::net::IpAddr;
+
 use crate::bind::Attachment;
 use crate::cni::object::Object;
-use crate::cni::result::CniResult;
+use crate::cni::result::{CniResult, Interface, Ip};
+use crate::cni::version::Version;
 
 /// The annotation.
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
@@ -20,6 +23,167 @@ pub struct Report<'a> {
 
 /// The annotation's text. `strict` writes addresses with their prefix length as the specification's examples do (A21).
 pub fn network_status(reports: &[Report<'_>], strict: bool) -> String {
-    let _ = (reports, strict);
-    "[]".to_owned()
+    let entries: Vec<String> = reports.iter().flat_map(|report| report.entries(strict)).map(|e| indented(&e)).collect();
+    format!("[{}]", entries.join(","))
+}
+
+/// The part of an entry that differs between the interfaces of one attachment.
+#[derive(Default)]
+struct Place<'a> {
+    interface: Option<&'a str>,
+    mac: Option<&'a str>,
+    mtu: Option<u64>,
+    ips: Vec<&'a Ip>,
+    default: bool,
+}
+
+impl<'a> Place<'a> {
+    fn at(interface: &'a Interface) -> Self {
+        Self {
+            interface: Some(interface.name.as_str()).filter(|name| !name.is_empty()),
+            mac: Some(interface.mac.as_str()).filter(|mac| !mac.is_empty()),
+            mtu: interface.mtu.filter(|mtu| *mtu != 0),
+            ..Self::default()
+        }
+    }
+}
+
+impl<'a> Report<'a> {
+    fn entries(&self, strict: bool) -> Vec<Object> {
+        let places = match self.result {
+            None => vec![Place { default: self.attachment.is_default, ..Place::default() }],
+            Some(result) => self.places(result),
+        };
+        places.iter().map(|place| self.entry(place, strict)).collect()
+    }
+
+    /// One place for each interface in the pod, at least one in all (A22, A23).
+    fn places(&self, result: &'a CniResult) -> Vec<Place<'a>> {
+        let in_pod = |interface: &Interface| !interface.sandbox.is_empty();
+        let homeless = |ip: &&Ip| ip.interface.is_none_or(|index| index < 0);
+        let default = self.attachment.is_default;
+        if let [only] = result.interfaces.as_slice() {
+            let place = if in_pod(only) { Place::at(only) } else { Place::default() };
+            return vec![Place { ips: result.ips.iter().collect(), default, ..place }];
+        }
+        let pods: Vec<(usize, &Interface)> = result.interfaces.iter().enumerate().filter(|(_, i)| in_pod(i)).collect();
+        let Some((last, _)) = pods.last() else {
+            // Results below 0.3.0 name no interface: it is the one that was asked for (R41).
+            let interface = (self.attachment.version < Version::V0_3_0).then(|| self.attachment.ifname.as_str());
+            let ips = result.ips.iter().filter(homeless).collect();
+            return vec![Place { interface, ips, default, ..Place::default() }];
+        };
+        // The pod's default interface is where the gateway is, else the first.
+        let index_of = |ip: &Ip| ip.interface.and_then(|index| usize::try_from(index).ok());
+        let with_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).find_map(index_of);
+        let main = with_gateway.filter(|index| pods.iter().any(|(i, _)| i == index)).unwrap_or(pods[0].0);
+        let place = |(i, interface): &(usize, &'a Interface)| {
+            let here = |ip: &&Ip| index_of(ip) == Some(*i) || (i == last && homeless(ip));
+            let ips = result.ips.iter().filter(here).collect();
+            Place { ips, default: default && *i == main, ..Place::at(interface) }
+        };
+        pods.iter().map(place).collect()
+    }
+
+    /// Keys in the order of the field's Go type. `dns` is always there, `default` only when true (A20).
+    fn entry(&self, place: &Place<'_>, strict: bool) -> Object {
+        let mut entry = Object::new();
+        entry.set("name", &self.attachment.source.to_string());
+        entry.set_some("interface", place.interface.as_ref());
+        let text = |ip: &&Ip| if strict { ip.address.to_string() } else { ip.address.addr().to_string() };
+        set_list(&mut entry, "ips", &place.ips.iter().map(text).collect::<Vec<_>>());
+        entry.set_some("mac", place.mac.as_ref());
+        entry.set_some("mtu", place.mtu.as_ref());
+        if place.default {
+            entry.set("default", &true);
+        }
+        entry.set("dns", &self.result.map(dns).unwrap_or_default());
+        entry.set_some("device-info", self.device_info);
+        let gateways = self.result.map(default_gateways).unwrap_or_default();
+        set_list(&mut entry, "gateway", &gateways);
+        if let Some(requested) = &self.attachment.default_route {
+            set_list(&mut entry, "default-route", if requested.is_empty() { &gateways } else { requested });
+        }
+        entry
+    }
+}
+
+fn set_list<T: serde::Serialize>(entry: &mut Object, key: &str, list: &Vec<T>) {
+    if !list.is_empty() {
+        entry.set(key, list);
+    }
+}
+
+/// The four keys that the annotation knows, without empty ones.
+fn dns(result: &CniResult) -> Object {
+    let mut dns = result.dns.encode();
+    dns.retain(|key| matches!(key, "nameservers" | "domain" | "search" | "options"));
+    if result.dns.domain.as_deref() == Some("") {
+        dns.remove("domain");
+    }
+    dns
+}
+
+/// Next hops of the default routes; a route without one goes by the first gateway of its family.
+fn default_gateways(result: &CniResult) -> Vec<IpAddr> {
+    let of_family = |v4: bool| result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4);
+    let default_routes = result.routes.iter().filter(|route| route.is_default());
+    default_routes.filter_map(|route| route.gw.or_else(|| of_family(route.dst.addr().is_ipv4()))).collect()
+}
+
+/// JSON with an indent of four spaces as Go writes it. Works on the text, so that numbers keep their bytes.
+fn indented(entry: &Object) -> String {
+    let mut out = String::new();
+    let (mut depth, mut quoted, mut escaped, mut opened) = (0_usize, false, false, false);
+    for c in entry.to_json().chars() {
+        if quoted {
+            out.push(c);
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        if c.is_ascii_whitespace() {
+            continue;
+        }
+        let closes = matches!(c, '}' | ']');
+        if closes {
+            depth = depth.saturating_sub(1);
+        }
+        if closes != opened {
+            new_line(&mut out, depth);
+        }
+        opened = matches!(c, '{' | '[');
+        out.push(c);
+        match c {
+            '"' => quoted = true,
+            ':' => out.push(' '),
+            ',' => new_line(&mut out, depth),
+            '{' | '[' => depth += 1,
+            _ => {}
+        }
+    }
+    out
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("    ", depth));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indents_as_go_does() {
+        let text = r#"{"a":{},"b":[],"c":[1.10, {"d":"x{\"\\"}],"e":null}"#;
+        let object = Object::parse(text.as_bytes()).unwrap();
+        let want = "{\n    \"a\": {},\n    \"b\": [],\n    \"c\": [\n        1.10,\n        {\n            \"d\": \"x{\\\"\\\\\"\n        }\n    ],\n    \"e\": null\n}";
+        assert_eq!(indented(&object), want);
+    }
+
+    #[test]
+    fn nothing_to_report_is_an_empty_list() {
+        assert_eq!(network_status(&[], false), "[]");
+    }
 }

@@ -2,91 +2,26 @@
 //!
 //! The engine makes an [`Ask`], looks up the [`Ask::references`], and hands what it found to [`bind`].
 
+mod args;
+mod ask;
 mod attachment;
+mod capabilities;
+mod lookup;
+mod paths;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::cni::conf::NetworkConf;
-use crate::cni::object::Object;
-use crate::definition::Definition;
 use crate::finding::Finding;
-use crate::names::{ContainerId, DeviceId, IfName, NetRef, NetworkName, ObjectName, PodRef};
+use crate::names::{IfName, NetRef, ObjectName};
 use crate::selection::Wanted;
 
+pub use ask::{Ask, Network, Rules};
 pub use attachment::{Attachment, Device, Hoped, Source};
+pub use lookup::{ConfFile, Found};
+pub use paths::TenantPath;
 
-/// The node's rules, from its configuration.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// `namespaceIsolation`: a pod may only refer to its own and to global namespaces.
-    pub namespace_isolation: bool,
-    /// `globalNamespaces`, trimmed; the default is `default`.
-    pub global_namespaces: Vec<String>,
-    /// `multusNamespace`: home of the definitions that the node's configuration names.
-    pub multus_namespace: ObjectName,
-    /// `systemNamespaces`: their pods get no `defaultNetworks`.
-    pub system_namespaces: Vec<String>,
-    /// `strict`: a capability that nobody declares is an error, not a warning (A2).
-    pub strict: bool,
-    /// `pathRoots`: absolute directories below which a definition's paths must lie.
-    pub path_roots: Vec<String>,
-}
-
-/// A network that the node's configuration names.
-#[derive(Clone, Debug)]
-pub enum Network {
-    /// The configuration itself: an inline delegate, or the file of a `clusterNetwork` that is a path.
-    Conf(NetworkConf),
-    /// A definition of `multusNamespace`, or else a file of `confDir` with this network name.
-    Named(NetworkName),
-}
-
-/// Everything about one pod's attachments that is known before anything is looked up.
-#[derive(Clone, Debug)]
-pub struct Ask<'a> {
-    /// The pod.
-    pub pod: &'a PodRef,
-    /// CNI_CONTAINERID.
-    pub container: &'a ContainerId,
-    /// CNI_IFNAME: the interface of the default network.
-    pub ifname: &'a IfName,
-    /// CNI_ARGS as it came, in pairs.
-    pub args: &'a [(String, String)],
-    /// `runtimeConfig` as it came: for the default network only (R35).
-    pub runtime_config: Option<&'a Object>,
-    /// `delegates`, or `clusterNetwork` alone. The first is the default network. At least one.
-    pub delegates: &'a [Network],
-    /// `defaultNetworks`.
-    pub default_networks: &'a [Network],
-    /// The pod's own default network, in place of the first delegate.
-    pub default_override: Option<&'a Wanted>,
-    /// The pod's networks.
-    pub wanted: &'a [Wanted],
-    /// The chain of `auxiliaryCNIChainName`, attached last.
-    pub auxiliary: Option<&'a NetworkConf>,
-    /// The node's rules.
-    pub rules: &'a Rules,
-}
-
-/// What the lookups gave.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// The definitions that exist among [`Ask::references`].
-    pub definitions: &'a BTreeMap<NetRef, Definition>,
-    /// The configurations in `confDir`, in file-name order; needed when [`Ask::needs_files`] says so.
-    pub files: &'a [ConfFile],
-    /// The devices allocated to the pod, by resource name.
-    pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
-}
-
-/// A file of `confDir`.
-#[derive(Clone, Debug)]
-pub struct ConfFile {
-    /// File name without directory.
-    pub name: String,
-    /// What it holds. Plugins of its sibling directory are appended already (C6).
-    pub conf: Result<NetworkConf, Finding>,
-}
+use ask::Slot;
+use lookup::Chosen;
 
 /// The attachments of a pod, default network first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,15 +33,6 @@ pub struct Bound {
     pub paths: Vec<TenantPath>,
     /// What went unheard but is no error, one sentence each.
     pub warnings: Vec<String>,
-}
-
-/// A path that a definition's configuration holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TenantPath {
-    /// The path as written: absolute, without `..`.
-    pub path: String,
-    /// Where it was found, for a [`Finding`].
-    pub field: String,
 }
 
 /// Why a pod's networks cannot be bound.
@@ -150,22 +76,136 @@ pub enum BindError {
     Invalid(#[from] Finding),
 }
 
-impl Ask<'_> {
-    /// The definitions that must be looked up. Isolation is checked first: what a pod may not name is not asked for.
-    pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
-        Ok(BTreeSet::new())
-    }
-
-    /// True when some network has no configuration but a file of `confDir`.
-    pub fn needs_files(&self, definitions: &BTreeMap<NetRef, Definition>) -> bool {
-        let _ = definitions;
-        false
-    }
-}
-
 /// Makes every choice: names, configurations, arguments, devices. Fails before anything could be touched.
 pub fn bind(ask: &Ask<'_>, found: &Found<'_>) -> Result<Bound, BindError> {
-    let _ = found;
+    // Isolation holds here too, whoever did the lookups.
     ask.references()?;
-    Ok(Bound::default())
+    ask.check_default_route()?;
+    if ask.delegates.is_empty() && ask.default_override.is_none() {
+        return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
+    }
+    let mut binder = Binder { ask, found, bound: Bound::default(), devices_taken: BTreeMap::new() };
+    for slot in ask.slots() {
+        binder.attach(&slot)?;
+    }
+    if ask.needs_files(found.definitions) {
+        let broken = found.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
+        binder.bound.warnings.extend(broken.map(|(name, finding)| format!("file {name} is skipped: {finding}")));
+    }
+    Ok(binder.bound)
+}
+
+struct Binder<'a> {
+    ask: &'a Ask<'a>,
+    found: &'a Found<'a>,
+    bound: Bound,
+    /// How many devices of a resource are given out.
+    devices_taken: BTreeMap<String, usize>,
+}
+
+impl Binder<'_> {
+    fn attach(&mut self, slot: &Slot<'_>) -> Result<(), BindError> {
+        let ifname = self.name(slot)?;
+        let mut chosen = lookup::choose(self.ask, self.found, slot)?;
+        if chosen.tenant {
+            let paths = paths::check(&chosen, &self.ask.rules.path_roots)?;
+            self.bound.paths.extend(paths);
+        }
+        let mut added = Vec::new();
+        let mut hoped = Hoped::default();
+        if let Some(wanted) = slot.wanted {
+            args::merge(&mut chosen, wanted, &slot.field)?;
+            self.check_declared(&chosen, wanted, &slot.field)?;
+            (added, hoped) = capabilities::through_args(&chosen.conf, wanted);
+        }
+        let device = self.device(&chosen, slot.wanted);
+        if let Some(Device { id, resource: Some(_) }) = &device {
+            for plugin in &mut chosen.conf.plugins {
+                plugin.object.set("deviceID", id);
+                plugin.object.set("pciBusID", id);
+            }
+        }
+        let is_default = self.bound.attachments.is_empty();
+        let declares_file = chosen.conf.declares(capabilities::DEVICE_INFO_FILE);
+        let device_info_file = declares_file.then(|| self.device_info_file(&chosen.source, &ifname));
+        let base = self.ask.runtime_config.filter(|_| is_default);
+        let runtime_config = capabilities::offer(base, slot.wanted, device.as_ref(), device_info_file.as_ref());
+        self.bound.attachments.push(Attachment {
+            source: chosen.source,
+            network: chosen.name,
+            version: chosen.conf.version,
+            disable_check: chosen.conf.disable_check,
+            disable_gc: chosen.conf.disable_gc,
+            ifname,
+            plugins: chosen.conf.plugins,
+            runtime_config,
+            args: args::cni_args(self.ask.args, &added),
+            default_route: slot.wanted.and_then(|wanted| wanted.default_route.clone()),
+            is_default,
+            device,
+            device_info_file,
+            hoped,
+        });
+        Ok(())
+    }
+
+    /// A15: a requested name does not free its number for others. A16: a clash is found before anything is made.
+    fn name(&self, slot: &Slot<'_>) -> Result<IfName, BindError> {
+        let position = self.bound.attachments.len();
+        let field = format!("{}.interface", slot.field);
+        let requested = slot.wanted.and_then(|wanted| wanted.interface.clone());
+        if position == 0 {
+            let given = self.ask.ifname;
+            return match requested.filter(|name| name != given) {
+                None => Ok(given.clone()),
+                Some(other) => {
+                    Err(Finding::new(field, other, format!("{given}: the runtime names the default interface")).into())
+                }
+            };
+        }
+        let name = match requested {
+            Some(name) => name,
+            None => format!("net{position}").parse::<IfName>().map_err(|e| e.under(&field))?,
+        };
+        match self.bound.attachments.iter().find(|earlier| earlier.ifname == name) {
+            None => Ok(name),
+            Some(earlier) => {
+                let allowed = format!("a name that no earlier attachment has ({} has it)", earlier.source);
+                Err(Finding::new(field, name, allowed).into())
+            }
+        }
+    }
+
+    fn check_declared(&mut self, chosen: &Chosen, wanted: &Wanted, field: &str) -> Result<(), BindError> {
+        for finding in capabilities::undeclared(&chosen.conf, wanted, field) {
+            if self.ask.rules.strict {
+                return Err(finding.into());
+            }
+            self.bound.warnings.push(format!("{}: {finding}", chosen.source));
+        }
+        Ok(())
+    }
+
+    /// A30: each attachment of a resource takes the next of its devices; an allocated device beats a requested one.
+    fn device(&mut self, chosen: &Chosen, wanted: Option<&Wanted>) -> Option<Device> {
+        if let Some(resource) = &chosen.resource {
+            let taken = self.devices_taken.entry(resource.clone()).or_default();
+            if let Some(id) = self.found.devices.get(resource).and_then(|ids| ids.get(*taken)) {
+                *taken += 1;
+                return Some(Device { id: id.clone(), resource: Some(resource.clone()) });
+            }
+            let source = &chosen.source;
+            self.bound
+                .warnings
+                .push(format!("{source}: no device of {resource} is left for it among those of the pod"));
+        }
+        let id = wanted.and_then(|wanted| wanted.device.clone())?;
+        Some(Device { id, resource: None })
+    }
+
+    /// A31, in the directory that NPWG's Device Information specification names.
+    fn device_info_file(&self, source: &Source, ifname: &IfName) -> String {
+        let name = format!("{source}-{}_{ifname}", self.ask.container).replace('/', "-");
+        format!("/var/run/k8s.cni.cncf.io/devinfo/cni/{name}")
+    }
 }

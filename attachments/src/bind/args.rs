@@ -1,0 +1,53 @@
+//! The two ways of arguments to a plugin: CNI_ARGS, and `args.cni` in its configuration (C17, A5, A29).
+
+use super::Chosen;
+use super::paths::fold;
+use crate::cni::conf::PluginConf;
+use crate::cni::object::Object;
+use crate::finding::Finding;
+use crate::selection::Wanted;
+
+/// CNI_ARGS: what came, in its order, each key once with its last value, then `added` in place or behind.
+pub(super) fn cni_args(incoming: &[(String, String)], added: &[(&str, String)]) -> String {
+    let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(incoming.len() + added.len());
+    let given = incoming.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    for (key, value) in given.chain(added.iter().map(|(key, value)| (*key, value.as_str()))) {
+        match pairs.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, slot)) => *slot = value,
+            None => pairs.push((key, value)),
+        }
+    }
+    // Plugins refuse keys that they do not know unless told otherwise, and what we add may be such a key.
+    if !added.is_empty() && !pairs.iter().any(|(key, _)| *key == "IgnoreUnknown") {
+        pairs.insert(0, ("IgnoreUnknown", "1"));
+    }
+    pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(";")
+}
+
+/// R18: `cni-args` go into `args.cni` of every plugin and win over what the configuration has there.
+pub(super) fn merge(chosen: &mut Chosen, wanted: &Wanted, field: &str) -> Result<(), Finding> {
+    let Some(args) = &wanted.cni_args else { return Ok(()) };
+    for (key, value) in args.iter() {
+        // Go's decoder takes keys in any case: `IPS` sets what `ips` sets.
+        if chosen.locked_args.iter().any(|locked| fold(locked) == fold(key)) {
+            let allowed = format!("no argument that {} locks: {}", chosen.source, chosen.locked_args.join(", "));
+            return Err(Finding::new(format!("{field}.cni-args.{key}"), value.get(), allowed));
+        }
+    }
+    for i in 0..chosen.conf.plugins.len() {
+        let field = chosen.plugin_field(i);
+        merge_into(&mut chosen.conf.plugins[i], args).map_err(|e| e.under(&field))?;
+    }
+    Ok(())
+}
+
+fn merge_into(plugin: &mut PluginConf, given: &Object) -> Result<(), Finding> {
+    let mut args = plugin.object.object("args")?.unwrap_or_default();
+    let mut cni = args.object("cni").map_err(|e| e.under("args"))?.unwrap_or_default();
+    for (key, value) in given.iter() {
+        cni.set(key, &value);
+    }
+    args.set("cni", &cni);
+    plugin.object.set("args", &args);
+    Ok(())
+}

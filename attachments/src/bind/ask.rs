@@ -1,0 +1,167 @@
+//! What is asked for, before anything is looked up: the node's networks, the pod's, and the rules between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::BindError;
+use crate::cni::conf::NetworkConf;
+use crate::cni::object::Object;
+use crate::definition::Definition;
+use crate::finding::Finding;
+use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PodRef};
+use crate::selection::{DEFAULT_NETWORK, NETWORKS, Wanted};
+
+/// The node's rules, from its configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `namespaceIsolation`: a pod may only refer to its own and to global namespaces.
+    pub namespace_isolation: bool,
+    /// `globalNamespaces`, trimmed; the default is `default`.
+    pub global_namespaces: Vec<String>,
+    /// `multusNamespace`: home of the definitions that the node's configuration names.
+    pub multus_namespace: ObjectName,
+    /// `systemNamespaces`: their pods get no `defaultNetworks`.
+    pub system_namespaces: Vec<String>,
+    /// `strict`: a capability that nobody declares is an error, not a warning (A2).
+    pub strict: bool,
+    /// `pathRoots`: absolute directories below which a definition's paths must lie.
+    pub path_roots: Vec<String>,
+}
+
+/// A network that the node's configuration names.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// The configuration itself: an inline delegate, or the file of a `clusterNetwork` that is a path.
+    Conf(NetworkConf),
+    /// A definition of `multusNamespace`, or else a file of `confDir` with this network name.
+    Named(NetworkName),
+}
+
+/// Everything about one pod's attachments that is known before anything is looked up.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The pod.
+    pub pod: &'a PodRef,
+    /// CNI_CONTAINERID.
+    pub container: &'a ContainerId,
+    /// CNI_IFNAME: the interface of the default network.
+    pub ifname: &'a IfName,
+    /// CNI_ARGS as it came, in pairs.
+    pub args: &'a [(String, String)],
+    /// `runtimeConfig` as it came: for the default network only (R35).
+    pub runtime_config: Option<&'a Object>,
+    /// `delegates`, or `clusterNetwork` alone. The first is the default network. At least one.
+    pub delegates: &'a [Network],
+    /// `defaultNetworks`.
+    pub default_networks: &'a [Network],
+    /// The pod's own default network, in place of the first delegate.
+    pub default_override: Option<&'a Wanted>,
+    /// The pod's networks.
+    pub wanted: &'a [Wanted],
+    /// The chain of `auxiliaryCNIChainName`, attached last.
+    pub auxiliary: Option<&'a NetworkConf>,
+    /// The node's rules.
+    pub rules: &'a Rules,
+}
+
+/// One attachment to be: its place in the list of all is the number in its interface's name (A15).
+#[derive(Debug)]
+pub(super) struct Slot<'a> {
+    pub origin: Origin<'a>,
+    pub wanted: Option<&'a Wanted>,
+    /// Path of what asked for it, in an annotation or in the node's configuration.
+    pub field: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    Conf(&'a NetworkConf),
+    Named(&'a NetworkName),
+    Definition(&'a NetRef),
+}
+
+impl<'a> Ask<'a> {
+    /// The definitions that must be looked up. Isolation is checked first: what a pod may not name is not asked for.
+    pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
+        for wanted in self.default_override.iter().copied().chain(self.wanted) {
+            self.check_isolation(&wanted.network)?;
+        }
+        Ok(self.slots().iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
+    }
+
+    /// True when some network has no configuration but a file of `confDir`.
+    pub fn needs_files(&self, definitions: &BTreeMap<NetRef, Definition>) -> bool {
+        self.slots().iter().any(|slot| {
+            match self.definition_of(slot.origin).and_then(|reference| definitions.get(&reference)) {
+                Some(definition) => definition.inline().is_none(),
+                None => matches!(slot.origin, Origin::Named(_)),
+            }
+        })
+    }
+
+    /// All attachments in the order of ADD, the default network first.
+    pub(super) fn slots(&self) -> Vec<Slot<'a>> {
+        let node = |key: &'static str| {
+            move |(i, network): (usize, &'a Network)| {
+                let origin = match network {
+                    Network::Conf(conf) => Origin::Conf(conf),
+                    Network::Named(name) => Origin::Named(name),
+                };
+                Slot { origin, wanted: None, field: format!("{key}[{i}]") }
+            }
+        };
+        let pod = |annotation: &'static str| {
+            move |(i, wanted): (usize, &'a Wanted)| Slot {
+                origin: Origin::Definition(&wanted.network),
+                wanted: Some(wanted),
+                field: format!("{annotation}[{i}]"),
+            }
+        };
+        let replaced = usize::from(self.default_override.is_some());
+        let system = self.rules.system_namespaces.iter().any(|name| name == self.pod.namespace.as_str());
+        let default_networks = if system { &[] } else { self.default_networks };
+        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + self.wanted.len());
+        slots.extend(self.default_override.into_iter().enumerate().map(pod(DEFAULT_NETWORK)));
+        slots.extend(self.delegates.iter().enumerate().skip(replaced).map(node("delegates")));
+        slots.extend(default_networks.iter().enumerate().map(node("defaultNetworks")));
+        slots.extend(self.wanted.iter().enumerate().map(pod(NETWORKS)));
+        let auxiliary = |conf| Slot { origin: Origin::Conf(conf), wanted: None, field: "auxiliaryCNIChainName".into() };
+        slots.extend(self.auxiliary.map(auxiliary));
+        slots
+    }
+
+    /// Which definition an attachment would come from, if it exists.
+    pub(super) fn definition_of(&self, origin: Origin<'_>) -> Option<NetRef> {
+        match origin {
+            Origin::Conf(_) => None,
+            Origin::Definition(reference) => Some(reference.clone()),
+            // A network's name may hold more than an object's; such a one can only be a file.
+            Origin::Named(name) => {
+                let name = name.as_str().parse::<ObjectName>().ok()?;
+                Some(NetRef { namespace: self.rules.multus_namespace.clone(), name })
+            }
+        }
+    }
+
+    /// R34, A36. The default-network annotation is a pod's word like the other (design: isolation applies to both).
+    fn check_isolation(&self, reference: &NetRef) -> Result<(), BindError> {
+        let target = &reference.namespace;
+        let global = || self.rules.global_namespaces.iter().any(|name| name == target.as_str());
+        if !self.rules.namespace_isolation || *target == self.pod.namespace || global() {
+            return Ok(());
+        }
+        Err(BindError::Isolated { pod: self.pod.namespace.clone(), target: target.clone() })
+    }
+
+    /// R21 over both annotations: the parser of one sees only its own elements.
+    pub(super) fn check_default_route(&self) -> Result<(), Finding> {
+        let asking = |slot: &Slot<'_>| slot.wanted.is_some_and(|wanted| wanted.default_route.is_some());
+        match self.slots().iter().filter(|slot| asking(slot)).nth(1) {
+            None => Ok(()),
+            Some(slot) => Err(Finding::new(
+                format!("{}.default-route", slot.field),
+                "a second time",
+                "default-route in at most one element of a pod's annotations",
+            )),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Where an attachment's configuration is: in its definition, or in a file of the node (R6, R7, A32).
+
+use std::collections::BTreeMap;
+
+use super::BindError;
+use super::ask::{Ask, Origin, Slot};
+use super::attachment::Source;
+use crate::cni::conf::NetworkConf;
+use crate::cni::object::Object;
+use crate::definition::Definition;
+use crate::finding::Finding;
+use crate::names::{DeviceId, NetRef, NetworkName, ObjectName};
+
+/// What the lookups gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The definitions that exist among [`Ask::references`].
+    pub definitions: &'a BTreeMap<NetRef, Definition>,
+    /// The configurations in `confDir`, in file-name order; needed when [`Ask::needs_files`] says so.
+    pub files: &'a [ConfFile],
+    /// The devices allocated to the pod, by resource name.
+    pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
+}
+
+/// A file of `confDir`.
+#[derive(Clone, Debug)]
+pub struct ConfFile {
+    /// File name without directory.
+    pub name: String,
+    /// What it holds. Plugins of its sibling directory are appended already (C6).
+    pub conf: Result<NetworkConf, Finding>,
+}
+
+/// The configuration of one attachment and what is known of its origin.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub source: Source,
+    pub name: NetworkName,
+    pub conf: NetworkConf,
+    /// Arguments that `cni-args` may not set.
+    pub locked_args: Vec<String>,
+    /// Resource whose devices it uses.
+    pub resource: Option<String>,
+    /// Path of the configuration, for findings.
+    pub field: String,
+    /// The configuration has a list `plugins`; else it is its only plugin's.
+    pub listed: bool,
+    /// The configuration is a tenant's text, not a file of the node.
+    pub tenant: bool,
+}
+
+impl Chosen {
+    /// Path of one plugin's configuration.
+    pub fn plugin_field(&self, i: usize) -> String {
+        if self.listed { format!("{}.plugins[{i}]", self.field) } else { self.field.clone() }
+    }
+}
+
+/// The key of a definition's configuration that lists the arguments which `cni-args` may not set; ours, so no plugin
+/// sees it.
+const LOCKED_ARGS: &str = "lockedArgs";
+
+pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>) -> Result<Chosen, BindError> {
+    let definition = ask.definition_of(slot.origin).and_then(|reference| found.definitions.get(&reference));
+    let mut chosen = match (slot.origin, definition) {
+        (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
+        (_, Some(definition)) => of_definition(definition, found.files)?,
+        (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
+        (Origin::Named(name), None) => match file_named(name.as_str(), found.files) {
+            Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
+            None => return Err(no_network(name, &ask.rules.multus_namespace, found.files)),
+        },
+    };
+    chosen.conf.require_plugins().map_err(|e| e.under(&chosen.field))?;
+    for i in 0..chosen.conf.plugins.len() {
+        let field = chosen.plugin_field(i);
+        let object = &mut chosen.conf.plugins[i].object;
+        chosen.locked_args.extend(locked_args(object).map_err(|e| e.under(&field))?);
+        object.remove(LOCKED_ARGS);
+    }
+    Ok(chosen)
+}
+
+fn node_conf(conf: &NetworkConf, field: String) -> Result<Chosen, BindError> {
+    let Some(name) = conf.name.clone() else {
+        return Err(Finding::missing("name", NetworkName::ALLOWED).under(&field).into());
+    };
+    Ok(Chosen {
+        source: Source::Node(name.clone()),
+        name,
+        conf: conf.clone(),
+        locked_args: Vec::new(),
+        resource: None,
+        field,
+        listed: conf.plugins.len() > 1,
+        tenant: false,
+    })
+}
+
+fn of_definition(definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
+    let reference = &definition.reference;
+    let Some(text) = definition.inline() else {
+        let Some((file, conf)) = file_named(reference.name.as_str(), files) else {
+            return Err(BindError::NoConfiguration { reference: reference.clone(), broken: broken_files(files) });
+        };
+        let chosen = node_conf(conf, format!("file {file}"))?;
+        let source = Source::Definition(reference.clone());
+        return Ok(Chosen { source, resource: definition.resource_name.clone(), ..chosen });
+    };
+    let field = format!("network-attachment-definition {reference}: spec.config");
+    let read = |text: &str| {
+        let object = Object::parse(text.as_bytes())
+            .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "a CNI configuration: a JSON object"))?;
+        let listed = object.get("plugins").is_some();
+        let locked = if listed { locked_args(&object)? } else { Vec::new() };
+        let conf = NetworkConf::from_object(object)?;
+        // R7. An object's name is always a network's name.
+        let name = conf.name.clone().map_or_else(|| reference.name.as_str().parse(), Ok)?;
+        Ok((name, conf, locked, listed))
+    };
+    let (name, conf, locked_args, listed) = read(text).map_err(|e: Finding| e.under(&field))?;
+    Ok(Chosen {
+        source: Source::Definition(reference.clone()),
+        name,
+        conf,
+        locked_args,
+        resource: definition.resource_name.clone(),
+        field,
+        listed,
+        tenant: true,
+    })
+}
+
+fn locked_args(object: &Object) -> Result<Vec<String>, Finding> {
+    Ok(object.decode(LOCKED_ARGS, "a list of argument names")?.unwrap_or_default())
+}
+
+/// Lists come before single configurations, each in file-name order; a file that cannot be read hides no other.
+fn file_named<'a>(name: &str, files: &'a [ConfFile]) -> Option<(&'a str, &'a NetworkConf)> {
+    let readable = files.iter().filter_map(|file| Some((file.name.as_str(), file.conf.as_ref().ok()?)));
+    let named = readable.filter(|(_, conf)| conf.name.as_ref().is_some_and(|n| n.as_str() == name));
+    let (lists, singles): (Vec<_>, Vec<_>) = named.partition(|(file, _)| file.ends_with(".conflist"));
+    lists.into_iter().chain(singles).next()
+}
+
+fn no_network(name: &NetworkName, namespace: &ObjectName, files: &[ConfFile]) -> BindError {
+    let (name, namespace) = (name.to_string(), namespace.clone());
+    BindError::NoNetwork { name, namespace, broken: broken_files(files) }
+}
+
+/// The files that could not be read, as the end of a sentence: the one that is missed may be among them.
+fn broken_files(files: &[ConfFile]) -> String {
+    let broken =
+        files.iter().filter_map(|file| Some(format!("; {} is skipped: {}", file.name, file.conf.as_ref().err()?)));
+    broken.collect()
+}

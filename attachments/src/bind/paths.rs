@@ -1,0 +1,109 @@
+//! Paths in a definition are a tenant's words about the node's files: they must lie below the node's roots.
+
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::Chosen;
+use crate::finding::Finding;
+
+/// A path that a definition's configuration holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantPath {
+    /// The path as written: absolute, without `..`.
+    pub path: String,
+    /// Where it was found, for a [`Finding`].
+    pub field: String,
+}
+
+const PATH_KEYS: [&str; 3] = ["datadir", "resolvconf", "kernelpath"];
+
+/// Deeper nesting than any plugin's; beyond it a search would cost a tenant nothing and us the stack.
+const DEEPEST: usize = 32;
+
+/// Every path of a configuration, at any depth, held against the roots as text. Symbolic links are the caller's part.
+pub(super) fn check(chosen: &Chosen, roots: &[String]) -> Result<Vec<TenantPath>, Finding> {
+    let mut paths = Vec::new();
+    for (i, plugin) in chosen.conf.plugins.iter().enumerate() {
+        // What only a runtime may say is taken out before a plugin sees it.
+        for (key, value) in plugin.object.iter().filter(|(key, _)| !matches!(*key, "runtimeConfig" | "prevResult")) {
+            search(key, value, &format!("{}.{key}", chosen.plugin_field(i)), DEEPEST, &mut paths)?;
+        }
+    }
+    match paths.iter().find(|path| !lies_below(&path.path, roots)) {
+        None => Ok(paths),
+        Some(outside) => Err(Finding::new(
+            &outside.field,
+            format_args!("{:?}", outside.path),
+            format!("an absolute path without '..' below one of the pathRoots: {}", roots.join(", ")),
+        )),
+    }
+}
+
+fn search(key: &str, value: &RawValue, at: &str, depth: usize, paths: &mut Vec<TenantPath>) -> Result<(), Finding> {
+    let text = value.get();
+    let too_deep = || Finding::new(at, "deeper nesting", format!("at most {DEEPEST} levels"));
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
+            let Ok(Entries(entries)) = serde_json::from_str(text) else { return Ok(()) };
+            entries.iter().try_for_each(|(key, value)| search(key, value, &format!("{at}.{key}"), depth, paths))
+        }
+        Some(b'[') => {
+            let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
+            let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+            elements
+                .iter()
+                .enumerate()
+                .try_for_each(|(i, value)| search(key, value, &format!("{at}[{i}]"), depth, paths))
+        }
+        Some(b'"') if PATH_KEYS.contains(&fold(key).as_str()) => {
+            let path: String = serde_json::from_str(text).unwrap_or_default();
+            if !path.is_empty() {
+                paths.push(TenantPath { path, field: at.to_owned() });
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Go's decoder matches a key in any case, by Unicode's simple folding: `DATADIR`, and `ſ` for `s`.
+pub(super) fn fold(key: &str) -> String {
+    key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+fn lies_below(path: &str, roots: &[String]) -> bool {
+    let path = Path::new(path);
+    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    plain && roots.iter().any(|root| path.starts_with(root))
+}
+
+/// The members of an object with repetitions: Go's decoder merges what is said twice, so the first one counts too.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
