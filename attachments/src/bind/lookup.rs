@@ -150,7 +150,6 @@ fn no_network(name: &NetworkName, namespace: &ObjectName, files: &[ConfFile]) ->
 
 /// The files that could not be read, as the end of a sentence: the one that is missed may be among them.
 fn broken_files(files: &[ConfFile]) -> String {
-    let broken =
-        files.iter().filter_map(|file| Some(format!("; {} is skipped: {}", file.name, file.conf.as_ref().err()?)));
-    broken.collect()
+    let broken = files.iter().filter_map(|file| Some(file.conf.as_ref().err()?.clone().under(&file.name)));
+    broken.map(|finding| format!("; skipped {finding}")).collect()
 }

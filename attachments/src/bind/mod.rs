@@ -90,7 +90,10 @@ pub fn bind(ask: &Ask<'_>, found: &Found<'_>) -> Result<Bound, BindError> {
     }
     if ask.needs_files(found.definitions) {
         let broken = found.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
-        binder.bound.warnings.extend(broken.map(|(name, finding)| format!("file {name} is skipped: {finding}")));
+        let skipped = |(name, finding): (&String, &Finding)| {
+            format!("skipped {}", finding.clone().under(&format!("file {name}")))
+        };
+        binder.bound.warnings.extend(broken.map(skipped));
     }
     Ok(binder.bound)
 }

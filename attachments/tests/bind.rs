@@ -1,0 +1,453 @@
+//! Binding as its callers see it: a node's configuration and a pod's annotations in, attachments or one refusal out.
+
+#![allow(clippy::unwrap_used, reason = "a test's own constants")]
+
+use std::collections::BTreeMap;
+
+use attachments::bind::{Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, bind};
+use attachments::cni::conf::NetworkConf;
+use attachments::cni::object::Object;
+use attachments::cni::result::{CniResult, Interface, Ip};
+use attachments::cni::version::Version;
+use attachments::definition::Definition;
+use attachments::names::{DeviceId, NetRef, PodRef};
+use attachments::selection::{NETWORKS, Wanted, parse, parse_default};
+
+fn conf(text: &str) -> NetworkConf {
+    NetworkConf::parse(text.as_bytes()).unwrap()
+}
+
+fn reference(text: &str) -> NetRef {
+    let (namespace, name) = text.split_once('/').unwrap();
+    NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() }
+}
+
+/// A node with an inline default network, and a pod `pods/p` without annotations.
+struct Scene {
+    rules: Rules,
+    delegates: Vec<Network>,
+    default_networks: Vec<Network>,
+    auxiliary: Option<NetworkConf>,
+    args: Vec<(String, String)>,
+    runtime_config: Option<Object>,
+    default_override: Option<Wanted>,
+    wanted: Vec<Wanted>,
+    definitions: BTreeMap<NetRef, Definition>,
+    files: Vec<ConfFile>,
+    devices: BTreeMap<String, Vec<DeviceId>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let delegate =
+            r#"{"cniVersion":"1.0.0","name":"cluster","type":"bridge","capabilities":{"portMappings":true}}"#;
+        Self {
+            rules: Rules {
+                namespace_isolation: false,
+                global_namespaces: vec!["default".into()],
+                multus_namespace: "kube-system".parse().unwrap(),
+                system_namespaces: vec!["kube-system".into()],
+                strict: false,
+                path_roots: vec!["/var/lib/cni".into(), "/run/cni/".into()],
+            },
+            delegates: vec![Network::Conf(conf(delegate))],
+            default_networks: Vec::new(),
+            auxiliary: None,
+            args: [("IgnoreUnknown", "1"), ("K8S_POD_NAME", "p")].map(|(k, v)| (k.into(), v.into())).into(),
+            runtime_config: None,
+            default_override: None,
+            wanted: Vec::new(),
+            definitions: BTreeMap::new(),
+            files: Vec::new(),
+            devices: BTreeMap::new(),
+        }
+    }
+
+    fn wants(mut self, annotation: &str) -> Self {
+        self.wanted = parse(NETWORKS, annotation, &"pods".parse().unwrap()).unwrap();
+        self
+    }
+
+    fn default_network(mut self, annotation: &str) -> Self {
+        self.default_override = Some(parse_default(annotation, &self.rules.multus_namespace).unwrap());
+        self
+    }
+
+    fn defines(mut self, name: &str, config: &str) -> Self {
+        let reference = reference(name);
+        let definition = Definition { reference: reference.clone(), config: Some(config.into()), resource_name: None };
+        self.definitions.insert(reference, definition);
+        self
+    }
+
+    fn with_resource(mut self, name: &str, resource: &str) -> Self {
+        self.definitions.get_mut(&reference(name)).unwrap().resource_name = Some(resource.into());
+        self
+    }
+
+    fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push(ConfFile { name: name.into(), conf: NetworkConf::parse(text.as_bytes()) });
+        self
+    }
+
+    fn ask<T>(&self, then: impl FnOnce(&Ask<'_>) -> T) -> T {
+        let pod = PodRef { namespace: "pods".parse().unwrap(), name: "p".parse().unwrap(), uid: None };
+        then(&Ask {
+            pod: &pod,
+            container: &"c1".parse().unwrap(),
+            ifname: &"eth0".parse().unwrap(),
+            args: &self.args,
+            runtime_config: self.runtime_config.as_ref(),
+            delegates: &self.delegates,
+            default_networks: &self.default_networks,
+            default_override: self.default_override.as_ref(),
+            wanted: &self.wanted,
+            auxiliary: self.auxiliary.as_ref(),
+            rules: &self.rules,
+        })
+    }
+
+    fn bind(&self) -> Result<Bound, BindError> {
+        let found = Found { definitions: &self.definitions, files: &self.files, devices: &self.devices };
+        self.ask(|ask| bind(ask, &found))
+    }
+
+    fn bound(&self) -> Vec<Attachment> {
+        self.bind().unwrap().attachments
+    }
+
+    fn refusal(&self) -> String {
+        self.bind().unwrap_err().to_string()
+    }
+}
+
+fn names(attachments: &[Attachment]) -> Vec<String> {
+    attachments.iter().map(|a| format!("{} {} {}", a.source, a.network, a.ifname)).collect()
+}
+
+const PLAIN: &str = r#"{"cniVersion":"1.0.0","type":"macvlan"}"#;
+
+#[test]
+fn a_pod_without_annotations_gets_the_default_network() {
+    let attachments = Scene::new().bound();
+    assert_eq!(names(&attachments), ["cluster cluster eth0"]);
+    assert!(attachments[0].is_default);
+    assert_eq!(attachments[0].args, "IgnoreUnknown=1;K8S_POD_NAME=p");
+}
+
+#[test]
+fn a_name_counts_the_whole_list() {
+    let mut scene = Scene::new().defines("pods/a", PLAIN).defines("pods/b", PLAIN).wants("a@x,b,a");
+    scene.default_networks = vec![Network::Conf(conf(r#"{"name":"all","type":"y"}"#))];
+    scene.auxiliary = Some(conf(r#"{"name":"aux","type":"z"}"#));
+    let want = ["cluster cluster eth0", "all all net1", "pods/a a x", "pods/b b net3", "pods/a a net4", "aux aux net5"];
+    assert_eq!(names(&scene.bound()), want);
+}
+
+#[test]
+fn a_name_is_used_once() {
+    let scene = |wants: &str| Scene::new().defines("pods/a", PLAIN).wants(wants);
+    assert_eq!(
+        scene("a@net2,a").refusal(),
+        "k8s.v1.cni.cncf.io/networks[1].interface: got net2, want a name that no earlier attachment has (pods/a has it)"
+    );
+    assert!(scene("a@eth0").refusal().contains("networks[0].interface: got eth0"));
+    assert!(scene("a@x,a@x").refusal().contains("networks[1].interface: got x"));
+}
+
+#[test]
+fn a_definition_gives_the_network_its_name_unless_it_has_one() {
+    let scene = Scene::new().defines("pods/a", PLAIN).defines("ns/b", r#"{"name":"other","type":"x"}"#).wants("a,ns/b");
+    assert_eq!(names(&scene.bound())[1..], ["pods/a a net1", "ns/b other net2"]);
+    assert_eq!(scene.bound()[2].version, Version::V0_1_0);
+}
+
+#[test]
+fn a_missing_definition_is_named_in_the_words_of_the_field() {
+    let error = Scene::new().wants("ns/x").bind().unwrap_err();
+    assert_eq!(error, BindError::NoDefinition(reference("ns/x")));
+    assert_eq!(error.to_string(), "cannot find a network-attachment-definition (x) in namespace (ns)");
+}
+
+#[test]
+fn an_empty_definition_is_looked_up_in_files_lists_first() {
+    let scene = Scene::new()
+        .defines("pods/a", " ")
+        .wants("a")
+        .file("05-broken.conf", "{")
+        .file("10-a.conf", r#"{"name":"a","type":"single"}"#)
+        .file("20-a.conflist", r#"{"name":"a","plugins":[{"type":"listed"}]}"#);
+    let bound = scene.bind().unwrap();
+    assert_eq!(names(&bound.attachments)[1], "pods/a a net1");
+    assert_eq!(bound.attachments[1].plugins[0].kind.as_str(), "listed");
+    assert_eq!(bound.warnings.len(), 1);
+    assert!(bound.warnings[0].starts_with("skipped file 05-broken.conf: got invalid JSON"), "{bound:?}");
+}
+
+#[test]
+fn without_any_configuration_the_unreadable_files_are_told() {
+    let scene = Scene::new().defines("pods/a", "").wants("a").file("05-x.conf", "{}");
+    let message = scene.refusal();
+    let start = "network-attachment-definition pods/a: spec.config is empty, and no configuration file is named \"a\"; skipped 05-x.conf.type: missing";
+    assert!(message.starts_with(start), "{message}");
+}
+
+#[test]
+fn a_named_default_network_is_a_definition_or_else_a_file() {
+    let mut scene = Scene::new().file("10.conflist", r#"{"name":"flannel","plugins":[{"type":"flannel"}]}"#);
+    scene.delegates = vec![Network::Named("flannel".parse().unwrap())];
+    assert_eq!(names(&scene.bound()), ["flannel flannel eth0"]);
+    let scene = scene.defines("kube-system/flannel", PLAIN);
+    assert_eq!(names(&scene.bound()), ["kube-system/flannel flannel eth0"]);
+    let mut scene = Scene::new();
+    scene.delegates = vec![Network::Named("Not_An_Object".parse().unwrap())];
+    assert!(scene.refusal().starts_with("cannot find network \"Not_An_Object\": no network-attachment-definition in"));
+}
+
+#[test]
+fn lookups_are_announced_and_files_read_only_when_needed() {
+    let mut scene = Scene::new().wants("a,ns/b,a").defines("pods/a", PLAIN).defines("ns/b", PLAIN);
+    scene.default_networks = vec![Network::Named("d".parse().unwrap())];
+    let references = scene.ask(|ask| ask.references()).unwrap();
+    let shown: Vec<String> = references.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["kube-system/d", "ns/b", "pods/a"]);
+    let needs = |scene: &Scene| scene.ask(|ask| ask.needs_files(&scene.definitions));
+    assert!(needs(&scene));
+    assert!(!needs(&scene.defines("kube-system/d", PLAIN)));
+    // What is missing fails without a file.
+    assert!(!needs(&Scene::new().wants("a")));
+    assert!(needs(&Scene::new().wants("a").defines("pods/a", "")));
+}
+
+#[test]
+fn pods_of_system_namespaces_get_no_default_networks() {
+    let mut scene = Scene::new();
+    scene.default_networks = vec![Network::Named("missing".parse().unwrap())];
+    scene.rules.system_namespaces.push("pods".into());
+    assert_eq!(scene.bound().len(), 1);
+}
+
+#[test]
+fn the_pod_may_replace_its_default_network() {
+    let config = r#"{"cniVersion":"1.0.0","type":"x","capabilities":{"ips":true,"portMappings":true}}"#;
+    let annotation = r#"[{"name":"d","ips":["10.0.0.9/24"],"mac":"02:00:00:00:00:09"}]"#;
+    let mut scene = Scene::new().defines("kube-system/d", config).default_network(annotation);
+    scene.runtime_config = Object::parse(br#"{"portMappings":[{"hostPort":80}],"bandwidth":{}}"#).ok();
+    let attachments = scene.bound();
+    assert_eq!(names(&attachments), ["kube-system/d d eth0"]);
+    assert!(attachments[0].is_default);
+    assert_eq!(
+        attachments[0].runtime_config.to_json(),
+        r#"{"portMappings":[{"hostPort":80}],"bandwidth":{},"ips":["10.0.0.9/24"],"mac":"02:00:00:00:00:09"}"#
+    );
+    assert_eq!(attachments[0].args, "IgnoreUnknown=1;K8S_POD_NAME=p;MAC=02:00:00:00:00:09");
+    let renamed = Scene::new().defines("kube-system/d", PLAIN).default_network("d@eth1");
+    assert!(renamed.refusal().starts_with("v1.multus-cni.io/default-network[0].interface: got eth1, want eth0"));
+}
+
+#[test]
+fn isolation_holds_for_every_reference() {
+    let isolated = |mut scene: Scene| {
+        scene.rules.namespace_isolation = true;
+        scene
+    };
+    let words = "namespace isolation enabled, annotation violates permission, pod is in namespace pods but refers to target namespace ns";
+    let scene = isolated(Scene::new().wants("a,ns/b"));
+    assert_eq!(scene.refusal(), words);
+    assert_eq!(scene.ask(|ask| ask.references()).unwrap_err().to_string(), words);
+    assert_eq!(isolated(Scene::new().default_network("ns/b")).refusal(), words);
+    let own = Scene::new().defines("pods/a", PLAIN).defines("default/b", PLAIN).wants("a,default/b");
+    assert_eq!(isolated(own).bound().len(), 3);
+}
+
+#[test]
+fn the_runtimes_requests_stay_with_the_default_network() {
+    let mut scene = Scene::new().defines("pods/a", PLAIN).wants("a");
+    scene.runtime_config = Object::parse(br#"{"portMappings":[]}"#).ok();
+    let attachments = scene.bound();
+    assert!(attachments[1].runtime_config.is_empty());
+    assert!(!attachments[0].runtime_config.is_empty());
+}
+
+#[test]
+fn requests_are_offered_as_they_were_written() {
+    let config = r#"{"plugins":[{"type":"x","capabilities":{"ips":true,"mac":true}},{"type":"y","capabilities":{"bandwidth":true,"portMappings":true,"infinibandGUID":true}}]}"#;
+    let annotation = r#"[{"name":"a","ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","infiniband-guid":"c2:11:22:33:44:55:66:77",
+        "portMappings":[{"hostPort":1, "containerPort":2}],"bandwidth":{"egressRate":1e0}}]"#;
+    let refused = parse(NETWORKS, annotation, &"pods".parse().unwrap());
+    assert!(refused.is_err(), "1e0 is no integer to Go");
+    let scene = Scene::new().defines("pods/a", config).wants(&annotation.replace("1e0", " 1"));
+    let bound = scene.bind().unwrap();
+    assert_eq!(
+        bound.attachments[1].runtime_config.to_json(),
+        r#"{"ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","infinibandGUID":"c2:11:22:33:44:55:66:77","portMappings":[{"hostPort":1,"containerPort":2}],"bandwidth":{"egressRate":1}}"#
+    );
+    assert!(bound.warnings.is_empty() && bound.attachments[1].hoped.is_empty());
+    assert_eq!(bound.attachments[1].args, "IgnoreUnknown=1;K8S_POD_NAME=p");
+}
+
+#[test]
+fn a_capability_that_nobody_declares_warns_or_fails() {
+    let mut scene = Scene::new().defines("pods/a", PLAIN).wants(r#"[{"name":"a","bandwidth":{"egressRate":1}}]"#);
+    let finding = r#"k8s.v1.cni.cncf.io/networks[0].bandwidth: got {"egressRate":1}, want bandwidth only for a network whose plugins declare the capability "bandwidth""#;
+    assert_eq!(scene.bind().unwrap().warnings, [format!("pods/a: {finding}")]);
+    scene.rules.strict = true;
+    assert_eq!(scene.refusal(), finding);
+}
+
+#[test]
+fn addresses_go_through_cni_args_where_undeclared_and_the_result_tells() {
+    let annotation = r#"[{"name":"a","ips":["10.0.0.1/24","fd00::1"],"mac":"02:00:00:00:00:01"}]"#;
+    let mut scene = Scene::new().defines("pods/a", PLAIN).wants(annotation);
+    scene.args = vec![("MAC".into(), "old".into()), ("X".into(), "a=b".into()), ("MAC".into(), "older".into())];
+    let attachment = &scene.bound()[1];
+    assert_eq!(attachment.args, "IgnoreUnknown=1;MAC=02:00:00:00:00:01;X=a=b;IP=10.0.0.1/24,fd00::1");
+    assert_eq!(scene.bound()[0].args, "MAC=older;X=a=b");
+
+    let mut result = CniResult::default();
+    assert_eq!(attachment.unmet(&result).len(), 3);
+    result.ips = vec![Ip::new("10.0.0.1/16".parse().unwrap(), None, None)];
+    let interface = Interface { mac: "02:00:00:00:00:01".into(), sandbox: "/ns".into(), ..Interface::default() };
+    result.interfaces = vec![interface];
+    let unmet = attachment.unmet(&result);
+    assert_eq!(unmet, ["pods/a: fd00::1 was asked for but not given: no plugin declares the capability \"ips\""]);
+}
+
+#[test]
+fn cni_args_go_to_every_plugin_and_win() {
+    let config =
+        r#"{"plugins":[{"type":"x","args":{"cni":{"a":1,"b":[ 2 ]},"o":3}},{"type":"y","big":12345678901234567890}]}"#;
+    let scene = Scene::new().defines("pods/a", config).wants(r#"[{"name":"a","cni-args":{"a":9.10,"c":{}}}]"#);
+    let plugins = &scene.bound()[1].plugins;
+    assert_eq!(plugins[0].object.to_json(), r#"{"type":"x","args":{"cni":{"a":9.10,"b":[ 2 ],"c":{}},"o":3}}"#);
+    assert_eq!(
+        plugins[1].object.to_json(),
+        r#"{"type":"y","big":12345678901234567890,"args":{"cni":{"a":9.10,"c":{}}}}"#
+    );
+    let scene = Scene::new()
+        .defines("pods/a", r#"{"plugins":[{"type":"x"},{"type":"y","args":{"cni":3}}]}"#)
+        .wants(r#"[{"name":"a","cni-args":{"a":1}}]"#);
+    let field = "network-attachment-definition pods/a: spec.config.plugins[1].args.cni: got 3";
+    assert!(scene.refusal().starts_with(field));
+}
+
+#[test]
+fn locked_arguments_cannot_be_set_in_any_spelling() {
+    let scene = |config: &str, key: &str| {
+        Scene::new().defines("pods/a", config).wants(&format!(r#"[{{"name":"a","cni-args":{{"{key}":"v"}}}}]"#))
+    };
+    let single = r#"{"type":"x","lockedArgs":["ips","sysctl"]}"#;
+    let list = r#"{"lockedArgs":["sysctl"],"plugins":[{"type":"x","lockedArgs":["ips"]}]}"#;
+    for config in [single, list] {
+        for key in ["ips", "IPS", "ſysctl"] {
+            let message = scene(config, key).refusal();
+            let start =
+                format!("k8s.v1.cni.cncf.io/networks[0].cni-args.{key}: got \"v\", want no argument that pods/a locks");
+            assert!(message.starts_with(&start), "{message}");
+        }
+        assert!(!scene(config, "other").bound()[1].plugins[0].object.to_json().contains("lockedArgs"));
+    }
+    let field = "network-attachment-definition pods/a: spec.config.lockedArgs: got 7";
+    assert!(scene(r#"{"type":"x","lockedArgs":7}"#, "k").refusal().starts_with(field));
+}
+
+#[test]
+fn a_definitions_paths_lie_below_the_roots() {
+    let bind_with = |config: &str| Scene::new().defines("pods/a", config).wants("a").bind();
+    let good = r#"{"plugins":[{"type":"x","ipam":{"dataDir":"/var/lib/cni/a","resolvConf":""}},{"type":"tuning","dataDir":"/run/cni"}]}"#;
+    let paths = bind_with(good).unwrap().paths;
+    let shown: Vec<_> = paths.iter().map(|p| format!("{} {}", p.field, p.path)).collect();
+    let prefix = "network-attachment-definition pods/a: spec.config.plugins";
+    assert_eq!(shown, [format!("{prefix}[0].ipam.dataDir /var/lib/cni/a"), format!("{prefix}[1].dataDir /run/cni")]);
+    for (config, field) in [
+        (r#"{"type":"x","kernelpath":"/sys/devices/x"}"#, "kernelpath"),
+        (r#"{"type":"x","ipam":{"dataDir":"/var/lib/cni/../x"}}"#, "ipam.dataDir"),
+        (r#"{"type":"x","ipam":{"dataDir":"/var/lib/cnix"}}"#, "ipam.dataDir"),
+        (r#"{"type":"x","ipam":{"resolvConf":"etc/shadow"}}"#, "ipam.resolvConf"),
+        (r#"{"type":"x","ipam":{"RESOLVCONF":"/etc/shadow"}}"#, "ipam.RESOLVCONF"),
+        (r#"{"type":"x","ipam":{"reſolvConf":"/etc/shadow"}}"#, "ipam.reſolvConf"),
+        (r#"{"type":"x","delegate":{"ipam":{"dataDir":"/etc"},"ipam":{}}}"#, "delegate.ipam.dataDir"),
+        (r#"{"plugins":[{"type":"x","l":[{"dataDir":"/etc"}]}]}"#, "plugins[0].l[0].dataDir"),
+    ] {
+        let message = bind_with(config).unwrap_err().to_string();
+        let start = format!("network-attachment-definition pods/a: spec.config.{field}: got \"");
+        assert!(message.starts_with(&start) && message.contains("pathRoots: /var/lib/cni"), "{message}");
+    }
+    let deep = format!(r#"{{"type":"x","k":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert!(bind_with(&deep).unwrap_err().to_string().contains("at most 32 levels"));
+    // The node's own files may point anywhere.
+    let own =
+        Scene::new().defines("pods/a", "").wants("a").file("a.conf", r#"{"name":"a","type":"x","dataDir":"/etc"}"#);
+    assert!(own.bind().unwrap().paths.is_empty());
+}
+
+#[test]
+fn devices_are_given_out_in_order() {
+    let config = r#"{"plugins":[{"type":"sriov"},{"type":"tuning","capabilities":{"CNIDeviceInfoFile":true}}]}"#;
+    let mut scene = Scene::new()
+        .defines("ns/a", config)
+        .with_resource("ns/a", "vendor.com/nic")
+        .wants(r#"[{"name":"a","namespace":"ns"},{"name":"a","namespace":"ns","deviceID":"own"},{"name":"a","namespace":"ns"}]"#);
+    scene.devices.insert("vendor.com/nic".into(), ["d1", "d2"].map(|id| id.parse().unwrap()).into());
+    let bound = scene.bind().unwrap();
+    let ids: Vec<_> = bound.attachments.iter().map(|a| a.device.as_ref().map(|d| d.id.to_string())).collect();
+    assert_eq!(ids, [None, Some("d1".into()), Some("d2".into()), None]);
+    assert_eq!(bound.attachments[1].plugins[0].object.to_json(), r#"{"type":"sriov","deviceID":"d1","pciBusID":"d1"}"#);
+    assert_eq!(
+        bound.attachments[1].runtime_config.to_json(),
+        r#"{"deviceID":"d1","CNIDeviceInfoFile":"/var/run/k8s.cni.cncf.io/devinfo/cni/ns-a-c1_net1"}"#
+    );
+    assert_eq!(bound.warnings, ["ns/a: no device of vendor.com/nic is left for it among those of the pod"]);
+    scene.devices.clear();
+    assert_eq!(scene.bound()[2].plugins[0].object.to_json(), r#"{"type":"sriov"}"#);
+    assert!(scene.bound()[2].runtime_config.to_json().starts_with(r#"{"deviceID":"own""#));
+}
+
+#[test]
+fn every_definition_is_valid_before_anything_runs() {
+    for (config, start) in [
+        ("{", "got invalid JSON"),
+        ("[]", "got invalid JSON"),
+        (r#"{"plugins":[]}"#, "plugins: got []"),
+        (r#"{"name":"x"}"#, "plugins: missing"),
+        (r#"{"type":"../x"}"#, r#"type: got "../x""#),
+        (r#"{"type":"x","name":"a/b"}"#, r#"name: got "a/b""#),
+        (r#"{"type":"x","cniVersion":"9"}"#, r#"cniVersion: got "9""#),
+        (r#"{"plugins":[{"type":"x"},{}]}"#, "plugins[1].type: missing"),
+    ] {
+        let message = Scene::new().defines("pods/a", config).wants("a").refusal();
+        let prefix = "network-attachment-definition pods/a: spec.config";
+        let (dot, colon) = (format!("{prefix}.{start}"), format!("{prefix}: {start}"));
+        assert!(message.starts_with(&dot) || message.starts_with(&colon), "{message}");
+    }
+    let mut scene = Scene::new();
+    scene.delegates = vec![Network::Conf(conf(r#"{"type":"x"}"#))];
+    assert!(scene.refusal().starts_with("delegates[0].name: missing"));
+    scene.delegates.clear();
+    assert!(scene.refusal().starts_with("delegates: missing"));
+}
+
+#[test]
+fn one_attachment_has_the_default_route() {
+    let route = r#"[{"name":"a","default-route":["10.0.0.1"]}]"#;
+    let scene = Scene::new().defines("pods/a", PLAIN).wants(route);
+    assert_eq!(scene.bound()[1].default_route, Some(vec!["10.0.0.1".parse().unwrap()]));
+    let both = scene.defines("kube-system/a", PLAIN).default_network(route);
+    assert!(both.refusal().starts_with("k8s.v1.cni.cncf.io/networks[0].default-route: got a second time"));
+}
+
+#[test]
+fn an_attachment_survives_the_record_byte_for_byte() {
+    let config = r#"{"type":"x","big":12345678901234567890.100,"s":{"a" : [ 1,2 ], "u":"\u00e4"},"capabilities":{"ips":true,"CNIDeviceInfoFile":true}}"#;
+    let annotation = r#"[{"name":"a","ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","cni-args":{"n":1e400},"default-route":[],"deviceID":"d"}]"#;
+    let scene = Scene::new().defines("pods/a", config).wants(annotation);
+    for attachment in scene.bound() {
+        let text = serde_json::to_string(&attachment).unwrap();
+        let again: Attachment = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, attachment);
+        assert_eq!(serde_json::to_string(&again).unwrap(), text);
+    }
+    let text = scene.bound()[1].plugins[0].object.to_json();
+    assert!(text.starts_with(r#"{"type":"x","big":12345678901234567890.100,"s":{"a" : [ 1,2 ], "u":"\u00e4"}"#));
+    assert!(text.ends_with(r#""args":{"cni":{"n":1e400}}}"#));
+}
