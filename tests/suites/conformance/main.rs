@@ -1,4 +1,10 @@
 //! The conformance tier: the real plugin driven by environment and stdin, delegates that record what they are asked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod attach;
+mod faults;
 mod fixtures;
+mod request;
+mod selection;
+mod undo;
+mod upkeep;

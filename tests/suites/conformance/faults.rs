@@ -1,0 +1,264 @@
+//! Delegates that misbehave, and a node whose disk does.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use meta_cni_tests::fake::Rule;
+use meta_cni_tests::node::{Node, Pod};
+use serde_json::json;
+
+/// A node, and a pod with one secondary network served by the fake `one`.
+fn scene() -> (Node, Pod) {
+    let node = Node::new();
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "one"}));
+    let pod = node.pod("web", "net-a");
+    (node, pod)
+}
+
+const ROLLED_BACK: [&str; 4] = ["ADD main eth0", "ADD one net1", "DEL one net1", "DEL main eth0"];
+
+/// The fake does this on ADD: the answer names network and plugin, holds these words, and everything is undone.
+#[track_caller]
+fn misbehaves(rule: Rule, names: &[&str]) {
+    let (mut node, pod) = scene();
+    node.conf["timeoutSeconds"] = json!(5);
+    node.fakes.rules("one", &[rule]);
+    let refusal = node.add(&pod).refusal();
+    for name in ["default/net-a", "one"].iter().chain(names) {
+        assert!(refusal.text.contains(name), "does not name {name:?}: {}", refusal.text);
+    }
+    assert!(refusal.text.len() < 4096, "an answer is not a dump: {} bytes", refusal.text.len());
+    assert_eq!(node.fakes.take_order(), ROLLED_BACK);
+    node.assert_clean();
+}
+
+#[test]
+fn a_delegate_that_prints_garbage() {
+    misbehaves(Rule::on("ADD").prints("<html>what</html>"), &["<html>"]);
+    misbehaves(Rule::on("ADD").prints("<html>what</html>").exits(1), &["<html>"]);
+    misbehaves(Rule::on("ADD").prints(r#"{"cniVersion":"1.0.0","ips":[{"address":"nonsense"}]}"#), &["nonsense"]);
+    misbehaves(Rule::on("ADD").prints(r#"{"cniVersion":"77.0.0"}"#), &["77.0.0"]);
+    misbehaves(Rule::on("ADD").prints("{} trailing"), &[]);
+}
+
+#[test]
+fn a_delegate_that_prints_nothing() {
+    misbehaves(Rule::on("ADD").prints(""), &[]);
+    misbehaves(
+        Rule { stderr: Some("the reason why\n".to_owned()), ..Rule::on("ADD").prints("").exits(3) },
+        &["the reason why"],
+    );
+    misbehaves(Rule::on("ADD").prints("").exits(3), &["3"]);
+}
+
+#[test]
+fn a_delegate_that_prints_a_megabyte() {
+    misbehaves(Rule::on("ADD").prints("x".repeat(1 << 20)), &[]);
+    let (node, pod) = scene();
+    let noise = Some("y".repeat(1 << 20));
+    node.fakes.rules("one", &[Rule { stderr: noise, ..Rule::on("ADD") }]);
+    node.add(&pod).result();
+    node.del(&pod).quiet();
+    let dns: Vec<String> = (0..20_000).map(|i| format!("search-domain-number-{i}.example.org")).collect();
+    let large =
+        json!({"cniVersion": "1.0.0", "interfaces": [{"name": "net1", "sandbox": "S"}], "dns": {"search": dns}});
+    node.fakes.rules("one", &[Rule::on("ADD").answers(&large)]);
+    node.add(&pod).result();
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn a_delegate_that_dies_by_a_signal() {
+    misbehaves(Rule { signal: Some(11), ..Rule::on("ADD").prints("") }, &["signal"]);
+    misbehaves(Rule { signal: Some(9), ..Rule::on("ADD") }, &["signal"]);
+}
+
+#[test]
+fn a_delegate_that_hangs_is_killed_at_the_deadline() {
+    let (mut node, pod) = scene();
+    node.conf["timeoutSeconds"] = json!(2);
+    node.fakes.rules("one", &[Rule { hang: true, ..Rule::on("ADD") }]);
+    let began = Instant::now();
+    node.add(&pod).refused(11, &["default/net-a", "one"]);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let hung = node.fakes.calls()[1].pid;
+    assert!(!std::path::Path::new(&format!("/proc/{hung}/exe")).exists(), "{hung} is still there");
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn a_delegate_that_hangs_on_del_fails_the_del_and_nothing_is_forgotten() {
+    let (mut node, pod) = scene();
+    node.conf["timeoutSeconds"] = json!(2);
+    node.fakes.rules("one", &[Rule { hang: true, times: Some(1), ..Rule::on("DEL") }]);
+    node.add(&pod).result();
+    node.del(&pod).refused(11, &["default/net-a"]);
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn a_delegate_keeps_its_own_code() {
+    for code in [2, 7, 11, 101, 999] {
+        let (node, pod) = scene();
+        node.fakes.rules("one", &[Rule::on("ADD").fails(code, "its own words")]);
+        node.add(&pod).refused(u64::from(code), &["its own words", "default/net-a"]);
+    }
+}
+
+#[test]
+fn a_plugin_that_is_being_replaced_is_tried_again() {
+    let (node, pod) = scene();
+    let path = node.path("bin/busy");
+    fs::copy(meta_cni_tests::program::built("fake-delegate"), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "busy"}));
+    let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let add = node.call("ADD", &pod).start();
+    std::thread::sleep(Duration::from_millis(500));
+    drop(writer);
+    meta_cni_tests::call::Outcome::of("ADD", add).result();
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn a_plugin_that_is_not_executable_is_refused_before_it_matters() {
+    let (node, pod) = scene();
+    fs::write(node.path("bin/plain"), "text").unwrap();
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "plain"}));
+    node.add(&pod).refusal();
+    node.assert_clean();
+}
+
+/// Paths of the records below the state directory.
+fn records(node: &Node) -> Vec<std::path::PathBuf> {
+    let files = node.files("state").into_iter().filter(|path| !path.ends_with("lock"));
+    files.map(|path| node.path(&path)).collect()
+}
+
+#[test]
+fn a_record_that_is_damaged_is_reported_and_never_panics() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 5] = [
+        ("empty", Vec::clear),
+        ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("a torn last line", |bytes| bytes.truncate(bytes.len() - 3)),
+        ("one bit", |bytes| {
+            let middle = bytes.len() / 3;
+            bytes[middle] ^= 4;
+        }),
+        ("noise", |bytes| bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(7).wrapping_add(13))),
+    ];
+    for (what, damage) in damages {
+        let (node, pod) = scene();
+        node.add(&pod).result();
+        let records = records(&node);
+        assert!(!records.is_empty(), "no record under stateDir");
+        for path in &records {
+            let mut bytes = fs::read(path).unwrap();
+            damage(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        }
+        let del = node.del(&pod);
+        if !del.succeeded() {
+            del.refusal();
+        }
+        assert!(!del.stderr().contains("panicked"), "{what}: {}", del.stderr());
+        assert!(
+            node.fakes.calls_of("DEL").iter().any(|seen| seen.plugin == "main"),
+            "{what}: the default network goes at least"
+        );
+    }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_fails_the_add_before_anything_runs() {
+    let (node, pod) = scene();
+    fs::write(node.path("state"), "a file where the directory should be").unwrap();
+    node.add(&pod).refused(5, &["state"]);
+    assert!(node.fakes.calls().is_empty());
+}
+
+/// A small file system over the state directory, gone with the value.
+struct Mounted(String);
+
+impl Mounted {
+    fn over(node: &Node, options: &str) -> Self {
+        let state = node.text("state");
+        fs::create_dir_all(&state).unwrap();
+        meta_cni_tests::program::run("mount", ["-t", "tmpfs", "-o", options, "tmpfs", &state]);
+        Self(state)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        meta_cni_tests::program::run("umount", ["-l", &self.0]);
+    }
+}
+
+#[test]
+fn a_read_only_state_directory_is_code_5() {
+    let (node, pod) = scene();
+    let mounted = Mounted::over(&node, "ro,size=64k");
+    node.add(&pod).refused(5, &["state"]);
+    assert!(node.fakes.calls().is_empty());
+    drop(mounted);
+}
+
+#[test]
+fn a_full_disk_fails_the_add_and_leaves_nothing() {
+    let (node, pod) = scene();
+    let mounted = Mounted::over(&node, "size=16k");
+    let filler = node.path("state/filler");
+    let mut size = 16 << 10;
+    while size > 0 {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
+        if std::io::Write::write_all(&mut file, &vec![0; size]).is_err() {
+            size /= 2;
+        }
+    }
+    node.add(&pod).refused(5, &["state"]);
+    assert!(node.fakes.calls_of("ADD").len() == node.fakes.calls_of("DEL").len(), "{:?}", node.fakes.take_order());
+    fs::remove_file(&filler).unwrap();
+    node.del(&pod).quiet();
+    node.assert_clean();
+    drop(mounted);
+}
+
+#[test]
+fn a_disk_that_fills_up_while_add_runs_rolls_back() {
+    // The record of the intent fits, the result of the delegate does not.
+    let (node, pod) = scene();
+    let mounted = Mounted::over(&node, "size=32k");
+    let dns: Vec<String> = (0..4_000).map(|i| format!("search-domain-{i}.example.org")).collect();
+    let large =
+        json!({"cniVersion": "1.0.0", "interfaces": [{"name": "net1", "sandbox": "S"}], "dns": {"search": dns}});
+    node.fakes.rules("one", &[Rule::on("ADD").answers(&large)]);
+    node.add(&pod).refused(5, &[]);
+    assert_eq!(node.fakes.take_order(), ROLLED_BACK);
+    node.del(&pod).quiet();
+    node.assert_clean();
+    drop(mounted);
+}
+
+#[test]
+fn fifty_adds_at_once() {
+    let (node, _) = scene();
+    let pods: Vec<Pod> = (0..50).map(|i| node.pod(&format!("web-{i}"), "net-a")).collect();
+    let running: Vec<_> = pods.iter().map(|pod| node.call("ADD", pod).start()).collect();
+    for add in running {
+        meta_cni_tests::call::Outcome::of("ADD", add).result();
+    }
+    let running: Vec<_> = pods.iter().map(|pod| node.call("DEL", pod).start()).collect();
+    for del in running {
+        meta_cni_tests::call::Outcome::of("DEL", del).quiet();
+    }
+    assert_eq!(node.fakes.calls_of("ADD").len(), 100);
+    assert_eq!(node.fakes.calls_of("DEL").len(), 100);
+    node.assert_clean();
+}

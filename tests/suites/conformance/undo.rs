@@ -1,0 +1,283 @@
+//! Rollback, DEL and what survives a failure: nothing may stay, whoever comes next.
+
+use std::time::Duration;
+
+use meta_cni_tests::call::Outcome;
+use meta_cni_tests::fake::Rule;
+use meta_cni_tests::node::{Node, Pod};
+use serde_json::json;
+
+/// A node with two definitions and a pod that asks for both.
+fn scene() -> (Node, Pod) {
+    let node = Node::new();
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "one", "vendor": {"key": 1}}));
+    node.nad("net-b", json!({"cniVersion": "1.0.0", "type": "two"}));
+    let pod = node.pod("web", "net-a,net-b");
+    (node, pod)
+}
+
+const ALL: [&str; 3] = ["DEL two net2", "DEL one net1", "DEL main eth0"];
+
+#[test]
+fn the_first_failure_undoes_everything_in_reverse_with_the_failing_one_first() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule::on("ADD").fails(11, "come back later")]);
+    let refusal = node.add(&pod).refused(11, &["default/net-a", "come back later"]);
+    assert!(refusal.msg.find("come back later").unwrap_or(usize::MAX) < 200, "cause first: {}", refusal.msg);
+    assert_eq!(node.fakes.take_order(), ["ADD main eth0", "ADD one net1", "DEL one net1", "DEL main eth0"]);
+    node.assert_clean();
+    node.del(&pod).quiet();
+}
+
+#[test]
+fn a_chain_that_fails_in_the_middle_is_undone_as_far_as_it_came() {
+    let node = Node::new();
+    node.nad("chain", json!({"cniVersion": "1.0.0", "plugins": [{"type": "one"}, {"type": "two"}]}));
+    node.fakes.rules("two", &[Rule::on("ADD").fails(7, "bad port")]);
+    let pod = node.pod("web", "chain");
+    node.add(&pod).refused(7, &["bad port"]);
+    let order = ["ADD main eth0", "ADD one net1", "ADD two net1", "DEL two net1", "DEL one net1", "DEL main eth0"];
+    assert_eq!(node.fakes.take_order(), order);
+    node.assert_clean();
+}
+
+#[test]
+fn del_replays_the_add_when_definition_pod_and_configuration_are_gone_or_changed() {
+    let (mut node, pod) = scene();
+    node.add(&pod).result();
+    let added = node.fakes.calls_of("ADD");
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "two", "vendor": "changed"}));
+    node.remove_manifest("nad-net-b.json");
+    node.remove_manifest("pod-web.json");
+    node.conf["delegates"] = json!([{"cniVersion": "0.3.1", "name": "another", "type": "two"}]);
+    node.fakes.take_order();
+    node.call("DEL", &pod).env("CNI_ARGS", "").run().quiet();
+    let dels = node.fakes.calls_of("DEL");
+    assert_eq!(node.fakes.take_order(), ALL);
+    for (del, add) in dels.iter().zip(added.iter().rev()) {
+        let (mut told, asked) = (del.conf(), add.conf());
+        told.as_object_mut().unwrap().remove("prevResult");
+        assert_eq!(told, asked);
+        assert_eq!(del.var("CNI_ARGS"), add.var("CNI_ARGS"));
+        assert_eq!(del.var("CNI_NETNS"), add.var("CNI_NETNS"));
+    }
+    node.assert_clean();
+}
+
+#[test]
+fn del_again_costs_nothing_and_calls_nobody_twice() {
+    let (node, pod) = scene();
+    node.add(&pod).result();
+    node.del(&pod).quiet();
+    node.fakes.take_order();
+    for _ in 0..3 {
+        node.del(&pod).quiet();
+    }
+    // without a record DEL of the default network is all that can be known
+    let after = node.fakes.take_order();
+    assert!(after.iter().all(|line| line == "DEL main eth0"), "{after:?}");
+    node.assert_clean();
+}
+
+#[test]
+fn del_without_an_add_undoes_the_default_network() {
+    let (node, pod) = scene();
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL main eth0"]);
+    node.assert_clean();
+}
+
+#[test]
+fn del_works_without_a_namespace() {
+    let (node, pod) = scene();
+    node.add(&pod).result();
+    node.fakes.take_order();
+    pod.netns.remove();
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ALL);
+    let pod = node.pod("web", "net-a,net-b");
+    node.add(&pod).result();
+    node.fakes.take_order();
+    node.call("DEL", &pod).without("CNI_NETNS").run().quiet();
+    assert_eq!(node.fakes.take_order(), ALL);
+    node.assert_clean();
+}
+
+#[test]
+fn one_failing_del_stops_no_other_and_is_repeated_until_it_succeeds() {
+    let (node, pod) = scene();
+    node.fakes
+        .rules("one", &[Rule::on("DEL").times(2).fails(11, "interface not found in /x: no such file or directory")]);
+    node.add(&pod).result();
+    node.fakes.take_order();
+    node.del(&pod).refused(11, &["default/net-a"]);
+    assert_eq!(node.fakes.take_order(), ALL);
+    node.del(&pod).refused(11, &["default/net-a"]);
+    assert_eq!(node.fakes.take_order(), ["DEL one net1"], "what is undone stays undone");
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL one net1"]);
+    node.assert_clean();
+}
+
+#[test]
+fn a_chain_whose_del_fails_is_resumed_with_all_of_it() {
+    let node = Node::new();
+    node.nad("chain", json!({"cniVersion": "1.0.0", "plugins": [{"type": "one"}, {"type": "two"}]}));
+    node.fakes.rules("two", &[Rule::on("DEL").times(1).fails(11, "busy")]);
+    let pod = node.pod("web", "chain");
+    node.add(&pod).result();
+    node.fakes.take_order();
+    node.del(&pod).refused(11, &["busy"]);
+    assert_eq!(node.fakes.take_order(), ["DEL two net1", "DEL main eth0"], "a chain stops at the first error (C23)");
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL two net1", "DEL one net1"]);
+    node.assert_clean();
+}
+
+#[test]
+fn a_rollback_that_fails_is_resumed_by_the_next_add_of_the_pod() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule::on("DEL").times(1).fails(11, "cannot undo")]);
+    node.fakes.rules("two", &[Rule::on("ADD").times(1).fails(11, "cannot do")]);
+    node.add(&pod).refused(11, &["cannot do"]);
+    node.fakes.take_order();
+    let again = node.sandbox("web", &pod.uid);
+    node.add(&again).result();
+    let order = node.fakes.take_order();
+    assert_eq!(order, ["DEL one net1", "ADD main eth0", "ADD one net1", "ADD two net2"]);
+    node.del(&again).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn a_rollback_that_fails_is_resumed_by_del() {
+    let (node, pod) = scene();
+    node.fakes.rules("main", &[Rule::on("DEL").times(1).fails(11, "cannot undo")]);
+    node.fakes.rules("two", &[Rule::on("ADD").fails(11, "cannot do")]);
+    node.add(&pod).refused(11, &["cannot do"]);
+    node.fakes.take_order();
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL main eth0"]);
+    node.assert_clean();
+}
+
+#[test]
+fn add_twice_is_refused_and_touches_nothing() {
+    let (node, pod) = scene();
+    node.add(&pod).result();
+    node.fakes.take_order();
+    node.add(&pod).refusal();
+    assert!(node.fakes.take_order().is_empty());
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ALL);
+    node.assert_clean();
+}
+
+#[test]
+fn an_add_that_was_killed_is_undone_by_the_next_one() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule { kill_parent: true, times: Some(1), ..Rule::on("ADD") }]);
+    assert_eq!(node.add(&pod).finished.signal, Some(9));
+    node.fakes.take_order();
+    node.add(&pod).result();
+    let order = node.fakes.take_order();
+    assert_eq!(order[..2], ["DEL one net1", "DEL main eth0"], "{order:?}");
+    assert_eq!(order[2..], ["ADD main eth0", "ADD one net1", "ADD two net2"], "{order:?}");
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn an_add_that_was_killed_is_undone_by_del_as_far_as_it_came() {
+    let (node, pod) = scene();
+    for (plugin, undone) in
+        [("main", &["DEL main eth0"][..]), ("one", &["DEL one net1", "DEL main eth0"]), ("two", &ALL)]
+    {
+        node.fakes.rules(plugin, &[Rule { kill_parent: true, times: Some(1), ..Rule::on("ADD") }]);
+        assert_eq!(node.add(&pod).finished.signal, Some(9));
+        node.fakes.take_order();
+        node.del(&pod).quiet();
+        let order = node.fakes.take_order();
+        for line in undone {
+            assert!(order.iter().any(|have| have == line), "killed in {plugin}: {line} is missing in {order:?}");
+        }
+        node.assert_clean();
+    }
+}
+
+#[test]
+fn a_del_that_was_killed_goes_on_where_it_was() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule { kill_parent: true, times: Some(1), ..Rule::on("DEL") }]);
+    node.add(&pod).result();
+    node.fakes.take_order();
+    assert_eq!(node.del(&pod).finished.signal, Some(9));
+    assert_eq!(node.fakes.take_order(), ["DEL two net2", "DEL one net1"]);
+    node.del(&pod).quiet();
+    let order = node.fakes.take_order();
+    assert_eq!(order[order.len() - 2..], ["DEL one net1", "DEL main eth0"], "{order:?}");
+    node.assert_clean();
+}
+
+#[test]
+fn an_orphan_keeps_its_sandbox_locked() {
+    let (mut node, pod) = scene();
+    node.conf["timeoutSeconds"] = json!(1);
+    let go = node.path("go");
+    node.fakes.rules("one", &[Rule { wait_for: Some(go.clone()), times: Some(1), ..Rule::on("ADD") }]);
+    let mut add = node.call("ADD", &pod).conf("timeoutSeconds", json!(30)).start();
+    while node.fakes.calls().len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    add.kill();
+    let killed = Outcome::of("ADD", add);
+    assert_eq!(killed.finished.signal, Some(9));
+    node.del(&pod).refused(11, &[]);
+    std::fs::write(&go, "").unwrap();
+    while !node.del(&pod).succeeded() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let order = node.fakes.take_order();
+    assert_eq!(order[..2], ["ADD main eth0", "ADD one net1"]);
+    assert!(order.contains(&"DEL one net1".to_owned()) && order.contains(&"DEL main eth0".to_owned()), "{order:?}");
+    node.assert_clean();
+}
+
+#[test]
+fn del_while_add_runs_waits_for_it() {
+    let (node, pod) = scene();
+    let go = node.path("go");
+    node.fakes.rules("one", &[Rule { wait_for: Some(go.clone()), ..Rule::on("ADD") }]);
+    let add = node.call("ADD", &pod).start();
+    while node.fakes.calls().len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut del = node.call("DEL", &pod).start();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(del.runs());
+    std::fs::write(&go, "").unwrap();
+    Outcome::of("ADD", add).result();
+    Outcome::of("DEL", del).quiet();
+    let order = node.fakes.take_order();
+    assert_eq!(order[..3], ["ADD main eth0", "ADD one net1", "ADD two net2"]);
+    assert_eq!(order[3..], ALL);
+    node.assert_clean();
+}
+
+#[test]
+fn sandboxes_do_not_wait_for_each_other() {
+    let (node, pod) = scene();
+    let go = node.path("go");
+    node.fakes.rules("one", &[Rule { wait_for: Some(go.clone()), times: Some(1), ..Rule::on("ADD") }]);
+    let add = node.call("ADD", &pod).start();
+    while node.fakes.calls().len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let other = node.pod("db", "net-a");
+    node.add(&other).result();
+    std::fs::write(&go, "").unwrap();
+    Outcome::of("ADD", add).result();
+    node.del(&pod).quiet();
+    node.del(&other).quiet();
+    node.assert_clean();
+}
