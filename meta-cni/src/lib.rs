@@ -1,1 +1,10 @@
-//! The engine.
+//! The engine of the plugin: one call of the runtime, from its environment to its answer.
+//!
+//! [`request`] reads the call, [`engine`] serves it, [`fault`] says what went wrong and with which code. [`node`] is the
+//! node's configuration, [`cluster`] the source of facts about pods and definitions.
+
+pub mod cluster;
+pub mod engine;
+pub mod fault;
+pub mod node;
+pub mod request;

@@ -1,2 +1,66 @@
-//! The CNI plugin.
-fn main() {}
+//! The CNI plugin: reads the runtime's call, serves it, prints the answer.
+
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+
+use attachments::cni::error::ErrorObject;
+use attachments::cni::version::Version;
+use delegates::call::Verb;
+use meta_cni::engine;
+use meta_cni::fault::{Fault, Result};
+use meta_cni::request::{self, Command};
+
+fn main() -> ExitCode {
+    match panic::catch_unwind(run) {
+        Ok(code) => code,
+        // The panic's own message went to stderr.
+        Err(_) => fail(&Fault::Bug("the plugin panicked; its log has the place".to_owned()), None, Version::NEWEST),
+    }
+}
+
+fn run() -> ExitCode {
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let call = match request::read(env, io::stdin().lock()) {
+        Ok(Command::Call(call)) => call,
+        Ok(Command::Version) => return print(&versions()),
+        Ok(Command::About) => {
+            let all: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
+            eprintln!("meta-cni {}, a multi-network CNI plugin", env!("CARGO_PKG_VERSION"));
+            eprintln!("CNI protocol versions supported: {}", all.join(", "));
+            return ExitCode::SUCCESS;
+        }
+        Err(fault) => {
+            let verb = env("CNI_COMMAND").filter(|command| command == "DEL").map(|_| Verb::Del);
+            return fail(&fault, verb, Version::NEWEST);
+        }
+    };
+    let served: Result<_> = engine::serve(&call);
+    match served {
+        Ok(Some(result)) => print(&result),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(fault) => fail(&fault, Some(call.verb), call.version),
+    }
+}
+
+/// The answer to VERSION (C33).
+fn versions() -> serde_json::Value {
+    let all: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
+    serde_json::json!({ "cniVersion": Version::NEWEST.as_str(), "supportedVersions": all })
+}
+
+fn fail(fault: &Fault, verb: Option<Verb>, version: Version) -> ExitCode {
+    let object: ErrorObject = fault.to_object(verb, version);
+    print(&object);
+    ExitCode::FAILURE
+}
+
+/// The specification's one JSON object on stdout (A41). An answer that nobody reads is a failure.
+fn print(answer: &impl serde::Serialize) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let printed = serde_json::to_writer(&mut out, answer).map_err(io::Error::from).and_then(|()| {
+        out.write_all(b"\n")?;
+        out.flush()
+    });
+    if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

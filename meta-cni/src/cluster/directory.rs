@@ -1,0 +1,231 @@
+//! Directory mode: a directory of ordinary manifests (Pod, NetworkAttachmentDefinition; YAML or JSON) stands in for the
+//! cluster. No daemon, no API server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use attachments::definition::Definition;
+use attachments::names::{NetRef, ObjectName, PodRef};
+
+use super::manifest::{self, Manifest};
+use super::{Annotations, NETWORK_STATUS};
+use crate::fault::{Fault, Result};
+
+const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
+
+/// A directory of manifests, read anew for each question: an edit counts at once.
+#[derive(Debug)]
+pub struct Directory {
+    dir: PathBuf,
+}
+
+impl Directory {
+    /// The manifests in `dir`, files ending in .yaml, .yml or .json; sub-directories are left alone.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Is the directory there?
+    pub fn ready(&self) -> Result<()> {
+        self.files().map(drop)
+    }
+
+    /// The annotations of a pod.
+    pub fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
+        let (_, _, manifest) = self.pod(pod)?;
+        Ok(manifest.metadata.annotations)
+    }
+
+    /// The definitions among `wanted` that exist.
+    pub fn definitions(&self, wanted: &[NetRef]) -> Result<BTreeMap<NetRef, Definition>> {
+        let mut found = BTreeMap::new();
+        for path in self.files()? {
+            let text = read(&path)?;
+            // Most files of a large directory hold none of what is wanted; finding a name costs less than parsing.
+            let documents = manifest::documents(&text, &path);
+            for document in documents.filter(|text| wanted.iter().any(|w| text.contains(w.name.as_str()))) {
+                let Some(manifest) = manifest::parse(document, &path, "NetworkAttachmentDefinition")? else { continue };
+                let Some(reference) = reference(&manifest) else { continue };
+                if wanted.contains(&reference) {
+                    found.insert(reference.clone(), definition(reference, manifest));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes the status into the pod's file: a new file that takes the old one's place.
+    pub fn publish(&self, pod: &PodRef, status: &str) -> Result<()> {
+        // Two pods may share a file: whoever writes reads what the other wrote.
+        let turn = fs::File::open(&self.dir).and_then(|dir| dir.lock().map(|()| dir));
+        let _turn = turn.map_err(|e| Fault::Io(format!("cannot lock {}: {e}", self.dir.display())))?;
+        let (path, text, _) = self.pod(pod)?;
+        let mut parts: Vec<String> = Vec::new();
+        for document in manifest::documents_with_separators(&text, &path) {
+            let ours = manifest::parse(document, &path, "Pod")?.is_some_and(|manifest| is_pod(&manifest, pod));
+            parts.push(match ours {
+                true => manifest::annotate(document, &path, NETWORK_STATUS, status)?,
+                false => document.to_owned(),
+            });
+        }
+        replace(&path, &parts.concat())
+    }
+
+    /// The pod's file, its text and its manifest.
+    fn pod(&self, pod: &PodRef) -> Result<(PathBuf, String, Manifest)> {
+        for path in self.files()? {
+            let text = read(&path)?;
+            if !text.contains(pod.name.as_str()) {
+                continue;
+            }
+            let mut found = None;
+            for document in manifest::documents(&text, &path) {
+                found = found.or(manifest::parse(document, &path, "Pod")?.filter(|manifest| is_pod(manifest, pod)));
+            }
+            if let Some(manifest) = found {
+                check_uid(pod, &manifest)?;
+                return Ok((path, text, manifest));
+            }
+        }
+        let dir = self.dir.display();
+        Err(Fault::TryLater(format!("pod {pod}: no such Pod manifest in {dir}; add it, or wait until it is there")))
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let failed = |e: io::Error| {
+            Fault::TryLater(format!("cluster.directory: cannot list manifests in {}: {e}", self.dir.display()))
+        };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let known = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
+            if known && path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+fn is_pod(manifest: &Manifest, pod: &PodRef) -> bool {
+    manifest.metadata.name == pod.name.as_str() && manifest.metadata.namespace() == pod.namespace.as_str()
+}
+
+/// A pod of the same name that was made anew is another pod. Static pods have two identities (the kubelet's and the
+/// API server's), so they are exempt, as with Multus.
+fn check_uid(pod: &PodRef, manifest: &Manifest) -> Result<()> {
+    let metadata = &manifest.metadata;
+    let is_static = metadata.annotations.get("kubernetes.io/config.source").is_some_and(|source| source != "api");
+    match (&pod.uid, &metadata.uid) {
+        (Some(asked), Some(known)) if asked != known && !is_static => {
+            Err(Fault::TryLater(format!("pod {pod}: K8S_POD_UID: got {asked}, want the pod's uid {known}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn reference(manifest: &Manifest) -> Option<NetRef> {
+    let namespace = manifest.metadata.namespace().parse::<ObjectName>().ok()?;
+    let name = manifest.metadata.name.parse::<ObjectName>().ok()?;
+    Some(NetRef { namespace, name })
+}
+
+fn definition(reference: NetRef, manifest: Manifest) -> Definition {
+    let resource_name = manifest.metadata.annotations.get(RESOURCE_NAME).cloned();
+    Definition { reference, config: manifest.spec.config, resource_name }
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|e| Fault::Config(format!("manifest {}: {e}", path.display())))
+}
+
+/// Readers see the old file or the new one, never half of either.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let failed = |e: io::Error| Fault::Io(format!("cannot write {}: {e}", path.display()));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = (|| {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(fs::metadata(path)?.permissions())?;
+        fs::rename(&temporary, path)
+    })();
+    written.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        failed(e)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str = "# the demo's first pod\napiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    k8s.v1.cni.cncf.io/networks: x\n";
+    const NAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: x}\nspec: {config: '{\"type\": \"bridge\"}'}\n";
+
+    fn pod(name: &str) -> PodRef {
+        PodRef { namespace: "default".parse().unwrap(), name: name.parse().unwrap(), uid: None }
+    }
+
+    fn net(namespace: &str, name: &str) -> NetRef {
+        NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() }
+    }
+
+    #[test]
+    fn pods_and_definitions_are_found_among_other_manifests() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("all.yaml"), format!("{POD}---\n{NAD}")).unwrap();
+        let json =
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"b","namespace":"n","annotations":{"k":"v"}}}"#;
+        fs::write(dir.path().join("b.json"), json).unwrap();
+        fs::write(dir.path().join("notes.txt"), "x a b").unwrap();
+        let directory = Directory::new(dir.path());
+        assert_eq!(directory.annotations(&pod("a")).unwrap()["k8s.v1.cni.cncf.io/networks"], "x");
+        let b = PodRef { namespace: "n".parse().unwrap(), ..pod("b") };
+        assert_eq!(directory.annotations(&b).unwrap()["k"], "v");
+        assert_eq!(directory.annotations(&pod("c")).unwrap_err().code(), 11);
+
+        let found = directory.definitions(&[net("default", "x"), net("other", "x")]).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[&net("default", "x")].config.as_deref(), Some(r#"{"type": "bridge"}"#));
+    }
+
+    #[test]
+    fn the_status_lands_in_the_pods_document_and_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all.yaml");
+        fs::write(&path, format!("{NAD}---\n{POD}")).unwrap();
+        let directory = Directory::new(dir.path());
+        for status in ["[]", "[{\n    \"name\": \"x\"\n}]"] {
+            directory.publish(&pod("a"), status).unwrap();
+            assert_eq!(directory.annotations(&pod("a")).unwrap()[NETWORK_STATUS], status);
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(NAD) && text.contains("# the demo's first pod"), "{text}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn another_uid_is_another_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), POD.replace("name: a", "name: a\n  uid: u1")).unwrap();
+        let directory = Directory::new(dir.path());
+        let with = |uid: &str| PodRef { uid: Some(uid.into()), ..pod("a") };
+        assert!(directory.annotations(&with("u1")).is_ok());
+        let fault = directory.annotations(&with("u2")).unwrap_err();
+        assert_eq!(fault.code(), 11);
+        assert!(fault.to_string().contains("u1") && fault.to_string().contains("u2"));
+    }
+
+    #[test]
+    fn a_broken_manifest_of_the_pod_names_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), "kind: Pod\nmetadata: {name: a\n").unwrap();
+        let fault = Directory::new(dir.path()).annotations(&pod("a")).unwrap_err();
+        assert!(fault.to_string().contains("a.yaml"), "{fault}");
+        assert_eq!(fault.code(), 7);
+    }
+}

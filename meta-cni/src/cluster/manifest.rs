@@ -1,0 +1,270 @@
+//! One Kubernetes manifest as text: as much of it as we read, and how an annotation is set in it.
+
+use std::path::Path;
+
+use attachments::cni::object::Object;
+use serde::Deserialize;
+
+use super::Annotations;
+use crate::fault::{Fault, Result};
+
+/// The fields that we read of a Pod or a NetworkAttachmentDefinition.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Manifest {
+    /// `kind`.
+    #[serde(default)]
+    pub kind: String,
+    /// `metadata`.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// `spec`; of a pod, nothing is read.
+    #[serde(default)]
+    pub spec: Spec,
+}
+
+/// `metadata`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Metadata {
+    /// `name`.
+    #[serde(default)]
+    pub name: String,
+    /// `namespace`, if it is said.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// `uid`, if it is said.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// `annotations`.
+    #[serde(default)]
+    pub annotations: Annotations,
+}
+
+/// `spec`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Spec {
+    /// `spec.config` of a definition.
+    #[serde(default)]
+    pub config: Option<String>,
+}
+
+/// Only the kind, so that manifests of other kinds may look however they like.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    kind: String,
+}
+
+impl Metadata {
+    /// The namespace; `default` where none is said, as kubectl has it.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+/// The documents of a file without their separators.
+pub fn documents<'a>(text: &'a str, path: &Path) -> impl Iterator<Item = &'a str> {
+    documents_with_separators(text, path).into_iter()
+}
+
+/// The documents of a file; each starts with its `---` line, so that joined they are the file again.
+pub fn documents_with_separators<'a>(text: &'a str, path: &Path) -> Vec<&'a str> {
+    if is_json(path) {
+        return vec![text];
+    }
+    let mut starts = vec![0];
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if at > 0 && (line.trim_end() == "---" || line.starts_with("--- ")) {
+            starts.push(at);
+        }
+        at += line.len();
+    }
+    starts.push(text.len());
+    starts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
+}
+
+/// The manifest, if it is of this kind. A document of the kind that does not parse is an error that names the file.
+pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>> {
+    if !document.contains(kind) {
+        return Ok(None);
+    }
+    let failed = |e: String| Fault::Config(format!("manifest {}: {e}", path.display()));
+    if is_json(path) {
+        let found: Kind = serde_json::from_str(document).map_err(|e| failed(e.to_string()))?;
+        return if found.kind == kind {
+            serde_json::from_str(document).map(Some).map_err(|e| failed(e.to_string()))
+        } else {
+            Ok(None)
+        };
+    }
+    let found: Option<Kind> = serde_saphyr::from_str(document).map_err(|e| failed(first_line(&e)))?;
+    match found {
+        Some(found) if found.kind == kind => {
+            serde_saphyr::from_str(document).map(Some).map_err(|e| failed(first_line(&e)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The document with an annotation set. Comments and layout of YAML stay as they are where the annotations are written in
+/// block style; otherwise the document is written anew.
+pub fn annotate(document: &str, path: &Path, key: &str, value: &str) -> Result<String> {
+    let failed = |e: String| Fault::Config(format!("manifest {}: cannot set {key}: {e}", path.display()));
+    if is_json(path) {
+        return annotate_json(document, key, value).map_err(|e| failed(e.to_string()));
+    }
+    let wanted = annotated_value(document, key, value).map_err(|e| failed(first_line(&e)))?;
+    // Editing text is a guess at its layout; only a reading of the outcome shows that the guess was right.
+    let edited = edit_block(document, key, value)
+        .filter(|text| serde_saphyr::from_str::<serde_json::Value>(text).is_ok_and(|value| value == wanted));
+    match edited {
+        Some(text) => Ok(text),
+        None => {
+            let separator = document.lines().next().filter(|line| line.starts_with("---")).map_or("", |_| "---\n");
+            let text = serde_saphyr::to_string(&wanted).map_err(|e| failed(e.to_string()))?;
+            Ok(format!("{separator}{text}"))
+        }
+    }
+}
+
+fn annotate_json(document: &str, key: &str, value: &str) -> std::result::Result<String, serde_json::Error> {
+    let mut manifest = Object::parse(document.as_bytes())?;
+    let mut metadata = manifest.object("metadata").ok().flatten().unwrap_or_default();
+    let mut annotations = metadata.object("annotations").ok().flatten().unwrap_or_default();
+    annotations.set(key, &value);
+    metadata.set("annotations", &annotations);
+    manifest.set("metadata", &metadata);
+    Ok(format!("{}\n", manifest.to_json()))
+}
+
+fn annotated_value(
+    document: &str,
+    key: &str,
+    value: &str,
+) -> std::result::Result<serde_json::Value, serde_saphyr::Error> {
+    let mut manifest: serde_json::Value = serde_saphyr::from_str(document)?;
+    let annotations = &mut manifest["metadata"]["annotations"];
+    if !annotations.is_object() {
+        *annotations = serde_json::json!({});
+    }
+    annotations[key] = value.into();
+    Ok(manifest)
+}
+
+/// Sets the annotation in block-style YAML: in place of its old value, or as the first annotation.
+fn edit_block(document: &str, key: &str, value: &str) -> Option<String> {
+    let lines: Vec<&str> = document.split_inclusive('\n').collect();
+    let metadata = lines.iter().position(|line| line.trim_end() == "metadata:")?;
+    let inside = block(&lines, metadata);
+    let indent = indent_of(lines.get(inside.start)?);
+    let annotations = inside.clone().find(|i| indent_of(lines[*i]) == indent && lines[*i].trim() == "annotations:");
+    let mut out: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    match annotations {
+        Some(at) => {
+            let inside = block(&lines, at);
+            let child = inside.clone().next().map_or(indent + 2, |i| indent_of(lines[i]));
+            let old = inside.clone().find(|i| {
+                indent_of(lines[*i]) == child && lines[*i].trim_start().trim_start_matches(['"', '\'']).starts_with(key)
+            });
+            let entry = literal(key, value, child);
+            match old {
+                Some(old) => {
+                    let end = block(&lines, old).end;
+                    out.splice(old..end, [entry]);
+                }
+                None => out.insert(at + 1, entry),
+            }
+        }
+        None => {
+            let entry = literal(key, value, indent + 2);
+            out.insert(metadata + 1, format!("{}annotations:\n{entry}", " ".repeat(indent)));
+        }
+    }
+    Some(out.concat())
+}
+
+/// The lines below `head` that are indented deeper than it.
+fn block(lines: &[&str], head: usize) -> std::ops::Range<usize> {
+    let depth = indent_of(lines[head]);
+    let deeper = |line: &str| line.trim().is_empty() || indent_of(line) > depth;
+    let mut end = head + 1 + lines[head + 1..].iter().take_while(|line| deeper(line)).count();
+    while end > head + 1 && lines[end - 1].trim().is_empty() {
+        end -= 1;
+    }
+    head + 1..end
+}
+
+fn indent_of(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// `key: |-` and the value as it is, line by line: people read it.
+fn literal(key: &str, value: &str, indent: usize) -> String {
+    let pad = " ".repeat(indent);
+    let body: String = value.lines().map(|line| format!("{pad}  {line}\n")).collect();
+    format!("{pad}{key}: |-\n{body}")
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|ext| ext == "json")
+}
+
+fn first_line(e: &impl std::fmt::Display) -> String {
+    e.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "k8s.v1.cni.cncf.io/network-status";
+
+    fn set(document: &str, value: &str) -> String {
+        let text = annotate(document, Path::new("x.yaml"), KEY, value).unwrap();
+        let manifest = parse(&text, Path::new("x.yaml"), "Pod").unwrap().unwrap();
+        assert_eq!(manifest.metadata.annotations[KEY], value, "{text}");
+        text
+    }
+
+    #[test]
+    fn block_style_keeps_comments_and_order() {
+        let pod = "kind: Pod # a pod\nmetadata:\n  name: a\n  # nets\n  annotations:\n    x: y # why\nspec:\n  a: 1\n";
+        let once = set(pod, "[{\n    \"a\": 1\n}]");
+        assert!(once.contains("# a pod") && once.contains("# nets") && once.contains("x: y # why"));
+        assert_eq!(set(&once, "[]").lines().count(), pod.lines().count() + 2);
+    }
+
+    #[test]
+    fn annotations_are_made_where_there_are_none() {
+        let text = set("kind: Pod\nmetadata:\n  name: a\n", "[]");
+        assert_eq!(text, format!("kind: Pod\nmetadata:\n  annotations:\n    {KEY}: |-\n      []\n  name: a\n"));
+    }
+
+    #[test]
+    fn other_styles_are_written_anew_with_the_same_content() {
+        for pod in [
+            "kind: Pod\nmetadata: {name: a, labels: {x: 'y'}}\n",
+            "---\nkind: Pod\nmetadata:\n  name: a\n  annotations: {x: y}\n",
+            "kind: Pod\nmetadata:\n  name: a\n  annotations:\n",
+        ] {
+            let text = set(pod, "[1]");
+            assert!(text.contains("name: a"), "{text}");
+            assert_eq!(text.starts_with("---"), pod.starts_with("---"));
+        }
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let pod = r#"{"kind":"Pod","metadata":{"name":"a","big":12345678901234567890}}"#;
+        let text = annotate(pod, Path::new("x.json"), KEY, "[]").unwrap();
+        assert!(text.contains("12345678901234567890") && text.contains(r#""annotations":{"k8s.v1"#), "{text}");
+    }
+
+    #[test]
+    fn documents_join_to_the_file_again() {
+        let text = "---\na: 1\n---\nb: |\n  --- no\n--- # c\nc: 1\n";
+        let parts = documents_with_separators(text, Path::new("x.yaml"));
+        assert_eq!(parts.len(), 3);
+        assert_eq!(parts.concat(), text);
+    }
+}

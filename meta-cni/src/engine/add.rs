@@ -1,0 +1,186 @@
+//! ADD, from the request to the merged result. Read [`add`] from top to bottom.
+
+use std::time::Instant;
+
+use attachments::bind::{Attachment, Bound};
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+use attachments::cni::version::Version;
+use attachments::names::PodRef;
+use attachments::status::{Report, network_status};
+use delegates::apply::{Host, Sandbox};
+use delegates::call::Node;
+use delegates::spec::LinkId;
+
+use super::chain::{Chain, Switches};
+use super::lock::SandboxLock;
+use super::record::{AttachedEntry, Done, Entry, Intent};
+use super::store::RecordFile;
+use super::undo::{Surroundings, namespace_id, undo};
+use super::{Run, devinfo, lookup, merge, resume, routes, warn};
+use crate::fault::{Fault, Result};
+use crate::request::Target;
+
+/// One attachment that is in place.
+#[derive(Debug)]
+pub struct Attached {
+    /// The final result of its chain; route arbitration edits it.
+    pub result: CniResult,
+    /// What built-in delegates made in the pod.
+    pub links: Vec<LinkId>,
+}
+
+/// Attaches a sandbox to all of its networks, or to none.
+pub fn add(run: &Run<'_>) -> Result<Object> {
+    let target = run.target()?;
+    let pod = target.pod()?;
+    require_readiness(run)?;
+    let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
+    let node = Node {
+        plugin_dirs: &run.conf.plugin_dirs,
+        state_dir: &run.conf.state_dir,
+        deadline: run.deadline,
+        lock: Some(lock.fd()),
+    };
+    let mut sandbox = open_sandbox(target, &node)?;
+    clear_the_way(run, target, &lock)?;
+    if let Some(pod) = &pod {
+        resume::same_pod(run, pod);
+    }
+
+    let bound = lookup::bind(run, target, pod.as_ref())?;
+    let intent = intent(run, target, pod.clone(), &bound)?;
+    for attachment in &bound.attachments {
+        chain(&intent, attachment).validate(&node)?;
+    }
+    let mut record = run.store.begin(&intent)?;
+
+    let mut host = Host::new(node);
+    match attach(run, &intent, &mut record, &mut host, &mut sandbox) {
+        Ok((attached, result)) => {
+            for warning in &bound.warnings {
+                warn(warning);
+            }
+            report(run, pod.as_ref(), &bound.attachments, &attached);
+            resume::others(run);
+            Ok(result)
+        }
+        Err(fault) => {
+            roll_back(run, record, &target.netns, &lock);
+            Err(fault)
+        }
+    }
+}
+
+/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole.
+fn attach(
+    run: &Run<'_>,
+    intent: &Intent,
+    record: &mut RecordFile,
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+) -> Result<(Vec<Attached>, Object)> {
+    let mut attached: Vec<Attached> = Vec::new();
+    for attachment in &intent.attachments {
+        devinfo::prepare(attachment)?;
+        let delegates::builtin::Attached { result, links } = chain(intent, attachment).add(host, sandbox)?;
+        for unheard in attachment.unmet(&result) {
+            if run.conf.strict {
+                return Err(Fault::Unsupported(unheard));
+            }
+            warn(&unheard);
+        }
+        attached.push(Attached { result, links });
+    }
+    routes::arbitrate(sandbox, &intent.attachments, &mut attached)?;
+
+    let merged = merge::merge(&attached, run.conf.merge_ips, run.request.version);
+    let result = merged.encode(run.request.version)?;
+    record.append_synced(&Entry::Done(&done(&attached)?))?;
+    record.settle()?;
+    Ok((attached, result))
+}
+
+/// A file that says whether the default network is up is looked at once: waiting here would block every call of the
+/// runtime.
+fn require_readiness(run: &Run<'_>) -> Result<()> {
+    match &run.conf.readiness_file {
+        Some(file) if !file.exists() => Err(Fault::TryLater(format!(
+            "readinessindicatorfile: {} is not there: the default network is not ready",
+            file.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn open_sandbox(target: &Target, node: &Node<'_>) -> Result<Sandbox> {
+    Sandbox::open(&target.netns, node).map_err(|e| Fault::Netns(e.to_string()))
+}
+
+/// A set that is done is refused before anything is touched; what a crash or a failed undo left behind goes first.
+fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<()> {
+    let Some(found) = run.store.find(&run.key(target))? else { return Ok(()) };
+    if found.is_settled() {
+        return Err(Fault::Exists(format!(
+            "CNI_CONTAINERID: got {} with CNI_IFNAME {}, which is attached already; want a DEL first",
+            target.container, target.ifname
+        )));
+    }
+    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
+    undo(found, &target.netns, &around)
+}
+
+fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
+    let netns_id = namespace_id(&target.netns)
+        .ok_or_else(|| Fault::Netns(format!("CNI_NETNS: got {:?}, which went away during the call", target.netns)))?;
+    Ok(Intent {
+        key: run.key(target),
+        pod,
+        netns: target.netns.clone(),
+        netns_id,
+        plugin_dirs: run.conf.plugin_dirs.clone(),
+        builtin: run.conf.builtin.clone(),
+        attachments: bound.attachments.clone(),
+    })
+}
+
+fn chain<'a>(intent: &'a Intent, attachment: &'a Attachment) -> Chain<'a> {
+    Chain {
+        attachment,
+        switches: Switches(intent.builtin.as_deref()),
+        container: &intent.key.container,
+        netns: &intent.netns,
+        group: intent.key.group(),
+    }
+}
+
+fn done(attached: &[Attached]) -> Result<Done> {
+    let entry = |one: &Attached| -> Result<AttachedEntry> {
+        Ok(AttachedEntry { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
+    };
+    Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
+}
+
+/// The failure that the runtime hears is the one that made us turn back; what the way back lacks stays in the record.
+fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
+    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
+    if let Err(fault) = undo(record, netns, &around) {
+        warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
+    }
+}
+
+/// The pod's `network-status`. The pod has its networks whether or not this can be written.
+fn report(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment], attached: &[Attached]) {
+    let Some(pod) = pod else { return };
+    let started = Instant::now();
+    let infos: Vec<Option<Object>> = attachments.iter().map(devinfo::read).collect();
+    let reports: Vec<Report<'_>> = attachments
+        .iter()
+        .zip(attached)
+        .zip(&infos)
+        .map(|((attachment, one), info)| Report { attachment, result: Some(&one.result), device_info: info.as_ref() })
+        .collect();
+    if let Err(fault) = run.cluster.publish(pod, &network_status(&reports, run.conf.strict)) {
+        warn(&format!("network-status of pod {pod} is not written after {:?}: {fault}", started.elapsed()));
+    }
+}

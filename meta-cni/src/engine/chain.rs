@@ -1,0 +1,190 @@
+//! One attachment's chain of plugins, built in and external mixed freely.
+
+use attachments::bind::Attachment;
+use attachments::cni::conf::{Injection, PluginConf};
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+use attachments::names::{ContainerId, PluginType};
+use delegates::apply::{Host, Sandbox};
+use delegates::builtin::{Attached, Builtin};
+use delegates::call::{Call, Node, Point, Verb};
+use delegates::error::Error;
+use delegates::exec;
+use delegates::spec::LinkId;
+use serde_json::value::RawValue;
+
+use crate::fault::{Fault, Result};
+
+/// Who serves a plugin's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delegate<'a> {
+    /// A delegate in this process.
+    Builtin(Builtin),
+    /// A program.
+    External(&'a PluginType),
+}
+
+/// The types that run in process: all that we have, unless the node names some (`builtin`).
+#[derive(Clone, Copy, Debug)]
+pub struct Switches<'a>(pub Option<&'a [PluginType]>);
+
+impl Switches<'_> {
+    /// Who serves this plugin.
+    pub fn delegate<'p>(&self, plugin: &'p PluginConf) -> Delegate<'p> {
+        let switched_on = self.0.is_none_or(|types| types.contains(&plugin.kind));
+        match Builtin::from_type(&plugin.kind).filter(|_| switched_on) {
+            Some(builtin) => Delegate::Builtin(builtin),
+            None => Delegate::External(&plugin.kind),
+        }
+    }
+}
+
+/// An attachment at its place in a sandbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a> {
+    /// What is attached.
+    pub attachment: &'a Attachment,
+    /// Which of its plugins run in process.
+    pub switches: Switches<'a>,
+    /// CNI_CONTAINERID.
+    pub container: &'a ContainerId,
+    /// CNI_NETNS for the delegates.
+    pub netns: &'a str,
+    /// Link group of the record.
+    pub group: u32,
+}
+
+impl<'a> Chain<'a> {
+    /// Everything that is wrong with the built-in plugins' configurations, before anything is touched (A33). A program
+    /// that is missing is found here too, not after half of the pod is attached.
+    pub fn validate(&self, node: &Node<'_>) -> Result<()> {
+        let many = self.attachment.plugins.len() > 1;
+        for (i, plugin) in self.attachment.plugins.iter().enumerate() {
+            match self.switches.delegate(plugin) {
+                Delegate::External(kind) => drop(exec::find(kind, node.plugin_dirs).map_err(|e| self.fault(e))?),
+                Delegate::Builtin(builtin) => {
+                    let conf = self.conf(plugin, &Injection::default())?;
+                    let prefix = if many { format!("plugins[{i}]") } else { String::new() };
+                    let findings: Vec<_> = builtin.validate(&conf).into_iter().map(|f| f.under(&prefix)).collect();
+                    if !findings.is_empty() {
+                        return Err(self.fault(Error::Config(findings)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// ADD in list order; the last plugin's result is the attachment's (C21).
+    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox) -> Result<Attached> {
+        let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
+        for (i, plugin) in self.attachment.plugins.iter().enumerate() {
+            let prev_result = (i > 0).then_some(&attached.result);
+            let conf = self.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
+            let call = self.call(&conf, prev_result);
+            let step = match self.switches.delegate(plugin) {
+                Delegate::Builtin(builtin) => builtin.add(host, sandbox, &call),
+                Delegate::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
+                    .and_then(|stdout| exec::add_result(kind, &stdout, self.attachment.version))
+                    .map(|result| Attached { result, links: Vec::new() }),
+            };
+            let step = step.map_err(|e| self.fault(e))?;
+            attached.result = step.result;
+            attached.links.extend(step.links);
+        }
+        Ok(attached)
+    }
+
+    /// DEL in reverse order with the result of the ADD; stops at the first failure, to be repeated whole (C23, A10).
+    pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>, links: &[LinkId]) -> Result<()> {
+        for plugin in self.attachment.plugins.iter().rev() {
+            let conf = self.conf_with(plugin, result)?;
+            let call = self.call(&conf, result);
+            let done = match self.switches.delegate(plugin) {
+                Delegate::Builtin(builtin) => builtin.del(host, &call, links),
+                Delegate::External(kind) => exec::run(&host.node, kind, Verb::Del, &call).map(drop),
+            };
+            done.map_err(|e| self.fault(e))?;
+        }
+        Ok(())
+    }
+
+    /// CHECK in list order (C24).
+    pub fn check(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
+        for plugin in &self.attachment.plugins {
+            let conf = self.conf_with(plugin, Some(result))?;
+            let call = self.call(&conf, Some(result));
+            let done = match self.switches.delegate(plugin) {
+                Delegate::Builtin(builtin) => builtin.check(host, sandbox, &call),
+                Delegate::External(kind) => exec::run(&host.node, kind, Verb::Check, &call).map(drop),
+            };
+            done.map_err(|e| self.fault(e))?;
+        }
+        Ok(())
+    }
+
+    /// True when a plugin of the chain makes links that carry the record's group.
+    pub fn has_builtin(&self) -> bool {
+        self.attachment.plugins.iter().any(|plugin| matches!(self.switches.delegate(plugin), Delegate::Builtin(_)))
+    }
+
+    /// DEL and CHECK see the whole ADD's result where the version has it (C14).
+    fn conf_with(&self, plugin: &PluginConf, result: Option<&CniResult>) -> Result<Object> {
+        let prev_result = result.filter(|_| self.attachment.version.has_check());
+        self.conf(plugin, &Injection { prev_result, ..Injection::default() })
+    }
+
+    fn conf(&self, plugin: &PluginConf, injection: &Injection<'_>) -> Result<Object> {
+        let injection = Injection { runtime_config: Some(&self.attachment.runtime_config), ..injection.clone() };
+        plugin
+            .request(&self.attachment.network, self.attachment.version, &injection)
+            .map_err(|finding| self.fault(finding.into()))
+    }
+
+    fn call<'c>(&self, conf: &'c Object, prev_result: Option<&'c CniResult>) -> Call<'c>
+    where
+        'a: 'c,
+    {
+        let point = Point {
+            container: self.container,
+            netns: self.netns,
+            ifname: &self.attachment.ifname,
+            args: &self.attachment.args,
+            group: self.group,
+        };
+        let Attachment { network, version, .. } = self.attachment;
+        Call { network, version: *version, conf, point: Some(point), prev_result }
+    }
+
+    fn fault(&self, source: Error) -> Fault {
+        Fault::Delegate { subject: subject(self.attachment), source }
+    }
+}
+
+/// GC or STATUS of one plugin: neither is about a sandbox.
+pub fn call_network(
+    host: &mut Host<'_>,
+    attachment: &Attachment,
+    delegate: Delegate<'_>,
+    plugin: &PluginConf,
+    verb: Verb,
+    valid_attachments: Option<&RawValue>,
+) -> Result<()> {
+    let fault = |source: Error| Fault::Delegate { subject: subject(attachment), source };
+    let injection = Injection { valid_attachments, ..Injection::default() };
+    let conf = plugin.request(&attachment.network, attachment.version, &injection).map_err(|f| fault(f.into()))?;
+    let Attachment { network, version, .. } = attachment;
+    let call = Call { network, version: *version, conf: &conf, point: None, prev_result: None };
+    match delegate {
+        Delegate::Builtin(builtin) if verb == Verb::Status => builtin.status(host, &call),
+        // A built-in delegate's garbage is what its records leave; undoing those records was its GC.
+        Delegate::Builtin(_) => Ok(()),
+        Delegate::External(kind) => exec::run(&host.node, kind, verb, &call).map(drop),
+    }
+    .map_err(fault)
+}
+
+/// How a message names an attachment: first the network, then the interface.
+fn subject(attachment: &Attachment) -> String {
+    format!("network {} ({})", attachment.source, attachment.ifname)
+}

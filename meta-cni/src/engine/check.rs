@@ -1,0 +1,52 @@
+//! CHECK over every stored attachment (A12): each is compared with the result of its ADD.
+
+use attachments::cni::result::CniResult;
+use attachments::cni::version::Version;
+use delegates::apply::{Host, Sandbox};
+use delegates::call::Node;
+
+use super::Run;
+use super::chain::{Chain, Switches};
+use super::lock::SandboxLock;
+use crate::fault::{Fault, Result};
+
+/// Fails with the first difference between what was attached and what is there.
+pub fn check(run: &Run<'_>) -> Result<()> {
+    if run.conf.disable_check {
+        return Ok(());
+    }
+    let target = run.target()?;
+    let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
+    let found = run.store.find(&run.key(target))?;
+    let record = found.filter(|found| found.is_settled()).map(|found| found.record);
+    let Some((intent, done)) = record.and_then(|record| record.intent.zip(record.done)) else {
+        return Err(Fault::Unknown(format!(
+            "CNI_CONTAINERID: got {} with CNI_IFNAME {}, which is not attached; want an ADD first",
+            target.container, target.ifname
+        )));
+    };
+    let node = Node {
+        plugin_dirs: &intent.plugin_dirs,
+        state_dir: &run.conf.state_dir,
+        deadline: run.deadline,
+        lock: Some(lock.fd()),
+    };
+    let mut sandbox = Sandbox::open(&target.netns, &node).map_err(|e| Fault::Netns(e.to_string()))?;
+    let mut host = Host::new(node);
+    for (attachment, entry) in intent.attachments.iter().zip(&done.attached) {
+        // One old or disabled attachment must not hide the state of the others.
+        if attachment.disable_check || !attachment.version.has_check() {
+            continue;
+        }
+        let result = CniResult::from_object(entry.result.clone(), Version::NEWEST)?;
+        let chain = Chain {
+            attachment,
+            switches: Switches(intent.builtin.as_deref()),
+            container: &intent.key.container,
+            netns: &target.netns,
+            group: intent.key.group(),
+        };
+        chain.check(&mut host, &mut sandbox, &result)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! The engine: each verb is one visible sequence over all attachments of a sandbox.
+//!
+//! To follow one ADD, start at [`add`]: it reads from top to bottom as the design's straight line.
+
+mod add;
+mod chain;
+mod check;
+mod del;
+mod devinfo;
+mod gc;
+mod lock;
+mod lookup;
+mod merge;
+mod record;
+mod resume;
+mod routes;
+mod status;
+mod store;
+mod undo;
+
+use std::time::{Duration, Instant};
+
+use attachments::cni::object::Object;
+use delegates::call::Verb;
+
+use crate::cluster::Cluster;
+use crate::fault::{Fault, Result};
+use crate::node::NodeConf;
+use crate::request::{Request, Target};
+use store::Store;
+
+/// One run: the request, the node's configuration and state, and when it must be over.
+struct Run<'a> {
+    request: &'a Request,
+    conf: NodeConf,
+    cluster: Cluster,
+    store: Store,
+    deadline: Instant,
+}
+
+/// Serves a request. ADD gives the object to print; the other verbs print nothing.
+pub fn serve(request: &Request) -> Result<Option<Object>> {
+    let started = Instant::now();
+    let conf = NodeConf::from_request(request)?;
+    let run = Run {
+        request,
+        cluster: Cluster::open(&conf.cluster),
+        store: Store::new(&conf.state_dir),
+        deadline: started + conf.timeout,
+        conf,
+    };
+    match request.verb {
+        Verb::Add => add::add(&run).map(Some),
+        Verb::Del => del::del(&run).map(|()| None),
+        Verb::Check => check::check(&run).map(|()| None),
+        Verb::Gc => gc::gc(&run).map(|()| None),
+        Verb::Status => status::status(&run).map(|()| None),
+    }
+}
+
+impl Run<'_> {
+    /// The sandbox of an ADD, DEL or CHECK.
+    fn target(&self) -> Result<&Target> {
+        let target = self.request.target.as_ref();
+        target.ok_or_else(|| Fault::Bug(format!("{} without a sandbox", self.request.verb.as_str())))
+    }
+
+    /// Whose record a call on this sandbox is about.
+    fn key(&self, target: &Target) -> record::Key {
+        record::Key {
+            network: self.conf.network.clone(),
+            container: target.container.clone(),
+            ifname: target.ifname.clone(),
+        }
+    }
+
+    /// Undoing gets time of its own: the call that failed may have used up all of its.
+    fn undo_deadline(&self) -> Instant {
+        let own = self.conf.timeout.min(Duration::from_secs(10));
+        self.deadline.max(Instant::now() + own)
+    }
+}
+
+/// A line for the node's log: stderr reaches the runtime's log and never the result.
+fn warn(text: &str) {
+    eprintln!("meta-cni: {text}");
+}

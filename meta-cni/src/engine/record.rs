@@ -1,0 +1,313 @@
+//! The record of one attachment set: what was wanted, what was saved, what came of it, what is undone.
+//!
+//! A file per set, append-only. Every entry carries its length and checksum, so a torn tail is seen and dropped, and a
+//! damaged entry is never taken for a good one. Layout, as text:
+//!
+//! ```text
+//! meta-cni record 1
+//! intent 1234 89abcdef
+//! {...}
+//! done 567 01234567
+//! {...}
+//! ```
+
+use attachments::bind::Attachment;
+use attachments::cni::object::Object;
+use attachments::names::{ContainerId, IfName, NetworkName, PluginType, PodRef};
+use delegates::spec::LinkId;
+use serde::{Deserialize, Serialize};
+
+/// Version of the layout that is written; readers accept this one and the one before.
+pub const VERSION: u32 = 1;
+
+const HEADER: &str = "meta-cni record ";
+
+/// Whose record it is: the node network's name, the sandbox, the interface name that the runtime chose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// `name` of the node's configuration.
+    pub network: NetworkName,
+    /// CNI_CONTAINERID.
+    pub container: ContainerId,
+    /// CNI_IFNAME of the default network.
+    pub ifname: IfName,
+}
+
+impl Key {
+    /// The link group of everything that we create in the pod: never 0 (the kernel's default) nor a small number that
+    /// people use by hand, and positive as the kernel reads it.
+    pub fn group(&self) -> u32 {
+        let mut hash = crc32fast::Hasher::new();
+        for part in [self.network.as_str(), self.container.as_str(), self.ifname.as_str()] {
+            hash.update(part.as_bytes());
+            hash.update(&[0]);
+        }
+        (hash.finalize() & 0x3fff_ffff) | 0x4000_0000
+    }
+}
+
+/// Written and synced before the first delegate runs: everything that undoing needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Intent {
+    /// Whose record it is.
+    pub key: Key,
+    /// The pod, where the runtime is a Kubernetes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRef>,
+    /// CNI_NETNS as given.
+    pub netns: String,
+    /// Device and inode of the namespace. Equal numbers prove nothing (they are reused at once); other numbers prove that
+    /// the path leads elsewhere now.
+    pub netns_id: (u64, u64),
+    /// Directories that were searched for plugins.
+    pub plugin_dirs: Vec<std::path::PathBuf>,
+    /// `builtin` of the node's configuration: who attached also undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<Vec<PluginType>>,
+    /// The attachments in order, the default network first.
+    pub attachments: Vec<Attachment>,
+}
+
+/// Old state that a delegate changed and that must come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Index of the attachment.
+    pub attachment: usize,
+    /// What the delegate needs to restore it; its own format.
+    pub state: Object,
+}
+
+/// Written and synced before the runtime is told of success.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// One for each attachment, in order.
+    pub attached: Vec<AttachedEntry>,
+}
+
+/// What one attachment came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AttachedEntry {
+    /// The final result of its chain, as 1.1.0.
+    pub result: Object,
+    /// The links that built-in delegates made in the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkId>,
+}
+
+/// An attachment that is undone needs no second undoing when a later one failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// Index of the attachment.
+    pub attachment: usize,
+}
+
+/// One entry, to be written.
+#[derive(Clone, Debug)]
+pub enum Entry<'a> {
+    /// See [`Intent`].
+    Intent(&'a Intent),
+    /// See [`Saved`]. No delegate that changes what is not its own is built in yet; the layout is fixed all the same.
+    #[cfg_attr(not(test), expect(dead_code, reason = "host-device and tuning will write it"))]
+    Saved(&'a Saved),
+    /// See [`Done`].
+    Done(&'a Done),
+    /// See [`Undone`].
+    Undone(&'a Undone),
+}
+
+impl Entry<'_> {
+    /// The bytes of the entry; a record's first entry follows [`header`].
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, json) = match self {
+            Self::Intent(entry) => ("intent", serde_json::to_vec(entry)),
+            Self::Saved(entry) => ("saved", serde_json::to_vec(entry)),
+            Self::Done(entry) => ("done", serde_json::to_vec(entry)),
+            Self::Undone(entry) => ("undone", serde_json::to_vec(entry)),
+        };
+        // Plain data with string keys always serialises.
+        let json = json.unwrap_or_default();
+        let mut bytes = format!("{kind} {} {:08x}\n", json.len(), crc32fast::hash(&json)).into_bytes();
+        bytes.extend_from_slice(&json);
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// The first line of a record.
+pub fn header() -> Vec<u8> {
+    format!("{HEADER}{VERSION}\n").into_bytes()
+}
+
+/// What a record's file says.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// Absent when the first write was torn: then nothing had been attached.
+    pub intent: Option<Intent>,
+    /// In the order of writing.
+    pub saved: Vec<Saved>,
+    /// Present once the ADD had succeeded.
+    pub done: Option<Done>,
+    /// Attachments that are undone.
+    pub undone: Vec<usize>,
+    /// True when some entry before the last is damaged: what was read is not the whole.
+    pub damaged: bool,
+}
+
+/// Why a file is no record that we can read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Another program, or a version that we do not know, wrote it.
+    #[error("layout version {0:?}, want {VERSION} or the one before it")]
+    Version(String),
+}
+
+impl Record {
+    /// Reads a record. A torn last entry is dropped: the write that it belongs to was never reported. Any other damage is
+    /// marked, and what is intact is kept.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut record = Self::default();
+        let Some((first, mut rest)) = split_line(bytes) else { return Ok(record) };
+        let version = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix(HEADER));
+        match version.map(str::parse::<u32>) {
+            Some(Ok(version)) if version == VERSION || version + 1 == VERSION => {}
+            Some(_) => return Err(RecordError::Version(version.unwrap_or_default().to_owned())),
+            None => record.damaged = true,
+        }
+        while !rest.is_empty() {
+            match next_entry(rest) {
+                Some((kind, json, after)) => {
+                    record.damaged |= !record.take(kind, json);
+                    rest = after;
+                }
+                None => {
+                    // Not a whole entry. If another one follows, this is damage and not a torn tail.
+                    let next = find_entry(rest);
+                    record.damaged |= next.is_some();
+                    rest = next.unwrap_or_default();
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    fn take(&mut self, kind: &str, json: &[u8]) -> bool {
+        fn read<T: for<'de> Deserialize<'de>>(json: &[u8], put: impl FnOnce(T)) -> bool {
+            serde_json::from_slice(json).map(put).is_ok()
+        }
+        match kind {
+            "intent" => read(json, |entry| self.intent = Some(entry)),
+            "saved" => read(json, |entry| self.saved.push(entry)),
+            "done" => read(json, |entry| self.done = Some(entry)),
+            "undone" => read(json, |entry: Undone| self.undone.push(entry.attachment)),
+            _ => false,
+        }
+    }
+}
+
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|b| *b == b'\n')?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// A whole and intact entry at the start of `bytes`, and what follows it.
+fn next_entry(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
+    let (head, rest) = split_line(bytes)?;
+    let mut words = std::str::from_utf8(head).ok()?.split(' ');
+    let (kind, length, checksum) = (words.next()?, words.next()?, words.next()?);
+    let length: usize = length.parse().ok()?;
+    let json = rest.get(..length)?;
+    let intact = rest.get(length) == Some(&b'\n') && format!("{:08x}", crc32fast::hash(json)) == checksum;
+    intact.then(|| (kind, json, &rest[length + 1..]))
+}
+
+/// Where the next intact entry starts, behind a damaged one.
+fn find_entry(bytes: &[u8]) -> Option<&[u8]> {
+    let starts = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| &bytes[i + 1..]);
+    starts.into_iter().find(|rest| next_entry(rest).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key { network: "node".parse().unwrap(), container: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() }
+    }
+
+    fn intent() -> Intent {
+        Intent {
+            key: key(),
+            pod: None,
+            netns: "/run/netns/a".into(),
+            netns_id: (4, 4_026_531_840),
+            plugin_dirs: vec!["/opt/cni/bin".into()],
+            builtin: None,
+            attachments: Vec::new(),
+        }
+    }
+
+    fn saved() -> Saved {
+        Saved { attachment: 1, state: Object::parse(br#"{"mtu":1500,"big":12345678901234567890}"#).unwrap() }
+    }
+
+    fn whole() -> Vec<u8> {
+        let mut bytes = header();
+        bytes.extend(Entry::Intent(&intent()).encode());
+        bytes.extend(Entry::Saved(&saved()).encode());
+        bytes.extend(Entry::Done(&Done { attached: vec![AttachedEntry::default()] }).encode());
+        bytes.extend(Entry::Undone(&Undone { attachment: 0 }).encode());
+        bytes
+    }
+
+    #[test]
+    fn all_four_kinds_come_back() {
+        let record = Record::decode(&whole()).unwrap();
+        assert!(!record.damaged);
+        assert_eq!(record.intent.unwrap().key, key());
+        assert_eq!(record.saved, [saved()]);
+        assert_eq!(record.done.unwrap().attached.len(), 1);
+        assert_eq!(record.undone, [0]);
+    }
+
+    #[test]
+    fn every_truncation_reads_as_a_shorter_record() {
+        let bytes = whole();
+        for end in 0..bytes.len() {
+            let record = Record::decode(&bytes[..end]).unwrap();
+            assert!(!record.damaged, "cut at {end}");
+            assert!(record.undone.is_empty(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_is_seen_or_harmless() {
+        let bytes = whole();
+        let last = bytes.len() - Entry::Undone(&Undone { attachment: 0 }).encode().len();
+        for at in header().len()..last {
+            let mut broken = bytes.clone();
+            broken[at] ^= 0x11;
+            let record = Record::decode(&broken).unwrap();
+            let complete = record.intent.is_some() && record.done.is_some() && record.saved.len() == 1;
+            assert!(record.damaged && !complete, "flip at {at}");
+        }
+    }
+
+    #[test]
+    fn other_versions_are_refused_by_name() {
+        let text = String::from_utf8(whole()).unwrap();
+        for version in ["7", "x"] {
+            let other = text.replacen("record 1", &format!("record {version}"), 1);
+            let error = Record::decode(other.as_bytes()).unwrap_err();
+            assert_eq!(error, RecordError::Version(version.to_owned()));
+        }
+        assert!(Record::decode(text.replacen("record 1", "record 0", 1).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn groups_are_high_and_differ_by_key() {
+        let mut other = key();
+        other.container = "c2".parse().unwrap();
+        assert_ne!(key().group(), other.group());
+        assert!(key().group() >= 0x4000_0000 && key().group() < 0x8000_0000);
+    }
+}

@@ -1,0 +1,112 @@
+//! Default-route arbitration (R21): whose default routes the pod uses, per address family. The kernel, the results, and
+//! through them record and status, say the same afterwards.
+
+use std::net::IpAddr;
+
+use attachments::bind::Attachment;
+use attachments::cni::result::{CniResult, Route};
+use delegates::apply::Sandbox;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::add::Attached;
+use crate::fault::Result;
+
+/// What happens to one family's default routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Move {
+    /// Index of the attachment that they lead through.
+    winner: usize,
+    ipv4: bool,
+    /// The gateway that was asked for; absent where the attachment's own routes stay.
+    gateway: Option<IpAddr>,
+}
+
+/// Gives the default routes to the attachment whose request asks for them. Without such a request every plugin's routes
+/// stay as they are.
+pub fn arbitrate(sandbox: &mut Sandbox, attachments: &[Attachment], attached: &mut [Attached]) -> Result<()> {
+    for step in plan(attachments) {
+        let attachment = &attachments[step.winner];
+        let _ = (&mut *sandbox, attachment);
+        for (i, one) in attached.iter_mut().enumerate() {
+            edit(&mut one.result, i == step.winner, &step);
+        }
+    }
+    Ok(())
+}
+
+/// A list of gateways moves the families that it names; an empty one gives the pod to this attachment's own routes, in
+/// both families (A18).
+fn plan(attachments: &[Attachment]) -> Vec<Move> {
+    let mut moves = Vec::new();
+    for (winner, attachment) in attachments.iter().enumerate() {
+        let Some(gateways) = &attachment.default_route else { continue };
+        for ipv4 in [true, false] {
+            let gateway = gateways.iter().copied().find(|gateway| gateway.is_ipv4() == ipv4);
+            if gateway.is_some() || gateways.is_empty() {
+                moves.push(Move { winner, ipv4, gateway });
+            }
+        }
+    }
+    moves
+}
+
+fn edit(result: &mut CniResult, is_winner: bool, step: &Move) {
+    if is_winner && step.gateway.is_none() {
+        return;
+    }
+    let of_family = |address: IpAddr| address.is_ipv4() == step.ipv4;
+    result.routes.retain(|route| !(route.is_default() && of_family(route.dst.addr())));
+    match (is_winner, step.gateway) {
+        (true, Some(gateway)) => {
+            let everywhere: IpNet = if step.ipv4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() };
+            result.routes.push(Route::new(everywhere, Some(gateway)));
+        }
+        // The gateway of an attachment that lost its default route is nobody's next hop any more.
+        _ => result.ips.iter_mut().filter(|ip| of_family(ip.address.addr())).for_each(|ip| ip.gateway = None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attachments::cni::version::Version;
+
+    use super::*;
+
+    fn result(text: &str) -> CniResult {
+        CniResult::parse(text.as_bytes(), Version::V1_1_0).unwrap()
+    }
+
+    fn dual() -> CniResult {
+        result(
+            r#"{"ips":[{"address":"10.0.0.2/24","gateway":"10.0.0.1"},{"address":"fd00::2/64","gateway":"fd00::1"}],
+                "routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"},{"dst":"10.9.0.0/16"},{"dst":"0.0.0.0/0","table":100}]}"#,
+        )
+    }
+
+    fn routes(result: &CniResult) -> Vec<String> {
+        result.routes.iter().map(|r| format!("{} {:?}", r.dst, r.gw.map(|gw| gw.to_string()))).collect()
+    }
+
+    #[test]
+    fn the_loser_keeps_other_families_other_routes_and_other_tables() {
+        let mut lost = dual();
+        edit(&mut lost, false, &Move { winner: 1, ipv4: true, gateway: Some("10.1.0.1".parse().unwrap()) });
+        assert_eq!(routes(&lost), ["::/0 None", "10.9.0.0/16 None", "0.0.0.0/0 None"]);
+        assert_eq!(lost.ips.iter().map(|ip| ip.gateway.is_some()).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn the_winner_gets_the_gateway_that_was_asked_for() {
+        let mut won = dual();
+        edit(&mut won, true, &Move { winner: 0, ipv4: false, gateway: Some("fd00::9".parse().unwrap()) });
+        assert!(routes(&won).contains(&"::/0 Some(\"fd00::9\")".to_owned()), "{:?}", routes(&won));
+        assert_eq!(won.routes.iter().filter(|r| r.is_default()).count(), 2);
+    }
+
+    #[test]
+    fn an_empty_list_leaves_the_winner_alone() {
+        let mut won = dual();
+        edit(&mut won, true, &Move { winner: 0, ipv4: true, gateway: None });
+        assert_eq!(won, dual());
+    }
+}

@@ -1,0 +1,160 @@
+//! Undoing an attachment set: one way for DEL, GC, a failed ADD and whoever resumes what a crash left behind.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+use attachments::cni::result::CniResult;
+use attachments::cni::version::Version;
+use delegates::apply::{Host, Sandbox, detach};
+use delegates::call::Node;
+use delegates::error::Error;
+use delegates::spec::LinkId;
+
+use super::chain::{Chain, Delegate, Switches};
+use super::lock::SandboxLock;
+use super::record::{Entry, Intent, Undone};
+use super::store::RecordFile;
+use super::{devinfo, warn};
+use crate::fault::{Fault, Result};
+
+/// What surrounds an undo.
+pub struct Surroundings<'a> {
+    /// The state directory.
+    pub state_dir: &'a std::path::Path,
+    /// When it must be over.
+    pub deadline: Instant,
+    /// The held lock of the sandbox.
+    pub lock: &'a SandboxLock,
+}
+
+/// Undoes everything that a record holds and removes the record. What fails stays in it, marked, for the next one; the
+/// error lists it. `netns` is the runtime's idea of where the pod is, which may be newer than the record's, or empty.
+pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Result<()> {
+    let Some(intent) = file.record.intent.clone() else {
+        // The intent was never written whole, so no delegate ever ran.
+        return file.remove();
+    };
+    file.unsettle()?;
+    let node = Node {
+        plugin_dirs: &intent.plugin_dirs,
+        state_dir: around.state_dir,
+        deadline: around.deadline,
+        lock: Some(around.lock.fd()),
+    };
+    let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
+    let results: Vec<Option<CniResult>> = (0..intent.attachments.len())
+        .map(|i| CniResult::from_object(attached.get(i)?.result.clone(), Version::NEWEST).ok())
+        .collect();
+    let links: Vec<LinkId> = attached.into_iter().flat_map(|entry| entry.links).collect();
+
+    let path = if netns.is_empty() { intent.netns.as_str() } else { netns };
+    let mut place = Place::find(path, &intent, &results, &node)?;
+    let mut host = Host::new(node);
+    let mut detached = false;
+    let mut undone = Vec::new();
+    let mut faults = Vec::new();
+    for (i, attachment) in intent.attachments.iter().enumerate().rev() {
+        if file.record.undone.contains(&i) {
+            continue;
+        }
+        let chain = Chain {
+            attachment,
+            switches: Switches(intent.builtin.as_deref()),
+            container: &intent.key.container,
+            netns: &place.for_delegates,
+            group: intent.key.group(),
+        };
+        // A delegate that hangs uses up its own share of the time and not that of the others.
+        host.node.deadline = share(around.deadline, i + 1);
+        // One message for every link of ours in the pod: the first built-in attachment pays for all.
+        if chain.has_builtin() && !detached {
+            detached = true;
+            if let Some(sandbox) = &mut place.sandbox
+                && let Err(source) = detach(sandbox, intent.key.group(), &links)
+            {
+                faults.push(Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source });
+                continue;
+            }
+        }
+        match chain.del(&mut host, results[i].as_ref(), &links) {
+            Ok(()) => {
+                devinfo::remove(attachment);
+                undone.push(i);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() {
+        return file.remove();
+    }
+    for attachment in undone {
+        // Only a saving of work: a repeated DEL of what is undone succeeds too.
+        if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {
+            warn(&fault.to_string());
+        }
+    }
+    file.touch();
+    Fault::several(faults)
+}
+
+/// When the next of `left` attachments must be undone.
+fn share(deadline: Instant, left: usize) -> Instant {
+    let now = Instant::now();
+    let parts = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    now + deadline.saturating_duration_since(now) / parts
+}
+
+/// Where the pod is, if it still is anywhere.
+struct Place {
+    /// The open namespace; nothing when it is gone or another pod's.
+    sandbox: Option<Sandbox>,
+    /// CNI_NETNS for external delegates. Empty keeps them out of a namespace that is not the pod's.
+    for_delegates: String,
+}
+
+impl Place {
+    fn find(path: &str, intent: &Intent, results: &[Option<CniResult>], node: &Node<'_>) -> Result<Self> {
+        let gone = |for_delegates: &str| Self { sandbox: None, for_delegates: for_delegates.to_owned() };
+        if path.is_empty() || fs::symlink_metadata(path).is_err() {
+            return Ok(gone(path));
+        }
+        let mut sandbox = match Sandbox::open(path, node) {
+            Ok(sandbox) => sandbox,
+            // Gone in the meantime, or a left-over mount point: nothing of the pod is there.
+            Err(Error::Netns { .. }) => return Ok(gone("")),
+            Err(source) => {
+                return Err(Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source });
+            }
+        };
+        // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
+        if has_external(intent) && is_another_pods(&mut sandbox, path, intent, results) {
+            return Ok(gone(""));
+        }
+        Ok(Self { sandbox: Some(sandbox), for_delegates: path.to_owned() })
+    }
+}
+
+fn has_external(intent: &Intent) -> bool {
+    let switches = Switches(intent.builtin.as_deref());
+    let mut plugins = intent.attachments.iter().flat_map(|attachment| &attachment.plugins);
+    plugins.any(|plugin| matches!(switches.delegate(plugin), Delegate::External(_)))
+}
+
+/// A namespace path can be reused. Another inode proves it; the same inode proves nothing, so a set that was complete
+/// must also show at least one of its hardware addresses.
+fn is_another_pods(sandbox: &mut Sandbox, path: &str, intent: &Intent, results: &[Option<CniResult>]) -> bool {
+    if path == intent.netns && namespace_id(path).is_some_and(|id| id != intent.netns_id) {
+        return true;
+    }
+    let in_pod = results.iter().flatten().flat_map(|result| &result.interfaces);
+    let macs: Vec<_> = in_pod.filter(|i| !i.sandbox.is_empty()).filter_map(|i| i.mac.parse().ok()).collect();
+    // The kernel's answer is trusted only when it says clearly that nothing of ours is there.
+    let _ = (sandbox, macs);
+    false
+}
+
+/// Device and inode of a namespace.
+pub fn namespace_id(path: &str) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}

@@ -1,0 +1,209 @@
+//! Every way in which a call can fail, and the one place that chooses CNI codes (CNI SPEC 1.1.0, "Error").
+
+use attachments::bind::BindError;
+use attachments::cni::error::{ErrorObject, code};
+use attachments::cni::version::Version;
+use attachments::finding::Finding;
+use delegates::call::Verb;
+use delegates::error::Error as DelegateError;
+use nix::errno::Errno;
+
+/// A failed call. Text starts with what a person looks for first: network, field, value.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// An environment variable is missing or wrong.
+    #[error("{0}")]
+    Environment(String),
+    /// The input is no JSON object.
+    #[error("configuration on stdin: {0}")]
+    Decode(String),
+    /// `cniVersion` is none that we speak, or the verb needs a later one.
+    #[error("{0}")]
+    Version(String),
+    /// The node configuration, a definition or an annotation is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// A well-formed request for something that we do not do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// CNI_NETNS is no network namespace, or our own.
+    #[error("{0}")]
+    Netns(String),
+    /// stdin, the state directory or the record could not be read or written.
+    #[error("{0}")]
+    Io(String),
+    /// Something that a later call will find in place: an object not seen yet, an agent restarting, a locked sandbox.
+    #[error("{0}")]
+    TryLater(String),
+    /// CHECK of a sandbox that has no attachments of ours.
+    #[error("{0}")]
+    Unknown(String),
+    /// Isolation or another rule of the cluster denies it.
+    #[error("{0}")]
+    Policy(String),
+    /// ADD for an attachment set that exists, or an interface that exists.
+    #[error("{0}")]
+    Exists(String),
+    /// STATUS: an ADD would fail.
+    #[error("{0}")]
+    NotAvailable(String),
+    /// A delegate of an attachment failed. `subject` names the network and the interface.
+    #[error("{subject}: {source}")]
+    Delegate {
+        /// `network NAME (IFNAME)`.
+        subject: String,
+        /// What the delegate said.
+        source: DelegateError,
+    },
+    /// Several parts of a DEL or GC failed; the first one gives the code.
+    #[error("{}", join(.0))]
+    Several(Vec<Fault>),
+    /// A bug of ours.
+    #[error("internal error: {0}")]
+    Bug(String),
+}
+
+/// The usual result of a step of the engine.
+pub type Result<T> = std::result::Result<T, Fault>;
+
+impl Fault {
+    /// The code of the CNI protocol.
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Environment(_) => code::ENVIRONMENT,
+            Self::Decode(_) => code::DECODE,
+            Self::Version(_) => code::VERSION,
+            Self::Config(_) => code::CONFIG,
+            Self::Unsupported(_) => code::UNSUPPORTED,
+            Self::Netns(_) => code::NETNS,
+            Self::Io(_) => code::IO,
+            Self::TryLater(_) => code::TRY_LATER,
+            Self::Unknown(_) => code::UNKNOWN_CONTAINER,
+            Self::Policy(_) => code::POLICY,
+            Self::Exists(_) => code::KERNEL_EXISTS,
+            Self::NotAvailable(_) => code::NOT_AVAILABLE,
+            Self::Delegate { source, .. } => delegate_code(source),
+            Self::Several(faults) => faults.first().map_or(code::INTERNAL, Self::code),
+            Self::Bug(_) => code::INTERNAL,
+        }
+    }
+
+    /// One fault for a list: nothing when it is empty, the fault itself when it is alone.
+    pub fn several(mut faults: Vec<Self>) -> Result<()> {
+        match faults.len() {
+            0 => Ok(()),
+            1 => Err(faults.remove(0)),
+            _ => Err(Self::Several(faults)),
+        }
+    }
+
+    /// The object to print. DEL's text is kept clear of the words that runtimes take for "already gone" (containerd
+    /// counts a DEL error that contains them as success, and the attachment would leak).
+    pub fn to_object(&self, verb: Option<Verb>, version: Version) -> ErrorObject {
+        let details = match self {
+            Self::Delegate { source: DelegateError::Plugin(object), .. } => object.details.clone(),
+            _ => String::new(),
+        };
+        let (mut msg, mut details) = (self.to_string(), details);
+        if verb == Some(Verb::Del) {
+            for text in [&mut msg, &mut details] {
+                *text = replace_ignoring_case(text, "not found", "absent");
+                *text = replace_ignoring_case(text, "no such file or directory", "absent (ENOENT)");
+            }
+        }
+        ErrorObject { cni_version: version.as_str().to_owned(), code: self.code(), msg, details }
+    }
+}
+
+impl From<BindError> for Fault {
+    fn from(error: BindError) -> Self {
+        let text = error.to_string();
+        match error {
+            // A definition that is applied a moment later is found by the next try.
+            BindError::NoDefinition(_) | BindError::NoNetwork { .. } => Self::TryLater(text),
+            BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
+            BindError::Isolated { .. } => Self::Policy(text),
+        }
+    }
+}
+
+impl From<Finding> for Fault {
+    fn from(finding: Finding) -> Self {
+        Self::Config(finding.to_string())
+    }
+}
+
+fn delegate_code(error: &DelegateError) -> u32 {
+    match error {
+        DelegateError::Config(_) => code::CONFIG,
+        DelegateError::Parent(_) => code::KERNEL_NO_PARENT,
+        DelegateError::Netns { .. } => code::NETNS,
+        DelegateError::Addresses(_) => code::ADDRESSES,
+        DelegateError::Io { .. } => code::IO,
+        DelegateError::Plugin(object) => object.code,
+        DelegateError::NoPlugin { .. } => code::CONFIG,
+        DelegateError::BadAnswer { .. } => code::INTERNAL,
+        DelegateError::Late(_) => code::TRY_LATER,
+        DelegateError::Differs(_) => code::KERNEL,
+        DelegateError::NotReady(_) => code::NOT_AVAILABLE,
+        DelegateError::Kernel { errno, .. } => match Errno::from_raw(*errno) {
+            Errno::EEXIST => code::KERNEL_EXISTS,
+            Errno::ENODEV | Errno::ENXIO => code::KERNEL_NO_PARENT,
+            Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT => code::KERNEL_NO_KIND,
+            Errno::EPERM | Errno::EACCES => code::KERNEL_DENIED,
+            _ => code::KERNEL,
+        },
+    }
+}
+
+fn join(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn replace_ignoring_case(text: &str, from: &str, to: &str) -> String {
+    // ASCII lower-casing keeps every byte position.
+    let lower = text.to_ascii_lowercase();
+    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+    while let Some(found) = lower[at..].find(from) {
+        out.push_str(&text[at..at + found]);
+        out.push_str(to);
+        at += found + from.len();
+    }
+    out.push_str(&text[at..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quoted(code: u32, msg: &str) -> Fault {
+        let object = ErrorObject { cni_version: String::new(), code, msg: msg.to_owned(), details: msg.to_uppercase() };
+        Fault::Delegate { subject: "network a/b (net1)".to_owned(), source: DelegateError::Plugin(object) }
+    }
+
+    #[test]
+    fn a_delegates_code_and_details_are_kept() {
+        let object = quoted(11, "later").to_object(Some(Verb::Add), Version::V1_0_0);
+        assert_eq!((object.code, object.msg.as_str()), (11, "network a/b (net1): later"));
+        assert_eq!(object.details, "LATER");
+    }
+
+    #[test]
+    fn no_del_error_reads_as_already_gone() {
+        let fault = quoted(5, "Link not found: No such file or directory, NOT FOUND");
+        let object = fault.to_object(Some(Verb::Del), Version::V1_0_0);
+        let text = format!("{} {}", object.msg, object.details).to_lowercase();
+        assert!(!text.contains("not found") && !text.contains("no such file"), "{text}");
+        assert!(text.contains("link absent: absent (enoent), absent"), "{text}");
+        assert!(fault.to_object(Some(Verb::Add), Version::V1_0_0).msg.contains("not found"));
+    }
+
+    #[test]
+    fn several_faults_take_the_first_code() {
+        assert!(Fault::several(Vec::new()).is_ok());
+        let both = Fault::several(vec![quoted(11, "a"), Fault::Io("b".into())]).unwrap_err();
+        assert_eq!(both.code(), 11);
+        assert_eq!(both.to_string(), "network a/b (net1): a; b");
+    }
+}

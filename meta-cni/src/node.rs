@@ -1,0 +1,251 @@
+//! The node's configuration: what the conflist that the runtime reads says about this node (docs/configuration.md).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use attachments::cni::conf::NetworkConf;
+use attachments::cni::object::Object;
+use attachments::finding::Finding;
+use attachments::names::{NetworkName, ObjectName, PluginType};
+
+use crate::request::Request;
+
+/// Key of `runtimeConfig` under which containerd and CRI-O hand over the pod's annotations.
+pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+
+/// The configuration of a node. Keys have Multus's names and meanings where they exist.
+#[derive(Debug)]
+pub struct NodeConf {
+    /// `name`: the node network; part of every record's key.
+    pub network: NetworkName,
+    /// `delegates`, or `clusterNetwork` alone; the first is the default network.
+    pub delegates: Vec<Declared>,
+    /// `defaultNetworks`: further networks of every pod outside `systemNamespaces`.
+    pub default_networks: Vec<Declared>,
+    /// `systemNamespaces`: pods there get no further networks.
+    pub system_namespaces: Vec<String>,
+    /// `multusNamespace`: home of definitions that the node configuration and the default-network annotation name.
+    pub multus_namespace: ObjectName,
+    /// `confDir`: configurations on disk.
+    pub conf_dir: PathBuf,
+    /// `binDir`, then CNI_PATH.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// `namespaceIsolation`.
+    pub namespace_isolation: bool,
+    /// `globalNamespaces`, split and trimmed.
+    pub global_namespaces: Vec<String>,
+    /// `readinessindicatorfile`.
+    pub readiness_file: Option<PathBuf>,
+    /// Where facts about pods and definitions come from.
+    pub cluster: ClusterConf,
+    /// `stateDir`.
+    pub state_dir: PathBuf,
+    /// `builtin`: the types that run in process; absent means all that we have.
+    pub builtin: Option<Vec<PluginType>>,
+    /// `timeoutSeconds`: how long one call may take.
+    pub timeout: Duration,
+    /// `pathRoots`: directories that paths in definitions may lie under.
+    pub path_roots: Vec<PathBuf>,
+    /// `mergeIPs`: addresses of further networks in the merged result.
+    pub merge_ips: bool,
+    /// `strict`: the specification's wording where the field is lenient.
+    pub strict: bool,
+    /// `disableGC`: GC succeeds without doing anything.
+    pub disable_gc: bool,
+    /// `disableCheck`: CHECK succeeds without doing anything.
+    pub disable_check: bool,
+    /// `runtimeConfig` of this call, for the default network only (R35).
+    pub runtime_config: Object,
+}
+
+/// Where facts come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterConf {
+    /// `cluster.directory`: ordinary manifests.
+    Directory(PathBuf),
+    /// `agentSocket`: the node agent.
+    Agent(PathBuf),
+}
+
+/// A network that the node configuration gives to every pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Declared {
+    /// Given inline in `delegates`.
+    Inline(NetworkConf),
+    /// Named: a definition of `multusNamespace`, else a configuration in `confDir`.
+    Named(NetworkName),
+    /// A file, or a directory whose first file is taken. Anything with a '/' is a path.
+    Path(PathBuf),
+}
+
+impl NodeConf {
+    /// Reads the node configuration of a request.
+    pub fn from_request(request: &Request) -> Result<Self, Finding> {
+        let conf = &request.conf;
+        let (delegates, default_networks) = read_networks(conf)?;
+        let mut plugin_dirs = vec![path(conf, "binDir")?.unwrap_or_else(|| "/opt/cni/bin".into())];
+        plugin_dirs.extend(request.path.iter().cloned());
+        let global = conf.text("globalNamespaces")?.unwrap_or_else(|| "default".to_owned());
+        let multus_namespace = conf.parsed("multusNamespace", ObjectName::ALLOWED)?;
+        let timeout: u64 = positive(conf, "timeoutSeconds", 60, 3600)?;
+        Ok(Self {
+            network: request.network.clone(),
+            delegates,
+            default_networks,
+            system_namespaces: strings(conf, "systemNamespaces")?.unwrap_or_else(|| vec!["kube-system".to_owned()]),
+            multus_namespace: match multus_namespace {
+                Some(namespace) => namespace,
+                None => "kube-system".parse()?,
+            },
+            conf_dir: path(conf, "confDir")?.unwrap_or_else(|| "/etc/cni/multus/net.d".into()),
+            plugin_dirs,
+            namespace_isolation: conf.flag("namespaceIsolation")?,
+            global_namespaces: global.split(',').map(|ns| ns.trim().to_owned()).filter(|ns| !ns.is_empty()).collect(),
+            readiness_file: path(conf, "readinessindicatorfile")?,
+            cluster: read_cluster(conf)?,
+            state_dir: path(conf, "stateDir")?.unwrap_or_else(|| "/var/lib/meta-cni".into()),
+            builtin: read_builtin(conf)?,
+            timeout: Duration::from_secs(timeout),
+            path_roots: match strings(conf, "pathRoots")? {
+                Some(roots) => roots.into_iter().map(PathBuf::from).collect(),
+                None => vec!["/var/lib/cni".into(), "/run/cni".into(), "/sys/devices".into()],
+            },
+            merge_ips: conf.flag("mergeIPs")?,
+            strict: conf.flag("strict")?,
+            disable_gc: conf.flag("disableGC")?,
+            disable_check: conf.flag("disableCheck")?,
+            runtime_config: conf.object("runtimeConfig")?.unwrap_or_default(),
+        })
+    }
+}
+
+/// `delegates`, or `clusterNetwork` with `defaultNetworks`; one of the two must be there.
+fn read_networks(conf: &Object) -> Result<(Vec<Declared>, Vec<Declared>), Finding> {
+    if let Some(name) = conf.text("clusterNetwork")?.filter(|name| !name.is_empty()) {
+        let default_networks = strings(conf, "defaultNetworks")?.unwrap_or_default();
+        let each = |(i, name): (usize, String)| declared(&name, &format!("defaultNetworks[{i}]"));
+        let default_networks = default_networks.into_iter().enumerate().map(each).collect::<Result<_, _>>()?;
+        return Ok((vec![declared(&name, "clusterNetwork")?], default_networks));
+    }
+    let mut delegates = Vec::new();
+    for (i, delegate) in conf.objects("delegates")?.into_iter().enumerate() {
+        let network = inline(delegate).map_err(|e| e.under(&format!("delegates[{i}]")))?;
+        delegates.push(Declared::Inline(network));
+    }
+    if delegates.is_empty() {
+        return Err(Finding::missing("delegates", "at least one delegate, or `clusterNetwork`"));
+    }
+    Ok((delegates, Vec::new()))
+}
+
+fn declared(name: &str, key: &str) -> Result<Declared, Finding> {
+    if name.contains('/') {
+        return Ok(Declared::Path(name.into()));
+    }
+    name.parse().map(Declared::Named).map_err(|e: Finding| e.under(key))
+}
+
+fn inline(delegate: Object) -> Result<NetworkConf, Finding> {
+    let network = NetworkConf::from_object(delegate)?;
+    network.require_plugins()?;
+    if network.name.is_none() {
+        return Err(Finding::missing("name", NetworkName::ALLOWED));
+    }
+    Ok(network)
+}
+
+fn read_cluster(conf: &Object) -> Result<ClusterConf, Finding> {
+    if let Some(cluster) = conf.object("cluster")? {
+        let directory = path(&cluster, "directory").map_err(|e| e.under("cluster"))?;
+        return directory
+            .map(ClusterConf::Directory)
+            .ok_or_else(|| Finding::missing("cluster.directory", "an absolute path"));
+    }
+    Ok(ClusterConf::Agent(path(conf, "agentSocket")?.unwrap_or_else(|| "/run/meta-cni/agent.sock".into())))
+}
+
+fn read_builtin(conf: &Object) -> Result<Option<Vec<PluginType>>, Finding> {
+    let Some(names) = strings(conf, "builtin")? else { return Ok(None) };
+    let each = |(i, name): (usize, String)| name.parse::<PluginType>().map_err(|e| e.under(&format!("builtin[{i}]")));
+    names.into_iter().enumerate().map(each).collect::<Result<Vec<_>, _>>().map(Some)
+}
+
+/// An absolute path; an empty string counts as absent.
+fn path(conf: &Object, key: &str) -> Result<Option<PathBuf>, Finding> {
+    const ALLOWED: &str = "an absolute path";
+    let Some(text) = conf.decode::<String>(key, ALLOWED)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(Some(text.into()));
+    }
+    Err(Finding::new(key, format_args!("{text:?}"), ALLOWED))
+}
+
+fn strings(conf: &Object, key: &str) -> Result<Option<Vec<String>>, Finding> {
+    conf.decode(key, "a list of strings")
+}
+
+/// An integer from 1 to `max`; absent is `default`.
+fn positive(conf: &Object, key: &str, default: u64, max: u64) -> Result<u64, Finding> {
+    let allowed = format!("an integer from 1 to {max}");
+    let value = conf.decode::<u64>(key, &allowed)?.unwrap_or(default);
+    if (1..=max).contains(&value) { Ok(value) } else { Err(Finding::new(key, value, allowed)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(keys: &str) -> Result<NodeConf, Finding> {
+        let conf = Object::parse(format!(r#"{{"name":"node","cniVersion":"1.1.0",{keys}}}"#).as_bytes()).unwrap();
+        NodeConf::from_request(&Request {
+            verb: delegates::call::Verb::Status,
+            target: None,
+            path: vec!["/path".into()],
+            network: "node".parse().unwrap(),
+            version: attachments::cni::version::Version::NEWEST,
+            conf,
+        })
+    }
+
+    const DELEGATE: &str = r#""delegates":[{"name":"d","type":"bridge"}]"#;
+
+    #[test]
+    fn defaults_are_those_of_the_field() {
+        let conf = read(DELEGATE).unwrap();
+        assert_eq!(conf.plugin_dirs, [PathBuf::from("/opt/cni/bin"), "/path".into()]);
+        assert_eq!(conf.global_namespaces, ["default"]);
+        assert_eq!(conf.multus_namespace.as_str(), "kube-system");
+        assert_eq!(conf.cluster, ClusterConf::Agent("/run/meta-cni/agent.sock".into()));
+        assert_eq!(conf.timeout, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn networks_are_inline_named_or_paths() {
+        let conf = read(r#""clusterNetwork":"/etc/x.conflist","defaultNetworks":["a","b/c"]"#).unwrap();
+        assert_eq!(conf.delegates, [Declared::Path("/etc/x.conflist".into())]);
+        assert_eq!(conf.default_networks, [Declared::Named("a".parse().unwrap()), Declared::Path("b/c".into())]);
+    }
+
+    #[test]
+    fn refusals_name_the_key() {
+        for (keys, path) in [
+            ("\"delegates\":[]", "delegates"),
+            ("\"delegates\":[{\"type\":\"x\"}]", "delegates[0].name"),
+            ("\"delegates\":[{\"name\":\"x\"}]", "delegates[0].plugins"),
+            ("\"delegates\":[{\"name\":\"x\",\"type\":\"a/b\"}]", "delegates[0].type"),
+            ("\"clusterNetwork\":\"a b\"", "clusterNetwork"),
+        ] {
+            assert_eq!(read(keys).unwrap_err().path, path, "{keys}");
+        }
+        for (key, path) in [
+            (r#""timeoutSeconds":0"#, "timeoutSeconds"),
+            (r#""stateDir":"relative""#, "stateDir"),
+            (r#""cluster":{}"#, "cluster.directory"),
+            (r#""builtin":["../x"]"#, "builtin[0]"),
+            (r#""strict":"yes""#, "strict"),
+            (r#""systemNamespaces":"x""#, "systemNamespaces"),
+        ] {
+            assert_eq!(read(&format!("{DELEGATE},{key}")).unwrap_err().path, path, "{key}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What the runtime asked for: the environment and stdin, checked in the order of the Go library (C50), so that the same
+//! mistake gets the same code everywhere.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use attachments::cni::object::Object;
+use attachments::cni::version::Version;
+use attachments::finding::Finding;
+use attachments::names::{ContainerId, IfName, NetworkName, ObjectName, PodRef};
+use delegates::call::Verb;
+
+use crate::fault::{Fault, Result};
+
+/// Longest configuration that is read, in bytes.
+const STDIN_LIMIT: u64 = 4 << 20;
+
+/// What CNI_COMMAND asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// CNI_COMMAND is not set: somebody started the plugin by hand.
+    About,
+    /// Answered without reading stdin.
+    Version,
+    /// Everything else.
+    Call(Box<Request>),
+}
+
+/// A checked request.
+#[derive(Debug)]
+pub struct Request {
+    /// The verb.
+    pub verb: Verb,
+    /// Which sandbox; present exactly for ADD, DEL and CHECK.
+    pub target: Option<Target>,
+    /// CNI_PATH, split.
+    pub path: Vec<PathBuf>,
+    /// `name` of the node's network configuration.
+    pub network: NetworkName,
+    /// `cniVersion` of the node's network configuration: the version of the answer.
+    pub version: Version,
+    /// The whole document from stdin.
+    pub conf: Object,
+}
+
+/// The sandbox of an ADD, DEL or CHECK.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// CNI_CONTAINERID.
+    pub container: ContainerId,
+    /// CNI_NETNS; empty where a DEL has none.
+    pub netns: String,
+    /// CNI_IFNAME of the default network.
+    pub ifname: IfName,
+    /// CNI_ARGS in order, each key once (A5).
+    pub args: Vec<(String, String)>,
+}
+
+impl Target {
+    /// A value of CNI_ARGS.
+    pub fn arg(&self, key: &str) -> Option<&str> {
+        self.args.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The pod, where the runtime is a Kubernetes one.
+    pub fn pod(&self) -> Result<Option<PodRef>> {
+        let (Some(namespace), Some(name)) = (self.arg("K8S_POD_NAMESPACE"), self.arg("K8S_POD_NAME")) else {
+            return Ok(None);
+        };
+        let checked = |key: &str, text: &str| {
+            text.parse::<ObjectName>().map_err(|e| Fault::Environment(e.under(&format!("CNI_ARGS: {key}")).to_string()))
+        };
+        let uid = self.arg("K8S_POD_UID").filter(|uid| !uid.is_empty()).map(str::to_owned);
+        Ok(Some(PodRef {
+            namespace: checked("K8S_POD_NAMESPACE", namespace)?,
+            name: checked("K8S_POD_NAME", name)?,
+            uid,
+        }))
+    }
+}
+
+/// Reads a request from an environment and a configuration. `env` gives a variable, absent or empty alike.
+pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Command> {
+    let var = |name: &str| env(name).filter(|value| !value.is_empty());
+    let Some(command) = var("CNI_COMMAND") else { return Ok(Command::About) };
+    if command == "VERSION" {
+        return Ok(Command::Version);
+    }
+    let verb =
+        [Verb::Add, Verb::Del, Verb::Check, Verb::Gc, Verb::Status].into_iter().find(|verb| verb.as_str() == command);
+    let target = verb.filter(|verb| has_target(*verb)).map(|verb| read_target(verb, &var)).transpose()?;
+    if verb == Some(Verb::Gc) && var("CNI_PATH").is_none() {
+        return Err(Fault::Environment("required env variables [CNI_PATH] missing".to_owned()));
+    }
+    let conf = read_conf(stdin)?;
+    let network = read_name(&conf)?;
+    let verb = verb.ok_or_else(|| {
+        Fault::Environment(format!("CNI_COMMAND: got {command:?}, want ADD, DEL, CHECK, GC, STATUS or VERSION"))
+    })?;
+    let version = read_version(&conf, verb)?;
+    let path = var("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    Ok(Command::Call(Box::new(Request { verb, target, path, network, version, conf })))
+}
+
+fn has_target(verb: Verb) -> bool {
+    matches!(verb, Verb::Add | Verb::Del | Verb::Check)
+}
+
+/// A wrong value is named alone, the first one; missing variables are named together.
+fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Target> {
+    let wrong = |name: &str, e: Finding| Fault::Environment(e.under(name).to_string());
+    let container = var("CNI_CONTAINERID")
+        .map(|text| text.parse::<ContainerId>().map_err(|e| wrong("CNI_CONTAINERID", e)))
+        .transpose()?;
+    let netns = var("CNI_NETNS");
+    let ifname =
+        var("CNI_IFNAME").map(|text| text.parse::<IfName>().map_err(|e| wrong("CNI_IFNAME", e))).transpose()?;
+    let args = parse_args(&var("CNI_ARGS").unwrap_or_default())?;
+    let needs_netns = verb != Verb::Del;
+    match (container, netns, ifname) {
+        (Some(container), netns, Some(ifname)) if netns.is_some() || !needs_netns => {
+            Ok(Target { container, netns: netns.unwrap_or_default(), ifname, args })
+        }
+        (container, netns, ifname) => {
+            let missing: Vec<&str> = [
+                ("CNI_CONTAINERID", container.is_none()),
+                ("CNI_NETNS", netns.is_none() && needs_netns),
+                ("CNI_IFNAME", ifname.is_none()),
+            ]
+            .into_iter()
+            .filter_map(|(name, absent)| absent.then_some(name))
+            .collect();
+            Err(Fault::Environment(format!("required env variables [{}] missing", missing.join(","))))
+        }
+    }
+}
+
+/// `K=V;K=V`. A value may hold '='; a key that comes twice keeps its last value.
+fn parse_args(text: &str) -> Result<Vec<(String, String)>> {
+    let mut args: Vec<(String, String)> = Vec::new();
+    for pair in text.split(';').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Fault::Environment(format!("CNI_ARGS: got {pair:?}, want KEY=VALUE pairs joined by ';'")))?;
+        match args.iter_mut().find(|(k, _)| k == key) {
+            Some((_, slot)) => value.clone_into(slot),
+            None => args.push((key.to_owned(), value.to_owned())),
+        }
+    }
+    Ok(args)
+}
+
+fn read_conf(stdin: impl Read) -> Result<Object> {
+    let mut bytes = Vec::new();
+    let read = stdin.take(STDIN_LIMIT + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Fault::Io(format!("cannot read the configuration from stdin: {e}")))?;
+    if bytes.len() as u64 > STDIN_LIMIT {
+        return Err(Fault::Decode(format!("more than {STDIN_LIMIT} bytes")));
+    }
+    Object::parse(&bytes).map_err(|e| Fault::Decode(format!("{e}; want one JSON object")))
+}
+
+fn read_name(conf: &Object) -> Result<NetworkName> {
+    match conf.parsed::<NetworkName>("name", NetworkName::ALLOWED)? {
+        Some(name) => Ok(name),
+        None => Err(Finding::missing("name", NetworkName::ALLOWED).into()),
+    }
+}
+
+/// The gates of C34: a version that we do not speak, or a verb that the version does not have.
+fn read_version(conf: &Object, verb: Verb) -> Result<Version> {
+    let text = conf.decode::<String>("cniVersion", Version::ALLOWED)?.unwrap_or_default();
+    let version: Version = text.parse().map_err(|e: Finding| Fault::Version(e.to_string()))?;
+    let since = match verb {
+        Verb::Check if !version.has_check() => "0.4.0",
+        Verb::Gc | Verb::Status if !version.has_gc_and_status() => "1.1.0",
+        _ => return Ok(version),
+    };
+    Err(Fault::Version(format!("cniVersion: got {version}, want {since} or later for {}", verb.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONF: &str = r#"{"cniVersion":"1.1.0","name":"n"}"#;
+
+    fn run(env: &[(&str, &str)], stdin: &str) -> Result<Command> {
+        read(|name| env.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned()), stdin.as_bytes())
+    }
+
+    fn refusal(env: &[(&str, &str)], stdin: &str) -> (u32, String) {
+        let fault = run(env, stdin).unwrap_err();
+        (fault.code(), fault.to_string())
+    }
+
+    fn add<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let base = [("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "c"), ("CNI_NETNS", "/n"), ("CNI_IFNAME", "eth0")];
+        changed.iter().copied().chain(base).collect()
+    }
+
+    #[test]
+    fn an_add_is_read_whole() {
+        let env =
+            add(&[("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;X=1=2"), ("CNI_PATH", "/a:/b")]);
+        let Ok(Command::Call(request)) = run(&env, CONF) else { panic!("no call") };
+        let target = request.target.unwrap();
+        assert_eq!(target.pod().unwrap().unwrap().to_string(), "a/b");
+        assert_eq!(target.arg("X"), Some("1=2"));
+        assert_eq!(request.path, [PathBuf::from("/a"), PathBuf::from("/b")]);
+    }
+
+    #[test]
+    fn nothing_and_version_do_not_read_stdin() {
+        assert!(matches!(run(&[], "garbage"), Ok(Command::About)));
+        assert!(matches!(run(&[("CNI_COMMAND", "VERSION")], "garbage"), Ok(Command::Version)));
+    }
+
+    #[test]
+    fn wrong_values_come_before_missing_ones_and_both_before_json() {
+        assert_eq!(
+            refusal(&[("CNI_COMMAND", "ADD"), ("CNI_IFNAME", "a/b")], "garbage").1.split(':').next(),
+            Some("CNI_IFNAME")
+        );
+        assert_eq!(
+            refusal(&[("CNI_COMMAND", "ADD")], "garbage"),
+            (4, "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing".to_owned())
+        );
+        assert_eq!(refusal(&add(&[("CNI_ARGS", "a:b")]), CONF).0, 4);
+        assert_eq!(refusal(&add(&[]), "garbage").0, 6);
+        assert_eq!(refusal(&add(&[]), "[]").0, 6);
+    }
+
+    #[test]
+    fn bad_json_comes_before_name_before_command_before_version() {
+        let unknown = [("CNI_COMMAND", "FLY")];
+        assert_eq!(refusal(&unknown, "x").0, 6);
+        assert_eq!(refusal(&unknown, "{}").0, 7);
+        assert_eq!(refusal(&unknown, r#"{"name":"a b"}"#).0, 7);
+        assert_eq!(refusal(&unknown, r#"{"name":"n","cniVersion":"9.0.0"}"#).0, 4);
+        assert_eq!(refusal(&add(&[]), r#"{"name":"n","cniVersion":"9.0.0"}"#).0, 1);
+    }
+
+    #[test]
+    fn verbs_wait_for_their_version() {
+        let old = r#"{"name":"n","cniVersion":"1.0.0"}"#;
+        for verb in ["GC", "STATUS"] {
+            assert_eq!(refusal(&[("CNI_COMMAND", verb), ("CNI_PATH", "/p")], old).0, 1, "{verb}");
+        }
+        let check = add(&[("CNI_COMMAND", "CHECK")]);
+        assert_eq!(refusal(&check, r#"{"name":"n","cniVersion":"0.3.1"}"#).0, 1);
+        assert!(run(&check, old).is_ok());
+        assert_eq!(refusal(&[("CNI_COMMAND", "GC")], CONF).0, 4);
+    }
+}
