@@ -4,12 +4,29 @@
 //! `bridge` with `ipMasqBackend: nftables` and ours undo each other. The table and its chains stay, as theirs do; the
 //! rules go with their attachment. Everything happens in the thread's current namespace, the host's.
 
-use std::time::Instant;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use attachments::names::{ContainerId, IfName, NetworkName};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::errno::Errno;
+use sha2::{Digest, Sha512};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::nl::errno;
+use crate::nl::nft::{Action, Condition, Step, StoredRule, Table};
+
+const TABLE: &str = "cni_plugins_masquerade";
+const TABLE_COMMENT: &str = "Masquerading for plugins from github.com/containernetworking/plugins";
+const RULES: &str = "masq_checks";
+const RULES_COMMENT: &str = "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet";
+const HOOK: &str = "postrouting";
+const MULTICAST: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+];
+/// Longest comment that the reference plugins write.
+const COMMENT_MAX: usize = 128;
 
 /// Masquerades traffic from each address of an attachment to outside its subnet; what an earlier ADD left is replaced.
 pub fn add(
@@ -19,17 +36,55 @@ pub fn add(
     addresses: &[IpNet],
     deadline: Instant,
 ) -> Result<()> {
-    let _ = (network, container, ifname, addresses, deadline);
-    Ok(())
+    let comment = comment(network, container, ifname);
+    let conditions: Vec<[Condition; 2]> = addresses
+        .iter()
+        .map(|net| [Condition::SourceIn(IpNet::from(net.addr())), Condition::DestinationNotIn(net.trunc())])
+        .collect();
+    again_when_raced(deadline, || {
+        let mut table = Table::open(TABLE, deadline)?;
+        let stale = rules_of(&mut table, network, container, ifname)?;
+        let mut steps = vec![
+            Step::AddTable { comment: TABLE_COMMENT },
+            Step::AddChain { chain: RULES, comment: RULES_COMMENT },
+            Step::AddPostrouting { chain: HOOK },
+            Step::Flush { chain: HOOK },
+        ];
+        let multicast = MULTICAST.map(|net| [Condition::DestinationIn(net)]);
+        for conditions in &multicast {
+            steps.push(Step::AddRule { chain: HOOK, conditions, action: Action::Return, comment: "" });
+        }
+        steps.push(Step::AddRule { chain: HOOK, conditions: &[], action: Action::Goto(RULES), comment: "" });
+        steps.extend(stale.iter().map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle }));
+        for conditions in &conditions {
+            let action = Action::Masquerade;
+            steps.push(Step::AddRule { chain: RULES, conditions, action, comment: &comment });
+        }
+        table.commit(&steps)
+    })
 }
 
 /// Removes the attachment's rules. Success when there are none, no table, or a kernel without nf_tables.
 pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, deadline: Instant) -> Result<()> {
-    let _ = (network, container, ifname, deadline);
-    Ok(())
+    again_when_raced(deadline, || {
+        let listed = Table::open(TABLE, deadline)
+            .and_then(|mut table| Ok((rules_of(&mut table, network, container, ifname)?, table)));
+        let (rules, mut table) = match listed {
+            // Without nfnetlink there is no such socket; without nf_tables nfnetlink knows no such message.
+            Err(error) if matches!(errno(&error), Some(Errno::EPROTONOSUPPORT | Errno::EINVAL | Errno::EOPNOTSUPP)) => {
+                return Ok(());
+            }
+            other => other?,
+        };
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let steps: Vec<_> = rules.iter().map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle }).collect();
+        table.commit(&steps)
+    })
 }
 
-/// [`crate::error::Error::Differs`] unless every address has its rule.
+/// [`Error::Differs`] unless every address has its rule.
 pub fn check(
     network: &NetworkName,
     container: &ContainerId,
@@ -37,6 +92,215 @@ pub fn check(
     addresses: &[IpNet],
     deadline: Instant,
 ) -> Result<()> {
-    let _ = (network, container, ifname, addresses, deadline);
+    let rules = rules_of(&mut Table::open(TABLE, deadline)?, network, container, ifname)?;
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    match addresses.iter().find(|net| !rules.iter().any(|rule| rule.constants.contains(&octets(net.addr())))) {
+        None => Ok(()),
+        Some(net) => {
+            Err(Error::Differs(format!("{ifname}: no masquerade rule for {net} in nftables table inet {TABLE}")))
+        }
+    }
+}
+
+/// Does it again when another process changed the same chain in between: a rule that was listed is gone (ENOENT), or the
+/// kernel gave way.
+fn again_when_raced(deadline: Instant, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+    const RACES: [Errno; 5] = [Errno::ENOENT, Errno::EAGAIN, Errno::EINTR, Errno::EBUSY, Errno::ERESTART];
+    const ATTEMPTS: u32 = 20;
+    for tried in 1.. {
+        match attempt() {
+            Err(error) if tried < ATTEMPTS && errno(&error).is_some_and(|errno| RACES.contains(&errno)) => {
+                if Instant::now() >= deadline {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
     Ok(())
+}
+
+fn rules_of(
+    table: &mut Table,
+    network: &NetworkName,
+    container: &ContainerId,
+    ifname: &IfName,
+) -> Result<Vec<StoredRule>> {
+    let mark = mark(network, container, ifname);
+    let mut rules = table.rules(RULES)?;
+    rules.retain(|rule| rule.comment.as_deref().is_some_and(|comment| comment.starts_with(&mark)));
+    Ok(rules)
+}
+
+/// What the comment of an attachment's rules begins with, and no other's.
+fn mark(network: &NetworkName, container: &ContainerId, ifname: &IfName) -> String {
+    format!("{}-{}", short_hash(network.as_str()), short_hash(&format!("{ifname}:{container}")))
+}
+
+fn comment(network: &NetworkName, container: &ContainerId, ifname: &IfName) -> String {
+    let mark = mark(network, container, ifname);
+    let mut text = format!("{mark}, net: {network}, if: {ifname}, id: {container}").replace('"', "");
+    // A name in UTF-8 may straddle the limit.
+    while text.len() > COMMENT_MAX {
+        text.pop();
+    }
+    text
+}
+
+/// The first 16 hex digits of SHA-512.
+fn short_hash(text: &str) -> String {
+    Sha512::digest(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "`nft` is the judge of what we wrote")]
+
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::netns::testing::as_host;
+
+    const CONTAINER: &str = "cnitool-f2ba5ef1b2d2d3f4a5b6";
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    fn names(network: &str, container: &str, ifname: &str) -> (NetworkName, ContainerId, IfName) {
+        (network.parse().unwrap(), container.parse().unwrap(), ifname.parse().unwrap())
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn nft(arguments: &[&str], input: &str) -> String {
+        let mut child =
+            Command::new("nft").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "nft {arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The transaction of the reference plugins for one attachment, as they hand it to `nft`.
+    fn reference(rules: &[(&str, &str, &str)], comment: &str) -> String {
+        let mut text = format!(
+            "add table inet {TABLE} {{ comment \"{TABLE_COMMENT}\" ; }}
+             add chain inet {TABLE} {RULES} {{ comment \"{RULES_COMMENT}\" ; }}
+             add chain inet {TABLE} {HOOK} {{ type nat hook postrouting priority 100 ; }}
+             flush chain inet {TABLE} {HOOK}
+             add rule inet {TABLE} {HOOK} ip daddr == 224.0.0.0/4 return
+             add rule inet {TABLE} {HOOK} ip6 daddr == ff00::/8 return
+             add rule inet {TABLE} {HOOK} goto {RULES}\n"
+        );
+        for (family, source, subnet) in rules {
+            text += &format!(
+                "add rule inet {TABLE} {RULES} {family} saddr == {source} {family} daddr != {subnet} masquerade comment \"{comment}\"\n"
+            );
+        }
+        text
+    }
+
+    #[test]
+    fn the_ruleset_is_the_reference_plugins_to_the_byte() {
+        let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
+        let addresses = [
+            ("ip", "10.1.2.3", "10.1.2.0/24"),
+            ("ip", "10.1.2.3", "10.1.0.0/20"),
+            ("ip", "10.1.2.3", "10.1.2.3/32"),
+            ("ip", "10.9.2.3", "10.0.0.0/8"),
+            ("ip", "10.9.2.3", "10.9.2.2/31"),
+            ("ip6", "fd00::3", "fd00::/64"),
+            ("ip6", "fd00::3", "fd00::/60"),
+            ("ip6", "fd00::3", "fd00::3/128"),
+        ];
+        let ours = as_host(|| {
+            let nets: Vec<IpNet> = addresses
+                .iter()
+                .map(|(_, ip, subnet)| format!("{ip}/{}", subnet.split_once('/').unwrap().1).parse().unwrap())
+                .collect();
+            add(&network, &container, &ifname, &nets, soon()).unwrap();
+            nft(&["-a", "list", "ruleset"], "")
+        });
+        let theirs = as_host(|| {
+            nft(&["-f", "-"], &reference(&addresses, &super::comment(&network, &container, &ifname)));
+            nft(&["-a", "list", "ruleset"], "")
+        });
+        assert_eq!(ours, theirs);
+        assert!(ours.contains("ip saddr 10.1.2.3 ip daddr != 10.1.2.0/24 masquerade"), "{ours}");
+    }
+
+    #[test]
+    fn an_attachment_loses_its_own_rules_and_the_table_stays() {
+        as_host(|| {
+            let (network, container, ifname) = names("net", CONTAINER, "eth0");
+            let (_, other, _) = names("net", "other", "eth0");
+            let addresses = nets(&["10.1.2.3/24", "fd00::3/64"]);
+            add(&network, &container, &ifname, &addresses, soon()).unwrap();
+            add(&network, &other, &ifname, &addresses, soon()).unwrap();
+            let both = nft(&["list", "ruleset"], "");
+            add(&network, &container, &ifname, &addresses, soon()).unwrap();
+            let again = nft(&["list", "ruleset"], "");
+            assert_eq!(both.lines().count(), again.lines().count());
+            check(&network, &container, &ifname, &addresses, soon()).unwrap();
+            remove(&network, &container, &ifname, soon()).unwrap();
+            remove(&network, &container, &ifname, soon()).unwrap();
+            check(&network, &other, &ifname, &addresses, soon()).unwrap();
+            let differs = check(&network, &container, &ifname, &addresses, soon()).unwrap_err();
+            assert_eq!(
+                differs.to_string(),
+                "eth0: no masquerade rule for 10.1.2.3/24 in nftables table inet cni_plugins_masquerade"
+            );
+            remove(&network, &other, &ifname, soon()).unwrap();
+            assert_eq!(nft(&["list", "ruleset"], "").matches("masquerade comment").count(), 0);
+        });
+    }
+
+    #[test]
+    fn nothing_to_remove_is_success() {
+        as_host(|| {
+            let (network, container, ifname) = names("net", CONTAINER, "eth0");
+            remove(&network, &container, &ifname, soon()).unwrap();
+            assert_eq!(nft(&["list", "ruleset"], ""), "");
+        });
+    }
+
+    #[test]
+    fn fifty_at_once_all_succeed() {
+        as_host(|| {
+            let home = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+            std::thread::scope(|scope| {
+                for pod in 0..50u8 {
+                    let home = &home;
+                    scope.spawn(move || {
+                        nix::sched::setns(home, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                        let (network, container, ifname) = names("net", &format!("pod{pod}"), "eth0");
+                        let addresses = nets(&[&format!("10.1.2.{pod}/24")]);
+                        add(&network, &container, &ifname, &addresses, soon()).unwrap();
+                        if pod % 2 == 0 {
+                            remove(&network, &container, &ifname, soon()).unwrap();
+                        }
+                    });
+                }
+            });
+            let ruleset = nft(&["list", "ruleset"], "");
+            assert_eq!(ruleset.matches("masquerade comment").count(), 25, "{ruleset}");
+            assert_eq!(ruleset.matches("goto masq_checks").count(), 1);
+        });
+    }
+
+    #[test]
+    fn a_long_comment_is_cut_where_the_reference_cuts_it() {
+        let (network, container, ifname) = names(&"n".repeat(60), &"c".repeat(64), "eth0");
+        let comment = comment(&network, &container, &ifname);
+        assert_eq!(comment.len(), 128);
+        assert!(comment.ends_with("if: eth0, id: cccccccccccc"), "{comment}");
+    }
 }

@@ -174,3 +174,76 @@ pub(crate) mod testing {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), netns.file.as_raw_fd()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{as_host, path_of, pod};
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_opened_and_entered_and_left() {
+        as_host(|| {
+            let pod = pod();
+            let found = NetNs::open(&path_of(&pod)).unwrap();
+            let home = identity(&own().unwrap()).unwrap();
+            let inside = found.enter(|| identity(&own()?)).unwrap();
+            assert_eq!(inside, found.identity().unwrap());
+            assert_ne!(inside, home);
+            assert_eq!(identity(&own().unwrap()).unwrap(), home);
+        });
+    }
+
+    #[test]
+    fn a_panic_inside_comes_home_first() {
+        as_host(|| {
+            let pod = pod();
+            let home = identity(&own().unwrap()).unwrap();
+            let work = || pod.enter(|| -> Result<()> { panic!("on purpose") });
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
+            assert_eq!(identity(&own().unwrap()).unwrap(), home);
+        });
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_of_a_pod_is_refused() {
+        as_host(|| {
+            let directory = tempfile::tempdir().unwrap();
+            let fifo = directory.path().join("fifo");
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            let wrong = ["/etc/passwd", "/tmp", "/proc/self/ns/mnt", "/proc/thread-self/ns/net", "/dev/null"];
+            for path in wrong.iter().map(Path::new).chain([fifo.as_path()]) {
+                let error = NetNs::find(path).unwrap_err();
+                assert!(matches!(error, Error::Netns { .. }), "{}: {error}", path.display());
+            }
+        });
+    }
+
+    #[test]
+    fn a_missing_path_is_told_from_a_wrong_one() {
+        for path in ["/run/netns/nl-none", "/etc/passwd/x", "/proc/4194305/ns/net", ""] {
+            assert!(NetNs::find(Path::new(path)).unwrap().is_none(), "{path}");
+            assert!(matches!(NetNs::open(Path::new(path)), Err(Error::Netns { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn sysctls_are_those_of_the_namespace_entered() {
+        as_host(|| {
+            let pod = pod();
+            let key = ["ipv4", "conf", "lo", "arp_notify"];
+            pod.enter(|| write_sysctl(&key, "1")).unwrap();
+            assert_eq!(pod.enter(|| read_sysctl(&key)).unwrap().as_deref(), Some("1"));
+            assert_eq!(read_sysctl(&key).unwrap().as_deref(), Some("0"));
+            assert_eq!(read_sysctl(&["ipv4", "conf", "eth0.5", "arp_notify"]).unwrap(), None);
+            assert!(write_sysctl(&key, "many").is_err());
+        });
+    }
+
+    #[test]
+    fn a_sysctl_never_leads_out_of_proc_sys_net() {
+        let bad: [&[&str]; 6] = [&[], &[""], &["ipv4", ".."], &["ipv4", "."], &["ipv4/../../kernel"], &["a\0b"]];
+        for key in bad {
+            assert!(matches!(read_sysctl(key), Err(Error::Config(_))), "{key:?}");
+        }
+    }
+}

@@ -119,3 +119,37 @@ fn decode(message: &Message<'_>) -> Decoded<Option<Address>> {
         dad_failed: flags & libc::IFA_F_DADFAILED != 0,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::netns::testing::as_host;
+
+    #[test]
+    fn addresses_are_added_listed_and_deleted() {
+        as_host(|| {
+            let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
+            let [v4, v6]: [IpNet; 2] = ["192.0.2.7/24".parse().unwrap(), "2001:db8::7/64".parse().unwrap()];
+            netlink.add_address(1, v4, false).unwrap();
+            netlink.add_address(1, v6, true).unwrap();
+            let again = netlink.add_address(1, v4, false).unwrap_err();
+            assert_eq!(super::super::errno(&again), Some(nix::errno::Errno::EEXIST));
+            let listed = netlink.addresses(Some(1)).unwrap();
+            assert_eq!(listed.iter().map(|address| address.net).collect::<Vec<_>>(), [v4, v6]);
+            assert!(listed.iter().all(|address| !address.tentative && !address.dad_failed && address.scope == 0));
+            assert_eq!(netlink.addresses(None).unwrap(), listed);
+            assert_eq!(netlink.addresses(Some(4711)).unwrap(), []);
+            assert!(netlink.delete_address(1, v6).unwrap());
+            assert!(!netlink.delete_address(1, v6).unwrap());
+            assert!(!netlink.delete_address(4711, v4).unwrap());
+        });
+    }
+
+    #[test]
+    fn the_broadcast_address_is_the_subnets_last_where_there_is_one() {
+        assert_eq!(broadcast("10.1.2.3/24".parse().unwrap()), Some(Ipv4Addr::new(10, 1, 2, 255)));
+        assert_eq!(broadcast("10.1.2.3/31".parse().unwrap()), None);
+    }
+}

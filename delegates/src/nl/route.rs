@@ -291,3 +291,108 @@ fn decode_first_hop(hops: &[u8], route: &mut Route) -> Decoded<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::netns::testing::as_host;
+    use crate::nl::link::{Bridge, NewKind, NewLink};
+
+    fn on_a_link(test: impl FnOnce(&mut Netlink, u32) + Send) {
+        as_host(|| {
+            let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
+            let name = "br0".parse().unwrap();
+            let kind = NewKind::Bridge(Bridge::default());
+            netlink.add_link(&NewLink { up: true, ..NewLink::new(&name, kind) }).unwrap();
+            let index = netlink.link_by_name(&name).unwrap().unwrap().index;
+            netlink.add_address(index, "192.0.2.7/24".parse().unwrap(), false).unwrap();
+            netlink.add_address(index, "2001:db8::7/64".parse().unwrap(), true).unwrap();
+            test(&mut netlink, index);
+        });
+    }
+
+    fn main_routes(netlink: &mut Netlink) -> Vec<Route> {
+        let filter = RouteFilter { table: Some(MAIN), ..RouteFilter::default() };
+        let mut routes = netlink.routes(filter).unwrap();
+        routes.retain(|route| route.protocol == libc::RTPROT_BOOT);
+        routes
+    }
+
+    #[test]
+    fn a_route_keeps_every_field() {
+        on_a_link(|netlink, index| {
+            let v4 = Route {
+                gateway: Some("192.0.2.1".parse().unwrap()),
+                priority: Some(50),
+                scope: Some(libc::RT_SCOPE_UNIVERSE),
+                mtu: Some(1400),
+                advmss: Some(1360),
+                source: Some("192.0.2.7".parse().unwrap()),
+                ..Route::new("198.51.100.0/24".parse().unwrap(), index)
+            };
+            let v6 = Route {
+                gateway: Some("2001:db8::1".parse().unwrap()),
+                priority: Some(70),
+                scope: Some(libc::RT_SCOPE_UNIVERSE),
+                ..Route::new("::/0".parse().unwrap(), index)
+            };
+            let onlink = Route {
+                gateway: Some("203.0.113.1".parse().unwrap()),
+                priority: None,
+                scope: Some(libc::RT_SCOPE_UNIVERSE),
+                onlink: true,
+                ..Route::new("198.51.101.0/24".parse().unwrap(), index)
+            };
+            for route in [&v4, &onlink, &v6] {
+                netlink.add_route(route).unwrap();
+            }
+            assert_eq!(main_routes(netlink), [v4, onlink, v6]);
+            assert_eq!(super::super::errno(&netlink.add_route(&v4).unwrap_err()), Some(Errno::EEXIST));
+            assert!(netlink.delete_route(&v4).unwrap());
+            assert!(!netlink.delete_route(&v4).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_route_in_another_table_is_found_there_only() {
+        on_a_link(|netlink, index| {
+            let route = Route { table: 1000, ..Route::new("0.0.0.0/0".parse().unwrap(), index) };
+            let filter = |table| RouteFilter { table: Some(table), ..RouteFilter::default() };
+            assert_eq!(netlink.routes(filter(1000)).unwrap(), []);
+            netlink.add_route(&route).unwrap();
+            assert_eq!(netlink.routes(filter(1000)).unwrap().len(), 1);
+            assert_eq!(netlink.default_route_link().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn replacing_a_default_route_leaves_one() {
+        on_a_link(|netlink, index| {
+            let all = "0.0.0.0/0".parse().unwrap();
+            netlink
+                .add_route(&Route { gateway: Some("192.0.2.1".parse().unwrap()), ..Route::new(all, index) })
+                .unwrap();
+            let second = Route { gateway: Some("192.0.2.2".parse().unwrap()), ..Route::new(all, index) };
+            netlink.replace_route(&second).unwrap();
+            let gateways: Vec<_> = main_routes(netlink).iter().map(|route| route.gateway).collect();
+            assert_eq!(gateways, [second.gateway]);
+            assert_eq!(netlink.default_route_link().unwrap(), Some(index));
+        });
+    }
+
+    #[test]
+    fn an_unreachable_gateway_is_refused_with_the_kernels_words() {
+        on_a_link(|netlink, index| {
+            let gateway = Some("203.0.113.9".parse().unwrap());
+            let error = netlink.add_route(&Route { gateway, ..Route::new("198.51.100.0/24".parse().unwrap(), index) });
+            assert_eq!(
+                error.unwrap_err().to_string(),
+                format!(
+                    "add route 198.51.100.0/24 via 203.0.113.9 on link {index}: Network is unreachable (Nexthop has invalid gateway)"
+                )
+            );
+        });
+    }
+}

@@ -30,23 +30,31 @@ pub struct Netlink {
 impl Netlink {
     /// An rtnetlink socket in the thread's current network namespace. No answer is awaited beyond `deadline`.
     pub fn open(deadline: Instant) -> Result<Self> {
-        let netlink = Self::with_protocol(NETLINK_ROUTE, deadline).map_err(Error::io("open an rtnetlink socket"))?;
+        let netlink = Self::with_protocol(NETLINK_ROUTE, deadline, "open an rtnetlink socket")?;
         // Lets dumps be filtered by the kernel. Linux before 4.20 does not know it and sends all; the callers filter too.
         let _ = netlink.socket.set_netlink_get_strict_chk(true);
         Ok(netlink)
     }
 
     /// The same for nf_tables.
-    pub(super) fn open_netfilter(deadline: Instant) -> std::io::Result<Self> {
-        Self::with_protocol(NETLINK_NETFILTER, deadline)
+    pub(super) fn open_netfilter(deadline: Instant) -> Result<Self> {
+        Self::with_protocol(NETLINK_NETFILTER, deadline, "open a netfilter socket")
     }
 
-    fn with_protocol(protocol: isize, deadline: Instant) -> std::io::Result<Self> {
-        let socket = Socket::new(protocol)?;
-        // Connected to the kernel, the socket refuses what a pod with NET_ADMIN might send to it.
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
+    fn with_protocol(protocol: isize, deadline: Instant, op: &str) -> Result<Self> {
+        let connected = || {
+            let socket = Socket::new(protocol)?;
+            // Connected to the kernel, the socket refuses what a pod with NET_ADMIN might send to it.
+            socket.connect(&SocketAddr::new(0, 0))?;
+            socket.set_ext_ack(true)?;
+            // Refusals need not repeat the request.
+            socket.set_cap_ack(true)?;
+            Ok(socket)
+        };
+        let socket = connected().map_err(|error: std::io::Error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            Refusal::from(errno).because(&|| op.to_owned())
+        })?;
         Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0, deadline })
     }
 
@@ -266,4 +274,71 @@ fn explanation(message: &Message<'_>, is_done: bool) -> Option<String> {
     };
     let attributes = Attributes::after(message.body, skipped).ok()?;
     attributes.flatten().find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG).map(|(_, value)| wire::text(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(kind: i32, flags: i32, body: &[u8]) -> Option<std::result::Result<(), Refusal>> {
+        verdict(&Message { kind: kind as u16, flags: flags as u16, sequence: 1, body }).unwrap()
+    }
+
+    /// What the kernel sends with NETLINK_EXT_ACK: code, the header of the request, attributes.
+    fn refusal(code: i32, text: &str) -> Vec<u8> {
+        let mut body = code.to_ne_bytes().to_vec();
+        body.extend_from_slice(&[0; wire::HEADER]);
+        body.extend_from_slice(&((5 + text.len()) as u16).to_ne_bytes());
+        body.extend_from_slice(&NLMSGERR_ATTR_MSG.to_ne_bytes());
+        body.extend_from_slice(text.as_bytes());
+        body.push(0);
+        body
+    }
+
+    #[test]
+    fn an_acknowledgement_is_success_and_a_code_is_refusal() {
+        let flags = libc::NLM_F_CAPPED;
+        assert_eq!(answer(libc::NLMSG_ERROR, flags, &refusal(0, "")[..20]), Some(Ok(())));
+        assert_eq!(answer(libc::NLMSG_DONE, 0, &[]), Some(Ok(())));
+        assert_eq!(answer(16, 0, &[]), None);
+        let answer = answer(libc::NLMSG_ERROR, flags | libc::NLM_F_ACK_TLVS, &refusal(-22, "too large"));
+        assert_eq!(answer, Some(Err(Refusal { errno: 22, detail: "too large".to_owned() })));
+    }
+
+    #[test]
+    fn an_explanation_that_lies_about_its_length_is_left_out() {
+        let mut body = refusal(-22, "too large");
+        body[20] = 200;
+        let answer = answer(libc::NLMSG_ERROR, libc::NLM_F_CAPPED | libc::NLM_F_ACK_TLVS, &body);
+        assert_eq!(answer, Some(Err(Refusal { errno: 22, detail: String::new() })));
+    }
+
+    #[test]
+    fn a_passed_deadline_is_late_not_a_hang() {
+        let mut netlink = Netlink::open(Instant::now()).unwrap();
+        // Without NLM_F_ACK the kernel answers nothing to this.
+        let error = netlink.receive(&|| "wait".to_owned()).unwrap_err();
+        assert!(matches!(error, Error::Late(_)), "{error}");
+    }
+
+    #[test]
+    fn a_reply_longer_than_the_buffer_is_an_error() {
+        let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
+        netlink.buffer.truncate(64);
+        let error = netlink.link_by_index(1).unwrap_err();
+        assert_eq!(super::super::errno(&error), Some(Errno::EBADMSG));
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_is_read_without_a_panic(
+            kind in prop_oneof![Just(2u16), Just(3), Just(4), Just(16)],
+            flags: u16,
+            body in proptest::collection::vec(any::<u8>(), 0..120),
+        ) {
+            let message = Message { kind, flags, sequence: 1, body: &body };
+            let _ = verdict(&message);
+        }
+    }
 }

@@ -49,10 +49,6 @@ impl Request {
         self
     }
 
-    pub fn flag(&mut self, kind: u16) -> &mut Self {
-        self.bytes(kind, &[])
-    }
-
     pub fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.bytes(kind, &[value])
     }
@@ -250,4 +246,65 @@ fn number32(bytes: &[u8]) -> Option<u32> {
 
 fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_has_the_kernels_layout() {
+        let mut request = Request::new(16, 4, &[7, 0, 0, 0]);
+        request.text(3, "lo").nest(18, |info| _ = info.u8(1, 9));
+        let bytes = request.finish(5);
+        let expected: [&[u8]; 5] = [
+            &[40, 0, 0, 0, 16, 0, 5, 0, 5, 0, 0, 0, 0, 0, 0, 0],
+            &[7, 0, 0, 0],
+            &[7, 0, 3, 0, b'l', b'o', 0, 0],
+            &[12, 0, 18, 0x80],
+            &[5, 0, 1, 0, 9, 0, 0, 0],
+        ];
+        if cfg!(target_endian = "little") {
+            assert_eq!(bytes, expected.concat());
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let mut request = Request::new(16, 0, &[0; 16]);
+        request.u32(4, 1500).nest(18, |info| _ = info.text(1, "veth"));
+        let bytes = request.finish(9);
+        let message = Messages(&bytes).next().unwrap().unwrap();
+        assert_eq!((message.kind, message.sequence), (16, 9));
+        let attributes: Vec<_> = Attributes::after(message.body, 16).unwrap().map(Result::unwrap).collect();
+        assert_eq!(u32(attributes[0].1), Ok(1500));
+        assert_eq!(attributes[1].0, 18);
+        let inner = Attributes::inside(attributes[1].1).next().unwrap().unwrap();
+        assert_eq!((inner.0, text(inner.1).as_str()), (1, "veth"));
+    }
+
+    #[test]
+    fn a_cut_message_is_malformed_not_a_panic() {
+        let mut request = Request::new(16, 0, &[0; 16]);
+        request.u32(4, 1500);
+        let bytes = request.finish(9);
+        for length in 1..bytes.len() {
+            assert_eq!(Messages(&bytes[..length]).next(), Some(Err(Malformed)), "{length}");
+        }
+        for length in 1..8 {
+            assert_eq!(Attributes::inside(&bytes[32..32 + length]).next(), Some(Err(Malformed)), "{length}");
+        }
+        let zero_length = [0, 0, 1, 0];
+        assert_eq!(Attributes::inside(&zero_length).collect::<Vec<_>>(), [Err(Malformed)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let messages = Messages(&bytes).count();
+            prop_assert!(messages <= bytes.len());
+            prop_assert!(Attributes::inside(&bytes).count() <= bytes.len());
+        }
+    }
 }

@@ -124,3 +124,19 @@ fn decode_port(data: &[u8]) -> Decoded<PortFlags> {
     }
     Ok(port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(&Message { kind: 16, flags: 0, sequence: 0, body: &body });
+            let mut link = Link { ..decode(&Message { kind: 16, flags: 0, sequence: 0, body: &[0; HEADER] }).unwrap() };
+            let _ = decode_info(&body, &mut link);
+            let _ = (decode_vxlan(&body), decode_bridge(&body), decode_port(&body));
+        }
+    }
+}

@@ -212,7 +212,7 @@ pub(super) fn port_vlans(kind: u16, index: u32, is_bridge: bool, vlans: PortVlan
         flags |= BRIDGE_VLAN_INFO_UNTAGGED;
     }
     // struct bridge_vlan_info { __u16 flags; __u16 vid; }
-    let mut info = |spec: &mut Request, flags: u16, id: u16| {
+    let info = |spec: &mut Request, flags: u16, id: u16| {
         let [a, b] = flags.to_ne_bytes();
         let [c, d] = id.to_ne_bytes();
         spec.bytes(IFLA_BRIDGE_VLAN_INFO, &[a, b, c, d]);
@@ -229,4 +229,38 @@ pub(super) fn port_vlans(kind: u16, index: u32, is_bridge: bool, vlans: PortVlan
         }
     });
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nl::link::spec::IpvlanMode;
+    use crate::nl::wire::{Attributes, Messages};
+
+    /// The host's kernel has no ipvlan, so the bytes are compared with what `ip link add net1 link 7 ... type ipvlan
+    /// mode l3s` sends.
+    #[test]
+    fn an_ipvlan_is_asked_for_as_iproute2_does() {
+        let name = "net1".parse().unwrap();
+        let kind = NewKind::Ipvlan { parent: 7, mode: IpvlanMode::L3s };
+        let link = NewLink { mtu: Some(1400), group: 5, up: true, ..NewLink::new(&name, kind) };
+        let bytes = creation(&link).finish(1);
+        let message = Messages(&bytes).next().unwrap().unwrap();
+        assert_eq!(message.body[8..16], [1, 0, 0, 0, 1, 0, 0, 0]);
+        let found: Vec<(u16, Vec<u8>)> = Attributes::after(message.body, HEADER)
+            .unwrap()
+            .map(|attribute| attribute.map(|(kind, value)| (kind, value.to_vec())).unwrap())
+            .collect();
+        let mut info = vec![11, 0, 1, 0];
+        info.extend_from_slice(b"ipvlan\0\0");
+        info.extend_from_slice(&[12, 0, 2, 0x80, 6, 0, 1, 0, 2, 0, 0, 0]);
+        let expected = [
+            (libc::IFLA_IFNAME, b"net1\0".to_vec()),
+            (libc::IFLA_MTU, 1400u32.to_ne_bytes().to_vec()),
+            (libc::IFLA_GROUP, 5u32.to_ne_bytes().to_vec()),
+            (libc::IFLA_LINK, 7u32.to_ne_bytes().to_vec()),
+            (libc::IFLA_LINKINFO, info),
+        ];
+        assert_eq!(found, expected);
+    }
 }
