@@ -237,6 +237,45 @@ mod tests {
         assert!(ours.contains("ip saddr 10.1.2.3 ip daddr != 10.1.2.0/24 masquerade"), "{ours}");
     }
 
+    /// What `bridge` v1.9.1 leaves for network "mynet" with a static address of each family.
+    const OF_BRIDGE_1_9_1: &str = r#"table inet cni_plugins_masquerade {
+	comment "Masquerading for plugins from github.com/containernetworking/plugins"
+	chain masq_checks {
+		comment "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet"
+		ip saddr 10.1.2.3 ip daddr != 10.1.2.0/24 masquerade comment "d23676b4f2d9fe04-0f309d59866abdcd, net: mynet, if: eth0, id: cnitool-f2ba5ef1b2d2d3f4a5b6"
+		ip6 saddr fd00::3 ip6 daddr != fd00::/64 masquerade comment "d23676b4f2d9fe04-0f309d59866abdcd, net: mynet, if: eth0, id: cnitool-f2ba5ef1b2d2d3f4a5b6"
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip daddr 224.0.0.0/4 return
+		ip6 daddr ff00::/8 return
+		goto masq_checks
+	}
+}
+"#;
+
+    #[test]
+    fn the_comment_is_the_reference_bridges() {
+        as_host(|| {
+            let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
+            add(&network, &container, &ifname, &nets(&["10.1.2.3/24", "fd00::3/64"]), soon()).unwrap();
+            assert_eq!(nft(&["list", "ruleset"], ""), OF_BRIDGE_1_9_1);
+        });
+    }
+
+    #[test]
+    fn what_the_reference_bridge_left_is_checked_and_removed() {
+        as_host(|| {
+            let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
+            nft(&["-f", "-"], OF_BRIDGE_1_9_1);
+            check(&network, &container, &ifname, &nets(&["10.1.2.3/24", "fd00::3/64"]), soon()).unwrap();
+            remove(&network, &container, &ifname, soon()).unwrap();
+            let left: Vec<&str> = OF_BRIDGE_1_9_1.lines().filter(|line| !line.contains("masquerade comment")).collect();
+            assert_eq!(nft(&["list", "ruleset"], "").lines().collect::<Vec<_>>(), left);
+        });
+    }
+
     #[test]
     fn an_attachment_loses_its_own_rules_and_the_table_stays() {
         as_host(|| {

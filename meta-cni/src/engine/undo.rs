@@ -148,7 +148,10 @@ fn is_another_pods(sandbox: &mut Sandbox, path: &str, intent: &Intent, results: 
         return true;
     }
     let in_pod = results.iter().flatten().flat_map(|result| &result.interfaces);
-    let macs: Vec<_> = in_pod.filter(|i| !i.sandbox.is_empty()).filter_map(|i| i.mac.parse().ok()).collect();
+    let macs: Vec<_> = in_pod
+        .filter(|i| !i.sandbox.is_empty())
+        .filter_map(|i| i.mac.parse::<attachments::names::Mac>().ok())
+        .collect();
     // The kernel's answer is trusted only when it says clearly that nothing of ours is there.
     let _ = (sandbox, macs);
     false
