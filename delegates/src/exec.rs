@@ -24,6 +24,7 @@ use attachments::names::PluginType;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
+use serde_json::value::RawValue;
 
 use crate::call::{Call, Node, Verb};
 use crate::error::{Error, Result};
@@ -151,7 +152,7 @@ fn judge(kind: &PluginType, status: ExitStatus, process: &mut Process) -> Result
     if status.success() {
         return Ok(std::mem::take(&mut process.stdout));
     }
-    if let Some(mut object) = ErrorObject::parse(&process.stdout) {
+    if let Some(mut object) = error_object(&process.stdout) {
         // A failure must never read as the absence of one.
         if object.code == 0 {
             object.code = code::INTERNAL;
@@ -172,6 +173,13 @@ fn judge(kind: &PluginType, status: ExitStatus, process: &mut Process) -> Result
         (stdout, _) => format!("{ended} without an error object, stdout {}", quote(stdout)),
     };
     Err(Error::BadAnswer { kind: kind.to_string(), what })
+}
+
+/// The last JSON value on stdout, if it is an error object: Go's skel finds out after the work that CNI_NETNS is our own
+/// namespace, and prints the error behind the result (C52).
+fn error_object(stdout: &[u8]) -> Option<ErrorObject> {
+    let values = serde_json::Deserializer::from_slice(stdout).into_iter::<Box<RawValue>>();
+    ErrorObject::parse(values.map_while(std::result::Result::ok).last()?.get().as_bytes())
 }
 
 fn too_much() -> String {

@@ -230,6 +230,7 @@ fn a_plugins_own_code_is_kept() {
     };
     let busy = object(r#"echo '{"cniVersion":"1.0.0","code":11,"msg":"busy","details":"d"}'; exit 1"#);
     assert_eq!((busy.code, busy.msg.as_str(), busy.details.as_str()), (11, "busy", "d"));
+    assert_eq!(object(r#"echo '{"ips":[]}{"code":8,"msg":"own netns"}'; exit 1"#).code, 8);
     // A plugin that fails with code 0 has failed.
     assert_eq!(object(r#"echo '{"code":0,"msg":"x"}'; exit 3"#).code, 999);
 }

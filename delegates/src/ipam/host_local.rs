@@ -1,28 +1,258 @@
-//! To be written.
+//! `host-local`: addresses from ranges, kept as files on the node.
+//!
+//! Configuration, results and files are those of the reference plugin, so that either can go on where the other stopped
+//! ([`store`] has the files, [`ranges`] the order of addresses). Where we differ, nothing on disk shows it:
+//! the lock is held for a whole ADD and not per range set; a failed ADD takes back what it took and nothing else; DEL
+//! needs no valid ranges and makes no directory; `IP` in CNI_ARGS may be a list.
+
+mod ranges;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
+use attachments::cni::result::{CniResult, Dns, Ip, Route};
+use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName};
+use ipnet::IpNet;
 
-use super::Checked;
+use super::requested::Requests;
+use super::{Checked, one_per_family, point, routes, section};
 use crate::call::{Call, Node};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use ranges::RangeSet;
+use store::{Held, Owner, Store};
 
-pub fn validate(_conf: &Object) -> Checked<()> {
-    Ok(())
+/// Where the reference plugin keeps its directories.
+const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// What is said about one attachment's addresses.
+struct Config {
+    /// One address is given from each, in this order.
+    sets: Vec<RangeSet>,
+    /// The addresses that are asked for, each with its field.
+    requested: Vec<(String, IpAddr)>,
+    routes: Vec<Route>,
+    resolv_conf: Option<PathBuf>,
 }
-pub fn allocate(_node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
-    super::point(call)?;
-    Ok(CniResult::default())
+
+impl Config {
+    fn read(conf: &Object, cni_args: &str) -> Checked<Self> {
+        let ipam = section(conf)?;
+        let sets = range_sets(conf, &ipam)?;
+        let requests = Requests::read(conf, cni_args)?;
+        let requests = requests.env.iter().chain(&requests.args).chain(&requests.runtime);
+        let requested =
+            requests.map(|request| Ok((request.path.clone(), request.address()?))).collect::<Checked<_>>()?;
+        let resolv_conf = absolute(&ipam, "resolvConf")?;
+        Ok(Self { sets, requested, routes: routes(&ipam)?, resolv_conf })
+    }
 }
-pub fn release(_node: &Node<'_>, _call: &Call<'_>) -> Result<()> {
-    Ok(())
+
+/// What is wrong with a configuration. One without ranges is right where the runtime will supply them.
+pub fn validate(conf: &Object) -> Checked<()> {
+    let config = Config::read(conf, "")?;
+    absolute(&section(conf)?, "dataDir")?;
+    let promised = conf.object("capabilities")?.is_some_and(|c| c.get("ipRanges").is_some_and(|v| v.get() == "true"));
+    if config.sets.is_empty() && !promised { Err(no_ranges()) } else { Ok(()) }
 }
-pub fn check(_node: &Node<'_>, _call: &Call<'_>) -> Result<()> {
-    Ok(())
+
+/// Takes one address from each range set, or none.
+pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
+    let point = point(call)?;
+    let config = Config::read(call.conf, point.args)?;
+    if config.sets.is_empty() {
+        return Err(no_ranges().into());
+    }
+    one_per_family(call.version, config.sets.iter().map(RangeSet::is_ipv4))?;
+    let requested = assign(&config.sets, &config.requested)?;
+    let dns = config.resolv_conf.as_ref().map(resolv_conf).transpose()?.unwrap_or_default();
+
+    let owner = Owner::new(point.container, point.ifname);
+    let store = Store::create(&directory(call)?, node.deadline)?;
+    let held = store.survey(Some(&owner))?;
+    let mut ips: Vec<Ip> = Vec::with_capacity(config.sets.len());
+    for (index, (set, requested)) in config.sets.iter().zip(requested).enumerate() {
+        match take(&store, &owner, &held, set, index, requested) {
+            Ok(ip) => ips.push(ip),
+            Err(error) => {
+                // What cannot be given back here is given back by the DEL that follows every failed ADD.
+                ips.iter().for_each(|ip| drop(store.remove(ip.address.addr())));
+                return Err(error);
+            }
+        }
+    }
+    Ok(CniResult { ips, routes: config.routes, dns, ..CniResult::default() })
 }
-pub fn status(_call: &Call<'_>) -> Result<()> {
-    Ok(())
+
+/// Gives back every address of the attachment.
+pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
+    let point = point(call)?;
+    match Store::open(&directory(call)?, node.deadline)? {
+        Some(store) => store.release(&Owner::new(point.container, point.ifname)),
+        None => Ok(()),
+    }
 }
-pub fn gc(_node: &Node<'_>, _call: &Call<'_>, _valid: &[(ContainerId, IfName)]) -> Result<()> {
-    Ok(())
+
+/// The attachment still holds an address.
+pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
+    let point = point(call)?;
+    let dir = directory(call)?;
+    let holds = match Store::open(&dir, node.deadline)? {
+        Some(store) => store.holds(&Owner::new(point.container, point.ifname))?,
+        None => false,
+    };
+    let lost = || format!("no address in {} belongs to {} {}", dir.display(), point.container, point.ifname);
+    if holds { Ok(()) } else { Err(Error::Differs(lost())) }
+}
+
+/// Every range set has an address left.
+pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
+    let config = Config::read(call.conf, "")?;
+    let Some(store) = Store::open(&directory(call)?, node.deadline)? else { return Ok(()) };
+    let taken = store.survey(None)?.taken;
+    let exhausted = |set: &&RangeSet| set.round_robin(None).all(|(address, _)| taken.contains(&address));
+    match config.sets.iter().find(exhausted) {
+        Some(set) => Err(Error::NotReady(no_address(set))),
+        None => Ok(()),
+    }
+}
+
+/// Gives back what belongs to none of the valid attachments of this network.
+pub fn gc(node: &Node<'_>, call: &Call<'_>, valid: &[(ContainerId, IfName)]) -> Result<()> {
+    match Store::open(&directory(call)?, node.deadline)? {
+        Some(store) => store.retain(valid),
+        None => Ok(()),
+    }
+}
+
+/// One address of one set.
+fn take(
+    store: &Store,
+    owner: &Owner,
+    held: &Held,
+    set: &RangeSet,
+    index: usize,
+    requested: Option<IpAddr>,
+) -> Result<Ip> {
+    if let Some(address) = requested {
+        let Some(range) = set.range_of(address) else { return Err(Error::Addresses(no_address(set))) };
+        if !store.reserve(address, owner, index)? {
+            return Err(Error::Addresses(format!("requested address {address} is taken")));
+        }
+        return Ok(given(address, range));
+    }
+    if let Some(own) = held.own.iter().find(|own| set.range_of(**own).is_some()) {
+        return Err(Error::Addresses(format!("this attachment holds {own} of {set} already")));
+    }
+    for (address, range) in set.round_robin(store.last_reserved(index)) {
+        if !held.taken.contains(&address) && store.reserve(address, owner, index)? {
+            return Ok(given(address, range));
+        }
+    }
+    Err(Error::Addresses(no_address(set)))
+}
+
+fn given(address: IpAddr, range: &ranges::Range) -> Ip {
+    // The prefix length is that of a subnet of the same family.
+    let net = IpNet::new(address, range.subnet().prefix_len()).unwrap_or(IpNet::from(address));
+    Ip::new(net, Some(range.gateway()), None)
+}
+
+fn no_address(set: &RangeSet) -> String {
+    format!("no address left in range set {set}")
+}
+
+fn no_ranges() -> Finding {
+    Finding::missing("ipam.ranges", "at least one range set, here, as ipam.subnet or by the capability ipRanges")
+}
+
+/// What the runtime supplies comes first, then the old single-range form, then `ranges`.
+fn range_sets(conf: &Object, ipam: &Object) -> Checked<Vec<RangeSet>> {
+    const RANGES: &str = "a list of range sets, each a list of ranges";
+    let listed = |object: &Object, key: &str, at: &str| -> Checked<Vec<RangeSet>> {
+        let sets: Vec<Vec<Object>> = object.decode(key, RANGES).map_err(|e| e.under(at))?.unwrap_or_default();
+        sets.iter().enumerate().map(|(i, set)| RangeSet::read(format!("{at}.{key}[{i}]"), set)).collect()
+    };
+    let mut sets = match conf.object("runtimeConfig")? {
+        Some(runtime) => listed(&runtime, "ipRanges", "runtimeConfig")?,
+        None => Vec::new(),
+    };
+    if ipam.get("subnet").is_some() {
+        sets.push(RangeSet::single("ipam", ipam)?);
+    }
+    sets.extend(listed(ipam, "ranges", "ipam")?);
+    RangeSet::check_apart(&sets)?;
+    Ok(sets)
+}
+
+/// Decides which set gives which requested address, before anything is taken.
+fn assign(sets: &[RangeSet], requested: &[(String, IpAddr)]) -> Result<Vec<Option<IpAddr>>> {
+    let mut assigned: Vec<Option<IpAddr>> = vec![None; sets.len()];
+    for (path, address) in requested {
+        let refuse = |allowed| Err(Error::Addresses(Finding::new(path.as_str(), address, allowed).to_string()));
+        if assigned.contains(&Some(*address)) {
+            continue;
+        }
+        let mut slots = assigned.iter_mut().zip(sets);
+        let Some((slot, range)) = slots.find_map(|(slot, set)| Some((slot, set.range_of(*address)?))) else {
+            let all: Vec<String> = sets.iter().map(RangeSet::to_string).collect();
+            return refuse(format!("an address of {}", all.join(" or ")));
+        };
+        if *address == range.gateway() {
+            return refuse(format!("another address than the gateway of {}", range.subnet()));
+        }
+        if let Some(first) = slot {
+            return refuse(format!("one address of a range set; {first} is asked for too"));
+        }
+        *slot = Some(*address);
+    }
+    Ok(assigned)
+}
+
+/// The network's directory. Needs nothing of the section but `dataDir`: a DEL must not fail for a range.
+fn directory(call: &Call<'_>) -> Checked<PathBuf> {
+    let data_dir = absolute(&section(call.conf)?, "dataDir")?.unwrap_or_else(|| PathBuf::from(DATA_DIR));
+    Ok(data_dir.join(call.network.as_str()))
+}
+
+fn absolute(ipam: &Object, key: &str) -> Checked<Option<PathBuf>> {
+    match ipam.parsed::<PathBuf>(key, "a path").map_err(|e| e.under("ipam"))? {
+        Some(path) if !path.is_absolute() => {
+            Err(Finding::new(format!("ipam.{key}"), path.display(), "an absolute path"))
+        }
+        found => Ok(found),
+    }
+}
+
+/// Reads name servers as the reference plugin does: lists accumulate, the last domain counts.
+fn resolv_conf(path: &PathBuf) -> Result<Dns> {
+    let op = || Error::io(format!("read ipam.resolvConf {}", path.display()));
+    if !fs::metadata(path).map_err(op())?.is_file() {
+        // Opening a pipe would block for ever.
+        return Err(Finding::new("ipam.resolvConf", path.display(), "a regular file").into());
+    }
+    let bytes = fs::read(path).map_err(op())?;
+    Ok(parse_resolv_conf(&String::from_utf8_lossy(&bytes)))
+}
+
+fn parse_resolv_conf(text: &str) -> Dns {
+    let mut dns = Dns::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(key), Some(first)) = (words.next(), words.next()) else { continue };
+        let all = std::iter::once(first).chain(words).map(str::to_owned);
+        match key {
+            "nameserver" => dns.nameservers.push(first.to_owned()),
+            "domain" => dns.domain = Some(first.to_owned()),
+            "search" => dns.search.extend(all),
+            "options" => dns.options.extend(all),
+            _ => {}
+        }
+    }
+    dns
 }

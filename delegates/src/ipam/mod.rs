@@ -6,13 +6,17 @@
 mod external;
 mod fixed;
 mod host_local;
+mod requested;
+#[cfg(test)]
+mod tests;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
+use attachments::cni::result::{CniResult, Route};
+use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, PluginType};
 
-use crate::call::{Call, Node};
+use crate::call::{Call, Node, Point};
 use crate::error::{Error, Result};
 
 /// What reading a configuration gives.
@@ -55,6 +59,11 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
         Kind::Static => fixed::allocate(call)?,
         Kind::External(kind) => external::allocate(node, &kind, call)?,
     };
+    if result.ips.is_empty() {
+        // No interface plugin can go on without one; what the program holds all the same is given back (C37).
+        let _ = release(node, call);
+        return Err(Error::Addresses(format!("ipam of network {} gave no address", call.network)));
+    }
     Ok(result)
 }
 
@@ -79,7 +88,7 @@ pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 /// STATUS: could an address be given now? [`Error::NotReady`] when a range set is exhausted.
 pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match kind_of(call.conf)? {
-        Some(Kind::HostLocal) => host_local::status(call),
+        Some(Kind::HostLocal) => host_local::status(node, call),
         Some(Kind::External(kind)) => external::status(node, &kind, call),
         Some(Kind::Static) | None => Ok(()),
     }
@@ -110,6 +119,28 @@ fn required(call: &Call<'_>) -> Result<Kind> {
 }
 
 /// The attachment point of a call; verbs that come here always have one.
-fn point<'a, 'b>(call: &'a Call<'b>) -> Result<&'a crate::call::Point<'b>> {
+fn point<'a, 'b>(call: &'a Call<'b>) -> Result<&'a Point<'b>> {
     call.point.as_ref().ok_or_else(|| Error::from(Finding::missing("CNI_CONTAINERID", ContainerId::ALLOWED)))
+}
+
+/// The `ipam` section; empty when there is none.
+fn section(conf: &Object) -> Checked<Object> {
+    Ok(conf.object("ipam")?.unwrap_or_default())
+}
+
+/// `ipam.routes`.
+fn routes(ipam: &Object) -> Checked<Vec<Route>> {
+    let objects = ipam.objects("routes").map_err(|e| e.under("ipam"))?;
+    let each = |(i, object)| Route::decode(object).map_err(|e| e.under(&format!("ipam.routes[{i}]")));
+    objects.into_iter().enumerate().map(each).collect()
+}
+
+/// Results before 0.3.0 have room for one address of each family (C55).
+fn one_per_family(version: Version, is_ipv4: impl Iterator<Item = bool>) -> Checked<()> {
+    let (v4, v6): (Vec<bool>, Vec<bool>) = is_ipv4.partition(|v4| *v4);
+    if version < Version::V0_3_0 && (v4.len() > 1 || v6.len() > 1) {
+        let allowed = "0.3.0 or later where an attachment has more than one address of a family";
+        return Err(Finding::new("cniVersion", version, allowed));
+    }
+    Ok(())
 }

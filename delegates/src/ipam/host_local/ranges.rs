@@ -1,0 +1,305 @@
+//! Ranges and range sets: which addresses there are, and in which order they are tried. Pure.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use attachments::cni::object::Object;
+use attachments::finding::Finding;
+use ipnet::IpNet;
+
+use super::super::Checked;
+
+const ADDRESS: &str = "an IP address";
+
+/// Consecutive addresses of one subnet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Range {
+    subnet: IpNet,
+    /// Never given out while it lies between the two ends.
+    gateway: IpAddr,
+    /// First and last address as numbers.
+    span: RangeInclusive<u128>,
+}
+
+/// A pool: one attachment gets one address of it. One family, no overlaps, never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeSet {
+    ranges: Vec<Range>,
+    path: String,
+}
+
+impl Range {
+    /// Reads `subnet`, `rangeStart`, `rangeEnd` and `gateway` and fills in what is absent: the gateway and the start are
+    /// the first address behind the network's, the end is the last address, for IPv4 the one before broadcast.
+    fn read(object: &Object) -> Checked<Self> {
+        const SUBNET: &str = "a subnet with a prefix length, as 10.1.0.0/16";
+        let subnet: IpNet = object.parsed("subnet", SUBNET)?.ok_or_else(|| Finding::missing("subnet", SUBNET))?;
+        let refuse = |allowed: &str| Finding::new("subnet", subnet, allowed);
+        if subnet.addr().to_canonical() != subnet.addr() {
+            return Err(refuse("an IPv4 subnet in IPv4 notation"));
+        }
+        if subnet.prefix_len() + 2 > subnet.max_prefix_len() {
+            return Err(refuse("a prefix length of at most 30 (IPv4) or 126 (IPv6)"));
+        }
+        if subnet.trunc() != subnet {
+            return Err(refuse(&format!("no host bits: {}", subnet.trunc())));
+        }
+        let address = |key| object.parsed::<IpAddr>(key, ADDRESS).map(|found| found.map(|a| a.to_canonical()));
+        let inside = |key| match address(key)? {
+            Some(address) if !subnet.contains(&address) => {
+                Err(Finding::new(key, address, format!("an address in {subnet}")))
+            }
+            found => Ok(found.map(number)),
+        };
+        let (network, broadcast) = (number(subnet.network()), number(subnet.broadcast()));
+        let first = inside("rangeStart")?.unwrap_or(network + 1);
+        let last = inside("rangeEnd")?.unwrap_or(if subnet.addr().is_ipv4() { broadcast - 1 } else { broadcast });
+        let range = Self {
+            subnet,
+            gateway: address("gateway")?.unwrap_or(address_of(subnet.addr(), network + 1)),
+            span: first..=last,
+        };
+        if first > last {
+            let key = if object.get("rangeStart").is_some() { "rangeStart" } else { "rangeEnd" };
+            return Err(Finding::new(key, &range, "a start that is not behind the end"));
+        }
+        Ok(range)
+    }
+
+    /// True when the address lies between the two ends, which are included.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.subnet.contains(&address) && self.span.contains(&number(address))
+    }
+
+    /// The address of the gateway, which need not be in the subnet.
+    pub fn gateway(&self) -> IpAddr {
+        self.gateway
+    }
+
+    /// The subnet.
+    pub fn subnet(&self) -> IpNet {
+        self.subnet
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.subnet.addr().is_ipv4() == other.subnet.addr().is_ipv4()
+            && self.span.start() <= other.span.end()
+            && other.span.start() <= self.span.end()
+    }
+
+    fn candidates(&self, span: RangeInclusive<u128>) -> impl Iterator<Item = (IpAddr, &Self)> {
+        let family = self.subnet.addr();
+        span.map(move |n| (address_of(family, n), self)).filter(|(address, range)| *address != range.gateway)
+    }
+}
+
+impl RangeSet {
+    /// Reads a pool of `ranges`. A finding inside names the range below `path`.
+    pub fn read(path: String, objects: &[Object]) -> Checked<Self> {
+        let each = |(i, object)| Range::read(object).map_err(|e| e.under(&format!("{path}[{i}]")));
+        let ranges: Vec<Range> = objects.iter().enumerate().map(each).collect::<Checked<_>>()?;
+        let Some(first) = ranges.first() else { return Err(Finding::new(path, "[]", "at least one range")) };
+        for (i, range) in ranges.iter().enumerate() {
+            let refuse = |allowed| Err(Finding::new(format!("{path}[{i}]"), range, allowed));
+            if range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4() {
+                return refuse(format!("one address family in a set: {first} came first"));
+            }
+            if let Some(other) = ranges[..i].iter().find(|other| range.overlaps(other)) {
+                return refuse(format!("no overlap with {other}"));
+            }
+        }
+        Ok(Self { ranges, path })
+    }
+
+    /// The single range of the old form, whose keys are at `path` itself.
+    pub fn single(path: &str, object: &Object) -> Checked<Self> {
+        let range = Range::read(object).map_err(|e| e.under(path))?;
+        Ok(Self { ranges: vec![range], path: path.to_owned() })
+    }
+
+    /// Two sets of one attachment share no address.
+    pub fn check_apart(sets: &[Self]) -> Checked<()> {
+        for (i, set) in sets.iter().enumerate() {
+            let clashes = |other: &&Self| set.ranges.iter().any(|a| other.ranges.iter().any(|b| a.overlaps(b)));
+            if let Some(other) = sets[..i].iter().find(clashes) {
+                return Err(Finding::new(set.path.as_str(), set, format!("no overlap with {} ({other})", other.path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The range that holds the address.
+    pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
+        self.ranges.iter().find(|range| range.contains(address))
+    }
+
+    /// True for a pool of IPv4 addresses.
+    pub fn is_ipv4(&self) -> bool {
+        self.ranges.iter().all(|range| range.subnet.addr().is_ipv4())
+    }
+
+    /// Every address that may be given, once, beginning behind the one that was given last and ending with that one.
+    /// Without it, or when it is not of this set, beginning with the first.
+    pub fn round_robin(&self, last: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, &Range)> {
+        let found = last.and_then(|l| Some((self.ranges.iter().position(|range| range.contains(l))?, number(l))));
+        let (at, last) = found.map_or((0, None), |(at, last)| (at, Some(last)));
+        let (before, rest) = self.ranges.split_at(at);
+        let begun = rest.iter().take(1);
+        let behind = begun
+            .clone()
+            .flat_map(move |r| r.candidates(last.unwrap_or(*r.span.start())..=*r.span.end()))
+            .filter(move |(address, _)| Some(number(*address)) != last);
+        let others = rest.iter().skip(1).chain(before).flat_map(|r| r.candidates(r.span.clone()));
+        let upto =
+            last.into_iter().flat_map(move |n| begun.clone().flat_map(move |r| r.candidates(*r.span.start()..=n)));
+        behind.chain(others).chain(upto)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = self.subnet.addr();
+        write!(f, "{}-{}", address_of(family, *self.span.start()), address_of(family, *self.span.end()))
+    }
+}
+
+impl fmt::Display for RangeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, range) in self.ranges.iter().enumerate() {
+            write!(f, "{}{range}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// The address of a number in the family of another address. IPv4 numbers come from IPv4 subnets and fit.
+fn address_of(family: IpAddr, number: u128) -> IpAddr {
+    match family {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX))),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str) -> Checked<RangeSet> {
+        RangeSet::read("ipam.ranges[0]".to_owned(), &serde_json::from_str::<Vec<Object>>(text).unwrap())
+    }
+
+    fn order(text: &str, last: Option<&str>) -> String {
+        let set = set(text).unwrap();
+        let addresses = set.round_robin(last.map(|l| l.parse().unwrap())).map(|(address, _)| address.to_string());
+        addresses.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn defaults_follow_the_subnet() {
+        let shown = |text: &str| {
+            let set = set(text).unwrap();
+            format!("{set} {}", set.ranges[0].gateway())
+        };
+        assert_eq!(shown(r#"[{"subnet":"10.1.2.0/24"}]"#), "10.1.2.1-10.1.2.254 10.1.2.1");
+        assert_eq!(shown(r#"[{"subnet":"fd00::/64"}]"#), "fd00::1-fd00::ffff:ffff:ffff:ffff fd00::1");
+        assert_eq!(
+            shown(
+                r#"[{"subnet":"10.1.2.0/24","rangeStart":"::ffff:10.1.2.9","rangeEnd":"10.1.2.255","gateway":"9.9.9.9"}]"#
+            ),
+            "10.1.2.9-10.1.2.255 9.9.9.9"
+        );
+        assert_eq!(shown(r#"[{"subnet":"0.0.0.0/0"}]"#), "0.0.0.1-255.255.255.254 0.0.0.1");
+        assert_eq!(shown(r#"[{"subnet":"::/0"}]"#), "::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ::1");
+    }
+
+    #[test]
+    fn the_gateway_is_never_a_candidate() {
+        assert_eq!(order(r#"[{"subnet":"10.0.0.0/29"}]"#, None), "10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6");
+        // A gateway elsewhere frees the first address.
+        assert_eq!(order(r#"[{"subnet":"10.0.0.0/30","gateway":"10.9.9.9"}]"#, None), "10.0.0.1 10.0.0.2");
+        assert_eq!(order(r#"[{"subnet":"10.0.0.0/30","rangeEnd":"10.0.0.1"}]"#, None), "");
+    }
+
+    #[test]
+    fn the_round_begins_behind_the_last_and_ends_with_it() {
+        let one = r#"[{"subnet":"10.0.0.0/29"}]"#;
+        assert_eq!(order(one, Some("10.0.0.4")), "10.0.0.5 10.0.0.6 10.0.0.2 10.0.0.3 10.0.0.4");
+        assert_eq!(order(one, Some("10.0.0.6")), "10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6");
+        assert_eq!(order(one, Some("10.9.0.1")), order(one, None));
+        let three = r#"[{"subnet":"10.0.0.0/30"},{"subnet":"10.0.1.0/24","rangeStart":"10.0.1.7","rangeEnd":"10.0.1.9"},{"subnet":"10.0.2.0/30"}]"#;
+        assert_eq!(order(three, None), "10.0.0.2 10.0.1.7 10.0.1.8 10.0.1.9 10.0.2.2");
+        assert_eq!(order(three, Some("10.0.1.8")), "10.0.1.9 10.0.2.2 10.0.0.2 10.0.1.7 10.0.1.8");
+    }
+
+    #[test]
+    fn the_last_address_of_all_does_not_overflow() {
+        let top = r#"[{"subnet":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124","rangeStart":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"}]"#;
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert_eq!(order(top, Some(last)), format!("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe {last}"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let refusal = |text: &str| set(text).unwrap_err().to_string();
+        for (text, want) in [
+            ("[]", "ipam.ranges[0]: got [], want at least one range"),
+            ("[{}]", "ipam.ranges[0][0].subnet: missing"),
+            (r#"[{"subnet":"x"}]"#, r#"ipam.ranges[0][0].subnet: got "x""#),
+            (r#"[{"subnet":"10.0.0.0"}]"#, r#"ipam.ranges[0][0].subnet: got "10.0.0.0""#),
+            (
+                r#"[{"subnet":"10.0.0.0/31"}]"#,
+                "ipam.ranges[0][0].subnet: got 10.0.0.0/31, want a prefix length of at most 30",
+            ),
+            (r#"[{"subnet":"fd00::/127"}]"#, "ipam.ranges[0][0].subnet: got fd00::/127, want a prefix length"),
+            (
+                r#"[{"subnet":"10.0.0.9/24"}]"#,
+                "ipam.ranges[0][0].subnet: got 10.0.0.9/24, want no host bits: 10.0.0.0/24",
+            ),
+            (
+                r#"[{"subnet":"::ffff:10.0.0.0/120"}]"#,
+                "ipam.ranges[0][0].subnet: got ::ffff:10.0.0.0/120, want an IPv4",
+            ),
+            (
+                r#"[{"subnet":"10.0.0.0/24","rangeStart":"10.0.1.1"}]"#,
+                "ipam.ranges[0][0].rangeStart: got 10.0.1.1, want an address in 10.0.0.0/24",
+            ),
+            (r#"[{"subnet":"10.0.0.0/24","rangeEnd":"fd00::1"}]"#, "ipam.ranges[0][0].rangeEnd: got fd00::1"),
+            (
+                r#"[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.9","rangeEnd":"10.0.0.8"}]"#,
+                "ipam.ranges[0][0].rangeStart: got 10.0.0.9-10.0.0.8, want a start",
+            ),
+            // The default end is before broadcast.
+            (
+                r#"[{"subnet":"10.0.0.0/30","rangeStart":"10.0.0.3"}]"#,
+                "ipam.ranges[0][0].rangeStart: got 10.0.0.3-10.0.0.2",
+            ),
+            (r#"[{"subnet":"10.0.0.0/24","gateway":"y"}]"#, r#"ipam.ranges[0][0].gateway: got "y""#),
+            (
+                r#"[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]"#,
+                "ipam.ranges[0][1]: got fd00::1-fd00::ffff:ffff:ffff:ffff, want one address family",
+            ),
+            (
+                r#"[{"subnet":"10.0.0.0/16"},{"subnet":"10.0.9.0/24"}]"#,
+                "ipam.ranges[0][1]: got 10.0.9.1-10.0.9.254, want no overlap with 10.0.0.1-10.0.255.254",
+            ),
+        ] {
+            let got = refusal(text);
+            assert!(got.starts_with(want), "{text}: {got}");
+        }
+    }
+
+    #[test]
+    fn two_parts_of_one_subnet_do_not_overlap() {
+        let text =
+            r#"[{"subnet":"10.0.0.0/24","rangeEnd":"10.0.0.9"},{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.10"}]"#;
+        assert!(set(text).is_ok());
+    }
+}
