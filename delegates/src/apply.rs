@@ -1,45 +1,252 @@
 //! Brings the kernel to a specification and back out; the only writer of links.
 
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use attachments::names::IfName;
+use nix::errno::Errno;
+
 use crate::call::Node;
 use crate::error::{Error, Result};
-use crate::spec::LinkId;
+use crate::netns::{self, NetNs};
+use crate::nl::link::{Kind, Link, LinkChange, NewLink};
+use crate::nl::{self, Netlink};
+use crate::spec::{Addressing, LinkId, Sysctl};
 
 /// The host's side of a run.
 pub struct Host<'a> {
     /// The node's data of the run.
     pub node: Node<'a>,
+    netlink: Option<(Instant, Netlink)>,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
-        Self { node }
+        Self { node, netlink: None }
+    }
+
+    /// The rtnetlink socket of the host's namespace, opened once per deadline.
+    pub fn netlink(&mut self) -> Result<&mut Netlink> {
+        let deadline = self.node.deadline;
+        let open = match self.netlink.take() {
+            Some((until, netlink)) if until == deadline => (until, netlink),
+            _ => (deadline, Netlink::open(deadline)?),
+        };
+        Ok(&mut self.netlink.insert(open).1)
     }
 }
 
-/// A pod's network namespace, open.
+/// A pod's network namespace, open, with an rtnetlink socket that acts in it.
 pub struct Sandbox {
     path: String,
+    netns: NetNs,
+    deadline: Instant,
+    /// The socket.
+    pub netlink: Netlink,
 }
 
 impl Sandbox {
     /// Opens CNI_NETNS. [`Error::Netns`] when it is no network namespace, or the thread's own.
     pub fn open(path: &str, node: &Node<'_>) -> Result<Self> {
-        let _ = node;
-        Ok(Self { path: path.to_owned() })
+        Self::around(path, NetNs::open(Path::new(path))?, node)
+    }
+
+    /// As [`Self::open`], but a path where nothing is gives `Ok(None)`: the pod is gone, and its links with it.
+    pub fn find(path: &str, node: &Node<'_>) -> Result<Option<Self>> {
+        let found = NetNs::find(Path::new(path))?;
+        found.map(|netns| Self::around(path, netns, node)).transpose()
+    }
+
+    fn around(path: &str, netns: NetNs, node: &Node<'_>) -> Result<Self> {
+        let netlink = netns.socket(node.deadline)?;
+        Ok(Self { path: path.to_owned(), netns, deadline: node.deadline, netlink })
     }
 
     /// CNI_NETNS as the runtime gave it.
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// The namespace.
+    pub fn netns(&self) -> &NetNs {
+        &self.netns
+    }
+
+    /// The link of that name, which was made a moment ago.
+    pub fn made(&mut self, name: &IfName) -> Result<Link> {
+        let found = self.netlink.link_by_name(name)?;
+        found.ok_or_else(|| Error::Differs(format!("link {name} left the pod while it was being attached")))
+    }
+}
+
+/// Makes a link on a parent of the host, born in the pod under its own name: nothing is renamed or moved.
+pub fn make_in_pod(host: &mut Host<'_>, sandbox: &mut Sandbox, link: &NewLink<'_>) -> Result<Link> {
+    let name = link.name;
+    let netlink = host.netlink()?;
+    let mut born = NewLink { netns: Some(sandbox.netns.as_fd()), ..link.clone() };
+    let mut made = netlink.add_link(&born);
+    if is(&made, Errno::EEXIST) && sandbox.netlink.link_by_name(name)?.is_none() {
+        // Linux before 6.14 looks for the name on the host as well, unless the message says which index the link gets.
+        for _ in 0..INDEX_TRIES {
+            born.index = Some(free_index());
+            made = netlink.add_link(&born);
+            if !is(&made, Errno::EBUSY) && !is(&made, Errno::EEXIST) {
+                break;
+            }
+        }
+    }
+    made.map_err(|error| taken(sandbox, name, error))?;
+    sandbox.made(name)
+}
+
+const INDEX_TRIES: usize = 4;
+
+/// An index far above those that the kernel hands out one by one.
+fn free_index() -> u32 {
+    // Any number will do that is taken neither here nor there; the kernel says when it is.
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    1 << 30 | nanos
+}
+
+/// Explains EEXIST by what the pod holds.
+pub fn taken(sandbox: &mut Sandbox, name: &IfName, error: Error) -> Error {
+    match error {
+        Error::Kernel { op, errno, .. } if errno == Errno::EEXIST as i32 => {
+            let detail = match sandbox.netlink.link_by_name(name) {
+                Ok(Some(link)) => format!("CNI_IFNAME: the pod has a {} named {name} already", link.kind.as_str()),
+                _ => "a link of that name, left by an earlier ADD of this container, is on the host".to_owned(),
+            };
+            Error::Kernel { op, errno, detail }
+        }
+        other => other,
+    }
+}
+
+/// Gives a link of the pod what it should hold, and sets it up.
+pub fn configure(sandbox: &mut Sandbox, link: u32, wanted: &Addressing) -> Result<()> {
+    if !wanted.sysctls.is_empty() {
+        sandbox.netns.enter(|| write_sysctls(&wanted.sysctls))?;
+    }
+    for address in &wanted.addresses {
+        sandbox.netlink.add_address(link, *address, false)?;
+    }
+    sandbox.netlink.set_link(link, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+    if wanted.settle {
+        settle(sandbox, link)?;
+    }
+    for route in &wanted.routes {
+        let added = sandbox.netlink.add_route(&nl::route::Route { index: Some(link), ..*route });
+        // The very same route is there: IPAM may list the default route that the delegate adds.
+        if !is(&added, Errno::EEXIST) {
+            added?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes settings of the thread's current namespace.
+pub fn write_sysctls(wanted: &[Sysctl]) -> Result<()> {
+    for sysctl in wanted {
+        let key: Vec<&str> = sysctl.key.split('/').collect();
+        let written = netns::write_sysctl(&key, sysctl.value);
+        if sysctl.required {
+            written?;
+        }
+    }
+    Ok(())
+}
+
+/// The reference plugins wait as long.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Waits until duplicate address detection has passed every address. A link without carrier never gets there; its
+/// addresses stay tentative, which is no failure of ours.
+fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
+    let mut patience = Patience::until(sandbox.deadline.min(Instant::now() + SETTLE));
+    loop {
+        let addresses = sandbox.netlink.addresses(Some(link))?;
+        if let Some(failed) = addresses.iter().find(|address| address.dad_failed) {
+            let text = format!("address {} is in use on the link already (duplicate address detection)", failed.net);
+            return Err(Error::Addresses(text));
+        }
+        let Some(tentative) = addresses.iter().find(|address| address.tentative) else { return Ok(()) };
+        if !patience.pause() {
+            let up = sandbox.netlink.link_by_index(link)?.is_some_and(|link| link.is_operational());
+            return if up {
+                Err(Error::Late(format!("duplicate address detection of {}", tentative.net)))
+            } else {
+                Ok(())
+            };
+        }
+    }
+}
+
+/// Waiting for the kernel in small steps: what is nearly done is seen at once, what takes long costs little.
+pub struct Patience {
+    until: Instant,
+    step: Duration,
+}
+
+impl Patience {
+    /// Waits no longer than until then.
+    pub fn until(until: Instant) -> Self {
+        Self { until, step: Duration::from_micros(50) }
+    }
+
+    /// Sleeps one step; `false` when the time is over.
+    pub fn pause(&mut self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        thread::sleep(self.step.min(left));
+        self.step = (self.step * 2).min(Duration::from_millis(20));
+        !left.is_zero()
+    }
 }
 
 /// Removes from a pod every link of a record: one message deletes the record's `group`, from inside the namespace and so
-/// at the price of one; what is left of `links` after that (a pod with NET_ADMIN can take a link out of its group, or
-/// make the message fail by putting `lo` into it) is deleted by index. A link whose index, kind or hardware address is
-/// another's stays: the path may belong to another pod by now.
+/// at the price of one link; what is left of `links` after that is deleted by index.
+///
+/// A pod with NET_ADMIN can make the message fail by putting a link into the group that cannot be deleted, `lo` for
+/// one; it is put back into the default group. It can take its links out of the group, or rename them; they are found by
+/// index, kind and hardware address. A link that differs in one of these stays: the path may belong to another pod by now.
 pub fn detach(sandbox: &mut Sandbox, group: u32, links: &[LinkId]) -> Result<()> {
-    let _ = (group, links);
-    Err(Error::NotReady(format!("detach from {} is not written yet", sandbox.path)))
+    if group != 0 {
+        let deleted = sandbox.netlink.delete_group(group);
+        if is(&deleted, Errno::EOPNOTSUPP) {
+            expel_devices(sandbox, group)?;
+            let again = sandbox.netlink.delete_group(group);
+            // The pod may be at it still; the record goes on.
+            if !is(&again, Errno::EOPNOTSUPP) {
+                again?;
+            }
+        } else {
+            deleted?;
+        }
+    }
+    if links.is_empty() {
+        return Ok(());
+    }
+    for left in sandbox.netlink.links(None)? {
+        if links.iter().any(|recorded| recorded.is(&left)) {
+            sandbox.netlink.delete_link(left.index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes out of a group what has no kind, and so cannot be deleted.
+fn expel_devices(sandbox: &mut Sandbox, group: u32) -> Result<()> {
+    for link in sandbox.netlink.links(None)? {
+        if link.group == group && link.kind == Kind::Device {
+            sandbox.netlink.set_link(link.index, &LinkChange { group: Some(0), ..LinkChange::default() })?;
+        }
+    }
+    Ok(())
+}
+
+/// Did the kernel answer with that error?
+pub fn is<T>(answer: &Result<T>, errno: Errno) -> bool {
+    answer.as_ref().is_err_and(|error| nl::errno(error) == Some(errno))
 }

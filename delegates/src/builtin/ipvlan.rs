@@ -1,12 +1,16 @@
 //! `ipvlan`: a link of the pod that shares the hardware address of a link of the node.
 
 use attachments::cni::object::Object;
-use attachments::cni::result::Dns;
+use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
 use super::keys::Keys;
-use crate::spec::IpvlanMode;
+use super::{Attached, stacked};
+use crate::apply::{Host, Sandbox};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result as Outcome};
+use crate::nl::link::{IpvlanMode, Kind, NewKind, NewLink};
 
 /// The configuration of an ipvlan attachment.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,5 +40,82 @@ impl Config {
             dns: keys.dns(),
         };
         keys.finish(config)
+    }
+
+    /// The master's name: `master`, or the one interface of the plugin before.
+    fn master(&self, previous: Option<&CniResult>) -> Outcome<Option<IfName>> {
+        match (&self.master, previous) {
+            (Some(named), _) => Ok(Some(named.clone())),
+            (None, None) => Ok(None),
+            (None, Some(previous)) => match previous.interfaces.as_slice() {
+                [one] => Ok(Some(one.name.parse().map_err(|e: Finding| e.under("prevResult.interfaces[0].name"))?)),
+                many => {
+                    let found = format!("none, and prevResult has {} interfaces", many.len());
+                    Err(Finding::new("master", found, "a link, or a prevResult with one interface").into())
+                }
+            },
+        }
+    }
+}
+
+/// ADD. Without an IPAM of its own it takes the addresses of the plugin before.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    leased: Option<CniResult>,
+) -> Outcome<Attached> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let chained = || call.prev_result.filter(|previous| !previous.ips.is_empty()).cloned();
+    let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
+    let addresses = leased.or_else(chained).ok_or_else(missing)?;
+    let name = config.master(call.prev_result)?;
+    let master = stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?;
+    let kind = NewKind::Ipvlan { parent: master.index, mode: config.mode };
+    // The hardware address is the master's: the kernel takes no other.
+    let link = NewLink {
+        mtu: stacked::bound_mtu(config.mtu, &master)?,
+        group: point.group,
+        ..NewLink::new(point.ifname, kind)
+    };
+    let result = CniResult { dns: config.dns, ..addresses };
+    stacked::attach(host, sandbox, point, config.in_pod, &link, result)
+}
+
+/// CHECK.
+pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let master = (config.master.as_ref(), config.in_pod);
+    stacked::check(host, sandbox, call, point, "ipvlan", master, |link| {
+        super::compare::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
+    })
+}
+
+/// STATUS. A master that comes from the plugin before is not known yet.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let kind = NewKind::Ipvlan { parent: stacked::NO_LINK, mode: config.mode };
+    stacked::status(host, config.master.as_ref(), config.in_pod || config.master.is_none(), kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Builtin;
+
+    #[test]
+    fn every_key_is_read_and_every_wrong_one_named() {
+        for (text, mode) in
+            [("l2", IpvlanMode::L2), ("l3", IpvlanMode::L3), ("l3s", IpvlanMode::L3s), ("", IpvlanMode::L2)]
+        {
+            let conf = format!(r#"{{"master":"eth1","mode":"{text}","mtu":1400,"linkInContainer":true}}"#);
+            let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
+            assert_eq!((config.mode, config.mtu, config.in_pod), (mode, Some(1400), true));
+        }
+        let conf = r#"{"master":3,"mode":"L2","mtu":1.5,"linkInContainer":"no","dns":{"domain":1}}"#;
+        let findings = Builtin::Ipvlan.validate(&Object::parse(conf.as_bytes()).unwrap());
+        let paths: Vec<&str> = findings.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!(paths, ["master", "mode", "mtu", "linkInContainer", "dns.domain"]);
     }
 }

@@ -1,13 +1,16 @@
 //! `macvlan`: a link of the pod with its own hardware address on a link of the node.
 
 use attachments::cni::object::Object;
-use attachments::cni::result::Dns;
+use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
-use super::hardware;
 use super::keys::Keys;
-use crate::spec::MacvlanMode;
+use super::{Attached, hardware, stacked};
+use crate::apply::{Host, Sandbox};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result as Outcome};
+use crate::nl::link::{Kind, MacvlanMode, NewKind, NewLink};
 
 /// The configuration of a macvlan attachment.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,5 +54,83 @@ impl Config {
             dns: keys.dns(),
         };
         keys.finish(config)
+    }
+
+    /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has
+    /// its master's unless another was asked for.
+    fn hardware_address(&self, args: &str) -> Outcome<Option<Mac>> {
+        match self.runtime_mac.or(hardware::from_environment(args)?).or(self.mac) {
+            None if self.mode == MacvlanMode::Passthru => Ok(None),
+            None => hardware::random().map(Some),
+            asked => Ok(asked),
+        }
+    }
+}
+
+/// ADD.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    leased: Option<CniResult>,
+) -> Outcome<Attached> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let master = stacked::find(stacked::side(host, sandbox, config.in_pod)?, config.master.as_ref())?;
+    let kind = NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
+    let link = NewLink {
+        mtu: stacked::bound_mtu(config.mtu, &master)?,
+        mac: config.hardware_address(point.args)?,
+        group: point.group,
+        ..NewLink::new(point.ifname, kind)
+    };
+    let result = CniResult { dns: config.dns, ..leased.unwrap_or_default() };
+    stacked::attach(host, sandbox, point, config.in_pod, &link, result)
+}
+
+/// CHECK.
+pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let master = (config.master.as_ref(), config.in_pod);
+    stacked::check(host, sandbox, call, point, "macvlan", master, |link| {
+        super::compare::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
+    })
+}
+
+/// STATUS.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let kind = NewKind::Macvlan { parent: stacked::NO_LINK, mode: config.mode, broadcast_queue: None };
+    stacked::status(host, config.master.as_ref(), config.in_pod, kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Builtin;
+
+    #[test]
+    fn every_key_is_read() {
+        let conf = r#"{"master":"eth1","mode":"passthru","mtu":1400,"mac":"02:00:00:00:00:01","linkInContainer":true,
+            "bcqueuelen":4294967295,"runtimeConfig":{"mac":"02:00:00:00:00:02"},"dns":{"search":["s"]}}"#;
+        let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
+        assert_eq!(config.master.unwrap().as_str(), "eth1");
+        assert_eq!((config.mode, config.mtu, config.in_pod), (MacvlanMode::Passthru, Some(1400), true));
+        assert_eq!(config.broadcast_queue, Some(u32::MAX));
+        assert_eq!(config.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(config.runtime_mac, Some(Mac([2, 0, 0, 0, 0, 2])));
+        let bare = Config::read(&Object::parse(br#"{"master":"","mode":"","mtu":0,"bcqueuelen":0}"#).unwrap()).unwrap();
+        assert_eq!((bare.master, bare.mode, bare.mtu, bare.broadcast_queue), (None, MacvlanMode::Bridge, None, None));
+    }
+
+    #[test]
+    fn every_wrong_key_is_named_in_one_go() {
+        let conf = r#"{"master":"far-too-long-a-name","mode":"bond","mtu":65536,"mac":"ff:ff:ff:ff:ff:ff",
+            "linkInContainer":1,"bcqueuelen":-1}"#;
+        let findings = Builtin::Macvlan.validate(&Object::parse(conf.as_bytes()).unwrap());
+        let paths: Vec<&str> = findings.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!(paths, ["master", "mode", "mtu", "linkInContainer", "bcqueuelen", "mac"]);
+        assert_eq!(findings[1].to_string(), r#"mode: got "bond", want one of bridge, private, vepa, passthru"#);
+        assert_eq!(findings[4].to_string(), "bcqueuelen: got -1, want an integer from 0 to 4294967295");
     }
 }

@@ -4,20 +4,26 @@
 //! anything is touched, addresses taken before the first link and given back when the attachment fails.
 
 mod bridge;
+mod compare;
 mod hardware;
 mod ipvlan;
 mod keys;
+mod lock;
+mod loopback;
 mod macvlan;
+mod port;
+mod stacked;
 mod vxlan;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
-use attachments::names::PluginType;
+use attachments::names::{ContainerId, PluginType};
 
 use crate::apply::{Host, Sandbox};
-use crate::call::Call;
+use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::ipam;
 use crate::spec::LinkId;
 
 /// A plugin type that is built in.
@@ -67,32 +73,87 @@ impl Builtin {
             Self::Loopback => return Vec::new(),
         };
         let mut findings = own.unwrap_or_default();
-        findings.extend(crate::ipam::validate(conf));
+        findings.extend(ipam::validate(conf));
         findings
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.
     pub fn add(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
-        let _ = (host, sandbox, call);
-        Err(Error::NotReady(format!("{self:?}: ADD is not written yet")))
+        let findings = self.validate(call.conf);
+        if !findings.is_empty() {
+            return Err(Error::Config(findings));
+        }
+        let point = point(call)?;
+        if self == Self::Loopback {
+            return loopback::attach(sandbox, call, point);
+        }
+        let leased = if ipam::configured(call.conf)? { Some(ipam::allocate(&host.node, call)?) } else { None };
+        let took = leased.is_some();
+        let attached = match self {
+            Self::Bridge => bridge::attach(host, sandbox, call, point, leased),
+            Self::Macvlan => macvlan::attach(host, sandbox, call, point, leased),
+            Self::Ipvlan => ipvlan::attach(host, sandbox, call, point, leased),
+            Self::Vxlan => vxlan::attach(host, sandbox, call, point, leased),
+            Self::Loopback => loopback::attach(sandbox, call, point),
+        };
+        if attached.is_err() && took {
+            // What it says about the cause is the first error; DEL releases again.
+            let _ = ipam::release(&host.node, call);
+        }
+        attached
     }
 
     /// DEL: what is not a link in the pod, which [`crate::apply::detach`] removed before. Idempotent; needs neither the
-    /// namespace nor a result.
-    pub fn del(self, host: &mut Host<'_>, call: &Call<'_>, links: &[LinkId]) -> Result<()> {
-        let _ = (host, call, links);
-        Err(Error::NotReady(format!("{self:?}: DEL is not written yet")))
+    /// namespace nor a result. Everything is tried; the first failure is the error.
+    ///
+    /// `lo` stays as it is: the path may lead to another pod by now, and a namespace's `lo` goes with it.
+    pub fn del(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        let point = point(call)?;
+        let removed = match self {
+            Self::Bridge => bridge::remove(host, call, point),
+            Self::Vxlan => vxlan::remove(host, call, point),
+            Self::Macvlan | Self::Ipvlan => Ok(()),
+            Self::Loopback => return Ok(()),
+        };
+        removed.and(ipam::release(&host.node, call))
     }
 
     /// CHECK: the kernel holds what the result says. [`Error::Differs`] names the difference.
     pub fn check(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<()> {
-        let _ = (host, sandbox, call);
-        Err(Error::NotReady(format!("{self:?}: CHECK is not written yet")))
+        let point = point(call)?;
+        if self == Self::Loopback {
+            return loopback::check(sandbox);
+        }
+        if ipam::configured(call.conf)? {
+            ipam::check(&host.node, call)?;
+        }
+        match self {
+            Self::Bridge => bridge::check(host, sandbox, call, point),
+            Self::Macvlan => macvlan::check(host, sandbox, call, point),
+            Self::Ipvlan => ipvlan::check(host, sandbox, call, point),
+            Self::Vxlan => vxlan::check(host, sandbox, call, point),
+            Self::Loopback => loopback::check(sandbox),
+        }
     }
 
     /// STATUS: [`Error::NotReady`] when an ADD would fail now.
     pub fn status(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-        let _ = (host, call);
-        Err(Error::NotReady(format!("{self:?}: STATUS is not written yet")))
+        let findings = self.validate(call.conf);
+        if !findings.is_empty() {
+            return Err(Error::Config(findings));
+        }
+        match self {
+            Self::Bridge => bridge::status(host, call)?,
+            Self::Macvlan => macvlan::status(host, call)?,
+            Self::Ipvlan => ipvlan::status(host, call)?,
+            Self::Vxlan => vxlan::status(host, call)?,
+            Self::Loopback => return Ok(()),
+        }
+        ipam::status(&host.node, call)
     }
+}
+
+/// The attachment point; ADD, DEL and CHECK have one.
+fn point<'a, 'b>(call: &'a Call<'b>) -> Result<&'a Point<'b>> {
+    call.point.as_ref().ok_or_else(|| Finding::missing("CNI_CONTAINERID", ContainerId::ALLOWED).into())
 }

@@ -10,7 +10,6 @@ use delegates::builtin::{Attached, Builtin};
 use delegates::call::{Call, Node, Point, Verb};
 use delegates::error::Error;
 use delegates::exec;
-use delegates::spec::LinkId;
 use serde_json::value::RawValue;
 
 use crate::fault::{Fault, Result};
@@ -96,12 +95,12 @@ impl<'a> Chain<'a> {
     }
 
     /// DEL in reverse order with the result of the ADD; stops at the first failure, to be repeated whole (C23, A10).
-    pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>, links: &[LinkId]) -> Result<()> {
+    pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
         for plugin in self.attachment.plugins.iter().rev() {
             let conf = self.conf_with(plugin, result)?;
             let call = self.call(&conf, result);
             let done = match self.switches.delegate(plugin) {
-                Delegate::Builtin(builtin) => builtin.del(host, &call, links),
+                Delegate::Builtin(builtin) => builtin.del(host, &call),
                 Delegate::External(kind) => exec::run(&host.node, kind, Verb::Del, &call).map(drop),
             };
             done.map_err(|e| self.fault(e))?;

@@ -77,7 +77,7 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
                 continue;
             }
         }
-        match chain.del(&mut host, results[i].as_ref(), &links) {
+        match chain.del(&mut host, results[i].as_ref()) {
             Ok(()) => {
                 devinfo::remove(attachment);
                 undone.push(i);

@@ -56,7 +56,7 @@ fn without_statistics(request: &mut Request) {
 pub(super) fn creation(link: &NewLink<'_>) -> Request {
     let up = if link.up { libc::IFF_UP } else { 0 };
     let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
-    let mut request = Request::new(libc::RTM_NEWLINK, flags, &header(libc::AF_UNSPEC, 0, up, up));
+    let mut request = Request::new(libc::RTM_NEWLINK, flags, &header(libc::AF_UNSPEC, link.index.unwrap_or(0), up, up));
     end(&mut request, link.name, link.netns, link.mtu, link.mac, link.group);
     if let Some(master) = link.master {
         request.u32(libc::IFLA_MASTER, master);

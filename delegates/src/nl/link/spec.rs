@@ -165,12 +165,14 @@ pub struct NewLink<'a> {
     pub group: u32,
     /// Set it up at once.
     pub up: bool,
+    /// The index that it gets; `None` leaves it to the kernel. EBUSY when it is taken where the link would be born.
+    pub index: Option<u32>,
 }
 
 impl<'a> NewLink<'a> {
     /// A link with the kernel's defaults, down, where the socket is.
     pub fn new(name: &'a IfName, kind: NewKind<'a>) -> Self {
-        Self { name, kind, netns: None, mtu: None, mac: None, master: None, group: 0, up: false }
+        Self { name, kind, netns: None, mtu: None, mac: None, master: None, group: 0, up: false, index: None }
     }
 }
 
@@ -258,7 +260,7 @@ pub struct LinkChange<'a> {
     pub mac: Option<Mac>,
     /// IFLA_GROUP.
     pub group: Option<u32>,
-    /// A new name; before Linux 6.2 a link that is up refuses it (EBUSY).
+    /// A new name; the kernel before 6.2 wants the link down.
     pub name: Option<&'a IfName>,
     /// The namespace to move to.
     pub netns: Option<BorrowedFd<'a>>,

@@ -1,4 +1,4 @@
-//! `vxlan`: a secondary overlay. A veth from the pod into a bridge that belongs to the network, and a vxlan device on it.
+//! The configuration of `vxlan`: an overlay said in one place.
 
 use std::net::IpAddr;
 
@@ -8,15 +8,15 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 use ipnet::IpNet;
 
-use super::hardware;
-use super::keys::Keys;
+use crate::builtin::hardware;
+use crate::builtin::keys::Keys;
 
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
 const IANA_PORT: u16 = 4789;
 
 /// The configuration of an attachment to an overlay.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Config {
+pub(in crate::builtin) struct Config {
     /// Network identifier: 1 to 16777215.
     pub vni: u32,
     /// UDP port. The kernel tells networks apart by `port` and `vni` together.
@@ -37,7 +37,7 @@ pub(super) struct Config {
 
 /// Where the tunnel's local address comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Underlay {
+pub(in crate::builtin) enum Underlay {
     /// The link of the default route.
     DefaultRoute,
     /// A link by name.
@@ -47,7 +47,7 @@ pub(super) enum Underlay {
 }
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);
         let vni = keys.integer("vni", 1..=0xff_ffff);
         if vni.is_none() && conf.get("vni").is_none() {
@@ -73,6 +73,15 @@ impl Config {
         }
         if config.group.is_some() && !config.peers.is_empty() {
             keys.refuse(Finding::new("group", shown(conf, "group"), "no group beside `peers`: one of the two"));
+        }
+        if let (Underlay::Subnet(subnet), Some(ipv6)) = (&config.underlay, config.is_ipv6())
+            && subnet.addr().is_ipv6() != ipv6
+        {
+            keys.refuse(Finding::new(
+                "underlay",
+                shown(conf, "underlay"),
+                "a subnet of the family of `peers` or `group`",
+            ));
         }
         keys.finish(config)
     }
@@ -130,4 +139,72 @@ fn group(conf: &Object) -> Result<Option<IpAddr>, Finding> {
 
 fn shown<'a>(conf: &'a Object, key: &str) -> &'a str {
     conf.get(key).map_or("", |value| value.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Builtin;
+
+    fn read(conf: &str) -> Result<Config, Vec<Finding>> {
+        Config::read(&Object::parse(conf.as_bytes()).unwrap())
+    }
+
+    fn refusals(conf: &str) -> Vec<String> {
+        let conf = Object::parse(conf.as_bytes()).unwrap();
+        Builtin::Vxlan.validate(&conf).iter().map(Finding::to_string).collect()
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = read(
+            r#"{"vni":16777215,"port":8472,"underlay":"192.0.2.7/24","mtu":1400,"mode":"l2",
+                "peers":["192.0.2.1","::ffff:192.0.2.2","192.0.2.1"]}"#,
+        )
+        .unwrap();
+        assert_eq!((config.vni, config.port, config.mtu), (16_777_215, 8472, Some(1400)));
+        assert_eq!(config.underlay, Underlay::Subnet("192.0.2.0/24".parse().unwrap()));
+        assert_eq!(config.peers, ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+        assert_eq!(config.is_ipv6(), Some(false));
+        let bare = read(r#"{"vni":1}"#).unwrap();
+        assert_eq!((bare.port, bare.underlay.clone(), bare.is_ipv6()), (4789, Underlay::DefaultRoute, None));
+        assert_eq!(read(r#"{"vni":1,"group":"ff05::1"}"#).unwrap().is_ipv6(), Some(true));
+        assert_eq!(read(r#"{"vni":1,"underlay":"eth1"}"#).unwrap().underlay, Underlay::Link("eth1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_vni_is_required_and_has_24_bits() {
+        assert_eq!(refusals("{}"), ["vni: missing, want an integer from 1 to 16777215"]);
+        for bad in ["0", "16777216", "-1", "\"7\"", "1.5"] {
+            let text = format!("vni: got {bad}, want an integer from 1 to 16777215");
+            assert_eq!(refusals(&format!(r#"{{"vni":{bad}}}"#)), [text]);
+        }
+    }
+
+    #[test]
+    fn every_wrong_key_is_named() {
+        for (conf, want) in [
+            (r#""port":0"#, "port: got 0, want an integer from 1 to 65535"),
+            (r#""port":65536"#, "port: got 65536, want an integer from 1 to 65535"),
+            (r#""underlay":"10.0.0.0/33""#, "underlay: got \"10.0.0.0/33\", want an interface name, or a subnet"),
+            (r#""underlay":"much-too-long-a-name""#, "underlay: got"),
+            (r#""mode":"l3""#, "mode: got \"l3\", want \"l2\": l3 routes address blocks"),
+            (r#""mode":"l4""#, "mode: got \"l4\", want one of l2, l3"),
+            (r#""peers":"192.0.2.1""#, "peers: got \"192.0.2.1\", want a list"),
+            (r#""peers":["192.0.2.1","node-2"]"#, "peers[1]: got \"node-2\", want a unicast IP address"),
+            (r#""peers":["239.1.1.1"]"#, "peers[0]: got \"239.1.1.1\", want a unicast"),
+            (r#""peers":["192.0.2.1","fd00::1"]"#, "peers[1]: got \"fd00::1\", want an address of the same family"),
+            (r#""group":"192.0.2.1""#, "group: got \"192.0.2.1\", want a multicast IP address"),
+            (r#""group":"239.1.1.1","peers":["192.0.2.1"]"#, "group: got \"239.1.1.1\", want no group beside `peers`"),
+            (
+                r#""underlay":"fd00::/64","peers":["192.0.2.1"]"#,
+                "underlay: got \"fd00::/64\", want a subnet of the family",
+            ),
+            (r#""mtu":10"#, "mtu: got 10, want 0 for the default, or an integer from 68 to 65535"),
+            (r#""runtimeConfig":{"mac":"1"}"#, "runtimeConfig.mac: got \"1\""),
+        ] {
+            let wrong = refusals(&format!(r#"{{"vni":1,{conf}}}"#));
+            assert!(matches!(wrong.as_slice(), [one] if one.starts_with(want)), "{conf}: {wrong:?}");
+        }
+    }
 }

@@ -1,17 +1,17 @@
-//! `bridge`: a veth from the pod into a bridge of the node (reference/requirements: the reference plugin's keys).
+//! The configuration of `bridge`: the keys of the reference plugin.
 
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
-use super::hardware;
-use super::keys::Keys;
+use crate::builtin::hardware;
+use crate::builtin::keys::Keys;
 use crate::ipam;
 
 /// The configuration of a bridge attachment.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Config {
+pub(in crate::builtin) struct Config {
     /// Name of the bridge; it is made when it is missing and stays when the last pod has gone.
     pub bridge: String,
     /// The bridge holds the gateway address of every subnet, and the node forwards.
@@ -45,7 +45,7 @@ const NO_VLAN: &str =
     "nothing: VLANs are not in the built-in bridge yet; take bridge out of `builtin` to run the plugin";
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);
         let is_default_gateway = keys.flag("isDefaultGateway");
         let runtime_mac = keys.keep(hardware::from_runtime(conf));
@@ -89,5 +89,69 @@ fn refuse_vlans(keys: &mut Keys<'_>, conf: &Object) {
     if keys.flag("macspoofchk") {
         const WANT: &str = "false: not in the built-in bridge yet; take bridge out of `builtin` to run the plugin";
         keys.refuse(Finding::new("macspoofchk", true, WANT));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Builtin;
+
+    fn findings(conf: &str) -> Vec<String> {
+        let conf = Object::parse(conf.as_bytes()).unwrap();
+        Builtin::Bridge.validate(&conf).iter().map(Finding::to_string).collect()
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let conf = r#"{"bridge":"br1","isGateway":false,"isDefaultGateway":true,"forceAddress":true,"ipMasq":true,
+            "ipMasqBackend":"iptables","mtu":1400,"hairpinMode":true,"promiscMode":false,"vlan":0,"vlanTrunk":[],
+            "preserveDefaultVlan":true,"macspoofchk":false,"enabledad":true,"disableContainerInterface":true,
+            "portIsolation":true,"args":{"cni":{"mac":"02:00:00:00:00:01"}},"runtimeConfig":{"mac":"02:00:00:00:00:02"},
+            "dns":{"domain":"d"},"unknown":{"x":1}}"#;
+        let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
+        assert_eq!((config.bridge.as_str(), config.mtu), ("br1", Some(1400)));
+        assert!(config.is_gateway && config.is_default_gateway && config.force_address && config.ip_masq);
+        assert!(config.hairpin && !config.promisc && config.detect_duplicates && config.leave_down && config.isolated);
+        assert_eq!(config.mac, Some(Mac([2, 0, 0, 0, 0, 2])), "runtimeConfig wins over args");
+        assert_eq!(config.dns.domain.as_deref(), Some("d"));
+        let bare = Config::read(&Object::new()).unwrap();
+        assert_eq!((bare.bridge.as_str(), bare.mtu, bare.is_gateway), ("cni0", None, false));
+    }
+
+    #[test]
+    fn every_wrong_key_is_named_in_one_go() {
+        let wrong = findings(
+            r#"{"bridge":"a/b","isGateway":"yes","mtu":67,"vlan":4095,"vlanTrunk":{},"hairpinMode":true,"promiscMode":true,
+                "ipMasqBackend":"pf","runtimeConfig":{"mac":"x"},"dns":[]}"#,
+        );
+        let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split(':').next()).collect();
+        let want = [
+            "runtimeConfig.mac",
+            "bridge",
+            "isGateway",
+            "mtu",
+            "dns",
+            "ipMasqBackend",
+            "hairpinMode",
+            "vlan",
+            "vlanTrunk",
+        ];
+        assert_eq!(paths, want, "{wrong:#?}");
+    }
+
+    #[test]
+    fn what_cannot_be_done_yet_is_refused_not_ignored() {
+        for conf in [r#"{"vlan":100}"#, r#"{"vlanTrunk":[{"id":5}]}"#, r#"{"macspoofchk":true}"#] {
+            let wrong = findings(conf);
+            assert!(matches!(wrong.as_slice(), [one] if one.contains("`builtin`")), "{conf}: {wrong:?}");
+        }
+        assert_eq!(findings(r#"{"vlan":0,"vlanTrunk":null,"preserveDefaultVlan":true}"#), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_link_that_stays_down_takes_no_addresses() {
+        let wrong = findings(r#"{"disableContainerInterface":true,"ipam":{"type":"other"}}"#);
+        assert_eq!(wrong, ["disableContainerInterface: got true, want false when ipam.type is set"]);
     }
 }

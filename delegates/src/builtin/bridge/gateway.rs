@@ -1,0 +1,167 @@
+//! The bridge as the pods' gateway: which addresses it needs, and how it gets them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use attachments::cni::result::{CniResult, Route};
+use ipnet::IpNet;
+use nix::errno::Errno;
+
+use super::{Config, POD_END};
+use crate::apply::{Host, is};
+use crate::error::{Error, Result};
+use crate::netns;
+use crate::nl::Netlink;
+use crate::nl::link::{Link, LinkChange};
+
+/// Completes an IPAM result: gateways that it left out, the default route that was asked for, the index of the link.
+/// Returns the addresses that the bridge needs.
+pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>> {
+    let mut needed = Vec::new();
+    for ip in &mut result.ips {
+        ip.interface = Some(POD_END);
+        if !config.is_gateway {
+            continue;
+        }
+        let gateway = ip.gateway.unwrap_or_else(|| first(ip.address));
+        if gateway.is_ipv4() != ip.address.addr().is_ipv4() {
+            return Err(Error::Addresses(format!("IPAM gave {} a gateway of the other family, {gateway}", ip.address)));
+        }
+        ip.gateway = Some(gateway);
+        if config.is_default_gateway && !result.routes.iter().any(|route| leads_out(route, gateway)) {
+            result.routes.push(Route::new(everywhere(gateway)?, Some(gateway)));
+        }
+        needed.push(net(gateway, ip.address.prefix_len())?);
+    }
+    Ok(needed)
+}
+
+/// Is it a default route of the gateway's family that names its own next hop?
+fn leads_out(route: &Route, gateway: IpAddr) -> bool {
+    route.dst.prefix_len() == 0 && route.dst.addr().is_ipv4() == gateway.is_ipv4() && route.gw.is_some()
+}
+
+/// The first address of a subnet.
+fn first(subnet: IpNet) -> IpAddr {
+    match subnet.network() {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_add(1)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().saturating_add(1)).into(),
+    }
+}
+
+fn everywhere(gateway: IpAddr) -> Result<IpNet> {
+    net(if gateway.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, 0)
+}
+
+fn net(address: IpAddr, prefix: u8) -> Result<IpNet> {
+    IpNet::new(address, prefix).map_err(|_| Error::Addresses(format!("{address}/{prefix} is no subnet")))
+}
+
+/// Puts the addresses on the bridge and makes the node forward.
+pub(super) fn bring_up(host: &mut Host<'_>, bridge: &Link, needed: &[IpNet], force: bool) -> Result<()> {
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let netlink = host.netlink()?;
+    let held: Vec<IpNet> = netlink.addresses(Some(bridge.index))?.into_iter().map(|address| address.net).collect();
+    for address in needed.iter().filter(|address| !held.contains(address)) {
+        for other in held.iter().filter(|held| !needed.contains(held) && contradicts(held, address)) {
+            if !force {
+                let text = format!(
+                    "bridge {} has address {other}, which differs from the gateway {address}; `forceAddress` replaces it",
+                    bridge.name
+                );
+                return Err(Error::Addresses(text));
+            }
+            netlink.delete_address(bridge.index, *other)?;
+        }
+        add(netlink, bridge, *address)?;
+    }
+    for (v4, key) in [(true, ["ipv4", "ip_forward"].as_slice()), (false, &["ipv6", "conf", "all", "forwarding"])] {
+        // Looked at first: a write takes the kernel's lock of all network configuration.
+        if needed.iter().any(|net| net.addr().is_ipv4() == v4) && netns::read_sysctl(key)?.as_deref() != Some("1") {
+            netns::write_sysctl(key, "1")?;
+        }
+    }
+    Ok(())
+}
+
+/// A bridge has one IPv4 subnet, as with the reference plugin, and IPv6 subnets that do not overlap. Link-local
+/// addresses are the kernel's.
+fn contradicts(held: &IpNet, wanted: &IpNet) -> bool {
+    match (held, wanted) {
+        (IpNet::V4(_), IpNet::V4(_)) => true,
+        (IpNet::V6(_), IpNet::V6(_)) => held.contains(&wanted.addr()) || wanted.contains(&held.addr()),
+        _ => false,
+    }
+}
+
+fn add(netlink: &mut Netlink, bridge: &Link, address: IpNet) -> Result<()> {
+    let added = netlink.add_address(bridge.index, address, false);
+    if is(&added, Errno::EEXIST) {
+        // Another ADD was faster.
+        return Ok(());
+    }
+    added?;
+    // Pins the address of a bridge that others made: the pods hold it in their neighbour tables.
+    let pin =
+        LinkChange { mac: netlink.link_by_index(bridge.index)?.and_then(|link| link.mac), ..LinkChange::default() };
+    netlink.set_link(bridge.index, &pin)
+}
+
+#[cfg(test)]
+mod tests {
+    use attachments::cni::object::Object;
+    use attachments::cni::version::Version;
+
+    use super::*;
+
+    fn planned(conf: &str, ipam: &str) -> (Vec<String>, String) {
+        let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
+        let mut result = CniResult::parse(ipam.as_bytes(), Version::NEWEST).unwrap();
+        let needed = plan(&config, &mut result).unwrap();
+        let result = result.encode(Version::NEWEST).unwrap().to_json();
+        (needed.iter().map(IpNet::to_string).collect(), result.replace(r#""cniVersion":"1.1.0","#, ""))
+    }
+
+    const TWO: &str = r#"{"ips":[{"address":"10.0.0.5/24"},{"address":"fd00::5/64","gateway":"fd00::9"}]}"#;
+
+    #[test]
+    fn without_a_gateway_only_the_index_is_set() {
+        let (needed, result) = planned("{}", TWO);
+        assert!(needed.is_empty());
+        assert_eq!(
+            result,
+            r#"{"ips":[{"interface":2,"address":"10.0.0.5/24"},{"interface":2,"address":"fd00::5/64","gateway":"fd00::9"}]}"#
+        );
+    }
+
+    #[test]
+    fn a_gateway_is_the_first_address_unless_ipam_names_one() {
+        let (needed, result) = planned(r#"{"isGateway":true}"#, TWO);
+        assert_eq!(needed, ["10.0.0.1/24", "fd00::9/64"]);
+        assert!(result.contains(r#""gateway":"10.0.0.1""#) && !result.contains("routes"), "{result}");
+    }
+
+    #[test]
+    fn a_default_route_is_added_once_per_family_unless_ipam_has_one_with_a_gateway() {
+        let (_, result) = planned(r#"{"isDefaultGateway":true}"#, TWO);
+        assert!(
+            result.ends_with(r#""routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.1"},{"dst":"::/0","gw":"fd00::9"}]}"#),
+            "{result}"
+        );
+        let routed = r#"{"ips":[{"address":"10.0.0.5/24"},{"address":"10.1.0.5/24"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.7"}]}"#;
+        let (needed, result) = planned(r#"{"isDefaultGateway":true}"#, routed);
+        assert_eq!(needed, ["10.0.0.1/24", "10.1.0.1/24"]);
+        assert!(result.ends_with(r#""routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.7"}]}"#), "{result}");
+    }
+
+    #[test]
+    fn addresses_contradict_within_their_family() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        assert!(contradicts(&net("10.0.0.1/24"), &net("10.9.0.1/24")));
+        assert!(contradicts(&net("fd00::1/48"), &net("fd00::9/64")));
+        assert!(!contradicts(&net("fd00:1::1/64"), &net("fd00:2::1/64")));
+        assert!(!contradicts(&net("fe80::1/64"), &net("fd00:2::1/64")));
+        assert!(!contradicts(&net("10.0.0.1/24"), &net("fd00::1/64")));
+    }
+}

@@ -1,0 +1,209 @@
+//! `bridge`: a veth from the pod into a bridge of the node.
+
+mod config;
+mod gateway;
+
+use attachments::cni::result::{CniResult, Dns, Interface};
+use attachments::finding::Finding;
+use attachments::names::IfName;
+use nix::errno::Errno;
+
+pub(super) use config::Config;
+
+use super::port::{self, Plugged, Port};
+use super::{Attached, compare, hardware};
+use crate::apply::{self, Host, Sandbox, is};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+use crate::masquerade;
+use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
+use crate::spec::{Addressing, Sysctl};
+
+/// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
+const POD_END: i64 = 2;
+
+/// ADD.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    leased: Option<CniResult>,
+) -> Result<Attached> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let asked = config.mac.or(hardware::from_environment(point.args)?);
+    let mut result = leased.unwrap_or_default();
+    let gateways = gateway::plan(&config, &mut result)?;
+    let bridge = ensure(host, &config)?;
+    let flags = PortFlags {
+        hairpin: config.hairpin.then_some(true),
+        isolated: config.isolated.then_some(true),
+        ..PortFlags::default()
+    };
+    let port = Port {
+        bridge: bridge.index,
+        host_name: port::host_name(call.network, point)?,
+        ifname: point.ifname,
+        mtu: config.mtu,
+        mac: asked.map_or_else(hardware::random, Ok)?,
+        group: point.group,
+        flags: (flags != PortFlags::default()).then_some(flags),
+    };
+    let plugged = port::plug(host, sandbox, &port)?;
+    let finished = configure(host, sandbox, point, &config, &plugged, &result)
+        .and_then(|()| gateway::bring_up(host, &bridge, &gateways, config.force_address))
+        .and_then(|()| hide(host, call, point, &config, &result))
+        .and_then(|()| tell(host, point, &config, &plugged, result));
+    finished.inspect_err(|_| {
+        // What it says about the cause is the first error; DEL does all of this again.
+        let _ = port::unplug(host, &port.host_name);
+        if config.ip_masq {
+            let _ = masquerade::remove(call.network, point.container, point.ifname, host.node.deadline);
+        }
+    })
+}
+
+/// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
+fn ensure(host: &mut Host<'_>, config: &Config) -> Result<Link> {
+    let name: IfName = config.bridge.parse()?;
+    let netlink = host.netlink()?;
+    let mut found = netlink.link_by_name(&name)?;
+    if found.is_none() {
+        let bridge = NewLink {
+            mtu: config.mtu,
+            // Left to itself a bridge takes the lowest address of its ports, another one with every pod.
+            mac: Some(hardware::random()?),
+            ..NewLink::new(&name, NewKind::Bridge(Bridge::default()))
+        };
+        let made = netlink.add_link(&bridge);
+        if !is(&made, Errno::EEXIST) {
+            made?;
+        }
+        found = netlink.link_by_name(&name)?;
+    }
+    let refuse = |what: &str| Error::Parent(Finding::new("bridge", format_args!("{:?}", config.bridge), what));
+    let link = found.ok_or_else(|| refuse("a bridge that stays while a pod is attached to it"))?;
+    if !matches!(link.kind, Kind::Bridge(_)) {
+        return Err(refuse(&format!("the name of a bridge or of nothing: {name} is a {}", link.kind.as_str())));
+    }
+    // The node's own routes do not come from a pod's router advertisements.
+    apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{name}/accept_ra"), "0")])?;
+    let change = LinkChange {
+        up: (!link.up).then_some(true),
+        promisc: (config.promisc && !link.promisc).then_some(true),
+        ..LinkChange::default()
+    };
+    if change.up.is_some() || change.promisc.is_some() {
+        host.netlink()?.set_link(link.index, &change)?;
+    }
+    Ok(link)
+}
+
+/// Addresses and state of the pod's link.
+fn configure(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    point: &Point<'_>,
+    config: &Config,
+    plugged: &Plugged,
+    result: &CniResult,
+) -> Result<()> {
+    if config.leave_down {
+        return Ok(());
+    }
+    let mut wanted = Addressing::of(point.ifname, result);
+    if !result.ips.is_empty() {
+        wanted.sysctls.extend(notices(point.ifname, config.detect_duplicates));
+    }
+    apply::configure(sandbox, plugged.pod.index, &wanted)?;
+    port::await_forwarding(host, plugged)
+}
+
+fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {
+    let detect = if detect_duplicates { "1" } else { "0" };
+    let mut sysctls = vec![
+        Sysctl::optional(format!("ipv6/conf/{ifname}/accept_dad"), detect),
+        // The neighbours hear at once that an address has moved here.
+        Sysctl::optional(format!("ipv4/conf/{ifname}/arp_notify"), "1"),
+    ];
+    if detect_duplicates {
+        sysctls.push(Sysctl::optional(format!("ipv6/conf/{ifname}/enhanced_dad"), "1"));
+    }
+    sysctls
+}
+
+/// Masquerades what leaves the pod's subnets.
+fn hide(host: &Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Config, result: &CniResult) -> Result<()> {
+    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+    if !config.ip_masq || addresses.is_empty() {
+        return Ok(());
+    }
+    masquerade::add(call.network, point.container, point.ifname, &addresses, host.node.deadline)
+}
+
+fn tell(
+    host: &mut Host<'_>,
+    point: &Point<'_>,
+    config: &Config,
+    plugged: &Plugged,
+    mut result: CniResult,
+) -> Result<Attached> {
+    // A bridge that others made takes the address of a port that joins it, if that is lower.
+    let bridge = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
+    let mac = bridge.and_then(|bridge| bridge.mac).map(|mac| mac.to_string()).unwrap_or_default();
+    result.interfaces = vec![
+        Interface { name: config.bridge.clone(), mac, ..Interface::default() },
+        plugged.host.clone(),
+        Interface {
+            name: point.ifname.to_string(),
+            mac: plugged.pod.mac.to_string(),
+            sandbox: point.netns.to_owned(),
+            ..Interface::default()
+        },
+    ];
+    if config.dns != Dns::default() {
+        result.dns = config.dns.clone();
+    }
+    Ok(Attached { result, links: vec![plugged.pod.clone()] })
+}
+
+/// DEL of what is on the host: the veth's end, where the pod's is gone or was never reached, and the masquerade.
+pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let unplugged = port::host_name(call.network, point).and_then(|name| port::unplug(host, &name));
+    // A configuration that cannot be read now could be read at ADD: then there may be rules.
+    let revealed = match call.conf.flag("ipMasq") {
+        Ok(false) => Ok(()),
+        _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
+    };
+    unplugged.and(revealed)
+}
+
+/// CHECK.
+pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let expected = compare::expected(call)?;
+    let pod = compare::pod_link(sandbox, point, expected, "veth")?;
+    let bridge = compare::bridge(host, expected, &config.bridge.parse()?)?;
+    if config.promisc {
+        compare::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
+    }
+    compare::port(host, expected, &pod, &bridge)?;
+    compare::addressing(sandbox, &pod, expected)?;
+    if config.ip_masq {
+        let addresses: Vec<_> =
+            expected.ips.iter().filter(|ip| ip.interface == Some(POD_END)).map(|ip| ip.address).collect();
+        masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
+    }
+    Ok(())
+}
+
+/// STATUS: the bridge's name is free, or a bridge's.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    match host.netlink()?.link_by_name(&config.bridge.parse()?)? {
+        Some(link) if !matches!(link.kind, Kind::Bridge(_)) => {
+            Err(Error::NotReady(format!("bridge: {} is a {}", link.name, link.kind.as_str())))
+        }
+        _ => Ok(()),
+    }
+}

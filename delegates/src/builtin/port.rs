@@ -1,0 +1,145 @@
+//! A port: the veth from a pod into a bridge of the node.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use attachments::cni::result::Interface;
+use attachments::names::{IfName, Mac, NetworkName};
+
+use super::hardware;
+use crate::apply::{self, Host, Patience, Sandbox};
+use crate::call::Point;
+use crate::error::{Error, Result};
+use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
+use crate::spec::LinkId;
+
+/// A port to be.
+pub(super) struct Port<'a> {
+    /// Index of the bridge.
+    pub bridge: u32,
+    /// The host's end.
+    pub host_name: IfName,
+    /// The pod's end.
+    pub ifname: &'a IfName,
+    /// MTU of both ends.
+    pub mtu: Option<u32>,
+    /// Hardware address of the pod's end.
+    pub mac: Mac,
+    /// Link group of the pod's end.
+    pub group: u32,
+    /// Flags that are not the kernel's default.
+    pub flags: Option<PortFlags>,
+}
+
+/// A port that was made.
+pub(super) struct Plugged {
+    /// The pod's end.
+    pub pod: LinkId,
+    /// Index of the host's end.
+    pub host_index: u32,
+    /// The host's end as results tell it.
+    pub host: Interface,
+}
+
+/// Name of the host's end: a function of the attachment, so that a DEL without a record finds it.
+pub(super) fn host_name(network: &NetworkName, point: &Point<'_>) -> Result<IfName> {
+    // FNV-1a: short, and the same in every version of this program.
+    let mut hash: u32 = 0x811c_9dc5;
+    for part in [point.container.as_str(), point.ifname.as_str(), network.as_str()] {
+        for byte in part.bytes().chain([0]) {
+            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        }
+    }
+    Ok(format!("veth{hash:08x}").parse()?)
+}
+
+/// Makes both ends with one message: the host's joined to the bridge and up, the pod's born in the pod.
+pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) -> Result<Plugged> {
+    let host_mac = hardware::random()?;
+    let peer = Peer {
+        name: port.ifname,
+        netns: Some(sandbox.netns().as_fd()),
+        mtu: port.mtu,
+        mac: Some(port.mac),
+        group: port.group,
+    };
+    let veth = NewLink {
+        mtu: port.mtu,
+        mac: Some(host_mac),
+        master: Some(port.bridge),
+        up: true,
+        ..NewLink::new(&port.host_name, NewKind::Veth(peer))
+    };
+    let made = host.netlink()?.add_link(&veth);
+    made.map_err(|error| apply::taken(sandbox, port.ifname, error))?;
+    let plugged = look_up(host, sandbox, port, host_mac);
+    if plugged.is_err() {
+        // The first error tells more than a second one would.
+        let _ = unplug(host, &port.host_name);
+    }
+    plugged
+}
+
+fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac: Mac) -> Result<Plugged> {
+    let link = sandbox.made(port.ifname)?;
+    // IFLA_LINK of a veth is the index of its peer.
+    let gone = || Error::Differs(format!("link {} lost its end on the host while it was being attached", port.ifname));
+    let host_index = link.parent.ok_or_else(gone)?;
+    if let Some(flags) = &port.flags {
+        host.netlink()?.set_port(host_index, flags)?;
+    }
+    let host = Interface { name: port.host_name.to_string(), mac: host_mac.to_string(), ..Interface::default() };
+    Ok(Plugged { pod: LinkId::of(port.ifname, &link), host_index, host })
+}
+
+/// Removes a port by the host's end, if it is there; the pod's end goes with it.
+pub(super) fn unplug(host: &mut Host<'_>, host_name: &IfName) -> Result<()> {
+    let netlink = host.netlink()?;
+    if let Some(link) = netlink.link_by_name(host_name)? {
+        netlink.delete_link(link.index)?;
+    }
+    Ok(())
+}
+
+/// A port whose both ends are up forwards after the kernel's next look at carriers; the reference plugin waits as long.
+const FORWARDING: Duration = Duration::from_millis(2550);
+
+/// Waits until the host's end is operational. Usually it is at the first look.
+pub(super) fn await_forwarding(host: &mut Host<'_>, plugged: &Plugged) -> Result<()> {
+    let mut patience = Patience::until(host.node.deadline.min(Instant::now() + FORWARDING));
+    loop {
+        let link = host.netlink()?.link_by_index(plugged.host_index)?;
+        let gone = || Error::Differs(format!("port {} was removed while it was being attached", plugged.host.name));
+        if link.ok_or_else(gone)?.is_operational() {
+            return Ok(());
+        }
+        if !patience.pause() {
+            return Err(Error::Late(format!("bridge port {}: coming up", plugged.host.name)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_end_has_a_name_of_its_own_per_attachment() {
+        let name = |container: &str, ifname: &str, network: &str| {
+            let (container, ifname) = (container.parse().unwrap(), ifname.parse().unwrap());
+            let point = Point { container: &container, netns: "", ifname: &ifname, args: "", group: 1 };
+            host_name(&network.parse().unwrap(), &point).unwrap().to_string()
+        };
+        let one = name("abc", "net1", "net");
+        assert_eq!(one, name("abc", "net1", "net"));
+        assert_eq!(one.len(), 12);
+        let others = [
+            name("abc", "net2", "net"),
+            name("abd", "net1", "net"),
+            name("abc", "net1", "neu"),
+            name("ab", "cnet1", "net"),
+        ];
+        assert!(others.iter().all(|other| *other != one), "{others:?}");
+        assert_eq!(one, "veth673d6a10", "a released version made links under this name: it must not change");
+    }
+}

@@ -1,0 +1,149 @@
+//! `vxlan`: a secondary overlay. A veth from the pod into a bridge that belongs to the network, and a vxlan device on it.
+
+mod config;
+mod segment;
+
+use attachments::cni::result::{CniResult, Dns, Interface};
+
+pub(super) use config::Config;
+use segment::{Names, Segment};
+
+use super::port::{self, Plugged, Port};
+use super::{Attached, compare, hardware, stacked};
+use crate::apply::{self, Host, Sandbox};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+use crate::nl::link::{NewKind, Vxlan};
+use crate::spec::{Addressing, Sysctl};
+
+/// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
+const POD_END: i64 = 2;
+
+/// ADD.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    leased: Option<CniResult>,
+) -> Result<Attached> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let asked = config.mac.or(hardware::from_environment(point.args)?);
+    let mac = asked.map_or_else(hardware::random, Ok)?;
+    let host_name = port::host_name(call.network, point)?;
+    let names = Names::of(&config)?;
+    // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
+    let lock = names.lock(host)?;
+    let joined = segment::ensure(host, &config, &names).and_then(|segment| {
+        let port = Port {
+            bridge: segment.bridge,
+            host_name: host_name.clone(),
+            ifname: point.ifname,
+            mtu: Some(segment.mtu),
+            mac,
+            group: point.group,
+            flags: None,
+        };
+        Ok((port::plug(host, sandbox, &port)?, segment))
+    });
+    if joined.is_err() {
+        // What it says about the cause is the first error; DEL does this again.
+        let _ = segment::remove_unused(host, &names);
+    }
+    drop(lock);
+    let (plugged, segment) = joined?;
+    let mut result = leased.unwrap_or_default();
+    for ip in &mut result.ips {
+        ip.interface = Some(POD_END);
+    }
+    if let Err(error) = configure(host, sandbox, point, &plugged, &result) {
+        let _ = remove(host, call, point);
+        return Err(error);
+    }
+    Ok(tell(point, &config, &names, &segment, &plugged, result))
+}
+
+fn configure(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    point: &Point<'_>,
+    plugged: &Plugged,
+    result: &CniResult,
+) -> Result<()> {
+    let mut wanted = Addressing::of(point.ifname, result);
+    if !result.ips.is_empty() {
+        // The neighbours hear at once that an address has moved here.
+        wanted.sysctls.push(Sysctl::optional(format!("ipv4/conf/{}/arp_notify", point.ifname), "1"));
+        wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/ndisc_notify", point.ifname), "1"));
+    }
+    apply::configure(sandbox, plugged.pod.index, &wanted)?;
+    port::await_forwarding(host, plugged)
+}
+
+fn tell(
+    point: &Point<'_>,
+    config: &Config,
+    names: &Names,
+    segment: &Segment,
+    plugged: &Plugged,
+    mut result: CniResult,
+) -> Attached {
+    result.interfaces = vec![
+        Interface { name: names.bridge.to_string(), mac: segment.bridge_mac.clone(), ..Interface::default() },
+        plugged.host.clone(),
+        Interface {
+            name: point.ifname.to_string(),
+            mac: plugged.pod.mac.to_string(),
+            sandbox: point.netns.to_owned(),
+            ..Interface::default()
+        },
+    ];
+    if config.dns != Dns::default() {
+        result.dns = config.dns.clone();
+    }
+    Attached { result, links: vec![plugged.pod.clone()] }
+}
+
+/// DEL of what is on the host: the veth's end, which stays for a while when the pod's namespace died, and the overlay
+/// when it was the last.
+pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    port::unplug(host, &port::host_name(call.network, point)?)?;
+    // A configuration that cannot be read made no overlay.
+    let Ok(config) = Config::read(call.conf) else { return Ok(()) };
+    let names = Names::of(&config)?;
+    // The lock is for whoever has something to remove: a repeated DEL costs two questions.
+    if !segment::exists(host, &names)? {
+        return Ok(());
+    }
+    let _lock = names.lock(host)?;
+    segment::remove_unused(host, &names)
+}
+
+/// CHECK.
+pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let names = Names::of(&config)?;
+    let expected = compare::expected(call)?;
+    let pod = compare::pod_link(sandbox, point, expected, "veth")?;
+    let bridge = compare::bridge(host, expected, &names.bridge)?;
+    compare::port(host, expected, &pod, &bridge)?;
+    segment::check(host, &config, &names, &bridge)?;
+    compare::addressing(sandbox, &pod, expected)
+}
+
+/// STATUS: the tunnels have an end here, and the kernel knows vxlan.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let netlink = host.netlink()?;
+    segment::endpoint(netlink, &config).map_err(|error| Error::NotReady(error.to_string()))?;
+    let kind = Vxlan {
+        vni: config.vni,
+        port: config.port,
+        local: None,
+        underlay: Some(stacked::NO_LINK),
+        group: None,
+        learning: true,
+        ttl: 0,
+    };
+    stacked::probe(netlink, NewKind::Vxlan(kind))
+}
