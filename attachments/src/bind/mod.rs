@@ -76,6 +76,10 @@ pub enum BindError {
     Invalid(#[from] Finding),
 }
 
+/// Names that no attachment can have: the loopback link is in every pod, and to the kernel's sysctls the other two mean
+/// every link and every link to come.
+const RESERVED: [&str; 3] = ["lo", "all", "default"];
+
 /// Makes every choice: names, configurations, arguments, devices. Fails before anything could be touched.
 pub fn bind(ask: &Ask<'_>, found: &Found<'_>) -> Result<Bound, BindError> {
     // Isolation holds here too, whoever did the lookups.
@@ -170,6 +174,9 @@ impl Binder<'_> {
             Some(name) => name,
             None => format!("net{position}").parse::<IfName>().map_err(|e| e.under(&field))?,
         };
+        if RESERVED.contains(&name.as_str()) {
+            return Err(Finding::new(field, name, format!("a name other than {}", RESERVED.join(", "))).into());
+        }
         match self.bound.attachments.iter().find(|earlier| earlier.ifname == name) {
             None => Ok(name),
             Some(earlier) => {

@@ -44,7 +44,7 @@ impl Directory {
         for path in self.files()? {
             let text = read(&path)?;
             // Most files of a large directory hold none of what is wanted; finding a name costs less than parsing.
-            let documents = manifest::documents(&text, &path);
+            let documents = manifest::documents(&text).into_iter();
             for document in documents.filter(|text| wanted.iter().any(|w| text.contains(w.name.as_str()))) {
                 let Some(manifest) = manifest::parse(document, &path, "NetworkAttachmentDefinition")? else { continue };
                 let Some(reference) = reference(&manifest) else { continue };
@@ -63,7 +63,7 @@ impl Directory {
         let _turn = turn.map_err(|e| Fault::Io(format!("cannot lock {}: {e}", self.dir.display())))?;
         let (path, text, _) = self.pod(pod)?;
         let mut parts: Vec<String> = Vec::new();
-        for document in manifest::documents_with_separators(&text, &path) {
+        for document in manifest::documents(&text) {
             let ours = manifest::parse(document, &path, "Pod")?.is_some_and(|manifest| is_pod(&manifest, pod));
             parts.push(match ours {
                 true => manifest::annotate(document, &path, NETWORK_STATUS, status)?,
@@ -81,7 +81,7 @@ impl Directory {
                 continue;
             }
             let mut found = None;
-            for document in manifest::documents(&text, &path) {
+            for document in manifest::documents(&text) {
                 found = found.or(manifest::parse(document, &path, "Pod")?.filter(|manifest| is_pod(manifest, pod)));
             }
             if let Some(manifest) = found {

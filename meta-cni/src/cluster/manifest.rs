@@ -4,6 +4,7 @@ use std::path::Path;
 
 use attachments::cni::object::Object;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::Annotations;
 use crate::fault::{Fault, Result};
@@ -61,16 +62,8 @@ impl Metadata {
     }
 }
 
-/// The documents of a file without their separators.
-pub fn documents<'a>(text: &'a str, path: &Path) -> impl Iterator<Item = &'a str> {
-    documents_with_separators(text, path).into_iter()
-}
-
 /// The documents of a file; each starts with its `---` line, so that joined they are the file again.
-pub fn documents_with_separators<'a>(text: &'a str, path: &Path) -> Vec<&'a str> {
-    if is_json(path) {
-        return vec![text];
-    }
+pub fn documents(text: &str) -> Vec<&str> {
     let mut starts = vec![0];
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -89,7 +82,7 @@ pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>
         return Ok(None);
     }
     let failed = |e: String| Fault::Config(format!("manifest {}: {e}", path.display()));
-    if is_json(path) {
+    if is_json(document) {
         let found: Kind = serde_json::from_str(document).map_err(|e| failed(e.to_string()))?;
         return if found.kind == kind {
             serde_json::from_str(document).map(Some).map_err(|e| failed(e.to_string()))
@@ -110,7 +103,7 @@ pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>
 /// block style; otherwise the document is written anew.
 pub fn annotate(document: &str, path: &Path, key: &str, value: &str) -> Result<String> {
     let failed = |e: String| Fault::Config(format!("manifest {}: cannot set {key}: {e}", path.display()));
-    if is_json(path) {
+    if is_json(document) {
         return annotate_json(document, key, value).map_err(|e| failed(e.to_string()));
     }
     let wanted = annotated_value(document, key, value).map_err(|e| failed(first_line(&e)))?;
@@ -205,8 +198,9 @@ fn literal(key: &str, value: &str, indent: usize) -> String {
     format!("{pad}{key}: |-\n{body}")
 }
 
-fn is_json(path: &Path) -> bool {
-    path.extension().is_some_and(|ext| ext == "json")
+/// What a document is shows in its text, whatever its file is called: flow-style YAML is not always JSON.
+fn is_json(document: &str) -> bool {
+    document.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(document).is_ok()
 }
 
 fn first_line(e: &impl std::fmt::Display) -> String {
@@ -256,14 +250,14 @@ mod tests {
     #[test]
     fn json_stays_json() {
         let pod = r#"{"kind":"Pod","metadata":{"name":"a","big":12345678901234567890}}"#;
-        let text = annotate(pod, Path::new("x.json"), KEY, "[]").unwrap();
+        let text = annotate(pod, Path::new("x.yaml"), KEY, "[]").unwrap();
         assert!(text.contains("12345678901234567890") && text.contains(r#""annotations":{"k8s.v1"#), "{text}");
     }
 
     #[test]
     fn documents_join_to_the_file_again() {
         let text = "---\na: 1\n---\nb: |\n  --- no\n--- # c\nc: 1\n";
-        let parts = documents_with_separators(text, Path::new("x.yaml"));
+        let parts = documents(text);
         assert_eq!(parts.len(), 3);
         assert_eq!(parts.concat(), text);
     }

@@ -56,8 +56,9 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
     let mut record = run.store.begin(&intent)?;
 
     let mut host = Host::new(node);
-    match attach(run, &intent, &mut record, &mut host, &mut sandbox) {
-        Ok((attached, result)) => {
+    let mut attached = Vec::with_capacity(intent.attachments.len());
+    match attach(run, &intent, &mut record, &mut host, &mut sandbox, &mut attached) {
+        Ok(result) => {
             for warning in &bound.warnings {
                 warn(warning);
             }
@@ -66,21 +67,25 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
             Ok(result)
         }
         Err(fault) => {
+            // The one that failed was attempted too; those behind it were not (R31).
+            let attempted = attached.len() + 1;
+            record.record.undone.extend(attempted..intent.attachments.len());
             roll_back(run, record, &target.netns, &lock);
             Err(fault)
         }
     }
 }
 
-/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole.
+/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole;
+/// `attached` says how far it came.
 fn attach(
     run: &Run<'_>,
     intent: &Intent,
     record: &mut RecordFile,
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
-) -> Result<(Vec<Attached>, Object)> {
-    let mut attached: Vec<Attached> = Vec::new();
+    attached: &mut Vec<Attached>,
+) -> Result<Object> {
     for attachment in &intent.attachments {
         devinfo::prepare(attachment)?;
         let delegates::builtin::Attached { result, links } = chain(intent, attachment).add(host, sandbox)?;
@@ -92,13 +97,13 @@ fn attach(
         }
         attached.push(Attached { result, links });
     }
-    routes::arbitrate(sandbox, &intent.attachments, &mut attached)?;
+    routes::arbitrate(sandbox, &intent.attachments, attached)?;
 
-    let merged = merge::merge(&attached, run.conf.merge_ips, run.request.version);
+    let merged = merge::merge(attached, run.conf.merge_ips, run.request.version);
     let result = merged.encode(run.request.version)?;
-    record.append_synced(&Entry::Done(&done(&attached)?))?;
+    record.append_synced(&Entry::Done(&done(attached)?))?;
     record.settle()?;
-    Ok((attached, result))
+    Ok(result)
 }
 
 /// A file that says whether the default network is up is looked at once: waiting here would block every call of the
