@@ -50,23 +50,19 @@ pub fn find(kind: &PluginType, dirs: &[PathBuf]) -> Result<PathBuf> {
 /// stderr is on ours. No process of its group is left behind when the deadline passes or its answer is refused.
 pub fn run(node: &Node<'_>, kind: &PluginType, verb: Verb, call: &Call<'_>) -> Result<Vec<u8>> {
     let program = find(kind, node.plugin_dirs)?;
-    let late = || Error::Late(format!("{} of plugin {kind} in network {}", verb.as_str(), call.network));
-    let bad = |what: String| Error::BadAnswer { kind: kind.to_string(), what };
-    let started = start(&mut command(&program, node, verb, call), node.lock, node.deadline);
-    let mut process = match started {
-        Ok(process) => process,
-        Err(Broken::Late) => return Err(late()),
-        Err(Broken::TooMuch) => return Err(bad(too_much())),
-        Err(Broken::System(errno)) => return Err(Error::io(format!("start plugin {}", program.display()))(errno)),
+    let failed = |broken| match broken {
+        Broken::Late => Error::Late(format!("{} of plugin {kind} in network {}", verb.as_str(), call.network)),
+        Broken::TooMuch => Error::BadAnswer {
+            kind: kind.to_string(),
+            what: format!("printed more than {} bytes on stdout", process::STDOUT_MAX),
+        },
+        Broken::System(source) => Error::io(format!("run plugin {}", program.display()))(source),
     };
+    let started = start(&mut command(&program, node, verb, call), node.lock, node.deadline);
+    let mut process = started.map_err(failed)?;
     let ended = process.converse(call.conf.to_json().as_bytes(), node.deadline);
     forward(&process.stderr);
-    match ended {
-        Ok(status) => judge(kind, status, &mut process),
-        Err(Broken::Late) => Err(late()),
-        Err(Broken::TooMuch) => Err(bad(too_much())),
-        Err(Broken::System(errno)) => Err(Error::io(format!("talk to plugin {kind}"))(errno)),
-    }
+    judge(kind, ended.map_err(failed)?, &mut process)
 }
 
 /// Reads the result of an ADD; `asked` is the version of the configuration, which a result without one has (C45).
@@ -180,10 +176,6 @@ fn judge(kind: &PluginType, status: ExitStatus, process: &mut Process) -> Result
 fn error_object(stdout: &[u8]) -> Option<ErrorObject> {
     let values = serde_json::Deserializer::from_slice(stdout).into_iter::<Box<RawValue>>();
     ErrorObject::parse(values.map_while(std::result::Result::ok).last()?.get().as_bytes())
-}
-
-fn too_much() -> String {
-    format!("printed more than {} bytes on stdout", process::STDOUT_MAX)
 }
 
 /// The beginning of some output in quotes, control characters escaped.

@@ -5,14 +5,11 @@ use std::net::IpAddr;
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
 use attachments::finding::Finding;
-use ipnet::IpNet;
 
-use super::requested::{Request, Requests, env_list};
+use super::requested::{NET, Request, Requests, env_list, net};
 use super::{Checked, one_per_family, point, routes, section};
 use crate::call::Call;
 use crate::error::{Error, Result};
-
-const ADDRESS: &str = "an IP address with a prefix length, as 10.1.2.3/24";
 
 struct Config {
     ips: Vec<Ip>,
@@ -73,10 +70,10 @@ pub fn check(call: &Call<'_>) -> Result<()> {
 fn configured(ipam: &Object) -> Checked<Vec<Ip>> {
     let each = |(i, object): (usize, &Object)| {
         let read = || {
-            let net: Option<IpNet> = object.parsed("address", ADDRESS)?;
+            let text = object.text("address")?.ok_or_else(|| Finding::missing("address", NET))?;
+            let address = net(&text).ok_or_else(|| Finding::new("address", format_args!("{text:?}"), NET))?;
             let gateway: Option<IpAddr> = object.parsed("gateway", "an IP address")?;
-            let net = net.ok_or_else(|| Finding::missing("address", ADDRESS))?;
-            Ok(Ip::new(net, gateway.map(|g| g.to_canonical()), None))
+            Ok(Ip::new(address, gateway.map(|g| g.to_canonical()), None))
         };
         read().map_err(|e: Finding| e.under(&format!("ipam.addresses[{i}]")))
     };

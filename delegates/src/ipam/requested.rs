@@ -8,6 +8,9 @@ use ipnet::IpNet;
 
 use super::Checked;
 
+/// What [`net`] takes, in words that follow "want".
+pub const NET: &str = "an IP address with a prefix length, as 10.1.2.3/24";
+
 /// One requested address as it was written, and where.
 #[derive(Debug, PartialEq)]
 pub struct Request {
@@ -53,12 +56,17 @@ impl Request {
 
     /// The address with its prefix length, which is required.
     pub fn net(&self) -> Checked<IpNet> {
-        self.text.parse().map_err(|_| self.refused("an IP address with a prefix length, as 10.1.2.3/24"))
+        net(&self.text).ok_or_else(|| self.refused(NET))
     }
 
     fn refused(&self, allowed: &str) -> Finding {
         Finding::new(self.path.as_str(), format_args!("{:?}", self.text), allowed)
     }
+}
+
+/// An address with its prefix length. IPv4 in IPv6 notation has none that means anything.
+pub fn net(text: &str) -> Option<IpNet> {
+    text.parse().ok().filter(|net: &IpNet| net.addr().to_canonical() == net.addr())
 }
 
 /// The elements of a key of CNI_ARGS whose value is a list joined by commas. Of a repeated key the last counts, as in Go.
@@ -110,5 +118,6 @@ mod tests {
         let finding = bad.runtime[1].address().unwrap_err().to_string();
         assert_eq!(finding, r#"runtimeConfig.ips[1]: got "x", want an IP address"#);
         assert!(bad.runtime[0].net().is_err(), "a prefix length is missing");
+        assert!(net("::ffff:10.0.0.1/120").is_none());
     }
 }

@@ -190,6 +190,8 @@ fn address_of(family: IpAddr, number: u128) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn set(text: &str) -> Checked<RangeSet> {
@@ -244,6 +246,46 @@ mod tests {
         let top = r#"[{"subnet":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124","rangeStart":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"}]"#;
         let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
         assert_eq!(order(top, Some(last)), format!("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe {last}"));
+    }
+
+    proptest! {
+        /// However the round begins, it visits each address that may be given exactly once.
+        #[test]
+        fn every_round_is_complete(ends in prop::collection::vec((1u8..255, 1u8..255), 1..5), last in any::<Option<(u8, u8)>>()) {
+            let ranges: Vec<String> = ends.iter().enumerate().map(|(i, (a, b))| {
+                let (start, end) = (a.min(b), a.max(b));
+                format!(r#"{{"subnet":"10.0.{i}.0/24","rangeStart":"10.0.{i}.{start}","rangeEnd":"10.0.{i}.{end}","gateway":"10.0.{i}.7"}}"#)
+            }).collect();
+            let set = set(&format!("[{}]", ranges.join(","))).unwrap();
+            let last = last.map(|(i, n)| IpAddr::from([10, 0, i % 6, n]));
+            let mut round: Vec<IpAddr> = set.round_robin(last).map(|(address, _)| address).collect();
+            if let Some(last) = last.filter(|l| set.range_of(*l).is_some_and(|r| r.gateway() != *l)) {
+                prop_assert_eq!(round.last(), Some(&last));
+            }
+            round.sort();
+            let want: Vec<IpAddr> = ends.iter().enumerate().flat_map(|(i, (a, b))| {
+                let numbers = (*a.min(b)..=*a.max(b)).filter(|n| *n != 7);
+                numbers.map(move |n| IpAddr::from([10, 0, i as u8, n]))
+            }).collect();
+            prop_assert_eq!(round, want);
+        }
+
+        /// No text makes the reader panic, and what it accepts is in order.
+        #[test]
+        fn any_range_is_read_or_refused(bits in any::<u128>(), length in 0u8..=128, v4: bool, start in any::<Option<u128>>(), end in any::<Option<u128>>()) {
+            let family = if v4 { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([0u8; 16]) };
+            let length = if v4 { length % 33 } else { length };
+            let cut = |n: u128| address_of(family, if v4 { n >> 96 } else { n });
+            let mut object = Object::new();
+            object.set("subnet", &IpNet::new(cut(bits), length).unwrap().trunc());
+            object.set_some("rangeStart", start.map(cut).as_ref());
+            object.set_some("rangeEnd", end.map(cut).as_ref());
+            if let Ok(range) = Range::read(&object) {
+                prop_assert!(range.span.start() <= range.span.end());
+                prop_assert!(range.contains(address_of(family, *range.span.start())));
+                prop_assert!(range.contains(address_of(family, *range.span.end())));
+            }
+        }
     }
 
     #[test]
