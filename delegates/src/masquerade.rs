@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ruleset_is_the_reference_plugins_to_the_byte() {
+    fn kernel_on_host_the_ruleset_is_the_reference_plugins_to_the_byte() {
         let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
         let addresses = [
             ("ip", "10.1.2.3", "10.1.2.0/24"),
@@ -256,7 +256,7 @@ mod tests {
 "#;
 
     #[test]
-    fn the_comment_is_the_reference_bridges() {
+    fn kernel_on_host_the_comment_is_the_reference_bridges() {
         as_host(|| {
             let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
             add(&network, &container, &ifname, &nets(&["10.1.2.3/24", "fd00::3/64"]), soon()).unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_reference_bridge_left_is_checked_and_removed() {
+    fn kernel_on_host_what_the_reference_bridge_left_is_checked_and_removed() {
         as_host(|| {
             let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
             nft(&["-f", "-"], OF_BRIDGE_1_9_1);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attachment_loses_its_own_rules_and_the_table_stays() {
+    fn kernel_on_host_an_attachment_loses_its_own_rules_and_the_table_stays() {
         as_host(|| {
             let (network, container, ifname) = names("net", CONTAINER, "eth0");
             let (_, other, _) = names("net", "other", "eth0");
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_remove_is_success() {
+    fn kernel_on_host_nothing_to_remove_is_success() {
         as_host(|| {
             let (network, container, ifname) = names("net", CONTAINER, "eth0");
             remove(&network, &container, &ifname, soon()).unwrap();
@@ -311,8 +311,19 @@ mod tests {
         });
     }
 
+    /// The kernel of User Mode Linux lacks family inet and NAT.
     #[test]
-    fn fifty_at_once_all_succeed() {
+    fn kernel_on_uml_without_nat_removing_succeeds_and_adding_fails() {
+        as_host(|| {
+            let (network, container, ifname) = names("net", CONTAINER, "eth0");
+            remove(&network, &container, &ifname, soon()).unwrap();
+            let error = add(&network, &container, &ifname, &nets(&["10.1.2.3/24"]), soon()).unwrap_err();
+            assert_eq!(error.to_string(), "change nftables table inet cni_plugins_masquerade: Operation not supported");
+        });
+    }
+
+    #[test]
+    fn kernel_on_host_fifty_at_once_all_succeed() {
         as_host(|| {
             let home = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
             std::thread::scope(|scope| {

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_opened_and_entered_and_left() {
+    fn kernel_a_namespace_is_opened_and_entered_and_left() {
         as_host(|| {
             let pod = pod();
             let found = NetNs::open(&path_of(&pod)).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_inside_comes_home_first() {
+    fn kernel_a_panic_inside_comes_home_first() {
         as_host(|| {
             let pod = pod();
             let home = identity(&own().unwrap()).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_namespace_of_a_pod_is_refused() {
+    fn kernel_what_is_no_network_namespace_of_a_pod_is_refused() {
         as_host(|| {
             let directory = tempfile::tempdir().unwrap();
             let fifo = directory.path().join("fifo");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn sysctls_are_those_of_the_namespace_entered() {
+    fn kernel_sysctls_are_those_of_the_namespace_entered() {
         as_host(|| {
             let pod = pod();
             let key = ["ipv4", "conf", "lo", "arp_notify"];

@@ -128,7 +128,7 @@ mod tests {
     use crate::netns::testing::as_host;
 
     #[test]
-    fn addresses_are_added_listed_and_deleted() {
+    fn kernel_addresses_are_added_listed_and_deleted() {
         as_host(|| {
             let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
             let [v4, v6]: [IpNet; 2] = ["192.0.2.7/24".parse().unwrap(), "2001:db8::7/64".parse().unwrap()];

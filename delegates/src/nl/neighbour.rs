@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_all_zero_entry_takes_many_destinations_once_each() {
+    fn kernel_the_all_zero_entry_takes_many_destinations_once_each() {
         on_vxlan(|netlink, index| {
             let remotes = ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
             netlink.append_forwardings(index, ALL_ZERO, &remotes).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn hundreds_of_destinations_go_in_few_datagrams() {
+    fn kernel_hundreds_of_destinations_go_in_few_datagrams() {
         on_vxlan(|netlink, index| {
             let remotes: Vec<IpAddr> = (0..600u32).map(|host| IpAddr::V4((0x0a00_0001 + host).into())).collect();
             netlink.append_forwardings(index, ALL_ZERO, &remotes).unwrap();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_destination_is_the_only_one() {
+    fn kernel_a_replaced_destination_is_the_only_one() {
         on_vxlan(|netlink, index| {
             let mac = Mac([2, 0, 0, 0, 0, 1]);
             for remote in ips(&["192.0.2.1", "192.0.2.2"]) {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn permanent_neighbours_of_both_families() {
+    fn kernel_permanent_neighbours_of_both_families() {
         on_vxlan(|netlink, index| {
             let mac = Mac([2, 0, 0, 0, 0, 1]);
             let addresses = ips(&["10.42.0.2", "fd00::2"]);

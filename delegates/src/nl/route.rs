@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_keeps_every_field() {
+    fn kernel_a_route_keeps_every_field() {
         on_a_link(|netlink, index| {
             let v4 = Route {
                 gateway: Some("192.0.2.1".parse().unwrap()),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_in_another_table_is_found_there_only() {
+    fn kernel_a_route_in_another_table_is_found_there_only() {
         on_a_link(|netlink, index| {
             let route = Route { table: 1000, ..Route::new("0.0.0.0/0".parse().unwrap(), index) };
             let filter = |table| RouteFilter { table: Some(table), ..RouteFilter::default() };
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing_a_default_route_leaves_one() {
+    fn kernel_replacing_a_default_route_leaves_one() {
         on_a_link(|netlink, index| {
             let all = "0.0.0.0/0".parse().unwrap();
             netlink
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_gateway_is_refused_with_the_kernels_words() {
+    fn kernel_an_unreachable_gateway_is_refused_with_the_kernels_words() {
         on_a_link(|netlink, index| {
             let gateway = Some("203.0.113.9".parse().unwrap());
             let error = netlink.add_route(&Route { gateway, ..Route::new("198.51.100.0/24".parse().unwrap(), index) });

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_makes_a_veth_with_both_ends_complete() {
+    fn kernel_one_message_makes_a_veth_with_both_ends_complete() {
         as_host(|| {
             let pod = pod();
             let (mut host, mut inside) = (Netlink::open(soon()).unwrap(), pod.socket(soon()).unwrap());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_macvlan_is_born_in_the_pod_and_up() {
+    fn kernel_a_macvlan_is_born_in_the_pod_and_up() {
         as_host(|| {
             let pod = pod();
             let (mut host, mut inside) = (Netlink::open(soon()).unwrap(), pod.socket(soon()).unwrap());
@@ -184,7 +184,67 @@ mod tests {
     }
 
     #[test]
-    fn a_macvlan_on_a_link_inside_the_pod() {
+    fn kernel_on_uml_ipvlan_and_vlan_are_born_in_the_pod_and_up() {
+        as_host(|| {
+            let pod = pod();
+            let (mut host, mut inside) = (Netlink::open(soon()).unwrap(), pod.socket(soon()).unwrap());
+            let (parent, _far) = veth(&mut host, "uplink", "switch");
+            let parent = parent.index;
+            for (text, kind, made) in [
+                ("net1", NewKind::Ipvlan { parent, mode: IpvlanMode::L2 }, Kind::Ipvlan(IpvlanMode::L2)),
+                ("net2", NewKind::Vlan { parent, id: 4094 }, Kind::Vlan(4094)),
+            ] {
+                let name = name(text);
+                let link = NewLink {
+                    netns: Some(pod.as_fd()),
+                    mtu: Some(1300),
+                    group: 9,
+                    up: true,
+                    ..NewLink::new(&name, kind)
+                };
+                host.add_link(&link).unwrap();
+                let link = inside.link_by_name(&name).unwrap().unwrap();
+                assert_eq!((link.kind, link.mtu, link.up, link.group), (made, 1300, true, 9));
+            }
+            let (parent, _far) = veth(&mut inside, "eth0", "eth1");
+            let kind = NewKind::Ipvlan { parent: parent.index, mode: IpvlanMode::L3s };
+            let name = name("net3");
+            inside.add_link(&NewLink::new(&name, kind)).unwrap();
+            assert_eq!(inside.link_by_name(&name).unwrap().unwrap().kind, Kind::Ipvlan(IpvlanMode::L3s));
+        });
+    }
+
+    #[test]
+    fn kernel_on_uml_a_filtering_bridge_gives_its_ports_vlans() {
+        #![expect(clippy::disallowed_methods, reason = "`bridge` of iproute2 is the judge of what we wrote")]
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let br0 = name("br0");
+            let settings = Bridge { vlan_filtering: true, multicast_snooping: Some(false) };
+            host.add_link(&NewLink { up: true, ..NewLink::new(&br0, NewKind::Bridge(settings)) }).unwrap();
+            let br0 = host.link_by_name(&br0).unwrap().unwrap();
+            assert_eq!(br0.kind, Kind::Bridge(settings));
+            let (port, _far) = veth(&mut host, "a", "b");
+            host.set_link(port.index, &LinkChange { master: Some(br0.index), ..LinkChange::default() }).unwrap();
+            let one = |id| PortVlans { first: id, last: id, pvid: false, untagged: false };
+            let access = PortVlans { pvid: true, untagged: true, ..one(100) };
+            host.add_port_vlans(port.index, false, access).unwrap();
+            host.add_port_vlans(port.index, false, PortVlans { last: 203, ..one(200) }).unwrap();
+            host.delete_port_vlans(port.index, false, one(1)).unwrap();
+            host.delete_port_vlans(port.index, false, one(202)).unwrap();
+            host.add_port_vlans(br0.index, true, one(100)).unwrap();
+            let show = std::process::Command::new("bridge").args(["-j", "vlan", "show"]).output().unwrap();
+            let of_bridge = r#"{"ifname":"br0","vlans":[{"vlan":1,"flags":["PVID","Egress Untagged"]},{"vlan":100}]}"#;
+            let of_port = r#"{"vlan":100,"flags":["PVID","Egress Untagged"]},{"vlan":200},{"vlan":201},{"vlan":203}"#;
+            assert_eq!(
+                String::from_utf8(show.stdout).unwrap().trim(),
+                format!(r#"[{of_bridge},{{"ifname":"a","vlans":[{of_port}]}}]"#)
+            );
+        });
+    }
+
+    #[test]
+    fn kernel_a_macvlan_on_a_link_inside_the_pod() {
         as_host(|| {
             let pod = pod();
             let mut inside = pod.socket(soon()).unwrap();
@@ -197,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vxlan_is_made_as_told() {
+    fn kernel_a_vxlan_is_made_as_told() {
         as_host(|| {
             let mut host = Netlink::open(soon()).unwrap();
             let (underlay, _far) = veth(&mut host, "under0", "under1");
@@ -241,13 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_changes_in_one_message() {
+    fn kernel_a_link_changes_in_one_message() {
         as_host(|| {
             let mut host = Netlink::open(soon()).unwrap();
             let br = bridge(&mut host, "br0");
             let (near, _far) = veth(&mut host, "a", "b");
             let mac: Mac = "02:00:00:00:00:01".parse().unwrap();
             let renamed = name("c");
+            host.set_link(near.index, &LinkChange { up: Some(false), ..LinkChange::default() }).unwrap();
             let change = LinkChange {
                 up: Some(true),
                 promisc: Some(true),
@@ -270,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn bridge_port_flags_are_set_and_told() {
+    fn kernel_bridge_port_flags_are_set_and_told() {
         as_host(|| {
             let mut host = Netlink::open(soon()).unwrap();
             let br = bridge(&mut host, "br0");
@@ -292,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_goes_with_one_message_and_only_that_group() {
+    fn kernel_a_group_goes_with_one_message_and_only_that_group() {
         as_host(|| {
             let mut host = Netlink::open(soon()).unwrap();
             for (near, far, group) in [("a", "b", 6), ("c", "d", 6), ("e", "f", 8)] {
@@ -307,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_holds_lo_is_refused_whole() {
+    fn kernel_a_group_that_holds_lo_is_refused_whole() {
         as_host(|| {
             let mut host = Netlink::open(soon()).unwrap();
             let (link, _) = veth(&mut host, "a", "b");
@@ -323,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_what_was_tried_and_the_kernels_reason() {
+    fn kernel_a_refusal_tells_what_was_tried_and_the_kernels_reason() {
         as_host(|| {
             let mut host = Netlink::open(soon()).unwrap();
             let name = name("net1");

@@ -260,7 +260,7 @@ pub struct LinkChange<'a> {
     pub mac: Option<Mac>,
     /// IFLA_GROUP.
     pub group: Option<u32>,
-    /// A new name; the kernel before 6.2 wants the link down.
+    /// A new name; before Linux 6.2 a link that is up refuses it (EBUSY).
     pub name: Option<&'a IfName>,
     /// The namespace to move to.
     pub netns: Option<BorrowedFd<'a>>,
