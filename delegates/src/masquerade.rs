@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::errno::Errno;
+use nix::libc;
 use sha2::{Digest, Sha512};
 
 use crate::error::{Error, Result};
@@ -41,21 +42,25 @@ pub fn add(
         .iter()
         .map(|net| [Condition::SourceIn(IpNet::from(net.addr())), Condition::DestinationNotIn(net.trunc())])
         .collect();
+    let mark = mark(network, container, ifname);
     again_when_raced(deadline, || {
         let mut table = Table::open(TABLE, deadline)?;
-        let stale = rules_of(&mut table, network, container, ifname)?;
-        let mut steps = vec![
-            Step::AddTable { comment: TABLE_COMMENT },
-            Step::AddChain { chain: RULES, comment: RULES_COMMENT },
-            Step::AddPostrouting { chain: HOOK },
-            Step::Flush { chain: HOOK },
-        ];
+        let present = table.rules()?;
         let multicast = MULTICAST.map(|net| [Condition::DestinationIn(net)]);
-        for conditions in &multicast {
-            steps.push(Step::AddRule { chain: HOOK, conditions, action: Action::Return, comment: "" });
+        let mut steps = Vec::new();
+        if !is_hooked(&present) {
+            steps.extend([
+                Step::AddTable { comment: TABLE_COMMENT },
+                Step::AddChain { chain: RULES, comment: RULES_COMMENT },
+                Step::AddPostrouting { chain: HOOK },
+                Step::Flush { chain: HOOK },
+            ]);
+            for conditions in &multicast {
+                steps.push(Step::AddRule { chain: HOOK, conditions, action: Action::Return, comment: "" });
+            }
+            steps.push(Step::AddRule { chain: HOOK, conditions: &[], action: Action::Goto(RULES), comment: "" });
         }
-        steps.push(Step::AddRule { chain: HOOK, conditions: &[], action: Action::Goto(RULES), comment: "" });
-        steps.extend(stale.iter().map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle }));
+        steps.extend(deletions(&present, &mark));
         for conditions in &conditions {
             let action = Action::Masquerade;
             steps.push(Step::AddRule { chain: RULES, conditions, action, comment: &comment });
@@ -66,21 +71,18 @@ pub fn add(
 
 /// Removes the attachment's rules. Success when there are none, no table, or a kernel without nf_tables.
 pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, deadline: Instant) -> Result<()> {
+    let mark = mark(network, container, ifname);
     again_when_raced(deadline, || {
-        let listed = Table::open(TABLE, deadline)
-            .and_then(|mut table| Ok((rules_of(&mut table, network, container, ifname)?, table)));
-        let (rules, mut table) = match listed {
+        let listed = Table::open(TABLE, deadline).and_then(|mut table| Ok((table.rules()?, table)));
+        let (present, mut table) = match listed {
             // Without nfnetlink there is no such socket; without nf_tables nfnetlink knows no such message.
             Err(error) if matches!(errno(&error), Some(Errno::EPROTONOSUPPORT | Errno::EINVAL | Errno::EOPNOTSUPP)) => {
                 return Ok(());
             }
             other => other?,
         };
-        if rules.is_empty() {
-            return Ok(());
-        }
-        let steps: Vec<_> = rules.iter().map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle }).collect();
-        table.commit(&steps)
+        let steps: Vec<_> = deletions(&present, &mark).collect();
+        if steps.is_empty() { Ok(()) } else { table.commit(&steps) }
     })
 }
 
@@ -92,7 +94,9 @@ pub fn check(
     addresses: &[IpNet],
     deadline: Instant,
 ) -> Result<()> {
-    let rules = rules_of(&mut Table::open(TABLE, deadline)?, network, container, ifname)?;
+    let mark = mark(network, container, ifname);
+    let mut rules = Table::open(TABLE, deadline)?.rules()?;
+    rules.retain(|rule| belongs(rule, &mark));
     let octets = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -124,16 +128,21 @@ fn again_when_raced(deadline: Instant, mut attempt: impl FnMut() -> Result<()>) 
     Ok(())
 }
 
-fn rules_of(
-    table: &mut Table,
-    network: &NetworkName,
-    container: &ContainerId,
-    ifname: &IfName,
-) -> Result<Vec<StoredRule>> {
-    let mark = mark(network, container, ifname);
-    let mut rules = table.rules(RULES)?;
-    rules.retain(|rule| rule.comment.as_deref().is_some_and(|comment| comment.starts_with(&mark)));
-    Ok(rules)
+/// Does the hook lead to our chain, exactly as we would write it? To write it again would delete rules, and a deletion
+/// waits for the kernel's readers: 10 ms and more.
+fn is_hooked(present: &[StoredRule]) -> bool {
+    let expected: [&[&[u8]]; 3] =
+        [&[&[libc::AF_INET as u8], &[224, 0, 0, 0]], &[&[libc::AF_INET6 as u8], &[0xff]], &[b"masq_checks\0"]];
+    present.iter().filter(|rule| rule.chain == HOOK).map(|rule| &rule.constants).eq(expected)
+}
+
+fn belongs(rule: &StoredRule, mark: &str) -> bool {
+    rule.chain == RULES && rule.comment.as_deref().is_some_and(|comment| comment.starts_with(mark))
+}
+
+fn deletions<'a>(present: &'a [StoredRule], mark: &'a str) -> impl Iterator<Item = Step<'a>> {
+    let own = present.iter().filter(move |rule| belongs(rule, mark));
+    own.map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle })
 }
 
 /// What the comment of an attachment's rules begins with, and no other's.
@@ -319,6 +328,27 @@ mod tests {
             remove(&network, &container, &ifname, soon()).unwrap();
             let error = add(&network, &container, &ifname, &nets(&["10.1.2.3/24"]), soon()).unwrap_err();
             assert_eq!(error.to_string(), "change nftables table inet cni_plugins_masquerade: Operation not supported");
+        });
+    }
+
+    #[test]
+    fn kernel_on_host_the_hook_is_written_again_only_when_it_was_changed() {
+        as_host(|| {
+            let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
+            let addresses = nets(&["10.1.2.3/24", "fd00::3/64"]);
+            let hook = || nft(&["-a", "list", "chain", "inet", TABLE, HOOK], "");
+            add(&network, &container, &ifname, &addresses, soon()).unwrap();
+            let (_, other, _) = names("mynet", "other", "eth0");
+            let before = hook();
+            add(&network, &other, &ifname, &addresses, soon()).unwrap();
+            assert_eq!(hook(), before);
+            remove(&network, &other, &ifname, soon()).unwrap();
+            let hook = format!("inet {TABLE} {HOOK}");
+            for tampering in [format!("flush chain {hook}"), format!("insert rule {hook} return")] {
+                nft(&["-f", "-"], &tampering);
+                add(&network, &container, &ifname, &addresses, soon()).unwrap();
+                assert_eq!(nft(&["list", "ruleset"], ""), OF_BRIDGE_1_9_1);
+            }
         });
     }
 

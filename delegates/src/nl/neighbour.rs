@@ -49,8 +49,8 @@ impl Netlink {
 
     /// The same for many at once, in one datagram.
     pub fn append_forwardings(&mut self, index: u32, mac: Mac, remotes: &[IpAddr]) -> Result<()> {
-        // A datagram is bounded by the send buffer; one entry takes 60 bytes.
-        for some in remotes.chunks(256) {
+        // All acknowledgements of a datagram wait in the receive buffer (200 KiB): each takes up to 1 KiB of it.
+        for some in remotes.chunks(128) {
             let requests = some.iter().map(|remote| append(index, mac, *remote)).collect();
             self.batch(requests, &|| format!("append destinations of {mac} to vxlan {index}"))?;
         }

@@ -144,11 +144,14 @@ pub enum Action<'a> {
 /// A rule as the kernel holds it, as far as it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredRule {
+    /// The chain that it is in.
+    pub chain: String,
     /// Names the rule within its table.
     pub handle: u64,
     /// Its comment.
     pub comment: Option<String>,
-    /// The constants that it compares with, in order: family, then addresses or their leading bytes.
+    /// The constants in its expressions, in order: what it compares with (family, then addresses or their leading
+    /// bytes), then the name of the chain that it goes to, with its zero.
     pub constants: Vec<Vec<u8>>,
 }
 
@@ -169,13 +172,12 @@ impl Table {
         self.netlink.batch(requests, &|| format!("change nftables table inet {name}"))
     }
 
-    /// The rules of a chain; none when there is no such table or chain.
-    pub fn rules(&mut self, chain: &str) -> Result<Vec<StoredRule>> {
+    /// The rules of all chains; none when there is no such table.
+    pub fn rules(&mut self) -> Result<Vec<StoredRule>> {
         let mut request = message(libc::NFT_MSG_GETRULE, libc::NLM_F_DUMP);
         request.text(NFTA_RULE_TABLE, self.name);
-        request.text(NFTA_RULE_CHAIN, chain);
         loop {
-            let what = || format!("list nftables chain inet {} {chain}", self.name);
+            let what = || format!("list nftables table inet {}", self.name);
             match self.netlink.dump(&request, what, |message| decode(message).map(Some)) {
                 Err(error) => match super::errno(&error) {
                     Some(Errno::ENOENT) => return Ok(Vec::new()),
@@ -364,6 +366,7 @@ fn decode(message: &Message<'_>) -> Decoded<StoredRule> {
     for attribute in Attributes::after(message.body, HEADER)? {
         let (kind, value) = attribute?;
         match kind {
+            NFTA_RULE_CHAIN => rule.chain = wire::text(value),
             NFTA_RULE_HANDLE => rule.handle = wire::be64(value)?,
             NFTA_RULE_USERDATA => rule.comment = comment(value),
             NFTA_RULE_EXPRESSIONS => rule.constants = constants(value)?,
@@ -388,24 +391,22 @@ fn comment(mut data: &[u8]) -> Option<String> {
 fn constants(expressions: &[u8]) -> Decoded<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     for element in Attributes::inside(expressions) {
-        let (mut name, mut data) = (String::new(), &[][..]);
-        for attribute in Attributes::inside(element?.1) {
-            match attribute? {
-                (NFTA_EXPR_NAME, value) => name = wire::text(value),
-                (NFTA_EXPR_DATA, value) => data = value,
-                _ => {}
-            }
+        let (_, element) = element?;
+        let name = wire::find(element, NFTA_EXPR_NAME)?.map(wire::text);
+        let Some(data) = wire::find(element, NFTA_EXPR_DATA)? else { continue };
+        let path: &[u16] = match name.as_deref() {
+            Some("cmp") => &[NFTA_CMP_DATA, NFTA_DATA_VALUE],
+            Some("immediate") => &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN],
+            _ => continue,
+        };
+        let mut value = Some(data);
+        for kind in path {
+            value = match value {
+                Some(outer) => wire::find(outer, *kind)?,
+                None => None,
+            };
         }
-        if name != "cmp" {
-            continue;
-        }
-        for attribute in Attributes::inside(data) {
-            let (NFTA_CMP_DATA, value) = attribute? else { continue };
-            for constant in Attributes::inside(value) {
-                let (NFTA_DATA_VALUE, bytes) = constant? else { continue };
-                found.push(bytes.to_vec());
-            }
-        }
+        found.extend(value.map(<[u8]>::to_vec));
     }
     Ok(found)
 }

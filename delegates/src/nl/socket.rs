@@ -70,9 +70,8 @@ impl Netlink {
         let mut open = 0;
         for request in requests {
             self.sequence = self.sequence.wrapping_add(1);
-            let message = request.finish(self.sequence);
-            open += usize::from(wants_ack(&message));
-            datagram.extend_from_slice(&message);
+            open += usize::from(request.wants_ack());
+            datagram.extend_from_slice(&request.finish(self.sequence));
         }
         let sent = self.sequence.wrapping_sub(first);
         self.send(&datagram, op)?;
@@ -233,10 +232,6 @@ impl From<Errno> for Refusal {
 
 fn malformed(op: &dyn Fn() -> String) -> Error {
     Refusal { errno: libc::EBADMSG, detail: "the kernel's reply is truncated or malformed".to_owned() }.because(op)
-}
-
-fn wants_ack(message: &[u8]) -> bool {
-    message.get(6).is_some_and(|flags| i32::from(*flags) & libc::NLM_F_ACK != 0)
 }
 
 /// Reads the end of an exchange: `Some(Ok)` for success, `Some(Err)` for a refusal, `None` for data.

@@ -106,6 +106,11 @@ impl Request {
         self
     }
 
+    /// Was it made with `NLM_F_ACK`?
+    pub fn wants_ack(&self) -> bool {
+        number16(&self.bytes[6..8]).is_some_and(|flags| i32::from(flags) & nix::libc::NLM_F_ACK != 0)
+    }
+
     /// The finished message; `sequence` is what the replies will carry.
     pub fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = self.bytes.len() as u32;
@@ -190,6 +195,17 @@ impl<'a> Iterator for Attributes<'a> {
         let rest = std::mem::take(&mut self.0);
         Some(self.split(rest).ok_or(Malformed))
     }
+}
+
+/// The first attribute of a type inside a nested one.
+pub(super) fn find(value: &[u8], wanted: u16) -> Decoded<Option<&[u8]>> {
+    for attribute in Attributes::inside(value) {
+        let (kind, value) = attribute?;
+        if kind == wanted {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
 }
 
 /// The first bytes of a reply as an array, for fixed headers.

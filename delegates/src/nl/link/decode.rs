@@ -63,11 +63,15 @@ fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
         Some("veth") => Kind::Veth,
         Some("bridge") => Kind::Bridge(decode_bridge(data)?),
         Some("vxlan") => Kind::Vxlan(decode_vxlan(data)?),
-        Some("vlan") => Kind::Vlan(find(data, IFLA_VLAN_ID, wire::u16)?.unwrap_or_default()),
-        Some("macvlan") => find(data, IFLA_MACVLAN_MODE, wire::u32)?
+        Some("vlan") => Kind::Vlan(wire::find(data, IFLA_VLAN_ID)?.map(wire::u16).transpose()?.unwrap_or_default()),
+        Some("macvlan") => wire::find(data, IFLA_MACVLAN_MODE)?
+            .map(wire::u32)
+            .transpose()?
             .and_then(MacvlanMode::from_number)
             .map_or_else(|| Kind::Other("macvlan".to_owned()), Kind::Macvlan),
-        Some("ipvlan") => find(data, IFLA_IPVLAN_MODE, wire::u16)?
+        Some("ipvlan") => wire::find(data, IFLA_IPVLAN_MODE)?
+            .map(wire::u16)
+            .transpose()?
             .and_then(IpvlanMode::from_number)
             .map_or_else(|| Kind::Other("ipvlan".to_owned()), Kind::Ipvlan),
         Some(other) => Kind::Other(other.to_owned()),
@@ -75,20 +79,10 @@ fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
     Ok(())
 }
 
-fn find<T>(data: &[u8], wanted: u16, read: fn(&[u8]) -> Decoded<T>) -> Decoded<Option<T>> {
-    for attribute in Attributes::inside(data) {
-        let (kind, value) = attribute?;
-        if kind == wanted {
-            return read(value).map(Some);
-        }
-    }
-    Ok(None)
-}
-
 fn decode_bridge(data: &[u8]) -> Decoded<Bridge> {
     Ok(Bridge {
-        vlan_filtering: find(data, IFLA_BR_VLAN_FILTERING, wire::u8)? == Some(1),
-        multicast_snooping: find(data, IFLA_BR_MCAST_SNOOPING, wire::u8)?.map(|on| on != 0),
+        vlan_filtering: wire::find(data, IFLA_BR_VLAN_FILTERING)?.map(wire::u8).transpose()? == Some(1),
+        multicast_snooping: wire::find(data, IFLA_BR_MCAST_SNOOPING)?.map(wire::u8).transpose()?.map(|on| on != 0),
     })
 }
 
