@@ -23,6 +23,11 @@ impl Definition {
     pub fn inline(&self) -> Option<&str> {
         self.config.as_deref().filter(|text| !text.trim().is_empty())
     }
+
+    /// The resource, unless it is empty.
+    pub fn resource(&self) -> Option<&str> {
+        self.resource_name.as_deref().filter(|name| !name.is_empty())
+    }
 }
 
 #[cfg(feature = "api")]

@@ -152,6 +152,10 @@ fn a_name_is_used_once() {
         "k8s.v1.cni.cncf.io/networks[1].interface: got net2, want a name that no earlier attachment has (pods/a has it)"
     );
     assert!(scene("a@eth0").refusal().contains("networks[0].interface: got eth0"));
+    for reserved in ["lo", "all", "default", "net%d"] {
+        let message = scene(&format!("a@{reserved}")).refusal();
+        assert!(message.contains(&format!("got {reserved}, want a name without '%' other than lo, all, default")));
+    }
     assert!(scene("a@x,a@x").refusal().contains("networks[1].interface: got x"));
 }
 
@@ -372,6 +376,10 @@ fn a_definitions_paths_lie_below_the_roots() {
         let message = bind_with(config).unwrap_err().to_string();
         let start = format!("network-attachment-definition pods/a: spec.config.{field}: got \"");
         assert!(message.starts_with(&start) && message.contains("pathRoots: /var/lib/cni"), "{message}");
+    }
+    for unreadable in [r#"{"dataDir":"/etc/\ud800"}"#, r#"{"\ud800":0,"dataDir":"/etc"}"#] {
+        let message = bind_with(&format!(r#"{{"type":"x","ipam":{unreadable}}}"#)).unwrap_err().to_string();
+        assert!(message.contains("spec.config") && message.contains("\\ud800"), "{message}");
     }
     let deep = format!(r#"{{"type":"x","k":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert!(bind_with(&deep).unwrap_err().to_string().contains("at most 32 levels"));

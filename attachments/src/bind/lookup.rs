@@ -18,7 +18,7 @@ pub struct Found<'a> {
     pub definitions: &'a BTreeMap<NetRef, Definition>,
     /// The configurations in `confDir`, in file-name order; needed when [`Ask::needs_files`] says so.
     pub files: &'a [ConfFile],
-    /// The devices allocated to the pod, by resource name.
+    /// The devices allocated to the pod, by resource name, in the order in which they are given out: sorted (A30).
     pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
 }
 
@@ -105,7 +105,7 @@ fn of_definition(definition: &Definition, files: &[ConfFile]) -> Result<Chosen, 
         };
         let chosen = node_conf(conf, format!("file {file}"))?;
         let source = Source::Definition(reference.clone());
-        return Ok(Chosen { source, resource: definition.resource_name.clone(), ..chosen });
+        return Ok(Chosen { source, resource: definition.resource().map(str::to_owned), ..chosen });
     };
     let field = format!("network-attachment-definition {reference}: spec.config");
     let read = |text: &str| {
@@ -124,7 +124,7 @@ fn of_definition(definition: &Definition, files: &[ConfFile]) -> Result<Chosen, 
         name,
         conf,
         locked_args,
-        resource: definition.resource_name.clone(),
+        resource: definition.resource().map(str::to_owned),
         field,
         listed,
         tenant: true,

@@ -174,8 +174,10 @@ impl Binder<'_> {
             Some(name) => name,
             None => format!("net{position}").parse::<IfName>().map_err(|e| e.under(&field))?,
         };
-        if RESERVED.contains(&name.as_str()) {
-            return Err(Finding::new(field, name, format!("a name other than {}", RESERVED.join(", "))).into());
+        // The kernel takes a '%' for a template and would choose another name.
+        if RESERVED.contains(&name.as_str()) || name.as_str().contains('%') {
+            let allowed = format!("a name without '%' other than {}", RESERVED.join(", "));
+            return Err(Finding::new(field, name, allowed).into());
         }
         match self.bound.attachments.iter().find(|earlier| earlier.ifname == name) {
             None => Ok(name),

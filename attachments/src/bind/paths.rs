@@ -45,22 +45,24 @@ pub(super) fn check(chosen: &Chosen, roots: &[String]) -> Result<Vec<TenantPath>
 fn search(key: &str, value: &RawValue, at: &str, depth: usize, paths: &mut Vec<TenantPath>) -> Result<(), Finding> {
     let text = value.get();
     let too_deep = || Finding::new(at, "deeper nesting", format!("at most {DEEPEST} levels"));
+    // A lone surrogate passes as JSON, and Go reads it as U+FFFD: what we cannot read, nobody shall.
+    let unreadable = |_| Finding::new(at, text, "JSON whose strings are Unicode");
     match text.as_bytes().first() {
         Some(b'{') => {
             let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
-            let Ok(Entries(entries)) = serde_json::from_str(text) else { return Ok(()) };
+            let Entries(entries) = serde_json::from_str(text).map_err(unreadable)?;
             entries.iter().try_for_each(|(key, value)| search(key, value, &format!("{at}.{key}"), depth, paths))
         }
         Some(b'[') => {
             let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
-            let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+            let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(unreadable)?;
             elements
                 .iter()
                 .enumerate()
                 .try_for_each(|(i, value)| search(key, value, &format!("{at}[{i}]"), depth, paths))
         }
         Some(b'"') if PATH_KEYS.contains(&fold(key).as_str()) => {
-            let path: String = serde_json::from_str(text).unwrap_or_default();
+            let path: String = serde_json::from_str(text).map_err(unreadable)?;
             if !path.is_empty() {
                 paths.push(TenantPath { path, field: at.to_owned() });
             }
@@ -77,8 +79,8 @@ pub(super) fn fold(key: &str) -> String {
 
 fn lies_below(path: &str, roots: &[String]) -> bool {
     let path = Path::new(path);
-    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
-    plain && roots.iter().any(|root| path.starts_with(root))
+    let no_way_up = !path.components().any(|part| part == Component::ParentDir);
+    path.is_absolute() && no_way_up && roots.iter().any(|root| path.starts_with(root))
 }
 
 /// The members of an object with repetitions: Go's decoder merges what is said twice, so the first one counts too.
