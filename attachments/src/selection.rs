@@ -73,7 +73,8 @@ fn parse_reference(item: &str, pod_namespace: &ObjectName) -> Result<Wanted, Fin
     const SHAPE: &str = "a reference of the form [namespace/]name[@interface]";
     let (reference, interface) = item.split_once('@').unwrap_or((item, ""));
     let (namespace, name) = reference.split_once('/').unwrap_or(("", reference));
-    if name.trim().is_empty() || name.contains('/') || interface.contains('@') {
+    let nameless_interface = item.contains('@') && interface.trim().is_empty();
+    if name.trim().is_empty() || name.contains('/') || interface.contains('@') || nameless_interface {
         return Err(Finding::new("", format_args!("{:?}", item.trim()), SHAPE));
     }
     let network = NetRef {
@@ -297,7 +298,7 @@ mod tests {
 
     #[test]
     fn references_may_name_namespace_and_interface() {
-        let wanted = read(" a , ns/b.c@eth_1,/d@ , e @ x ");
+        let wanted = read(" a , ns/b.c@eth_1,/d , e @ x ");
         let shown: Vec<_> = wanted
             .iter()
             .map(|w| format!("{} {}", w.network, w.interface.as_ref().map_or("-", IfName::as_str)))

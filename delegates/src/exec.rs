@@ -24,6 +24,7 @@ use attachments::names::PluginType;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
+use nix::unistd::{AccessFlags, access};
 use serde_json::value::RawValue;
 
 use crate::call::{Call, Node, Verb};
@@ -39,11 +40,15 @@ const QUOTED: usize = 240;
 
 /// The program of a plugin type: the first directory that holds a regular file of that name (C4).
 pub fn find(kind: &PluginType, dirs: &[PathBuf]) -> Result<PathBuf> {
+    let missing = || Error::NoPlugin { kind: kind.to_string(), dirs: search_path(dirs).to_string_lossy().into_owned() };
     let mut candidates = dirs.iter().map(|dir| dir.join(kind.as_str()));
-    candidates.find(|path| path.is_file()).ok_or_else(|| Error::NoPlugin {
-        kind: kind.to_string(),
-        dirs: search_path(dirs).to_string_lossy().into_owned(),
-    })
+    let path = candidates.find(|path| path.is_file()).ok_or_else(missing)?;
+    // Found out here and not after half of the pod is attached: the DEL of a program that cannot run fails too.
+    if access(&path, AccessFlags::X_OK).is_err() {
+        let what = format!("{} is not executable", path.display());
+        return Err(Error::BadAnswer { kind: kind.to_string(), what });
+    }
+    Ok(path)
 }
 
 /// Runs one verb of one plugin and gives what it printed on stdout. The plugin has exited with 0; whatever it wrote to

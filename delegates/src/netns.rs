@@ -51,7 +51,7 @@ impl NetNs {
         };
         let found = Self { file };
         // Inode numbers are reused at once, but two namespaces that are open at the same time never share one.
-        if found.identity()? == identity(&own()?)? {
+        if found.identity()? == identity(&own()?)? && !own_is_allowed() {
             return Err(refused(path, ALLOWED));
         }
         // A namespace of another kind (mount, pid) is an nsfs file too; only setns tells.
@@ -99,6 +99,11 @@ impl Drop for WayBack {
             std::process::abort();
         }
     }
+}
+
+/// `CNI_NETNS_OVERRIDE` lets a caller attach the very namespace that plugins run in (C52).
+pub fn own_is_allowed() -> bool {
+    std::env::var("CNI_NETNS_OVERRIDE").is_ok_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
 }
 
 fn own() -> Result<File> {

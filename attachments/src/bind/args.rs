@@ -1,9 +1,9 @@
 //! The two ways of arguments to a plugin: CNI_ARGS, and `args.cni` in its configuration (C17, A5, A29).
 
 use super::Chosen;
-use super::paths::fold;
 use crate::cni::conf::PluginConf;
 use crate::cni::object::Object;
+use crate::cni::object::fold;
 use crate::finding::Finding;
 use crate::selection::Wanted;
 

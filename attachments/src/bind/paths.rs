@@ -7,6 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Chosen;
+use crate::cni::object::fold;
 use crate::finding::Finding;
 
 /// A path that a definition's configuration holds.
@@ -70,11 +71,6 @@ fn search(key: &str, value: &RawValue, at: &str, depth: usize, paths: &mut Vec<T
         }
         _ => Ok(()),
     }
-}
-
-/// Go's decoder matches a key in any case, by Unicode's simple folding: `DATADIR`, and `ſ` for `s`.
-pub(super) fn fold(key: &str) -> String {
-    key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 fn lies_below(path: &str, roots: &[String]) -> bool {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::object::Object;
+use super::object::{Object, fold};
 use super::result::CniResult;
 use super::version::{Version, parse_numbers};
 use crate::finding::Finding;
@@ -135,8 +135,10 @@ impl PluginConf {
     /// runtime may say removed first (C8, C11-C15). Fails only where a result cannot be said in `version`.
     pub fn request(&self, name: &NetworkName, version: Version, injection: &Injection<'_>) -> Result<Object, Finding> {
         let mut object = self.object.clone();
+        // In any case: a Go plugin would read `RuntimeConfig` as the runtime's word.
         object.retain(|key| {
-            !matches!(key, "capabilities" | "runtimeConfig" | "prevResult") && !key.starts_with("cni.dev/")
+            let key = fold(key);
+            !matches!(key.as_str(), "capabilities" | "runtimeconfig" | "prevresult") && !key.starts_with("cni.dev/")
         });
         object.set("cniVersion", &version.as_str());
         object.set("name", name);
@@ -251,7 +253,7 @@ mod tests {
     fn a_request_keeps_unknown_keys_and_owns_the_reserved_ones() {
         let conf = parse(
             r#"{"type":"x","name":"inner","cniVersion":"0.1.0","big":12345678901234567890,"capabilities":{"mac":true,"ips":false},
-                "prevResult":{},"runtimeConfig":{"evil":1},"cni.dev/x":1,"args":{"cni":{"a":1}}}"#,
+                "prevResult":{},"runtimeConfig":{"evil":1},"RunTimeConfig":{"evil":2},"PREVRE\u017fULT":{},"cni.dev/x":1,"args":{"cni":{"a":1}}}"#,
         )
         .unwrap();
         let offered = Object::parse(br#"{"mac":"02:00:00:00:00:01","ips":["10.0.0.1/24"],"other":1}"#).unwrap();

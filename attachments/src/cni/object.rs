@@ -3,6 +3,7 @@
 //! Configurations travel from a NAD through us to a plugin that we know nothing of. Values stay as the bytes that their
 //! author wrote: a number that no float can hold arrives unchanged, and so does a key that we never heard of.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -119,6 +120,11 @@ impl Object {
     }
 }
 
+/// Go's decoder matches a key in any case, by Unicode's simple folding: `DATADIR`, and `ſ` for `s`.
+pub fn fold(key: &str) -> String {
+    key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
 impl PartialEq for Object {
     /// Equal when the same keys hold the same bytes in the same order.
     fn eq(&self, other: &Self) -> bool {
@@ -139,10 +145,14 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
+                let mut places: HashMap<String, usize> = HashMap::new();
                 while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    match fields.iter_mut().find(|(k, _)| *k == key) {
-                        Some((_, slot)) => *slot = value,
-                        None => fields.push((key, value)),
+                    match places.get(&key) {
+                        Some(place) => fields[*place].1 = value,
+                        None => {
+                            places.insert(key.clone(), fields.len());
+                            fields.push((key, value));
+                        }
                     }
                 }
                 Ok(Object { fields })

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use attachments::bind::Attachment;
 use attachments::cni::result::{CniResult, Route};
 use delegates::apply::Sandbox;
+use delegates::default_route;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::add::Attached;
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 
 /// What happens to one family's default routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,10 @@ struct Move {
 pub fn arbitrate(sandbox: &mut Sandbox, attachments: &[Attachment], attached: &mut [Attached]) -> Result<()> {
     for step in plan(attachments) {
         let attachment = &attachments[step.winner];
-        let _ = (&mut *sandbox, attachment);
+        default_route::move_to(sandbox, &attachment.ifname, step.ipv4, step.gateway).map_err(|source| {
+            let subject = format!("network {} ({}): default-route", attachment.source, attachment.ifname);
+            Fault::Delegate { subject, source }
+        })?;
         for (i, one) in attached.iter_mut().enumerate() {
             edit(&mut one.result, i == step.winner, &step);
         }

@@ -91,8 +91,10 @@ impl Store {
                 Ok(mut file) => {
                     let mut bytes = Vec::new();
                     file.read_to_end(&mut bytes).map_err(|e| self.failed("read", key, &e))?;
-                    let record = Record::decode(&bytes)
+                    let mut record = Record::decode(&bytes)
                         .map_err(|e| self.failed("read", key, &io::Error::other(e.to_string())))?;
+                    // A settled record was whole when it was settled.
+                    record.damaged |= settled && (record.intent.is_none() || record.done.is_none());
                     let (key, store, file) = (key.clone(), self.clone(), Some(file));
                     return Ok(Some(RecordFile { key, record, store, file, settled }));
                 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
+use attachments::names::Mac;
 use delegates::apply::{Host, Sandbox, detach};
 use delegates::call::Node;
 use delegates::error::Error;
@@ -141,20 +142,19 @@ fn has_external(intent: &Intent) -> bool {
     plugins.any(|plugin| matches!(switches.delegate(plugin), Delegate::External(_)))
 }
 
-/// A namespace path can be reused. Another inode proves it; the same inode proves nothing, so a set that was complete
-/// must also show at least one of its hardware addresses.
+/// A namespace path can be reused. Another inode proves it; the same inode proves nothing. So does a link under a name of
+/// the record with another hardware address, when none of the record's own is there.
 fn is_another_pods(sandbox: &mut Sandbox, path: &str, intent: &Intent, results: &[Option<CniResult>]) -> bool {
     if path == intent.netns && namespace_id(path).is_some_and(|id| id != intent.netns_id) {
         return true;
     }
-    let in_pod = results.iter().flatten().flat_map(|result| &result.interfaces);
-    let macs: Vec<_> = in_pod
-        .filter(|i| !i.sandbox.is_empty())
-        .filter_map(|i| i.mac.parse::<attachments::names::Mac>().ok())
-        .collect();
-    // The kernel's answer is trusted only when it says clearly that nothing of ours is there.
-    let _ = (sandbox, macs);
-    false
+    let in_pod = results.iter().flatten().flat_map(|result| &result.interfaces).filter(|i| !i.sandbox.is_empty());
+    let ours: Vec<(&str, Mac)> = in_pod.filter_map(|i| Some((i.name.as_str(), i.mac.parse().ok()?))).collect();
+    // The kernel's answer counts only when there is one.
+    let Ok(links) = sandbox.netlink.links(None) else { return false };
+    let present = |mac: Mac| links.iter().any(|link| link.mac == Some(mac));
+    let is_taken = |name: &str| links.iter().any(|link| link.name.as_str() == name);
+    !ours.iter().any(|(_, mac)| present(*mac)) && ours.iter().any(|(name, _)| is_taken(name))
 }
 
 /// Device and inode of a namespace.

@@ -262,7 +262,7 @@ fn stderr_of_a_delegate_is_forwarded() {
 #[test]
 fn a_pod_without_networks_gets_the_default_network_alone() {
     let node = Node::new();
-    for networks in ["", "[]", "  "] {
+    for networks in ["", "[]", " [] "] {
         let pod = node.pod("web", networks);
         node.add(&pod).result();
         assert_eq!(node.fakes.take_order(), ["ADD main eth0"], "{networks:?}");

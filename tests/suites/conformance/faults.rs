@@ -71,8 +71,8 @@ fn a_delegate_that_prints_a_megabyte() {
 
 #[test]
 fn a_delegate_that_dies_by_a_signal() {
-    misbehaves(Rule { signal: Some(11), ..Rule::on("ADD").prints("") }, &["signal"]);
-    misbehaves(Rule { signal: Some(9), ..Rule::on("ADD") }, &["signal"]);
+    misbehaves(Rule { signal: Some(6), ..Rule::on("ADD").prints("") }, &["killed by SIG"]);
+    misbehaves(Rule { signal: Some(9), ..Rule::on("ADD") }, &["killed by SIG"]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn names_that_clash() {
 fn a_definition_that_does_not_exist_is_named_and_may_come_later() {
     let node = node();
     let pod = node.pod("web", "net-a,absent");
-    node.add(&pod).refused(11, &["default/absent"]);
+    node.add(&pod).refused(11, &["(absent) in namespace (default)"]);
     assert!(node.fakes.calls().is_empty());
     node.assert_clean();
 }
@@ -218,7 +218,7 @@ fn isolation_applies_to_every_reference() {
     let mut node = node();
     node.conf["namespaceIsolation"] = json!(true);
     node.nad_text("other", "theirs", r#"{"cniVersion":"1.0.0","type":"two"}"#);
-    refused(&node, "other/theirs", &["other/theirs"]);
+    refused(&node, "other/theirs", &["namespace default", "namespace other"]);
     let pod = node.pod_annotated("web", json!({"v1.multus-cni.io/default-network": "other/theirs"}));
     node.add(&pod).refusal();
     assert!(node.fakes.calls().is_empty());

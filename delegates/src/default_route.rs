@@ -1,0 +1,58 @@
+//! The pod's default routes of one family: moved to one link, and looked at afterwards.
+
+use std::net::IpAddr;
+
+use attachments::names::IfName;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::apply::Sandbox;
+use crate::error::{Error, Result};
+use crate::nl::route::{MAIN, Route, RouteFilter};
+
+/// Lets the pod's traffic of one family leave by `link` alone: default routes of the main table through other links go.
+/// With a `gateway` it becomes the only default route; without one the link keeps those that it has. What the kernel holds
+/// then is read back, because a route that is silently not there is the worst outcome.
+pub fn move_to(sandbox: &mut Sandbox, link: &IfName, ipv4: bool, gateway: Option<IpAddr>) -> Result<()> {
+    let missing = || Error::Differs(format!("link {link} is not in the pod: no default route can lead through it"));
+    let index = sandbox.netlink.link_by_name(link)?.ok_or_else(missing)?.index;
+    for route in default_routes(sandbox, ipv4)? {
+        if route.index != Some(index) || (gateway.is_some() && route.gateway != gateway) {
+            sandbox.netlink.delete_route(&route)?;
+        }
+    }
+    if let Some(gateway) = gateway {
+        let route = Route { gateway: Some(gateway), ..Route::new(everywhere(ipv4), index) };
+        if !default_routes(sandbox, ipv4)?.iter().any(|present| present.gateway == Some(gateway)) {
+            sandbox.netlink.replace_route(&route)?;
+        }
+    }
+    verify(sandbox, link, index, ipv4, gateway)
+}
+
+fn verify(sandbox: &mut Sandbox, link: &IfName, index: u32, ipv4: bool, gateway: Option<IpAddr>) -> Result<()> {
+    let present = default_routes(sandbox, ipv4)?;
+    let elsewhere = present.iter().find(|route| route.index != Some(index));
+    let wrong = present.iter().find(|route| gateway.is_some() && route.gateway != gateway);
+    let family = if ipv4 { "IPv4" } else { "IPv6" };
+    match (elsewhere.or(wrong), gateway) {
+        (Some(route), _) => Err(Error::Differs(format!(
+            "the {family} default route leads through {} on link {}, want link {link}",
+            route.gateway.map_or_else(|| "no gateway".to_owned(), |gateway| gateway.to_string()),
+            route.index.unwrap_or_default()
+        ))),
+        (None, Some(gateway)) if present.is_empty() => {
+            Err(Error::Differs(format!("the kernel holds no {family} default route through {gateway} on {link}")))
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+fn default_routes(sandbox: &mut Sandbox, ipv4: bool) -> Result<Vec<Route>> {
+    let filter = RouteFilter { ipv4: Some(ipv4), table: Some(MAIN), index: None };
+    Ok(sandbox.netlink.routes(filter)?.into_iter().filter(Route::is_default).collect())
+}
+
+/// 0.0.0.0/0 or ::/0.
+fn everywhere(ipv4: bool) -> IpNet {
+    if ipv4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() }
+}
