@@ -42,7 +42,7 @@ pub(super) fn from_environment(args: &str) -> std::result::Result<Option<Mac>, F
     match value {
         None | Some((_, "")) => Ok(None),
         Some((_, text)) => {
-            parse(text).map(Some).ok_or_else(|| Finding::new("CNI_ARGS.MAC", format_args!("{text:?}"), ALLOWED))
+            parse(text).map(Some).ok_or_else(|| Finding::new("CNI_ARGS MAC", format_args!("{text:?}"), ALLOWED))
         }
     }
 }

@@ -13,6 +13,8 @@ mod loopback;
 mod macvlan;
 mod port;
 mod stacked;
+#[cfg(test)]
+mod tests;
 mod vxlan;
 
 use attachments::cni::object::Object;
@@ -89,6 +91,9 @@ impl Builtin {
         }
         let leased = if ipam::configured(call.conf)? { Some(ipam::allocate(&host.node, call)?) } else { None };
         let took = leased.is_some();
+        if leased.as_ref().is_some_and(|leased| leased.ips.is_empty()) {
+            return Err(Error::Addresses("IPAM gave no address".to_owned()));
+        }
         let attached = match self {
             Self::Bridge => bridge::attach(host, sandbox, call, point, leased),
             Self::Macvlan => macvlan::attach(host, sandbox, call, point, leased),

@@ -1,0 +1,177 @@
+//! The delegates on a real kernel: a "host" and its "pods" in fresh namespaces.
+
+mod bridge;
+mod detach;
+mod stacked;
+mod vxlan;
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+use attachments::cni::version::Version;
+use attachments::names::{ContainerId, IfName, NetworkName};
+use ipnet::IpNet;
+
+use super::{Attached, Builtin};
+use crate::apply::{Host, Sandbox, detach};
+use crate::call::{Call, Node, Point};
+use crate::error::Result;
+use crate::netns::NetNs;
+use crate::netns::testing::{as_host, path_of, pod};
+use crate::nl::Netlink;
+use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer};
+
+/// Link group of the pods' records.
+const GROUP: u32 = 0x1234_5678;
+
+/// A node: the namespace of the thread, and a state directory.
+struct Bed {
+    state: tempfile::TempDir,
+    pods: Cell<u32>,
+}
+
+/// A pod on it.
+struct Pod {
+    netns: NetNs,
+    container: ContainerId,
+    path: String,
+}
+
+/// Runs a test with a fresh node on a thread of its own.
+fn on_node(test: impl FnOnce(&Bed) + Send) {
+    as_host(|| {
+        let bed = Bed { state: tempfile::tempdir().unwrap(), pods: Cell::new(0) };
+        test(&bed);
+    });
+}
+
+fn object(text: &str) -> Object {
+    Object::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+impl Bed {
+    fn pod(&self) -> Pod {
+        let number = self.pods.get();
+        self.pods.set(number + 1);
+        let netns = pod();
+        let path = path_of(&netns).display().to_string();
+        Pod { netns, container: format!("pod{number}").parse().unwrap(), path }
+    }
+
+    fn node(&self) -> Node<'_> {
+        const NONE: &[PathBuf] = &[];
+        let deadline = Instant::now() + Duration::from_secs(20);
+        Node { plugin_dirs: NONE, state_dir: self.state.path(), deadline, lock: None }
+    }
+
+    /// The host's socket.
+    fn netlink(&self) -> Netlink {
+        Netlink::open(self.node().deadline).unwrap()
+    }
+
+    fn link(&self, text: &str) -> Option<Link> {
+        self.netlink().link_by_name(&name(text)).unwrap()
+    }
+
+    /// Names of the host's links, `lo` apart.
+    fn links(&self) -> Vec<String> {
+        let links = self.netlink().links(None).unwrap();
+        links.into_iter().map(|link| link.name).filter(|name| name != "lo").collect()
+    }
+
+    /// A link of the host that can be a master: one end of a veth.
+    fn master(&self, text: &str, mtu: u32, address: Option<&str>) -> Link {
+        let mut netlink = self.netlink();
+        let (near, far) = (name(text), name(&format!("{text}-x")));
+        let peer = Peer { name: &far, netns: None, mtu: Some(mtu), mac: None, group: 0 };
+        let veth = NewLink { up: true, mtu: Some(mtu), ..NewLink::new(&near, NewKind::Veth(peer)) };
+        netlink.add_link(&veth).unwrap();
+        let link = netlink.link_by_name(&near).unwrap().unwrap();
+        let peer = netlink.link_by_name(&far).unwrap().unwrap();
+        netlink.set_link(peer.index, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+        if let Some(address) = address {
+            netlink.add_address(link.index, net(address), true).unwrap();
+        }
+        link
+    }
+
+    /// Makes one call with every argument filled in.
+    fn call<T>(
+        &self,
+        pod: &Pod,
+        ifname: &str,
+        conf: &str,
+        prev_result: Option<&CniResult>,
+        run: impl FnOnce(&mut Host<'_>, &Call<'_>) -> T,
+    ) -> T {
+        let (ifname, network): (IfName, NetworkName) = (name(ifname), "net".parse().unwrap());
+        let conf = object(conf);
+        let point = Point { container: &pod.container, netns: &pod.path, ifname: &ifname, args: "", group: GROUP };
+        let call = Call { network: &network, version: Version::NEWEST, conf: &conf, point: Some(point), prev_result };
+        run(&mut Host::new(self.node()), &call)
+    }
+
+    fn add(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str) -> Result<Attached> {
+        let mut sandbox = Sandbox::open(&pod.path, &self.node()).unwrap();
+        self.call(pod, ifname, conf, None, |host, call| kind.add(host, &mut sandbox, call))
+    }
+
+    /// As the engine does it: the pod's links first, where there is a pod.
+    fn del(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str, attached: Option<&Attached>) -> Result<()> {
+        let links = attached.map(|attached| attached.links.clone()).unwrap_or_default();
+        detach(&mut Sandbox::open(&pod.path, &self.node())?, GROUP, &links)?;
+        self.call(pod, ifname, conf, None, |host, call| kind.del(host, call))
+    }
+
+    fn check(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str, result: &CniResult) -> Result<()> {
+        let mut sandbox = Sandbox::open(&pod.path, &self.node()).unwrap();
+        self.call(pod, ifname, conf, Some(result), |host, call| kind.check(host, &mut sandbox, call))
+    }
+
+    fn status(&self, kind: Builtin, conf: &str) -> Result<()> {
+        let network: NetworkName = "net".parse().unwrap();
+        let conf = object(conf);
+        let call = Call { network: &network, version: Version::NEWEST, conf: &conf, point: None, prev_result: None };
+        kind.status(&mut Host::new(self.node()), &call)
+    }
+}
+
+impl Pod {
+    fn netlink(&self) -> Netlink {
+        self.netns.socket(Instant::now() + Duration::from_secs(20)).unwrap()
+    }
+
+    fn link(&self, text: &str) -> Option<Link> {
+        self.netlink().link_by_name(&name(text)).unwrap()
+    }
+
+    /// Addresses of a link that are not the kernel's own.
+    fn addresses(&self, text: &str) -> Vec<String> {
+        let link = self.link(text).unwrap();
+        let all = self.netlink().addresses(Some(link.index)).unwrap();
+        all.into_iter().filter(|a| a.scope == 0).map(|a| a.net.to_string()).collect()
+    }
+
+    /// Where packets to an address go: the gateway.
+    fn gateway_of(&self, destination: &str) -> Option<String> {
+        let routes = self.netlink().routes(Default::default()).unwrap();
+        let route = routes.into_iter().find(|route| route.destination == net(destination));
+        route.and_then(|route| route.gateway).map(|gateway| gateway.to_string())
+    }
+
+    fn sysctl(&self, key: &str) -> String {
+        let parts: Vec<&str> = key.split('/').collect();
+        self.netns.enter(|| crate::netns::read_sysctl(&parts)).unwrap().unwrap_or_default()
+    }
+}
