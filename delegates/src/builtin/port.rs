@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use attachments::cni::result::Interface;
 use attachments::names::{IfName, Mac, NetworkName};
+use nix::libc;
 
 use super::hardware;
 use crate::apply::{self, Host, Patience, Sandbox};
@@ -110,7 +111,8 @@ pub(super) fn await_forwarding(host: &mut Host<'_>, plugged: &Plugged) -> Result
     loop {
         let link = host.netlink()?.link_by_index(plugged.host_index)?;
         let gone = || Error::Differs(format!("port {} was removed while it was being attached", plugged.host.name));
-        if link.ok_or_else(gone)?.is_operational() {
+        // "Unknown" is what a veth says before the kernel has looked: the bridge does not forward yet.
+        if i32::from(link.ok_or_else(gone)?.operstate) == libc::IF_OPER_UP {
             return Ok(());
         }
         if !patience.pause() {
