@@ -7,7 +7,7 @@ use std::time::Instant;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use attachments::names::{ContainerId, IfName, NetworkName};
+use attachments::names::{ContainerId, IfName, NetworkName, PluginType};
 
 /// The verbs of the specification that reach a plugin's work (VERSION never does).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +57,21 @@ pub struct Point<'a> {
 pub struct Node<'a> {
     /// Directories that are searched for plugins, in order (`binDir`, then CNI_PATH).
     pub plugin_dirs: &'a [PathBuf],
+    /// The types that may run in process; absent means all that are built in.
+    pub builtin: Option<&'a [PluginType]>,
     /// Our state directory, on the node's disk; locks of shared devices live here.
     pub state_dir: &'a Path,
     /// When the whole call must be over.
     pub deadline: Instant,
     /// The sandbox lock: inherited by every child, so that an orphan keeps its sandbox locked.
     pub lock: Option<BorrowedFd<'a>>,
+}
+
+impl Node<'_> {
+    /// May plugins of this type, if it is built in, run in process?
+    pub fn in_process(&self, kind: &PluginType) -> bool {
+        self.builtin.is_none_or(|types| types.contains(kind))
+    }
 }
 
 /// What is said to one plugin.

@@ -56,7 +56,7 @@ impl Bench {
     fn run_with_lock(&self, lock: Option<BorrowedFd<'_>>) -> Result<Vec<u8>> {
         let dirs = [self.dir.path().join("missing"), self.dir.path().to_owned()];
         let deadline = Instant::now() + Duration::from_millis(self.millis);
-        let node = Node { plugin_dirs: &dirs, state_dir: self.dir.path(), deadline, lock };
+        let node = Node { plugin_dirs: &dirs, state_dir: self.dir.path(), deadline, builtin: None, lock };
         let point = Point {
             container: &self.container,
             netns: "/run/netns/x",
@@ -123,6 +123,7 @@ fn variables_without_a_value_are_set_all_the_same() {
         plugin_dirs: &[bench.dir.path().to_owned()],
         state_dir: bench.dir.path(),
         deadline: Instant::now() + Duration::from_secs(20),
+        builtin: None,
         lock: None,
     };
     let call =

@@ -24,14 +24,19 @@ type Checked<T> = std::result::Result<T, Finding>;
 
 /// Who gives the addresses.
 enum Kind {
-    HostLocal,
-    Static,
+    HostLocal(PluginType),
+    Static(PluginType),
     External(PluginType),
 }
 
-/// True when the type is served without starting a program.
-pub fn in_process(kind: &PluginType) -> bool {
-    matches!(kind.as_str(), "host-local" | "static")
+impl Kind {
+    /// A type that the node switched off is a program like any other.
+    fn on(self, node: &Node<'_>) -> Self {
+        match self {
+            Self::HostLocal(kind) | Self::Static(kind) if !node.in_process(&kind) => Self::External(kind),
+            other => other,
+        }
+    }
 }
 
 /// True when the configuration asks for addresses: `ipam.type` is there and not empty. Otherwise the attachment is
@@ -43,8 +48,8 @@ pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
 /// What is wrong with the `ipam` section, as far as it can be known without the node. Empty for external types.
 pub fn validate(conf: &Object) -> Vec<Finding> {
     let checked = match kind_of(conf) {
-        Ok(Some(Kind::HostLocal)) => host_local::validate(conf),
-        Ok(Some(Kind::Static)) => fixed::validate(conf),
+        Ok(Some(Kind::HostLocal(_))) => host_local::validate(conf),
+        Ok(Some(Kind::Static(_))) => fixed::validate(conf),
         Ok(Some(Kind::External(_)) | None) => Ok(()),
         Err(finding) => Err(finding),
     };
@@ -54,9 +59,9 @@ pub fn validate(conf: &Object) -> Vec<Finding> {
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
 /// whatever was taken is released before this returns (C37).
 pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
-    let result = match required(call)? {
-        Kind::HostLocal => host_local::allocate(node, call)?,
-        Kind::Static => fixed::allocate(call)?,
+    let result = match required(call)?.on(node) {
+        Kind::HostLocal(_) => host_local::allocate(node, call)?,
+        Kind::Static(_) => fixed::allocate(call)?,
         Kind::External(kind) => external::allocate(node, &kind, call)?,
     };
     if result.ips.is_empty() {
@@ -69,37 +74,37 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
 
 /// DEL: gives back what this attachment holds. Idempotent, and a success when nothing was ever taken.
 pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
-    match kind_of(call.conf)? {
-        Some(Kind::HostLocal) => host_local::release(node, call),
+    match kind_of(call.conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::HostLocal(_)) => host_local::release(node, call),
         Some(Kind::External(kind)) => external::release(node, &kind, call),
-        Some(Kind::Static) | None => Ok(()),
+        Some(Kind::Static(_)) | None => Ok(()),
     }
 }
 
 /// CHECK: this attachment still holds its addresses.
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
-    match required(call)? {
-        Kind::HostLocal => host_local::check(node, call),
-        Kind::Static => fixed::check(call),
+    match required(call)?.on(node) {
+        Kind::HostLocal(_) => host_local::check(node, call),
+        Kind::Static(_) => fixed::check(call),
         Kind::External(kind) => external::check(node, &kind, call),
     }
 }
 
 /// STATUS: could an address be given now? [`Error::NotReady`] when a range set is exhausted.
 pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
-    match kind_of(call.conf)? {
-        Some(Kind::HostLocal) => host_local::status(node, call),
+    match kind_of(call.conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::HostLocal(_)) => host_local::status(node, call),
         Some(Kind::External(kind)) => external::status(node, &kind, call),
-        Some(Kind::Static) | None => Ok(()),
+        Some(Kind::Static(_)) | None => Ok(()),
     }
 }
 
 /// GC: gives back, in this network, what belongs to none of the `valid` attachments.
 pub fn gc(node: &Node<'_>, call: &Call<'_>, valid: &[(ContainerId, IfName)]) -> Result<()> {
-    match kind_of(call.conf)? {
-        Some(Kind::HostLocal) => host_local::gc(node, call, valid),
+    match kind_of(call.conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::HostLocal(_)) => host_local::gc(node, call, valid),
         Some(Kind::External(kind)) => external::gc(node, &kind, call),
-        Some(Kind::Static) | None => Ok(()),
+        Some(Kind::Static(_)) | None => Ok(()),
     }
 }
 
@@ -107,8 +112,8 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
     let Some(ipam) = conf.object("ipam")? else { return Ok(None) };
     let kind: Option<PluginType> = ipam.parsed("type", PluginType::ALLOWED).map_err(|e| e.under("ipam"))?;
     Ok(kind.map(|kind| match kind.as_str() {
-        "host-local" if in_process(&kind) => Kind::HostLocal,
-        "static" if in_process(&kind) => Kind::Static,
+        "host-local" => Kind::HostLocal(kind),
+        "static" => Kind::Static(kind),
         _ => Kind::External(kind),
     }))
 }

@@ -30,7 +30,8 @@ impl Bench {
         let container = words.next().unwrap().parse().unwrap();
         let ifname = words.next().unwrap().parse().unwrap();
         let deadline = Instant::now() + Duration::from_millis(self.millis);
-        let node = Node { plugin_dirs: &self.plugin_dirs, state_dir: self.dir.path(), deadline, lock: None };
+        let node =
+            Node { plugin_dirs: &self.plugin_dirs, state_dir: self.dir.path(), deadline, builtin: None, lock: None };
         let network = "lan".parse().unwrap();
         let mut conf = Object::parse(conf.as_bytes()).unwrap();
         conf.set("cniVersion", &self.version.as_str());

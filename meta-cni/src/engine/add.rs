@@ -12,7 +12,7 @@ use delegates::apply::{Host, Sandbox};
 use delegates::call::Node;
 use delegates::spec::LinkId;
 
-use super::chain::{Chain, Switches};
+use super::chain::Chain;
 use super::lock::SandboxLock;
 use super::record::{AttachedEntry, Done, Entry, Intent};
 use super::store::RecordFile;
@@ -36,12 +36,7 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
     let pod = target.pod()?;
     require_readiness(run)?;
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
-    let node = Node {
-        plugin_dirs: &run.conf.plugin_dirs,
-        state_dir: &run.conf.state_dir,
-        deadline: run.deadline,
-        lock: Some(lock.fd()),
-    };
+    let node = run.node(Some(lock.fd()));
     let mut sandbox = open_sandbox(target, &node)?;
     clear_the_way(run, target, &lock)?;
     if let Some(pod) = &pod {
@@ -51,7 +46,7 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
     let bound = lookup::bind(run, target, pod.as_ref())?;
     let intent = intent(run, target, pod.clone(), &bound)?;
     for attachment in &bound.attachments {
-        chain(&intent, attachment).validate(&node)?;
+        Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
     }
     let mut record = run.store.begin(&intent)?;
 
@@ -88,7 +83,8 @@ fn attach(
 ) -> Result<Object> {
     for attachment in &intent.attachments {
         devinfo::prepare(attachment)?;
-        let delegates::builtin::Attached { result, links } = chain(intent, attachment).add(host, sandbox)?;
+        let delegates::builtin::Attached { result, links } =
+            Chain::new(intent, attachment, &intent.netns).add(host, sandbox)?;
         for unheard in attachment.unmet(&result) {
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));
@@ -147,16 +143,6 @@ fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) ->
         builtin: run.conf.builtin.clone(),
         attachments: bound.attachments.clone(),
     })
-}
-
-fn chain<'a>(intent: &'a Intent, attachment: &'a Attachment) -> Chain<'a> {
-    Chain {
-        attachment,
-        switches: Switches(intent.builtin.as_deref()),
-        container: &intent.key.container,
-        netns: &intent.netns,
-        group: intent.key.group(),
-    }
 }
 
 fn done(attached: &[Attached]) -> Result<Done> {

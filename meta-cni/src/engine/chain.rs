@@ -12,6 +12,7 @@ use delegates::error::Error;
 use delegates::exec;
 use serde_json::value::RawValue;
 
+use super::record::Intent;
 use crate::fault::{Fault, Result};
 
 /// Who serves a plugin's calls.
@@ -23,17 +24,12 @@ pub enum Delegate<'a> {
     External(&'a PluginType),
 }
 
-/// The types that run in process: all that we have, unless the node names some (`builtin`).
-#[derive(Clone, Copy, Debug)]
-pub struct Switches<'a>(pub Option<&'a [PluginType]>);
-
-impl Switches<'_> {
-    /// Who serves this plugin.
-    pub fn delegate<'p>(&self, plugin: &'p PluginConf) -> Delegate<'p> {
-        let switched_on = self.0.is_none_or(|types| types.contains(&plugin.kind));
-        match Builtin::from_type(&plugin.kind).filter(|_| switched_on) {
-            Some(builtin) => Delegate::Builtin(builtin),
-            None => Delegate::External(&plugin.kind),
+impl<'p> Delegate<'p> {
+    /// Who serves a plugin on this node.
+    pub fn of(plugin: &'p PluginConf, node: &Node<'_>) -> Self {
+        match Builtin::from_type(&plugin.kind).filter(|_| node.in_process(&plugin.kind)) {
+            Some(builtin) => Self::Builtin(builtin),
+            None => Self::External(&plugin.kind),
         }
     }
 }
@@ -41,25 +37,24 @@ impl Switches<'_> {
 /// An attachment at its place in a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {
-    /// What is attached.
-    pub attachment: &'a Attachment,
-    /// Which of its plugins run in process.
-    pub switches: Switches<'a>,
-    /// CNI_CONTAINERID.
-    pub container: &'a ContainerId,
-    /// CNI_NETNS for the delegates.
-    pub netns: &'a str,
-    /// Link group of the record.
-    pub group: u32,
+    attachment: &'a Attachment,
+    container: &'a ContainerId,
+    netns: &'a str,
+    group: u32,
 }
 
 impl<'a> Chain<'a> {
+    /// An attachment of a record's set; `netns` is CNI_NETNS for its delegates.
+    pub fn new(intent: &'a Intent, attachment: &'a Attachment, netns: &'a str) -> Self {
+        Self { attachment, container: &intent.key.container, netns, group: intent.key.group() }
+    }
+
     /// Everything that is wrong with the built-in plugins' configurations, before anything is touched (A33). A program
     /// that is missing is found here too, not after half of the pod is attached.
     pub fn validate(&self, node: &Node<'_>) -> Result<()> {
         let many = self.attachment.plugins.len() > 1;
         for (i, plugin) in self.attachment.plugins.iter().enumerate() {
-            match self.switches.delegate(plugin) {
+            match Delegate::of(plugin, node) {
                 Delegate::External(kind) => drop(exec::find(kind, node.plugin_dirs).map_err(|e| self.fault(e))?),
                 Delegate::Builtin(builtin) => {
                     let conf = self.conf(plugin, &Injection::default())?;
@@ -81,7 +76,7 @@ impl<'a> Chain<'a> {
             let prev_result = (i > 0).then_some(&attached.result);
             let conf = self.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
             let call = self.call(&conf, prev_result);
-            let step = match self.switches.delegate(plugin) {
+            let step = match Delegate::of(plugin, &host.node) {
                 Delegate::Builtin(builtin) => builtin.add(host, sandbox, &call),
                 Delegate::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
                     .and_then(|stdout| exec::add_result(kind, &stdout, self.attachment.version))
@@ -99,7 +94,7 @@ impl<'a> Chain<'a> {
         for plugin in self.attachment.plugins.iter().rev() {
             let conf = self.conf_with(plugin, result)?;
             let call = self.call(&conf, result);
-            let done = match self.switches.delegate(plugin) {
+            let done = match Delegate::of(plugin, &host.node) {
                 Delegate::Builtin(builtin) => builtin.del(host, &call),
                 Delegate::External(kind) => exec::run(&host.node, kind, Verb::Del, &call).map(drop),
             };
@@ -113,7 +108,7 @@ impl<'a> Chain<'a> {
         for plugin in &self.attachment.plugins {
             let conf = self.conf_with(plugin, Some(result))?;
             let call = self.call(&conf, Some(result));
-            let done = match self.switches.delegate(plugin) {
+            let done = match Delegate::of(plugin, &host.node) {
                 Delegate::Builtin(builtin) => builtin.check(host, sandbox, &call),
                 Delegate::External(kind) => exec::run(&host.node, kind, Verb::Check, &call).map(drop),
             };
@@ -123,8 +118,8 @@ impl<'a> Chain<'a> {
     }
 
     /// True when a plugin of the chain makes links that carry the record's group.
-    pub fn has_builtin(&self) -> bool {
-        self.attachment.plugins.iter().any(|plugin| matches!(self.switches.delegate(plugin), Delegate::Builtin(_)))
+    pub fn has_builtin(&self, node: &Node<'_>) -> bool {
+        self.attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
     }
 
     /// DEL and CHECK see the whole ADD's result where the version has it (C14).
@@ -164,7 +159,6 @@ impl<'a> Chain<'a> {
 pub fn call_network(
     host: &mut Host<'_>,
     attachment: &Attachment,
-    delegate: Delegate<'_>,
     plugin: &PluginConf,
     verb: Verb,
     valid_attachments: Option<&RawValue>,
@@ -174,7 +168,7 @@ pub fn call_network(
     let conf = plugin.request(&attachment.network, attachment.version, &injection).map_err(|f| fault(f.into()))?;
     let Attachment { network, version, .. } = attachment;
     let call = Call { network, version: *version, conf: &conf, point: None, prev_result: None };
-    match delegate {
+    match Delegate::of(plugin, &host.node) {
         Delegate::Builtin(builtin) if verb == Verb::Status => builtin.status(host, &call),
         // A built-in delegate's garbage is what its records leave; undoing those records was its GC.
         Delegate::Builtin(_) => Ok(()),

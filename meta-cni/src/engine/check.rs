@@ -3,10 +3,9 @@
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use delegates::apply::{Host, Sandbox};
-use delegates::call::Node;
 
 use super::Run;
-use super::chain::{Chain, Switches};
+use super::chain::Chain;
 use super::lock::SandboxLock;
 use crate::fault::{Fault, Result};
 
@@ -25,12 +24,7 @@ pub fn check(run: &Run<'_>) -> Result<()> {
             target.container, target.ifname
         )));
     };
-    let node = Node {
-        plugin_dirs: &intent.plugin_dirs,
-        state_dir: &run.conf.state_dir,
-        deadline: run.deadline,
-        lock: Some(lock.fd()),
-    };
+    let node = intent.node(&run.conf.state_dir, run.deadline, &lock);
     let mut sandbox = Sandbox::open(&target.netns, &node).map_err(|e| Fault::Netns(e.to_string()))?;
     let mut host = Host::new(node);
     for (attachment, entry) in intent.attachments.iter().zip(&done.attached) {
@@ -39,14 +33,7 @@ pub fn check(run: &Run<'_>) -> Result<()> {
             continue;
         }
         let result = CniResult::from_object(entry.result.clone(), Version::NEWEST)?;
-        let chain = Chain {
-            attachment,
-            switches: Switches(intent.builtin.as_deref()),
-            container: &intent.key.container,
-            netns: &target.netns,
-            group: intent.key.group(),
-        };
-        chain.check(&mut host, &mut sandbox, &result)?;
+        Chain::new(&intent, attachment, &target.netns).check(&mut host, &mut sandbox, &result)?;
     }
     Ok(())
 }

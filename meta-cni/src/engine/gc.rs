@@ -6,10 +6,10 @@ use attachments::bind::Attachment;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::apply::Host;
-use delegates::call::{Node, Verb};
+use delegates::call::Verb;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Delegate, Switches, call_network};
+use super::chain::{Delegate, call_network};
 use super::lock::SandboxLock;
 use super::record::{Intent, Key};
 use super::undo::{Surroundings, undo};
@@ -81,9 +81,7 @@ fn forward(run: &Run<'_>, valid: &[Pair], surviving: &[Intent]) -> Result<()> {
             pairs.push(Pair { container: intent.key.container.clone(), ifname: attachment.ifname.clone() });
         }
     }
-    let node =
-        Node { plugin_dirs: &run.conf.plugin_dirs, state_dir: &run.conf.state_dir, deadline: run.deadline, lock: None };
-    let mut host = Host::new(node);
+    let mut host = Host::new(run.node(None));
     let mut faults = Vec::new();
     for (attachment, pairs) in networks.values() {
         if attachment.disable_gc || !attachment.version.has_gc_and_status() {
@@ -91,15 +89,14 @@ fn forward(run: &Run<'_>, valid: &[Pair], surviving: &[Intent]) -> Result<()> {
         }
         let pairs = serde_json::value::to_raw_value(pairs).map_err(|e| Fault::Bug(e.to_string()))?;
         for plugin in &attachment.plugins {
-            let delegate = Switches(run.conf.builtin.as_deref()).delegate(plugin);
             // A network whose program is gone has nobody to ask.
-            if let Delegate::External(kind) = delegate
+            if let Delegate::External(kind) = Delegate::of(plugin, &host.node)
                 && let Err(source) = delegates::exec::find(kind, &run.conf.plugin_dirs)
             {
                 faults.push(Fault::Delegate { subject: format!("network {}", attachment.source), source });
                 continue;
             }
-            if let Err(fault) = call_network(&mut host, attachment, delegate, plugin, Verb::Gc, Some(&pairs)) {
+            if let Err(fault) = call_network(&mut host, attachment, plugin, Verb::Gc, Some(&pairs)) {
                 faults.push(fault);
             }
         }

@@ -18,10 +18,11 @@ mod status;
 mod store;
 mod undo;
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
-use delegates::call::Verb;
+use delegates::call::{Node, Verb};
 
 use crate::cluster::Cluster;
 use crate::fault::{Fault, Result};
@@ -71,6 +72,17 @@ impl Run<'_> {
             network: self.conf.network.clone(),
             container: target.container.clone(),
             ifname: target.ifname.clone(),
+        }
+    }
+
+    /// The node as it is now.
+    fn node<'a>(&'a self, lock: Option<BorrowedFd<'a>>) -> Node<'a> {
+        Node {
+            plugin_dirs: &self.conf.plugin_dirs,
+            builtin: self.conf.builtin.as_deref(),
+            state_dir: &self.conf.state_dir,
+            deadline: self.deadline,
+            lock,
         }
     }
 

@@ -11,11 +11,17 @@
 //! {...}
 //! ```
 
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
 use attachments::bind::Attachment;
 use attachments::cni::object::Object;
 use attachments::names::{ContainerId, IfName, NetworkName, PluginType, PodRef};
+use delegates::call::Node;
 use delegates::spec::LinkId;
 use serde::{Deserialize, Serialize};
+
+use super::lock::SandboxLock;
 
 /// Version of the layout that is written; readers accept this one and the one before.
 pub const VERSION: u32 = 1;
@@ -60,12 +66,25 @@ pub struct Intent {
     /// the path leads elsewhere now.
     pub netns_id: (u64, u64),
     /// Directories that were searched for plugins.
-    pub plugin_dirs: Vec<std::path::PathBuf>,
+    pub plugin_dirs: Vec<PathBuf>,
     /// `builtin` of the node's configuration: who attached also undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<Vec<PluginType>>,
     /// The attachments in order, the default network first.
     pub attachments: Vec<Attachment>,
+}
+
+impl Intent {
+    /// The node as it was for the ADD: who attached also undoes, and programs are looked for where they were.
+    pub fn node<'a>(&'a self, state_dir: &'a Path, deadline: Instant, lock: &'a SandboxLock) -> Node<'a> {
+        Node {
+            plugin_dirs: &self.plugin_dirs,
+            builtin: self.builtin.as_deref(),
+            state_dir,
+            deadline,
+            lock: Some(lock.fd()),
+        }
+    }
 }
 
 /// Old state that a delegate changed and that must come back.

@@ -3,28 +3,25 @@
 use std::fs;
 
 use delegates::apply::Host;
-use delegates::call::{Node, Verb};
+use delegates::call::Verb;
 
-use super::chain::{Delegate, Switches, call_network};
+use super::chain::{Delegate, call_network};
 use super::{Run, lookup, resume};
 use crate::fault::{Fault, Result};
 
 /// Our own readiness first, then the default network's, plugin by plugin until the first error (C26).
 pub fn status(run: &Run<'_>) -> Result<()> {
     own_readiness(run).map_err(|fault| Fault::NotAvailable(fault.to_string()))?;
-    let node =
-        Node { plugin_dirs: &run.conf.plugin_dirs, state_dir: &run.conf.state_dir, deadline: run.deadline, lock: None };
     let default = lookup::default_network(run).map_err(|fault| Fault::NotAvailable(fault.to_string()))?;
-    let switches = Switches(run.conf.builtin.as_deref());
+    let mut host = Host::new(run.node(None));
     for plugin in &default.plugins {
-        let delegate = switches.delegate(plugin);
-        if let Delegate::External(kind) = delegate {
-            delegates::exec::find(kind, node.plugin_dirs).map_err(|e| Fault::NotAvailable(e.to_string()))?;
+        if let Delegate::External(kind) = Delegate::of(plugin, &host.node) {
+            delegates::exec::find(kind, host.node.plugin_dirs).map_err(|e| Fault::NotAvailable(e.to_string()))?;
             if !default.version.has_gc_and_status() {
                 continue;
             }
         }
-        call_network(&mut Host::new(node.clone()), &default, delegate, plugin, Verb::Status, None)?;
+        call_network(&mut host, &default, plugin, Verb::Status, None)?;
     }
     resume::others(run);
     Ok(())

@@ -12,7 +12,7 @@ use delegates::call::Node;
 use delegates::error::Error;
 use delegates::spec::LinkId;
 
-use super::chain::{Chain, Delegate, Switches};
+use super::chain::{Chain, Delegate};
 use super::lock::SandboxLock;
 use super::record::{Entry, Intent, Undone};
 use super::store::RecordFile;
@@ -37,12 +37,7 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
         return file.remove();
     };
     file.unsettle()?;
-    let node = Node {
-        plugin_dirs: &intent.plugin_dirs,
-        state_dir: around.state_dir,
-        deadline: around.deadline,
-        lock: Some(around.lock.fd()),
-    };
+    let node = intent.node(around.state_dir, around.deadline, around.lock);
     let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
     let results: Vec<Option<CniResult>> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(attached.get(i)?.result.clone(), Version::NEWEST).ok())
@@ -59,17 +54,11 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
         if file.record.undone.contains(&i) {
             continue;
         }
-        let chain = Chain {
-            attachment,
-            switches: Switches(intent.builtin.as_deref()),
-            container: &intent.key.container,
-            netns: &place.for_delegates,
-            group: intent.key.group(),
-        };
+        let chain = Chain::new(&intent, attachment, &place.for_delegates);
         // A delegate that hangs uses up its own share of the time and not that of the others.
         host.node.deadline = share(around.deadline, i + 1);
         // One message for every link of ours in the pod: the first built-in attachment pays for all.
-        if chain.has_builtin() && !detached {
+        if chain.has_builtin(&host.node) && !detached {
             detached = true;
             if let Some(sandbox) = &mut place.sandbox
                 && let Err(source) = detach(sandbox, intent.key.group(), &links)
@@ -129,17 +118,16 @@ impl Place {
             }
         };
         // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
-        if has_external(intent) && is_another_pods(&mut sandbox, path, intent, results) {
+        if has_external(intent, node) && is_another_pods(&mut sandbox, path, intent, results) {
             return Ok(gone(""));
         }
         Ok(Self { sandbox: Some(sandbox), for_delegates: path.to_owned() })
     }
 }
 
-fn has_external(intent: &Intent) -> bool {
-    let switches = Switches(intent.builtin.as_deref());
+fn has_external(intent: &Intent, node: &Node<'_>) -> bool {
     let mut plugins = intent.attachments.iter().flat_map(|attachment| &attachment.plugins);
-    plugins.any(|plugin| matches!(switches.delegate(plugin), Delegate::External(_)))
+    plugins.any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
 /// A namespace path can be reused. Another inode proves it; the same inode proves nothing. So does a link under a name of

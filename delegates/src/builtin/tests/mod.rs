@@ -72,7 +72,7 @@ impl Bed {
     fn node(&self) -> Node<'_> {
         const NONE: &[PathBuf] = &[];
         let deadline = Instant::now() + Duration::from_secs(20);
-        Node { plugin_dirs: NONE, state_dir: self.state.path(), deadline, lock: None }
+        Node { plugin_dirs: NONE, state_dir: self.state.path(), deadline, builtin: None, lock: None }
     }
 
     /// The host's socket.
