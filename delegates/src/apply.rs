@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use attachments::cni::object::Object;
 use attachments::names::IfName;
 use nix::errno::Errno;
 
@@ -15,17 +16,35 @@ use crate::nl::link::{Kind, Link, LinkChange, NewLink};
 use crate::nl::{self, Netlink};
 use crate::spec::{Addressing, LinkId, Sysctl};
 
+/// Takes old state into the record of the attachment that is being made.
+pub type Journal<'a> = dyn FnMut(&Object) -> Result<()> + 'a;
+
 /// The host's side of a run.
 pub struct Host<'a> {
     /// The node's data of the run.
     pub node: Node<'a>,
     netlink: Option<(Instant, Netlink)>,
+    journal: Option<&'a mut Journal<'a>>,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
-        Self { node, netlink: None }
+        Self { node, netlink: None, journal: None }
+    }
+
+    /// The same for an ADD, whose delegates note old state in `journal`.
+    pub fn with_journal(node: Node<'a>, journal: &'a mut Journal<'a>) -> Self {
+        Self { node, netlink: None, journal: Some(journal) }
+    }
+
+    /// Notes how something was, before it is changed: what a delegate did not make it must be able to give back, also
+    /// after a crash. [`crate::builtin::Builtin::hand_back`] gets it again.
+    pub fn save(&mut self, state: &Object) -> Result<()> {
+        match &mut self.journal {
+            Some(journal) => journal(state),
+            None => Ok(()),
+        }
     }
 
     /// The rtnetlink socket of the host's namespace, opened once per deadline.

@@ -108,6 +108,20 @@ impl Builtin {
         attached
     }
 
+    /// DEL, first of all: gives back what the pod only borrowed (a moved device, changed settings), from the states that
+    /// ADD saved, oldest first. Idempotent. A sandbox that is gone has given back by itself what it could.
+    pub fn hand_back(
+        self,
+        _host: &mut Host<'_>,
+        _sandbox: Option<&mut Sandbox>,
+        _call: &Call<'_>,
+        _saved: &[&Object],
+    ) -> Result<()> {
+        match self {
+            Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Loopback | Self::Vxlan => Ok(()),
+        }
+    }
+
     /// DEL: what is not a link in the pod, which [`crate::apply::detach`] removed before. Idempotent; needs neither the
     /// namespace nor a result. Everything is tried; the first failure is the error.
     ///

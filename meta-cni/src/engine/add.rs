@@ -14,7 +14,7 @@ use delegates::spec::LinkId;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
-use super::record::{AttachedEntry, Done, Entry, Intent};
+use super::record::{AttachedEntry, Done, Entry, Intent, Saved};
 use super::store::RecordFile;
 use super::undo::{Surroundings, namespace_id, undo};
 use super::{Run, devinfo, lookup, merge, resume, routes, warn};
@@ -50,9 +50,8 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
     }
     let mut record = run.store.begin(&intent)?;
 
-    let mut host = Host::new(node);
     let mut attached = Vec::with_capacity(intent.attachments.len());
-    match attach(run, &intent, &mut record, &mut host, &mut sandbox, &mut attached) {
+    match attach(run, &intent, &mut record, &node, &mut sandbox, &mut attached) {
         Ok(result) => {
             for warning in &bound.warnings {
                 warn(warning);
@@ -77,14 +76,16 @@ fn attach(
     run: &Run<'_>,
     intent: &Intent,
     record: &mut RecordFile,
-    host: &mut Host<'_>,
+    node: &Node<'_>,
     sandbox: &mut Sandbox,
     attached: &mut Vec<Attached>,
 ) -> Result<Object> {
-    for attachment in &intent.attachments {
+    for (i, attachment) in intent.attachments.iter().enumerate() {
         devinfo::prepare(attachment)?;
+        let mut journal = |state: &Object| record.save(Saved { attachment: i, state: state.clone() });
+        let mut host = Host::with_journal(node.clone(), &mut journal);
         let delegates::builtin::Attached { result, links } =
-            Chain::new(intent, attachment, &intent.netns).add(host, sandbox)?;
+            Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox)?;
         for unheard in attachment.unmet(&result) {
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));

@@ -89,6 +89,25 @@ impl<'a> Chain<'a> {
         Ok(attached)
     }
 
+    /// DEL, before any link of the set goes: built-in delegates give back what they only borrowed.
+    pub fn hand_back(
+        &self,
+        host: &mut Host<'_>,
+        mut sandbox: Option<&mut Sandbox>,
+        result: Option<&CniResult>,
+        saved: &[&Object],
+    ) -> Result<()> {
+        for plugin in self.attachment.plugins.iter().rev() {
+            if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
+                let conf = self.conf_with(plugin, result)?;
+                let call = self.call(&conf, result);
+                let done = builtin.hand_back(host, sandbox.as_deref_mut(), &call, saved);
+                done.map_err(|e| self.fault(e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// DEL in reverse order with the result of the ADD; stops at the first failure, to be repeated whole (C23, A10).
     pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
         for plugin in self.attachment.plugins.iter().rev() {

@@ -125,8 +125,7 @@ pub struct Undone {
 pub enum Entry<'a> {
     /// See [`Intent`].
     Intent(&'a Intent),
-    /// See [`Saved`]. No delegate that changes what is not its own is built in yet; the layout is fixed all the same.
-    #[cfg_attr(not(test), expect(dead_code, reason = "host-device and tuning will write it"))]
+    /// See [`Saved`].
     Saved(&'a Saved),
     /// See [`Done`].
     Done(&'a Done),

@@ -14,7 +14,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::record::{Entry, Intent, Key, Record, header};
+use delegates::error::Error;
+
+use super::record::{Entry, Intent, Key, Record, Saved, header};
 use crate::fault::{Fault, Result};
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -172,6 +174,13 @@ impl RecordFile {
     /// Appends an entry and syncs it.
     pub fn append_synced(&mut self, entry: &Entry<'_>) -> Result<()> {
         self.write(&entry.encode(), true)
+    }
+
+    /// Notes old state before a delegate changes it. Not synced: the kernel forgets with the power what it would restore.
+    pub fn save(&mut self, saved: Saved) -> delegates::error::Result<()> {
+        let written = self.append(&Entry::Saved(&saved));
+        self.record.saved.push(saved);
+        written.map_err(|fault| Error::io("note old state")(io::Error::other(fault.to_string())))
     }
 
     /// Appends an entry that only saves work when it is there: it is not synced.

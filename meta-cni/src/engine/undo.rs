@@ -47,29 +47,43 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
     let path = if netns.is_empty() { intent.netns.as_str() } else { netns };
     let mut place = Place::find(path, &intent, &results, &node)?;
     let mut host = Host::new(node);
-    let mut detached = false;
-    let mut undone = Vec::new();
     let mut faults = Vec::new();
-    for (i, attachment) in intent.attachments.iter().enumerate().rev() {
-        if file.record.undone.contains(&i) {
+    let mut undone = Vec::new();
+    let todo: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
+    let chain = |i: usize| Chain::new(&intent, &intent.attachments[i], &place.for_delegates);
+
+    // What the pod only borrowed leaves it before anything is destroyed.
+    let mut kept = Vec::new();
+    for &i in &todo {
+        let saved: Vec<_> = file.record.saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
+        if !saved.is_empty()
+            && let Err(fault) = chain(i).hand_back(&mut host, place.sandbox.as_mut(), results[i].as_ref(), &saved)
+        {
+            kept.push(i);
+            faults.push(fault);
+        }
+    }
+    // One message for every link of ours in the pod: the first built-in attachment pays for all.
+    let mut detached = None;
+    for (left, &i) in todo.iter().enumerate().map(|(done, i)| (todo.len() - done, i)) {
+        // A delegate that hangs uses up its own share of the time and not that of the others.
+        host.node.deadline = share(around.deadline, left);
+        let is_free = !kept.contains(&i)
+            && (!chain(i).has_builtin(&host.node)
+                || *detached.get_or_insert_with(|| match detach_all(&mut place.sandbox, &intent, &links) {
+                    Ok(()) => true,
+                    Err(fault) => {
+                        faults.push(fault);
+                        false
+                    }
+                }));
+        // An address is not given back while its link may still use it.
+        if !is_free {
             continue;
         }
-        let chain = Chain::new(&intent, attachment, &place.for_delegates);
-        // A delegate that hangs uses up its own share of the time and not that of the others.
-        host.node.deadline = share(around.deadline, i + 1);
-        // One message for every link of ours in the pod: the first built-in attachment pays for all.
-        if chain.has_builtin(&host.node) && !detached {
-            detached = true;
-            if let Some(sandbox) = &mut place.sandbox
-                && let Err(source) = detach(sandbox, intent.key.group(), &links)
-            {
-                faults.push(Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source });
-                continue;
-            }
-        }
-        match chain.del(&mut host, results[i].as_ref()) {
+        match chain(i).del(&mut host, results[i].as_ref()) {
             Ok(()) => {
-                devinfo::remove(attachment);
+                devinfo::remove(&intent.attachments[i]);
                 undone.push(i);
             }
             Err(fault) => faults.push(fault),
@@ -86,6 +100,12 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
     }
     file.touch();
     Fault::several(faults)
+}
+
+fn detach_all(sandbox: &mut Option<Sandbox>, intent: &Intent, links: &[LinkId]) -> Result<()> {
+    let Some(sandbox) = sandbox else { return Ok(()) };
+    detach(sandbox, intent.key.group(), links)
+        .map_err(|source| Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source })
 }
 
 /// When the next of `left` attachments must be undone.
