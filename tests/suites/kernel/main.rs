@@ -1,1 +1,9 @@
-//! The kernel tier.
+//! The kernel tier: the real plugin on real kernels. A case runs on the host's kernel and inside User Mode Linux unless its
+//! name says `on_host` or `on_uml`, for what the other kernel lacks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod bridge;
+mod masters;
+mod overlay;
+mod routes;
+mod tricks;
