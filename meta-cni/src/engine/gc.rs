@@ -45,6 +45,7 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
         faults.push(fault);
     }
     resume::others(run);
+    SandboxLock::sweep(&run.store.locks());
     Fault::several(faults)
 }
 

@@ -58,6 +58,16 @@ impl SandboxLock {
         }
     }
 
+    /// Removes the files of calls that were killed and whose sandbox nobody asked about again.
+    pub fn sweep(directory: &Path) {
+        // What cannot be listed or locked now is for the next time.
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if let Some(container) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                drop(Self::try_acquire(directory, &container));
+            }
+        }
+    }
+
     /// The descriptor that delegates inherit.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

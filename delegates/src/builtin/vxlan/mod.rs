@@ -111,8 +111,9 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
     // A configuration that cannot be read made no overlay.
     let Ok(config) = Config::read(call.conf) else { return Ok(()) };
     let names = Names::of(&config)?;
-    // The lock is for whoever has something to remove: a repeated DEL costs two questions.
-    if !segment::exists(host, &names)? {
+    // The lock is for whoever has something to remove, be it the lock of a call that was killed: a repeated DEL costs
+    // three questions.
+    if !segment::exists(host, &names)? && !names.lock_is_there(host) {
         return Ok(());
     }
     let _lock = names.lock(host)?;

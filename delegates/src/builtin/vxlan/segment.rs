@@ -45,6 +45,11 @@ impl Names {
     pub(super) fn lock(&self, host: &Host<'_>) -> Result<Lock> {
         Lock::take(host.node.state_dir, &self.lock, host.node.deadline)
     }
+
+    /// Somebody holds the lock, or was killed while it did.
+    pub(super) fn lock_is_there(&self, host: &Host<'_>) -> bool {
+        host.node.state_dir.join(&self.lock).exists()
+    }
 }
 
 /// Where an overlay's tunnels end on this node.
