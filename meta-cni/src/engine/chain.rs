@@ -136,11 +136,6 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// True when a plugin of the chain makes links that carry the record's group.
-    pub fn has_builtin(&self, node: &Node<'_>) -> bool {
-        self.attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
-    }
-
     /// DEL and CHECK see the whole ADD's result where the version has it (C14).
     fn conf_with(&self, plugin: &PluginConf, result: Option<&CniResult>) -> Result<Object> {
         let prev_result = result.filter(|_| self.attachment.version.has_check());
@@ -172,6 +167,16 @@ impl<'a> Chain<'a> {
     fn fault(&self, source: Error) -> Fault {
         Fault::Delegate { subject: subject(self.attachment), source }
     }
+}
+
+/// True when some plugin of a chain runs in process: its links carry the record's group.
+pub fn has_builtin(attachment: &Attachment, node: &Node<'_>) -> bool {
+    attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
+}
+
+/// True when some plugin of a chain is a program.
+pub fn has_external(attachment: &Attachment, node: &Node<'_>) -> bool {
+    attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
 /// GC or STATUS of one plugin: neither is about a sandbox.

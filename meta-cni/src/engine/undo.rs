@@ -12,9 +12,9 @@ use delegates::call::Node;
 use delegates::error::Error;
 use delegates::spec::LinkId;
 
-use super::chain::{Chain, Delegate};
+use super::chain::{Chain, has_builtin, has_external};
 use super::lock::SandboxLock;
-use super::record::{Entry, Intent, Undone};
+use super::record::{Entry, Intent, Saved, Undone};
 use super::store::RecordFile;
 use super::{devinfo, warn};
 use crate::fault::{Fault, Result};
@@ -32,67 +32,111 @@ pub struct Surroundings<'a> {
 /// Undoes everything that a record holds and removes the record. What fails stays in it, marked, for the next one; the
 /// error lists it. `netns` is the runtime's idea of where the pod is, which may be newer than the record's, or empty.
 pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Result<()> {
-    let Some(intent) = file.record.intent.clone() else {
+    let Some(intent) = file.record.intent.take() else {
         // The intent was never written whole, so no delegate ever ran.
         return file.remove();
     };
     file.unsettle()?;
     let node = intent.node(around.state_dir, around.deadline, around.lock);
     let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
-    let results: Vec<Option<CniResult>> = (0..intent.attachments.len())
+    let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(attached.get(i)?.result.clone(), Version::NEWEST).ok())
         .collect();
-    let links: Vec<LinkId> = attached.into_iter().flat_map(|entry| entry.links).collect();
-
     let path = if netns.is_empty() { intent.netns.as_str() } else { netns };
-    let mut place = Place::find(path, &intent, &results, &node)?;
-    let mut host = Host::new(node);
-    let mut faults = Vec::new();
-    let mut undone = Vec::new();
-    let todo: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
-    let chain = |i: usize| Chain::new(&intent, &intent.attachments[i], &place.for_delegates);
+    let place = Place::find(path, &intent, &results, &node)?;
+    let mut undo = Undo {
+        intent: &intent,
+        results,
+        links: attached.into_iter().flat_map(|entry| entry.links).collect(),
+        place,
+        host: Host::new(node),
+        are_links_gone: None,
+        undone: Vec::new(),
+        faults: Vec::new(),
+    };
+    let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
+    let freed = undo.hand_back(&left, &file.record.saved);
+    undo.delete(&freed, around.deadline);
+    finish(file, &undo.undone, undo.faults)
+}
 
-    // What the pod only borrowed leaves it before anything is destroyed.
-    let mut kept = Vec::new();
-    for &i in &todo {
-        let saved: Vec<_> = file.record.saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
-        if !saved.is_empty()
-            && let Err(fault) = chain(i).hand_back(&mut host, place.sandbox.as_mut(), results[i].as_ref(), &saved)
-        {
-            kept.push(i);
-            faults.push(fault);
-        }
-    }
-    // One message for every link of ours in the pod: the first built-in attachment pays for all.
-    let mut detached = None;
-    for (left, &i) in todo.iter().enumerate().map(|(done, i)| (todo.len() - done, i)) {
-        // A delegate that hangs uses up its own share of the time and not that of the others.
-        host.node.deadline = share(around.deadline, left);
-        let is_free = !kept.contains(&i)
-            && (!chain(i).has_builtin(&host.node)
-                || *detached.get_or_insert_with(|| match detach_all(&mut place.sandbox, &intent, &links) {
-                    Ok(()) => true,
-                    Err(fault) => {
-                        faults.push(fault);
-                        false
-                    }
-                }));
-        // An address is not given back while its link may still use it.
-        if !is_free {
-            continue;
-        }
-        match chain(i).del(&mut host, results[i].as_ref()) {
-            Ok(()) => {
-                devinfo::remove(&intent.attachments[i]);
-                undone.push(i);
+/// An undo on its way.
+struct Undo<'a> {
+    intent: &'a Intent,
+    results: Vec<Option<CniResult>>,
+    links: Vec<LinkId>,
+    place: Place,
+    host: Host<'a>,
+    /// What came of the one message that deletes our links; nothing before it was sent.
+    are_links_gone: Option<bool>,
+    undone: Vec<usize>,
+    faults: Vec<Fault>,
+}
+
+impl Undo<'_> {
+    /// What the pod only borrowed leaves it before anything is destroyed. Gives the attachments that may go on.
+    fn hand_back(&mut self, left: &[usize], saved: &[Saved]) -> Vec<usize> {
+        let mut freed = Vec::new();
+        for &i in left {
+            let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
+            let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.place.for_delegates);
+            let (sandbox, result) = (self.place.sandbox.as_mut(), self.results[i].as_ref());
+            match states.is_empty() {
+                true => freed.push(i),
+                false => match chain.hand_back(&mut self.host, sandbox, result, &states) {
+                    Ok(()) => freed.push(i),
+                    Err(fault) => self.faults.push(fault),
+                },
             }
-            Err(fault) => faults.push(fault),
+        }
+        freed
+    }
+
+    /// DEL of every attachment, the last one first; a failure does not stop the rest (R32).
+    fn delete(&mut self, freed: &[usize], deadline: Instant) {
+        for (done, &i) in freed.iter().enumerate() {
+            // A delegate that hangs uses up its own share of the time and not that of the others.
+            self.host.node.deadline = share(deadline, freed.len() - done);
+            let attachment = &self.intent.attachments[i];
+            // An address is not given back while its link may still use it.
+            if has_builtin(attachment, &self.host.node) && !self.detach_once() {
+                continue;
+            }
+            let chain = Chain::new(self.intent, attachment, &self.place.for_delegates);
+            match chain.del(&mut self.host, self.results[i].as_ref()) {
+                Ok(()) => {
+                    devinfo::remove(attachment);
+                    self.undone.push(i);
+                }
+                Err(fault) => self.faults.push(fault),
+            }
         }
     }
+
+    /// One message for every link of ours in the pod: the first built-in attachment pays for all. False when it failed.
+    fn detach_once(&mut self) -> bool {
+        if let Some(gone) = self.are_links_gone {
+            return gone;
+        }
+        let detached = match &mut self.place.sandbox {
+            Some(sandbox) => detach(sandbox, self.intent.key.group(), &self.links),
+            None => Ok(()),
+        };
+        let gone = detached.is_ok();
+        if let Err(source) = detached {
+            let subject = format!("sandbox {}", self.intent.key.container);
+            self.faults.push(Fault::Delegate { subject, source });
+        }
+        *self.are_links_gone.insert(gone)
+    }
+}
+
+/// Removes the record, or marks in it how far the undo came.
+fn finish(mut file: RecordFile, undone: &[usize], faults: Vec<Fault>) -> Result<()> {
     if faults.is_empty() {
         return file.remove();
     }
-    for attachment in undone {
+    for &attachment in undone {
         // Only a saving of work: a repeated DEL of what is undone succeeds too.
         if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {
             warn(&fault.to_string());
@@ -100,12 +144,6 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
     }
     file.touch();
     Fault::several(faults)
-}
-
-fn detach_all(sandbox: &mut Option<Sandbox>, intent: &Intent, links: &[LinkId]) -> Result<()> {
-    let Some(sandbox) = sandbox else { return Ok(()) };
-    detach(sandbox, intent.key.group(), links)
-        .map_err(|source| Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source })
 }
 
 /// When the next of `left` attachments must be undone.
@@ -138,16 +176,12 @@ impl Place {
             }
         };
         // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
-        if has_external(intent, node) && is_another_pods(&mut sandbox, path, intent, results) {
+        let runs_programs = intent.attachments.iter().any(|attachment| has_external(attachment, node));
+        if runs_programs && is_another_pods(&mut sandbox, path, intent, results) {
             return Ok(gone(""));
         }
         Ok(Self { sandbox: Some(sandbox), for_delegates: path.to_owned() })
     }
-}
-
-fn has_external(intent: &Intent, node: &Node<'_>) -> bool {
-    let mut plugins = intent.attachments.iter().flat_map(|attachment| &attachment.plugins);
-    plugins.any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
 /// A namespace path can be reused. Another inode proves it; the same inode proves nothing. So does a link under a name of
