@@ -97,7 +97,7 @@ impl Sandbox {
     /// The link of that name, which was made a moment ago.
     pub fn made(&mut self, name: &IfName) -> Result<Link> {
         let found = self.netlink.link_by_name(name)?;
-        found.ok_or_else(|| Error::Differs(format!("link {name} left the pod while it was being attached")))
+        found.ok_or_else(|| vanished(format!("find link {name} in the pod")))
     }
 }
 
@@ -128,6 +128,11 @@ fn free_index() -> u32 {
     // Any number will do that is taken neither here nor there; the kernel says when it is.
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     1 << 30 | nanos
+}
+
+/// Something that was there a moment ago is gone: another process is at it.
+pub fn vanished(op: String) -> Error {
+    Error::Kernel { op, errno: Errno::ENODEV as i32, detail: "it was removed while it was being attached".to_owned() }
 }
 
 /// Explains EEXIST by what the pod holds.

@@ -84,7 +84,7 @@ pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) 
 fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac: Mac) -> Result<Plugged> {
     let link = sandbox.made(port.ifname)?;
     // IFLA_LINK of a veth is the index of its peer.
-    let gone = || Error::Differs(format!("link {} lost its end on the host while it was being attached", port.ifname));
+    let gone = || apply::vanished(format!("find the host's end of {}", port.ifname));
     let host_index = link.parent.ok_or_else(gone)?;
     if let Some(flags) = &port.flags {
         host.netlink()?.set_port(host_index, flags)?;
@@ -110,7 +110,7 @@ pub(super) fn await_forwarding(host: &mut Host<'_>, plugged: &Plugged) -> Result
     let mut patience = Patience::until(host.node.deadline.min(Instant::now() + FORWARDING));
     loop {
         let link = host.netlink()?.link_by_index(plugged.host_index)?;
-        let gone = || Error::Differs(format!("port {} was removed while it was being attached", plugged.host.name));
+        let gone = || apply::vanished(format!("find bridge port {}", plugged.host.name));
         // "Unknown" is what a veth says before the kernel has looked: the bridge does not forward yet.
         if i32::from(link.ok_or_else(gone)?.operstate) == libc::IF_OPER_UP {
             return Ok(());

@@ -175,3 +175,27 @@ impl Pod {
         self.netns.enter(|| crate::netns::read_sysctl(&parts)).unwrap().unwrap_or_default()
     }
 }
+
+proptest::proptest! {
+    /// Whatever a key holds, the answer is a finding that names it, never a panic.
+    #[test]
+    fn any_value_of_any_key_is_read_or_named(
+        key in proptest::sample::select(vec![
+            "bridge", "mtu", "vlan", "vlanTrunk", "isGateway", "ipMasqBackend", "runtimeConfig", "args", "dns", "master", "mode",
+            "mac", "bcqueuelen", "vni", "port", "underlay", "peers", "group", "ipam",
+        ]),
+        value in proptest::sample::select(vec![
+            "null", "true", "-1", "0", "1.5", "1e99", "99999999999999999999", "\"\"", "\"\\u0000\"", "\"../x\"", "\"l3\"",
+            "\"::/0\"", "\"10.0.0.0/33\"", "\"ff:ff:ff:ff:ff:ff\"", "[]", "[null]", "[[]]", "[\"x\"]", "[\"::1\",7]", "{}",
+            "{\"mac\":1}", "{\"cni\":[]}", "{\"type\":\"a/b\"}", "{\"type\":3}", "{\"nameservers\":{}}",
+        ]),
+    ) {
+        let conf = object(&format!(r#"{{"{key}":{value}}}"#));
+        for kind in [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback] {
+            for finding in kind.validate(&conf) {
+                assert!(finding.path.starts_with(key) || finding.path == "vni", "{kind:?} {conf:?}: {finding}");
+                assert!(!finding.allowed.is_empty());
+            }
+        }
+    }
+}

@@ -168,7 +168,7 @@ fn ensure_bridge(netlink: &mut Netlink, names: &Names, mtu: u32) -> Result<Link>
         let mac = Some(hardware::random()?);
         netlink.add_link(&NewLink { mtu: Some(mtu), mac, ..NewLink::new(name, kind) })?;
     }
-    let missing = || Error::Differs(format!("bridge {name} was removed while a pod was being attached to it"));
+    let missing = || apply::vanished(format!("find bridge {name}"));
     let link = netlink.link_by_name(name)?.ok_or_else(missing)?;
     if !matches!(link.kind, Kind::Bridge(_)) {
         return Err(foreign(name, &link));
@@ -198,8 +198,7 @@ fn make(netlink: &mut Netlink, names: &Names, wanted: &Vxlan, bridge: &Link, mtu
         }
         Err(error) => Err(error),
         Ok(()) => {
-            let missing =
-                || Error::Differs(format!("{} was removed while a pod was being attached to it", names.device));
+            let missing = || apply::vanished(format!("find vxlan device {}", names.device));
             netlink.link_by_name(&names.device)?.ok_or_else(missing)
         }
     }
