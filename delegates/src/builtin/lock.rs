@@ -90,6 +90,7 @@ mod tests {
                     for _ in 0..50 {
                         let _held = Lock::take(&state, "a", soon()).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
+                        thread::sleep(Duration::from_micros(100));
                         inside.fetch_sub(1, Ordering::SeqCst);
                     }
                 });

@@ -226,10 +226,10 @@ fn kernel_vxlan_first_adds_against_last_dels() {
         setup.master("eth1", 1500, Some("192.0.2.1/24"));
         let before = setup.links();
         std::thread::scope(|scope| {
-            for thread in 0..4 {
+            for thread in 0..2 {
                 let path = state.path();
                 scope.spawn(move || {
-                    for round in 0..6 {
+                    for round in 0..20 {
                         let number = Cell::new(thread * 100 + round);
                         let bed = Bed { state: tempfile::tempdir().unwrap(), pods: number };
                         let pod = bed.pod();
@@ -253,6 +253,8 @@ fn kernel_vxlan_first_adds_against_last_dels() {
                         };
                         let mut sandbox = Sandbox::open(&pod.path, &node).unwrap();
                         let mut host = Host::new(node);
+                        // Out of step, so that one's removal meets the other's beginning.
+                        std::thread::sleep(Duration::from_millis(u64::from((thread * 11 + round * 7) % 43)));
                         let made = Builtin::Vxlan.add(&mut host, &mut sandbox, &call).unwrap();
                         let whole = Call { prev_result: Some(&made.result), ..call.clone() };
                         Builtin::Vxlan.check(&mut host, &mut sandbox, &whole).unwrap();
