@@ -153,6 +153,52 @@ fn kernel_bridge_refuses_and_leaves_nothing() {
 }
 
 #[test]
+fn kernel_bridge_gives_the_address_back_when_it_fails() {
+    on_node(|bed| {
+        let data = tempfile::tempdir().unwrap();
+        let taken = || {
+            let files = std::fs::read_dir(data.path().join("net")).unwrap();
+            let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.starts_with("10.")).collect::<Vec<_>>()
+        };
+        let conf = |routes: &str| {
+            let ranges = r#""rangeStart":"10.77.0.2","rangeEnd":"10.77.0.2","subnet":"10.77.0.0/24""#;
+            let dir = data.path().display();
+            format!(
+                r#"{{"bridge":"br-t","ipam":{{"type":"host-local","dataDir":"{dir}",{ranges},"routes":[{routes}]}}}}"#
+            )
+        };
+        let pod = bed.pod();
+        let unreachable = conf(r#"{"dst":"10.99.0.0/16","gw":"192.0.2.1"}"#);
+        assert!(bed.add(Builtin::Bridge, &pod, "net1", &unreachable).is_err());
+        assert_eq!(taken(), Vec::<String>::new());
+        let attached = bed.add(Builtin::Bridge, &pod, "net1", &conf("")).unwrap();
+        assert_eq!(taken(), ["10.77.0.2"]);
+        let before = bed.links();
+        let error = bed.add(Builtin::Bridge, &bed.pod(), "net1", &conf("")).unwrap_err();
+        assert!(matches!(error, Error::Addresses(_)), "{error}");
+        assert_eq!((bed.links(), taken().len()), (before, 1), "exhausted: nothing was made");
+        bed.del(Builtin::Bridge, &pod, "net1", &conf(""), Some(&attached)).unwrap();
+        assert_eq!(taken(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn kernel_on_host_bridge_masquerades_and_check_misses_it() {
+    on_node(|bed| {
+        let pod = bed.pod();
+        let conf = addressed("10.77.0.2/24", r#","isGateway":true,"ipMasq":true,"ipMasqBackend":"iptables""#);
+        let attached = bed.add(Builtin::Bridge, &pod, "net1", &conf).unwrap();
+        bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap();
+        let (network, ifname) = ("net".parse().unwrap(), name("net1"));
+        crate::masquerade::remove(&network, &pod.container, &ifname, bed.node().deadline).unwrap();
+        let error = bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap_err();
+        assert!(matches!(error, Error::Differs(_)), "{error}");
+        bed.del(Builtin::Bridge, &pod, "net1", &conf, Some(&attached)).unwrap();
+    });
+}
+
+#[test]
 fn kernel_bridge_keeps_its_address_unless_forced() {
     on_node(|bed| {
         let gateway = |subnet: &str, force: bool| {

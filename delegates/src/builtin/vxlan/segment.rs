@@ -174,8 +174,7 @@ fn ensure_bridge(netlink: &mut Netlink, names: &Names, mtu: u32) -> Result<Link>
         return Err(foreign(name, &link));
     }
     if !link.up {
-        // The overlay is the pods': the node itself takes no part in it.
-        apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{name}/disable_ipv6"), "1")])?;
+        keep_out(name)?;
         netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
     }
     Ok(link)
@@ -198,10 +197,16 @@ fn make(netlink: &mut Netlink, names: &Names, wanted: &Vxlan, bridge: &Link, mtu
         }
         Err(error) => Err(error),
         Ok(()) => {
+            keep_out(&names.device)?;
             let missing = || apply::vanished(format!("find vxlan device {}", names.device));
             netlink.link_by_name(&names.device)?.ok_or_else(missing)
         }
     }
+}
+
+/// The overlay is the pods': the node itself takes no part in it, with a link-local address for one.
+fn keep_out(name: &IfName) -> Result<()> {
+    apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{name}/disable_ipv6"), "1")])
 }
 
 /// The link that holds a VNI and port already.
