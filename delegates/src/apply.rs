@@ -260,6 +260,16 @@ pub fn detach(sandbox: &mut Sandbox, group: u32, links: &[LinkId]) -> Result<()>
     Ok(())
 }
 
+/// Removes a link that nobody recorded, by its name: a pod may be older than the installation, and its links were made by
+/// the plugins of the same configuration before. A link in a group belongs to a record, perhaps to that of another pod
+/// that has the path by now; it stays, and so does what cannot be a delegate's link.
+pub fn detach_unrecorded(sandbox: &mut Sandbox, name: &IfName) -> Result<()> {
+    match sandbox.netlink.link_by_name(name)? {
+        Some(link) if link.group == 0 && link.kind != Kind::Device => sandbox.netlink.delete_link(link.index).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Takes out of a group what has no kind, and so cannot be deleted.
 fn expel_devices(sandbox: &mut Sandbox, group: u32) -> Result<()> {
     for link in sandbox.netlink.links(None)? {

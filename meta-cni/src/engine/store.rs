@@ -166,6 +166,11 @@ impl Store {
 }
 
 impl RecordFile {
+    /// True for a record that is only in memory.
+    pub fn is_made_up(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// True when the ADD succeeded and no undo has begun.
     pub fn is_settled(&self) -> bool {
         self.settled

@@ -7,7 +7,7 @@ use std::time::Instant;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::Mac;
-use delegates::apply::{Host, Sandbox, detach};
+use delegates::apply::{Host, Sandbox, detach, detach_unrecorded};
 use delegates::call::Node;
 use delegates::error::Error;
 use delegates::spec::LinkId;
@@ -50,6 +50,7 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
         place,
         host: Host::new(node),
+        is_made_up: file.is_made_up(),
         are_links_gone: None,
         undone: Vec::new(),
         faults: Vec::new(),
@@ -67,6 +68,8 @@ struct Undo<'a> {
     links: Vec<LinkId>,
     place: Place,
     host: Host<'a>,
+    /// Nobody recorded the set: it is what the node would attach.
+    is_made_up: bool,
     /// What came of the one message that deletes our links; nothing before it was sent.
     are_links_gone: Option<bool>,
     undone: Vec<usize>,
@@ -119,7 +122,12 @@ impl Undo<'_> {
             return gone;
         }
         let detached = match &mut self.place.sandbox {
-            Some(sandbox) => detach(sandbox, self.intent.key.group(), &self.links),
+            Some(sandbox) => {
+                let by_group = detach(sandbox, self.intent.key.group(), &self.links);
+                let made_up = self.intent.attachments.iter().filter(|_| self.is_made_up);
+                let built_in = made_up.filter(|attachment| has_builtin(attachment, &self.host.node));
+                built_in.fold(by_group, |so_far, one| so_far.and(detach_unrecorded(sandbox, &one.ifname)))
+            }
             None => Ok(()),
         };
         let gone = detached.is_ok();

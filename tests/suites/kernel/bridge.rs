@@ -178,6 +178,27 @@ fn ours_and_the_reference_plugins_share_one_network() {
 }
 
 #[test]
+fn a_pod_of_the_reference_plugins_goes_without_a_record() {
+    let mut node = node();
+    let (old, ours) = (node.pod("old", ""), node.pod("ours", ""));
+    node.add(&ours).result();
+    node.conf["builtin"] = json!([]);
+    node.add(&old).result();
+    // As if another primary plugin had made the pod.
+    for record in node.files("state").into_iter().filter(|path| path.contains(&old.container)) {
+        std::fs::remove_file(node.path(&record)).unwrap();
+    }
+    node.conf["builtin"] = json!(["bridge", "host-local"]);
+    let misled = node.call("DEL", &old).env("CNI_NETNS", ours.netns.text());
+    misled.run().quiet();
+    assert_eq!(ours.netns.addresses("eth0"), ["10.10.0.2/24"], "a link of another record stays");
+    node.del(&old).quiet();
+    old.assert_empty();
+    node.del(&ours).quiet();
+    node.assert_clean();
+}
+
+#[test]
 fn built_in_bridge_then_executed_portmap_on_host() {
     let mut node = node();
     let mut first = bridge(&node, "default-net", "cni0", "10.10.0.0/24");
