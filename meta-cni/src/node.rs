@@ -28,6 +28,8 @@ pub struct NodeConf {
     pub multus_namespace: ObjectName,
     /// `confDir`: configurations on disk.
     pub conf_dir: PathBuf,
+    /// `cniDir`: where Multus kept its results, for pods that it attached.
+    pub cni_dir: PathBuf,
     /// `binDir`, then CNI_PATH.
     pub plugin_dirs: Vec<PathBuf>,
     /// `namespaceIsolation`.
@@ -98,6 +100,7 @@ impl NodeConf {
                 None => "kube-system".parse()?,
             },
             conf_dir: path(conf, "confDir")?.unwrap_or_else(|| "/etc/cni/multus/net.d".into()),
+            cni_dir: path(conf, "cniDir")?.unwrap_or_else(|| "/var/lib/cni/multus".into()),
             plugin_dirs,
             namespace_isolation: conf.flag("namespaceIsolation")?,
             global_namespaces: global.split(',').map(|ns| ns.trim().to_owned()).filter(|ns| !ns.is_empty()).collect(),

@@ -66,6 +66,7 @@ impl Node {
             "type": "meta-cni",
             "cluster": {"directory": at("manifests")},
             "stateDir": at("state"),
+            "cniDir": at("multus"),
             "binDir": at("bin"),
             "confDir": at("conf"),
             "pathRoots": [dir.path()],

@@ -1,14 +1,12 @@
 //! DEL: undoes exactly what the record says, or, without a record, what the node configuration would have attached.
 
-use attachments::names::PodRef;
-
 use delegates::netns;
 
 use super::lock::SandboxLock;
-use super::record::{Intent, Record};
+use super::record::{AttachedEntry, Done, Intent, Record};
 use super::store::RecordFile;
 use super::undo::{Surroundings, namespace_id, undo};
-use super::{Run, lookup, resume, warn};
+use super::{Run, inherited, lookup, resume, warn};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -21,38 +19,47 @@ pub fn del(run: &Run<'_>) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
-    let record = match run.store.find(&run.key(target))? {
-        Some(found) if !found.record.damaged => found,
-        Some(found) => replace_damaged(run, target, found)?,
-        None => default_network(run, target)?,
+    let undone = match run.store.find(&run.key(target))? {
+        Some(found) if !found.record.damaged => undo(found, &target.netns, &around),
+        Some(found) => undo(mend(run, target, found)?, &target.netns, &around),
+        None => unrecorded(run, target, &around),
     };
-    let undone = undo(record, &target.netns, &around);
     drop(lock);
     resume::others(run);
     undone
 }
 
-/// Pods older than the installation, and repeated DELs: the default network as the node has it now. The record is made up
-/// and lives for this call only; a runtime that is told of a failure repeats the DEL.
-fn default_network(run: &Run<'_>, target: &Target) -> Result<RecordFile> {
-    let pod = target.pod().ok().flatten();
-    Ok(run.store.unwritten(intent(run, target, pod)?))
+/// Pods older than the installation, and repeated DELs: what another meta plugin has noted, and the default network as
+/// the node has it now. The record is made up and lives for this call only; a runtime that is told of a failure repeats
+/// the DEL.
+fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Result<()> {
+    let inherited = inherited::find(&run.conf.cni_dir, &target.container, &target.ifname);
+    let mut intent = node_networks(run, target)?;
+    intent.attachments.retain(|ours| !inherited.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
+    let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
+    intent.attachments.extend(inherited.iter().map(|one| one.attachment.clone()));
+    done.attached.extend(inherited.iter().map(|one| one.entry.clone()));
+    undo(run.store.unwritten(intent, done), &target.netns, around)?;
+    if !inherited.is_empty() {
+        inherited::forget(&run.conf.cni_dir, &target.container, &inherited);
+    }
+    Ok(())
 }
 
 /// A damaged record cannot say all that it held. What it still says is kept; the rest is what the node would attach.
-fn replace_damaged(run: &Run<'_>, target: &Target, mut found: RecordFile) -> Result<RecordFile> {
+fn mend(run: &Run<'_>, target: &Target, mut found: RecordFile) -> Result<RecordFile> {
     warn(&format!("the record of sandbox {} is damaged; undoing what can be known", target.container));
     if found.record.intent.is_none() {
-        let intent = intent(run, target, target.pod().ok().flatten())?;
-        found.record = Record { intent: Some(intent), ..Record::default() };
+        found.record = Record { intent: Some(node_networks(run, target)?), ..Record::default() };
     }
     Ok(found)
 }
 
-fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>) -> Result<Intent> {
+/// The intent of an ADD for a pod that asks for nothing.
+fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
     Ok(Intent {
         key: run.key(target),
-        pod,
+        pod: target.pod().ok().flatten(),
         netns: target.netns.clone(),
         netns_id: namespace_id(&target.netns).unwrap_or_default(),
         plugin_dirs: run.conf.plugin_dirs.clone(),

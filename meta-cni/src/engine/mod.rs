@@ -8,6 +8,7 @@ mod check;
 mod del;
 mod devinfo;
 mod gc;
+mod inherited;
 mod lock;
 mod lookup;
 mod merge;

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use delegates::error::Error;
 
-use super::record::{Entry, Intent, Key, Record, Saved, header};
+use super::record::{Done, Entry, Intent, Key, Record, Saved, header};
 use crate::fault::{Fault, Result};
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -80,9 +80,9 @@ impl Store {
     }
 
     /// A record that is only in memory: for undoing what nobody recorded.
-    pub fn unwritten(&self, intent: Intent) -> RecordFile {
+    pub fn unwritten(&self, intent: Intent, done: Done) -> RecordFile {
         let key = intent.key.clone();
-        let record = Record { intent: Some(intent), ..Record::default() };
+        let record = Record { intent: Some(intent), done: Some(done), ..Record::default() };
         RecordFile { key, record, store: self.clone(), file: None, settled: false }
     }
 
@@ -276,7 +276,7 @@ fn with_parent<T>(path: &Path, act: impl Fn() -> io::Result<T>) -> io::Result<T>
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Done, Undone};
+    use super::super::record::Undone;
     use super::*;
 
     fn intent(container: &str) -> Intent {

@@ -39,8 +39,9 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
     file.unsettle()?;
     let node = intent.node(around.state_dir, around.deadline, around.lock);
     let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
+    let known = |i: usize| attached.get(i).map(|entry| &entry.result).filter(|result| !result.is_empty());
     let results: Vec<_> = (0..intent.attachments.len())
-        .map(|i| CniResult::from_object(attached.get(i)?.result.clone(), Version::NEWEST).ok())
+        .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
     let path = if netns.is_empty() { intent.netns.as_str() } else { netns };
     let place = Place::find(path, &intent, &results, &node)?;

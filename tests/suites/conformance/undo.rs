@@ -87,6 +87,46 @@ fn del_without_an_add_undoes_the_default_network() {
     node.assert_clean();
 }
 
+/// An entry of the Go library's result cache.
+fn cached(node: &Node, pod: &Pod, ifname: &str, conf: serde_json::Value) {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    let network = conf["name"].as_str().unwrap().to_owned();
+    let entry = json!({
+        "kind": "cniCacheV1", "containerId": pod.container, "ifName": ifname, "networkName": network,
+        "netns": pod.netns.text(), "cniArgs": [["K8S_POD_NAME", "web"]], "capabilityArgs": {"portMappings": [1]},
+        "config": BASE64_STANDARD.encode(conf.to_string()),
+        "result": {"cniVersion": "1.0.0", "ips": [{"address": "10.9.0.2/24"}]},
+    });
+    let results = node.path("multus/results");
+    std::fs::create_dir_all(&results).unwrap();
+    std::fs::write(results.join(format!("{network}-{}-{ifname}", pod.container)), entry.to_string()).unwrap();
+}
+
+#[test]
+fn del_undoes_what_multus_had_attached() {
+    let (node, pod) = scene();
+    let capabilities = json!({"portMappings": true});
+    cached(
+        &node,
+        &pod,
+        "net1",
+        json!({"cniVersion": "1.0.0", "name": "lan", "type": "one", "vendor": 7, "capabilities": capabilities}),
+    );
+    cached(&node, &pod, "eth0", json!({"cniVersion": "1.0.0", "name": "node-net", "type": "multus"}));
+    node.fakes.rules("one", &[Rule::on("DEL").fails(11, "not yet").times(1)]);
+    node.del(&pod).refused(11, &["lan", "not yet"]);
+    node.fakes.take_order();
+    node.del(&pod).quiet();
+    let dels = node.fakes.calls_of("DEL");
+    assert_eq!(node.fakes.take_order(), ["DEL one net1", "DEL main eth0"]);
+    let told = dels[dels.len() - 2].conf();
+    assert_eq!(told["vendor"], 7);
+    assert_eq!(told["runtimeConfig"]["portMappings"], json!([1]));
+    assert_eq!(told["prevResult"]["ips"][0]["address"], "10.9.0.2/24");
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL main eth0"], "what is undone is forgotten");
+}
+
 #[test]
 fn del_works_without_a_namespace() {
     let (node, pod) = scene();
