@@ -17,13 +17,13 @@ test: deps
 
 # Two nodes, two pods, four networks, from the manifests in examples/.
 demo: build
-	cargo build --locked --release -p meta-cni-tests --bin demo
-	META_CNI_BIN=$(abspath $(RELEASE)/meta-cni) tests/demo $(abspath $(TARGET))/release/demo
+	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin demo
+	tests/demo $(abspath $(RELEASE))/demo
 
-# Whole processes: ours beside the reference plugins. Results also in $(TARGET)/bench.json.
+# Whole processes: ours beside the reference plugins. Results also in $(TARGET)/bench.json. BENCH="--count 300" for more.
 bench: build
-	cargo build --locked --release -p meta-cni-tests --bins
-	META_CNI_BIN=$(abspath $(RELEASE)/meta-cni) $(TARGET)/release/bench --json $(TARGET)/bench.json $(BENCH)
+	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin bench --bin floor
+	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
 
 lint: deps
 	tests/run lint

@@ -1,0 +1,73 @@
+//! The floor under the bench: the link messages of an ADD and a DEL with four bridges, and nothing else. No configuration is
+//! read, nothing is recorded, no address is looked for: what remains is the kernel's share.
+//!
+//! `floor add NETNS`, `floor del NETNS`.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use delegates::apply::{Host, Sandbox, configure};
+use delegates::call::Node;
+use delegates::error::{Error, Result};
+use delegates::nl::link::{Bridge, NewKind, NewLink, Peer};
+use delegates::spec::Addressing;
+
+/// Attachments of one pod: eth0 and three more.
+const PORTS: u8 = 4;
+
+/// The group that DEL removes.
+const GROUP: u32 = 0x4000_0001;
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let (verb, netns) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let done = match verb.as_str() {
+        "add" => add(&netns),
+        "del" => open(&netns).and_then(|mut pod| pod.netlink.delete_group(GROUP)).map(|_| ()),
+        _ => Err(Error::NotReady("usage: floor add|del NETNS".to_owned())),
+    };
+    if let Err(error) = done {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn node() -> Node<'static> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    Node { plugin_dirs: &[], builtin: None, state_dir: Path::new("/"), deadline, lock: None }
+}
+
+fn open(netns: &str) -> Result<Sandbox> {
+    Sandbox::open(netns, &node())
+}
+
+fn add(netns: &str) -> Result<()> {
+    let (mut host, mut pod) = (Host::new(node()), open(netns)?);
+    for port in 0..PORTS {
+        let bridge_name = format!("floor{port}").parse()?;
+        let netlink = host.netlink()?;
+        let mut bridge = netlink.link_by_name(&bridge_name)?;
+        if bridge.is_none() {
+            netlink
+                .add_link(&NewLink { up: true, ..NewLink::new(&bridge_name, NewKind::Bridge(Bridge::default())) })?;
+            bridge = netlink.link_by_name(&bridge_name)?;
+        }
+        // The pods differ by the name of their namespace; so do the names of the host's ends.
+        let pod_name = netns.rsplit('/').next().unwrap_or_default();
+        let host_name = format!("f{port}{pod_name}").parse()?;
+        let ifname = format!("net{port}").parse()?;
+        let peer = Peer { name: &ifname, netns: Some(pod.netns().as_fd()), mtu: None, mac: None, group: GROUP };
+        let veth = NewLink {
+            master: bridge.map(|bridge| bridge.index),
+            up: true,
+            ..NewLink::new(&host_name, NewKind::Veth(peer))
+        };
+        netlink.add_link(&veth)?;
+        let made = pod.made(&ifname)?;
+        let address = std::net::Ipv4Addr::new(10, 90 + port, 0, 2);
+        let addresses = vec![ipnet::IpNet::new_assert(address.into(), 24)];
+        configure(&mut pod, made.index, &Addressing { addresses, ..Addressing::default() })?;
+    }
+    Ok(())
+}
