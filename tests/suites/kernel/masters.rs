@@ -90,6 +90,19 @@ fn a_master_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_master_of_the_wrong_kind_is_named() {
+    let (node, _far) = scene();
+    for kind in ["macvlan", "ipvlan"] {
+        node.nad("lan", on_up0(&node, kind, json!({"master": "lo"})));
+        let pod = node.pod("web", "lan");
+        let refusal = node.add(&pod).refusal();
+        assert!(refusal.text.contains("default/lan") && refusal.text.contains("lo"), "{}", refusal.text);
+        pod.assert_empty();
+        node.assert_clean_but(&["up0"]);
+    }
+}
+
+#[test]
 fn an_mtu_above_the_masters_is_refused_with_the_limit() {
     let (node, _far) = scene();
     node.nad("lan", on_up0(&node, "macvlan", json!({"mtu": 9000})));

@@ -111,3 +111,16 @@ fn a_path_that_now_belongs_to_another_pod() {
     second.assert_empty();
     node.assert_clean();
 }
+
+#[test]
+fn a_record_that_cannot_be_read_leaves_no_link() {
+    let (node, pod) = scene();
+    node.add(&pod).result();
+    for path in node.files("state").iter().filter(|path| path.contains("attached")) {
+        std::fs::write(node.path(path), "noise").unwrap();
+    }
+    node.del(&pod).quiet();
+    pod.assert_empty();
+    let left = node.leftovers(&[]);
+    assert!(left.iter().all(|path| path.starts_with("addresses/net-a")), "all that nobody can know: {left:?}");
+}
