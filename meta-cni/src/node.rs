@@ -76,7 +76,7 @@ pub enum Declared {
     Inline(NetworkConf),
     /// Named: a definition of `multusNamespace`, else a configuration in `confDir`.
     Named(NetworkName),
-    /// A file, or a directory whose first file is taken. Anything with a '/' is a path.
+    /// A file, or a directory whose first file is taken.
     Path(PathBuf),
 }
 
@@ -110,7 +110,7 @@ impl NodeConf {
             builtin: read_builtin(conf)?,
             timeout: Duration::from_secs(timeout),
             path_roots: match strings(conf, "pathRoots")? {
-                Some(roots) => roots.into_iter().map(PathBuf::from).collect(),
+                Some(roots) => absolute("pathRoots", roots)?,
                 None => vec!["/var/lib/cni".into(), "/run/cni".into(), "/sys/devices".into()],
             },
             merge_ips: conf.flag("mergeIPs")?,
@@ -142,8 +142,11 @@ fn read_networks(conf: &Object) -> Result<(Vec<Declared>, Vec<Declared>), Findin
 }
 
 fn declared(name: &str, key: &str) -> Result<Declared, Finding> {
-    if name.contains('/') {
+    if name.starts_with('/') {
         return Ok(Declared::Path(name.into()));
+    }
+    if name.contains('/') {
+        return Err(Finding::new(key, format_args!("{name:?}"), "the name of a network, or an absolute path"));
     }
     name.parse().map(Declared::Named).map_err(|e: Finding| e.under(key))
 }
@@ -181,6 +184,13 @@ fn path(conf: &Object, key: &str) -> Result<Option<PathBuf>, Finding> {
         return Ok(Some(text.into()));
     }
     Err(Finding::new(key, format_args!("{text:?}"), ALLOWED))
+}
+
+fn absolute(key: &str, paths: Vec<String>) -> Result<Vec<PathBuf>, Finding> {
+    match paths.iter().position(|path| !path.starts_with('/')) {
+        Some(i) => Err(Finding::new(format!("{key}[{i}]"), format_args!("{:?}", paths[i]), "an absolute path")),
+        None => Ok(paths.into_iter().map(PathBuf::from).collect()),
+    }
 }
 
 fn strings(conf: &Object, key: &str) -> Result<Option<Vec<String>>, Finding> {
@@ -224,9 +234,9 @@ mod tests {
 
     #[test]
     fn networks_are_inline_named_or_paths() {
-        let conf = read(r#""clusterNetwork":"/etc/x.conflist","defaultNetworks":["a","b/c"]"#).unwrap();
+        let conf = read(r#""clusterNetwork":"/etc/x.conflist","defaultNetworks":["a","/b/c"]"#).unwrap();
         assert_eq!(conf.delegates, [Declared::Path("/etc/x.conflist".into())]);
-        assert_eq!(conf.default_networks, [Declared::Named("a".parse().unwrap()), Declared::Path("b/c".into())]);
+        assert_eq!(conf.default_networks, [Declared::Named("a".parse().unwrap()), Declared::Path("/b/c".into())]);
     }
 
     #[test]
@@ -237,6 +247,7 @@ mod tests {
             ("\"delegates\":[{\"name\":\"x\"}]", "delegates[0].plugins"),
             ("\"delegates\":[{\"name\":\"x\",\"type\":\"a/b\"}]", "delegates[0].type"),
             ("\"clusterNetwork\":\"a b\"", "clusterNetwork"),
+            ("\"clusterNetwork\":\"a/b\"", "clusterNetwork"),
         ] {
             assert_eq!(read(keys).unwrap_err().path, path, "{keys}");
         }
@@ -246,6 +257,7 @@ mod tests {
             (r#""cluster":{}"#, "cluster.directory"),
             (r#""builtin":["../x"]"#, "builtin[0]"),
             (r#""strict":"yes""#, "strict"),
+            (r#""pathRoots":["/a","b"]"#, "pathRoots[1]"),
             (r#""systemNamespaces":"x""#, "systemNamespaces"),
         ] {
             assert_eq!(read(&format!("{DELEGATE},{key}")).unwrap_err().path, path, "{key}");

@@ -14,7 +14,7 @@ use delegates::spec::LinkId;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
-use super::record::{AttachedEntry, Done, Entry, Intent, Saved};
+use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
 use super::store::RecordFile;
 use super::undo::{Surroundings, namespace_id, undo};
 use super::{Run, devinfo, lookup, merge, resume, routes, warn};
@@ -28,6 +28,14 @@ pub struct Attached {
     pub result: CniResult,
     /// What built-in delegates made in the pod.
     pub links: Vec<LinkId>,
+}
+
+/// How far an ADD came.
+#[derive(Debug, Default)]
+struct Progress {
+    attached: Vec<Attached>,
+    /// How many plugins of the chain behind those may have done something.
+    ran: usize,
 }
 
 /// Attaches a sandbox to all of its networks, or to none.
@@ -50,50 +58,49 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
     }
     let mut record = run.store.begin(&intent)?;
 
-    let mut attached = Vec::with_capacity(intent.attachments.len());
-    match attach(run, &intent, &mut record, &node, &mut sandbox, &mut attached) {
+    let mut progress = Progress::default();
+    match attach(run, &intent, &mut record, &node, &mut sandbox, &mut progress) {
         Ok(result) => {
             for warning in &bound.warnings {
                 warn(warning);
             }
-            report(run, pod.as_ref(), &bound.attachments, &attached);
+            report(run, pod.as_ref(), &bound.attachments, &progress.attached);
             resume::others(run);
             Ok(result)
         }
         Err(fault) => {
-            // The one that failed was attempted too; those behind it were not (R31).
-            let attempted = attached.len() + 1;
-            record.record.undone.extend(attempted..intent.attachments.len());
+            forget_unattempted(&mut record.record, &progress);
             roll_back(run, record, &target.netns, &lock);
             Err(fault)
         }
     }
 }
 
-/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole;
-/// `attached` says how far it came.
+/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole.
 fn attach(
     run: &Run<'_>,
     intent: &Intent,
     record: &mut RecordFile,
     node: &Node<'_>,
     sandbox: &mut Sandbox,
-    attached: &mut Vec<Attached>,
+    progress: &mut Progress,
 ) -> Result<Object> {
     for (i, attachment) in intent.attachments.iter().enumerate() {
+        progress.ran = 0;
         devinfo::prepare(attachment)?;
         let mut journal = |state: &Object| record.save(Saved { attachment: i, state: state.clone() });
         let mut host = Host::with_journal(node.clone(), &mut journal);
         let delegates::builtin::Attached { result, links } =
-            Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox)?;
+            Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
         for unheard in attachment.unmet(&result) {
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));
             }
             warn(&unheard);
         }
-        attached.push(Attached { result, links });
+        progress.attached.push(Attached { result, links });
     }
+    let attached = &mut progress.attached;
     routes::arbitrate(sandbox, &intent.attachments, attached)?;
 
     let merged = merge::merge(attached, run.conf.merge_ips, run.request.version);
@@ -151,6 +158,16 @@ fn done(attached: &[Attached]) -> Result<Done> {
         Ok(AttachedEntry { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
     };
     Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
+}
+
+/// What was attempted is undone, the plugin that failed included; what comes behind it is not (R31).
+fn forget_unattempted(record: &mut Record, progress: &Progress) {
+    let Some(intent) = &mut record.intent else { return };
+    let failing = progress.attached.len();
+    record.undone.extend(failing + 1..intent.attachments.len());
+    if let Some(attachment) = intent.attachments.get_mut(failing) {
+        attachment.plugins.truncate(progress.ran);
+    }
 }
 
 /// The failure that the runtime hears is the one that made us turn back; what the way back lacks stays in the record.

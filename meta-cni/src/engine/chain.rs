@@ -2,6 +2,7 @@
 
 use attachments::bind::Attachment;
 use attachments::cni::conf::{Injection, PluginConf};
+use attachments::cni::error::code;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::names::{ContainerId, PluginType};
@@ -69,8 +70,9 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// ADD in list order; the last plugin's result is the attachment's (C21).
-    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox) -> Result<Attached> {
+    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have done
+    /// something: one that refuses the version has not.
+    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
         let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
         for (i, plugin) in self.attachment.plugins.iter().enumerate() {
             let prev_result = (i > 0).then_some(&attached.result);
@@ -82,6 +84,7 @@ impl<'a> Chain<'a> {
                     .and_then(|stdout| exec::add_result(kind, &stdout, self.attachment.version))
                     .map(|result| Attached { result, links: Vec::new() }),
             };
+            *ran = if matches!(&step, Err(Error::Plugin(object)) if object.code == code::VERSION) { i } else { i + 1 };
             let step = step.map_err(|e| self.fault(e))?;
             attached.result = step.result;
             attached.links.extend(step.links);

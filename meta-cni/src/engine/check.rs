@@ -18,6 +18,9 @@ pub fn check(run: &Run<'_>) -> Result<()> {
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
     let found = run.store.find(&run.key(target))?;
     let record = found.filter(|found| found.is_settled()).map(|found| found.record);
+    if record.as_ref().is_some_and(|record| record.damaged) {
+        return Err(Fault::Io(format!("the record of sandbox {} is damaged; want a DEL", target.container)));
+    }
     let Some((intent, done)) = record.and_then(|record| record.intent.zip(record.done)) else {
         return Err(Fault::Unknown(format!(
             "CNI_CONTAINERID: got {} with CNI_IFNAME {}, which is not attached; want an ADD first",

@@ -146,7 +146,7 @@ fn file_at(path: &Path) -> Result<NetworkConf> {
     };
     match read_conf(&file) {
         Ok(conf) => Ok(conf),
-        Err(finding) => Err(Fault::Config(format!("clusterNetwork: {}: {finding}", file.display()))),
+        Err(finding) => Err(finding.under(&format!("clusterNetwork: {}", file.display())).into()),
     }
 }
 

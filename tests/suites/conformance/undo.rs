@@ -30,6 +30,16 @@ fn the_first_failure_undoes_everything_in_reverse_with_the_failing_one_first() {
 }
 
 #[test]
+fn a_plugin_that_refuses_the_version_never_ran_and_blocks_no_del() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule { exit: 1, ..Rule::default().fails(1, "incompatible CNI versions") }]);
+    node.add(&pod).refused(1, &["default/net-a", "incompatible CNI versions"]);
+    assert_eq!(node.fakes.take_order(), ["ADD main eth0", "ADD one net1", "DEL main eth0"]);
+    node.assert_clean();
+    node.del(&pod).quiet();
+}
+
+#[test]
 fn a_chain_that_fails_in_the_middle_is_undone_as_far_as_it_came() {
     let node = Node::new();
     node.nad("chain", json!({"cniVersion": "1.0.0", "plugins": [{"type": "one"}, {"type": "two"}]}));
