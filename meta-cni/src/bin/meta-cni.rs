@@ -11,6 +11,10 @@ use meta_cni::engine;
 use meta_cni::fault::{Fault, Result};
 use meta_cni::request::{self, Command};
 
+/// musl's allocator gives every page back at once and asks for it again; one short call is better served by keeping it.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     match panic::catch_unwind(run) {
         Ok(code) => code,
