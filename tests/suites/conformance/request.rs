@@ -13,8 +13,8 @@ fn node_and_pod() -> (Node, Pod) {
 
 #[test]
 fn version_answers_without_reading_stdin() {
-    let netns = Node::new().netns;
-    let conf = Call::new(&netns).env("CNI_COMMAND", "VERSION").stdin("no JSON at all").run().result();
+    let node = Node::new();
+    let conf = Call::new(&node.netns).env("CNI_COMMAND", "VERSION").stdin("no JSON at all").run().result();
     let versions = json!(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
     assert_eq!(conf["supportedVersions"], versions);
     assert_eq!(conf["cniVersion"], "1.1.0");
