@@ -4,7 +4,7 @@ use std::path::Path;
 
 use attachments::cni::object::Object;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Annotations;
 use crate::fault::{Fault, Result};
@@ -48,7 +48,7 @@ pub struct Spec {
     pub config: Option<String>,
 }
 
-/// Only the kind, so that manifests of other kinds may look however they like.
+/// Only the kind.
 #[derive(Deserialize)]
 struct Kind {
     #[serde(default)]
@@ -81,21 +81,19 @@ pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>
     if !document.contains(kind) {
         return Ok(None);
     }
-    let failed = |e: String| Fault::Config(format!("manifest {}: {e}", path.display()));
-    if is_json(document) {
-        let found: Kind = serde_json::from_str(document).map_err(|e| failed(e.to_string()))?;
-        return if found.kind == kind {
-            serde_json::from_str(document).map(Some).map_err(|e| failed(e.to_string()))
-        } else {
-            Ok(None)
-        };
+    match read::<Option<Manifest>>(document) {
+        Ok(found) => Ok(found.filter(|manifest| manifest.kind == kind)),
+        // Manifests of other kinds may look however they like.
+        Err(_) if read::<Kind>(document).is_ok_and(|other| other.kind != kind) => Ok(None),
+        Err(why) => Err(Fault::Config(format!("manifest {}: {why}", path.display()))),
     }
-    let found: Option<Kind> = serde_saphyr::from_str(document).map_err(|e| failed(first_line(&e)))?;
-    match found {
-        Some(found) if found.kind == kind => {
-            serde_saphyr::from_str(document).map(Some).map_err(|e| failed(first_line(&e)))
-        }
-        _ => Ok(None),
+}
+
+fn read<T: DeserializeOwned>(document: &str) -> std::result::Result<T, String> {
+    if is_json(document) {
+        serde_json::from_str(document).map_err(|e| e.to_string())
+    } else {
+        serde_saphyr::from_str(document).map_err(|e| first_line(&e))
     }
 }
 
