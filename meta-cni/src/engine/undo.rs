@@ -43,8 +43,7 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
     let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
-    let path = if netns.is_empty() { intent.netns.as_str() } else { netns };
-    let place = Place::find(path, &intent, &results, &node)?;
+    let place = Place::find(netns, &intent, &results, &node)?;
     let mut undo = Undo {
         intent: &intent,
         results,
@@ -171,7 +170,9 @@ struct Place {
 }
 
 impl Place {
-    fn find(path: &str, intent: &Intent, results: &[Option<CniResult>], node: &Node<'_>) -> Result<Self> {
+    /// `told` is CNI_NETNS of this call; empty where nobody says it, and the record's path is all there is.
+    fn find(told: &str, intent: &Intent, results: &[Option<CniResult>], node: &Node<'_>) -> Result<Self> {
+        let path = if told.is_empty() { intent.netns.as_str() } else { told };
         let gone = |for_delegates: &str| Self { sandbox: None, for_delegates: for_delegates.to_owned() };
         if path.is_empty() || fs::symlink_metadata(path).is_err() {
             return Ok(gone(path));
@@ -184,28 +185,32 @@ impl Place {
                 return Err(Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source });
             }
         };
+        if path == intent.netns && namespace_id(path).is_some_and(|id| id != intent.netns_id) {
+            return Ok(gone(""));
+        }
         // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
         let runs_programs = intent.attachments.iter().any(|attachment| has_external(attachment, node));
-        if runs_programs && is_another_pods(&mut sandbox, path, intent, results) {
-            return Ok(gone(""));
+        if runs_programs && !is_the_pods(&mut sandbox, results, !told.is_empty()) {
+            return Ok(Self { sandbox: Some(sandbox), for_delegates: String::new() });
         }
         Ok(Self { sandbox: Some(sandbox), for_delegates: path.to_owned() })
     }
 }
 
-/// A namespace path can be reused. Another inode proves it; the same inode proves nothing. So does a link under a name of
-/// the record with another hardware address, when none of the record's own is there.
-fn is_another_pods(sandbox: &mut Sandbox, path: &str, intent: &Intent, results: &[Option<CniResult>]) -> bool {
-    if path == intent.netns && namespace_id(path).is_some_and(|id| id != intent.netns_id) {
-        return true;
-    }
+/// A namespace path can be reused, and so can its inode. What proves that it is the pod's is a hardware address of the
+/// record. Without one the word of the runtime counts, unless a link of another address has a name of the record; the
+/// record's own word counts only for a set that was complete and has no hardware address at all.
+fn is_the_pods(sandbox: &mut Sandbox, results: &[Option<CniResult>], is_told: bool) -> bool {
     let in_pod = results.iter().flatten().flat_map(|result| &result.interfaces).filter(|i| !i.sandbox.is_empty());
     let ours: Vec<(&str, Mac)> = in_pod.filter_map(|i| Some((i.name.as_str(), i.mac.parse().ok()?))).collect();
+    if ours.is_empty() {
+        return is_told || results.iter().any(Option::is_some);
+    }
     // The kernel's answer counts only when there is one.
-    let Ok(links) = sandbox.netlink.links(None) else { return false };
-    let present = |mac: Mac| links.iter().any(|link| link.mac == Some(mac));
+    let Ok(links) = sandbox.netlink.links(None) else { return is_told };
+    let is_present = |mac: Mac| links.iter().any(|link| link.mac == Some(mac));
     let is_taken = |name: &str| links.iter().any(|link| link.name.as_str() == name);
-    !ours.iter().any(|(_, mac)| present(*mac)) && ours.iter().any(|(name, _)| is_taken(name))
+    ours.iter().any(|(_, mac)| is_present(*mac)) || (is_told && !ours.iter().any(|(name, _)| is_taken(name)))
 }
 
 /// Device and inode of a namespace.

@@ -239,6 +239,27 @@ fn an_add_that_was_killed_is_undone_by_the_next_one() {
 }
 
 #[test]
+fn what_a_killed_add_left_is_undone_by_a_call_for_another_pod_outside_any_namespace() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule { kill_parent: true, times: Some(1), ..Rule::on("ADD") }]);
+    assert_eq!(node.add(&pod).finished.signal, Some(9));
+    node.fakes.take_order();
+    let other = node.pod("other", "");
+    node.add(&other).result();
+    assert_eq!(node.fakes.take_order(), ["ADD main eth0"], "the runtime's own DEL comes first, for a while");
+
+    let record = node.files("state").into_iter().find(|path| path.contains(&pod.container)).unwrap();
+    let aged = std::time::SystemTime::now() - Duration::from_secs(11);
+    std::fs::File::options().append(true).open(node.path(&record)).unwrap().set_modified(aged).unwrap();
+    node.del(&other).quiet();
+    let dels = node.fakes.calls_of("DEL");
+    assert_eq!(node.fakes.take_order(), ["DEL main eth0", "DEL two net2", "DEL one net1", "DEL main eth0"]);
+    // Nobody says that the path of the record is still this pod's.
+    assert!(dels[dels.len() - 3..].iter().all(|del| del.var("CNI_NETNS") == ""), "{dels:?}");
+    node.assert_clean();
+}
+
+#[test]
 fn an_add_that_was_killed_is_undone_by_del_as_far_as_it_came() {
     let (node, pod) = scene();
     for (plugin, undone) in
