@@ -255,7 +255,7 @@ fn what_a_killed_add_left_is_undone_by_a_call_for_another_pod_outside_any_namesp
     let dels = node.fakes.calls_of("DEL");
     assert_eq!(node.fakes.take_order(), ["DEL main eth0", "DEL two net2", "DEL one net1", "DEL main eth0"]);
     // Nobody says that the path of the record is still this pod's.
-    assert!(dels[dels.len() - 3..].iter().all(|del| del.var("CNI_NETNS") == ""), "{dels:?}");
+    assert!(dels[dels.len() - 3..].iter().all(|del| del.var("CNI_NETNS").is_empty()), "{dels:?}");
     node.assert_clean();
 }
 
