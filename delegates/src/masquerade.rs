@@ -5,19 +5,17 @@
 //! rules go with their attachment. Everything happens in the thread's current namespace, the host's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nix::errno::Errno;
 use nix::libc;
 use sha2::{Digest, Sha512};
 
 use crate::error::{Error, Result};
-use crate::nl::errno;
-use crate::nl::nft::{Action, Condition, Step, StoredRule, Table};
+use crate::nl::nft::{self, Action, Condition, Family, Hook, Nftables, Step, StoredRule, Table, again_when_raced};
 
-const TABLE: &str = "cni_plugins_masquerade";
+const TABLE: Table = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
 const TABLE_COMMENT: &str = "Masquerading for plugins from github.com/containernetworking/plugins";
 const RULES: &str = "masq_checks";
 const RULES_COMMENT: &str = "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet";
@@ -44,15 +42,15 @@ pub fn add(
         .collect();
     let mark = mark(network, container, ifname);
     again_when_raced(deadline, || {
-        let mut table = Table::open(TABLE, deadline)?;
-        let present = table.rules()?;
+        let mut nftables = Nftables::open(deadline)?;
+        let present = nftables.rules(TABLE)?;
         let multicast = MULTICAST.map(|net| [Condition::DestinationIn(net)]);
         let mut steps = Vec::new();
         if !is_hooked(&present) {
             steps.extend([
                 Step::AddTable { comment: TABLE_COMMENT },
                 Step::AddChain { chain: RULES, comment: RULES_COMMENT },
-                Step::AddPostrouting { chain: HOOK },
+                Step::AddNatChain { chain: HOOK, hook: Hook::Postrouting },
                 Step::Flush { chain: HOOK },
             ]);
             for conditions in &multicast {
@@ -65,7 +63,7 @@ pub fn add(
             let action = Action::Masquerade;
             steps.push(Step::AddRule { chain: RULES, conditions, action, comment: &comment });
         }
-        table.commit(&steps)
+        nftables.commit(&[(TABLE, steps)])
     })
 }
 
@@ -73,16 +71,13 @@ pub fn add(
 pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, deadline: Instant) -> Result<()> {
     let mark = mark(network, container, ifname);
     again_when_raced(deadline, || {
-        let listed = Table::open(TABLE, deadline).and_then(|mut table| Ok((table.rules()?, table)));
-        let (present, mut table) = match listed {
-            // Without nfnetlink there is no such socket; without nf_tables nfnetlink knows no such message.
-            Err(error) if matches!(errno(&error), Some(Errno::EPROTONOSUPPORT | Errno::EINVAL | Errno::EOPNOTSUPP)) => {
-                return Ok(());
-            }
+        let listed = Nftables::open(deadline).and_then(|mut nftables| Ok((nftables.rules(TABLE)?, nftables)));
+        let (present, mut nftables) = match listed {
+            Err(error) if nft::is_missing(&error) => return Ok(()),
             other => other?,
         };
         let steps: Vec<_> = deletions(&present, &mark).collect();
-        if steps.is_empty() { Ok(()) } else { table.commit(&steps) }
+        if steps.is_empty() { Ok(()) } else { nftables.commit(&[(TABLE, steps)]) }
     })
 }
 
@@ -95,45 +90,35 @@ pub fn check(
     deadline: Instant,
 ) -> Result<()> {
     let mark = mark(network, container, ifname);
-    let mut rules = Table::open(TABLE, deadline)?.rules()?;
+    let mut rules = Nftables::open(deadline)?.rules(TABLE)?;
     rules.retain(|rule| belongs(rule, &mark));
     let octets = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    match addresses.iter().find(|net| !rules.iter().any(|rule| rule.constants.contains(&octets(net.addr())))) {
+    match addresses
+        .iter()
+        .find(|net| !rules.iter().any(|rule| rule.tests.iter().any(|test| test.value == octets(net.addr()))))
+    {
         None => Ok(()),
-        Some(net) => {
-            Err(Error::Differs(format!("{ifname}: no masquerade rule for {net} in nftables table inet {TABLE}")))
-        }
+        Some(net) => Err(Error::Differs(format!("{ifname}: no masquerade rule for {net} in nftables table {TABLE}"))),
     }
-}
-
-/// Does it again when another process changed the same chain in between: a rule that was listed is gone (ENOENT), or the
-/// kernel gave way.
-fn again_when_raced(deadline: Instant, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
-    const RACES: [Errno; 5] = [Errno::ENOENT, Errno::EAGAIN, Errno::EINTR, Errno::EBUSY, Errno::ERESTART];
-    const ATTEMPTS: u32 = 20;
-    for tried in 1.. {
-        match attempt() {
-            Err(error) if tried < ATTEMPTS && errno(&error).is_some_and(|errno| RACES.contains(&errno)) => {
-                if Instant::now() >= deadline {
-                    return Err(error);
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            other => return other,
-        }
-    }
-    Ok(())
 }
 
 /// Does the hook lead to our chain, exactly as we would write it? To write it again would delete rules, and a deletion
 /// waits for the kernel's readers: 10 ms and more.
 fn is_hooked(present: &[StoredRule]) -> bool {
-    let expected: [&[&[u8]]; 3] =
-        [&[&[libc::AF_INET as u8], &[224, 0, 0, 0]], &[&[libc::AF_INET6 as u8], &[0xff]], &[b"masq_checks\0"]];
-    present.iter().filter(|rule| rule.chain == HOOK).map(|rule| &rule.constants).eq(expected)
+    let expected: [(&[&[u8]], Option<&str>); 3] = [
+        (&[&[libc::AF_INET as u8], &[224, 0, 0, 0]], None),
+        (&[&[libc::AF_INET6 as u8], &[0xff]], None),
+        (&[], Some(RULES)),
+    ];
+    let is = |rule: &StoredRule, (values, target): &(&[&[u8]], Option<&str>)| {
+        rule.tests.iter().map(|test| test.value.as_slice()).eq(values.iter().copied())
+            && rule.target.as_deref() == *target
+    };
+    let hooked: Vec<_> = present.iter().filter(|rule| rule.chain == HOOK).collect();
+    hooked.len() == expected.len() && hooked.iter().zip(&expected).all(|(rule, expected)| is(rule, expected))
 }
 
 fn belongs(rule: &StoredRule, mark: &str) -> bool {
@@ -171,6 +156,7 @@ mod tests {
 
     use std::io::Write;
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     use super::*;
     use crate::netns::testing::as_host;
@@ -201,17 +187,17 @@ mod tests {
     /// The transaction of the reference plugins for one attachment, as they hand it to `nft`.
     fn reference(rules: &[(&str, &str, &str)], comment: &str) -> String {
         let mut text = format!(
-            "add table inet {TABLE} {{ comment \"{TABLE_COMMENT}\" ; }}
-             add chain inet {TABLE} {RULES} {{ comment \"{RULES_COMMENT}\" ; }}
-             add chain inet {TABLE} {HOOK} {{ type nat hook postrouting priority 100 ; }}
-             flush chain inet {TABLE} {HOOK}
-             add rule inet {TABLE} {HOOK} ip daddr == 224.0.0.0/4 return
-             add rule inet {TABLE} {HOOK} ip6 daddr == ff00::/8 return
-             add rule inet {TABLE} {HOOK} goto {RULES}\n"
+            "add table {TABLE} {{ comment \"{TABLE_COMMENT}\" ; }}
+             add chain {TABLE} {RULES} {{ comment \"{RULES_COMMENT}\" ; }}
+             add chain {TABLE} {HOOK} {{ type nat hook postrouting priority 100 ; }}
+             flush chain {TABLE} {HOOK}
+             add rule {TABLE} {HOOK} ip daddr == 224.0.0.0/4 return
+             add rule {TABLE} {HOOK} ip6 daddr == ff00::/8 return
+             add rule {TABLE} {HOOK} goto {RULES}\n"
         );
         for (family, source, subnet) in rules {
             text += &format!(
-                "add rule inet {TABLE} {RULES} {family} saddr == {source} {family} daddr != {subnet} masquerade comment \"{comment}\"\n"
+                "add rule {TABLE} {RULES} {family} saddr == {source} {family} daddr != {subnet} masquerade comment \"{comment}\"\n"
             );
         }
         text
@@ -336,14 +322,14 @@ mod tests {
         as_host(|| {
             let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
             let addresses = nets(&["10.1.2.3/24", "fd00::3/64"]);
-            let hook = || nft(&["-a", "list", "chain", "inet", TABLE, HOOK], "");
+            let hook = || nft(&["-a", "list", "chain", "inet", TABLE.name, HOOK], "");
             add(&network, &container, &ifname, &addresses, soon()).unwrap();
             let (_, other, _) = names("mynet", "other", "eth0");
             let before = hook();
             add(&network, &other, &ifname, &addresses, soon()).unwrap();
             assert_eq!(hook(), before);
             remove(&network, &other, &ifname, soon()).unwrap();
-            let hook = format!("inet {TABLE} {HOOK}");
+            let hook = format!("{TABLE} {HOOK}");
             for tampering in [format!("flush chain {hook}"), format!("insert rule {hook} return")] {
                 nft(&["-f", "-"], &tampering);
                 add(&network, &container, &ifname, &addresses, soon()).unwrap();

@@ -229,6 +229,10 @@ pub(super) fn u32(value: &[u8]) -> Decoded<u32> {
     number32(value).ok_or(Malformed)
 }
 
+pub(super) fn be32(value: &[u8]) -> Decoded<u32> {
+    fixed(value).map(u32::from_be_bytes)
+}
+
 pub(super) fn be64(value: &[u8]) -> Decoded<u64> {
     fixed(value).map(u64::from_be_bytes)
 }

@@ -1,0 +1,301 @@
+//! What a rule is made of, and its bytes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use nix::libc;
+
+use super::Family;
+use crate::nl::wire::Request;
+
+// linux/netfilter/nf_tables.h
+const NFTA_LIST_ELEM: u16 = 1;
+pub(super) const NFTA_EXPR_NAME: u16 = 1;
+pub(super) const NFTA_EXPR_DATA: u16 = 2;
+pub(super) const NFTA_DATA_VALUE: u16 = 1;
+pub(super) const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+pub(super) const NFTA_VERDICT_CHAIN: u16 = 2;
+const NFTA_META_DREG: u16 = 1;
+pub(super) const NFTA_META_KEY: u16 = 2;
+const NFT_META_IIFNAME: u32 = 6;
+const NFT_META_NFPROTO: u32 = 15;
+pub(super) const NFT_META_L4PROTO: u32 = 16;
+const NFTA_CMP_SREG: u16 = 1;
+pub(super) const NFTA_CMP_OP: u16 = 2;
+pub(super) const NFTA_CMP_DATA: u16 = 3;
+pub(super) const NFT_CMP_EQ: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+pub(super) const NFTA_PAYLOAD_BASE: u16 = 2;
+pub(super) const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
+const NFTA_FIB_DREG: u16 = 1;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
+const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+const NFTA_FIB_F_DADDR: u32 = 1 << 1;
+const NFTA_CT_DREG: u16 = 1;
+const NFTA_CT_KEY: u16 = 2;
+const NFTA_CT_DIRECTION: u16 = 3;
+const NFT_CT_STATUS: u32 = 2;
+const NFT_CT_PROTO_DST: u32 = 12;
+const IPS_DST_NAT: u32 = 1 << 5;
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFT_RETURN: i32 = -5;
+const NFT_GOTO: i32 = -4;
+const NFT_JUMP: i32 = -3;
+const NFTA_NAT_TYPE: u16 = 1;
+const NFTA_NAT_FAMILY: u16 = 2;
+const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+const NFT_NAT_DNAT: u32 = 1;
+const REGISTER_VERDICT: u32 = 0;
+const REGISTER: u32 = 1;
+const SECOND_REGISTER: u32 = 2;
+/// Offset of the destination port in TCP, UDP and SCTP.
+pub(super) const DESTINATION_PORT: u32 = 2;
+/// Bytes of an interface's name in the kernel.
+const IFNAMSIZ: usize = 16;
+
+/// What must hold of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The source is inside.
+    SourceIn(IpNet),
+    /// The source is outside.
+    SourceNotIn(IpNet),
+    /// The destination is inside.
+    DestinationIn(IpNet),
+    /// The destination is outside.
+    DestinationNotIn(IpNet),
+    /// The destination is an address of this host.
+    DestinationIsLocal,
+    /// The destination port of an `IPPROTO_*` that has ports.
+    DestinationPort(u8, u16),
+    /// It came in by a link of that name, or with `negated` by any other.
+    Incoming {
+        /// Up to 15 bytes; the beginning of the name when `prefix` is set.
+        name: String,
+        /// Any name that begins so.
+        prefix: bool,
+        /// Any other link.
+        negated: bool,
+    },
+    /// Its connection's destination was translated.
+    Translated,
+    /// The destination port that its connection had before any translation.
+    OriginalPort(u16),
+}
+
+/// The end of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Back to the calling chain, or the policy.
+    Return,
+    /// On to another chain, for good.
+    Goto(&'a str),
+    /// To another chain, and back when that decides nothing.
+    Jump(&'a str),
+    /// The packet leaves with the address of the link that it leaves by.
+    Masquerade,
+    /// The packet goes to another address and port.
+    DestinationNat(SocketAddr),
+}
+
+/// The expressions of a rule.
+pub(super) fn encode(list: &mut Request, family: Family, conditions: &[Condition], action: Action<'_>) {
+    // A table of one family needs not be told which.
+    let network = conditions.iter().find_map(Condition::network).filter(|_| family == Family::Inet);
+    if let Some(network) = network {
+        let family = if network.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        meta(list, NFT_META_NFPROTO);
+        compare(list, NFT_CMP_EQ, &[family as u8]);
+    }
+    for condition in conditions {
+        encode_condition(list, condition);
+    }
+    match action {
+        Action::Return => verdict(list, NFT_RETURN, None),
+        Action::Goto(chain) => verdict(list, NFT_GOTO, Some(chain)),
+        Action::Jump(chain) => verdict(list, NFT_JUMP, Some(chain)),
+        Action::Masquerade => expression(list, "masq", |_| {}),
+        Action::DestinationNat(target) => translate(list, target),
+    }
+}
+
+impl Condition {
+    fn network(&self) -> Option<IpNet> {
+        match *self {
+            Self::SourceIn(net) | Self::SourceNotIn(net) | Self::DestinationIn(net) | Self::DestinationNotIn(net) => {
+                Some(net)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn encode_condition(list: &mut Request, condition: &Condition) {
+    match condition {
+        Condition::SourceIn(net) => compare_address(list, *net, true, NFT_CMP_EQ),
+        Condition::SourceNotIn(net) => compare_address(list, *net, true, NFT_CMP_NEQ),
+        Condition::DestinationIn(net) => compare_address(list, *net, false, NFT_CMP_EQ),
+        Condition::DestinationNotIn(net) => compare_address(list, *net, false, NFT_CMP_NEQ),
+        Condition::DestinationIsLocal => {
+            expression(list, "fib", |data| {
+                data.be32(NFTA_FIB_DREG, REGISTER);
+                data.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                data.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+            });
+            compare(list, NFT_CMP_EQ, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+        }
+        Condition::DestinationPort(protocol, port) => {
+            meta(list, NFT_META_L4PROTO);
+            compare(list, NFT_CMP_EQ, &[*protocol]);
+            payload(list, NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2);
+            compare(list, NFT_CMP_EQ, &port.to_be_bytes());
+        }
+        Condition::Incoming { name, prefix, negated } => {
+            let mut bytes = name.as_bytes().to_vec();
+            if !prefix {
+                bytes.resize(IFNAMSIZ, 0);
+            }
+            meta(list, NFT_META_IIFNAME);
+            compare(list, if *negated { NFT_CMP_NEQ } else { NFT_CMP_EQ }, &bytes);
+        }
+        Condition::Translated => {
+            connection(list, NFT_CT_STATUS, None);
+            mask(list, &IPS_DST_NAT.to_ne_bytes());
+            compare(list, NFT_CMP_NEQ, &[0; 4]);
+        }
+        Condition::OriginalPort(port) => {
+            connection(list, NFT_CT_PROTO_DST, Some(0));
+            compare(list, NFT_CMP_EQ, &port.to_be_bytes());
+        }
+    }
+}
+
+/// Loads as much of the address as the prefix covers, masks it where the prefix ends within a byte, compares.
+fn compare_address(list: &mut Request, net: IpNet, is_source: bool, operator: u32) {
+    let (address, source, destination) = match net.network() {
+        IpAddr::V4(ip) => (ip.octets().to_vec(), 12, 16),
+        IpAddr::V6(ip) => (ip.octets().to_vec(), 8, 24),
+    };
+    let prefix = usize::from(net.prefix_len());
+    let ends_within_byte = !prefix.is_multiple_of(8);
+    // `nft` loads whole bytes, or the whole address when it needs a mask; a prefix of length 0 matches by its mask too.
+    let masked = ends_within_byte || prefix == 0;
+    let length = if masked { address.len() } else { prefix / 8 };
+    payload(list, NFT_PAYLOAD_NETWORK_HEADER, if is_source { source } else { destination }, length);
+    if masked {
+        let bits: Vec<u8> = (0..length).map(|byte| mask_byte(prefix.saturating_sub(8 * byte))).collect();
+        mask(list, &bits);
+    }
+    compare(list, operator, &address[..length]);
+}
+
+/// The mask of a byte of which the first `bits` bits count.
+fn mask_byte(bits: usize) -> u8 {
+    if bits >= 8 { 0xff } else { !(0xff >> bits) }
+}
+
+fn meta(list: &mut Request, key: u32) {
+    expression(list, "meta", |data| {
+        data.be32(NFTA_META_KEY, key);
+        data.be32(NFTA_META_DREG, REGISTER);
+    });
+}
+
+fn payload(list: &mut Request, base: u32, offset: u32, length: usize) {
+    expression(list, "payload", |data| {
+        data.be32(NFTA_PAYLOAD_DREG, REGISTER);
+        data.be32(NFTA_PAYLOAD_BASE, base);
+        data.be32(NFTA_PAYLOAD_OFFSET, offset);
+        data.be32(NFTA_PAYLOAD_LEN, length as u32);
+    });
+}
+
+fn connection(list: &mut Request, key: u32, direction: Option<u8>) {
+    expression(list, "ct", |data| {
+        data.be32(NFTA_CT_DREG, REGISTER);
+        data.be32(NFTA_CT_KEY, key);
+        if let Some(direction) = direction {
+            data.u8(NFTA_CT_DIRECTION, direction);
+        }
+    });
+}
+
+fn mask(list: &mut Request, bits: &[u8]) {
+    expression(list, "bitwise", |data| {
+        data.be32(NFTA_BITWISE_SREG, REGISTER);
+        data.be32(NFTA_BITWISE_DREG, REGISTER);
+        data.be32(NFTA_BITWISE_LEN, bits.len() as u32);
+        data.nest(NFTA_BITWISE_MASK, |value| _ = value.bytes(NFTA_DATA_VALUE, bits));
+        data.nest(NFTA_BITWISE_XOR, |value| _ = value.bytes(NFTA_DATA_VALUE, &vec![0; bits.len()]));
+    });
+}
+
+fn compare(list: &mut Request, operator: u32, value: &[u8]) {
+    expression(list, "cmp", |data| {
+        data.be32(NFTA_CMP_SREG, REGISTER);
+        data.be32(NFTA_CMP_OP, operator);
+        data.nest(NFTA_CMP_DATA, |constant| _ = constant.bytes(NFTA_DATA_VALUE, value));
+    });
+}
+
+/// Loads a constant into a register.
+fn load(list: &mut Request, register: u32, value: &[u8]) {
+    expression(list, "immediate", |data| {
+        data.be32(NFTA_IMMEDIATE_DREG, register);
+        data.nest(NFTA_IMMEDIATE_DATA, |constant| _ = constant.bytes(NFTA_DATA_VALUE, value));
+    });
+}
+
+fn translate(list: &mut Request, target: SocketAddr) {
+    let family = match target.ip() {
+        IpAddr::V4(ip) => {
+            load(list, REGISTER, &ip.octets());
+            libc::AF_INET
+        }
+        IpAddr::V6(ip) => {
+            load(list, REGISTER, &ip.octets());
+            libc::AF_INET6
+        }
+    };
+    load(list, SECOND_REGISTER, &target.port().to_be_bytes());
+    expression(list, "nat", |data| {
+        data.be32(NFTA_NAT_TYPE, NFT_NAT_DNAT);
+        data.be32(NFTA_NAT_FAMILY, family as u32);
+        data.be32(NFTA_NAT_REG_ADDR_MIN, REGISTER);
+        data.be32(NFTA_NAT_REG_PROTO_MIN, SECOND_REGISTER);
+    });
+}
+
+fn verdict(list: &mut Request, code: i32, chain: Option<&str>) {
+    expression(list, "immediate", |data| {
+        data.be32(NFTA_IMMEDIATE_DREG, REGISTER_VERDICT);
+        data.nest(NFTA_IMMEDIATE_DATA, |value| {
+            value.nest(NFTA_DATA_VERDICT, |verdict| {
+                verdict.be32(NFTA_VERDICT_CODE, code as u32);
+                if let Some(chain) = chain {
+                    verdict.text(NFTA_VERDICT_CHAIN, chain);
+                }
+            });
+        });
+    });
+}
+
+fn expression(list: &mut Request, name: &str, fill: impl FnOnce(&mut Request)) {
+    list.nest(NFTA_LIST_ELEM, |element| {
+        element.text(NFTA_EXPR_NAME, name);
+        element.nest(NFTA_EXPR_DATA, fill);
+    });
+}

@@ -1,0 +1,147 @@
+//! Rules as the kernel tells them, as far as they are used.
+
+use super::rule::*;
+use super::{HEADER, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, UDATA_COMMENT};
+use crate::nl::wire::{self, Attributes, Decoded, Message};
+
+/// A rule as the kernel holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredRule {
+    /// The chain that it is in.
+    pub chain: String,
+    /// Names the rule within its table.
+    pub handle: u64,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// Its comparisons, in order.
+    pub tests: Vec<Test>,
+    /// The chain that it goes to.
+    pub target: Option<String>,
+    /// The constants that its action uses: the address and the port of a destination NAT.
+    pub operands: Vec<Vec<u8>>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// What is compared.
+    pub field: Field,
+    /// Must it be equal, without a mask?
+    pub equal: bool,
+    /// With what: an address or its leading bytes, a protocol, a port; in network order.
+    pub value: Vec<u8>,
+}
+
+/// What a comparison looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The address at that offset of the network header: in IPv4 12 is the source and 16 the destination, in IPv6 8 and 24.
+    Address(u32),
+    /// The transport protocol.
+    Protocol,
+    /// The destination port.
+    DestinationPort,
+    /// Anything else.
+    Other,
+}
+
+/// Reads one NFT_MSG_NEWRULE.
+pub(super) fn decode(message: &Message<'_>) -> Decoded<StoredRule> {
+    let mut rule = StoredRule::default();
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        match kind {
+            NFTA_RULE_CHAIN => rule.chain = wire::text(value),
+            NFTA_RULE_HANDLE => rule.handle = wire::be64(value)?,
+            NFTA_RULE_USERDATA => rule.comment = comment(value),
+            NFTA_RULE_EXPRESSIONS => decode_expressions(value, &mut rule)?,
+            _ => {}
+        }
+    }
+    Ok(rule)
+}
+
+/// The comment among user data; what others put there is skipped.
+fn comment(mut data: &[u8]) -> Option<String> {
+    while let [kind, length, rest @ ..] = data {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == UDATA_COMMENT {
+            return Some(wire::text(value));
+        }
+        data = &rest[value.len()..];
+    }
+    None
+}
+
+fn decode_expressions(expressions: &[u8], rule: &mut StoredRule) -> Decoded<()> {
+    // What the comparison that follows looks at, and whether it sees it whole.
+    let (mut field, mut is_whole) = (Field::Other, true);
+    for element in Attributes::inside(expressions) {
+        let (_, element) = element?;
+        let name = wire::find(element, NFTA_EXPR_NAME)?.map(wire::text);
+        let Some(data) = wire::find(element, NFTA_EXPR_DATA)? else { continue };
+        match name.as_deref() {
+            Some("cmp") => {
+                let Some(value) = inner(data, &[NFTA_CMP_DATA, NFTA_DATA_VALUE])? else { continue };
+                let equal = is_whole && number(data, NFTA_CMP_OP)? == Some(NFT_CMP_EQ);
+                rule.tests.push(Test { field, equal, value: value.to_vec() });
+            }
+            Some("immediate") => {
+                if let Some(value) = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VALUE])? {
+                    rule.operands.push(value.to_vec());
+                }
+                let verdict = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN])?;
+                rule.target = rule.target.take().or(verdict.map(wire::text));
+            }
+            Some("bitwise") => is_whole = false,
+            Some("meta") => (field, is_whole) = (meta_field(data)?, true),
+            Some("payload") => (field, is_whole) = (payload_field(data)?, true),
+            _ => (field, is_whole) = (Field::Other, true),
+        }
+    }
+    Ok(())
+}
+
+fn meta_field(data: &[u8]) -> Decoded<Field> {
+    let is_protocol = number(data, NFTA_META_KEY)? == Some(NFT_META_L4PROTO);
+    Ok(if is_protocol { Field::Protocol } else { Field::Other })
+}
+
+fn payload_field(data: &[u8]) -> Decoded<Field> {
+    Ok(match (number(data, NFTA_PAYLOAD_BASE)?, number(data, NFTA_PAYLOAD_OFFSET)?) {
+        (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(offset)) => Field::Address(offset),
+        (Some(NFT_PAYLOAD_TRANSPORT_HEADER), Some(DESTINATION_PORT)) => Field::DestinationPort,
+        _ => Field::Other,
+    })
+}
+
+fn number(data: &[u8], kind: u16) -> Decoded<Option<u32>> {
+    wire::find(data, kind)?.map(wire::be32).transpose()
+}
+
+/// The attribute at the end of a path of nested ones.
+fn inner<'a>(data: &'a [u8], path: &[u16]) -> Decoded<Option<&'a [u8]>> {
+    let mut value = Some(data);
+    for kind in path {
+        value = match value {
+            Some(outer) => wire::find(outer, *kind)?,
+            None => None,
+        };
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(&Message { kind: 0, flags: 0, sequence: 0, body: &body });
+            let _ = decode_expressions(&body, &mut StoredRule::default());
+        }
+    }
+}
