@@ -124,7 +124,7 @@ pub fn make_in_pod(host: &mut Host<'_>, sandbox: &mut Sandbox, link: &NewLink<'_
 const INDEX_TRIES: usize = 4;
 
 /// An index far above those that the kernel hands out one by one.
-fn free_index() -> u32 {
+pub(crate) fn free_index() -> u32 {
     // Any number will do that is taken neither here nor there; the kernel says when it is.
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     1 << 30 | nanos
@@ -133,6 +133,18 @@ fn free_index() -> u32 {
 /// Something that was there a moment ago is gone: another process is at it.
 pub fn vanished(op: String) -> Error {
     Error::Kernel { op, errno: Errno::ENODEV as i32, detail: "it was removed while it was being attached".to_owned() }
+}
+
+/// CNI_IFNAME must be the name of nothing in the pod: EEXIST, in the kernel's stead, where a message would do half of its
+/// work before it fails.
+pub fn require_free(sandbox: &mut Sandbox, name: &IfName) -> Result<()> {
+    match sandbox.netlink.link_by_name(name)? {
+        None => Ok(()),
+        Some(_) => {
+            let op = format!("put a link {name} into the pod");
+            Err(taken(sandbox, name, Error::Kernel { op, errno: Errno::EEXIST as i32, detail: String::new() }))
+        }
+    }
 }
 
 /// Explains EEXIST by what the pod holds.
@@ -161,7 +173,12 @@ pub fn configure(sandbox: &mut Sandbox, link: u32, wanted: &Addressing) -> Resul
     if wanted.settle {
         settle(sandbox, link)?;
     }
-    for route in &wanted.routes {
+    add_routes(sandbox, link, &wanted.routes)
+}
+
+/// Adds routes through a link of the pod.
+pub fn add_routes(sandbox: &mut Sandbox, link: u32, routes: &[nl::route::Route]) -> Result<()> {
+    for route in routes {
         let added = sandbox.netlink.add_route(&nl::route::Route { index: Some(link), ..*route });
         // The very same route is there: IPAM may list the default route that the delegate adds.
         if !is(&added, Errno::EEXIST) {
@@ -188,7 +205,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 /// Waits until duplicate address detection has passed every address. A link without carrier never gets there; its
 /// addresses stay tentative, which is no failure of ours.
-fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
+pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
     let mut patience = Patience::until(sandbox.deadline.min(Instant::now() + SETTLE));
     loop {
         let addresses = sandbox.netlink.addresses(Some(link))?;

@@ -62,6 +62,11 @@ impl NetNs {
         Ok(Some(found))
     }
 
+    /// The thread's own, the host's.
+    pub fn current() -> Result<Self> {
+        Ok(Self { file: own()? })
+    }
+
     /// Runs `work` in this namespace and comes back, also when `work` panics. Only this thread moves. A process that
     /// cannot come back would act on the wrong namespace, so it ends.
     pub fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {

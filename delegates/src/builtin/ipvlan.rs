@@ -71,7 +71,7 @@ pub(super) fn attach(
     let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
     let addresses = leased.or_else(chained).ok_or_else(missing)?;
     let name = config.master(call.prev_result)?;
-    let master = stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?;
+    let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
     let kind = NewKind::Ipvlan { parent: master.index, mode: config.mode };
     // The hardware address is the master's: the kernel takes no other.
     let link = NewLink {

@@ -10,6 +10,8 @@ use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
 use attachments::finding::Finding;
 
+use crate::ipam;
+
 /// A configuration that is being read.
 pub(super) struct Keys<'a> {
     conf: &'a Object,
@@ -42,6 +44,31 @@ impl<'a> Keys<'a> {
     /// A string that follows a type's rule; absent and empty are `None`.
     pub(super) fn parsed<T: FromStr>(&mut self, key: &str, allowed: &str) -> Option<T> {
         self.keep(self.conf.parsed(key, allowed))
+    }
+
+    /// The same, where a delegate cannot do without it: absent and empty are a finding.
+    pub(super) fn required<T: FromStr>(&mut self, key: &str, allowed: &str) -> Option<T> {
+        match self.conf.parsed(key, allowed) {
+            Ok(Some(value)) => Some(value),
+            Ok(None) => {
+                self.refuse(Finding::missing(key, allowed));
+                None
+            }
+            Err(finding) => {
+                self.refuse(finding);
+                None
+            }
+        }
+    }
+
+    /// A string that a function understands; absent and empty are `None`.
+    pub(super) fn checked<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.keep(self.conf.decode::<String>(key, allowed)).filter(|text| !text.is_empty())?;
+        let value = read(&text);
+        if value.is_none() {
+            self.refuse(Finding::new(key, format_args!("{text:?}"), allowed));
+        }
+        value
     }
 
     /// An integer within a range.
@@ -86,6 +113,19 @@ impl<'a> Keys<'a> {
         let mut only = Object::new();
         only.set_some("dns", self.conf.get("dns").as_ref());
         self.keep(Dns::decode(&mut only))
+    }
+
+    /// `ipMasqBackend`: masquerading is always nftables, in process; a configuration that names a tool still works.
+    pub(super) fn masquerade_backend(&mut self) {
+        self.choice("ipMasqBackend", &[("iptables", ()), ("nftables", ())], ());
+    }
+
+    /// `ipam.type`, where a delegate cannot do without addresses.
+    pub(super) fn addresses(&mut self) {
+        // What is wrong with the section itself, its own validation says.
+        if ipam::configured(self.conf) == Ok(false) {
+            self.refuse(Finding::missing("ipam.type", "an IPAM type"));
+        }
     }
 
     /// The value, if nothing was wrong.

@@ -76,7 +76,7 @@ pub(super) fn attach(
     leased: Option<CniResult>,
 ) -> Outcome<Attached> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
-    let master = stacked::find(stacked::side(host, sandbox, config.in_pod)?, config.master.as_ref())?;
+    let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, config.master.as_ref())?)?;
     let kind = NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
     let link = NewLink {
         mtu: stacked::bound_mtu(config.mtu, &master)?,

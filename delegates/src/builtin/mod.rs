@@ -5,16 +5,22 @@
 
 mod bridge;
 mod compare;
+mod dummy;
+mod forward;
 mod hardware;
+mod host_device;
 mod ipvlan;
 mod keys;
 mod lock;
 mod loopback;
 mod macvlan;
 mod port;
+mod ptp;
 mod stacked;
 #[cfg(test)]
 mod tests;
+mod vlan;
+mod vrf;
 mod vxlan;
 
 use attachments::cni::object::Object;
@@ -41,6 +47,16 @@ pub enum Builtin {
     Loopback,
     /// A veth into an overlay of the network's own.
     Vxlan,
+    /// A link with the frames of one VLAN of a link of the node.
+    Vlan,
+    /// A link that leads nowhere.
+    Dummy,
+    /// A veth to the node, which routes.
+    Ptp,
+    /// A link of the node, moved into the pod.
+    HostDevice,
+    /// Behind another plugin: its link in a routing domain of the pod.
+    Vrf,
 }
 
 /// What an ADD made.
@@ -61,6 +77,11 @@ impl Builtin {
             "ipvlan" => Some(Self::Ipvlan),
             "loopback" => Some(Self::Loopback),
             "vxlan" => Some(Self::Vxlan),
+            "vlan" => Some(Self::Vlan),
+            "dummy" => Some(Self::Dummy),
+            "ptp" => Some(Self::Ptp),
+            "host-device" => Some(Self::HostDevice),
+            "vrf" => Some(Self::Vrf),
             _ => None,
         }
     }
@@ -72,6 +93,11 @@ impl Builtin {
             Self::Macvlan => macvlan::Config::read(conf).err(),
             Self::Ipvlan => ipvlan::Config::read(conf).err(),
             Self::Vxlan => vxlan::Config::read(conf).err(),
+            Self::Vlan => vlan::Config::read(conf).err(),
+            Self::Dummy => dummy::validate(conf).err(),
+            Self::Ptp => ptp::Config::read(conf).err(),
+            Self::HostDevice => host_device::Config::read(conf).err(),
+            Self::Vrf => return vrf::Config::read(conf).err().unwrap_or_default(),
             Self::Loopback => return Vec::new(),
         };
         let mut findings = own.unwrap_or_default();
@@ -86,8 +112,10 @@ impl Builtin {
             return Err(Error::Config(findings));
         }
         let point = point(call)?;
-        if self == Self::Loopback {
-            return loopback::attach(sandbox, call, point);
+        match self {
+            Self::Loopback => return loopback::attach(sandbox, call, point),
+            Self::Vrf => return vrf::attach(host, sandbox, call, point),
+            _ => {}
         }
         let leased = if ipam::configured(call.conf)? { Some(ipam::allocate(&host.node, call)?) } else { None };
         let took = leased.is_some();
@@ -99,6 +127,11 @@ impl Builtin {
             Self::Macvlan => macvlan::attach(host, sandbox, call, point, leased),
             Self::Ipvlan => ipvlan::attach(host, sandbox, call, point, leased),
             Self::Vxlan => vxlan::attach(host, sandbox, call, point, leased),
+            Self::Vlan => vlan::attach(host, sandbox, call, point, leased),
+            Self::Dummy => dummy::attach(host, sandbox, point, leased),
+            Self::Ptp => ptp::attach(host, sandbox, call, point, leased),
+            Self::HostDevice => host_device::attach(host, sandbox, call, point, leased),
+            Self::Vrf => vrf::attach(host, sandbox, call, point),
             Self::Loopback => loopback::attach(sandbox, call, point),
         };
         if attached.is_err() && took {
@@ -109,16 +142,22 @@ impl Builtin {
     }
 
     /// DEL, first of all: gives back what the pod only borrowed (a moved device, changed settings), from the states that
-    /// ADD saved, oldest first. Idempotent. A sandbox that is gone has given back by itself what it could.
+    /// ADD saved, oldest first: of all plugins of the chain, each knows its own. Idempotent. A sandbox that is gone has
+    /// given back by itself what it could. No state at all means that nobody recorded the ADD: what the reference plugins
+    /// leave tells what they borrowed.
     pub fn hand_back(
         self,
-        _host: &mut Host<'_>,
-        _sandbox: Option<&mut Sandbox>,
-        _call: &Call<'_>,
-        _saved: &[&Object],
+        host: &mut Host<'_>,
+        sandbox: Option<&mut Sandbox>,
+        call: &Call<'_>,
+        saved: &[&Object],
     ) -> Result<()> {
+        let point = point(call)?;
         match self {
-            Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Loopback | Self::Vxlan => Ok(()),
+            Self::HostDevice => host_device::hand_back(host, sandbox, point, saved),
+            Self::Vrf => vrf::hand_back(sandbox, call, point, saved),
+            Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::Ptp | Self::Vxlan => Ok(()),
+            Self::Loopback => Ok(()),
         }
     }
 
@@ -131,8 +170,9 @@ impl Builtin {
         let removed = match self {
             Self::Bridge => bridge::remove(host, call, point),
             Self::Vxlan => vxlan::remove(host, call, point),
-            Self::Macvlan | Self::Ipvlan => Ok(()),
-            Self::Loopback => return Ok(()),
+            Self::Ptp => port::remove(host, call, point),
+            Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Ok(()),
+            Self::Loopback | Self::Vrf => return Ok(()),
         };
         removed.and(ipam::release(&host.node, call))
     }
@@ -140,8 +180,10 @@ impl Builtin {
     /// CHECK: the kernel holds what the result says. [`Error::Differs`] names the difference.
     pub fn check(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<()> {
         let point = point(call)?;
-        if self == Self::Loopback {
-            return loopback::check(sandbox);
+        match self {
+            Self::Loopback => return loopback::check(sandbox),
+            Self::Vrf => return vrf::check(sandbox, call, point),
+            _ => {}
         }
         if ipam::configured(call.conf)? {
             ipam::check(&host.node, call)?;
@@ -151,6 +193,11 @@ impl Builtin {
             Self::Macvlan => macvlan::check(host, sandbox, call, point),
             Self::Ipvlan => ipvlan::check(host, sandbox, call, point),
             Self::Vxlan => vxlan::check(host, sandbox, call, point),
+            Self::Vlan => vlan::check(host, sandbox, call, point),
+            Self::Dummy => dummy::check(sandbox, call, point),
+            Self::Ptp => ptp::check(host, sandbox, call, point),
+            Self::HostDevice => host_device::check(sandbox, call, point),
+            Self::Vrf => vrf::check(sandbox, call, point),
             Self::Loopback => loopback::check(sandbox),
         }
     }
@@ -166,6 +213,11 @@ impl Builtin {
             Self::Macvlan => macvlan::status(host, call)?,
             Self::Ipvlan => ipvlan::status(host, call)?,
             Self::Vxlan => vxlan::status(host, call)?,
+            Self::Vlan => vlan::status(host, call)?,
+            Self::Dummy => dummy::status(host)?,
+            Self::Ptp => {}
+            Self::HostDevice => host_device::status(call)?,
+            Self::Vrf => return vrf::status(host),
             Self::Loopback => return Ok(()),
         }
         ipam::status(&host.node, call)

@@ -1,23 +1,25 @@
-//! A port: the veth from a pod into a bridge of the node.
+//! A port: the veth from a pod to the node, into a bridge or by itself.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use attachments::cni::result::Interface;
 use attachments::names::{IfName, Mac, NetworkName};
+use ipnet::IpNet;
 use nix::libc;
 
 use super::hardware;
 use crate::apply::{self, Host, Patience, Sandbox};
-use crate::call::Point;
+use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
 use crate::spec::LinkId;
 
 /// A port to be.
 pub(super) struct Port<'a> {
-    /// Index of the bridge.
-    pub bridge: u32,
+    /// Index of the bridge, if the host's end joins one.
+    pub bridge: Option<u32>,
     /// The host's end.
     pub host_name: IfName,
     /// The pod's end.
@@ -44,9 +46,14 @@ pub(super) struct Plugged {
 
 /// Name of the host's end: a function of the attachment, so that a DEL without a record finds it.
 pub(super) fn host_name(network: &NetworkName, point: &Point<'_>) -> Result<IfName> {
+    short_name(&[point.container.as_str(), point.ifname.as_str(), network.as_str()])
+}
+
+/// Name of a veth's end, from what it is for.
+pub(super) fn short_name(parts: &[&str]) -> Result<IfName> {
     // FNV-1a: short, and the same in every version of this program.
     let mut hash: u32 = 0x811c_9dc5;
-    for part in [point.container.as_str(), point.ifname.as_str(), network.as_str()] {
+    for part in parts {
         for byte in part.bytes().chain([0]) {
             hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         }
@@ -67,7 +74,7 @@ pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) 
     let veth = NewLink {
         mtu: port.mtu,
         mac: Some(host_mac),
-        master: Some(port.bridge),
+        master: port.bridge,
         up: true,
         ..NewLink::new(&port.host_name, NewKind::Veth(peer))
     };
@@ -100,6 +107,31 @@ pub(super) fn unplug(host: &mut Host<'_>, host_name: &IfName) -> Result<()> {
         netlink.delete_link(link.index)?;
     }
     Ok(())
+}
+
+/// Masquerades what leaves the subnets of the pod's addresses, if that was asked for.
+pub(super) fn hide(
+    host: &Host<'_>,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    ip_masq: bool,
+    addresses: &[IpNet],
+) -> Result<()> {
+    if !ip_masq || addresses.is_empty() {
+        return Ok(());
+    }
+    masquerade::add(call.network, point.container, point.ifname, addresses, host.node.deadline)
+}
+
+/// DEL of what is on the host: the veth's end, where the pod's is gone or was never reached, and the masquerade.
+pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let unplugged = host_name(call.network, point).and_then(|name| unplug(host, &name));
+    // A configuration that cannot be read now could be read at ADD: then there may be rules.
+    let revealed = match call.conf.flag("ipMasq") {
+        Ok(false) => Ok(()),
+        _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
+    };
+    unplugged.and(revealed)
 }
 
 /// A port whose both ends are up forwards after the kernel's next look at carriers; the reference plugin waits as long.

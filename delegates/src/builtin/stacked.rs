@@ -1,4 +1,4 @@
-//! Links that stand on a master: what macvlan and ipvlan have in common.
+//! Links that stand on a master: what macvlan, ipvlan and vlan have in common.
 
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
@@ -18,18 +18,26 @@ pub(super) fn side<'a>(host: &'a mut Host<'_>, sandbox: &'a mut Sandbox, in_pod:
     if in_pod { Ok(&mut sandbox.netlink) } else { host.netlink() }
 }
 
-/// Finds the master. It must be Ethernet and no bridge port, which the kernel would answer with EINVAL and EBUSY.
+/// Finds the master: an Ethernet link, of the default route when it has no name. The kernel would answer with EINVAL.
 pub(super) fn find(netlink: &mut Netlink, master: Option<&IfName>) -> Result<Link> {
     let Some(name) = master else { return of_default_route(netlink) };
-    let refuse = |allowed: String| Error::Parent(Finding::new("master", format_args!("{:?}", name.as_str()), allowed));
-    let link = netlink.link_by_name(name)?.ok_or_else(|| refuse("an existing link".to_owned()))?;
+    let link = netlink.link_by_name(name)?.ok_or_else(|| refused(name.as_str(), "an existing link".to_owned()))?;
     if link.mac.is_none_or(|mac| mac.0 == [0; 6]) {
-        return Err(refuse(format!("an Ethernet link: {name} is a {}", link.kind.as_str())));
-    }
-    if link.port.is_some() {
-        return Err(refuse(format!("a link that is no port of a bridge: {name} is one")));
+        return Err(refused(&link.name, format!("an Ethernet link: {name} is a {}", link.kind.as_str())));
     }
     Ok(link)
+}
+
+/// The master of a kind that takes its frames where a bridge would take them; the kernel would answer with EBUSY.
+pub(super) fn free(master: Link) -> Result<Link> {
+    match master.port {
+        Some(_) => Err(refused(&master.name, format!("a link that is no port of a bridge: {} is one", master.name))),
+        None => Ok(master),
+    }
+}
+
+fn refused(name: &str, allowed: String) -> Error {
+    Error::Parent(Finding::new("master", format_args!("{name:?}"), allowed))
 }
 
 fn of_default_route(netlink: &mut Netlink) -> Result<Link> {
@@ -66,7 +74,7 @@ pub(super) fn attach(
     } else {
         apply::make_in_pod(host, sandbox, wanted)?
     };
-    let attached = finish(sandbox, point, link.clone(), wanted.mac, result);
+    let attached = finish(sandbox, point, link.clone(), wanted, result);
     if attached.is_err() {
         // The first error tells more than a second one would.
         let _ = sandbox.netlink.delete_link(link.index);
@@ -78,9 +86,10 @@ fn finish(
     sandbox: &mut Sandbox,
     point: &Point<'_>,
     mut link: Link,
-    mac: Option<Mac>,
+    wanted: &NewLink<'_>,
     mut result: CniResult,
 ) -> Result<Attached> {
+    let mac = wanted.mac;
     // A macvlan in mode passthru takes its master's address at first, whatever was asked for.
     if mac.is_some() && mac != link.mac {
         sandbox.netlink.set_link(link.index, &LinkChange { mac, ..LinkChange::default() })?;
@@ -90,7 +99,8 @@ fn finish(
         ip.interface = Some(0);
     }
     let mut addressing = Addressing::of(point.ifname, &result);
-    if !result.ips.is_empty() {
+    let is_announced = matches!(wanted.kind, NewKind::Macvlan { .. } | NewKind::Ipvlan { .. });
+    if is_announced && !result.ips.is_empty() {
         // The neighbours hear at once that an address has moved here.
         addressing.sysctls.push(Sysctl::optional(format!("ipv4/conf/{}/arp_notify", point.ifname), "1"));
         addressing.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/ndisc_notify", point.ifname), "1"));
@@ -117,7 +127,7 @@ pub(super) fn check(
     mode: impl Fn(&Link) -> Result<()>,
 ) -> Result<()> {
     let expected = compare::expected(call)?;
-    let link = compare::pod_link(sandbox, point, expected, kind)?;
+    let link = compare::pod_link(sandbox, point, expected, Some(kind))?;
     mode(&link)?;
     if master.is_some() {
         let master = find(side(host, sandbox, in_pod)?, master).map_err(|error| Error::Differs(error.to_string()))?;
@@ -131,18 +141,24 @@ pub(super) fn check(
 pub(super) fn status(host: &mut Host<'_>, master: Option<&IfName>, in_pod: bool, kind: NewKind<'_>) -> Result<()> {
     let netlink = host.netlink()?;
     if !in_pod {
-        find(netlink, master).map_err(|error| Error::NotReady(error.to_string()))?;
+        let stands = find(netlink, master).and_then(|master| match kind {
+            NewKind::Vlan { .. } => Ok(master),
+            _ => free(master),
+        });
+        stands.map_err(|error| Error::NotReady(error.to_string()))?;
     }
     probe(netlink, kind)
 }
 
+const GROUP_ADDRESS: Mac = Mac([1, 0, 0, 0, 0, 0]);
+
 /// An index that no link has: what is made on it is refused with ENODEV, after the kernel has found the driver.
 pub(super) const NO_LINK: u32 = i32::MAX as u32;
 
-/// Does the kernel know a kind of link? Asks for one that cannot be made.
+/// Does the kernel know a kind of link? Asks for one that cannot be made: no link has a group address as its own.
 pub(super) fn probe(netlink: &mut Netlink, kind: NewKind<'_>) -> Result<()> {
     let name = "meta-cni-probe".parse()?;
-    match netlink.add_link(&NewLink::new(&name, kind)) {
+    match netlink.add_link(&NewLink { mac: Some(GROUP_ADDRESS), ..NewLink::new(&name, kind) }) {
         Err(Error::Kernel { op, errno, .. }) if errno == Errno::EOPNOTSUPP as i32 => {
             Err(Error::NotReady(format!("{op}: this kernel has no driver for it")))
         }

@@ -21,6 +21,8 @@ pub struct Address {
     pub net: IpNet,
     /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
     pub scope: u8,
+    /// Set by somebody, for good; not from a router's advertisement, nor with a lifetime.
+    pub permanent: bool,
     /// Duplicate address detection still runs (IPv6).
     pub tentative: bool,
     /// Duplicate address detection found the address elsewhere (IPv6).
@@ -115,6 +117,7 @@ fn decode(message: &Message<'_>) -> Decoded<Option<Address>> {
         index: u32::from_ne_bytes(index),
         net,
         scope,
+        permanent: flags & libc::IFA_F_PERMANENT != 0,
         tentative: flags & libc::IFA_F_TENTATIVE != 0,
         dad_failed: flags & libc::IFA_F_DADFAILED != 0,
     }))

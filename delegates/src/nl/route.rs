@@ -88,6 +88,12 @@ impl Netlink {
         self.acknowledged(subject(libc::RTM_NEWROUTE, libc::NLM_F_CREATE, route), || format!("add {}", words(route)))
     }
 
+    /// Adds a route to a destination that no other route of the table leads to with that priority; EEXIST where one does.
+    pub fn claim_route(&mut self, route: &Route) -> Result<()> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        self.acknowledged(subject(libc::RTM_NEWROUTE, flags, route), || format!("add {}", words(route)))
+    }
+
     /// Adds a route in the place of one with the same destination and priority.
     pub fn replace_route(&mut self, route: &Route) -> Result<()> {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;

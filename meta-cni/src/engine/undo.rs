@@ -84,7 +84,8 @@ impl Undo<'_> {
             let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
             let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.place.for_delegates);
             let (sandbox, result) = (self.place.sandbox.as_mut(), self.results[i].as_ref());
-            match states.is_empty() {
+            // What a record says nothing of was not borrowed; without a record it can be known from the pod only.
+            match states.is_empty() && !self.is_made_up {
                 true => freed.push(i),
                 false => match chain.hand_back(&mut self.host, sandbox, result, &states) {
                     Ok(()) => freed.push(i),

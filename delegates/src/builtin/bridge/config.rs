@@ -5,6 +5,7 @@ use attachments::cni::result::Dns;
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
+use super::vlan::{self, Vlans};
 use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
 use crate::ipam;
@@ -34,15 +35,15 @@ pub(in crate::builtin) struct Config {
     pub leave_down: bool,
     /// The port talks to ports that are not isolated only.
     pub isolated: bool,
+    /// The VLANs that the port is in.
+    pub vlans: Vlans,
+    /// The port lets frames pass that come from the pod's own address only.
+    pub guarded: bool,
     /// The address asked for in the configuration: `runtimeConfig.mac` before `args.cni.mac`.
     pub mac: Option<Mac>,
     /// `dns`; wins over the IPAM's when any field is set.
     pub dns: Dns,
 }
-
-/// Every VLAN key is read, so that a wrong type is found, and refused where it would change what the pod gets.
-const NO_VLAN: &str =
-    "nothing: VLANs are not in the built-in bridge yet; take bridge out of `builtin` to run the plugin";
 
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
@@ -61,34 +62,27 @@ impl Config {
             detect_duplicates: keys.flag("enabledad"),
             leave_down: keys.flag("disableContainerInterface"),
             isolated: keys.flag("portIsolation"),
+            vlans: Vlans::read(&mut keys, conf),
+            guarded: keys.flag("macspoofchk"),
             mac: runtime_mac.or(keys.keep(hardware::from_args(conf))),
             dns: keys.dns(),
         };
-        // Masquerading is always nftables, in process; the key of a configuration that names a tool still works.
-        keys.choice("ipMasqBackend", &[("iptables", ()), ("nftables", ())], ());
+        keys.masquerade_backend();
         if config.hairpin && config.promisc {
             keys.refuse(Finding::new("hairpinMode", true, "false when promiscMode is true"));
         }
         if config.leave_down && keys.keep(ipam::configured(conf)) {
             keys.refuse(Finding::new("disableContainerInterface", true, "false when ipam.type is set"));
         }
-        refuse_vlans(&mut keys, conf);
+        if let (true, Some(id)) = (config.is_gateway, config.vlans.id) {
+            let name = vlan::gateway_name(&config.bridge, id);
+            if name.parse::<IfName>().is_err() {
+                let allowed =
+                    format!("a shorter name: the gateway of the VLAN would be {name}, which has over 15 bytes");
+                keys.refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed));
+            }
+        }
         keys.finish(config)
-    }
-}
-
-fn refuse_vlans(keys: &mut Keys<'_>, conf: &Object) {
-    if let Some(vlan) = keys.integer("vlan", 0..=4094).filter(|vlan| *vlan != 0) {
-        keys.refuse(Finding::new("vlan", vlan, NO_VLAN));
-    }
-    if !keys.keep(conf.objects("vlanTrunk")).is_empty() {
-        keys.refuse(Finding::new("vlanTrunk", conf.get("vlanTrunk").map_or("", |v| v.get()), NO_VLAN));
-    }
-    // Has no effect without `vlan` or `vlanTrunk`.
-    keys.flag("preserveDefaultVlan");
-    if keys.flag("macspoofchk") {
-        const WANT: &str = "false: not in the built-in bridge yet; take bridge out of `builtin` to run the plugin";
-        keys.refuse(Finding::new("macspoofchk", true, WANT));
     }
 }
 
@@ -105,14 +99,16 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let conf = r#"{"bridge":"br1","isGateway":false,"isDefaultGateway":true,"forceAddress":true,"ipMasq":true,
-            "ipMasqBackend":"iptables","mtu":1400,"hairpinMode":true,"promiscMode":false,"vlan":0,"vlanTrunk":[],
-            "preserveDefaultVlan":true,"macspoofchk":false,"enabledad":true,"disableContainerInterface":true,
+            "ipMasqBackend":"iptables","mtu":1400,"hairpinMode":true,"promiscMode":false,"vlan":100,"vlanTrunk":[{"id":5}],
+            "preserveDefaultVlan":true,"macspoofchk":true,"enabledad":true,"disableContainerInterface":true,
             "portIsolation":true,"args":{"cni":{"mac":"02:00:00:00:00:01"}},"runtimeConfig":{"mac":"02:00:00:00:00:02"},
             "dns":{"domain":"d"},"unknown":{"x":1}}"#;
         let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
         assert_eq!((config.bridge.as_str(), config.mtu), ("br1", Some(1400)));
         assert!(config.is_gateway && config.is_default_gateway && config.force_address && config.ip_masq);
         assert!(config.hairpin && !config.promisc && config.detect_duplicates && config.leave_down && config.isolated);
+        assert!(config.guarded && config.vlans.keep_default);
+        assert_eq!((config.vlans.id, config.vlans.trunk.as_slice()), (Some(100), [(5, 5)].as_slice()));
         assert_eq!(config.mac, Some(Mac([2, 0, 0, 0, 0, 2])), "runtimeConfig wins over args");
         assert_eq!(config.dns.domain.as_deref(), Some("d"));
         let bare = Config::read(&Object::new()).unwrap();
@@ -131,22 +127,22 @@ mod tests {
             "bridge",
             "isGateway",
             "mtu",
+            "vlan",
+            "vlanTrunk",
             "dns",
             "ipMasqBackend",
             "hairpinMode",
-            "vlan",
-            "vlanTrunk",
         ];
         assert_eq!(paths, want, "{wrong:#?}");
     }
 
     #[test]
-    fn what_cannot_be_done_yet_is_refused_not_ignored() {
-        for conf in [r#"{"vlan":100}"#, r#"{"vlanTrunk":[{"id":5}]}"#, r#"{"macspoofchk":true}"#] {
-            let wrong = findings(conf);
-            assert!(matches!(wrong.as_slice(), [one] if one.contains("`builtin`")), "{conf}: {wrong:?}");
-        }
-        assert_eq!(findings(r#"{"vlan":0,"vlanTrunk":null,"preserveDefaultVlan":true}"#), Vec::<String>::new());
+    fn the_gateway_of_a_vlan_needs_a_name_that_fits() {
+        let conf = |bridge: &str, more: &str| format!(r#"{{"bridge":"{bridge}","vlan":100{more}}}"#);
+        let wrong = findings(&conf("bridge-names", r#","isGateway":true"#));
+        assert!(matches!(wrong.as_slice(), [one] if one.contains("would be bridge-names.100")), "{wrong:?}");
+        assert_eq!(findings(&conf("bridge-names", "")), Vec::<String>::new());
+        assert_eq!(findings(&conf("bridge-name", r#","isGateway":true"#)), Vec::<String>::new());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 
 use super::{Config, POD_END};
 use crate::apply::{Host, is};
+use crate::builtin::forward;
 use crate::error::{Error, Result};
-use crate::netns;
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange};
 
@@ -76,13 +76,8 @@ pub(super) fn bring_up(host: &mut Host<'_>, bridge: &Link, needed: &[IpNet], for
         }
         add(netlink, bridge, *address)?;
     }
-    for (v4, key) in [(true, ["ipv4", "ip_forward"].as_slice()), (false, &["ipv6", "conf", "all", "forwarding"])] {
-        // Looked at first: a write takes the kernel's lock of all network configuration.
-        if needed.iter().any(|net| net.addr().is_ipv4() == v4) && netns::read_sysctl(key)?.as_deref() != Some("1") {
-            netns::write_sysctl(key, "1")?;
-        }
-    }
-    Ok(())
+    let families: Vec<IpAddr> = needed.iter().map(IpNet::addr).collect();
+    forward::enable(&families)
 }
 
 /// A bridge has one IPv4 subnet, as with the reference plugin, and IPv6 subnets that do not overlap. Link-local

@@ -2,10 +2,12 @@
 
 mod config;
 mod gateway;
+mod vlan;
 
 use attachments::cni::result::{CniResult, Dns, Interface};
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use ipnet::IpNet;
 use nix::errno::Errno;
 
 pub(super) use config::Config;
@@ -34,14 +36,14 @@ pub(super) fn attach(
     let asked = config.mac.or(hardware::from_environment(point.args)?);
     let mut result = leased.unwrap_or_default();
     let gateways = gateway::plan(&config, &mut result)?;
-    let bridge = ensure(host, &config)?;
+    let bridge = ensure(host, call, &config)?;
     let flags = PortFlags {
         hairpin: config.hairpin.then_some(true),
         isolated: config.isolated.then_some(true),
         ..PortFlags::default()
     };
     let port = Port {
-        bridge: bridge.index,
+        bridge: Some(bridge.index),
         host_name: port::host_name(call.network, point)?,
         ifname: point.ifname,
         mtu: config.mtu,
@@ -50,21 +52,39 @@ pub(super) fn attach(
         flags: (flags != PortFlags::default()).then_some(flags),
     };
     let plugged = port::plug(host, sandbox, &port)?;
-    let finished = configure(host, sandbox, point, &config, &plugged, &result)
-        .and_then(|()| gateway::bring_up(host, &bridge, &gateways, config.force_address))
-        .and_then(|()| hide(host, call, point, &config, &result))
-        .and_then(|()| tell(host, point, &config, &plugged, result));
+    let finished = complete(host, sandbox, call, point, &config, (&bridge, &plugged), &gateways, result);
     finished.inspect_err(|_| {
         // What it says about the cause is the first error; DEL does all of this again.
-        let _ = port::unplug(host, &port.host_name);
-        if config.ip_masq {
-            let _ = masquerade::remove(call.network, point.container, point.ifname, host.node.deadline);
-        }
+        let _ = remove(host, call, point);
     })
 }
 
+/// Everything that a port gets after it is there.
+fn complete(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    config: &Config,
+    (bridge, plugged): (&Link, &Plugged),
+    gateways: &[IpNet],
+    result: CniResult,
+) -> Result<Attached> {
+    // Before the pod's end goes up, and so before the first frame.
+    vlan::join(host.netlink()?, plugged.host_index, &config.vlans)?;
+    configure(host, sandbox, point, config, plugged, &result)?;
+    let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
+        Some(id) => Some(vlan::gateway(host, bridge, id, config.vlans.keep_default)?),
+        None => None,
+    };
+    gateway::bring_up(host, of_vlan.as_ref().unwrap_or(bridge), gateways, config.force_address)?;
+    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+    port::hide(host, call, point, config.ip_masq, &addresses)?;
+    tell(host, point, config, plugged, of_vlan, result)
+}
+
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
-fn ensure(host: &mut Host<'_>, config: &Config) -> Result<Link> {
+fn ensure(host: &mut Host<'_>, call: &Call<'_>, config: &Config) -> Result<Link> {
     let name: IfName = config.bridge.parse()?;
     let netlink = host.netlink()?;
     let mut found = netlink.link_by_name(&name)?;
@@ -73,9 +93,14 @@ fn ensure(host: &mut Host<'_>, config: &Config) -> Result<Link> {
             mtu: config.mtu,
             // Left to itself a bridge takes the lowest address of its ports, another one with every pod.
             mac: Some(hardware::random()?),
-            ..NewLink::new(&name, NewKind::Bridge(Bridge::default()))
+            ..NewLink::new(&name, NewKind::Bridge(Bridge { vlan_filtering: config.vlans.any(), ..Bridge::default() }))
         };
         let made = netlink.add_link(&bridge);
+        if config.vlans.any() && is(&made, Errno::EOPNOTSUPP) {
+            let key = config.vlans.key();
+            let value = call.conf.get(key).map_or("", |value| value.get());
+            return Err(Finding::new(key, value, "none: this kernel has no bridge VLAN filtering").into());
+        }
         if !is(&made, Errno::EEXIST) {
             made?;
         }
@@ -83,9 +108,7 @@ fn ensure(host: &mut Host<'_>, config: &Config) -> Result<Link> {
     }
     let refuse = |what: &str| Error::Parent(Finding::new("bridge", format_args!("{:?}", config.bridge), what));
     let link = found.ok_or_else(|| refuse("a bridge that stays while a pod is attached to it"))?;
-    if !matches!(link.kind, Kind::Bridge(_)) {
-        return Err(refuse(&format!("the name of a bridge or of nothing: {name} is a {}", link.kind.as_str())));
-    }
+    refuse_kind(&link, config).map_or(Ok(()), |allowed| Err(refuse(&allowed)))?;
     // The node's own routes do not come from a pod's router advertisements.
     apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{name}/accept_ra"), "0")])?;
     let change = LinkChange {
@@ -97,6 +120,18 @@ fn ensure(host: &mut Host<'_>, config: &Config) -> Result<Link> {
         host.netlink()?.set_link(link.index, &change)?;
     }
     Ok(link)
+}
+
+/// Why a link that is there cannot be the bridge: what would be accepted.
+fn refuse_kind(link: &Link, config: &Config) -> Option<String> {
+    let (name, key) = (&link.name, config.vlans.key());
+    match &link.kind {
+        Kind::Bridge(bridge) if config.vlans.any() && !bridge.vlan_filtering => {
+            Some(format!("a bridge with vlan_filtering on, for `{key}` to have an effect: {name} has it off"))
+        }
+        Kind::Bridge(_) => None,
+        other => Some(format!("the name of a bridge or of nothing: {name} is a {}", other.as_str())),
+    }
 }
 
 /// Addresses and state of the pod's link.
@@ -132,20 +167,12 @@ fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {
     sysctls
 }
 
-/// Masquerades what leaves the pod's subnets.
-fn hide(host: &Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Config, result: &CniResult) -> Result<()> {
-    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    if !config.ip_masq || addresses.is_empty() {
-        return Ok(());
-    }
-    masquerade::add(call.network, point.container, point.ifname, &addresses, host.node.deadline)
-}
-
 fn tell(
     host: &mut Host<'_>,
     point: &Point<'_>,
     config: &Config,
     plugged: &Plugged,
+    of_vlan: Option<Link>,
     mut result: CniResult,
 ) -> Result<Attached> {
     // A bridge that others made takes the address of a port that joins it, if that is lower.
@@ -161,33 +188,32 @@ fn tell(
             ..Interface::default()
         },
     ];
+    result.interfaces.extend(of_vlan.map(|link| {
+        let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        Interface { name: link.name, mac, ..Interface::default() }
+    }));
     if config.dns != Dns::default() {
         result.dns = config.dns.clone();
     }
     Ok(Attached { result, links: vec![plugged.pod.clone()] })
 }
 
-/// DEL of what is on the host: the veth's end, where the pod's is gone or was never reached, and the masquerade.
+/// DEL of what is on the host.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let unplugged = port::host_name(call.network, point).and_then(|name| port::unplug(host, &name));
-    // A configuration that cannot be read now could be read at ADD: then there may be rules.
-    let revealed = match call.conf.flag("ipMasq") {
-        Ok(false) => Ok(()),
-        _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
-    };
-    unplugged.and(revealed)
+    port::remove(host, call, point)
 }
 
 /// CHECK.
 pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let expected = compare::expected(call)?;
-    let pod = compare::pod_link(sandbox, point, expected, "veth")?;
+    let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
     let bridge = compare::bridge(host, expected, &config.bridge.parse()?)?;
     if config.promisc {
         compare::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
     }
-    compare::port(host, expected, &pod, &bridge)?;
+    let port = compare::port(host, expected, &pod, &bridge)?;
+    vlan::check(host.netlink()?, &port, &config.vlans)?;
     compare::addressing(sandbox, &pod, expected)?;
     if config.ip_masq {
         let addresses: Vec<_> =
@@ -200,10 +226,9 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
 /// STATUS: the bridge's name is free, or a bridge's.
 pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
-    match host.netlink()?.link_by_name(&config.bridge.parse()?)? {
-        Some(link) if !matches!(link.kind, Kind::Bridge(_)) => {
-            Err(Error::NotReady(format!("bridge: {} is a {}", link.name, link.kind.as_str())))
-        }
-        _ => Ok(()),
+    let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
+    match found.and_then(|link| refuse_kind(&link, &config)) {
+        Some(allowed) => Err(Error::NotReady(Finding::new("bridge", config.bridge, allowed).to_string())),
+        None => Ok(()),
     }
 }

@@ -2,7 +2,11 @@
 
 mod bridge;
 mod detach;
+mod host_device;
+mod ptp;
 mod stacked;
+mod vlan;
+mod vrf;
 mod vxlan;
 
 use std::cell::Cell;
@@ -132,6 +136,27 @@ impl Bed {
         let links = attached.map(|attached| attached.links.clone()).unwrap_or_default();
         detach(&mut Sandbox::open(&pod.path, &self.node())?, GROUP, &links)?;
         self.call(pod, ifname, conf, None, |host, call| kind.del(host, call))
+    }
+
+    /// ADD, and what it noted for the record.
+    fn add_noting(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str) -> (Result<Attached>, Vec<Object>) {
+        let mut sandbox = Sandbox::open(&pod.path, &self.node()).unwrap();
+        let mut noted = Vec::new();
+        let mut journal = |state: &Object| {
+            noted.push(state.clone());
+            Ok(())
+        };
+        let added = self.call(pod, ifname, conf, None, |_, call| {
+            kind.add(&mut Host::with_journal(self.node(), &mut journal), &mut sandbox, call)
+        });
+        (added, noted)
+    }
+
+    /// The first step of DEL; without `pod` the namespace is gone.
+    fn hand_back(&self, kind: Builtin, pod: &Pod, is_there: bool, conf: &str, noted: &[Object]) -> Result<()> {
+        let mut sandbox = is_there.then(|| Sandbox::open(&pod.path, &self.node()).unwrap());
+        let saved: Vec<&Object> = noted.iter().collect();
+        self.call(pod, "net1", conf, None, |host, call| kind.hand_back(host, sandbox.as_mut(), call, &saved))
     }
 
     fn check(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str, result: &CniResult) -> Result<()> {

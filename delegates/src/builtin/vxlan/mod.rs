@@ -36,7 +36,7 @@ pub(super) fn attach(
     let lock = names.lock(host)?;
     let joined = segment::ensure(host, &config, &names).and_then(|segment| {
         let port = Port {
-            bridge: segment.bridge,
+            bridge: Some(segment.bridge),
             host_name: host_name.clone(),
             ifname: point.ifname,
             mtu: Some(segment.mtu),
@@ -125,7 +125,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let names = Names::of(&config)?;
     let expected = compare::expected(call)?;
-    let pod = compare::pod_link(sandbox, point, expected, "veth")?;
+    let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
     let bridge = compare::bridge(host, expected, &names.bridge)?;
     compare::port(host, expected, &pod, &bridge)?;
     segment::check(host, &config, &names, &bridge)?;

@@ -2,7 +2,7 @@
 
 use nix::libc;
 
-use super::spec::{Bridge, IpvlanMode, Kind, Link, MacvlanMode, PortFlags, Vxlan};
+use super::spec::{Bridge, IpvlanMode, Kind, Link, MacvlanMode, PortFlags, PortVlans, Vxlan};
 use super::uapi::*;
 use crate::nl::wire::{self, Attributes, Decoded, Message};
 
@@ -15,10 +15,13 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
         name: String::new(),
         kind: Kind::Device,
         mac: None,
+        permanent_mac: None,
+        alias: String::new(),
         mtu: 0,
         group: 0,
         master: None,
         parent: None,
+        is_parent_elsewhere: false,
         up: flags & libc::IFF_UP != 0,
         lower_up: flags & libc::IFF_LOWER_UP != 0,
         promisc: flags & libc::IFF_PROMISC != 0,
@@ -30,6 +33,9 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
         match kind {
             libc::IFLA_IFNAME => link.name = wire::text(value),
             libc::IFLA_ADDRESS => link.mac = wire::mac(value),
+            libc::IFLA_PERM_ADDRESS => link.permanent_mac = wire::mac(value),
+            libc::IFLA_IFALIAS => link.alias = wire::text(value),
+            libc::IFLA_LINK_NETNSID => link.is_parent_elsewhere = true,
             libc::IFLA_MTU => link.mtu = wire::u32(value)?,
             libc::IFLA_GROUP => link.group = wire::u32(value)?,
             libc::IFLA_MASTER => link.master = Some(wire::u32(value)?),
@@ -64,6 +70,7 @@ fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
         Some("bridge") => Kind::Bridge(decode_bridge(data)?),
         Some("vxlan") => Kind::Vxlan(decode_vxlan(data)?),
         Some("vlan") => Kind::Vlan(wire::find(data, IFLA_VLAN_ID)?.map(wire::u16).transpose()?.unwrap_or_default()),
+        Some("vrf") => Kind::Vrf(wire::find(data, IFLA_VRF_TABLE)?.map(wire::u32).transpose()?.unwrap_or_default()),
         Some("macvlan") => wire::find(data, IFLA_MACVLAN_MODE)?
             .map(wire::u32)
             .transpose()?
@@ -77,6 +84,28 @@ fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
         Some(other) => Kind::Other(other.to_owned()),
     };
     Ok(())
+}
+
+/// Reads the VLANs out of one RTM_NEWLINK of family AF_BRIDGE: index of the port, and each VLAN by itself.
+pub(super) fn decode_vlans(message: &Message<'_>) -> Decoded<(u32, Vec<PortVlans>)> {
+    let head: [u8; HEADER] = wire::fixed(message.body)?;
+    let mut vlans = Vec::new();
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (libc::IFLA_AF_SPEC, spec) = attribute? else { continue };
+        for attribute in Attributes::inside(spec) {
+            let (IFLA_BRIDGE_VLAN_INFO, info) = attribute? else { continue };
+            // struct bridge_vlan_info { __u16 flags; __u16 vid; }
+            let (flags, id) = (wire::u16(info)?, wire::u16(info.get(2..).unwrap_or_default())?);
+            let has = |flag: u16| flags & flag != 0;
+            vlans.push(PortVlans {
+                first: id,
+                last: id,
+                pvid: has(BRIDGE_VLAN_INFO_PVID),
+                untagged: has(BRIDGE_VLAN_INFO_UNTAGGED),
+            });
+        }
+    }
+    Ok((wire::u32(&head[4..8])?, vlans))
 }
 
 fn decode_bridge(data: &[u8]) -> Decoded<Bridge> {
@@ -128,6 +157,7 @@ mod tests {
         #[test]
         fn any_bytes_decode_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = decode(&Message { kind: 16, flags: 0, sequence: 0, body: &body });
+            let _ = decode_vlans(&Message { kind: 16, flags: 0, sequence: 0, body: &body });
             let mut link = Link { ..decode(&Message { kind: 16, flags: 0, sequence: 0, body: &[0; HEADER] }).unwrap() };
             let _ = decode_info(&body, &mut link);
             let _ = (decode_vxlan(&body), decode_bridge(&body), decode_port(&body));

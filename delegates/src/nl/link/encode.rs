@@ -123,6 +123,10 @@ fn kind_data(data: &mut Request, kind: &NewKind<'_>) {
             data.u16(IFLA_VLAN_ID, *id);
         }
         NewKind::Vxlan(vxlan) => vxlan_data(data, vxlan),
+        NewKind::Dummy => {}
+        NewKind::Vrf { table } => {
+            data.u32(IFLA_VRF_TABLE, *table);
+        }
     }
 }
 
@@ -161,9 +165,15 @@ pub(super) fn alteration(index: u32, change: &LinkChange<'_>) -> Request {
     if let Some(mac) = change.mac {
         request.bytes(libc::IFLA_ADDRESS, &mac.0);
     }
-    for (kind, value) in
-        [(libc::IFLA_MTU, change.mtu), (libc::IFLA_GROUP, change.group), (libc::IFLA_MASTER, change.master)]
-    {
+    if let Some(alias) = change.alias {
+        request.bytes(libc::IFLA_IFALIAS, alias.as_bytes());
+    }
+    for (kind, value) in [
+        (libc::IFLA_MTU, change.mtu),
+        (libc::IFLA_GROUP, change.group),
+        (libc::IFLA_MASTER, change.master),
+        (libc::IFLA_NEW_IFINDEX, change.index_there),
+    ] {
         if let Some(value) = value {
             request.u32(kind, value);
         }
@@ -181,6 +191,7 @@ pub(super) fn words(change: &LinkChange<'_>) -> String {
     words.extend(change.mac.map(|mac| format!("mac {mac}")));
     words.extend(change.group.map(|group| format!("group {group}")));
     words.extend(change.name.map(|name| format!("name {name}")));
+    words.extend(change.alias.map(|alias| format!("alias {alias:?}")));
     words.extend(change.netns.map(|_| "to another namespace".to_owned()));
     words.join(", ")
 }
@@ -199,6 +210,13 @@ pub(super) fn port_flags(index: u32, flags: &PortFlags) -> Request {
             }
         }
     });
+    request
+}
+
+/// The VLANs of all bridge ports, each by itself.
+pub(super) fn port_vlan_listing() -> Request {
+    let mut request = Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &header(libc::AF_BRIDGE, 0, 0, 0));
+    request.u32(libc::IFLA_EXT_MASK, libc::RTEXT_FILTER_BRVLAN as u32);
     request
 }
 

@@ -75,6 +75,16 @@ impl Netlink {
         })
     }
 
+    /// The VLANs of a bridge port, each by itself; none where the kernel has no VLAN filtering.
+    pub fn port_vlans(&mut self, index: u32) -> Result<Vec<PortVlans>> {
+        let listed = self.dump(
+            &encode::port_vlan_listing(),
+            || "list the VLANs of bridge ports".to_owned(),
+            |message| Ok(Some(decode::decode_vlans(message)?).filter(|(port, _)| *port == index)),
+        )?;
+        Ok(listed.into_iter().flat_map(|(_, vlans)| vlans).collect())
+    }
+
     /// Deletes a link. `false` when there is none with that index.
     pub fn delete_link(&mut self, index: u32) -> Result<bool> {
         gone_is_false(self.acknowledged(encode::deletion(index, None), || format!("delete link {index}")))

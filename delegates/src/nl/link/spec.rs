@@ -17,6 +17,10 @@ pub struct Link {
     pub kind: Kind,
     /// The Ethernet address; absent where the address has not six bytes.
     pub mac: Option<Mac>,
+    /// The address that the hardware came with, which no user can change; absent for virtual links, and before Linux 5.6.
+    pub permanent_mac: Option<Mac>,
+    /// IFLA_IFALIAS: a note for people; empty when there is none.
+    pub alias: String,
     /// The MTU in bytes.
     pub mtu: u32,
     /// IFLA_GROUP; 0 is the default group.
@@ -25,6 +29,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// IFLA_LINK: the index of the parent, or of a veth's peer; it may count in another namespace.
     pub parent: Option<u32>,
+    /// The parent is in another namespace, and its index counts there.
+    pub is_parent_elsewhere: bool,
     /// IFF_UP: the administrator's wish.
     pub up: bool,
     /// IFF_LOWER_UP: there is a carrier.
@@ -62,6 +68,8 @@ pub enum Kind {
     Vlan(u16),
     /// vxlan.
     Vxlan(Vxlan),
+    /// vrf with its routing table.
+    Vrf(u32),
     /// Any other, by the kernel's name.
     Other(String),
 }
@@ -77,6 +85,7 @@ impl Kind {
             Self::Ipvlan(_) => "ipvlan",
             Self::Vlan(_) => "vlan",
             Self::Vxlan(_) => "vxlan",
+            Self::Vrf(_) => "vrf",
             Self::Other(kind) => kind,
         }
     }
@@ -208,6 +217,13 @@ pub enum NewKind<'a> {
     },
     /// See [`Vxlan`].
     Vxlan(Vxlan),
+    /// A link that leads nowhere.
+    Dummy,
+    /// A routing domain: its members' routes are in a table of its own.
+    Vrf {
+        /// The table. The kernel does not mind that another vrf has it.
+        table: u32,
+    },
 }
 
 impl NewKind<'_> {
@@ -219,13 +235,15 @@ impl NewKind<'_> {
             Self::Ipvlan { .. } => "ipvlan",
             Self::Vlan { .. } => "vlan",
             Self::Vxlan(_) => "vxlan",
+            Self::Dummy => "dummy",
+            Self::Vrf { .. } => "vrf",
         }
     }
 
     pub(super) fn parent(&self) -> Option<u32> {
         match *self {
             Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } | Self::Vlan { parent, .. } => Some(parent),
-            Self::Veth(_) | Self::Bridge(_) | Self::Vxlan(_) => None,
+            Self::Veth(_) | Self::Bridge(_) | Self::Vxlan(_) | Self::Dummy | Self::Vrf { .. } => None,
         }
     }
 }
@@ -262,8 +280,14 @@ pub struct LinkChange<'a> {
     pub group: Option<u32>,
     /// A new name; before Linux 6.2 a link that is up refuses it (EBUSY).
     pub name: Option<&'a IfName>,
-    /// The namespace to move to.
+    /// The note for people; an empty one removes it.
+    pub alias: Option<&'a str>,
+    /// The namespace to move to. The link goes down and loses its addresses and routes. Everything else in the change is
+    /// done there, after the move.
     pub netns: Option<BorrowedFd<'a>>,
+    /// The index there. EBUSY when it is taken; without one the link keeps its index where that is free. Linux before
+    /// 5.12 ignores it.
+    pub index_there: Option<u32>,
 }
 
 /// Settings of a bridge port; when set, `None` leaves one as it is. All are `Some` in what the kernel tells.

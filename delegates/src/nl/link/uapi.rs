@@ -10,6 +10,7 @@ pub(super) const IFLA_IPVLAN_MODE: u16 = 1;
 pub(super) const IFLA_VLAN_ID: u16 = 1;
 pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
 pub(super) const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+pub(super) const IFLA_VRF_TABLE: u16 = 1;
 pub(super) const IFLA_VXLAN_ID: u16 = 1;
 pub(super) const IFLA_VXLAN_GROUP: u16 = 2;
 pub(super) const IFLA_VXLAN_LINK: u16 = 3;

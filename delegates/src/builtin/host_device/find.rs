@@ -1,0 +1,148 @@
+//! Which link of the node a configuration means, by netlink and by sysfs.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use attachments::finding::Finding;
+use attachments::names::IfName;
+
+use super::config::Selector;
+use crate::error::{Error, Result};
+use crate::nl::Netlink;
+use crate::nl::link::Link;
+
+/// PCI devices by address.
+pub(super) const PCI: &str = "/sys/bus/pci/devices";
+const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
+
+/// Drivers that leave a device to a program: there is no link to move then.
+const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
+
+/// The link, which must be on the node and in nobody's use.
+pub(super) fn device(netlink: &mut Netlink, selector: &Selector) -> Result<Link> {
+    let links = netlink.links(None)?;
+    let named = |name: &str| links.iter().find(|link| link.name == name);
+    let (key, value, found) = match selector {
+        Selector::Name(name) => ("device", format!("{:?}", name.as_str()), named(name.as_str())),
+        Selector::Mac(mac) => ("hwaddr", mac.to_string(), links.iter().find(|link| link.mac == Some(*mac))),
+        Selector::Path(path) => {
+            ("kernelpath", path.display().to_string(), first(&path.join("net"))?.and_then(|name| named(&name)))
+        }
+        Selector::Pci(address) => {
+            let name = of_pci(Path::new(PCI), address)?;
+            ("pciBusID", address.clone(), name.and_then(|name| named(&name)))
+        }
+        Selector::Auxiliary(id) => {
+            let name = first(&Path::new(AUXILIARY).join(id).join("net"))?;
+            ("runtimeConfig.deviceID", id.clone(), name.and_then(|name| named(&name)))
+        }
+    };
+    let refuse = |allowed: &str| Error::Parent(Finding::new(key, &value, allowed));
+    let link = found.ok_or_else(|| refuse("a device with a link on the node; one that a pod holds has none here"))?;
+    match in_use(link, &links) {
+        Some(how) => Err(refuse(&format!("a link that is not in use: {} {how}", link.name))),
+        None => Ok(link.clone()),
+    }
+}
+
+/// How a link is in use, so that taking it away would break something that cannot be given back.
+fn in_use(link: &Link, links: &[Link]) -> Option<String> {
+    if link.name == "lo" {
+        return Some("is the node's loopback".to_owned());
+    }
+    if let Some(master) = link.master {
+        let master = links.iter().find(|other| other.index == master);
+        return Some(format!("is a port of {}", master.map_or("another link", |master| &master.name)));
+    }
+    // The kernel deletes what stands on a link that leaves.
+    let stands_on = |other: &&Link| {
+        other.parent == Some(link.index) && !other.is_parent_elsewhere && other.kind != crate::nl::link::Kind::Veth
+    };
+    links.iter().find(stands_on).map(|other| format!("carries {} {}", other.kind.as_str(), other.name))
+}
+
+/// Has a program the device, by one of the drivers for that?
+pub(super) fn is_userspace(address: &str) -> bool {
+    driver(Path::new(PCI), address).is_some_and(|driver| USERSPACE.contains(&driver.as_str()))
+}
+
+fn driver(bus: &Path, address: &str) -> Option<String> {
+    let target = fs::read_link(bus.join(address).join("driver")).ok()?;
+    Some(target.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Name of the link of a PCI device; a virtio device is one step further down.
+fn of_pci(bus: &Path, address: &str) -> Result<Option<String>> {
+    let device = bus.join(address);
+    if !device.exists() {
+        return Err(Error::Parent(Finding::new("pciBusID", address, "the address of a PCI device of this node")));
+    }
+    if let Some(name) = first(&device.join("net"))? {
+        return Ok(Some(name));
+    }
+    for entry in entries(&device)? {
+        if entry.starts_with("virtio")
+            && let Some(name) = first(&device.join(entry).join("net"))?
+        {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn first(directory: &Path) -> Result<Option<String>> {
+    Ok(entries(directory)?.into_iter().next())
+}
+
+/// Names in a directory, in order; none when it is not there.
+fn entries(directory: &Path) -> Result<Vec<String>> {
+    let failed = || format!("read {}", directory.display());
+    let listed = match fs::read_dir(directory) {
+        Ok(listed) => listed,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(failed())(error)),
+    };
+    let mut names = Vec::new();
+    for entry in listed {
+        names.push(entry.map_err(Error::io(failed()))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Where sysfs keeps the hardware of a link; absent for a virtual one.
+pub(super) fn hardware(name: &IfName) -> Option<PathBuf> {
+    fs::canonicalize(Path::new("/sys/class/net").join(name.as_str()).join("device")).ok()
+}
+
+/// Has that hardware a link, in whichever namespace? Its `net` directory is there for as long as there is one, and shows
+/// the links of the namespace of the mount only.
+pub(super) fn has_link(hardware: &Path) -> bool {
+    hardware.join("net").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_link_of_a_pci_device_is_found_also_behind_virtio() {
+        let bus = tempfile::tempdir().unwrap();
+        let make = |path: &str| fs::create_dir_all(bus.path().join(path)).unwrap();
+        make("0000:00:01.0/net/eth7");
+        make("0000:00:02.0/virtio3/net/ens2");
+        make("0000:00:03.0/power");
+        make("drivers/vfio-pci");
+        symlink("../drivers/vfio-pci", bus.path().join("0000:00:03.0/driver")).unwrap();
+        assert_eq!(of_pci(bus.path(), "0000:00:01.0").unwrap().as_deref(), Some("eth7"));
+        assert_eq!(of_pci(bus.path(), "0000:00:02.0").unwrap().as_deref(), Some("ens2"));
+        assert_eq!(of_pci(bus.path(), "0000:00:03.0").unwrap(), None);
+        let error = of_pci(bus.path(), "0000:00:04.0").unwrap_err();
+        assert_eq!(error.to_string(), "pciBusID: got 0000:00:04.0, want the address of a PCI device of this node");
+        assert_eq!(driver(bus.path(), "0000:00:03.0").as_deref(), Some("vfio-pci"));
+        assert_eq!(driver(bus.path(), "0000:00:01.0"), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! `host-device`: a link of the node moves into the pod, and back.
+//!
+//! It is no link of ours: it carries no group, is in no list of a record's links, and is handed back before anything of
+//! the pod is destroyed.
+
+mod config;
+mod find;
+mod loan;
+
+use attachments::cni::object::Object;
+use attachments::cni::result::{CniResult, Interface};
+use attachments::finding::Finding;
+
+pub(super) use config::Config;
+
+use self::config::Selector;
+use self::loan::Loan;
+use super::{Attached, compare};
+use crate::apply::{self, Host, Sandbox};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+use crate::nl::link::Link;
+use crate::spec::Addressing;
+
+/// ADD.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    leased: Option<CniResult>,
+) -> Result<Attached> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let mut result = match leased {
+        Some(leased) => CniResult { dns: config.dns.clone(), ..leased },
+        None => CniResult::default(),
+    };
+    for ip in &mut result.ips {
+        ip.interface = Some(0);
+    }
+    let mut interface =
+        Interface { name: point.ifname.to_string(), sandbox: point.netns.to_owned(), ..Interface::default() };
+    if !is_userspace(&config) {
+        let link = take(host, sandbox, point, &config, &result)?;
+        interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    }
+    result.interfaces = vec![interface];
+    Ok(Attached { result, links: Vec::new() })
+}
+
+/// A device that a program drives has no link: what the program needs is in the result.
+fn is_userspace(config: &Config) -> bool {
+    config.pci.as_deref().is_some_and(find::is_userspace)
+}
+
+fn take(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    point: &Point<'_>,
+    config: &Config,
+    result: &CniResult,
+) -> Result<Link> {
+    let missing =
+        || Finding::missing("device", "a name here, or one of hwaddr, kernelpath, pciBusID, runtimeConfig.deviceID");
+    let link = find::device(host.netlink()?, config.device.as_ref().ok_or_else(missing)?)?;
+    apply::require_free(sandbox, point.ifname)?;
+    let loan = Loan::of(host, sandbox, &link)?;
+    host.save(&loan.state())?;
+    let taken = loan.lend(host, sandbox, point.ifname).and_then(|()| {
+        let link = sandbox.made(point.ifname)?;
+        apply::configure(sandbox, link.index, &Addressing::of(point.ifname, result))?;
+        Ok(link)
+    });
+    if taken.is_err() {
+        // The first error tells more than a second one would; DEL does this again.
+        let _ = loan.end(host, Some(sandbox));
+    }
+    taken
+}
+
+/// DEL: the device goes back. Without a record what the reference plugin lent goes back by its alias.
+pub(super) fn hand_back(
+    host: &mut Host<'_>,
+    mut sandbox: Option<&mut Sandbox>,
+    point: &Point<'_>,
+    saved: &[&Object],
+) -> Result<()> {
+    for state in saved {
+        if let Some(loan) = Loan::from_state(state)? {
+            loan.end(host, sandbox.as_deref_mut())?;
+        }
+    }
+    match sandbox {
+        Some(sandbox) if saved.is_empty() => {
+            let lent = sandbox.netlink.link_by_name(point.ifname)?;
+            match lent.as_ref().and_then(Loan::unrecorded) {
+                Some(loan) => loan.end(host, Some(sandbox)),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// CHECK.
+pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let expected = compare::expected(call)?;
+    if is_userspace(&config) {
+        return Ok(());
+    }
+    let link = compare::pod_link(sandbox, point, expected, None)?;
+    compare::addressing(sandbox, &link, expected)
+}
+
+/// STATUS: the PCI device is there. A link that is not may be in a pod, which is no fault of the node.
+pub(super) fn status(call: &Call<'_>) -> Result<()> {
+    match Config::read(call.conf).map_err(Error::Config)?.device {
+        Some(Selector::Pci(address)) if !std::path::Path::new(find::PCI).join(&address).exists() => {
+            let finding = Finding::new("pciBusID", address, "the address of a PCI device of this node");
+            Err(Error::NotReady(finding.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
