@@ -327,12 +327,15 @@ mod tests {
                 mac: Some(mac),
                 group: Some(5),
                 name: Some(&renamed),
+                alias: Some("a note"),
                 netns: None,
+                index_there: None,
             };
             host.set_link(near.index, &change).unwrap();
             let link = host.link_by_index(near.index).unwrap().unwrap();
             assert_eq!((link.up, link.promisc, link.mtu, link.group), (true, true, 1280, 5));
             assert_eq!((link.master, link.mac, link.name.as_str()), (Some(br.index), Some(mac), "c"));
+            assert_eq!(link.alias, "a note");
             let freed = LinkChange { master: Some(0), promisc: Some(false), ..LinkChange::default() };
             host.set_link(near.index, &freed).unwrap();
             let link = host.link_by_index(near.index).unwrap().unwrap();
