@@ -134,7 +134,7 @@ fn kernel_on_uml_bridge_ports_are_in_their_vlans_and_in_no_other() {
             bed.netlink().add_port_vlans(index, false, tagged(50)).unwrap();
             let error = bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result);
             assert_eq!(error.is_err(), !more.contains("preserve"), "{more}");
-            bed.netlink().delete_port_vlans(index, false, want[0]).unwrap();
+            bed.netlink().delete_port_vlans(index, false, *want.last().unwrap()).unwrap();
             bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap_err();
             bed.del(Builtin::Bridge, &pod, "net1", &conf, Some(&attached)).unwrap();
         }
