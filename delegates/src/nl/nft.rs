@@ -38,6 +38,9 @@ const NFTA_RULE_HANDLE: u16 = 3;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 const NFTA_GEN_ID: u16 = 1;
+// linux/netfilter_bridge.h
+const NF_BR_PRE_ROUTING: u32 = 0;
+const NF_BR_PRI_NAT_DST_BRIDGED: i32 = -300;
 /// Type of a comment in user data, the same for tables, chains and rules (libnftnl).
 const UDATA_COMMENT: u8 = 0;
 
@@ -48,6 +51,8 @@ pub enum Family {
     Inet = 1,
     /// IPv4.
     Ip = 2,
+    /// Frames that a bridge hands on.
+    Bridge = 7,
     /// IPv6.
     Ip6 = 10,
 }
@@ -58,6 +63,7 @@ impl Family {
         match self {
             Self::Inet => "inet",
             Self::Ip => "ip",
+            Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
         }
     }
@@ -105,7 +111,7 @@ impl Hook {
 pub enum Step<'a> {
     /// Makes the table.
     AddTable {
-        /// What it is for.
+        /// What it is for; empty for none.
         comment: &'a str,
     },
     /// Makes a chain that others jump to.
@@ -121,6 +127,17 @@ pub enum Step<'a> {
         chain: &'a str,
         /// Where the kernel calls it.
         hook: Hook,
+    },
+    /// Makes a chain of type filter in a bridge table's hook prerouting, priority dstnat. One that is there keeps its
+    /// policy.
+    AddBridgeFilter {
+        /// Its name.
+        chain: &'a str,
+    },
+    /// Deletes a chain with its rules; ENOENT when it is gone, EBUSY when a rule of another chain leads to it.
+    DeleteChain {
+        /// Its name.
+        chain: &'a str,
     },
     /// Empties a chain.
     Flush {
@@ -263,7 +280,9 @@ fn encode(table: Table, step: &Step<'_>) -> Request {
         Step::AddTable { comment } => {
             let mut request = message(libc::NFT_MSG_NEWTABLE, create);
             request.text(NFTA_TABLE_NAME, table_name);
-            request.bytes(NFTA_TABLE_USERDATA, &user_data(comment));
+            if !comment.is_empty() {
+                request.bytes(NFTA_TABLE_USERDATA, &user_data(comment));
+            }
             request
         }
         Step::AddChain { chain, comment } => {
@@ -285,6 +304,23 @@ fn encode(table: Table, step: &Step<'_>) -> Request {
                 hook.be32(NFTA_HOOK_HOOKNUM, number);
                 hook.be32(NFTA_HOOK_PRIORITY, priority as u32);
             });
+            request
+        }
+        Step::AddBridgeFilter { chain } => {
+            let mut request = message(libc::NFT_MSG_NEWCHAIN, create);
+            request.text(NFTA_CHAIN_TABLE, table_name);
+            request.text(NFTA_CHAIN_NAME, chain);
+            request.text(NFTA_CHAIN_TYPE, "filter");
+            request.nest(NFTA_CHAIN_HOOK, |hook| {
+                hook.be32(NFTA_HOOK_HOOKNUM, NF_BR_PRE_ROUTING);
+                hook.be32(NFTA_HOOK_PRIORITY, NF_BR_PRI_NAT_DST_BRIDGED as u32);
+            });
+            request
+        }
+        Step::DeleteChain { chain } => {
+            let mut request = message(libc::NFT_MSG_DELCHAIN, libc::NLM_F_ACK);
+            request.text(NFTA_CHAIN_TABLE, table_name);
+            request.text(NFTA_CHAIN_NAME, chain);
             request
         }
         Step::Flush { chain } => {

@@ -2,6 +2,7 @@
 
 mod config;
 mod gateway;
+mod guard;
 mod vlan;
 
 use attachments::cni::result::{CniResult, Dns, Interface};
@@ -72,6 +73,9 @@ fn complete(
 ) -> Result<Attached> {
     // Before the pod's end goes up, and so before the first frame.
     vlan::join(host.netlink()?, plugged.host_index, &config.vlans)?;
+    if config.guarded {
+        guard::add(point, &plugged.host.name, plugged.pod.mac, host.node.deadline)?;
+    }
     configure(host, sandbox, point, config, plugged, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
         Some(id) => Some(vlan::gateway(host, bridge, id, config.vlans.keep_default)?),
@@ -200,7 +204,13 @@ fn tell(
 
 /// DEL of what is on the host.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    port::remove(host, call, point)
+    let removed = port::remove(host, call, point);
+    // A configuration that cannot be read now could be read at ADD.
+    let unguarded = match call.conf.flag("macspoofchk") {
+        Ok(false) => Ok(()),
+        _ => guard::remove(point, host.node.deadline),
+    };
+    removed.and(unguarded)
 }
 
 /// CHECK.
@@ -215,6 +225,9 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     let port = compare::port(host, expected, &pod, &bridge)?;
     vlan::check(host.netlink()?, &port, &config.vlans)?;
     compare::addressing(sandbox, &pod, expected)?;
+    if config.guarded {
+        guard::check(point, pod.mac, host.node.deadline)?;
+    }
     if config.ip_masq {
         let addresses: Vec<_> =
             expected.ips.iter().filter(|ip| ip.interface == Some(POD_END)).map(|ip| ip.address).collect();

@@ -281,6 +281,66 @@ fn kernel_bridge_check_names_what_differs() {
 }
 
 #[test]
+fn kernel_bridge_lets_no_other_hardware_address_through() {
+    on_node(|bed| {
+        let (guarded, other) = (bed.pod(), bed.pod());
+        let conf = addressed("10.77.0.2/24", r#","macspoofchk":true"#);
+        let attached = bed.add(Builtin::Bridge, &guarded, "net1", &conf).unwrap();
+        bed.add(Builtin::Bridge, &other, "net1", &addressed("10.77.0.3/24", "")).unwrap();
+        let (port, mac) = (&attached.result.interfaces[1].name, &attached.result.interfaces[2].mac);
+        let ruleset = || {
+            #[expect(clippy::disallowed_methods, reason = "`nft` is the judge of what we wrote")]
+            let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .replace('\t', " ")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let base = |entry: &str| {
+            format!("chain PREROUTING {{ type filter hook prerouting priority dstnat; policy accept; {entry}}}")
+        };
+        let comment = r#"comment "macspoofchk-pod0-net1""#;
+        let entry = format!(r#"iifname "{port}" jump cni-br-iface-pod0-net1 {comment} "#);
+        let whole = format!(
+            "table bridge nat {{ {} chain cni-br-iface-pod0-net1 {{ jump cni-br-iface-pod0-net1-mac {comment} }} \
+             chain cni-br-iface-pod0-net1-mac {{ ether saddr {mac} return {comment} drop {comment} }} }}",
+            base(&entry)
+        );
+        assert_eq!(ruleset(), whole);
+        bed.check(Builtin::Bridge, &guarded, "net1", &conf, &attached.result).unwrap();
+
+        let hears = || {
+            let socket = |pod: &Pod| pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:9").unwrap())).unwrap();
+            let (from, to) = (socket(&guarded), socket(&other));
+            to.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+            from.send_to(b"x", "10.77.0.3:9").unwrap();
+            to.recv(&mut [0]).is_ok()
+        };
+        assert!(hears());
+        let link = guarded.link("net1").unwrap();
+        let mut inside = guarded.netlink();
+        let spoof = |mac: &str| LinkChange { mac: Some(mac.parse().unwrap()), ..LinkChange::default() };
+        inside.set_link(link.index, &spoof("02:00:00:00:00:55")).unwrap();
+        assert!(!hears());
+        inside.set_link(link.index, &spoof(mac)).unwrap();
+        assert!(hears());
+
+        bed.del(Builtin::Bridge, &guarded, "net1", &conf, Some(&attached)).unwrap();
+        assert_eq!(ruleset(), format!("table bridge nat {{ {} }}", base("")));
+        bed.del(Builtin::Bridge, &guarded, "net1", &conf, Some(&attached)).unwrap();
+        let again = bed.add(Builtin::Bridge, &guarded, "net1", &conf).unwrap();
+        bed.check(Builtin::Bridge, &guarded, "net1", &conf, &again.result).unwrap();
+        // Without a DEL, as after a crash.
+        bed.netlink().delete_link(bed.link(&again.result.interfaces[1].name).unwrap().index).unwrap();
+        let once = bed.add(Builtin::Bridge, &guarded, "net1", &conf).unwrap();
+        assert_eq!(ruleset().matches("jump cni-br-iface-pod0-net1 ").count(), 1);
+        bed.del(Builtin::Bridge, &guarded, "net1", &conf, Some(&once)).unwrap();
+    });
+}
+
+#[test]
 fn kernel_bridge_del_finds_the_hosts_end_without_a_record() {
     on_node(|bed| {
         let pod = bed.pod();

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use attachments::names::Mac;
 use ipnet::IpNet;
 use nix::libc;
 
@@ -30,6 +31,7 @@ const NFTA_PAYLOAD_DREG: u16 = 1;
 pub(super) const NFTA_PAYLOAD_BASE: u16 = 2;
 pub(super) const NFTA_PAYLOAD_OFFSET: u16 = 3;
 const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFT_PAYLOAD_LINK_HEADER: u32 = 0;
 pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 const NFTA_BITWISE_SREG: u16 = 1;
@@ -63,6 +65,8 @@ const REGISTER: u32 = 1;
 const SECOND_REGISTER: u32 = 2;
 /// Offset of the destination port in TCP, UDP and SCTP.
 pub(super) const DESTINATION_PORT: u32 = 2;
+/// Offset of the source in an Ethernet header.
+const ETHER_SOURCE: u32 = 6;
 /// Bytes of an interface's name in the kernel.
 const IFNAMSIZ: usize = 16;
 
@@ -90,6 +94,8 @@ pub enum Condition {
         /// Any other link.
         negated: bool,
     },
+    /// The frame comes from that hardware address.
+    EtherSource(Mac),
     /// Its connection's destination was translated.
     Translated,
     /// The destination port that its connection had before any translation.
@@ -103,6 +109,8 @@ pub enum Action<'a> {
     Return,
     /// On to another chain, for good.
     Goto(&'a str),
+    /// The packet goes nowhere.
+    Drop,
     /// To another chain, and back when that decides nothing.
     Jump(&'a str),
     /// The packet leaves with the address of the link that it leaves by.
@@ -126,6 +134,7 @@ pub(super) fn encode(list: &mut Request, family: Family, conditions: &[Condition
     match action {
         Action::Return => verdict(list, NFT_RETURN, None),
         Action::Goto(chain) => verdict(list, NFT_GOTO, Some(chain)),
+        Action::Drop => verdict(list, libc::NF_DROP, None),
         Action::Jump(chain) => verdict(list, NFT_JUMP, Some(chain)),
         Action::Masquerade => expression(list, "masq", |_| {}),
         Action::DestinationNat(target) => translate(list, target),
@@ -170,6 +179,10 @@ fn encode_condition(list: &mut Request, condition: &Condition) {
             }
             meta(list, NFT_META_IIFNAME);
             compare(list, if *negated { NFT_CMP_NEQ } else { NFT_CMP_EQ }, &bytes);
+        }
+        Condition::EtherSource(mac) => {
+            payload(list, NFT_PAYLOAD_LINK_HEADER, ETHER_SOURCE, mac.0.len());
+            compare(list, NFT_CMP_EQ, &mac.0);
         }
         Condition::Translated => {
             connection(list, NFT_CT_STATUS, None);
