@@ -1,5 +1,7 @@
 //! host-device on a real kernel.
 
+use std::path::Path;
+
 use super::*;
 use crate::apply::detach;
 use crate::error::Error;
@@ -272,5 +274,64 @@ fn kernel_host_device_that_the_reference_plugin_lent_goes_back_by_its_alias() {
         assert_eq!((is.alias.as_str(), is.up, is.mac), ("", false, was.mac), "as the reference plugin leaves it");
         bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &[]).unwrap();
         bed.hand_back(Builtin::HostDevice, &pod, false, PLAIN, &[]).unwrap();
+    });
+}
+
+/// Hardware goes back to the initial namespace when the pod's dies, so that is the node here: nothing else of this
+/// program is there.
+fn on_hardware(test: impl FnOnce(&Bed, &Link)) {
+    let bed = Bed { state: tempfile::tempdir().unwrap(), pods: Cell::new(0) };
+    let was = bed.link("vec0").expect("tests/uml/run gives UML the device vec0");
+    test(&bed, &was);
+    let is = bed.link("vec0").expect("vec0 is back");
+    assert_eq!((is.index, &is.alias, is.mac, is.mtu, is.up), (was.index, &was.alias, was.mac, was.mtu, was.up));
+}
+
+#[test]
+fn kernel_on_uml_host_device_that_is_hardware_comes_back_from_anywhere() {
+    const HARDWARE: &str = "/sys/devices/platform/uml-vector.0";
+    let conf = format!(r#"{{"kernelpath":"{HARDWARE}"}}"#);
+    on_hardware(|bed, was| {
+        bed.netlink().add_address(was.index, net("192.0.2.9/24"), false).unwrap();
+        let pod = bed.pod();
+        let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", &conf);
+        added.unwrap();
+        let error = bed.add(Builtin::HostDevice, &bed.pod(), "net1", &conf).unwrap_err();
+        assert!(error.to_string().contains("one that a pod holds has none here"), "{error}");
+        bed.hand_back(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
+        assert!(bed.netlink().addresses(Some(was.index)).unwrap().iter().any(|a| a.net == net("192.0.2.9/24")));
+        bed.netlink().delete_address(was.index, net("192.0.2.9/24")).unwrap();
+    });
+    for clash in [false, true] {
+        on_hardware(|bed, _| {
+            let mut pod = bed.pod();
+            let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", &conf);
+            added.unwrap();
+            let link = pod.link("net1").unwrap();
+            let other =
+                LinkChange { mac: Some("02:00:00:00:00:66".parse().unwrap()), mtu: Some(900), ..LinkChange::default() };
+            pod.netlink().set_link(link.index, &LinkChange { up: Some(false), ..LinkChange::default() }).unwrap();
+            pod.netlink().set_link(link.index, &other).unwrap();
+            if clash {
+                let squatter = name("net1");
+                bed.netlink().add_link(&NewLink::new(&squatter, NewKind::Bridge(Bridge::default()))).unwrap();
+            }
+            // The namespace ends, and the kernel takes its time over it.
+            pod.netns = super::pod();
+            bed.hand_back(Builtin::HostDevice, &pod, false, &conf, &noted).unwrap();
+            if clash {
+                bed.netlink().delete_link(bed.link("net1").unwrap().index).unwrap();
+            }
+        });
+    }
+    // A namespace that lives on somewhere keeps the device: DEL fails, and succeeds when it is repeated.
+    on_hardware(|bed, _| {
+        let pod = bed.pod();
+        let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", &conf);
+        added.unwrap();
+        let error = bed.hand_back(Builtin::HostDevice, &pod, false, &conf, &noted).unwrap_err();
+        assert!(matches!(&error, Error::Late(text) if text.starts_with("device vec0 coming back")), "{error}");
+        assert!(Path::new(HARDWARE).join("net").exists());
+        bed.hand_back(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
     });
 }
