@@ -171,3 +171,48 @@ fn an_add_killed_anywhere_and_never_deleted_goes_with_gc() {
         clean(&node, &lost, place);
     }
 }
+
+/// The device as it is on the node, with its addresses.
+fn device(node: &Node) -> [serde_json::Value; 2] {
+    let link = node.netns.link("dev0");
+    let kept = ["ifindex", "address", "mtu", "ifalias", "group", "operstate"].map(|key| link[key].clone());
+    [json!(kept), json!(node.netns.addresses("dev0"))]
+}
+
+/// eth0 is a bridge, net1 a device of the node.
+fn lending_scene() -> (Node, Pod) {
+    let (node, _) = scene();
+    node.netns.run("ip link add dev0 mtu 1400 type veth peer name dev1");
+    node.netns.run("ip link set dev0 alias uplink");
+    node.netns.run("ip address add 10.20.0.7/24 dev dev0");
+    node.netns.run("ip link set dev0 up");
+    node.netns.run("ip link set dev1 up");
+    node.nad("lent", json!({"cniVersion": "1.0.0", "type": "host-device", "device": "dev0", "ipam": node.host_local("10.20.0.0/24")}));
+    let pod = node.pod("web", "lent");
+    (node, pod)
+}
+
+#[test]
+fn a_device_of_the_node_is_back_as_it_was_whenever_add_or_del_was_killed() {
+    let (node, pod) = lending_scene();
+    let was = device(&node);
+    let (mut killed, mut tried) = (0, 0);
+    for place in &places_of_add(&node, &pod) {
+        tried += 1;
+        killed += usize::from(was_killed(&killed_at(node.call("ADD", &pod), place)));
+        node.del(&pod).quiet();
+        assert_eq!(device(&node), was, "ADD killed at {place:?}");
+        assert_eq!(pod.netns.links(), Vec::<String>::new(), "ADD killed at {place:?}");
+    }
+    node.add(&pod).result();
+    for place in &places(&node, node.call("DEL", &pod)) {
+        tried += 1;
+        node.add(&pod).result();
+        killed += usize::from(was_killed(&killed_at(node.call("DEL", &pod), place)));
+        node.del(&pod).quiet();
+        assert_eq!(device(&node), was, "DEL killed at {place:?}");
+        assert_eq!(pod.netns.links(), Vec::<String>::new(), "DEL killed at {place:?}");
+    }
+    mostly(killed, tried);
+    assert!(node.leftovers(&["up0", "up1", "dev0", "dev1"]).is_empty());
+}

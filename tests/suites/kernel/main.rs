@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod bridge;
+mod devices;
 mod masters;
 mod overlay;
 mod routes;

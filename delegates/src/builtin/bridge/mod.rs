@@ -53,11 +53,20 @@ pub(super) fn attach(
         flags: (flags != PortFlags::default()).then_some(flags),
     };
     let plugged = port::plug(host, sandbox, &port)?;
-    let finished = complete(host, sandbox, call, point, &config, (&bridge, &plugged), &gateways, result);
+    let joined = Joined { bridge, plugged, gateways };
+    let finished = complete(host, sandbox, call, point, &config, joined, result);
     finished.inspect_err(|_| {
         // What it says about the cause is the first error; DEL does all of this again.
         let _ = remove(host, call, point);
     })
+}
+
+/// A port in its bridge, on the way to being complete.
+struct Joined {
+    bridge: Link,
+    plugged: Plugged,
+    /// The addresses that the bridge needs.
+    gateways: Vec<IpNet>,
 }
 
 /// Everything that a port gets after it is there.
@@ -67,24 +76,24 @@ fn complete(
     call: &Call<'_>,
     point: &Point<'_>,
     config: &Config,
-    (bridge, plugged): (&Link, &Plugged),
-    gateways: &[IpNet],
+    joined: Joined,
     result: CniResult,
 ) -> Result<Attached> {
+    let Joined { bridge, plugged, gateways } = joined;
     // Before the pod's end goes up, and so before the first frame.
     vlan::join(host.netlink()?, plugged.host_index, &config.vlans)?;
     if config.guarded {
         guard::add(point, &plugged.host.name, plugged.pod.mac, host.node.deadline)?;
     }
-    configure(host, sandbox, point, config, plugged, &result)?;
+    configure(host, sandbox, point, config, &plugged, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
-        Some(id) => Some(vlan::gateway(host, bridge, id, config.vlans.keep_default)?),
+        Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
-    gateway::bring_up(host, of_vlan.as_ref().unwrap_or(bridge), gateways, config.force_address)?;
+    gateway::bring_up(host, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     port::hide(host, call, point, config.ip_masq, &addresses)?;
-    tell(host, point, config, plugged, of_vlan, result)
+    tell(host, point, config, &plugged, of_vlan, result)
 }
 
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.

@@ -5,12 +5,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use attachments::finding::Finding;
-use attachments::names::IfName;
 
 use super::config::Selector;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
-use crate::nl::link::Link;
+use crate::nl::link::{Kind, Link};
 
 /// PCI devices by address.
 pub(super) const PCI: &str = "/sys/bus/pci/devices";
@@ -56,9 +55,8 @@ fn in_use(link: &Link, links: &[Link]) -> Option<String> {
         return Some(format!("is a port of {}", master.map_or("another link", |master| &master.name)));
     }
     // The kernel deletes what stands on a link that leaves.
-    let stands_on = |other: &&Link| {
-        other.parent == Some(link.index) && !other.is_parent_elsewhere && other.kind != crate::nl::link::Kind::Veth
-    };
+    let stands_on =
+        |other: &&Link| other.parent == Some(link.index) && !other.is_parent_elsewhere && other.kind != Kind::Veth;
     links.iter().find(stands_on).map(|other| format!("carries {} {}", other.kind.as_str(), other.name))
 }
 
@@ -111,9 +109,12 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Where sysfs keeps the hardware of a link; absent for a virtual one.
-pub(super) fn hardware(name: &IfName) -> Option<PathBuf> {
-    fs::canonicalize(Path::new("/sys/class/net").join(name.as_str()).join("device")).ok()
+/// Where sysfs keeps the hardware of a link; absent for a virtual one, and where /sys shows another namespace's links.
+pub(super) fn hardware(link: &Link) -> Option<PathBuf> {
+    let here = Path::new("/sys/class/net").join(&link.name);
+    let index = fs::read_to_string(here.join("ifindex")).ok()?;
+    let is_it = link.kind == Kind::Device && index.trim_end() == link.index.to_string();
+    is_it.then(|| fs::canonicalize(here.join("device")).ok()).flatten()
 }
 
 /// Has that hardware a link, in whichever namespace? Its `net` directory is there for as long as there is one, and shows

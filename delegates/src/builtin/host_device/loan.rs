@@ -79,7 +79,7 @@ impl Loan {
             up: link.up,
             promisc: link.promisc,
             addresses: held.iter().filter(|address| is_set(address)).map(|address| address.net).collect(),
-            hardware: find::hardware(&name),
+            hardware: find::hardware(link),
             name,
         })
     }
@@ -130,12 +130,12 @@ impl Loan {
     }
 
     /// Brings the link back from wherever it is. Success when it is back already, was never taken, or is gone for good.
-    pub(super) fn end(&self, host: &mut Host<'_>, mut sandbox: Option<&mut Sandbox>) -> Result<()> {
+    pub(super) fn end(&self, host: &mut Host<'_>, sandbox: Option<&mut Sandbox>) -> Result<()> {
         let at_home = host.netlink()?.link_by_name(&self.name)?.filter(|link| self.is(link));
         if at_home.is_some_and(|link| link.index == self.index && !self.is_marked(&link)) {
             return Ok(());
         }
-        if let Some(sandbox) = sandbox.as_deref_mut()
+        if let Some(sandbox) = sandbox
             && let Some(link) = self.find_in_pod(&sandbox.netlink.links(None)?)
         {
             self.move_home(host, sandbox, &link)?;

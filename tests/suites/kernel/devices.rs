@@ -1,0 +1,136 @@
+//! Devices of the node that pods have for a while: lent and given back by us, by the reference plugin, or by one and the
+//! other.
+
+use meta_cni_tests::netns::Netns;
+use meta_cni_tests::node::{Node, Pod, REFERENCE};
+use serde_json::{Value, json};
+
+/// A node with the device `up0`, and what must come back of it.
+fn scene() -> Node {
+    let node = Node::new();
+    for line in [
+        "ip link add up0 mtu 1400 type veth peer name up1",
+        "ip link set up0 alias uplink",
+        "ip address add 10.20.0.7/24 dev up0",
+        "ip link set up0 up",
+        "ip link set up1 up",
+    ] {
+        node.netns.run(line);
+    }
+    node
+}
+
+/// The device as it is on the node.
+fn device(node: &Node) -> Value {
+    let link = node.netns.link("up0");
+    let kept = ["ifindex", "address", "mtu", "ifalias", "group", "operstate", "promiscuity"];
+    let kept: Value =
+        kept.iter().map(|key| (key.to_string(), link[*key].clone())).collect::<serde_json::Map<_, _>>().into();
+    json!([kept, node.netns.addresses("up0")])
+}
+
+fn lending() -> Value {
+    json!({"cniVersion": "1.0.0", "name": "lent", "type": "host-device", "device": "up0"})
+}
+
+#[test]
+fn a_device_is_lent_and_comes_back_whatever_the_pod_did_to_it() {
+    for tricks in [
+        [].as_slice(),
+        &["ip link set net1 down", "ip link set net1 name mine alias mine mtu 900 address 02:00:00:00:00:66"],
+        &["ip link set net1 group GROUP"],
+        &["ip link set lo group GROUP"],
+    ] {
+        let mut node = scene();
+        let main = json!({"cniVersion": "1.0.0", "name": "main", "type": "bridge", "bridge": "cni0", "ipam": node.host_local("10.10.0.0/24")});
+        node.conf["delegates"] = json!([main]);
+        node.nad("lent", lending());
+        let pod = node.pod("web", "lent");
+        let was = device(&node);
+        let result = node.add(&pod).result();
+        assert!(!node.netns.links().contains(&"up0".to_owned()));
+        let group = pod.netns.link("eth0")["group"].as_str().unwrap().to_owned();
+        assert_eq!(pod.netns.link("net1")["group"], "default");
+        node.check(&pod, &result).quiet();
+        for trick in tricks {
+            pod.netns.run(&trick.replace("GROUP", &group));
+        }
+        node.del(&pod).quiet();
+        node.del(&pod).quiet();
+        assert_eq!(device(&node), was, "{tricks:?}");
+        assert_eq!(pod.netns.links(), Vec::<String>::new(), "{tricks:?}");
+        node.assert_clean_but(&["up0", "up1"]);
+    }
+}
+
+#[test]
+fn a_device_comes_back_when_a_later_network_fails() {
+    let node = scene();
+    node.nad("lent", lending());
+    node.nad("bad", json!({"cniVersion": "1.0.0", "type": "macvlan", "master": "none"}));
+    let pod = node.pod("web", "lent,bad");
+    let was = device(&node);
+    node.add(&pod).refused(102, &["default/bad", "none"]);
+    assert_eq!(device(&node), was);
+    node.del(&pod).quiet();
+    node.assert_clean_but(&["up0", "up1"]);
+}
+
+#[test]
+fn a_device_that_another_pod_holds_is_refused() {
+    let node = scene();
+    node.nad("lent", lending());
+    let (first, second) = (node.pod("one", "lent"), node.pod("two", "lent"));
+    let was = device(&node);
+    node.add(&first).result();
+    node.add(&second).refused(102, &["default/lent", "up0", "one that a pod holds"]);
+    assert_eq!(first.netns.links(), ["net1"]);
+    node.del(&second).quiet();
+    assert_eq!(first.netns.links(), ["net1"]);
+    node.del(&first).quiet();
+    assert_eq!(device(&node), was);
+}
+
+/// Runs the reference plugin as a runtime would.
+fn reference(netns: &Netns, verb: &str, pod: &Pod) {
+    let mut call = netns.command("env");
+    call.args([
+        format!("CNI_COMMAND={verb}"),
+        format!("CNI_CONTAINERID={}", pod.container),
+        format!("CNI_NETNS={}", pod.netns.text()),
+        "CNI_IFNAME=eth0".to_owned(),
+        format!("CNI_PATH={REFERENCE}"),
+        format!("{REFERENCE}/host-device"),
+    ]);
+    let mut child = call.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), lending().to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn what_the_reference_plugin_lent_goes_back_by_our_del_and_the_other_way_round() {
+    let mut node = scene();
+    node.conf["delegates"] = json!([lending()]);
+    let was = device(&node);
+
+    let theirs = node.pod("theirs", "");
+    reference(&node.netns, "ADD", &theirs);
+    assert_eq!(theirs.netns.link("eth0")["ifalias"], "up0");
+    node.del(&theirs).quiet();
+    node.del(&theirs).quiet();
+    let is = device(&node);
+    assert_eq!(
+        (&is[0]["address"], &is[0]["mtu"], &is[0]["ifalias"]),
+        (&was[0]["address"], &was[0]["mtu"], &Value::Null)
+    );
+    assert_eq!(theirs.netns.links(), Vec::<String>::new());
+
+    let ours = node.pod("ours", "");
+    node.add(&ours).result();
+    reference(&node.netns, "DEL", &ours);
+    let is = device(&node);
+    assert_eq!((&is[0]["address"], &is[0]["mtu"]), (&was[0]["address"], &was[0]["mtu"]));
+    node.del(&ours).quiet();
+    node.assert_clean_but(&["up0", "up1"]);
+}
