@@ -196,23 +196,22 @@ fn lending_scene() -> (Node, Pod) {
 fn a_device_of_the_node_is_back_as_it_was_whenever_add_or_del_was_killed() {
     let (node, pod) = lending_scene();
     let was = device(&node);
-    let (mut killed, mut tried) = (0, 0);
-    for place in &places_of_add(&node, &pod) {
-        tried += 1;
-        killed += usize::from(was_killed(&killed_at(node.call("ADD", &pod), place)));
+    let is_back = |what: &str, place: &Place| {
         node.del(&pod).quiet();
-        assert_eq!(device(&node), was, "ADD killed at {place:?}");
-        assert_eq!(pod.netns.links(), Vec::<String>::new(), "ADD killed at {place:?}");
-    }
+        assert_eq!(device(&node), was, "{what} killed at {place:?}");
+        assert_eq!(pod.netns.links(), Vec::<String>::new(), "{what} killed at {place:?}");
+    };
+    walk(&places_of_add(&node, &pod), |place| {
+        let killed = killed_at(node.call("ADD", &pod), place);
+        is_back("ADD", place);
+        killed
+    });
     node.add(&pod).result();
-    for place in &places(&node, node.call("DEL", &pod)) {
-        tried += 1;
+    walk(&places(&node, node.call("DEL", &pod)), |place| {
         node.add(&pod).result();
-        killed += usize::from(was_killed(&killed_at(node.call("DEL", &pod), place)));
-        node.del(&pod).quiet();
-        assert_eq!(device(&node), was, "DEL killed at {place:?}");
-        assert_eq!(pod.netns.links(), Vec::<String>::new(), "DEL killed at {place:?}");
-    }
-    mostly(killed, tried);
+        let killed = killed_at(node.call("DEL", &pod), place);
+        is_back("DEL", place);
+        killed
+    });
     assert!(node.leftovers(&["up0", "up1", "dev0", "dev1"]).is_empty());
 }
