@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nix::libc;
 use sha2::{Digest, Sha512};
 
 use crate::error::{Error, Result};
@@ -108,17 +107,11 @@ pub fn check(
 /// Does the hook lead to our chain, exactly as we would write it? To write it again would delete rules, and a deletion
 /// waits for the kernel's readers: 10 ms and more.
 fn is_hooked(present: &[StoredRule]) -> bool {
-    let expected: [(&[&[u8]], Option<&str>); 3] = [
-        (&[&[libc::AF_INET as u8], &[224, 0, 0, 0]], None),
-        (&[&[libc::AF_INET6 as u8], &[0xff]], None),
-        (&[], Some(RULES)),
-    ];
-    let is = |rule: &StoredRule, (values, target): &(&[&[u8]], Option<&str>)| {
-        rule.tests.iter().map(|test| test.value.as_slice()).eq(values.iter().copied())
-            && rule.target.as_deref() == *target
-    };
+    let rule = |conditions: &[Condition], action| StoredRule::of(TABLE.family, conditions, action);
+    let [v4, v6] = MULTICAST.map(|net| rule(&[Condition::DestinationIn(net)], Action::Return));
+    let expected = [v4, v6, rule(&[], Action::Goto(RULES))];
     let hooked: Vec<_> = present.iter().filter(|rule| rule.chain == HOOK).collect();
-    hooked.len() == expected.len() && hooked.iter().zip(&expected).all(|(rule, expected)| is(rule, expected))
+    hooked.len() == expected.len() && hooked.iter().zip(&expected).all(|(rule, expected)| rule.does_as(expected))
 }
 
 fn belongs(rule: &StoredRule, mark: &str) -> bool {

@@ -4,6 +4,7 @@
 //! anything is touched, addresses taken before the first link and given back when the attachment fails.
 
 mod bridge;
+mod chained;
 mod compare;
 mod dummy;
 mod forward;
@@ -15,6 +16,7 @@ mod lock;
 mod loopback;
 mod macvlan;
 mod port;
+mod portmap;
 mod ptp;
 mod stacked;
 #[cfg(test)]
@@ -22,6 +24,8 @@ mod tests;
 mod vlan;
 mod vrf;
 mod vxlan;
+
+pub use chained::Chained;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
@@ -57,6 +61,8 @@ pub enum Builtin {
     HostDevice,
     /// Behind another plugin: its link in a routing domain of the pod.
     Vrf,
+    /// Something behind another plugin of the chain.
+    Chained(Chained),
 }
 
 /// What an ADD made.
@@ -82,7 +88,7 @@ impl Builtin {
             "ptp" => Some(Self::Ptp),
             "host-device" => Some(Self::HostDevice),
             "vrf" => Some(Self::Vrf),
-            _ => None,
+            kind => Chained::from_type(kind).map(Self::Chained),
         }
     }
 
@@ -99,6 +105,7 @@ impl Builtin {
             Self::HostDevice => host_device::Config::read(conf).err(),
             Self::Vrf => return vrf::Config::read(conf).err().unwrap_or_default(),
             Self::Loopback => return Vec::new(),
+            Self::Chained(chained) => return chained.validate(conf),
         };
         let mut findings = own.unwrap_or_default();
         findings.extend(ipam::validate(conf));
@@ -115,6 +122,7 @@ impl Builtin {
         match self {
             Self::Loopback => return loopback::attach(sandbox, call, point),
             Self::Vrf => return vrf::attach(host, sandbox, call, point),
+            Self::Chained(chained) => return chained.add(host, sandbox, call, point),
             _ => {}
         }
         let leased = if ipam::configured(call.conf)? { Some(ipam::allocate(&host.node, call)?) } else { None };
@@ -133,6 +141,7 @@ impl Builtin {
             Self::HostDevice => host_device::attach(host, sandbox, call, point, leased),
             Self::Vrf => vrf::attach(host, sandbox, call, point),
             Self::Loopback => loopback::attach(sandbox, call, point),
+            Self::Chained(chained) => chained.add(host, sandbox, call, point),
         };
         if attached.is_err() && took {
             // What it says about the cause is the first error; DEL releases again.
@@ -158,6 +167,7 @@ impl Builtin {
             Self::Vrf => vrf::hand_back(sandbox, call, point, saved),
             Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::Ptp | Self::Vxlan => Ok(()),
             Self::Loopback => Ok(()),
+            Self::Chained(chained) => chained.hand_back(host, sandbox, call, saved),
         }
     }
 
@@ -173,6 +183,7 @@ impl Builtin {
             Self::Ptp => port::remove(host, call, point),
             Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Ok(()),
             Self::Loopback | Self::Vrf => return Ok(()),
+            Self::Chained(chained) => return chained.del(host, call, point),
         };
         removed.and(ipam::release(&host.node, call))
     }
@@ -183,6 +194,7 @@ impl Builtin {
         match self {
             Self::Loopback => return loopback::check(sandbox),
             Self::Vrf => return vrf::check(sandbox, call, point),
+            Self::Chained(chained) => return chained.check(host, sandbox, call, point),
             _ => {}
         }
         if ipam::configured(call.conf)? {
@@ -199,6 +211,7 @@ impl Builtin {
             Self::HostDevice => host_device::check(sandbox, call, point),
             Self::Vrf => vrf::check(sandbox, call, point),
             Self::Loopback => loopback::check(sandbox),
+            Self::Chained(chained) => chained.check(host, sandbox, call, point),
         }
     }
 
@@ -219,6 +232,7 @@ impl Builtin {
             Self::HostDevice => host_device::status(call)?,
             Self::Vrf => return vrf::status(host),
             Self::Loopback => return Ok(()),
+            Self::Chained(chained) => return chained.status(host),
         }
         ipam::status(&host.node, call)
     }

@@ -176,6 +176,11 @@ impl Nftables {
         Ok(Self { netlink: Netlink::open_netfilter(deadline)?, deadline })
     }
 
+    /// The socket, for netfilter's other subsystems.
+    pub(super) fn netlink(&mut self) -> &mut Netlink {
+        &mut self.netlink
+    }
+
     /// Does all steps on all tables, or none.
     pub fn commit(&mut self, changes: &[(Table, Vec<Step<'_>>)]) -> Result<()> {
         self.commit_after(frame(libc::NFNL_MSG_BATCH_BEGIN), changes)

@@ -122,6 +122,24 @@ impl Netlink {
         Ok(found)
     }
 
+    /// Index of the link by which packets to an address leave; `None` when nothing leads there.
+    pub fn link_towards(&mut self, address: IpAddr) -> Result<Option<u32>> {
+        let (family, bits) = if address.is_ipv4() { (libc::AF_INET, 32) } else { (libc::AF_INET6, 128) };
+        let mut request = Request::new(libc::RTM_GETROUTE, 0, &header(family, bits, 0, 0, 0, 0));
+        request.ip(libc::RTA_DST, address);
+        let link = |message: &Message<'_>| {
+            let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
+            wire::find(attributes, libc::RTA_OIF)?.map(wire::u32).transpose()
+        };
+        match self.one(request, || format!("look up the route to {address}"), link) {
+            Err(error) => match super::errno(&error) {
+                Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL) => Ok(None),
+                _ => Err(error),
+            },
+            found => found.map(Option::flatten),
+        }
+    }
+
     fn routes_of(&mut self, family: i32, filter: RouteFilter) -> Result<Vec<Route>> {
         let mut request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &header(family, 0, 0, 0, 0, 0));
         if let Some(table) = filter.table {

@@ -49,6 +49,12 @@ impl Request {
         self
     }
 
+    /// Attributes as they were received.
+    pub fn raw(&mut self, attributes: &[u8]) {
+        self.bytes.extend_from_slice(attributes);
+        self.bytes.resize(align(self.bytes.len()), 0);
+    }
+
     pub fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.bytes(kind, &[value])
     }

@@ -3,6 +3,7 @@
 mod bridge;
 mod detach;
 mod host_device;
+mod portmap;
 mod ptp;
 mod stacked;
 mod vlan;
@@ -19,7 +20,7 @@ use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::IpNet;
 
-use super::{Attached, Builtin};
+use super::{Attached, Builtin, Chained};
 use crate::apply::{Host, Sandbox, detach};
 use crate::call::{Call, Node, Point};
 use crate::error::Result;
@@ -129,6 +130,27 @@ impl Bed {
     fn add(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str) -> Result<Attached> {
         let mut sandbox = Sandbox::open(&pod.path, &self.node()).unwrap();
         self.call(pod, ifname, conf, None, |host, call| kind.add(host, &mut sandbox, call))
+    }
+
+    /// ADD behind a plugin that gave `previous`; also the states that it saved.
+    fn add_behind(
+        &self,
+        kind: Builtin,
+        pod: &Pod,
+        ifname: &str,
+        conf: &str,
+        previous: &CniResult,
+    ) -> (Result<Attached>, Vec<Object>) {
+        let mut sandbox = Sandbox::open(&pod.path, &self.node()).unwrap();
+        let mut saved = Vec::new();
+        let mut journal = |state: &Object| {
+            saved.push(state.clone());
+            Ok(())
+        };
+        let attached = self.call(pod, ifname, conf, Some(previous), |_, call| {
+            kind.add(&mut Host::with_journal(self.node(), &mut journal), &mut sandbox, call)
+        });
+        (attached, saved)
     }
 
     /// As the engine does it: the pod's links first, where there is a pod.

@@ -1,8 +1,10 @@
 //! Rules as the kernel tells them, as far as they are used.
 
 use super::rule::*;
-use super::{HEADER, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, UDATA_COMMENT};
-use crate::nl::wire::{self, Attributes, Decoded, Message};
+use super::{
+    Family, HEADER, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, UDATA_COMMENT,
+};
+use crate::nl::wire::{self, Attributes, Decoded, Message, Request};
 
 /// A rule as the kernel holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,27 @@ pub struct StoredRule {
     pub target: Option<String>,
     /// The constants that its action uses: the address and the port of a destination NAT.
     pub operands: Vec<Vec<u8>>,
+    /// The kernel's name of its last expression: "masq", "nat", "immediate".
+    pub ending: String,
+}
+
+impl StoredRule {
+    /// What the kernel will tell of a rule that is added so.
+    pub fn of(family: Family, conditions: &[Condition], action: Action<'_>) -> Self {
+        let mut request = Request::new(0, 0, &[]);
+        encode(&mut request, family, conditions, action);
+        let bytes = request.finish(0);
+        let mut rule = Self::default();
+        // What we wrote we can read.
+        let _ = decode_expressions(&bytes[wire::HEADER..], &mut rule);
+        rule
+    }
+
+    /// Does it do the same, wherever it is and whosever it is?
+    pub fn does_as(&self, other: &Self) -> bool {
+        (&self.tests, &self.target, &self.operands, &self.ending)
+            == (&other.tests, &other.target, &other.operands, &other.ending)
+    }
 }
 
 /// One comparison.
@@ -26,8 +49,10 @@ pub struct StoredRule {
 pub struct Test {
     /// What is compared.
     pub field: Field,
-    /// Must it be equal, without a mask?
+    /// Must it be equal?
     pub equal: bool,
+    /// Which bits count; empty for all.
+    pub mask: Vec<u8>,
     /// With what: an address or its leading bytes, a protocol, a port; in network order.
     pub value: Vec<u8>,
 }
@@ -74,29 +99,30 @@ fn comment(mut data: &[u8]) -> Option<String> {
 }
 
 fn decode_expressions(expressions: &[u8], rule: &mut StoredRule) -> Decoded<()> {
-    // What the comparison that follows looks at, and whether it sees it whole.
-    let (mut field, mut is_whole) = (Field::Other, true);
+    // What the comparison that follows looks at.
+    let (mut field, mut mask) = (Field::Other, Vec::new());
     for element in Attributes::inside(expressions) {
         let (_, element) = element?;
         let name = wire::find(element, NFTA_EXPR_NAME)?.map(wire::text);
+        rule.ending = name.unwrap_or_default();
         let Some(data) = wire::find(element, NFTA_EXPR_DATA)? else { continue };
-        match name.as_deref() {
-            Some("cmp") => {
+        match rule.ending.as_str() {
+            "cmp" => {
                 let Some(value) = inner(data, &[NFTA_CMP_DATA, NFTA_DATA_VALUE])? else { continue };
-                let equal = is_whole && number(data, NFTA_CMP_OP)? == Some(NFT_CMP_EQ);
-                rule.tests.push(Test { field, equal, value: value.to_vec() });
+                let equal = number(data, NFTA_CMP_OP)? == Some(NFT_CMP_EQ);
+                rule.tests.push(Test { field, equal, mask: std::mem::take(&mut mask), value: value.to_vec() });
             }
-            Some("immediate") => {
+            "immediate" => {
                 if let Some(value) = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VALUE])? {
                     rule.operands.push(value.to_vec());
                 }
                 let verdict = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN])?;
                 rule.target = rule.target.take().or(verdict.map(wire::text));
             }
-            Some("bitwise") => is_whole = false,
-            Some("meta") => (field, is_whole) = (meta_field(data)?, true),
-            Some("payload") => (field, is_whole) = (payload_field(data)?, true),
-            _ => (field, is_whole) = (Field::Other, true),
+            "bitwise" => mask = inner(data, &[NFTA_BITWISE_MASK, NFTA_DATA_VALUE])?.unwrap_or_default().to_vec(),
+            "meta" => field = meta_field(data)?,
+            "payload" => field = payload_field(data)?,
+            _ => field = Field::Other,
         }
     }
     Ok(())

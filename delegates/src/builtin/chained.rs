@@ -1,0 +1,100 @@
+//! Delegates that come behind another one in a chain: they change what that one made, take no addresses, and give its
+//! result on.
+
+use attachments::cni::object::Object;
+use attachments::cni::result::{CniResult, Ip};
+use attachments::finding::Finding;
+
+use super::{Attached, portmap};
+use crate::apply::{Host, Sandbox};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+
+/// A chained delegate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chained {
+    /// Ports of the node lead to ports of the pod.
+    Portmap,
+}
+
+impl Chained {
+    /// The delegate of a plugin type.
+    pub(super) fn from_type(kind: &str) -> Option<Self> {
+        match kind {
+            "portmap" => Some(Self::Portmap),
+            _ => None,
+        }
+    }
+
+    pub(super) fn validate(self, conf: &Object) -> Vec<Finding> {
+        let own = match self {
+            Self::Portmap => portmap::Config::read(conf).err(),
+        };
+        own.unwrap_or_default()
+    }
+
+    pub(super) fn add(
+        self,
+        host: &mut Host<'_>,
+        _sandbox: &mut Sandbox,
+        call: &Call<'_>,
+        point: &Point<'_>,
+    ) -> Result<Attached> {
+        let previous = previous(call)?;
+        match self {
+            Self::Portmap => portmap::attach(host, call, point, previous),
+        }
+    }
+
+    pub(super) fn hand_back(
+        self,
+        _host: &mut Host<'_>,
+        _sandbox: Option<&mut Sandbox>,
+        _call: &Call<'_>,
+        _saved: &[&Object],
+    ) -> Result<()> {
+        match self {
+            Self::Portmap => Ok(()),
+        }
+    }
+
+    pub(super) fn del(self, host: &mut Host<'_>, _call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+        match self {
+            Self::Portmap => portmap::remove(host, point),
+        }
+    }
+
+    pub(super) fn check(
+        self,
+        host: &mut Host<'_>,
+        _sandbox: &mut Sandbox,
+        call: &Call<'_>,
+        point: &Point<'_>,
+    ) -> Result<()> {
+        let previous = previous(call)?;
+        match self {
+            Self::Portmap => portmap::check(host, call, point, previous),
+        }
+    }
+
+    pub(super) fn status(self, host: &mut Host<'_>) -> Result<()> {
+        match self {
+            Self::Portmap => portmap::status(host),
+        }
+    }
+}
+
+/// The result of the plugin before (ADD), or of the whole ADD (CHECK).
+fn previous<'a>(call: &'a Call<'_>) -> Result<&'a CniResult> {
+    const WANT: &str = "the result of a plugin before this one in `plugins`";
+    call.prev_result.ok_or_else(|| Error::from(Finding::missing("prevResult", WANT)))
+}
+
+/// The addresses of a result that may be the pod's: on its interface, or on none that the result names.
+pub(super) fn addresses_of_pod<'a>(result: &'a CniResult, point: &Point<'_>) -> impl Iterator<Item = &'a Ip> {
+    result.ips.iter().filter(|ip| {
+        let index = ip.interface.and_then(|index| usize::try_from(index).ok());
+        let named = index.and_then(|index| result.interfaces.get(index));
+        named.is_none_or(|interface| interface.name == point.ifname.as_str() && !interface.sandbox.is_empty())
+    })
+}

@@ -1,0 +1,286 @@
+//! The configuration of `portmap`: the keys of the reference plugin.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use attachments::cni::object::Object;
+use attachments::finding::Finding;
+use nix::libc;
+
+use super::conditions::{self, Language};
+use crate::builtin::keys::Keys;
+use crate::nl::nft::Condition;
+
+const PORT: &str = "an integer from 1 to 65535";
+
+/// The configuration of a port mapping.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::builtin) struct Config {
+    /// `runtimeConfig.portMappings`, each once.
+    pub mappings: Vec<Mapping>,
+    /// Connections from the pod to its own mapped port, and from the node's 127.0.0.1, leave with the node's address, or
+    /// the answers would pass the translation by.
+    pub snat: bool,
+    /// All connections through the mappings do.
+    pub masquerade_all: bool,
+    /// What else must hold of a packet, for IPv4.
+    pub conditions_v4: Vec<Condition>,
+    /// The same for IPv6.
+    pub conditions_v6: Vec<Condition>,
+}
+
+/// One port of the node that leads to a port of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::builtin) struct Mapping {
+    /// The address of the node; unspecified is every address of that family, `None` of both.
+    pub host_ip: Option<IpAddr>,
+    /// The port of the node.
+    pub host_port: u16,
+    /// The port of the pod.
+    pub container_port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::builtin) enum Protocol {
+    #[default]
+    Tcp = libc::IPPROTO_TCP as isize,
+    Udp = libc::IPPROTO_UDP as isize,
+    Sctp = libc::IPPROTO_SCTP as isize,
+}
+
+impl Mapping {
+    /// The one address that it is for.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host_ip.filter(|ip| !ip.is_unspecified())
+    }
+
+    /// Is it for that family?
+    pub fn is_for(&self, ipv4: bool) -> bool {
+        self.host_ip.is_none_or(|ip| ip.is_ipv4() == ipv4)
+    }
+
+    /// Would some packet meet both?
+    fn overlaps(&self, other: &Self) -> bool {
+        let both = [true, false].into_iter().any(|ipv4| self.is_for(ipv4) && other.is_for(ipv4));
+        let apart = self.address().zip(other.address()).is_some_and(|(one, two)| one != two);
+        (self.host_port, self.protocol) == (other.host_port, other.protocol) && both && !apart
+    }
+}
+
+/// As `8080/tcp`.
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        match self.address() {
+            Some(ip) => write!(f, "{ip} {}/{protocol}", self.host_port),
+            None => write!(f, "{}/{protocol}", self.host_port),
+        }
+    }
+}
+
+impl Config {
+    pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+        let mut keys = Keys::of(conf);
+        let backend = keys.choice(
+            "backend",
+            &[("iptables", Some(Language::Iptables)), ("nftables", Some(Language::Nftables))],
+            None,
+        );
+        let config = Self {
+            mappings: mappings(&mut keys, conf),
+            snat: keys.keep(conf.decode("snat", "true or false")).unwrap_or(true),
+            masquerade_all: keys.flag("masqAll"),
+            conditions_v4: conditions(&mut keys, conf, "conditionsV4", true, backend),
+            conditions_v6: conditions(&mut keys, conf, "conditionsV6", false, backend),
+        };
+        // A mark tells another chain to masquerade; our rules do it themselves, so there is nothing to mark.
+        let bit = keys.integer("markMasqBit", 0..=31);
+        if let Some(chain) = keys.keep(conf.text("externalSetMarkChain")) {
+            if bit.is_some() {
+                keys.refuse(Finding::new(
+                    "externalSetMarkChain",
+                    format_args!("{chain:?}"),
+                    "no markMasqBit beside it",
+                ));
+            }
+            if backend == Some(Language::Nftables) {
+                let allowed = "`backend` iptables, or none: nftables has no such chain";
+                keys.refuse(Finding::new("externalSetMarkChain", format_args!("{chain:?}"), allowed));
+            }
+        }
+        keys.finish(config)
+    }
+}
+
+fn conditions(keys: &mut Keys<'_>, conf: &Object, key: &str, ipv4: bool, backend: Option<Language>) -> Vec<Condition> {
+    let words: Vec<String> = keys.keep(conf.decode(key, "a list of strings")).unwrap_or_default();
+    let written = conf.get(key).map_or("", |value| value.get());
+    let Some(language) = Language::of(&words) else { return Vec::new() };
+    if let Some(backend) = backend.filter(|backend| *backend != language) {
+        keys.refuse(Finding::new(key, written, format!("conditions in the language of `backend`, {backend}")));
+        return Vec::new();
+    }
+    conditions::read(&words, language, ipv4).unwrap_or_else(|allowed| {
+        keys.refuse(Finding::new(key, written, allowed));
+        Vec::new()
+    })
+}
+
+fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
+    const PATH: &str = "runtimeConfig.portMappings";
+    let runtime = keys.keep(conf.object("runtimeConfig")).unwrap_or_default();
+    let listed = keys.keep(runtime.objects("portMappings").map_err(|e| e.under("runtimeConfig")));
+    let mut mappings: Vec<Mapping> = Vec::new();
+    for (i, object) in listed.iter().enumerate() {
+        let mapping = match Mapping::read(object) {
+            Ok(mapping) => mapping,
+            Err(finding) => {
+                keys.refuse(finding.under(&format!("{PATH}[{i}]")));
+                continue;
+            }
+        };
+        if mappings.contains(&mapping) {
+            continue;
+        }
+        if mappings.iter().any(|other| other.overlaps(&mapping)) {
+            let allowed = "a host port that no other mapping of this pod has";
+            keys.refuse(Finding::new(format!("{PATH}[{i}].hostPort"), mapping, allowed));
+        }
+        mappings.push(mapping);
+    }
+    mappings
+}
+
+impl Mapping {
+    fn read(object: &Object) -> Result<Self, Finding> {
+        let port = |key: &str| match object.decode::<u16>(key, PORT)? {
+            Some(0) => Err(Finding::new(key, 0, PORT)),
+            Some(port) => Ok(port),
+            None => Err(Finding::missing(key, PORT)),
+        };
+        let host_ip: Option<IpAddr> = object.parsed("hostIP", "an IP address")?;
+        Ok(Self {
+            host_ip: host_ip.map(|ip| ip.to_canonical()),
+            host_port: port("hostPort")?,
+            container_port: port("containerPort")?,
+            protocol: Protocol::read(object)?,
+        })
+    }
+}
+
+impl Protocol {
+    /// Runtimes write it in either case; Kubernetes means TCP where it says nothing.
+    fn read(object: &Object) -> Result<Self, Finding> {
+        let text = object.text("protocol")?.unwrap_or_default();
+        match text.to_ascii_lowercase().as_str() {
+            "" | "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(Finding::new("protocol", format_args!("{text:?}"), "tcp, udp or sctp")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::Builtin;
+    use crate::builtin::chained::Chained;
+
+    fn findings(conf: &str) -> Vec<String> {
+        let conf = Object::parse(conf.as_bytes()).unwrap();
+        Builtin::Chained(Chained::Portmap).validate(&conf).iter().map(Finding::to_string).collect()
+    }
+
+    fn read(conf: &str) -> Config {
+        Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap_or_else(|wrong| panic!("{conf}: {wrong:?}"))
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = read(
+            r#"{"backend":"iptables","snat":false,"masqAll":true,"markMasqBit":13,
+            "conditionsV4":["!","-d","192.0.2.0/24"],"conditionsV6":["!","-d","fc00::/7"],"runtimeConfig":{"portMappings":[
+            {"hostPort":8080,"containerPort":80,"protocol":"TCP","hostIP":"10.0.0.1"},
+            {"hostPort":8080,"containerPort":80,"protocol":"udp"},
+            {"hostPort":53,"containerPort":5353,"protocol":"sctp","hostIP":"::ffff:10.0.0.1"},
+            {"hostPort":8080,"containerPort":80,"protocol":"udp"}]}}"#,
+        );
+        let told: Vec<String> = config.mappings.iter().map(Mapping::to_string).collect();
+        assert_eq!(told, ["10.0.0.1 8080/tcp", "8080/udp", "10.0.0.1 53/sctp"]);
+        assert_eq!(config.conditions_v4, [Condition::DestinationNotIn("192.0.2.0/24".parse().unwrap())]);
+        assert_eq!(config.conditions_v6, [Condition::DestinationNotIn("fc00::/7".parse().unwrap())]);
+        assert!(!config.snat && config.masquerade_all);
+        let bare = read(r#"{"externalSetMarkChain":"KUBE-MARK-MASQ","conditionsV4":[],"conditionsV6":null}"#);
+        assert!(bare.snat && !bare.masquerade_all && bare.mappings.is_empty() && bare.conditions_v4.is_empty());
+    }
+
+    #[test]
+    fn every_wrong_key_is_named_in_one_go() {
+        let wrong = findings(
+            r#"{"backend":"pf","snat":"no","masqAll":1,"markMasqBit":32,"externalSetMarkChain":7,"conditionsV4":"x",
+            "conditionsV6":["-m","mark"],"runtimeConfig":{"portMappings":[{"hostPort":0,"containerPort":1},
+            {"hostPort":1},{"hostPort":65536,"containerPort":1},{"hostPort":1,"containerPort":1,"protocol":"icmp"},
+            {"hostPort":1,"containerPort":1,"hostIP":"x"}]}}"#,
+        );
+        let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split(": ").next()).collect();
+        let want = [
+            "backend",
+            "runtimeConfig.portMappings[0].hostPort",
+            "runtimeConfig.portMappings[1].containerPort",
+            "runtimeConfig.portMappings[2].hostPort",
+            "runtimeConfig.portMappings[3].protocol",
+            "runtimeConfig.portMappings[4].hostIP",
+            "snat",
+            "masqAll",
+            "conditionsV4",
+            "conditionsV6",
+            "markMasqBit",
+            "externalSetMarkChain",
+        ];
+        assert_eq!(paths, want, "{wrong:#?}");
+    }
+
+    #[test]
+    fn one_host_port_leads_to_one_port_of_the_pod() {
+        let two = |one: &str, two: &str| {
+            let mapping = |port: u16, more: &str| format!(r#"{{"hostPort":80,"containerPort":{port}{more}}}"#);
+            findings(&format!(r#"{{"runtimeConfig":{{"portMappings":[{},{}]}}}}"#, mapping(1, one), mapping(2, two)))
+        };
+        let wrong = two("", r#","hostIP":"10.0.0.1""#);
+        assert_eq!(
+            wrong,
+            [
+                "runtimeConfig.portMappings[1].hostPort: got 10.0.0.1 80/tcp, want a host port that no other mapping of this pod has"
+            ]
+        );
+        assert_eq!(two(r#","hostIP":"0.0.0.0""#, r#","hostIP":"10.0.0.1""#).len(), 1);
+        for (first, second) in [
+            (r#","hostIP":"10.0.0.1""#, r#","hostIP":"10.0.0.2""#),
+            (r#","hostIP":"0.0.0.0""#, r#","hostIP":"::""#),
+            (r#","protocol":"udp""#, ""),
+        ] {
+            assert_eq!(two(first, second), Vec::<String>::new(), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn keys_of_one_backend_do_not_go_with_the_other() {
+        for (conf, path) in [
+            (r#"{"backend":"nftables","externalSetMarkChain":"X"}"#, "externalSetMarkChain"),
+            (r#"{"markMasqBit":1,"externalSetMarkChain":"X"}"#, "externalSetMarkChain"),
+            (r#"{"backend":"nftables","conditionsV4":["-d","10.0.0.0/8"]}"#, "conditionsV4"),
+            (r#"{"backend":"iptables","conditionsV6":["ip6","daddr","fd00::/8"]}"#, "conditionsV6"),
+        ] {
+            let wrong = findings(conf);
+            assert!(matches!(wrong.as_slice(), [one] if one.starts_with(path)), "{conf}: {wrong:?}");
+        }
+    }
+}

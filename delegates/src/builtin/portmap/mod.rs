@@ -1,0 +1,107 @@
+//! `portmap`: ports of the node lead to ports of the pod, through nftables.
+
+mod conditions;
+mod config;
+mod rules;
+
+use std::net::IpAddr;
+
+use attachments::cni::result::CniResult;
+use attachments::finding::Finding;
+use attachments::names::IfName;
+
+pub(super) use config::Config;
+
+use super::Attached;
+use super::chained::addresses_of_pod;
+use crate::apply::Host;
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+use crate::netns;
+use crate::nl::nft::Nftables;
+
+/// ADD. Without mappings nothing is touched.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    previous: &CniResult,
+) -> Result<Attached> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let attached = Attached { result: previous.clone(), links: Vec::new() };
+    if config.mappings.is_empty() {
+        return Ok(attached);
+    }
+    let addresses = one_of_each_family(previous, point);
+    refuse_unreachable(&config, &addresses)?;
+    let deadline = host.node.deadline;
+    rules::add(&config, point.container, &addresses, deadline)?;
+    for address in &addresses {
+        let ports = rules::udp_ports(&config, address.is_ipv4());
+        if !ports.is_empty() {
+            // The mapping works for new connections all the same; old ones end by their timeout.
+            let _ = Nftables::open(deadline).and_then(|mut nftables| nftables.forget_udp(address.is_ipv4(), &ports));
+        }
+    }
+    let finished = match addresses.iter().find(|address| address.is_ipv4() && config.snat) {
+        Some(address) => let_localhost_through(host, *address),
+        None => Ok(()),
+    };
+    finished.inspect_err(|_| {
+        // What it says about the cause is the first error; DEL does this again.
+        let _ = rules::remove(point.container, deadline);
+    })?;
+    Ok(attached)
+}
+
+/// DEL. The rules carry their container's name, whatever the mappings were.
+pub(super) fn remove(host: &Host<'_>, point: &Point<'_>) -> Result<()> {
+    rules::remove(point.container, host.node.deadline)
+}
+
+/// CHECK.
+pub(super) fn check(host: &Host<'_>, call: &Call<'_>, point: &Point<'_>, expected: &CniResult) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    if config.mappings.is_empty() {
+        return Ok(());
+    }
+    rules::check(&config, point.container, &one_of_each_family(expected, point), host.node.deadline)
+}
+
+/// STATUS: the kernel has nf_tables.
+pub(super) fn status(host: &Host<'_>) -> Result<()> {
+    rules::status(host.node.deadline)
+}
+
+/// The pod's first address of each family.
+fn one_of_each_family(result: &CniResult, point: &Point<'_>) -> Vec<IpAddr> {
+    let first = |v4: bool| addresses_of_pod(result, point).map(|ip| ip.address.addr()).find(|ip| ip.is_ipv4() == v4);
+    [first(true), first(false)].into_iter().flatten().collect()
+}
+
+/// A mapping that no address of the pod serves would be told as done.
+fn refuse_unreachable(config: &Config, addresses: &[IpAddr]) -> Result<()> {
+    let served = |mapping: &config::Mapping| addresses.iter().any(|address| mapping.is_for(address.is_ipv4()));
+    match config.mappings.iter().enumerate().find(|(_, mapping)| !served(mapping)) {
+        None => Ok(()),
+        Some((i, mapping)) => {
+            let has = match addresses {
+                [] => "none, it has no address".to_owned(),
+                some => some.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "),
+            };
+            let allowed = format!("one that an address of the pod can serve: {has}");
+            Err(Finding::new(format!("runtimeConfig.portMappings[{i}]"), mapping, allowed).into())
+        }
+    }
+}
+
+/// Packets from 127.0.0.1 may leave by the link to the pod: the kernel takes them for forged otherwise.
+fn let_localhost_through(host: &mut Host<'_>, address: IpAddr) -> Result<()> {
+    let netlink = host.netlink()?;
+    let Some(index) = netlink.link_towards(address)? else { return Ok(()) };
+    let Some(link) = netlink.link_by_index(index)? else { return Ok(()) };
+    let name: IfName = link.name.parse()?;
+    let key = ["ipv4", "conf", name.as_str(), "route_localnet"];
+    // Looked at first: a write takes the kernel's lock of all network configuration.
+    if netns::read_sysctl(&key)?.as_deref() == Some("0") { netns::write_sysctl(&key, "1") } else { Ok(()) }
+}
