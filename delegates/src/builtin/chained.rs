@@ -5,7 +5,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Ip};
 use attachments::finding::Finding;
 
-use super::{Attached, portmap};
+use super::{Attached, bandwidth, portmap, tuning};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -15,6 +15,10 @@ use crate::error::{Error, Result};
 pub enum Chained {
     /// Ports of the node lead to ports of the pod.
     Portmap,
+    /// Settings of the pod and of its link.
+    Tuning,
+    /// Limits on what the pod sends and receives.
+    Bandwidth,
 }
 
 impl Chained {
@@ -22,6 +26,8 @@ impl Chained {
     pub(super) fn from_type(kind: &str) -> Option<Self> {
         match kind {
             "portmap" => Some(Self::Portmap),
+            "tuning" => Some(Self::Tuning),
+            "bandwidth" => Some(Self::Bandwidth),
             _ => None,
         }
     }
@@ -29,6 +35,8 @@ impl Chained {
     pub(super) fn validate(self, conf: &Object) -> Vec<Finding> {
         let own = match self {
             Self::Portmap => portmap::Config::read(conf).err(),
+            Self::Tuning => tuning::Config::read(conf).err(),
+            Self::Bandwidth => bandwidth::Config::read(conf).err(),
         };
         own.unwrap_or_default()
     }
@@ -36,50 +44,59 @@ impl Chained {
     pub(super) fn add(
         self,
         host: &mut Host<'_>,
-        _sandbox: &mut Sandbox,
+        sandbox: &mut Sandbox,
         call: &Call<'_>,
         point: &Point<'_>,
     ) -> Result<Attached> {
         let previous = previous(call)?;
         match self {
             Self::Portmap => portmap::attach(host, call, point, previous),
+            Self::Tuning => tuning::attach(host, sandbox, call, point, previous),
+            Self::Bandwidth => bandwidth::attach(host, sandbox, call, point, previous),
         }
     }
 
     pub(super) fn hand_back(
         self,
-        _host: &mut Host<'_>,
-        _sandbox: Option<&mut Sandbox>,
-        _call: &Call<'_>,
-        _saved: &[&Object],
+        sandbox: Option<&mut Sandbox>,
+        call: &Call<'_>,
+        point: &Point<'_>,
+        saved: &[&Object],
     ) -> Result<()> {
         match self {
-            Self::Portmap => Ok(()),
+            Self::Portmap | Self::Bandwidth => Ok(()),
+            Self::Tuning => tuning::hand_back(sandbox, call, point, saved),
         }
     }
 
-    pub(super) fn del(self, host: &mut Host<'_>, _call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    pub(super) fn del(self, host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
         match self {
             Self::Portmap => portmap::remove(host, point),
+            Self::Tuning => tuning::remove(call, point),
+            Self::Bandwidth => bandwidth::remove(host, call, point),
         }
     }
 
     pub(super) fn check(
         self,
         host: &mut Host<'_>,
-        _sandbox: &mut Sandbox,
+        sandbox: &mut Sandbox,
         call: &Call<'_>,
         point: &Point<'_>,
     ) -> Result<()> {
         let previous = previous(call)?;
         match self {
             Self::Portmap => portmap::check(host, call, point, previous),
+            Self::Tuning => tuning::check(sandbox, call, point),
+            Self::Bandwidth => bandwidth::check(host, sandbox, call, point, previous),
         }
     }
 
-    pub(super) fn status(self, host: &mut Host<'_>) -> Result<()> {
+    pub(super) fn status(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         match self {
             Self::Portmap => portmap::status(host),
+            Self::Tuning => tuning::status(call),
+            Self::Bandwidth => bandwidth::status(host, call),
         }
     }
 }
@@ -88,6 +105,12 @@ impl Chained {
 fn previous<'a>(call: &'a Call<'_>) -> Result<&'a CniResult> {
     const WANT: &str = "the result of a plugin before this one in `plugins`";
     call.prev_result.ok_or_else(|| Error::from(Finding::missing("prevResult", WANT)))
+}
+
+/// The pod's link, which the plugin before should have made.
+pub(super) fn no_link(point: &Point<'_>) -> Finding {
+    let allowed = "the name of a link in the pod, which a plugin before this one made";
+    Finding::new("CNI_IFNAME", format_args!("{:?}", point.ifname.as_str()), allowed)
 }
 
 /// The addresses of a result that may be the pod's: on its interface, or on none that the result names.

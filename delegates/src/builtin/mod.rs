@@ -3,6 +3,7 @@
 //! A delegate's file holds its configuration and its plan. What all of them do alike is here, once: findings before
 //! anything is touched, addresses taken before the first link and given back when the attachment fails.
 
+mod bandwidth;
 mod bridge;
 mod chained;
 mod compare;
@@ -21,6 +22,7 @@ mod ptp;
 mod stacked;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod vlan;
 mod vrf;
 mod vxlan;
@@ -167,7 +169,7 @@ impl Builtin {
             Self::Vrf => vrf::hand_back(sandbox, call, point, saved),
             Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::Ptp | Self::Vxlan => Ok(()),
             Self::Loopback => Ok(()),
-            Self::Chained(chained) => chained.hand_back(host, sandbox, call, saved),
+            Self::Chained(chained) => chained.hand_back(sandbox, call, point, saved),
         }
     }
 
@@ -232,7 +234,7 @@ impl Builtin {
             Self::HostDevice => host_device::status(call)?,
             Self::Vrf => return vrf::status(host),
             Self::Loopback => return Ok(()),
-            Self::Chained(chained) => return chained.status(host),
+            Self::Chained(chained) => return chained.status(host, call),
         }
         ipam::status(&host.node, call)
     }

@@ -6,6 +6,7 @@ mod host_device;
 mod portmap;
 mod ptp;
 mod stacked;
+mod tuning;
 mod vlan;
 mod vrf;
 mod vxlan;

@@ -25,6 +25,8 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
         up: flags & libc::IFF_UP != 0,
         lower_up: flags & libc::IFF_LOWER_UP != 0,
         promisc: flags & libc::IFF_PROMISC != 0,
+        allmulti: flags & libc::IFF_ALLMULTI != 0,
+        tx_queue: 0,
         operstate: 0,
         port: None,
     };
@@ -37,6 +39,7 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
             libc::IFLA_IFALIAS => link.alias = wire::text(value),
             libc::IFLA_LINK_NETNSID => link.is_parent_elsewhere = true,
             libc::IFLA_MTU => link.mtu = wire::u32(value)?,
+            libc::IFLA_TXQLEN => link.tx_queue = wire::u32(value)?,
             libc::IFLA_GROUP => link.group = wire::u32(value)?,
             libc::IFLA_MASTER => link.master = Some(wire::u32(value)?),
             libc::IFLA_LINK => link.parent = Some(wire::u32(value)?).filter(|&index| index != 0),

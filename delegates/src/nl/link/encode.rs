@@ -64,6 +64,9 @@ pub(super) fn creation(link: &NewLink<'_>) -> Request {
     if let Some(parent) = link.kind.parent() {
         request.u32(libc::IFLA_LINK, parent);
     }
+    if matches!(link.kind, NewKind::Ifb) {
+        request.u32(libc::IFLA_TXQLEN, 0);
+    }
     request.nest(libc::IFLA_LINKINFO, |info| {
         info.text(libc::IFLA_INFO_KIND, link.kind.as_str());
         info.nest(libc::IFLA_INFO_DATA, |data| kind_data(data, &link.kind));
@@ -127,6 +130,7 @@ fn kind_data(data: &mut Request, kind: &NewKind<'_>) {
         NewKind::Vrf { table } => {
             data.u32(IFLA_VRF_TABLE, *table);
         }
+        NewKind::Ifb => {}
     }
 }
 
@@ -149,7 +153,9 @@ fn vxlan_data(data: &mut Request, vxlan: &Vxlan) {
 pub(super) fn alteration(index: u32, change: &LinkChange<'_>) -> Request {
     let mut flags = 0;
     let mut mask = 0;
-    for (bit, wish) in [(libc::IFF_UP, change.up), (libc::IFF_PROMISC, change.promisc)] {
+    for (bit, wish) in
+        [(libc::IFF_UP, change.up), (libc::IFF_PROMISC, change.promisc), (libc::IFF_ALLMULTI, change.allmulti)]
+    {
         if let Some(on) = wish {
             mask |= bit;
             flags |= if on { bit } else { 0 };
@@ -173,6 +179,7 @@ pub(super) fn alteration(index: u32, change: &LinkChange<'_>) -> Request {
         (libc::IFLA_GROUP, change.group),
         (libc::IFLA_MASTER, change.master),
         (libc::IFLA_NEW_IFINDEX, change.index_there),
+        (libc::IFLA_TXQLEN, change.tx_queue),
     ] {
         if let Some(value) = value {
             request.u32(kind, value);
@@ -186,6 +193,8 @@ pub(super) fn words(change: &LinkChange<'_>) -> String {
     let mut words = Vec::new();
     words.extend(change.up.map(|up| if up { "up" } else { "down" }.to_owned()));
     words.extend(change.promisc.map(|on| format!("promisc {}", if on { "on" } else { "off" })));
+    words.extend(change.allmulti.map(|on| format!("allmulti {}", if on { "on" } else { "off" })));
+    words.extend(change.tx_queue.map(|packets| format!("txqueuelen {packets}")));
     words.extend(change.master.map(|index| format!("master {index}")));
     words.extend(change.mtu.map(|mtu| format!("mtu {mtu}")));
     words.extend(change.mac.map(|mac| format!("mac {mac}")));

@@ -322,6 +322,8 @@ mod tests {
             let change = LinkChange {
                 up: Some(true),
                 promisc: Some(true),
+                allmulti: Some(true),
+                tx_queue: Some(77),
                 master: Some(br.index),
                 mtu: Some(1280),
                 mac: Some(mac),
@@ -334,6 +336,7 @@ mod tests {
             host.set_link(near.index, &change).unwrap();
             let link = host.link_by_index(near.index).unwrap().unwrap();
             assert_eq!((link.up, link.promisc, link.mtu, link.group), (true, true, 1280, 5));
+            assert_eq!((link.allmulti, link.tx_queue), (true, 77));
             assert_eq!((link.master, link.mac, link.name.as_str()), (Some(br.index), Some(mac), "c"));
             assert_eq!(link.alias, "a note");
             let freed = LinkChange { master: Some(0), promisc: Some(false), ..LinkChange::default() };

@@ -37,6 +37,10 @@ pub struct Link {
     pub lower_up: bool,
     /// IFF_PROMISC as set by a user.
     pub promisc: bool,
+    /// IFF_ALLMULTI as set by a user.
+    pub allmulti: bool,
+    /// Packets that wait for the device at most.
+    pub tx_queue: u32,
     /// RFC 2863 state, `IF_OPER_*` (6 is up, 0 unknown).
     pub operstate: u8,
     /// The settings of a bridge port; absent when it is none.
@@ -224,6 +228,8 @@ pub enum NewKind<'a> {
         /// The table. The kernel does not mind that another vrf has it.
         table: u32,
     },
+    /// What another link receives passes here on its way in, and can be queued; without a queue of its own.
+    Ifb,
 }
 
 impl NewKind<'_> {
@@ -237,13 +243,14 @@ impl NewKind<'_> {
             Self::Vxlan(_) => "vxlan",
             Self::Dummy => "dummy",
             Self::Vrf { .. } => "vrf",
+            Self::Ifb => "ifb",
         }
     }
 
     pub(super) fn parent(&self) -> Option<u32> {
         match *self {
             Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } | Self::Vlan { parent, .. } => Some(parent),
-            Self::Veth(_) | Self::Bridge(_) | Self::Vxlan(_) | Self::Dummy | Self::Vrf { .. } => None,
+            Self::Veth(_) | Self::Bridge(_) | Self::Vxlan(_) | Self::Dummy | Self::Vrf { .. } | Self::Ifb => None,
         }
     }
 }
@@ -270,6 +277,10 @@ pub struct LinkChange<'a> {
     pub up: Option<bool>,
     /// Promiscuous or not.
     pub promisc: Option<bool>,
+    /// Receives all multicast or not.
+    pub allmulti: Option<bool>,
+    /// Packets that wait for the device at most.
+    pub tx_queue: Option<u32>,
     /// Index of the new master; 0 takes the link out of its bridge.
     pub master: Option<u32>,
     /// The MTU.

@@ -1,0 +1,190 @@
+//! `bandwidth`: token buckets on the node's end of the pod's veth.
+//!
+//! What the pod receives is sent by that end, and waits there. What the pod sends that end receives, where nothing can
+//! wait: it makes a turn through a link of kind ifb, which DEL removes. All else goes with the veth.
+
+mod config;
+
+use attachments::cni::result::{CniResult, Interface};
+use attachments::finding::Finding;
+use attachments::names::{IfName, Mac, NetworkName};
+use nix::errno::Errno;
+use sha2::{Digest, Sha512};
+
+pub(super) use config::Config;
+
+use self::config::Limit;
+use super::chained::no_link;
+use super::{Attached, compare, hardware};
+use crate::apply::{self, Host, Sandbox, is};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+use crate::nl::link::{Kind, Link, NewKind, NewLink};
+use crate::nl::traffic::Burst;
+
+/// ADD. Without limits nothing is touched.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    previous: &CniResult,
+) -> Result<Attached> {
+    let config = read(call)?;
+    let mut attached = Attached { result: previous.clone(), links: Vec::new() };
+    if config == Config::default() {
+        return Ok(attached);
+    }
+    let port = host_end(host, sandbox, point, previous)?;
+    if let Some(limit) = config.ingress {
+        host.netlink()?.add_token_bucket(port.index, &limit.bucket())?;
+    }
+    if let Some(limit) = config.egress {
+        let turn = make_turn(host, call.network, point, port.mtu)?;
+        let turned = limit_egress(host, &port, &turn, limit);
+        if turned.is_err() {
+            // The first error tells more than a second one would; DEL does this again.
+            let _ = host.netlink()?.delete_link(turn.index);
+        }
+        turned?;
+        let mac = turn.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        attached.result.interfaces.push(Interface { name: turn.name, mac, ..Interface::default() });
+    }
+    Ok(attached)
+}
+
+fn read(call: &Call<'_>) -> Result<Config> {
+    Config::read(call.conf).map_err(Error::Config)
+}
+
+/// The node's end of the pod's veth, which the result must tell of.
+fn host_end(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, result: &CniResult) -> Result<Link> {
+    let pod = sandbox.netlink.link_by_name(point.ifname)?.ok_or_else(|| Error::Parent(no_link(point)))?;
+    let refuse = |what: String| Error::Parent(Finding::new("CNI_IFNAME", format_args!("{:?}", pod.name), what));
+    if pod.kind != Kind::Veth {
+        return Err(refuse(format!("a veth, whose other end can hold packets back: it is a {}", pod.kind.as_str())));
+    }
+    let found = pod.parent.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
+    // The index counts wherever the other end is: that link must be the one that leads back.
+    let is_peer = |link: &Link| {
+        let is_told = result.interfaces.iter().any(|i| i.sandbox.is_empty() && i.name == link.name);
+        link.kind == Kind::Veth && link.parent == Some(pod.index) && is_told
+    };
+    found.filter(is_peer).ok_or_else(|| refuse("a veth with its other end on the node and in prevResult".to_owned()))
+}
+
+/// Makes the ifb. A second attachment of one container to one network gets a name of its own.
+fn make_turn(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu: u32) -> Result<Link> {
+    let mac = hardware::random()?;
+    let netlink = host.netlink()?;
+    let [first, second] = turn_names(network, point)?;
+    let new = |name| NewLink { mtu: Some(mtu), mac: Some(mac), up: true, ..NewLink::new(name, NewKind::Ifb) };
+    let mut name = &first;
+    let mut made = netlink.add_link(&new(name));
+    if is(&made, Errno::EEXIST) {
+        name = &second;
+        made = netlink.add_link(&new(name));
+    }
+    made?;
+    netlink.link_by_name(name)?.ok_or_else(|| apply::vanished(format!("find link {name}")))
+}
+
+/// The reference plugin's name, which knows no interface, and one that does.
+fn turn_names(network: &NetworkName, point: &Point<'_>) -> Result<[IfName; 2]> {
+    let name = |text: String| -> Result<IfName> {
+        let hash: String = Sha512::digest(text.as_bytes())[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("bwp{hash}").parse()?)
+    };
+    let Point { container, ifname, .. } = point;
+    Ok([name(format!("{network}{container}"))?, name(format!("{network}{container}\0{ifname}"))?])
+}
+
+fn limit_egress(host: &mut Host<'_>, port: &Link, turn: &Link, limit: Limit) -> Result<()> {
+    let netlink = host.netlink()?;
+    // Nothing passes the turn unlimited.
+    netlink.add_token_bucket(turn.index, &limit.bucket())?;
+    netlink.turn_to(port.index, turn.index)
+}
+
+/// DEL. Which of the two names was taken the result tells; without one both go, and with them the container's.
+pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let names = turn_names(call.network, point)?;
+    let told = call.prev_result.map(|result| result.interfaces.as_slice()).unwrap_or_default();
+    let is_told = |name: &&IfName| told.iter().any(|i| i.sandbox.is_empty() && i.name == name.as_str());
+    let mut ours: Vec<&IfName> = names.iter().filter(is_told).collect();
+    if ours.is_empty() {
+        ours.extend(&names);
+    }
+    let netlink = host.netlink()?;
+    for name in ours {
+        if let Some(link) = netlink.link_by_name(name)?.filter(|link| link.kind.as_str() == "ifb") {
+            netlink.delete_link(link.index)?;
+        }
+    }
+    Ok(())
+}
+
+/// CHECK.
+pub(super) fn check(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    expected: &CniResult,
+) -> Result<()> {
+    let config = read(call)?;
+    if config == Config::default() {
+        return Ok(());
+    }
+    let port = host_end(host, sandbox, point, expected).map_err(|error| compare::differs(error.to_string()))?;
+    if let Some(limit) = config.ingress {
+        same_bucket(host, &port, limit)?;
+    }
+    let Some(limit) = config.egress else { return Ok(()) };
+    let turned = host.netlink()?.turned_to(port.index)?;
+    let turn = turned.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
+    let names = turn_names(call.network, point)?;
+    let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
+    let missing = || compare::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
+    same_bucket(host, &turn.ok_or_else(missing)?, limit)
+}
+
+fn same_bucket(host: &mut Host<'_>, link: &Link, limit: Limit) -> Result<()> {
+    let bucket = host.netlink()?.token_bucket(link.index)?;
+    let bucket = bucket.ok_or_else(|| compare::differs(format!("link {} has no token bucket", link.name)))?;
+    let wanted = limit.bucket();
+    compare::same(link, "rate in bytes per second", bucket.rate, wanted.rate)?;
+    compare::same(link, "limit in bytes", bucket.limit, wanted.limit)?;
+    match wanted.burst {
+        Burst::Ticks(_) => compare::same(link, "burst", bucket.burst, wanted.burst),
+        Burst::Bytes(_) => Ok(()),
+    }
+}
+
+/// STATUS: the kernel has ifb, where every pod needs one.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    if read(call)?.egress.is_none() {
+        return Ok(());
+    }
+    let name = "meta-cni-probe".parse()?;
+    // No driver makes a link with a group address, and only one that is there can refuse it for that.
+    let group = Some(Mac([1, 0, 0, 0, 0, 0]));
+    let refused = host.netlink()?.add_link(&NewLink { mac: group, ..NewLink::new(&name, NewKind::Ifb) });
+    if is(&refused, Errno::EOPNOTSUPP) {
+        return Err(Error::NotReady("egressRate: this kernel has no driver for ifb".to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_turn_has_the_reference_plugins_name_first() {
+        let (container, ifname) = ("cnitool-1".parse().unwrap(), "eth0".parse().unwrap());
+        let point = Point { container: &container, netns: "", ifname: &ifname, args: "", group: 1 };
+        let names = turn_names(&"mynet".parse().unwrap(), &point).unwrap();
+        assert_eq!(names.each_ref().map(IfName::as_str), ["bwp000000000000", "bwp000000000001"]);
+    }
+}

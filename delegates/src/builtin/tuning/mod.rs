@@ -1,0 +1,196 @@
+//! `tuning`: settings of the pod's namespace and of the link that the plugin before made.
+//!
+//! How things were is noted before they change. A link of ours goes with its pod, settings and all; of any other, and of
+//! the pod's namespace, DEL brings the old values back.
+
+mod allow;
+mod backup;
+mod config;
+
+use std::path::Path;
+
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+
+pub(super) use config::Config;
+
+use self::backup::Backup;
+use self::config::{Settings, path_of};
+use super::{Attached, compare};
+use crate::apply::{Host, Sandbox};
+use crate::call::{Call, Point};
+use crate::error::{Error, Result};
+use crate::netns;
+use crate::nl::link::{Link, LinkChange};
+use crate::spec::LinkId;
+
+/// ADD.
+pub(super) fn attach(
+    host: &mut Host<'_>,
+    sandbox: &mut Sandbox,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    previous: &CniResult,
+) -> Result<Attached> {
+    let config = read(call)?.with_environment(point.args)?;
+    let settings = &config.settings;
+    allow::check(&settings.sysctls, Path::new(allow::FILE))?;
+    let link = find(sandbox, point)?;
+    let backup = note(sandbox, point, settings, &link)?;
+    if !backup.is_empty() {
+        host.save(&backup.state())?;
+    }
+    let changed = change(sandbox, point, settings, &link);
+    if changed.is_err() {
+        // The first error tells more than a second one would; DEL does this again.
+        let _ = backup.restore(sandbox, point.ifname);
+    }
+    changed?;
+    let mut attached = Attached { result: previous.clone(), links: Vec::new() };
+    tell(&mut attached.result, point, settings);
+    if let Some(mac) = settings.mac.filter(|_| goes_with_the_pod(&link, point)) {
+        // The record knows it by its address.
+        attached.links.push(LinkId::of(point.ifname, &Link { mac: Some(mac), ..link }));
+    }
+    Ok(attached)
+}
+
+fn read(call: &Call<'_>) -> Result<Config> {
+    Config::read(call.conf).map_err(Error::Config)
+}
+
+fn find(sandbox: &mut Sandbox, point: &Point<'_>) -> Result<Link> {
+    let found = sandbox.netlink.link_by_name(point.ifname)?;
+    found.ok_or_else(|| Error::Parent(super::chained::no_link(point)))
+}
+
+/// DEL deletes the links of the record's group.
+fn goes_with_the_pod(link: &Link, point: &Point<'_>) -> bool {
+    point.group != 0 && link.group == point.group
+}
+
+/// The old values of what will change and would stay changed.
+fn note(sandbox: &Sandbox, point: &Point<'_>, settings: &Settings, link: &Link) -> Result<Backup> {
+    let goes = goes_with_the_pod(link, point);
+    let mut backup = if goes { Backup::default() } else { Backup::of(link, settings) };
+    sandbox.netns().enter(|| {
+        for setting in &settings.sysctls {
+            let path = path_of(setting, point.ifname)?;
+            if goes && path.iter().any(|part| part == point.ifname.as_str()) {
+                continue;
+            }
+            let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+            // Some settings can be written only.
+            if let Ok(Some(old)) = netns::read_sysctl(&parts)
+                && !same_words(&old, &setting.value)
+            {
+                backup.remember(&path, old);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(backup)
+}
+
+fn change(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings, link: &Link) -> Result<()> {
+    if !settings.sysctls.is_empty() {
+        sandbox.netns().enter(|| {
+            settings.sysctls.iter().try_for_each(|setting| {
+                let path = path_of(setting, point.ifname)?;
+                netns::write_sysctl(&path.iter().map(String::as_str).collect::<Vec<_>>(), &setting.value)
+            })
+        })?;
+    }
+    if !settings.touches_link() {
+        return Ok(());
+    }
+    let change = LinkChange {
+        mac: settings.mac,
+        promisc: settings.promisc.then_some(true),
+        mtu: settings.mtu,
+        allmulti: settings.allmulti,
+        tx_queue: settings.tx_queue,
+        ..LinkChange::default()
+    };
+    sandbox.netlink.set_link(link.index, &change)
+}
+
+/// The result tells what the pod's link has become.
+fn tell(result: &mut CniResult, point: &Point<'_>, settings: &Settings) {
+    let of_pod = |name: &str, sandbox: &str| name == point.ifname.as_str() && !sandbox.is_empty();
+    for interface in result.interfaces.iter_mut().filter(|i| of_pod(&i.name, &i.sandbox)) {
+        if let Some(mac) = settings.mac {
+            interface.mac = mac.to_string();
+        }
+        if let (Some(told), Some(mtu)) = (&mut interface.mtu, settings.mtu) {
+            *told = mtu.into();
+        }
+    }
+}
+
+/// DEL, first of all. Without a record, what the reference plugin noted.
+pub(super) fn hand_back(
+    sandbox: Option<&mut Sandbox>,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    saved: &[&Object],
+) -> Result<()> {
+    let Some(sandbox) = sandbox else { return Ok(()) };
+    if saved.is_empty() {
+        let backup = read(call).ok().and_then(|config| Backup::of_reference(&config.data_dir, point));
+        // The reference plugin reports no failure here either.
+        let _ = backup.map(|backup| backup.restore(sandbox, point.ifname));
+        return Ok(());
+    }
+    // The last one to change a thing is the first to give it back.
+    let backups = saved.iter().rev().filter_map(|state| Backup::from_state(state));
+    backups.map(|backup| backup.restore(sandbox, point.ifname)).fold(Ok(()), Result::and)
+}
+
+/// DEL: the note that the reference plugin left.
+pub(super) fn remove(call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    if let Ok(config) = read(call) {
+        backup::forget_reference(&config.data_dir, point);
+    }
+    Ok(())
+}
+
+/// CHECK.
+pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+    let Config { settings, .. } = read(call)?.with_environment(point.args)?;
+    sandbox.netns().enter(|| {
+        for setting in &settings.sysctls {
+            let path = path_of(setting, point.ifname)?;
+            let is = netns::read_sysctl(&path.iter().map(String::as_str).collect::<Vec<_>>())?.unwrap_or_default();
+            if !same_words(&is, &setting.value) {
+                let (name, want) = (&setting.name, &setting.value);
+                return Err(compare::differs(format!("sysctl {name} is {is:?}, want {want:?}")));
+            }
+        }
+        Ok(())
+    })?;
+    let link = sandbox.netlink.link_by_name(point.ifname)?;
+    let link = link.ok_or_else(|| compare::differs(format!("link {} is missing in the pod", point.ifname)))?;
+    let mac = |mac: Option<attachments::names::Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
+    if settings.mac.is_some() {
+        compare::same(&link, "hardware address", mac(link.mac), mac(settings.mac))?;
+    }
+    if settings.promisc {
+        compare::same(&link, "promiscuous mode", link.promisc, true)?;
+    }
+    compare::same(&link, "MTU", link.mtu, settings.mtu.unwrap_or(link.mtu))?;
+    compare::same(&link, "all-multicast mode", link.allmulti, settings.allmulti.unwrap_or(link.allmulti))?;
+    compare::same(&link, "length of the transmit queue", link.tx_queue, settings.tx_queue.unwrap_or(link.tx_queue))
+}
+
+/// STATUS: the node allows the settings.
+pub(super) fn status(call: &Call<'_>) -> Result<()> {
+    let config = read(call)?;
+    let allowed = allow::check(&config.settings.sysctls, Path::new(allow::FILE));
+    allowed.map_err(|error| Error::NotReady(error.to_string()))
+}
+
+/// The kernel puts tabs between the numbers of a setting, people put spaces.
+fn same_words(one: &str, two: &str) -> bool {
+    one.split_whitespace().eq(two.split_whitespace())
+}
