@@ -31,14 +31,14 @@ pub(in crate::builtin) struct Limit {
 }
 
 impl Limit {
-    /// The bucket that the reference plugin makes. Where its number of ticks would not fit and lose its upper bits, the
+    /// The bucket that the reference plugin makes. Where its number of ticks would be none, or lose its upper bits, the
     /// kernel is told bytes instead.
     pub fn bucket(self) -> TokenBucket {
         let microseconds = u128::from(self.burst) * 1_000_000 / u128::from(self.rate);
         // A tick of the kernel's is 64 ns.
         let burst = match u32::try_from(microseconds * 125 / 8) {
-            Ok(ticks) => Burst::Ticks(ticks),
-            Err(_) => Burst::Bytes(self.burst),
+            Ok(ticks) if ticks > 0 => Burst::Ticks(ticks),
+            _ => Burst::Bytes(self.burst),
         };
         let limit = (self.rate / LATENCY).saturating_add(self.burst.into());
         TokenBucket { rate: self.rate, limit: u32::try_from(limit).unwrap_or(u32::MAX), burst }

@@ -185,6 +185,6 @@ mod tests {
         let (container, ifname) = ("cnitool-1".parse().unwrap(), "eth0".parse().unwrap());
         let point = Point { container: &container, netns: "", ifname: &ifname, args: "", group: 1 };
         let names = turn_names(&"mynet".parse().unwrap(), &point).unwrap();
-        assert_eq!(names.each_ref().map(IfName::as_str), ["bwp000000000000", "bwp000000000001"]);
+        assert_eq!(names.each_ref().map(IfName::as_str), ["bwped0dbb19a95e", "bwpae1c95e2a23c"]);
     }
 }

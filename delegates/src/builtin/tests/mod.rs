@@ -1,5 +1,6 @@
 //! The delegates on a real kernel: a "host" and its "pods" in fresh namespaces.
 
+mod bandwidth;
 mod bridge;
 mod detach;
 mod host_device;
