@@ -5,7 +5,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Ip};
 use attachments::finding::Finding;
 
-use super::{Attached, bandwidth, portmap, tuning};
+use super::{Attached, bandwidth, portmap, sbr, tuning};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ pub enum Chained {
     Tuning,
     /// Limits on what the pod sends and receives.
     Bandwidth,
+    /// Routes by source address.
+    Sbr,
 }
 
 impl Chained {
@@ -28,6 +30,7 @@ impl Chained {
             "portmap" => Some(Self::Portmap),
             "tuning" => Some(Self::Tuning),
             "bandwidth" => Some(Self::Bandwidth),
+            "sbr" => Some(Self::Sbr),
             _ => None,
         }
     }
@@ -37,6 +40,7 @@ impl Chained {
             Self::Portmap => portmap::Config::read(conf).err(),
             Self::Tuning => tuning::Config::read(conf).err(),
             Self::Bandwidth => bandwidth::Config::read(conf).err(),
+            Self::Sbr => sbr::Config::read(conf).err(),
         };
         own.unwrap_or_default()
     }
@@ -53,6 +57,7 @@ impl Chained {
             Self::Portmap => portmap::attach(host, call, point, previous),
             Self::Tuning => tuning::attach(host, sandbox, call, point, previous),
             Self::Bandwidth => bandwidth::attach(host, sandbox, call, point, previous),
+            Self::Sbr => sbr::attach(host, sandbox, call, point, previous),
         }
     }
 
@@ -66,6 +71,7 @@ impl Chained {
         match self {
             Self::Portmap | Self::Bandwidth => Ok(()),
             Self::Tuning => tuning::hand_back(sandbox, call, point, saved),
+            Self::Sbr => sbr::hand_back(sandbox, call, point, saved),
         }
     }
 
@@ -74,6 +80,7 @@ impl Chained {
             Self::Portmap => portmap::remove(host, point),
             Self::Tuning => tuning::remove(call, point),
             Self::Bandwidth => bandwidth::remove(host, call, point),
+            Self::Sbr => Ok(()),
         }
     }
 
@@ -89,6 +96,7 @@ impl Chained {
             Self::Portmap => portmap::check(host, call, point, previous),
             Self::Tuning => tuning::check(sandbox, call, point),
             Self::Bandwidth => bandwidth::check(host, sandbox, call, point, previous),
+            Self::Sbr => sbr::check(sandbox, call, point, previous),
         }
     }
 
@@ -97,6 +105,7 @@ impl Chained {
             Self::Portmap => portmap::status(host),
             Self::Tuning => tuning::status(call),
             Self::Bandwidth => bandwidth::status(host, call),
+            Self::Sbr => Ok(()),
         }
     }
 }

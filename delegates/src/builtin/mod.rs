@@ -19,6 +19,7 @@ mod macvlan;
 mod port;
 mod portmap;
 mod ptp;
+mod sbr;
 mod stacked;
 #[cfg(test)]
 mod tests;

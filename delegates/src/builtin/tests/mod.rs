@@ -6,6 +6,7 @@ mod detach;
 mod host_device;
 mod portmap;
 mod ptp;
+mod sbr;
 mod stacked;
 mod tuning;
 mod vlan;
