@@ -59,7 +59,7 @@ struct Added {
     table: u32,
 }
 
-/// ADD. The result of the plugin before passes unchanged.
+/// ADD. The result of the plugin before tells the tables that its routes are in now.
 pub(super) fn attach(
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
@@ -92,7 +92,20 @@ pub(super) fn attach(
         let _ = delete_rules(&mut sandbox.netlink, &plan.rules);
     }
     applied?;
-    Ok(Attached { result: previous.clone(), links: Vec::new() })
+    let mut result = previous.clone();
+    tell(&mut result, &plan);
+    Ok(Attached { result, links: Vec::new() })
+}
+
+/// A route that has moved is in the first table that has it.
+fn tell(result: &mut CniResult, plan: &Plan) {
+    for route in result.routes.iter_mut().filter(|route| route.table.is_none_or(|table| table == 0 || table == MAIN)) {
+        let is =
+            |held: &&Route| held.destination == route.dst.trunc() && (route.gw.is_none() || held.gateway == route.gw);
+        if plan.removed.iter().any(|held| is(&held)) {
+            route.table = plan.added.iter().find(is).map(|held| held.table).or(route.table);
+        }
+    }
 }
 
 fn with_table(ips: &[&Ip], table: u32) -> Plan {

@@ -199,20 +199,53 @@ fn a_pod_of_the_reference_plugins_goes_without_a_record() {
 }
 
 #[test]
-fn built_in_bridge_then_executed_portmap_on_host() {
+fn built_in_bridge_then_portmap_in_process_or_executed_on_host() {
+    for builtin in [json!(["bridge", "host-local", "portmap"]), json!(["bridge", "host-local"])] {
+        let mut node = node();
+        let mut first = bridge(&node, "default-net", "cni0", "10.10.0.0/24");
+        first["isDefaultGateway"] = json!(true);
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"});
+        node.conf["builtin"] = builtin;
+        node.conf["delegates"] = json!([{"cniVersion": "1.0.0", "name": "default-net", "plugins": [first, portmap]}]);
+        node.conf["runtimeConfig"] =
+            json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]});
+        let pod = node.pod("web", "");
+        node.add(&pod).result();
+        let rules = |node: &Node| node.netns.run("nft list ruleset") + &node.netns.run("iptables-save -t nat");
+        assert!(rules(&node).contains("8080"), "{}", rules(&node));
+        node.conf.as_object_mut().unwrap().remove("runtimeConfig");
+        node.del(&pod).quiet();
+        assert!(!rules(&node).contains("8080"), "{}", rules(&node));
+        pod.assert_empty();
+        node.assert_clean();
+    }
+}
+
+/// A chain of everything, none of it a process: `tuning` changes what `bridge` made, and `sbr` notes rules.
+#[test]
+fn a_chain_in_process_comes_and_goes_on_host() {
     let mut node = node();
     let mut first = bridge(&node, "default-net", "cni0", "10.10.0.0/24");
     first["isDefaultGateway"] = json!(true);
-    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"});
-    node.conf["delegates"] = json!([{"cniVersion": "1.0.0", "name": "default-net", "plugins": [first, portmap]}]);
+    let plugins = json!([
+        first,
+        {"type": "tuning", "mac": "02:00:00:00:00:09", "mtu": 1300, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}},
+        {"type": "bandwidth", "ingressRate": 8000000, "ingressBurst": 800000, "egressRate": 8000000, "egressBurst": 800000},
+        {"type": "portmap", "capabilities": {"portMappings": true}},
+        {"type": "sbr"},
+    ]);
+    node.conf["delegates"] = json!([{"cniVersion": "1.0.0", "name": "default-net", "plugins": plugins}]);
     node.conf["runtimeConfig"] = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]});
     let pod = node.pod("web", "");
-    node.add(&pod).result();
-    let rules = |node: &Node| node.netns.run("nft list ruleset") + &node.netns.run("iptables-save -t nat");
-    assert!(rules(&node).contains("8080"), "{}", rules(&node));
-    node.conf.as_object_mut().unwrap().remove("runtimeConfig");
+    let result = node.add(&pod).result();
+    assert_eq!(result["interfaces"][2]["mac"], "02:00:00:00:00:09", "{result}");
+    let turn = result["interfaces"][3]["name"].as_str().unwrap().to_owned();
+    assert!(turn.starts_with("bwp"), "{result}");
+    assert!(pod.netns.run("ip rule").contains("from 10.10.0.2 lookup 100"));
+    node.call("CHECK", &pod).run().quiet();
     node.del(&pod).quiet();
-    assert!(!rules(&node).contains("8080"), "{}", rules(&node));
+    assert!(!node.netns.run("ip link").contains(&turn) && !node.netns.run("nft list ruleset").contains("8080"));
+    assert!(!pod.netns.run("ip rule").contains("10.10.0.2"));
     pod.assert_empty();
     node.assert_clean();
 }

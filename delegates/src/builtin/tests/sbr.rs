@@ -45,7 +45,10 @@ fn kernel_sbr_gives_each_address_its_table_and_takes_the_rules_back() {
         let made = bed.add(Builtin::Bridge, &pod, "net1", &bridge(77).replace("0.0.0.0/0", "10.98.0.0/16")).unwrap();
         let (attached, saved) = bed.add_behind(SBR, &pod, "net1", "{}", &made.result);
         let attached = attached.unwrap();
-        assert_eq!(attached.result, made.result);
+        let tables: Vec<_> = attached.result.routes.iter().map(|route| route.table).collect();
+        assert_eq!((tables, &attached.result.ips), (vec![Some(100); 2], &made.result.ips));
+        let bridged = bridge(77).replace("0.0.0.0/0", "10.98.0.0/16");
+        bed.check(Builtin::Bridge, &pod, "net1", &bridged, &attached.result).unwrap();
         assert_eq!(rules(&pod), ["10.77.0.2/32 100", "fd77::2/128 101"]);
         let of_v4 =
             ["0.0.0.0/0 via 10.77.0.1", "10.77.0.0/24", "10.98.0.0/16 via 10.77.0.1", "10.99.0.0/16 via 10.77.0.9"];
@@ -106,6 +109,7 @@ fn kernel_sbr_with_a_table_adds_rules_only() {
         let attached = attached.unwrap();
         assert_eq!(rules(&pod), ["10.77.0.2/32 300", "fd77::2/128 300"]);
         assert_eq!((routes(&pod, 254), routes(&pod, 300)), (before, Vec::new()));
+        assert_eq!(attached.result, made.result);
         bed.check(SBR, &pod, "net1", conf, &attached.result).unwrap();
         assert!(bed.check(SBR, &pod, "net1", r#"{"table":301}"#, &attached.result).is_err());
         hand_back(bed, &pod, conf, &saved);

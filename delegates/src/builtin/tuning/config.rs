@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(values, ["600", "1", "1"]);
         assert_eq!((over.mtu, over.promisc, over.allmulti, over.tx_queue), (None, false, Some(true), Some(9)));
         let bare = read("{}", "");
-        assert!(!bare.settings.touches_link() && bare.data_dir == PathBuf::from(DATA_DIR));
+        assert!(!bare.settings.touches_link() && bare.data_dir == std::path::Path::new(DATA_DIR));
     }
 
     #[test]
