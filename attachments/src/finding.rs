@@ -45,6 +45,51 @@ impl Finding {
     }
 }
 
+/// Findings as they are collected: one look at a document shows all that is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// Nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, finding: Finding) {
+        self.0.push(finding);
+    }
+
+    /// Takes what was read, or its default when it was wrong; the finding is kept.
+    pub fn keep<T: Default>(&mut self, read: Result<T, Finding>) -> T {
+        self.keep_all(read.map_err(|finding| vec![finding]))
+    }
+
+    /// The same for a part that collects its own findings.
+    pub fn keep_all<T: Default>(&mut self, read: Result<T, Vec<Finding>>) -> T {
+        read.unwrap_or_else(|findings| {
+            self.0.extend(findings);
+            T::default()
+        })
+    }
+
+    /// The value, if nothing was wrong.
+    pub fn finish<T>(self, value: T) -> Result<T, Vec<Finding>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
+}
+
+impl From<Findings> for Vec<Finding> {
+    fn from(findings: Findings) -> Self {
+        findings.0
+    }
+}
+
+/// All findings of a part of a document, seen from the document.
+pub fn under(prefix: &str, findings: Vec<Finding>) -> Vec<Finding> {
+    findings.into_iter().map(|finding| finding.under(prefix)).collect()
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.value.is_empty() {

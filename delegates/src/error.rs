@@ -88,6 +88,12 @@ impl From<Finding> for Error {
     }
 }
 
+impl From<Vec<Finding>> for Error {
+    fn from(findings: Vec<Finding>) -> Self {
+        Self::Config(findings)
+    }
+}
+
 fn join(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("; ")
 }

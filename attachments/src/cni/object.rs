@@ -11,7 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings};
 
 /// An ordered JSON object whose values are the original bytes. A key that occurs twice keeps its last value, as in Go.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,19 @@ impl Object {
                 .map_err(|_| Finding::new(format!("{key}[{i}]"), value.get(), "a JSON object"))
         };
         list.into_iter().enumerate().map(each).collect()
+    }
+
+    /// The same with the index of each object; every element that is none is a finding, not only the first.
+    pub fn elements(&self, key: &str, findings: &mut Findings) -> Vec<(usize, Object)> {
+        let list: Vec<Box<RawValue>> = findings.keep(self.decode(key, "a list of objects")).unwrap_or_default();
+        let mut elements = Vec::with_capacity(list.len());
+        for (i, value) in list.iter().enumerate() {
+            match serde_json::from_str(value.get()) {
+                Ok(object) => elements.push((i, object)),
+                Err(_) => findings.push(Finding::new(format!("{key}[{i}]"), value.get(), "a JSON object")),
+            }
+        }
+        elements
     }
 
     /// A nested object, if the key is there.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::legacy;
 use super::object::Object;
 use super::version::Version;
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings, under};
 
 const ADDRESS: &str = "an IP address with a prefix length, as 10.1.2.3/24";
 const GATEWAY: &str = "an IP address";
@@ -230,24 +230,33 @@ impl Ip {
 }
 
 impl Route {
-    const KEYS: [&'static str; 7] = ["dst", "gw", "mtu", "advmss", "priority", "table", "scope"];
+    /// The keys of a route.
+    pub const KEYS: [&'static str; 7] = ["dst", "gw", "mtu", "advmss", "priority", "table", "scope"];
 
     /// Reads one route; shared by results and by configurations.
-    pub fn decode(mut object: Object) -> Result<Self, Finding> {
+    pub fn decode(object: Object) -> Result<Self, Finding> {
+        Self::read(object).map_err(first)
+    }
+
+    /// The same with everything that is wrong in it.
+    pub fn read(mut object: Object) -> Result<Self, Vec<Finding>> {
         const DST: &str = "a destination with a prefix length, as 10.1.0.0/16";
-        let dst = object.parsed("dst", DST)?.ok_or_else(|| Finding::missing("dst", DST))?;
+        let mut findings = Findings::default();
+        let dst = object.parsed("dst", DST).and_then(|dst| dst.ok_or_else(|| Finding::missing("dst", DST)));
+        let dst = findings.keep(dst.map(Some));
+        let gw: Option<IpAddr> = findings.keep(object.parsed("gw", GATEWAY));
         let route = Self {
-            dst: canonical_net(dst),
-            gw: object.parsed("gw", GATEWAY)?.map(canonical),
-            mtu: object.decode("mtu", "an integer")?,
-            advmss: object.decode("advmss", "an integer")?,
-            priority: object.decode("priority", "an integer")?,
-            table: object.decode("table", "an integer")?,
-            scope: object.decode("scope", "an integer from 0 to 255")?,
+            dst: canonical_net(dst.unwrap_or_default()),
+            gw: gw.map(canonical),
+            mtu: findings.keep(object.decode("mtu", "an integer")),
+            advmss: findings.keep(object.decode("advmss", "an integer")),
+            priority: findings.keep(object.decode("priority", "an integer")),
+            table: findings.keep(object.decode("table", "an integer")),
+            scope: findings.keep(object.decode("scope", "an integer from 0 to 255")),
             other: Object::new(),
         };
         object.retain(|key| !Self::KEYS.contains(&key));
-        Ok(Self { other: object, ..route })
+        findings.finish(Self { other: object, ..route })
     }
 
     fn encode(&self) -> Object {
@@ -265,27 +274,32 @@ impl Route {
 }
 
 impl Dns {
+    /// The keys of `dns`.
+    pub const KEYS: [&'static str; 4] = ["nameservers", "domain", "search", "options"];
+
     /// Takes the key `dns` out of a result or a configuration.
     pub fn decode(object: &mut Object) -> Result<Self, Finding> {
-        let dns = Self::read(object).map_err(|e| e.under("dns"))?;
+        let dns = Self::read(object).map_err(first)?;
         object.remove("dns");
         Ok(dns)
     }
 
-    fn read(object: &Object) -> Result<Self, Finding> {
+    /// Reads the key `dns` of a configuration, with everything that is wrong in it.
+    pub fn read(object: &Object) -> Result<Self, Vec<Finding>> {
         const LIST: &str = "a list of strings";
-        let Some(mut inner) = object.object("dns").map_err(|e| Finding { path: String::new(), ..e })? else {
+        let Some(mut inner) = object.object("dns").map_err(|finding| vec![finding])? else {
             return Ok(Self::default());
         };
+        let mut findings = Findings::default();
         let dns = Self {
-            nameservers: inner.decode("nameservers", LIST)?.unwrap_or_default(),
-            domain: inner.text("domain")?,
-            search: inner.decode("search", LIST)?.unwrap_or_default(),
-            options: inner.decode("options", LIST)?.unwrap_or_default(),
+            nameservers: findings.keep(inner.decode("nameservers", LIST)).unwrap_or_default(),
+            domain: findings.keep(inner.text("domain")),
+            search: findings.keep(inner.decode("search", LIST)).unwrap_or_default(),
+            options: findings.keep(inner.decode("options", LIST)).unwrap_or_default(),
             other: Object::new(),
         };
-        inner.retain(|key| !matches!(key, "nameservers" | "domain" | "search" | "options"));
-        Ok(Self { other: inner, ..dns })
+        inner.retain(|key| !Self::KEYS.contains(&key));
+        findings.finish(Self { other: inner, ..dns }).map_err(|findings| under("dns", findings))
     }
 
     /// The `dns` object; keys without a value are left out.
@@ -310,6 +324,11 @@ fn list<T>(object: &mut Object, key: &str, decode: impl Fn(Object) -> Result<T, 
     object.remove(key);
     let each = |(i, element)| decode(element).map_err(|e| e.under(&format!("{key}[{i}]")));
     elements.into_iter().enumerate().map(each).collect()
+}
+
+/// Where one finding is enough.
+fn first(findings: Vec<Finding>) -> Finding {
+    findings.into_iter().next().unwrap_or_else(|| Finding::new("", "", ""))
 }
 
 fn append(object: &mut Object, other: &Object) {

@@ -110,9 +110,10 @@ impl<'a> Keys<'a> {
 
     /// `dns`: what the configuration says about name resolution.
     pub(super) fn dns(&mut self) -> Dns {
-        let mut only = Object::new();
-        only.set_some("dns", self.conf.get("dns").as_ref());
-        self.keep(Dns::decode(&mut only))
+        Dns::read(self.conf).unwrap_or_else(|findings| {
+            self.findings.extend(findings);
+            Dns::default()
+        })
     }
 
     /// `ipMasqBackend`: masquerading is always nftables, in process; a configuration that names a tool still works.

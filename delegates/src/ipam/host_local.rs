@@ -16,12 +16,13 @@ use std::path::PathBuf;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings, under};
 use attachments::names::{ContainerId, IfName};
 use ipnet::IpNet;
+use serde_json::value::RawValue;
 
 use super::requested::Requests;
-use super::{Checked, one_per_family, point, routes, section};
+use super::{Checked, Validated, one_per_family, point, routes, section, version_of};
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
 use ranges::RangeSet;
@@ -41,24 +42,34 @@ struct Config {
 }
 
 impl Config {
-    fn read(conf: &Object, cni_args: &str) -> Checked<Self> {
-        let ipam = section(conf)?;
-        let sets = range_sets(conf, &ipam)?;
-        let requests = Requests::read(conf, cni_args)?;
-        let requests = requests.env.iter().chain(&requests.args).chain(&requests.runtime);
-        let requested =
-            requests.map(|request| Ok((request.path.clone(), request.address()?))).collect::<Checked<_>>()?;
-        let resolv_conf = absolute(&ipam, "resolvConf")?;
-        Ok(Self { sets, requested, routes: routes(&ipam)?, resolv_conf })
+    fn read(conf: &Object, cni_args: &str) -> Validated<Self> {
+        let mut findings = Findings::default();
+        let ipam = findings.keep(section(conf));
+        let config = Self {
+            sets: range_sets(conf, &ipam, &mut findings),
+            requested: requested(conf, cni_args, &mut findings),
+            routes: routes(&ipam, &mut findings),
+            resolv_conf: findings.keep(absolute(&ipam, "resolvConf")),
+        };
+        findings.finish(config)
     }
 }
 
-/// What is wrong with a configuration. One without ranges is right where the runtime will supply them.
-pub fn validate(conf: &Object) -> Checked<()> {
-    let config = Config::read(conf, "")?;
-    absolute(&section(conf)?, "dataDir")?;
-    let promised = conf.object("capabilities")?.is_some_and(|c| c.get("ipRanges").is_some_and(|v| v.get() == "true"));
-    if config.sets.is_empty() && !promised { Err(no_ranges()) } else { Ok(()) }
+/// Everything that is wrong with a configuration. One without ranges is right where the runtime will supply them.
+pub fn validate(conf: &Object) -> Validated<()> {
+    let mut findings = Findings::default();
+    let config = findings.keep_all(Config::read(conf, "").map(Some));
+    let ipam = section(conf).unwrap_or_default();
+    findings.keep(absolute(&ipam, "dataDir"));
+    let capabilities = findings.keep(conf.object("capabilities")).unwrap_or_default();
+    let promised = capabilities.get("ipRanges").is_some_and(|value| value.get() == "true");
+    match config {
+        Some(config) if config.sets.is_empty() && !promised => findings.push(no_ranges()),
+        Some(config) => findings.keep(one_per_family(version_of(conf), config.sets.iter().map(RangeSet::is_ipv4))),
+        // What is wrong with the ranges is said; that there is none left would only confuse.
+        None => {}
+    }
+    findings.finish(())
 }
 
 /// Takes one address from each range set, or none.
@@ -172,22 +183,45 @@ fn no_ranges() -> Finding {
 }
 
 /// What the runtime supplies comes first, then the old single-range form, then `ranges`.
-fn range_sets(conf: &Object, ipam: &Object) -> Checked<Vec<RangeSet>> {
-    const RANGES: &str = "a list of range sets, each a list of ranges";
-    let listed = |object: &Object, key: &str, at: &str| -> Checked<Vec<RangeSet>> {
-        let sets: Vec<Vec<Object>> = object.decode(key, RANGES).map_err(|e| e.under(at))?.unwrap_or_default();
-        sets.iter().enumerate().map(|(i, set)| RangeSet::read(format!("{at}.{key}[{i}]"), set)).collect()
-    };
-    let mut sets = match conf.object("runtimeConfig")? {
-        Some(runtime) => listed(&runtime, "ipRanges", "runtimeConfig")?,
-        None => Vec::new(),
-    };
+fn range_sets(conf: &Object, ipam: &Object, findings: &mut Findings) -> Vec<RangeSet> {
+    let runtime = findings.keep(conf.object("runtimeConfig")).unwrap_or_default();
+    let mut sets = listed(&runtime, "ipRanges", "runtimeConfig", findings);
     if ipam.get("subnet").is_some() {
-        sets.push(RangeSet::single("ipam", ipam)?);
+        sets.extend(findings.keep_all(RangeSet::single("ipam", ipam).map(Some)));
     }
-    sets.extend(listed(ipam, "ranges", "ipam")?);
-    RangeSet::check_apart(&sets)?;
-    Ok(sets)
+    sets.extend(listed(ipam, "ranges", "ipam", findings));
+    RangeSet::check_apart(&sets, findings);
+    sets
+}
+
+fn listed(object: &Object, key: &str, at: &str, findings: &mut Findings) -> Vec<RangeSet> {
+    const SETS: &str = "a list of range sets, each a list of ranges";
+    let lists: Vec<Box<RawValue>> =
+        findings.keep(object.decode(key, SETS).map_err(|e| e.under(at))).unwrap_or_default();
+    let mut sets = Vec::with_capacity(lists.len());
+    for (i, list) in lists.iter().enumerate() {
+        let path = format!("{at}.{key}[{i}]");
+        // Read as the one key of an object, whose path is then cut off again.
+        let mut set = Object::new();
+        set.set("", list);
+        let mut inside = Findings::default();
+        let ranges = set.elements("", &mut inside);
+        let is_read = inside.is_empty();
+        findings.keep_all(inside.finish(()).map_err(|wrong| under(&path, wrong)));
+        if is_read || !ranges.is_empty() {
+            sets.extend(findings.keep_all(RangeSet::read(path, &ranges).map(Some)));
+        }
+    }
+    sets
+}
+
+fn requested(conf: &Object, cni_args: &str, findings: &mut Findings) -> Vec<(String, IpAddr)> {
+    let requests = Requests::read(conf, cni_args, findings);
+    let mut requested = Vec::new();
+    for request in requests.env.iter().chain(&requests.args).chain(&requests.runtime) {
+        requested.extend(findings.keep(request.address().map(|address| Some((request.path.clone(), address)))));
+    }
+    requested
 }
 
 /// Decides which set gives which requested address, before anything is taken.

@@ -13,7 +13,7 @@ mod tests;
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Route};
 use attachments::cni::version::Version;
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings, under};
 use attachments::names::{ContainerId, IfName, PluginType};
 
 use crate::call::{Call, Node, Point};
@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 
 /// What reading a configuration gives.
 type Checked<T> = std::result::Result<T, Finding>;
+
+/// The same with everything that is wrong.
+type Validated<T> = std::result::Result<T, Vec<Finding>>;
 
 /// Who gives the addresses.
 enum Kind {
@@ -51,9 +54,9 @@ pub fn validate(conf: &Object) -> Vec<Finding> {
         Ok(Some(Kind::HostLocal(_))) => host_local::validate(conf),
         Ok(Some(Kind::Static(_))) => fixed::validate(conf),
         Ok(Some(Kind::External(_)) | None) => Ok(()),
-        Err(finding) => Err(finding),
+        Err(finding) => Err(vec![finding]),
     };
-    checked.err().into_iter().collect()
+    checked.err().unwrap_or_default()
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
@@ -134,10 +137,26 @@ fn section(conf: &Object) -> Checked<Object> {
 }
 
 /// `ipam.routes`.
-fn routes(ipam: &Object) -> Checked<Vec<Route>> {
-    let objects = ipam.objects("routes").map_err(|e| e.under("ipam"))?;
-    let each = |(i, object)| Route::decode(object).map_err(|e| e.under(&format!("ipam.routes[{i}]")));
-    objects.into_iter().enumerate().map(each).collect()
+fn routes(ipam: &Object, findings: &mut Findings) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (i, object) in elements(ipam, "routes", findings) {
+        let read = Route::read(object).map(Some);
+        routes.extend(findings.keep_all(read.map_err(|wrong| under(&format!("ipam.routes[{i}]"), wrong))));
+    }
+    routes
+}
+
+/// The objects of a list in the section.
+fn elements(ipam: &Object, key: &str, findings: &mut Findings) -> Vec<(usize, Object)> {
+    let mut inside = Findings::default();
+    let elements = ipam.elements(key, &mut inside);
+    findings.keep_all(inside.finish(()).map_err(|wrong| under("ipam", wrong)));
+    elements
+}
+
+/// The version that a configuration speaks. One that is none is somebody else's finding.
+fn version_of(conf: &Object) -> Version {
+    conf.text("cniVersion").ok().flatten().and_then(|text| text.parse().ok()).unwrap_or(Version::V0_1_0)
 }
 
 /// Results before 0.3.0 have room for one address of each family (C55).

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings};
 use ipnet::IpNet;
 
 use super::Checked;
@@ -34,13 +34,12 @@ pub struct Requests {
 impl Requests {
     /// Reads all three. `IP` may be a list joined by commas, which is how Multus hands two addresses to a plugin without
     /// the capability, and which the reference host-local refuses (A4).
-    pub fn read(conf: &Object, cni_args: &str) -> Checked<Self> {
+    pub fn read(conf: &Object, cni_args: &str, findings: &mut Findings) -> Self {
         let env = env_list(cni_args, "IP").map(|text| Request { path: "CNI_ARGS IP".to_owned(), text }).collect();
-        let args = match conf.object("args")? {
-            Some(args) => listed(args.object("cni").map_err(|e| e.under("args"))?, "args.cni")?,
-            None => Vec::new(),
-        };
-        Ok(Self { env, args, runtime: listed(conf.object("runtimeConfig")?, "runtimeConfig")? })
+        let args = findings.keep(conf.object("args")).unwrap_or_default();
+        let args = findings.keep(args.object("cni").map_err(|e| e.under("args"))).unwrap_or_default();
+        let runtime = findings.keep(conf.object("runtimeConfig")).unwrap_or_default();
+        Self { env, args: listed(&args, "args.cni", findings), runtime: listed(&runtime, "runtimeConfig", findings) }
     }
 }
 
@@ -76,19 +75,20 @@ pub fn env_list(cni_args: &str, key: &str) -> impl Iterator<Item = String> {
     value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn listed(object: Option<Object>, at: &str) -> Checked<Vec<Request>> {
-    let Some(object) = object else { return Ok(Vec::new()) };
-    let texts: Vec<String> =
-        object.decode("ips", "a list of IP addresses").map_err(|e| e.under(at))?.unwrap_or_default();
-    Ok(texts.into_iter().enumerate().map(|(i, text)| Request { path: format!("{at}.ips[{i}]"), text }).collect())
+fn listed(object: &Object, at: &str, findings: &mut Findings) -> Vec<Request> {
+    let texts = object.decode("ips", "a list of IP addresses").map_err(|e| e.under(at));
+    let texts: Vec<String> = findings.keep(texts).unwrap_or_default();
+    texts.into_iter().enumerate().map(|(i, text)| Request { path: format!("{at}.ips[{i}]"), text }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(conf: &str, args: &str) -> Checked<Requests> {
-        Requests::read(&Object::parse(conf.as_bytes()).unwrap(), args)
+    fn read(conf: &str, args: &str) -> Result<Requests, Vec<Finding>> {
+        let mut findings = Findings::default();
+        let requests = Requests::read(&Object::parse(conf.as_bytes()).unwrap(), args, &mut findings);
+        findings.finish(requests)
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_channel() {
-        let refusal = |conf: &str| read(conf, "").unwrap_err().to_string();
+        let refusal = |conf: &str| read(conf, "").unwrap_err()[0].to_string();
         assert!(refusal(r#"{"args":3}"#).starts_with("args: got 3"));
         assert!(refusal(r#"{"args":{"cni":3}}"#).starts_with("args.cni: got 3"));
         assert!(refusal(r#"{"args":{"cni":{"ips":"x"}}}"#).starts_with("args.cni.ips: got \"x\""));

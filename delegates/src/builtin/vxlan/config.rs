@@ -58,7 +58,7 @@ impl Config {
             port: keys.integer("port", 1..=65_535).and_then(|port| port.try_into().ok()).unwrap_or(IANA_PORT),
             underlay: keys.keep(underlay(conf)).unwrap_or(Underlay::DefaultRoute),
             mtu: keys.mtu(),
-            peers: keys.keep(peers(conf)),
+            peers: peers(conf, &mut keys),
             group: keys.keep(group(conf)),
             mac: keys.keep(hardware::from_runtime(conf)),
             dns: keys.dns(),
@@ -107,25 +107,24 @@ fn underlay(conf: &Object) -> Result<Option<Underlay>, Finding> {
     }
 }
 
-fn peers(conf: &Object) -> Result<Vec<IpAddr>, Finding> {
-    const ALLOWED: &str = "a list of unicast IP addresses";
-    let texts: Vec<String> = conf.decode("peers", ALLOWED)?.unwrap_or_default();
+fn peers(conf: &Object, keys: &mut Keys<'_>) -> Vec<IpAddr> {
+    let texts: Vec<String> = keys.keep(conf.decode("peers", "a list of unicast IP addresses")).unwrap_or_default();
     let mut peers: Vec<IpAddr> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
-        let refuse = |allowed: &str| Finding::new(format!("peers[{i}]"), format_args!("{text:?}"), allowed);
-        let peer = text.parse::<IpAddr>().map_err(|_| refuse("a unicast IP address"))?.to_canonical();
-        if peer.is_multicast() || peer.is_unspecified() || peer.is_loopback() {
-            return Err(refuse("a unicast IP address"));
-        }
+        let mut refuse = |allowed| keys.refuse(Finding::new(format!("peers[{i}]"), format_args!("{text:?}"), allowed));
+        let unicast = |peer: &IpAddr| !peer.is_multicast() && !peer.is_unspecified() && !peer.is_loopback();
+        let Some(peer) = text.parse().ok().map(|peer: IpAddr| peer.to_canonical()).filter(unicast) else {
+            refuse("a unicast IP address");
+            continue;
+        };
         // A vxlan device sends over one family.
         if peers.first().is_some_and(|first| first.is_ipv4() != peer.is_ipv4()) {
-            return Err(refuse("an address of the same family as the others"));
-        }
-        if !peers.contains(&peer) {
+            refuse("an address of the same family as the others");
+        } else if !peers.contains(&peer) {
             peers.push(peer);
         }
     }
-    Ok(peers)
+    peers
 }
 
 fn group(conf: &Object) -> Result<Option<IpAddr>, Finding> {

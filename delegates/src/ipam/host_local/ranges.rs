@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings, under};
 use ipnet::IpNet;
 
-use super::super::Checked;
+use super::super::{Checked, Validated};
 
 const ADDRESS: &str = "an IP address";
 
@@ -30,41 +30,35 @@ pub struct RangeSet {
 }
 
 impl Range {
-    /// Reads `subnet`, `rangeStart`, `rangeEnd` and `gateway` and fills in what is absent: the gateway and the start are
-    /// the first address behind the network's, the end is the last address, for IPv4 the one before broadcast.
-    fn read(object: &Object) -> Checked<Self> {
-        const SUBNET: &str = "a subnet with a prefix length, as 10.1.0.0/16";
-        let subnet: IpNet = object.parsed("subnet", SUBNET)?.ok_or_else(|| Finding::missing("subnet", SUBNET))?;
-        let refuse = |allowed: &str| Finding::new("subnet", subnet, allowed);
-        if subnet.addr().to_canonical() != subnet.addr() {
-            return Err(refuse("an IPv4 subnet in IPv4 notation"));
-        }
-        if subnet.prefix_len() + 2 > subnet.max_prefix_len() {
-            return Err(refuse("a prefix length of at most 30 (IPv4) or 126 (IPv6)"));
-        }
-        if subnet.trunc() != subnet {
-            return Err(refuse(&format!("no host bits: {}", subnet.trunc())));
-        }
-        let address = |key| object.parsed::<IpAddr>(key, ADDRESS).map(|found| found.map(|a| a.to_canonical()));
-        let inside = |key| match address(key)? {
-            Some(address) if !subnet.contains(&address) => {
-                Err(Finding::new(key, address, format!("an address in {subnet}")))
+    /// The keys of a range.
+    pub const KEYS: [&'static str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
+
+    /// Reads a range and fills in what is absent: the gateway and the start are the first address behind the network's,
+    /// the end is the last address, for IPv4 the one before broadcast.
+    fn read(object: &Object) -> Validated<Self> {
+        let mut findings = Findings::default();
+        let subnet = findings.keep(subnet_of(object).map(Some));
+        let mut address = |key| {
+            let read: Option<IpAddr> = findings.keep(object.parsed(key, ADDRESS));
+            read.map(|address| address.to_canonical())
+        };
+        let (start, end, gateway) = (address("rangeStart"), address("rangeEnd"), address("gateway"));
+        let Some(subnet) = subnet else { return Err(findings.into()) };
+        for (key, found) in [("rangeStart", start), ("rangeEnd", end)] {
+            if let Some(outside) = found.filter(|address| !subnet.contains(address)) {
+                findings.push(Finding::new(key, outside, format!("an address in {subnet}")));
             }
-            found => Ok(found.map(number)),
-        };
-        let (network, broadcast) = (number(subnet.network()), number(subnet.broadcast()));
-        let first = inside("rangeStart")?.unwrap_or(network + 1);
-        let last = inside("rangeEnd")?.unwrap_or(if subnet.addr().is_ipv4() { broadcast - 1 } else { broadcast });
-        let range = Self {
-            subnet,
-            gateway: address("gateway")?.unwrap_or(address_of(subnet.addr(), network + 1)),
-            span: first..=last,
-        };
-        if first > last {
-            let key = if object.get("rangeStart").is_some() { "rangeStart" } else { "rangeEnd" };
-            return Err(Finding::new(key, &range, "a start that is not behind the end"));
         }
-        Ok(range)
+        let (network, broadcast) = (number(subnet.network()), number(subnet.broadcast()));
+        let first = start.map_or(network + 1, number);
+        let last = end.map_or(if subnet.addr().is_ipv4() { broadcast - 1 } else { broadcast }, number);
+        let range =
+            Self { subnet, gateway: gateway.unwrap_or(address_of(subnet.addr(), network + 1)), span: first..=last };
+        if findings.is_empty() && first > last {
+            let key = if object.get("rangeStart").is_some() { "rangeStart" } else { "rangeEnd" };
+            findings.push(Finding::new(key, &range, "a start that is not behind the end"));
+        }
+        findings.finish(range)
     }
 
     /// True when the address lies between the two ends, which are included.
@@ -96,37 +90,48 @@ impl Range {
 
 impl RangeSet {
     /// Reads a pool of `ranges`. A finding inside names the range below `path`.
-    pub fn read(path: String, objects: &[Object]) -> Checked<Self> {
-        let each = |(i, object)| Range::read(object).map_err(|e| e.under(&format!("{path}[{i}]")));
-        let ranges: Vec<Range> = objects.iter().enumerate().map(each).collect::<Checked<_>>()?;
-        let Some(first) = ranges.first() else { return Err(Finding::new(path, "[]", "at least one range")) };
-        for (i, range) in ranges.iter().enumerate() {
-            let refuse = |allowed| Err(Finding::new(format!("{path}[{i}]"), range, allowed));
-            if range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4() {
-                return refuse(format!("one address family in a set: {first} came first"));
-            }
-            if let Some(other) = ranges[..i].iter().find(|other| range.overlaps(other)) {
-                return refuse(format!("no overlap with {other}"));
+    pub fn read(path: String, objects: &[(usize, Object)]) -> Validated<Self> {
+        let mut findings = Findings::default();
+        if objects.is_empty() {
+            findings.push(Finding::new(path.as_str(), "[]", "at least one range"));
+        }
+        let mut ranges: Vec<Range> = Vec::with_capacity(objects.len());
+        for (i, object) in objects {
+            let at = format!("{path}[{i}]");
+            let read = Range::read(object).map(Some).map_err(|wrong| under(&at, wrong));
+            let Some(range) = findings.keep_all(read) else { continue };
+            let clash = match ranges.first() {
+                Some(first) if range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4() => {
+                    Some(format!("one address family in a set: {first} came first"))
+                }
+                _ => ranges.iter().find(|other| range.overlaps(other)).map(|other| format!("no overlap with {other}")),
+            };
+            match clash {
+                Some(allowed) => findings.push(Finding::new(at, &range, allowed)),
+                None => ranges.push(range),
             }
         }
-        Ok(Self { ranges, path })
+        findings.finish(Self { ranges, path })
     }
 
     /// The single range of the old form, whose keys are at `path` itself.
-    pub fn single(path: &str, object: &Object) -> Checked<Self> {
-        let range = Range::read(object).map_err(|e| e.under(path))?;
+    pub fn single(path: &str, object: &Object) -> Validated<Self> {
+        let range = Range::read(object).map_err(|wrong| under(path, wrong))?;
         Ok(Self { ranges: vec![range], path: path.to_owned() })
     }
 
     /// Two sets of one attachment share no address.
-    pub fn check_apart(sets: &[Self]) -> Checked<()> {
+    pub fn check_apart(sets: &[Self], findings: &mut Findings) {
         for (i, set) in sets.iter().enumerate() {
             let clashes = |other: &&Self| set.ranges.iter().any(|a| other.ranges.iter().any(|b| a.overlaps(b)));
             if let Some(other) = sets[..i].iter().find(clashes) {
-                return Err(Finding::new(set.path.as_str(), set, format!("no overlap with {} ({other})", other.path)));
+                findings.push(Finding::new(
+                    set.path.as_str(),
+                    set,
+                    format!("no overlap with {} ({other})", other.path),
+                ));
             }
         }
-        Ok(())
     }
 
     /// The range that holds the address.
@@ -173,6 +178,22 @@ impl fmt::Display for RangeSet {
     }
 }
 
+fn subnet_of(object: &Object) -> Checked<IpNet> {
+    const SUBNET: &str = "a subnet with a prefix length, as 10.1.0.0/16";
+    let subnet: IpNet = object.parsed("subnet", SUBNET)?.ok_or_else(|| Finding::missing("subnet", SUBNET))?;
+    let refuse = |allowed: &str| Err(Finding::new("subnet", subnet, allowed));
+    if subnet.addr().to_canonical() != subnet.addr() {
+        return refuse("an IPv4 subnet in IPv4 notation");
+    }
+    if subnet.prefix_len() + 2 > subnet.max_prefix_len() {
+        return refuse("a prefix length of at most 30 (IPv4) or 126 (IPv6)");
+    }
+    if subnet.trunc() != subnet {
+        return refuse(&format!("no host bits: {}", subnet.trunc()));
+    }
+    Ok(subnet)
+}
+
 fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -194,8 +215,9 @@ mod tests {
 
     use super::*;
 
-    fn set(text: &str) -> Checked<RangeSet> {
-        RangeSet::read("ipam.ranges[0]".to_owned(), &serde_json::from_str::<Vec<Object>>(text).unwrap())
+    fn set(text: &str) -> Validated<RangeSet> {
+        let objects: Vec<Object> = serde_json::from_str(text).unwrap();
+        RangeSet::read("ipam.ranges[0]".to_owned(), &objects.into_iter().enumerate().collect::<Vec<_>>())
     }
 
     fn order(text: &str, last: Option<&str>) -> String {
@@ -290,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let refusal = |text: &str| set(text).unwrap_err().to_string();
+        let refusal = |text: &str| set(text).unwrap_err()[0].to_string();
         for (text, want) in [
             ("[]", "ipam.ranges[0]: got [], want at least one range"),
             ("[{}]", "ipam.ranges[0][0].subnet: missing"),
