@@ -2,7 +2,7 @@
 //!
 //! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`nl`] speaks netlink,
 //! [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine
-//! hands it to either.
+//! hands it to either. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
 pub mod builtin;
@@ -11,6 +11,7 @@ pub mod default_route;
 pub mod error;
 pub mod exec;
 pub mod ipam;
+pub mod lint;
 pub mod masquerade;
 pub mod netns;
 pub mod nl;

@@ -2,12 +2,10 @@
 
 use std::path::{Component, Path};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Chosen;
-use crate::cni::object::fold;
+use crate::cni::object::{Entries, fold};
 use crate::finding::Finding;
 
 /// A path that a definition's configuration holds.
@@ -77,31 +75,4 @@ fn lies_below(path: &str, roots: &[String]) -> bool {
     let path = Path::new(path);
     let no_way_up = !path.components().any(|part| part == Component::ParentDir);
     path.is_absolute() && no_way_up && roots.iter().any(|root| path.starts_with(root))
-}
-
-/// The members of an object with repetitions: Go's decoder merges what is said twice, so the first one counts too.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Entries<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
 }

@@ -27,6 +27,8 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
+pub(super) const KEYS: [&str; 6] = ["master", "mode", "mtu", "linkInContainer", "ipam", "dns"];
+
 const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMode::L3), ("l3s", IpvlanMode::L3s)];
 
 impl Config {

@@ -33,6 +33,8 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
+pub(super) const KEYS: [&str; 8] = ["master", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen", "ipam", "dns"];
+
 const MODES: [(&str, MacvlanMode); 4] = [
     ("bridge", MacvlanMode::Bridge),
     ("private", MacvlanMode::Private),

@@ -95,6 +95,17 @@ impl Builtin {
         }
     }
 
+    /// The keys that a delegate reads, beside those that every plugin may have.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Bridge => &bridge::KEYS,
+            Self::Macvlan => &macvlan::KEYS,
+            Self::Ipvlan => &ipvlan::KEYS,
+            Self::Vxlan => &vxlan::KEYS,
+            Self::Loopback => &[],
+        }
+    }
+
     /// Everything that is wrong with a configuration, `ipam` included, as far as it can be known without the node.
     pub fn validate(self, conf: &Object) -> Vec<Finding> {
         let own = match self {

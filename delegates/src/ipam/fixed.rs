@@ -12,6 +12,11 @@ use super::{Checked, Validated, elements, one_per_family, point, routes, section
 use crate::call::Call;
 use crate::error::{Error, Result};
 
+pub const KEYS: [&str; 4] = ["type", "addresses", "routes", "dns"];
+
+/// The keys of an address.
+pub const ADDRESS_KEYS: [&str; 2] = ["address", "gateway"];
+
 struct Config {
     ips: Vec<Ip>,
     routes: Vec<Route>,

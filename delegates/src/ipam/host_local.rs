@@ -28,6 +28,12 @@ use crate::error::{Error, Result};
 use ranges::RangeSet;
 use store::{Held, Owner, Store};
 
+pub const KEYS: [&str; 9] =
+    ["type", "ranges", "subnet", "rangeStart", "rangeEnd", "gateway", "routes", "resolvConf", "dataDir"];
+
+/// The keys of a range.
+pub const RANGE_KEYS: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
+
 /// Where the reference plugin keeps its directories.
 const DATA_DIR: &str = "/var/lib/cni/networks";
 

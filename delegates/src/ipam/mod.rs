@@ -11,7 +11,7 @@ mod requested;
 mod tests;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::{CniResult, Route};
+use attachments::cni::result::{CniResult, Dns, Route};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, Findings, under};
 use attachments::names::{ContainerId, IfName, PluginType};
@@ -46,6 +46,20 @@ impl Kind {
 /// layer 2 only.
 pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
     Ok(kind_of(conf)?.is_some())
+}
+
+/// The keys of an `ipam` section of this type, and of the objects in it by their path without indexes. Nothing for a type
+/// that is a program.
+pub fn keys(kind: &str, path: &str) -> Option<&'static [&'static str]> {
+    match (kind, path) {
+        ("host-local", "") => Some(&host_local::KEYS),
+        ("host-local", "ranges") => Some(&host_local::RANGE_KEYS),
+        ("static", "") => Some(&fixed::KEYS),
+        ("static", "addresses") => Some(&fixed::ADDRESS_KEYS),
+        ("static", "dns") => Some(&Dns::KEYS),
+        ("host-local" | "static", "routes") => Some(&Route::KEYS),
+        _ => None,
+    }
 }
 
 /// What is wrong with the `ipam` section, as far as it can be known without the node. Empty for external types.

@@ -10,6 +10,27 @@ use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
 use crate::ipam;
 
+pub(in crate::builtin) const KEYS: [&str; 18] = [
+    "bridge",
+    "isGateway",
+    "isDefaultGateway",
+    "forceAddress",
+    "ipMasq",
+    "ipMasqBackend",
+    "mtu",
+    "hairpinMode",
+    "promiscMode",
+    "enabledad",
+    "disableContainerInterface",
+    "portIsolation",
+    "vlan",
+    "vlanTrunk",
+    "preserveDefaultVlan",
+    "macspoofchk",
+    "ipam",
+    "dns",
+];
+
 /// The configuration of a bridge attachment.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::builtin) struct Config {

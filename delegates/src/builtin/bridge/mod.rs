@@ -11,7 +11,7 @@ use attachments::names::IfName;
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-pub(super) use config::Config;
+pub(super) use config::{Config, KEYS};
 
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, hardware};

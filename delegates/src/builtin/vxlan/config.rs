@@ -14,6 +14,9 @@ use crate::builtin::keys::Keys;
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
 const IANA_PORT: u16 = 4789;
 
+pub(in crate::builtin) const KEYS: [&str; 9] =
+    ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "ipam", "dns"];
+
 /// The configuration of an attachment to an overlay.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::builtin) struct Config {

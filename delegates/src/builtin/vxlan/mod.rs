@@ -5,7 +5,7 @@ mod segment;
 
 use attachments::cni::result::{CniResult, Dns, Interface};
 
-pub(super) use config::Config;
+pub(super) use config::{Config, KEYS};
 use segment::{Names, Segment};
 
 use super::port::{self, Plugged, Port};

@@ -30,9 +30,6 @@ pub struct RangeSet {
 }
 
 impl Range {
-    /// The keys of a range.
-    pub const KEYS: [&'static str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
-
     /// Reads a range and fills in what is absent: the gateway and the start are the first address behind the network's,
     /// the end is the last address, for IPv4 the one before broadcast.
     fn read(object: &Object) -> Validated<Self> {
@@ -56,7 +53,11 @@ impl Range {
             Self { subnet, gateway: gateway.unwrap_or(address_of(subnet.addr(), network + 1)), span: first..=last };
         if findings.is_empty() && first > last {
             let key = if object.get("rangeStart").is_some() { "rangeStart" } else { "rangeEnd" };
-            findings.push(Finding::new(key, &range, "a start that is not behind the end"));
+            findings.push(Finding::new(
+                key,
+                &range,
+                format!("a start that is not behind the end {}", address_of(subnet.addr(), last)),
+            ));
         }
         findings.finish(range)
     }

@@ -1,0 +1,278 @@
+//! The shape of a configuration or list: versions, names, and which plugins there are (rules N07 to N20).
+
+use attachments::cni::object::{Object, fold};
+use attachments::cni::version::Version;
+use attachments::finding::Findings;
+use attachments::names::{NetworkName, PluginType};
+
+use super::document::{Node, quoted};
+use super::{Kind, Origin, Problem, keys, reach, words};
+use crate::builtin::Builtin;
+use crate::ipam;
+
+/// Plugins that call other plugins as we do; one of them as a delegate would call itself, or us, without end.
+pub const META_PLUGINS: [&str; 3] = ["meta-cni", "multus", "multus-shim"];
+
+/// Plugins of the field that change what a plugin before them made.
+const CHAINED: [&str; 6] = ["portmap", "bandwidth", "firewall", "sbr", "tuning", "vrf"];
+
+/// What people usually mean when they misspell a type: the reference plugins and ours.
+const TYPES: [&str; 18] = [
+    "bridge",
+    "macvlan",
+    "ipvlan",
+    "vxlan",
+    "vlan",
+    "ptp",
+    "host-device",
+    "loopback",
+    "dummy",
+    "tap",
+    "flannel",
+    "sriov",
+    "portmap",
+    "bandwidth",
+    "firewall",
+    "sbr",
+    "tuning",
+    "vrf",
+];
+
+/// More plugins than any chain has.
+const MOST: usize = 16;
+
+/// One plugin's configuration in a document.
+pub struct Plugin<'a> {
+    /// Path of the configuration.
+    pub at: String,
+    /// `type`.
+    pub kind: &'a str,
+    /// The configuration.
+    pub node: &'a Node,
+}
+
+impl<'a> Plugin<'a> {
+    /// `ipam.type`.
+    pub fn ipam_kind(&self) -> &'a str {
+        self.node.at("ipam.type").and_then(Node::text).unwrap_or_default()
+    }
+}
+
+/// Everything about a document but its syntax.
+pub fn check(document: &Node, text: &str, origin: Origin) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let version = version(document, &mut problems);
+    name(document, origin, &mut problems);
+    flags(document, &mut problems);
+    let top = Object::parse(text.as_bytes()).unwrap_or_default();
+    match document.get("plugins") {
+        Some(list) => {
+            if document.get("type").is_some() {
+                let text = "\"type\" and \"plugins\" together; move the plugin into \"plugins\"";
+                problems.push(Problem::deny("N13", Kind::Forbidden, "", "", text));
+            }
+            problems.extend(keys::check_list(document));
+            chain(document, list, &top, version, &mut problems);
+        }
+        None if is_completed_elsewhere(document, origin) => problems.extend(keys::check_list(document)),
+        None => plugin(document, (document, top), "", 0, version, &mut problems),
+    }
+    // Several plugins may blame the one version that they share.
+    let mut once: Vec<Problem> = Vec::with_capacity(problems.len());
+    problems.into_iter().for_each(|problem| {
+        if !once.contains(&problem) {
+            once.push(problem);
+        }
+    });
+    once
+}
+
+/// The version that plugins are spoken to in, as well as it can be known.
+fn version(document: &Node, problems: &mut Vec<Problem>) -> Version {
+    let supported = || {
+        let versions: Vec<String> = Version::ALL.iter().map(|version| quoted(version.as_str())).collect();
+        format!("supported values: {}", versions.join(", "))
+    };
+    let mut read = |path: String, node: &Node| match node {
+        Node::Text(text) => text.parse::<Version>().ok(),
+        other => {
+            problems.push(words::wrong_type(&path, other, "a string"));
+            Some(Version::NEWEST)
+        }
+    };
+    let (single, list) = (document.get("cniVersion"), document.get("cniVersions"));
+    let offered: Vec<Version> = match list {
+        Some(Node::List(nodes)) => {
+            nodes.iter().enumerate().filter_map(|(i, node)| read(format!("cniVersions[{i}]"), node)).collect()
+        }
+        Some(other) => read("cniVersions".to_owned(), other).into_iter().collect(),
+        None => Vec::new(),
+    };
+    let single_version = single.and_then(|node| read("cniVersion".to_owned(), node));
+    match (single, offered.iter().copied().chain(single_version).max()) {
+        (_, Some(version)) => return version,
+        (Some(node), None) => {
+            let value = node.scalar().unwrap_or_default();
+            problems.push(Problem::deny("N07", Kind::Unsupported, "cniVersion", value, supported()));
+        }
+        (None, None) if list.is_some() => {
+            problems.push(Problem::deny("N07", Kind::Unsupported, "cniVersions", "", supported()));
+        }
+        (None, None) => {
+            let text = "assumed \"0.1.0\", which reports one address per family; set \"1.0.0\"";
+            problems.push(Problem::deny("N08", Kind::Required, "cniVersion", "", text).warns());
+        }
+    }
+    Version::V0_1_0
+}
+
+fn name(document: &Node, origin: Origin, problems: &mut Vec<Problem>) {
+    match document.get("name") {
+        Some(Node::Text(name)) if name.is_empty() || name.parse::<NetworkName>().is_ok() => {}
+        Some(Node::Text(name)) => {
+            let text = "must start with a letter or digit and contain only letters, digits, \".\", \"_\" or \"-\"";
+            problems.push(Problem::deny("N09", Kind::Invalid, "name", quoted(name), text));
+        }
+        Some(other) => problems.push(words::wrong_type("name", other, "a string")),
+        None if origin == Origin::File => {
+            problems.push(Problem::deny("N09", Kind::Required, "name", "", "name of the network"));
+        }
+        None => {}
+    }
+}
+
+/// The three booleans that libcni also reads as strings.
+fn flags(document: &Node, problems: &mut Vec<Problem>) {
+    for key in ["disableCheck", "disableGC", "loadOnlyInlinedPlugins"] {
+        match document.get(key) {
+            None | Some(Node::Bool(_)) => {}
+            Some(Node::Text(text)) if ["true", "false"].contains(&text.to_ascii_lowercase().as_str()) => {}
+            Some(other) => problems.push(words::wrong_type(key, other, "true or false")),
+        }
+    }
+}
+
+/// A list on disk may have all of its plugins in a directory of its name (CNI SPEC 1.1.0, section 1).
+fn is_completed_elsewhere(document: &Node, origin: Origin) -> bool {
+    origin == Origin::File
+        && document.get("type").is_none()
+        && document.get("name").is_some()
+        && !matches!(document.get("loadOnlyInlinedPlugins"), Some(Node::Bool(true)))
+}
+
+fn chain(document: &Node, list: &Node, top: &Object, version: Version, problems: &mut Vec<Problem>) {
+    let Node::List(nodes) = list else {
+        problems.push(Problem::deny("N11", Kind::Invalid, "plugins", list.kind(), "must be a list of objects"));
+        return;
+    };
+    if nodes.is_empty() {
+        problems.push(Problem::deny("N12", Kind::Required, "plugins", "", "must list at least one plugin"));
+    }
+    if nodes.len() > MOST {
+        let text = format!("must have at most {MOST}");
+        problems.push(Problem::deny("N06", Kind::TooMany, "plugins", nodes.len(), text));
+        return;
+    }
+    let objects = top.elements("plugins", &mut Findings::default());
+    for (i, node) in nodes.iter().enumerate() {
+        let at = format!("plugins[{i}]");
+        match objects.iter().find(|(place, _)| *place == i) {
+            Some((_, object)) if matches!(node, Node::Object(_)) => {
+                plugin(document, (node, object.clone()), &at, i, version, problems);
+            }
+            _ => problems.push(Problem::deny("N11", Kind::Invalid, at, node.kind(), "must be an object")),
+        }
+    }
+}
+
+fn plugin(
+    document: &Node,
+    (node, object): (&Node, Object),
+    at: &str,
+    place: usize,
+    version: Version,
+    problems: &mut Vec<Problem>,
+) {
+    let kind = match node.get("type") {
+        Some(Node::Text(kind)) if !kind.is_empty() => kind,
+        Some(other) if other.text().is_none() => {
+            problems.push(words::wrong_type("type", other, "a string").under(at));
+            return;
+        }
+        _ => {
+            let text = "name of the CNI plugin, for example \"macvlan\"";
+            problems.push(Problem::deny("N14", Kind::Required, "type", "", text).under(at));
+            return;
+        }
+    };
+    problems.extend(type_problem(kind, place).map(|problem| problem.under(at)));
+    let plugin = Plugin { at: at.to_owned(), kind, node };
+    problems.extend(keys::check_plugin(&plugin));
+    capabilities(&plugin, problems);
+    let request = request(object, version);
+    let findings = match kind.parse().ok().and_then(|kind: PluginType| Builtin::from_type(&kind)) {
+        Some(builtin) => builtin.validate(&request),
+        // Whoever makes the interface: the addresses are ours to check where the IPAM is one of ours.
+        None => ipam::validate(&request),
+    };
+    problems.extend(findings.into_iter().map(|finding| words::judge(finding, &plugin, document)));
+    problems.extend(reach::check(&plugin));
+}
+
+fn type_problem(kind: &str, place: usize) -> Option<Problem> {
+    let deny = |rule, problem, text: &str| Some(Problem::deny(rule, problem, "type", quoted(kind), text));
+    if kind.parse::<PluginType>().is_err() || kind.contains("..") || kind.contains(char::is_whitespace) {
+        return deny("N15", Kind::Invalid, "must be a plugin name, not a path");
+    }
+    if META_PLUGINS.contains(&kind) {
+        return deny("N17", Kind::Forbidden, "an attachment cannot delegate to a meta-plugin");
+    }
+    if place == 0 && CHAINED.contains(&kind) {
+        return deny("N20", Kind::Forbidden, "needs a previous plugin, move it after the interface plugin");
+    }
+    if TYPES.contains(&kind) {
+        return None;
+    }
+    // Which programs the nodes have is not in the text; a type that is one slip away from a known one is a guess.
+    let slips = if kind.len() > 4 { 2 } else { 1 };
+    let meant = TYPES.iter().find(|known| distance(kind, known) <= slips)?;
+    let text = format!("not built in; did you mean {}?", quoted(meant));
+    deny("N16", Kind::NotFound, &text).map(Problem::warns)
+}
+
+/// `capabilities` says of each whether the plugin has it.
+fn capabilities(plugin: &Plugin<'_>, problems: &mut Vec<Problem>) {
+    match plugin.node.get("capabilities") {
+        None => {}
+        Some(Node::Object(entries)) => {
+            for (key, node) in entries.iter().filter(|(_, node)| !matches!(node, Node::Bool(_))) {
+                let path = format!("capabilities.{key}");
+                problems.push(words::wrong_type(&path, node, "true or false").under(&plugin.at));
+            }
+        }
+        Some(other) => problems.push(words::wrong_type("capabilities", other, "a JSON object").under(&plugin.at)),
+    }
+}
+
+/// What a delegate would be given: nothing of what only a runtime may say, and the network's version.
+fn request(mut object: Object, version: Version) -> Object {
+    object.retain(|key| !matches!(fold(key).as_str(), "runtimeconfig" | "prevresult"));
+    object.set("cniVersion", &version.as_str());
+    object
+}
+
+/// Letters to insert, remove or change to get from one word to the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(32).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,93 @@
+//! Gateways that the addresses of a configuration cannot reach (rules I10 and I11). Only where its text names every
+//! subnet: what the runtime or the pod may add is not known here.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::document::{Node, quoted};
+use super::network::Plugin;
+use super::{Kind, Problem};
+
+/// A subnet with its gateway, and where it stands.
+struct Subnet {
+    at: String,
+    net: IpNet,
+    gateway: Option<IpAddr>,
+}
+
+pub fn check(plugin: &Plugin<'_>) -> Vec<Problem> {
+    let Some(ipam) = plugin.node.get("ipam") else { return Vec::new() };
+    let subnets = match plugin.ipam_kind() {
+        "host-local" => ranges(ipam),
+        "static" => addresses(ipam),
+        _ => return Vec::new(),
+    };
+    let mut problems: Vec<Problem> = subnets.iter().filter_map(elsewhere).collect();
+    let adds =
+        |capability: &str| plugin.node.get("capabilities").and_then(|c| c.get(capability)) == Some(&Node::Bool(true));
+    if !adds("ips") && !adds("ipRanges") && plugin.node.at("args.cni.ips").is_none() {
+        problems.extend(off_link(ipam, &subnets));
+    }
+    problems.into_iter().map(|problem| problem.under("ipam").under(&plugin.at)).collect()
+}
+
+/// It works where a route to the gateway is given beside it, so it only warns.
+fn elsewhere(subnet: &Subnet) -> Option<Problem> {
+    let gateway = subnet.gateway.filter(|gateway| !subnet.net.contains(gateway))?;
+    let text = format!("must be inside {}", subnet.net.trunc());
+    let at = super::document::join(&subnet.at, "gateway");
+    Some(Problem::deny("I10", Kind::Invalid, at, quoted(&gateway.to_string()), text).warns())
+}
+
+/// A route's gateway that is in no subnet, and to which no other route leads.
+fn off_link(ipam: &Node, subnets: &[Subnet]) -> Vec<Problem> {
+    let Some(Node::List(routes)) = ipam.get("routes") else { return Vec::new() };
+    let leads_to = |gateway: &IpAddr| {
+        let reached =
+            |node: &Node| parsed::<IpNet>(node, "dst").is_some_and(|dst| dst.contains(gateway) && dst.prefix_len() > 0);
+        subnets.iter().any(|subnet| subnet.net.contains(gateway)) || routes.iter().any(reached)
+    };
+    let each = |(i, route): (usize, &Node)| {
+        let gateway = parsed::<IpAddr>(route, "gw")?.to_canonical();
+        let mut family = subnets.iter().filter(|subnet| subnet.net.addr().is_ipv4() == gateway.is_ipv4()).peekable();
+        // Without a subnet of its family nobody knows which addresses there will be.
+        family.peek()?;
+        if leads_to(&gateway) {
+            return None;
+        }
+        let nets: Vec<String> = family.map(|subnet| subnet.net.trunc().to_string()).collect();
+        let text = format!("must be inside {}", nets.join(" or "));
+        Some(Problem::deny("I11", Kind::Invalid, format!("routes[{i}].gw"), quoted(&gateway.to_string()), text))
+    };
+    routes.iter().enumerate().filter_map(each).collect()
+}
+
+fn ranges(ipam: &Node) -> Vec<Subnet> {
+    let subnet = |at: String, node: &Node| {
+        let net = parsed(node, "subnet")?;
+        Some(Subnet { at, net, gateway: parsed(node, "gateway") })
+    };
+    let mut subnets: Vec<Subnet> = subnet(String::new(), ipam).into_iter().collect();
+    if let Some(Node::List(sets)) = ipam.get("ranges") {
+        for (i, set) in sets.iter().enumerate() {
+            let Node::List(ranges) = set else { continue };
+            let each = |(j, range): (usize, &Node)| subnet(format!("ranges[{i}][{j}]"), range);
+            subnets.extend(ranges.iter().enumerate().filter_map(each));
+        }
+    }
+    subnets
+}
+
+fn addresses(ipam: &Node) -> Vec<Subnet> {
+    let Some(Node::List(addresses)) = ipam.get("addresses") else { return Vec::new() };
+    let each = |(i, node): (usize, &Node)| {
+        let net = parsed(node, "address")?;
+        Some(Subnet { at: format!("addresses[{i}]"), net, gateway: parsed(node, "gateway") })
+    };
+    addresses.iter().enumerate().filter_map(each).collect()
+}
+
+fn parsed<T: std::str::FromStr>(node: &Node, key: &str) -> Option<T> {
+    node.get(key).and_then(Node::text)?.parse().ok()
+}
