@@ -169,6 +169,9 @@ pub fn config(text: &str, origin: Origin) -> Vec<Problem> {
         Ok(read) => read,
         Err(problem) => return vec![problem],
     };
+    if problems.iter().any(|problem| problem.rule == document::SYNTAX) {
+        return problems;
+    }
     problems.extend(network::check(&document, text, origin));
     let is_denied = problems.iter().any(|problem| problem.severity == Severity::Deny);
     // No rule denies it: then the engine must be able to read it, whatever the rules have overlooked.

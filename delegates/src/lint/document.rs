@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 
 use super::{Kind, Problem};
 
+/// The rule of texts that are no JSON; nothing else can be said of them.
+pub const SYNTAX: &str = "N02";
+
 /// Longest text, in bytes.
 const LONGEST: usize = 64 << 10;
 
@@ -187,7 +190,7 @@ fn object(entries: Vec<(String, &RawValue)>, path: &str, depth: usize, problems:
 
 /// A lone surrogate passes as JSON, and readers differ in what they make of it.
 fn unreadable(text: &str, path: &str, problems: &mut Vec<Problem>) -> Node {
-    problems.push(Problem::deny("N02", Kind::Invalid, path, text, "must be JSON whose strings are Unicode"));
+    problems.push(Problem::deny(SYNTAX, Kind::Invalid, path, text, "must be JSON whose strings are Unicode"));
     Node::Null
 }
 
@@ -203,5 +206,5 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or_default().replace('`', "\"");
     let value = format!("line {line} column {} near {}", at + 1, quoted(near.trim()));
-    Problem::deny("N02", Kind::Invalid, "", value, format!("not valid JSON, {reason}"))
+    Problem::deny(SYNTAX, Kind::Invalid, "", value, format!("not valid JSON, {reason}"))
 }
