@@ -7,6 +7,7 @@
 mod document;
 mod keys;
 mod network;
+mod pod;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use attachments::names::is_label;
 use serde::Serialize;
 
 pub use network::META_PLUGINS;
+pub use pod::annotations;
 
 /// Where a definition has its configuration.
 pub const CONFIG: &str = "spec.config";

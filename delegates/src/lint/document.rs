@@ -45,7 +45,7 @@ pub fn read(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
         return Err(Problem::deny("N06", Kind::TooLong, "", text.len(), allowed));
     }
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-        return Err(syntax(text, &error));
+        return Err(syntax(SYNTAX, text, &error));
     }
     let mut problems = Vec::new();
     let node = node(text, "", DEEPEST, &mut problems);
@@ -195,7 +195,7 @@ fn unreadable(text: &str, path: &str, problems: &mut Vec<Problem>) -> Node {
 }
 
 /// Where the text stops being JSON: line, column, and what stands there.
-fn syntax(text: &str, error: &serde_json::Error) -> Problem {
+pub fn syntax(rule: &'static str, text: &str, error: &serde_json::Error) -> Problem {
     let (line, column) = (error.line(), error.column());
     let whole: Vec<char> = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().chars().collect();
     // The column counts bytes.
@@ -206,5 +206,5 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or_default().replace('`', "\"");
     let value = format!("line {line} column {} near {}", at + 1, quoted(near.trim()));
-    Problem::deny(SYNTAX, Kind::Invalid, "", value, format!("not valid JSON, {reason}"))
+    Problem::deny(rule, Kind::Invalid, "", value, format!("not valid JSON, {reason}"))
 }

@@ -89,6 +89,11 @@ pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>
     }
 }
 
+/// A document as it is, whatever it is; an empty one is `null`.
+pub fn value(document: &str) -> std::result::Result<serde_json::Value, String> {
+    read::<Option<serde_json::Value>>(document).map(Option::unwrap_or_default)
+}
+
 fn read<T: DeserializeOwned>(document: &str) -> std::result::Result<T, String> {
     if is_json(document) {
         serde_json::from_str(document).map_err(|e| e.to_string())

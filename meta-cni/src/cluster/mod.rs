@@ -1,7 +1,7 @@
 //! Where facts about pods and definitions come from, and where their status goes. The engine does not know which it is.
 
 mod directory;
-mod manifest;
+pub(crate) mod manifest;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

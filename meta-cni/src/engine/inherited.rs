@@ -11,13 +11,11 @@ use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use delegates::lint::META_PLUGINS;
 
 use super::record::AttachedEntry;
 use super::warn;
 use attachments::cni::version::Version;
-
-/// Meta plugins have an entry for themselves, written by the runtime; undoing it would call us again.
-const META_PLUGINS: [&str; 3] = ["meta-cni", "multus", "multus-shim"];
 
 /// One attachment that somebody else made.
 #[derive(Debug)]
@@ -73,6 +71,7 @@ fn read(
         return Ok(None);
     }
     let conf = decode_conf(&object)?;
+    // Meta plugins have an entry for themselves, written by the runtime; undoing it would call us again.
     if conf.plugins.iter().any(|plugin| META_PLUGINS.contains(&plugin.kind.as_str())) {
         return Ok(None);
     }

@@ -1,0 +1,110 @@
+//! A pod's annotations: the parser that ADD uses says what is wrong.
+
+use attachments::finding::Finding;
+use attachments::names::ObjectName;
+use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS};
+use serde::de::IgnoredAny;
+
+use super::document::{self, Node};
+use super::{Kind, Problem, words};
+
+/// The rule of a field of an element.
+const FIELDS: [(&str, &str); 10] = [
+    (".name", "P05"),
+    (".namespace", "P05"),
+    (".interface", "P12"),
+    (".mac", "P13"),
+    (".ips", "P16"),
+    (".default-route", "P22"),
+    (".infiniband-guid", "P32"),
+    (".portMappings", ""),
+    (".bandwidth", ""),
+    (".", ""),
+];
+
+/// What is wrong with the annotations by which a pod of `namespace` chooses its networks, by paths of the object.
+/// `annotation` gives the text of an annotation.
+pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(text) = annotation(NETWORKS) {
+        problems.extend(problem(NETWORKS, text, selection::parse(NETWORKS, text, namespace).err()));
+    }
+    if let Some(text) = annotation(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty()) {
+        // In which namespace the node looks for it is not known here, and of no matter.
+        problems.extend(problem(DEFAULT_NETWORK, text, selection::parse_default(text, namespace).err()));
+    }
+    problems
+}
+
+fn problem(annotation: &str, text: &str, finding: Option<Finding>) -> Option<Problem> {
+    let finding = finding?;
+    let at = format!("metadata.annotations[{annotation}]");
+    let is_json = text.contains(['[', '{', '"']);
+    if is_json && let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return Some(document::syntax("P01", text, &error).under(&at));
+    }
+    let inside = finding.path.strip_prefix(annotation).unwrap_or_default();
+    let field = inside.split_once(']').map_or("", |(_, field)| field);
+    let rule = match FIELDS.iter().find(|(name, _)| field.starts_with(name)) {
+        Some((_, rule)) => rule,
+        None if is_json => "P02",
+        None => "P03",
+    };
+    let path = format!("{at}{inside}");
+    let problem = words::plain(Finding { path, ..finding }, &Node::Null);
+    let is_too_long = rule == "P12" && problem.value.trim_matches('"').chars().count() > 15;
+    Some(match is_too_long {
+        true => {
+            Problem { rule: "P10", kind: Kind::TooLong, text: "must be at most 15 characters".to_owned(), ..problem }
+        }
+        false => Problem { rule, ..problem },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(text: &str) -> String {
+        let problems = annotations(&"shop".parse().unwrap(), |key| (key == NETWORKS).then_some(text));
+        let texts: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
+        texts.join("; ").replace("metadata.annotations[k8s.v1.cni.cncf.io/networks]", "nets")
+    }
+
+    #[test]
+    fn each_field_has_its_rule() {
+        for (text, want) in [
+            ("a,b/c@net1", ""),
+            (r#"[{"name":"a"}]"#, ""),
+            (
+                r#"[{"name":"net1" "ips":[]}]"#,
+                r#"nets: Invalid value: line 1 column 17 near "[{\"name\":\"net1\" \"ips\":[]}]": not valid JSON, expected "," or "}" [P01]"#,
+            ),
+            ("[null]", "nets[0]: Invalid value: null: must be a JSON object [P02]"),
+            (
+                "a/b/c",
+                r#"nets[0]: Invalid value: "a/b/c": must be a reference of the form [namespace/]name[@interface] [P03]"#,
+            ),
+            (
+                "[{}]",
+                "nets[0].name: Required value: DNS-1123 labels: lower-case letters, digits and '-', at most 63 characters each, joined by '.' [P05]",
+            ),
+            (
+                r#"[{"name":"a","interface":"verylonginterface"}]"#,
+                r#"nets[0].interface: Too long: "verylonginterface": must be at most 15 characters [P10]"#,
+            ),
+            (
+                r#"[{"name":"a","mac":"x"}]"#,
+                r#"nets[0].mac: Invalid value: "x": must be a MAC address of six bytes, as 02:00:5e:10:00:01 [P13]"#,
+            ),
+            (
+                r#"[{"name":"a","ips":["10.9.0.300"]}]"#,
+                r#"nets[0].ips[0]: Invalid value: "10.9.0.300": must be an IPv4 or IPv6 address, with or without a prefix length [P16]"#,
+            ),
+        ] {
+            assert_eq!(nets(text), want, "{text}");
+        }
+        let default = annotations(&"shop".parse().unwrap(), |key| (key == DEFAULT_NETWORK).then_some("a,b"));
+        assert_eq!(default.len(), 1);
+    }
+}

@@ -1,0 +1,81 @@
+//! Which objects of a manifest have something to look at, and where in them it stands.
+
+use attachments::names::ObjectName;
+use attachments::selection::NETWORKS;
+use delegates::lint::{self as rules, CONFIG, Kind, Problem, Severity};
+use serde_json::Value;
+
+/// Where the kinds that make pods have the pods' template.
+const TEMPLATES: [(&str, &str); 7] = [
+    ("Deployment", "/spec/template"),
+    ("StatefulSet", "/spec/template"),
+    ("DaemonSet", "/spec/template"),
+    ("ReplicaSet", "/spec/template"),
+    ("ReplicationController", "/spec/template"),
+    ("Job", "/spec/template"),
+    ("CronJob", "/spec/jobTemplate/spec/template"),
+];
+
+/// One document. Kinds that have nothing to do with networks pass.
+pub fn check(object: &Value, say: &mut impl FnMut(Option<&str>, Problem)) {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    if let Some(items) = object["items"].as_array().filter(|_| kind.ends_with("List")) {
+        return items.iter().for_each(|item| check(item, say));
+    }
+    let name = object["metadata"]["name"].as_str();
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+    let reference = format!("{namespace}/{}", name.unwrap_or("(no name)"));
+    let problems = match (kind, TEMPLATES.iter().find(|(known, _)| *known == kind)) {
+        ("NetworkAttachmentDefinition", _) => definition(name, &object["spec"]),
+        ("Pod", _) => pod(object, namespace),
+        (_, Some((_, template))) => workload(object, namespace, template),
+        _ => Vec::new(),
+    };
+    problems.into_iter().for_each(|problem| say(Some(&reference), problem));
+}
+
+fn definition(name: Option<&str>, spec: &Value) -> Vec<Problem> {
+    if !spec.is_object() && !spec.is_null() {
+        return vec![wrong("", "spec", shown(spec), "must be an object")];
+    }
+    match &spec["config"] {
+        Value::Null => rules::definition(name, None),
+        Value::String(text) => rules::definition(name, Some(text)),
+        other => vec![wrong("N19", CONFIG, shown(other), "must be a string")],
+    }
+}
+
+/// A namespace that is none is the API server's to refuse.
+fn pod(object: &Value, namespace: &str) -> Vec<Problem> {
+    let namespace = namespace.parse::<ObjectName>().or_else(|_| "default".parse());
+    let text = |key: &str| object["metadata"]["annotations"][key].as_str();
+    namespace.map(|namespace| rules::annotations(&namespace, text)).unwrap_or_default()
+}
+
+fn workload(object: &Value, namespace: &str, template: &str) -> Vec<Problem> {
+    let at = template.trim_start_matches('/').replace('/', ".");
+    let of_pods = object.pointer(template).map(|template| pod(template, namespace)).unwrap_or_default();
+    let mut problems: Vec<Problem> = of_pods.into_iter().map(|problem| problem.under(&at)).collect();
+    if object["metadata"]["annotations"][NETWORKS].is_string() {
+        let path = format!("metadata.annotations[{NETWORKS}]");
+        let text = format!("ignored here, move it to {at}.metadata.annotations");
+        let remark =
+            Problem { severity: Severity::Warn, kind: Kind::Remark, ..wrong("P30", &path, String::new(), &text) };
+        problems.push(remark);
+    }
+    problems
+}
+
+fn wrong(rule: &'static str, path: &str, value: String, text: &str) -> Problem {
+    let (path, text) = (path.to_owned(), text.to_owned());
+    Problem { rule, severity: Severity::Deny, kind: Kind::Invalid, path, value, text }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) => "object".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::String(_) => "string".to_owned(),
+        scalar => scalar.to_string(),
+    }
+}
