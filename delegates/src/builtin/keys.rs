@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings};
 
 use crate::ipam;
 
@@ -74,6 +74,14 @@ impl<'a> Keys<'a> {
     /// An integer within a range.
     pub(super) fn integer(&mut self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
         self.keep(integer(self.conf, key, range))
+    }
+
+    /// The objects of a list, with their indexes.
+    pub(super) fn elements(&mut self, conf: &Object, key: &str) -> Vec<(usize, Object)> {
+        let mut findings = Findings::default();
+        let elements = conf.elements(key, &mut findings);
+        self.findings.extend(Vec::from(findings));
+        elements
     }
 
     /// An MTU in bytes; absent and 0 are `None` and mean the delegate's default.

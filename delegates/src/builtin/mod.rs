@@ -102,6 +102,11 @@ impl Builtin {
             Self::Macvlan => &macvlan::KEYS,
             Self::Ipvlan => &ipvlan::KEYS,
             Self::Vxlan => &vxlan::KEYS,
+            Self::Vlan => &vlan::KEYS,
+            Self::Dummy => &["ipam"],
+            Self::Ptp => &ptp::KEYS,
+            Self::HostDevice => &host_device::KEYS,
+            Self::Vrf => &vrf::KEYS,
             Self::Loopback => &[],
         }
     }

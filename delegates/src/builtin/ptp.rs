@@ -36,6 +36,8 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
+pub(super) const KEYS: [&str; 5] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "dns"];
+
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);

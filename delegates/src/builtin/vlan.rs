@@ -27,6 +27,8 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
+pub(super) const KEYS: [&str; 6] = ["master", "vlanId", "mtu", "linkInContainer", "ipam", "dns"];
+
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);

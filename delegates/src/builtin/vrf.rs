@@ -25,6 +25,8 @@ pub(super) struct Config {
     pub table: Option<u32>,
 }
 
+pub(super) const KEYS: [&str; 2] = ["vrfname", "table"];
+
 /// Key in the states that are saved.
 const STATE: &str = "vrf";
 

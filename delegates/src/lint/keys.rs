@@ -85,12 +85,14 @@ fn known<'a>(plugin: &Plugin<'a>, place: &str) -> Known<'a> {
             None if place.is_empty() => Known { keys: vec![&USUAL_IPAM], reader: None },
             None => Known { keys: Vec::new(), reader: None },
         },
+        ("vlanTrunk", _, Some(Builtin::Bridge)) => Known { keys: vec![&TRUNK], reader: Some(plugin.kind) },
         ("dns", _, Some(_)) => Known { keys: vec![&DNS], reader: Some(plugin.kind) },
         _ => Known { keys: Vec::new(), reader: None },
     }
 }
 
 const DNS: [&str; 4] = Dns::KEYS;
+const TRUNK: [&str; 3] = ["id", "minID", "maxID"];
 
 /// Go takes `Master` and `maſter` for `master`; we do not, and neither does a policy.
 fn confusing(key: &str, at: &str, known: &[&[&str]]) -> Option<Problem> {

@@ -331,7 +331,7 @@ fn the_documented_keys_are_the_known_ones() {
     }
 }
 
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 48] = [
     "type",
     "plugins",
     "name",
@@ -372,6 +372,14 @@ const WORDS: [&str; 40] = [
     "\u{17f}",
     "x",
     "",
+    "vlanId",
+    "minID",
+    "device",
+    "hwaddr",
+    "kernelpath",
+    "pciBusID",
+    "vrfname",
+    "table",
 ];
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -446,7 +454,7 @@ proptest! {
     #[test]
     fn any_object_is_validated_with_paths_that_lead_somewhere(document in any_object()) {
         let conf = Object::parse(document.to_string().as_bytes()).unwrap();
-        for kind in ["bridge", "macvlan", "ipvlan", "vxlan", "loopback"] {
+        for kind in ["bridge", "macvlan", "ipvlan", "vxlan", "vlan", "dummy", "ptp", "host-device", "vrf", "loopback"] {
             let findings = Builtin::from_type(&kind.parse().unwrap()).unwrap().validate(&conf);
             for finding in &findings {
                 prop_assert!(is_true_to(&document, &finding.path, &finding.value), "{kind}: {finding} in {document}");

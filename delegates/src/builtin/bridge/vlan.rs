@@ -73,8 +73,8 @@ impl Vlans {
 /// The ranges of `vlanTrunk`, joined where they touch.
 fn trunk(keys: &mut Keys<'_>, conf: &Object) -> Vec<(u16, u16)> {
     let mut ids = std::collections::BTreeSet::new();
-    for (i, item) in keys.keep(conf.objects("vlanTrunk")).iter().enumerate() {
-        let mut inner = Keys::of(item);
+    for (i, item) in keys.elements(conf, "vlanTrunk") {
+        let mut inner = Keys::of(&item);
         let [id, first, last] = ["id", "minID", "maxID"].map(|key| inner.integer(key, RANGE));
         let has = |key| item.get(key).is_some();
         let whole = "an object with `id`, or with `minID` and `maxID`, which is no less";

@@ -11,7 +11,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
 
-pub(super) use config::Config;
+pub(super) use config::{Config, KEYS};
 
 use self::config::Selector;
 use self::loan::Loan;
