@@ -12,6 +12,7 @@ pub mod error;
 pub mod exec;
 pub mod ipam;
 pub mod lint;
+pub mod lock;
 pub mod masquerade;
 pub mod netns;
 pub mod nl;

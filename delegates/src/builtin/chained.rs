@@ -35,6 +35,18 @@ impl Chained {
         }
     }
 
+    /// The keys that it reads, beside those that every plugin may have.
+    pub(super) fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Portmap => {
+                &["backend", "snat", "masqAll", "markMasqBit", "externalSetMarkChain", "conditionsV4", "conditionsV6"]
+            }
+            Self::Tuning => &["sysctl", "mac", "mtu", "promisc", "allmulti", "txQLen", "dataDir"],
+            Self::Bandwidth => &["ingressRate", "ingressBurst", "egressRate", "egressBurst"],
+            Self::Sbr => &["table"],
+        }
+    }
+
     pub(super) fn validate(self, conf: &Object) -> Vec<Finding> {
         let own = match self {
             Self::Portmap => portmap::Config::read(conf).err(),

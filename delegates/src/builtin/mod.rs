@@ -13,7 +13,6 @@ mod hardware;
 mod host_device;
 mod ipvlan;
 mod keys;
-mod lock;
 mod loopback;
 mod macvlan;
 mod port;
@@ -108,6 +107,7 @@ impl Builtin {
             Self::HostDevice => &host_device::KEYS,
             Self::Vrf => &vrf::KEYS,
             Self::Loopback => &[],
+            Self::Chained(chained) => chained.keys(),
         }
     }
 

@@ -75,6 +75,8 @@ pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) 
         mtu: port.mtu,
         mac: Some(host_mac),
         master: port.bridge,
+        // Not only the name says whose it is: two names may meet, name and group do not.
+        group: port.group,
         up: true,
         ..NewLink::new(&port.host_name, NewKind::Veth(peer))
     };
@@ -83,7 +85,7 @@ pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) 
     let plugged = look_up(host, sandbox, port, host_mac);
     if plugged.is_err() {
         // The first error tells more than a second one would.
-        let _ = unplug(host, &port.host_name);
+        let _ = unplug(host, &port.host_name, port.group);
     }
     plugged
 }
@@ -100,10 +102,10 @@ fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac
     Ok(Plugged { pod: LinkId::of(port.ifname, &link), host_index, host })
 }
 
-/// Removes a port by the host's end, if it is there; the pod's end goes with it.
-pub(super) fn unplug(host: &mut Host<'_>, host_name: &IfName) -> Result<()> {
+/// Removes a port by the host's end, if it is there and in the record's group; the pod's end goes with it.
+pub(super) fn unplug(host: &mut Host<'_>, host_name: &IfName, group: u32) -> Result<()> {
     let netlink = host.netlink()?;
-    if let Some(link) = netlink.link_by_name(host_name)? {
+    if let Some(link) = netlink.link_by_name(host_name)?.filter(|link| link.group == group) {
         netlink.delete_link(link.index)?;
     }
     Ok(())
@@ -125,7 +127,7 @@ pub(super) fn hide(
 
 /// DEL of what is on the host: the veth's end, where the pod's is gone or was never reached, and the masquerade.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let unplugged = host_name(call.network, point).and_then(|name| unplug(host, &name));
+    let unplugged = host_name(call.network, point).and_then(|name| unplug(host, &name, point.group));
     // A configuration that cannot be read now could be read at ADD: then there may be rules.
     let revealed = match call.conf.flag("ipMasq") {
         Ok(false) => Ok(()),

@@ -3,59 +3,32 @@
 //! An exclusive flock on a file of its own. Delegates inherit the descriptor, so a delegate that outlives a killed plugin
 //! keeps its sandbox locked. The file goes with the lock; whoever waited for a file that is gone starts again.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use attachments::names::ContainerId;
+use delegates::error::Error;
+use delegates::lock::Lock;
 
 use crate::fault::{Fault, Result};
 
 /// A held lock. Dropping it removes the file and unlocks.
 #[derive(Debug)]
-pub struct SandboxLock {
-    file: File,
-    path: PathBuf,
-}
+pub struct SandboxLock(Lock);
 
 impl SandboxLock {
     /// Takes the lock, waiting until `deadline` for another call or for an orphaned delegate.
     pub fn acquire(directory: &Path, container: &ContainerId, deadline: Instant) -> Result<Self> {
-        let mut pause = Duration::from_micros(500);
-        loop {
-            if let Some(lock) = Self::try_acquire(directory, container)? {
-                return Ok(lock);
-            }
-            if Instant::now() + pause > deadline {
-                return Err(Fault::TryLater(format!(
-                    "sandbox {container}: another call, or a delegate that it left running, still holds the sandbox"
-                )));
-            }
-            sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-        }
+        let taken = Lock::take(&directory.join(container.as_str()), deadline);
+        taken.map(Self).map_err(|error| fault(container, error))
     }
 
     /// Takes the lock if nobody holds it.
     pub fn try_acquire(directory: &Path, container: &ContainerId) -> Result<Option<Self>> {
-        let path = directory.join(container.as_str());
-        let failed = |e: io::Error| Fault::Io(format!("cannot lock sandbox {container} at {}: {e}", path.display()));
-        loop {
-            let file = open(&path).map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(e)) => return Err(failed(e)),
-            }
-            // The holder before us removed its file: a lock on a file without a name protects nothing.
-            if is_at(&file, &path).map_err(failed)? {
-                return Ok(Some(Self { file, path }));
-            }
-        }
+        let taken = Lock::try_take(&directory.join(container.as_str()));
+        taken.map(|lock| lock.map(Self)).map_err(|error| fault(container, error))
     }
 
     /// Removes the files of calls that were killed and whose sandbox nobody asked about again.
@@ -70,42 +43,23 @@ impl SandboxLock {
 
     /// The descriptor that delegates inherit.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.0.as_fd()
     }
 }
 
-impl Drop for SandboxLock {
-    fn drop(&mut self) {
-        // Removed while it is held; if that fails the next holder removes it.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true);
-    match options.open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            options.open(path)
-        }
-        other => other,
-    }
-}
-
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let held = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
+fn fault(container: &ContainerId, error: Error) -> Fault {
+    match error {
+        Error::Late(_) => Fault::TryLater(format!(
+            "sandbox {container}: another call, or a delegate that it left running, still holds the sandbox"
+        )),
+        other => Fault::Io(format!("cannot lock sandbox {container}: {other}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn soon() -> Instant {
@@ -122,25 +76,5 @@ mod tests {
         drop(held);
         assert!(SandboxLock::acquire(dir.path(), &id, soon()).is_ok());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no lock file stays behind");
-    }
-
-    #[test]
-    fn waiters_of_a_removed_file_never_share_the_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let id: ContainerId = "c1".parse().unwrap();
-        let inside = std::sync::atomic::AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        let late = Instant::now() + Duration::from_secs(20);
-                        let lock = SandboxLock::acquire(dir.path(), &id, late).unwrap();
-                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
-                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
-                        drop(lock);
-                    }
-                });
-            }
-        });
     }
 }

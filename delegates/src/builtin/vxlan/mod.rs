@@ -107,7 +107,7 @@ fn tell(
 /// DEL of what is on the host: the veth's end, which stays for a while when the pod's namespace died, and the overlay
 /// when it was the last.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    port::unplug(host, &port::host_name(call.network, point)?)?;
+    port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
     // A configuration that cannot be read made no overlay.
     let Ok(config) = Config::read(call.conf) else { return Ok(()) };
     let names = Names::of(&config)?;

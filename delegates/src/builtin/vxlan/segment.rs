@@ -9,9 +9,9 @@ use nix::errno::Errno;
 
 use super::config::{Config, Underlay};
 use crate::apply::{self, Host};
-use crate::builtin::lock::Lock;
 use crate::builtin::{compare, hardware};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::nl::Netlink;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, Vxlan};
 use crate::nl::neighbour::ALL_ZERO;
@@ -43,7 +43,7 @@ impl Names {
 
     /// Nobody else makes, joins or removes this overlay on the node while the lock is held.
     pub(super) fn lock(&self, host: &Host<'_>) -> Result<Lock> {
-        Lock::take(host.node.state_dir, &self.lock, host.node.deadline)
+        Lock::take(&host.node.state_dir.join(&self.lock), host.node.deadline)
     }
 
     /// Somebody holds the lock, or was killed while it did.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,29 +14,44 @@ use crate::apply::Patience;
 use crate::error::{Error, Result};
 
 /// Held until it is dropped. The kernel gives it up for a process that dies; the file is then removed by the next holder.
-pub(super) struct Lock {
+#[derive(Debug)]
+pub struct Lock {
     path: PathBuf,
-    _file: Flock<File>,
+    file: Flock<File>,
 }
 
 impl Lock {
-    /// Takes the lock of that name. [`Error::Late`] when another holds it until the deadline.
-    pub(super) fn take(dir: &Path, name: &str, deadline: Instant) -> Result<Self> {
-        let path = dir.join(name);
+    /// Takes the lock at `path`. [`Error::Late`] when another holds it until the deadline.
+    pub fn take(path: &Path, deadline: Instant) -> Result<Self> {
         let mut patience = Patience::until(deadline);
         loop {
-            match Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock) {
+            if let Some(lock) = Self::try_take(path)? {
+                return Ok(lock);
+            }
+            if !patience.pause() {
+                return Err(Error::Late(format!("waiting for the lock {}", path.display())));
+            }
+        }
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_take(path: &Path) -> Result<Option<Self>> {
+        loop {
+            match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
                 // Who held it removed the file: whoever comes next opens another one, and this lock would exclude nobody.
-                Ok(file) if is_at(&file, &path)? => return Ok(Self { path, _file: file }),
-                Ok(_) => {}
-                Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
-                    if !patience.pause() {
-                        return Err(Error::Late(format!("waiting for the lock {}", path.display())));
-                    }
-                }
+                Ok(file) if is_at(&file, path)? => return Ok(Some(Self { path: path.to_owned(), file })),
+                Ok(_) | Err((_, Errno::EINTR)) => {}
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
                 Err((_, errno)) => return Err(Error::io(format!("lock {}", path.display()))(errno.into())),
             }
         }
+    }
+}
+
+impl AsFd for Lock {
+    /// A child that inherits the descriptor holds the lock with us, and after us.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -88,7 +104,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        let _held = Lock::take(&state, "a", soon()).unwrap();
+                        let _held = Lock::take(&state.join("a"), soon()).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
                         thread::sleep(Duration::from_micros(100));
                         inside.fetch_sub(1, Ordering::SeqCst);
@@ -102,9 +118,9 @@ mod tests {
     #[test]
     fn waiting_ends_at_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
-        let _held = Lock::take(dir.path(), "a", soon()).unwrap();
-        let refused = Lock::take(dir.path(), "a", Instant::now() + Duration::from_millis(30));
+        let _held = Lock::take(&dir.path().join("a"), soon()).unwrap();
+        let refused = Lock::take(&dir.path().join("a"), Instant::now() + Duration::from_millis(30));
         assert!(matches!(refused, Err(Error::Late(_))));
-        assert!(Lock::take(dir.path(), "b", soon()).is_ok(), "another name is another lock");
+        assert!(Lock::take(&dir.path().join("b"), soon()).is_ok(), "another name is another lock");
     }
 }
