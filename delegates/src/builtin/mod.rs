@@ -122,13 +122,24 @@ impl Builtin {
             Self::Dummy => dummy::validate(conf).err(),
             Self::Ptp => ptp::Config::read(conf).err(),
             Self::HostDevice => host_device::Config::read(conf).err(),
-            Self::Vrf => return vrf::Config::read(conf).err().unwrap_or_default(),
-            Self::Loopback => return Vec::new(),
-            Self::Chained(chained) => return chained.validate(conf),
+            Self::Vrf => vrf::Config::read(conf).err(),
+            Self::Loopback => None,
+            Self::Chained(chained) => Some(chained.validate(conf)),
         };
-        let mut findings = own.unwrap_or_default();
-        findings.extend(ipam::validate(conf));
+        let addresses = if self.takes_addresses() { ipam::validate(conf) } else { Vec::new() };
+        let mut findings: Vec<Finding> = Vec::new();
+        for finding in own.unwrap_or_default().into_iter().chain(addresses) {
+            // What several readers need, each finds wrong.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
         findings
+    }
+
+    /// Does it take addresses for what it makes?
+    fn takes_addresses(self) -> bool {
+        !matches!(self, Self::Loopback | Self::Vrf | Self::Chained(_))
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.
