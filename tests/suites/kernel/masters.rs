@@ -68,6 +68,43 @@ fn ipvlan_in_l3_modes_on_uml() {
 }
 
 #[test]
+fn vlan_of_a_master_that_goes_away_on_uml() {
+    let (node, far) = scene();
+    far.run("ip link add link up0 name up0.7 type vlan id 7");
+    far.run("ip link set up0.7 up");
+    far.run("ip address add 10.21.0.1/24 dev up0.7");
+    let conf = json!({"cniVersion": "1.0.0", "type": "vlan", "master": "up0", "vlanId": 7, "ipam": node.host_local("10.21.0.0/24")});
+    node.nad("lan", conf);
+    let pod = node.pod("web", "lan");
+    let result = node.add(&pod).result();
+    assert!(pod.netns.pings("10.21.0.1"));
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+    pod.assert_empty();
+    node.add(&pod).result();
+    node.netns.run("ip link del up0");
+    node.del(&pod).quiet();
+    pod.assert_empty();
+    node.assert_clean();
+}
+
+#[test]
+fn a_chain_with_a_vrf_pings_from_inside_it_on_uml() {
+    let (node, _far) = scene();
+    let macvlan = json!({"type": "macvlan", "master": "up0", "ipam": node.host_local("10.20.0.0/24")});
+    let vrf = json!({"type": "vrf", "vrfname": "blue"});
+    node.nad("lan", json!({"cniVersion": "1.0.0", "name": "lan", "plugins": [macvlan, vrf]}));
+    let pod = node.pod("web", "lan");
+    let result = node.add(&pod).result();
+    assert_eq!(pod.netns.link("net1")["master"], "blue");
+    pod.netns.run("ping -c 1 -W 2 -I blue 10.20.0.1");
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+    pod.assert_empty();
+    node.assert_clean_but(&["up0"]);
+}
+
+#[test]
 fn ipvlan_where_the_kernel_has_none_says_so_on_host() {
     let (node, _far) = scene();
     node.nad("lan", on_up0(&node, "ipvlan", json!({})));
