@@ -17,7 +17,7 @@ pub struct TenantPath {
     pub field: String,
 }
 
-const PATH_KEYS: [&str; 3] = ["datadir", "resolvconf", "kernelpath"];
+const PATH_KEYS: [&str; 4] = ["datadir", "resolvconf", "kernelpath", "subnetfile"];
 
 /// Deeper nesting than any plugin's; beyond it a search would cost a tenant nothing and us the stack.
 const DEEPEST: usize = 32;

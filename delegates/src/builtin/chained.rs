@@ -5,7 +5,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Ip};
 use attachments::finding::Finding;
 
-use super::{Attached, bandwidth, portmap, sbr, tuning};
+use super::{Attached, bandwidth, portmap, sbr, tuning, vrf};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ pub enum Chained {
     Bandwidth,
     /// Routes by source address.
     Sbr,
+    /// The link in a routing domain of the pod.
+    Vrf,
 }
 
 impl Chained {
@@ -31,6 +33,7 @@ impl Chained {
             "tuning" => Some(Self::Tuning),
             "bandwidth" => Some(Self::Bandwidth),
             "sbr" => Some(Self::Sbr),
+            "vrf" => Some(Self::Vrf),
             _ => None,
         }
     }
@@ -44,6 +47,7 @@ impl Chained {
             Self::Tuning => &["sysctl", "mac", "mtu", "promisc", "allmulti", "txQLen", "dataDir"],
             Self::Bandwidth => &["ingressRate", "ingressBurst", "egressRate", "egressBurst"],
             Self::Sbr => &["table"],
+            Self::Vrf => &vrf::KEYS,
         }
     }
 
@@ -53,6 +57,7 @@ impl Chained {
             Self::Tuning => tuning::Config::read(conf).err(),
             Self::Bandwidth => bandwidth::Config::read(conf).err(),
             Self::Sbr => sbr::Config::read(conf).err(),
+            Self::Vrf => vrf::Config::read(conf).err(),
         };
         own.unwrap_or_default()
     }
@@ -70,6 +75,7 @@ impl Chained {
             Self::Tuning => tuning::attach(host, sandbox, call, point, previous),
             Self::Bandwidth => bandwidth::attach(host, sandbox, call, point, previous),
             Self::Sbr => sbr::attach(host, sandbox, call, point, previous),
+            Self::Vrf => vrf::attach(host, sandbox, call, point),
         }
     }
 
@@ -84,6 +90,7 @@ impl Chained {
             Self::Portmap | Self::Bandwidth => Ok(()),
             Self::Tuning => tuning::hand_back(sandbox, call, point, saved),
             Self::Sbr => sbr::hand_back(sandbox, call, point, saved),
+            Self::Vrf => vrf::hand_back(sandbox, call, point, saved),
         }
     }
 
@@ -92,7 +99,7 @@ impl Chained {
             Self::Portmap => portmap::remove(host, point),
             Self::Tuning => tuning::remove(call, point),
             Self::Bandwidth => bandwidth::remove(host, call, point),
-            Self::Sbr => Ok(()),
+            Self::Sbr | Self::Vrf => Ok(()),
         }
     }
 
@@ -109,6 +116,7 @@ impl Chained {
             Self::Tuning => tuning::check(sandbox, call, point),
             Self::Bandwidth => bandwidth::check(host, sandbox, call, point, previous),
             Self::Sbr => sbr::check(sandbox, call, point, previous),
+            Self::Vrf => vrf::check(sandbox, call, point),
         }
     }
 
@@ -118,6 +126,7 @@ impl Chained {
             Self::Tuning => tuning::status(call),
             Self::Bandwidth => bandwidth::status(host, call),
             Self::Sbr => Ok(()),
+            Self::Vrf => vrf::status(host),
         }
     }
 }

@@ -8,6 +8,7 @@ mod bridge;
 mod chained;
 mod compare;
 mod dummy;
+mod flannel;
 mod forward;
 mod hardware;
 mod host_device;
@@ -35,7 +36,7 @@ use attachments::finding::Finding;
 use attachments::names::{ContainerId, PluginType};
 
 use crate::apply::{Host, Sandbox};
-use crate::call::{Call, Point};
+use crate::call::{Call, Node, Point};
 use crate::error::{Error, Result};
 use crate::ipam;
 use crate::spec::LinkId;
@@ -61,8 +62,8 @@ pub enum Builtin {
     Ptp,
     /// A link of the node, moved into the pod.
     HostDevice,
-    /// Behind another plugin: its link in a routing domain of the pod.
-    Vrf,
+    /// Whatever flannel's subnet is handed on to.
+    Flannel,
     /// Something behind another plugin of the chain.
     Chained(Chained),
 }
@@ -89,7 +90,7 @@ impl Builtin {
             "dummy" => Some(Self::Dummy),
             "ptp" => Some(Self::Ptp),
             "host-device" => Some(Self::HostDevice),
-            "vrf" => Some(Self::Vrf),
+            "flannel" => Some(Self::Flannel),
             kind => Chained::from_type(kind).map(Self::Chained),
         }
     }
@@ -105,7 +106,7 @@ impl Builtin {
             Self::Dummy => &["ipam"],
             Self::Ptp => &ptp::KEYS,
             Self::HostDevice => &host_device::KEYS,
-            Self::Vrf => &vrf::KEYS,
+            Self::Flannel => &flannel::KEYS,
             Self::Loopback => &[],
             Self::Chained(chained) => chained.keys(),
         }
@@ -122,8 +123,8 @@ impl Builtin {
             Self::Dummy => dummy::validate(conf).err(),
             Self::Ptp => ptp::Config::read(conf).err(),
             Self::HostDevice => host_device::Config::read(conf).err(),
-            Self::Vrf => vrf::Config::read(conf).err(),
             Self::Loopback => None,
+            Self::Flannel => Some(flannel::validate(conf)),
             Self::Chained(chained) => Some(chained.validate(conf)),
         };
         let addresses = if self.takes_addresses() { ipam::validate(conf) } else { Vec::new() };
@@ -139,7 +140,7 @@ impl Builtin {
 
     /// Does it take addresses for what it makes?
     fn takes_addresses(self) -> bool {
-        !matches!(self, Self::Loopback | Self::Vrf | Self::Chained(_))
+        !matches!(self, Self::Loopback | Self::Flannel | Self::Chained(_))
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.
@@ -149,17 +150,8 @@ impl Builtin {
             return Err(Error::Config(findings));
         }
         let point = point(call)?;
-        match self {
-            Self::Loopback => return loopback::attach(sandbox, call, point),
-            Self::Vrf => return vrf::attach(host, sandbox, call, point),
-            Self::Chained(chained) => return chained.add(host, sandbox, call, point),
-            _ => {}
-        }
-        let leased = if ipam::configured(call.conf)? { Some(ipam::allocate(&host.node, call)?) } else { None };
+        let leased = if self.takes_addresses() { lease(&host.node, call)? } else { None };
         let took = leased.is_some();
-        if leased.as_ref().is_some_and(|leased| leased.ips.is_empty()) {
-            return Err(Error::Addresses("IPAM gave no address".to_owned()));
-        }
         let attached = match self {
             Self::Bridge => bridge::attach(host, sandbox, call, point, leased),
             Self::Macvlan => macvlan::attach(host, sandbox, call, point, leased),
@@ -169,8 +161,8 @@ impl Builtin {
             Self::Dummy => dummy::attach(host, sandbox, point, leased),
             Self::Ptp => ptp::attach(host, sandbox, call, point, leased),
             Self::HostDevice => host_device::attach(host, sandbox, call, point, leased),
-            Self::Vrf => vrf::attach(host, sandbox, call, point),
             Self::Loopback => loopback::attach(sandbox, call, point),
+            Self::Flannel => flannel::attach(host, sandbox, call),
             Self::Chained(chained) => chained.add(host, sandbox, call, point),
         };
         if attached.is_err() && took {
@@ -194,7 +186,7 @@ impl Builtin {
         let point = point(call)?;
         match self {
             Self::HostDevice => host_device::hand_back(host, sandbox, point, saved),
-            Self::Vrf => vrf::hand_back(sandbox, call, point, saved),
+            Self::Flannel => flannel::hand_back(host, sandbox, call, saved),
             Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::Ptp | Self::Vxlan => Ok(()),
             Self::Loopback => Ok(()),
             Self::Chained(chained) => chained.hand_back(sandbox, call, point, saved),
@@ -212,22 +204,17 @@ impl Builtin {
             Self::Vxlan => vxlan::remove(host, call, point),
             Self::Ptp => port::remove(host, call, point),
             Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Ok(()),
-            Self::Loopback | Self::Vrf => return Ok(()),
-            Self::Chained(chained) => return chained.del(host, call, point),
+            Self::Loopback => Ok(()),
+            Self::Flannel => flannel::remove(host, call),
+            Self::Chained(chained) => chained.del(host, call, point),
         };
-        removed.and(ipam::release(&host.node, call))
+        if self.takes_addresses() { removed.and(ipam::release(&host.node, call)) } else { removed }
     }
 
     /// CHECK: the kernel holds what the result says. [`Error::Differs`] names the difference.
     pub fn check(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<()> {
         let point = point(call)?;
-        match self {
-            Self::Loopback => return loopback::check(sandbox),
-            Self::Vrf => return vrf::check(sandbox, call, point),
-            Self::Chained(chained) => return chained.check(host, sandbox, call, point),
-            _ => {}
-        }
-        if ipam::configured(call.conf)? {
+        if self.takes_addresses() && ipam::configured(call.conf)? {
             ipam::check(&host.node, call)?;
         }
         match self {
@@ -239,7 +226,7 @@ impl Builtin {
             Self::Dummy => dummy::check(sandbox, call, point),
             Self::Ptp => ptp::check(host, sandbox, call, point),
             Self::HostDevice => host_device::check(sandbox, call, point),
-            Self::Vrf => vrf::check(sandbox, call, point),
+            Self::Flannel => flannel::check(host, sandbox, call),
             Self::Loopback => loopback::check(sandbox),
             Self::Chained(chained) => chained.check(host, sandbox, call, point),
         }
@@ -260,12 +247,21 @@ impl Builtin {
             Self::Dummy => dummy::status(host)?,
             Self::Ptp => {}
             Self::HostDevice => host_device::status(call)?,
-            Self::Vrf => return vrf::status(host),
-            Self::Loopback => return Ok(()),
-            Self::Chained(chained) => return chained.status(host, call),
+            Self::Loopback => {}
+            Self::Flannel => flannel::status(host, call)?,
+            Self::Chained(chained) => chained.status(host, call)?,
         }
-        ipam::status(&host.node, call)
+        if self.takes_addresses() { ipam::status(&host.node, call) } else { Ok(()) }
     }
+}
+
+/// Takes addresses, where the configuration asks for some.
+fn lease(node: &Node<'_>, call: &Call<'_>) -> Result<Option<CniResult>> {
+    if !ipam::configured(call.conf)? {
+        return Ok(None);
+    }
+    let leased = ipam::allocate(node, call)?;
+    if leased.ips.is_empty() { Err(Error::Addresses("IPAM gave no address".to_owned())) } else { Ok(Some(leased)) }
 }
 
 /// The attachment point; ADD, DEL and CHECK have one.

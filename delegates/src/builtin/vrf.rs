@@ -232,7 +232,7 @@ pub(super) fn status(host: &mut Host<'_>) -> Outcome<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::Builtin;
+    use crate::builtin::{Builtin, Chained};
 
     #[test]
     fn every_key_is_read_and_every_wrong_one_named() {
@@ -241,7 +241,7 @@ mod tests {
         let bare = Config::read(&Object::parse(br#"{"vrfname":"blue","table":0}"#).unwrap()).unwrap();
         assert_eq!(bare.table, None);
         let wrong = |conf: &str| -> Vec<String> {
-            let findings = Builtin::Vrf.validate(&Object::parse(conf.as_bytes()).unwrap());
+            let findings = Builtin::Chained(Chained::Vrf).validate(&Object::parse(conf.as_bytes()).unwrap());
             findings.into_iter().map(|f| f.path).collect()
         };
         assert_eq!(wrong(r#"{"vrfname":"far-too-long-a-name","table":-1}"#), ["vrfname", "table"]);

@@ -3,6 +3,7 @@
 mod bandwidth;
 mod bridge;
 mod detach;
+mod flannel;
 mod host_device;
 mod portmap;
 mod ptp;
@@ -232,7 +233,9 @@ proptest::proptest! {
     fn any_value_of_any_key_is_read_or_named(
         key in proptest::sample::select(vec![
             "bridge", "mtu", "vlan", "vlanTrunk", "isGateway", "ipMasqBackend", "runtimeConfig", "args", "dns", "master", "mode",
-            "mac", "bcqueuelen", "vni", "port", "underlay", "peers", "group", "ipam",
+            "mac", "bcqueuelen", "vni", "port", "underlay", "peers", "group", "ipam", "snat", "backend", "conditionsV4",
+            "markMasqBit", "externalSetMarkChain", "sysctl", "txQLen", "allmulti", "ingressRate", "egressBurst", "table", "delegate",
+            "subnetFile", "dataDir",
         ]),
         value in proptest::sample::select(vec![
             "null", "true", "-1", "0", "1.5", "1e99", "99999999999999999999", "\"\"", "\"\\u0000\"", "\"../x\"", "\"l3\"",
@@ -241,7 +244,9 @@ proptest::proptest! {
         ]),
     ) {
         let conf = object(&format!(r#"{{"{key}":{value}}}"#));
-        for kind in [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback] {
+        let chained = [Chained::Portmap, Chained::Tuning, Chained::Bandwidth, Chained::Sbr].map(Builtin::Chained);
+        let kinds = [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback, Builtin::Flannel];
+        for kind in kinds.into_iter().chain(chained) {
             for finding in kind.validate(&conf) {
                 assert!(finding.path.starts_with(key) || finding.path == "vni", "{kind:?} {conf:?}: {finding}");
                 assert!(!finding.allowed.is_empty());
