@@ -454,7 +454,7 @@ proptest! {
     #[test]
     fn any_object_is_validated_with_paths_that_lead_somewhere(document in any_object()) {
         let conf = Object::parse(document.to_string().as_bytes()).unwrap();
-        for kind in ["bridge", "macvlan", "ipvlan", "vxlan", "vlan", "dummy", "ptp", "host-device", "vrf", "loopback"] {
+        for kind in ["bridge", "macvlan", "ipvlan", "vxlan", "vlan", "dummy", "ptp", "host-device", "vrf", "portmap", "tuning", "bandwidth", "sbr", "loopback"] {
             let findings = Builtin::from_type(&kind.parse().unwrap()).unwrap().validate(&conf);
             for finding in &findings {
                 prop_assert!(is_true_to(&document, &finding.path, &finding.value), "{kind}: {finding} in {document}");
