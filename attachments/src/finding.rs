@@ -55,9 +55,11 @@ impl Findings {
         self.0.is_empty()
     }
 
-    /// Adds one.
+    /// Adds one, unless it is said already: several readers may look at one section.
     pub fn push(&mut self, finding: Finding) {
-        self.0.push(finding);
+        if !self.0.contains(&finding) {
+            self.0.push(finding);
+        }
     }
 
     /// Takes what was read, or its default when it was wrong; the finding is kept.
@@ -68,7 +70,7 @@ impl Findings {
     /// The same for a part that collects its own findings.
     pub fn keep_all<T: Default>(&mut self, read: Result<T, Vec<Finding>>) -> T {
         read.unwrap_or_else(|findings| {
-            self.0.extend(findings);
+            self.extend(findings);
             T::default()
         })
     }
@@ -76,6 +78,12 @@ impl Findings {
     /// The value, if nothing was wrong.
     pub fn finish<T>(self, value: T) -> Result<T, Vec<Finding>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<I: IntoIterator<Item = Finding>>(&mut self, findings: I) {
+        findings.into_iter().for_each(|finding| self.push(finding));
     }
 }
 

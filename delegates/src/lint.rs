@@ -19,6 +19,7 @@ use attachments::cni::conf::NetworkConf;
 use attachments::finding::Finding;
 use attachments::names::is_label;
 use serde::Serialize;
+use serde_json::Value;
 
 pub use network::META_PLUGINS;
 pub use pod::annotations;
@@ -109,7 +110,7 @@ impl Kind {
 
 impl Problem {
     /// A problem that denies.
-    pub(crate) fn deny(
+    pub fn deny(
         rule: &'static str,
         kind: Kind,
         path: impl Into<String>,
@@ -122,7 +123,7 @@ impl Problem {
     }
 
     /// A remark that warns.
-    pub(crate) fn remark(rule: &'static str, path: impl Into<String>, text: impl Into<String>) -> Self {
+    pub fn remark(rule: &'static str, path: impl Into<String>, text: impl Into<String>) -> Self {
         Self { severity: Severity::Warn, ..Self::deny(rule, Kind::Remark, path, "", text) }
     }
 
@@ -184,21 +185,27 @@ pub fn config(text: &str, origin: Origin) -> Vec<Problem> {
 }
 
 /// Everything that is wrong with a NetworkAttachmentDefinition, by paths of the object. `name` is absent while the API
-/// server has not made one up yet.
-pub fn definition(name: Option<&str>, text: Option<&str>) -> Vec<Problem> {
+/// server has not made one up yet; `spec` is as the object has it.
+pub fn definition(name: Option<&str>, spec: &Value) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(name) = name.filter(|name| !is_label(name)) {
         let text = "pods must use the JSON form; a-z, 0-9 and \"-\" also work in the short form";
         problems.push(Problem::deny("N10", Kind::Invalid, "metadata.name", document::quoted(name), text).warns());
     }
-    match text.filter(|text| !text.trim().is_empty()) {
-        Some(text) => {
+    let wrong = |path, value: &Value, text| {
+        let shown = if value.is_object() || value.is_array() { String::new() } else { value.to_string() };
+        Problem::deny("N19", Kind::Invalid, path, shown, text)
+    };
+    match (spec, &spec["config"]) {
+        (Value::Object(_), Value::String(text)) if !text.trim().is_empty() => {
             problems.extend(config(text, Origin::Definition).into_iter().map(|problem| problem.under(CONFIG)));
         }
-        None => {
+        (Value::Object(_) | Value::Null, Value::String(_) | Value::Null) => {
             let text = "put the CNI configuration here; an empty value loads a file from each node";
             problems.push(Problem::deny("N01", Kind::Required, CONFIG, "", text).warns());
         }
+        (Value::Object(_), other) => problems.push(wrong(CONFIG, other, "must be a string that holds JSON")),
+        _ => problems.push(wrong("spec", spec, "must be an object")),
     }
     problems
 }

@@ -6,7 +6,7 @@ use attachments::names::PluginType;
 
 use super::Problem;
 use super::document::{Node, join, quoted};
-use super::network::Plugin;
+use super::network::{Plugin, nearest};
 use crate::builtin::Builtin;
 use crate::ipam;
 use crate::lint::Kind;
@@ -52,15 +52,22 @@ pub fn check_plugin(plugin: &Plugin<'_>) -> Vec<Problem> {
             } else if let Some(reader) = known.reader
                 && !known.keys.iter().any(|keys| keys.contains(&key.as_str()))
             {
-                // The last list is the reader's own.
-                let allowed = known.keys.last().map(|keys| keys.join(", ")).unwrap_or_default();
-                let allowed = if allowed.is_empty() { "none of its own".to_owned() } else { allowed };
-                let text = format!("unknown key for {}; allowed: {allowed}", quoted(reader));
-                problems.push(Problem::remark("N18", at, text));
+                problems.push(unknown(key, at, reader, &known.keys));
             }
         }
     });
     problems.into_iter().map(|problem| problem.under(&plugin.at)).collect()
+}
+
+/// A key that nobody reads. The last list is the reader's own.
+fn unknown(key: &str, at: String, reader: &str, known: &[&[&str]]) -> Problem {
+    let own = known.last().copied().unwrap_or_default();
+    let text = match nearest(key, own) {
+        Some(meant) => format!("did you mean {}?", quoted(meant)),
+        None if own.is_empty() => "it has none of its own".to_owned(),
+        None => format!("allowed: {}", own.join(", ")),
+    };
+    Problem::remark("N18", at, format!("unknown key for {}; {text}", quoted(reader)))
 }
 
 /// The keys of one object.

@@ -234,8 +234,7 @@ fn type_problem(kind: &str, place: usize) -> Option<Problem> {
         return None;
     }
     // Which programs the nodes have is not in the text; a type that is one slip away from a known one is a guess.
-    let slips = if kind.len() > 4 { 2 } else { 1 };
-    let meant = TYPES.iter().find(|known| distance(kind, known) <= slips)?;
+    let meant = nearest(kind, &TYPES)?;
     let text = format!("not built in; did you mean {}?", quoted(meant));
     deny("N16", Kind::NotFound, &text).map(Problem::warns)
 }
@@ -259,6 +258,18 @@ fn request(mut object: Object, version: Version) -> Object {
     object.retain(|key| !matches!(fold(key).as_str(), "runtimeconfig" | "prevresult"));
     object.set("cniVersion", &version.as_str());
     object
+}
+
+/// The word that was probably meant: one or two slips away.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let slips = if word.len() > 4 { 2 } else { 1 };
+    known
+        .iter()
+        .copied()
+        .map(|known| (distance(word, known), known))
+        .filter(|(far, _)| *far <= slips)
+        .min()
+        .map(|(_, known)| known)
 }
 
 /// Letters to insert, remove or change to get from one word to the other (Levenshtein).

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use attachments::cni::object::Object;
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::builtin::Builtin;
@@ -96,8 +96,8 @@ fn keys_are_said_once_and_in_their_case() {
         r#"ipam.DATADIR: Invalid value: "DATADIR": keys are case-sensitive, use "dataDir" [N05]"#,
     );
     says(
-        &list(r#""vlanID":7"#),
-        r#"plugins[0].vlanID: unknown key for "macvlan"; allowed: master, mode, mtu, mac, linkInContainer, bcqueuelen, ipam, dns [N18]"#,
+        &list(r#""macAddress":7"#),
+        r#"plugins[0].macAddress: unknown key for "macvlan"; allowed: master, mode, mtu, mac, linkInContainer, bcqueuelen, ipam, dns [N18]"#,
     );
     says(
         &host_local(r#""ranges":[[{"subnet":"10.0.0.0/24","start":"10.0.0.9"}]]"#),
@@ -131,7 +131,8 @@ fn versions_and_names() {
     let unnamed = config(r#"{"cniVersion":"1.0.0","type":"bridge"}"#, Origin::File);
     assert_eq!(unnamed[0].to_string(), "name: Required value: name of the network [N09]");
     assert_eq!(config(r#"{"cniVersion":"1.0.0","name":"n"}"#, Origin::File), [], "its directory has the plugins");
-    let named: Vec<String> = definition(Some("blue.net"), Some(" ")).iter().map(Problem::to_string).collect();
+    let named: Vec<String> =
+        definition(Some("blue.net"), &json!({"config": " "})).iter().map(Problem::to_string).collect();
     assert_eq!(
         named,
         [
@@ -139,7 +140,7 @@ fn versions_and_names() {
             "spec.config: Required value: put the CNI configuration here; an empty value loads a file from each node [N01]",
         ]
     );
-    assert!(definition(None, None).iter().all(|problem| problem.severity == Severity::Warn));
+    assert!(definition(None, &Value::Null).iter().all(|problem| problem.severity == Severity::Warn));
 }
 
 #[test]
@@ -485,6 +486,6 @@ proptest! {
         let _ = config(&text, Origin::Definition);
         let whole = plugin(r#""type":"macvlan","ipam":{"type":"host-local","subnet":"ä"}"#);
         let cut: String = whole.chars().take(cut).chain(text.chars()).collect();
-        let _ = definition(Some(&text), Some(&cut));
+        let _ = definition(Some(&text), &json!({"config": cut}));
     }
 }

@@ -8,7 +8,7 @@ mod report;
 
 use std::path::Path;
 
-use delegates::lint::{self as rules, Kind, Origin, Problem, Severity};
+use delegates::lint::{self as rules, Kind, Origin, Problem};
 
 use crate::cluster::manifest;
 
@@ -56,15 +56,10 @@ fn manifests(text: &str, say: &mut impl FnMut(Option<&str>, Problem)) {
             Ok(value) => objects::check(&value, say),
             Err(why) => {
                 let which = if documents.len() > 1 { format!("document {}: ", i + 1) } else { String::new() };
-                say(None, broken(format!("{which}not a manifest, {why}")));
+                say(None, Problem::deny("", Kind::Invalid, "", "", format!("{which}not a manifest, {why}")));
             }
         }
     }
-}
-
-fn broken(text: String) -> Problem {
-    let (path, value) = (String::new(), String::new());
-    Problem { rule: "", severity: Severity::Deny, kind: Kind::Invalid, path, value, text }
 }
 
 #[cfg(test)]
@@ -124,9 +119,9 @@ mod tests {
         let said = human("a.yaml", &text);
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 4, "{said}");
-        assert_eq!(lines[0], "a.yaml: default/lan: cfg: Invalid value: 7: must be a string [N19]");
+        assert_eq!(lines[0], "a.yaml: default/lan: cfg: Invalid value: 7: must be a string that holds JSON [N19]");
         assert!(lines[1].starts_with("a.yaml: Invalid value: document 2: not a manifest, "), "{said}");
-        assert_eq!(lines[2], "a.yaml: default/lan: spec: Invalid value: string: must be an object");
+        assert_eq!(lines[2], "a.yaml: default/lan: spec: Invalid value: \"x\": must be an object [N19]");
         assert!(lines[3].starts_with("a.yaml: default/lan: warning: cfg: Required value"), "{said}");
     }
 

@@ -2,7 +2,7 @@
 
 use attachments::names::ObjectName;
 use attachments::selection::NETWORKS;
-use delegates::lint::{self as rules, CONFIG, Kind, Problem, Severity};
+use delegates::lint::{self as rules, Problem};
 use serde_json::Value;
 
 /// Where the kinds that make pods have the pods' template.
@@ -26,23 +26,12 @@ pub fn check(object: &Value, say: &mut impl FnMut(Option<&str>, Problem)) {
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
     let reference = format!("{namespace}/{}", name.unwrap_or("(no name)"));
     let problems = match (kind, TEMPLATES.iter().find(|(known, _)| *known == kind)) {
-        ("NetworkAttachmentDefinition", _) => definition(name, &object["spec"]),
+        ("NetworkAttachmentDefinition", _) => rules::definition(name, &object["spec"]),
         ("Pod", _) => pod(object, namespace),
         (_, Some((_, template))) => workload(object, namespace, template),
         _ => Vec::new(),
     };
     problems.into_iter().for_each(|problem| say(Some(&reference), problem));
-}
-
-fn definition(name: Option<&str>, spec: &Value) -> Vec<Problem> {
-    if !spec.is_object() && !spec.is_null() {
-        return vec![wrong("", "spec", shown(spec), "must be an object")];
-    }
-    match &spec["config"] {
-        Value::Null => rules::definition(name, None),
-        Value::String(text) => rules::definition(name, Some(text)),
-        other => vec![wrong("N19", CONFIG, shown(other), "must be a string")],
-    }
 }
 
 /// A namespace that is none is the API server's to refuse.
@@ -58,24 +47,7 @@ fn workload(object: &Value, namespace: &str, template: &str) -> Vec<Problem> {
     let mut problems: Vec<Problem> = of_pods.into_iter().map(|problem| problem.under(&at)).collect();
     if object["metadata"]["annotations"][NETWORKS].is_string() {
         let path = format!("metadata.annotations[{NETWORKS}]");
-        let text = format!("ignored here, move it to {at}.metadata.annotations");
-        let remark =
-            Problem { severity: Severity::Warn, kind: Kind::Remark, ..wrong("P30", &path, String::new(), &text) };
-        problems.push(remark);
+        problems.push(Problem::remark("P30", path, format!("ignored here, move it to {at}.metadata.annotations")));
     }
     problems
-}
-
-fn wrong(rule: &'static str, path: &str, value: String, text: &str) -> Problem {
-    let (path, text) = (path.to_owned(), text.to_owned());
-    Problem { rule, severity: Severity::Deny, kind: Kind::Invalid, path, value, text }
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Object(_) => "object".to_owned(),
-        Value::Array(_) => "array".to_owned(),
-        Value::String(_) => "string".to_owned(),
-        scalar => scalar.to_string(),
-    }
 }

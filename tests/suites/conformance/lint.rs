@@ -65,7 +65,9 @@ fn a_denial_is_status_1_and_a_warning_only_where_it_is_strict() {
         format!("{bad}: default/lan: cfg.vni: Invalid value: 0: must be an integer from 1 to 16777215 [X01]")
     );
     assert!(
-        lines[1].starts_with(&format!("{odd}: default/odd: warning: cfg.vlanID: unknown key for \"bridge\"")),
+        lines[1].starts_with(&format!(
+            "{odd}: default/odd: warning: cfg.vlanID: unknown key for \"bridge\"; did you mean \"vlan\"?"
+        )),
         "{out}"
     );
     assert_eq!(err, "meta-cnictl: 1 denied, 1 warned in 2 files\n");
