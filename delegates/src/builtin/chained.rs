@@ -75,7 +75,7 @@ impl Chained {
             Self::Tuning => tuning::attach(host, sandbox, call, point, previous),
             Self::Bandwidth => bandwidth::attach(host, sandbox, call, point, previous),
             Self::Sbr => sbr::attach(host, sandbox, call, point, previous),
-            Self::Vrf => vrf::attach(host, sandbox, call, point),
+            Self::Vrf => vrf::attach(host, sandbox, call, point, previous),
         }
     }
 

@@ -4,6 +4,7 @@
 //! of another record or of the reference plugin, is left when its last member leaves.
 
 use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::libc;
@@ -51,9 +52,9 @@ pub(super) fn attach(
     sandbox: &mut Sandbox,
     call: &Call<'_>,
     point: &Point<'_>,
+    previous: &CniResult,
 ) -> Outcome<Attached> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
-    let previous = call.prev_result.ok_or_else(|| Finding::missing("prevResult", "the result of the plugin before"))?;
     let link = free_link(sandbox, point.ifname)?;
     let entered = vrf(host, sandbox, point, &config).and_then(|vrf| enter(sandbox, &link, &vrf));
     if let Err(error) = entered {

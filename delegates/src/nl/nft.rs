@@ -204,6 +204,17 @@ impl Nftables {
         self.netlink.batch(requests, &|| format!("change nftables table {}", names()))
     }
 
+    /// Could a table be made? It is tried in a batch that comes to nothing: a listing does not tell, for a kernel without the
+    /// family lists no rules either.
+    pub fn could_make(&mut self, table: Table) -> Result<bool> {
+        let never_there = Step::DeleteRule { chain: "meta-cni-probe", handle: 1 };
+        match self.commit(&[(table, vec![Step::AddTable { comment: "" }, never_there])]) {
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) if super::errno(&error) == Some(Errno::ENOENT) => Ok(true),
+            other => other.map(|()| true),
+        }
+    }
+
     /// The number of the last change to any table of the namespace.
     pub fn generation(&mut self) -> Result<u32> {
         let what = || "ask nftables for its generation".to_owned();

@@ -111,12 +111,13 @@ pub(super) fn check(config: &Config, container: &ContainerId, addresses: &[IpAdd
 
 /// [`Error::NotReady`] when the kernel lacks what the rules need.
 pub(super) fn status(deadline: Instant) -> Result<()> {
-    match Nftables::open(deadline).and_then(|mut nftables| nftables.rules(TABLES[0])) {
-        Err(error) if nft::is_missing(&error) => {
-            Err(Error::NotReady(format!("portmap: this kernel has no nf_tables for IPv4 ({error})")))
-        }
-        other => other.map(drop),
-    }
+    let missing = || Error::NotReady("portmap: this kernel has no nf_tables for IPv4".to_owned());
+    let mut nftables = match Nftables::open(deadline) {
+        Err(error) if nft::is_missing(&error) => return Err(missing()),
+        opened => opened?,
+    };
+    let mut probe = || if nftables.could_make(TABLES[0])? { Ok(()) } else { Err(missing()) };
+    again_when_raced(deadline, &mut probe)
 }
 
 fn table_of(address: IpAddr) -> Table {

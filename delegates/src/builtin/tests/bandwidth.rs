@@ -78,11 +78,11 @@ fn kernel_on_host_bandwidth_holds_packets_back_both_ways() {
             sending.join().unwrap();
             start.elapsed().as_secs_f64()
         };
-        assert!(seconds(true) < 0.2 && seconds(false) < 0.2, "nothing is limited yet");
+        assert!(seconds(true) < 0.3 && seconds(false) < 0.3, "nothing is limited yet");
         bed.add_behind(BANDWIDTH, &pod, "net1", BOTH, &made.result).0.unwrap();
         for from_pod in [true, false] {
             let took = seconds(from_pod);
-            assert!((0.3..3.0).contains(&took), "from the pod: {from_pod}: {took} s");
+            assert!((0.3..10.0).contains(&took), "from the pod: {from_pod}: {took} s");
         }
     });
 }

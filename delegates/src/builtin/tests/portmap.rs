@@ -323,5 +323,12 @@ fn kernel_on_uml_portmap_without_nat_is_not_ready_and_removes() {
 
 #[test]
 fn kernel_on_host_portmap_is_ready() {
-    on_node(|bed| bed.status(PORTMAP, "{}").unwrap());
+    on_node(|bed| {
+        bed.status(PORTMAP, "{}").unwrap();
+        assert_eq!(nft(&["list", "ruleset"], ""), "", "asking changes nothing");
+        nft(&["-f", "-"], OF_PORTMAP_1_9_1);
+        let before = nft(&["-a", "list", "ruleset"], "");
+        bed.status(PORTMAP, "{}").unwrap();
+        assert_eq!(nft(&["-a", "list", "ruleset"], ""), before);
+    });
 }

@@ -37,12 +37,21 @@ fn hand_back(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) {
     bed.call(pod, "net1", conf, None, |host, call| SBR.hand_back(host, Some(&mut sandbox), call, &states)).unwrap();
 }
 
+/// The kernel adds the route to a link's neighbours when it has seen the carrier.
+fn await_neighbours(pod: &Pod) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !routes(pod, 254).contains(&"fe80::/64".to_owned()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn kernel_sbr_gives_each_address_its_table_and_takes_the_rules_back() {
     on_node(|bed| {
         let pod = bed.pod();
         bed.add(Builtin::Bridge, &pod, "eth0", &bridge(70)).unwrap();
         let made = bed.add(Builtin::Bridge, &pod, "net1", &bridge(77).replace("0.0.0.0/0", "10.98.0.0/16")).unwrap();
+        await_neighbours(&pod);
         let (attached, saved) = bed.add_behind(SBR, &pod, "net1", "{}", &made.result);
         let attached = attached.unwrap();
         let tables: Vec<_> = attached.result.routes.iter().map(|route| route.table).collect();
@@ -103,6 +112,7 @@ fn kernel_sbr_with_a_table_adds_rules_only() {
     on_node(|bed| {
         let pod = bed.pod();
         let made = bed.add(Builtin::Bridge, &pod, "net1", &bridge(77)).unwrap();
+        await_neighbours(&pod);
         let before = routes(&pod, 254);
         let conf = r#"{"table":300}"#;
         let (attached, saved) = bed.add_behind(SBR, &pod, "net1", conf, &made.result);
