@@ -143,7 +143,7 @@ fn kernel_on_uml_vrf_refuses_and_leaves_nothing() {
             let error = added.unwrap_err();
             assert!(error.to_string().contains(want), "{error}, want {want}");
         };
-        refused("net1", VRF, None, "prevResult: missing, want the result of a plugin before");
+        refused("net1", VRF, None, "prevResult: missing, want the result of a plugin before this one");
         refused("net9", VRF, Some(&first), r#"CNI_IFNAME: got "net9", want a link of the pod"#);
         refused("net1", r#"{"vrfname":"net1"}"#, Some(&first), "net1 is a veth");
         assert!(pod.link("blue").is_none());
