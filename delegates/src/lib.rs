@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod builtin;
 pub mod call;
+pub mod claims;
 pub mod default_route;
 pub mod error;
 pub mod exec;

@@ -11,6 +11,7 @@ use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha512};
 
+use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::nl::nft::{self, Action, Condition, Family, Hook, Nftables, Step, StoredRule, Table, again_when_raced};
 
@@ -78,6 +79,51 @@ pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, d
         let steps: Vec<_> = deletions(&present, &mark).collect();
         if steps.is_empty() { Ok(()) } else { nftables.commit(&[(TABLE, steps)]) }
     })
+}
+
+/// Removes the rules of containers of a network that are gone, and tells of those of strangers.
+pub fn sweep(network: &NetworkName, claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String>> {
+    let of_network = format!("{}-", short_hash(network.as_str()));
+    let mut strangers = Vec::new();
+    again_when_raced(deadline, || {
+        strangers.clear();
+        let listed = Nftables::open(deadline).and_then(|mut nftables| Ok((nftables.rules(TABLE)?, nftables)));
+        let (present, mut nftables) = match listed {
+            Err(error) if nft::is_missing(&error) => return Ok(()),
+            other => other?,
+        };
+        let mut steps = Vec::new();
+        for rule in present.iter().filter(|rule| belongs(rule, &of_network)) {
+            let comment = rule.comment.as_deref().unwrap_or_default();
+            match owner(comment, claims) {
+                Owner::Living => {}
+                Owner::Departed => steps.push(Step::DeleteRule { chain: RULES, handle: rule.handle }),
+                Owner::Stranger => strangers.push(format!("masquerade rule {comment:?} in nftables table {TABLE}")),
+            }
+        }
+        if steps.is_empty() { Ok(()) } else { nftables.commit(&[(TABLE, steps)]) }
+    })?;
+    // An attachment has a rule for each of its addresses.
+    strangers.dedup();
+    Ok(strangers)
+}
+
+/// Whose rule it is. The kernel keeps 128 bytes of a comment: where the id is cut off, the mark tells it from others that
+/// begin alike.
+fn owner(comment: &str, claims: &Claims<'_>) -> Owner {
+    let parts = comment.split_once(", net: ").and_then(|(mark, rest)| {
+        let (rest, id) = rest.rsplit_once(", id: ")?;
+        let (_, ifname) = rest.rsplit_once(", if: ")?;
+        Some((mark.split_once('-')?.1, ifname, id))
+    });
+    let Some((hash, ifname, id)) = parts else { return Owner::Stranger };
+    if comment.len() < COMMENT_MAX {
+        return claims.owner_of(id);
+    }
+    let is_it = |container: &&ContainerId| {
+        container.as_str().starts_with(id) && short_hash(&format!("{ifname}:{container}")) == hash
+    };
+    claims.containers().find(is_it).map_or(Owner::Stranger, |container| claims.owner(container))
 }
 
 /// [`Error::Differs`] unless every address has its rule.
@@ -287,6 +333,38 @@ mod tests {
             );
             remove(&network, &other, &ifname, soon()).unwrap();
             assert_eq!(nft(&["list", "ruleset"], "").matches("masquerade comment").count(), 0);
+        });
+    }
+
+    #[test]
+    fn kernel_on_host_a_sweep_takes_the_rules_of_departed_containers_and_tells_of_strangers() {
+        as_host(|| {
+            // The comments of such names are cut within the id.
+            let long = |name: &str| format!("{name}{}", "0".repeat(60));
+            for name in
+                ["living".to_owned(), "departed".to_owned(), "stranger".to_owned(), long("living"), long("dead")]
+            {
+                let (network, container, ifname) = names(&"n".repeat(40), &name, "eth0");
+                add(&network, &container, &ifname, &nets(&["10.1.2.3/24", "fd00::3/64"]), soon()).unwrap();
+            }
+            let (other, container, ifname) = names("other", "departed", "eth0");
+            add(&other, &container, &ifname, &nets(&["10.1.2.3/24"]), soon()).unwrap();
+            let ids = |names: &[String]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<ContainerId>>();
+            let living = ids(&["living".to_owned(), long("living")]).into_iter().collect();
+            let departed = ids(&["departed".to_owned(), long("dead")]).into_iter().collect();
+            let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
+            let network = "n".repeat(40).parse().unwrap();
+            let strangers = sweep(&network, &claims, soon()).unwrap();
+            assert!(matches!(strangers.as_slice(), [one] if one.contains("id: stranger")), "{strangers:?}");
+            let ruleset = nft(&["list", "ruleset"], "");
+            let count = |text: &str| ruleset.matches(text).count();
+            assert_eq!((count("id: living"), count("id: stranger"), count("id: dead")), (4, 2, 0), "{ruleset}");
+            assert_eq!(
+                (count("id: departed"), count("net: other")),
+                (1, 1),
+                "another network's rules are not looked at"
+            );
+            assert_eq!(sweep(&network, &claims, soon()).unwrap(), strangers);
         });
     }
 

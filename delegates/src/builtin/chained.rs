@@ -8,6 +8,7 @@ use attachments::finding::Finding;
 use super::{Attached, bandwidth, portmap, sbr, tuning, vrf};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 
 /// A chained delegate.
@@ -117,6 +118,14 @@ impl Chained {
             Self::Bandwidth => bandwidth::check(host, sandbox, call, point, previous),
             Self::Sbr => sbr::check(sandbox, call, point, previous),
             Self::Vrf => vrf::check(sandbox, call, point),
+        }
+    }
+
+    pub(super) fn gc(self, host: &Host<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        match self {
+            Self::Portmap => portmap::gc(host, claims),
+            // What these change goes with the pod, or with the link that they changed.
+            Self::Tuning | Self::Bandwidth | Self::Sbr | Self::Vrf => Ok(Vec::new()),
         }
     }
 

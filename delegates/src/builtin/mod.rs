@@ -37,6 +37,7 @@ use attachments::names::{ContainerId, PluginType};
 
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::ipam;
 use crate::spec::LinkId;
@@ -232,6 +233,22 @@ impl Builtin {
         }
     }
 
+    /// GC: removes what containers that are gone have left in this network, and tells what lies about of strangers.
+    pub fn gc(self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        let mut told = match self {
+            Self::Bridge | Self::Ptp => port::gc(host, call, claims)?,
+            Self::Vxlan => vxlan::gc(host, call).map(|()| Vec::new())?,
+            Self::Flannel => flannel::gc(host, call, claims)?,
+            Self::Chained(chained) => chained.gc(host, claims)?,
+            // What these make is in the pod, and was removed with the record.
+            Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice | Self::Loopback => Vec::new(),
+        };
+        if self.takes_addresses() {
+            told.extend(ipam::gc(&host.node, call, claims)?);
+        }
+        Ok(told)
+    }
+
     /// STATUS: [`Error::NotReady`] when an ADD would fail now.
     pub fn status(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         let findings = self.validate(call.conf);
@@ -253,6 +270,11 @@ impl Builtin {
         }
         if self.takes_addresses() { ipam::status(&host.node, call) } else { Ok(()) }
     }
+}
+
+/// GC of what no network's configuration leads to any more: overlays in which no port is left.
+pub fn sweep(host: &mut Host<'_>) -> Result<()> {
+    vxlan::sweep(host)
 }
 
 /// Takes addresses, where the configuration asks for some.

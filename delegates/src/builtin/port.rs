@@ -11,6 +11,7 @@ use nix::libc;
 use super::hardware;
 use crate::apply::{self, Host, Patience, Sandbox};
 use crate::call::{Call, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
@@ -134,6 +135,14 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
         _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
     };
     unplugged.and(revealed)
+}
+
+/// GC: masquerades of the network. A veth goes with its pod's end.
+pub(super) fn gc(host: &Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    match call.conf.flag("ipMasq") {
+        Ok(false) => Ok(Vec::new()),
+        _ => masquerade::sweep(call.network, claims, host.node.deadline),
+    }
 }
 
 /// A port whose both ends are up forwards after the kernel's next look at carriers; the reference plugin waits as long.

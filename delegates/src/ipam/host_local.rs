@@ -17,13 +17,13 @@ use std::path::PathBuf;
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
 use attachments::finding::{Finding, Findings, under};
-use attachments::names::{ContainerId, IfName};
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 
 use super::requested::Requests;
 use super::{Checked, Validated, one_per_family, point, routes, section, version_of};
 use crate::call::{Call, Node};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use ranges::RangeSet;
 use store::{Held, Owner, Store};
@@ -139,11 +139,11 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     }
 }
 
-/// Gives back what belongs to none of the valid attachments of this network.
-pub fn gc(node: &Node<'_>, call: &Call<'_>, valid: &[(ContainerId, IfName)]) -> Result<()> {
+/// Gives back what is left of containers that are gone, and tells of the addresses of strangers.
+pub fn gc(node: &Node<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
     match Store::open(&directory(call)?, node.deadline)? {
-        Some(store) => store.retain(valid),
-        None => Ok(()),
+        Some(store) => store.sweep(claims),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -14,9 +14,10 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Route};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, Findings, under};
-use attachments::names::{ContainerId, IfName, PluginType};
+use attachments::names::{ContainerId, PluginType};
 
 use crate::call::{Call, Node, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 
 /// What reading a configuration gives.
@@ -116,12 +117,13 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     }
 }
 
-/// GC: gives back, in this network, what belongs to none of the `valid` attachments.
-pub fn gc(node: &Node<'_>, call: &Call<'_>, valid: &[(ContainerId, IfName)]) -> Result<()> {
+/// GC: gives back what is left of containers that are gone, and tells of what strangers hold. A program gets the valid
+/// attachments with the configuration, and tells nothing.
+pub fn gc(node: &Node<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
     match kind_of(call.conf)?.map(|kind| kind.on(node)) {
-        Some(Kind::HostLocal(_)) => host_local::gc(node, call, valid),
-        Some(Kind::External(kind)) => external::gc(node, &kind, call),
-        Some(Kind::Static(_)) | None => Ok(()),
+        Some(Kind::HostLocal(_)) => host_local::gc(node, call, claims),
+        Some(Kind::External(kind)) => external::gc(node, &kind, call).map(|()| Vec::new()),
+        Some(Kind::Static(_)) | None => Ok(Vec::new()),
     }
 }
 

@@ -9,6 +9,7 @@ use attachments::names::{ContainerId, PluginType};
 use delegates::apply::{Host, Sandbox};
 use delegates::builtin::{Attached, Builtin};
 use delegates::call::{Call, Node, Point, Verb};
+use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
 use serde_json::value::RawValue;
@@ -182,24 +183,36 @@ pub fn has_external(attachment: &Attachment, node: &Node<'_>) -> bool {
     attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
-/// GC or STATUS of one plugin: neither is about a sandbox.
+/// What a network is asked beside its attachments.
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
+    /// STATUS.
+    Status,
+    /// GC: the valid attachments as a program reads them, and what a delegate of ours goes by.
+    Gc(&'a RawValue, &'a Claims<'a>),
+}
+
+/// GC or STATUS of one plugin: neither is about a sandbox. GC tells what it left alone because nobody here knows whose it
+/// is.
 pub fn call_network(
     host: &mut Host<'_>,
     attachment: &Attachment,
     plugin: &PluginConf,
-    verb: Verb,
-    valid_attachments: Option<&RawValue>,
-) -> Result<()> {
+    question: Question<'_>,
+) -> Result<Vec<String>> {
     let fault = |source: Error| Fault::Delegate { subject: subject(attachment), source };
+    let (verb, valid_attachments) = match question {
+        Question::Status => (Verb::Status, None),
+        Question::Gc(valid, _) => (Verb::Gc, Some(valid)),
+    };
     let injection = Injection { valid_attachments, ..Injection::default() };
     let conf = plugin.request(&attachment.network, attachment.version, &injection).map_err(|f| fault(f.into()))?;
     let Attachment { network, version, .. } = attachment;
     let call = Call { network, version: *version, conf: &conf, point: None, prev_result: None };
-    match Delegate::of(plugin, &host.node) {
-        Delegate::Builtin(builtin) if verb == Verb::Status => builtin.status(host, &call),
-        // A built-in delegate's garbage is what its records leave; undoing those records was its GC.
-        Delegate::Builtin(_) => Ok(()),
-        Delegate::External(kind) => exec::run(&host.node, kind, verb, &call).map(drop),
+    match (Delegate::of(plugin, &host.node), question) {
+        (Delegate::Builtin(builtin), Question::Status) => builtin.status(host, &call).map(|()| Vec::new()),
+        (Delegate::Builtin(builtin), Question::Gc(_, claims)) => builtin.gc(host, &call, claims),
+        (Delegate::External(kind), _) => exec::run(&host.node, kind, verb, &call).map(|_| Vec::new()),
     }
     .map_err(fault)
 }

@@ -1,19 +1,20 @@
 //! GC: undoes what the runtime no longer knows, of this node network only, and hands the question on (C25, A14).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attachments::bind::Attachment;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::apply::Host;
-use delegates::call::Verb;
+use delegates::builtin;
+use delegates::claims::Claims;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Delegate, call_network};
+use super::chain::{Delegate, Question, call_network};
 use super::lock::SandboxLock;
 use super::record::{Intent, Key};
 use super::undo::{Surroundings, undo};
-use super::{Run, lookup, resume};
+use super::{Run, lookup, resume, warn};
 use crate::fault::{Fault, Result};
 
 const VALID: &str = "cni.dev/valid-attachments";
@@ -33,17 +34,27 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
     }
     let valid = valid_pairs(run)?;
     let mut faults = Vec::new();
-    let mut surviving = Vec::new();
-    for key in run.store.keys(&run.conf.network)? {
-        if valid.iter().any(|pair| pair.container == key.container && pair.ifname == key.ifname) {
-            surviving.extend(intent(run, &key));
-        } else if let Err(fault) = collect(run, &key) {
-            faults.push(fault);
+    let mut asked = Asked::default();
+    for key in run.store.keys()? {
+        let is_valid = valid.iter().any(|pair| pair.container == key.container && pair.ifname == key.ifname);
+        let known = intent(run, &key);
+        if key.network != run.conf.network {
+            // Networks of one name share their addresses, whichever configuration of the node attached to them.
+            asked.claim(known);
+        } else if is_valid {
+            asked.survive(known);
+        } else {
+            match collect(run, &key) {
+                Ok(Collected::Undone) => asked.leave(known),
+                Ok(Collected::AtWork) => asked.survive(known),
+                Err(fault) => {
+                    asked.leave(known);
+                    faults.push(fault);
+                }
+            }
         }
     }
-    if let Err(fault) = forward(run, &valid, &surviving) {
-        faults.push(fault);
-    }
+    faults.extend(ask(run, &valid, asked).err());
     resume::others(run);
     SandboxLock::sweep(&run.store.locks());
     Fault::several(faults)
@@ -56,51 +67,139 @@ fn valid_pairs(run: &Run<'_>) -> Result<Vec<Pair>> {
     Ok(pairs.ok_or_else(|| Finding::missing(VALID, ALLOWED))?)
 }
 
-/// A sandbox whose lock is held is in the middle of a call: not garbage, whatever the runtime's list says.
-fn collect(run: &Run<'_>, key: &Key) -> Result<()> {
-    let Some(lock) = SandboxLock::try_acquire(&run.store.locks(), &key.container)? else { return Ok(()) };
-    let Some(found) = run.store.find(key)? else { return Ok(()) };
+/// What became of a record that the runtime's list does not explain.
+enum Collected {
+    /// It is gone.
+    Undone,
+    /// A call is at work on its sandbox: not garbage, whatever the runtime's list says.
+    AtWork,
+}
+
+fn collect(run: &Run<'_>, key: &Key) -> Result<Collected> {
+    let Some(lock) = SandboxLock::try_acquire(&run.store.locks(), &key.container)? else {
+        return Ok(Collected::AtWork);
+    };
+    let Some(found) = run.store.find(key)? else { return Ok(Collected::Undone) };
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
-    undo(found, "", &around)
+    undo(found, "", &around).map(|()| Collected::Undone)
 }
 
 fn intent(run: &Run<'_>, key: &Key) -> Option<Intent> {
     run.store.find(key).ok().flatten().and_then(|found| found.record.intent)
 }
 
-/// Every network that still has an attachment, and the default one, is asked to look for its own garbage. Its valid set:
-/// our stored attachments of that network; for the default also the runtime's pairs that we do not know, unchanged.
-fn forward(run: &Run<'_>, valid: &[Pair], surviving: &[Intent]) -> Result<()> {
-    let mut networks: BTreeMap<NetworkName, (Attachment, Vec<Pair>)> = BTreeMap::new();
-    let default = lookup::default_network(run)?;
-    let unknown = valid.iter().filter(|pair| !surviving.iter().any(|intent| intent.key.container == pair.container));
-    networks.insert(default.network.clone(), (default, unknown.cloned().collect()));
-    for intent in surviving {
-        for attachment in &intent.attachments {
-            let (_, pairs) =
-                networks.entry(attachment.network.clone()).or_insert_with(|| (attachment.clone(), Vec::new()));
-            pairs.push(Pair { container: intent.key.container.clone(), ifname: attachment.ifname.clone() });
+/// The networks that are asked to look for their own garbage.
+#[derive(Debug, Default)]
+struct Asked {
+    networks: Vec<Network>,
+    /// The attachments that survive, by network.
+    pairs: BTreeMap<NetworkName, Vec<Pair>>,
+    /// The containers of all records that stay.
+    living: BTreeSet<ContainerId>,
+    /// Those of this node network.
+    ours: BTreeSet<ContainerId>,
+}
+
+#[derive(Debug)]
+struct Network {
+    /// Any of its attachments: the configuration is what is asked for.
+    attachment: Attachment,
+    /// It is the default one, or has an attachment: else no program hears of it.
+    is_alive: bool,
+}
+
+impl Asked {
+    /// A record that stays.
+    fn survive(&mut self, intent: Option<Intent>) {
+        let Some(intent) = intent else { return };
+        self.ours.insert(intent.key.container.clone());
+        intent.attachments.iter().for_each(|attachment| self.network(attachment.clone(), true));
+        self.claim(Some(intent));
+    }
+
+    /// A record whose networks are not ours to ask.
+    fn claim(&mut self, intent: Option<Intent>) {
+        let Some(Intent { key, attachments, .. }) = intent else { return };
+        for attachment in attachments {
+            let pair = Pair { container: key.container.clone(), ifname: attachment.ifname };
+            self.pairs.entry(attachment.network).or_default().push(pair);
+        }
+        self.living.insert(key.container);
+    }
+
+    /// A record that is being undone: its networks may be the last who know where to look.
+    fn leave(&mut self, intent: Option<Intent>) {
+        let attachments = intent.map(|intent| intent.attachments).unwrap_or_default();
+        attachments.into_iter().for_each(|attachment| self.network(attachment, false));
+    }
+
+    /// A configuration is asked once, whoever is attached with it.
+    fn network(&mut self, mut attachment: Attachment, is_alive: bool) {
+        for plugin in &mut attachment.plugins {
+            // What binding put in for one pod.
+            plugin.object.retain(|key| !matches!(key, "args" | "deviceID" | "pciBusID"));
+        }
+        let is_same = |other: &&mut Network| {
+            other.attachment.network == attachment.network && other.attachment.plugins == attachment.plugins
+        };
+        match self.networks.iter_mut().find(is_same) {
+            Some(other) => other.is_alive |= is_alive,
+            None => self.networks.push(Network { attachment, is_alive }),
         }
     }
+}
+
+/// Asks the default network and those of the records. A program's valid set: our stored attachments of that network; for
+/// the default also the runtime's pairs that we do not know, unchanged.
+fn ask(run: &Run<'_>, valid: &[Pair], mut asked: Asked) -> Result<()> {
+    let default = lookup::default_network(run)?;
+    let unknown = valid.iter().filter(|pair| !asked.ours.contains(&pair.container)).cloned();
+    let unknown: Vec<Pair> = unknown.collect();
+    let default_pairs = asked.pairs.entry(default.network.clone()).or_default();
+    default_pairs.splice(0..0, unknown);
+    asked.network(default, true);
+    let mut living = asked.living;
+    living.extend(valid.iter().map(|pair| pair.container.clone()));
+    let departed = run.store.memory().recall();
+    let is_recorded = |container: &ContainerId| run.store.is_recorded(container);
+    let claims = Claims { living: &living, departed: &departed, is_recorded: &is_recorded };
+
     let mut host = Host::new(run.node(None));
     let mut faults = Vec::new();
-    for (attachment, pairs) in networks.values() {
-        if attachment.disable_gc || !attachment.version.has_gc_and_status() {
-            continue;
-        }
+    let mut told = BTreeSet::new();
+    for Network { attachment, is_alive } in asked.networks.iter().filter(|network| !network.attachment.disable_gc) {
+        let pairs = asked.pairs.get(&attachment.network).map(Vec::as_slice).unwrap_or_default();
         let pairs = serde_json::value::to_raw_value(pairs).map_err(|e| Fault::Bug(e.to_string()))?;
         for plugin in &attachment.plugins {
-            // A network whose program is gone has nobody to ask.
-            if let Delegate::External(kind) = Delegate::of(plugin, &host.node)
-                && let Err(source) = delegates::exec::find(kind, &run.conf.plugin_dirs)
-            {
-                faults.push(Fault::Delegate { subject: format!("network {}", attachment.source), source });
-                continue;
+            if let Delegate::External(kind) = Delegate::of(plugin, &host.node) {
+                if !is_alive || !attachment.version.has_gc_and_status() {
+                    continue;
+                }
+                // A network whose program is gone has nobody to ask.
+                if let Err(source) = delegates::exec::find(kind, &run.conf.plugin_dirs) {
+                    faults.push(Fault::Delegate { subject: format!("network {}", attachment.source), source });
+                    continue;
+                }
             }
-            if let Err(fault) = call_network(&mut host, attachment, plugin, Verb::Gc, Some(&pairs)) {
-                faults.push(fault);
+            match call_network(&mut host, attachment, plugin, Question::Gc(&pairs, &claims)) {
+                Ok(strangers) => told.extend(strangers),
+                Err(fault) => faults.push(fault),
             }
         }
     }
+    let swept = builtin::sweep(&mut host);
+    faults.extend(swept.err().map(|source| Fault::Delegate { subject: "overlays".to_owned(), source }));
+    tell(&told);
     Fault::several(faults)
+}
+
+/// What nobody here knows the owner of stays, and a person should look at it.
+fn tell(strangers: &BTreeSet<String>) {
+    const SHOWN: usize = 20;
+    for stranger in strangers.iter().take(SHOWN) {
+        warn(&format!("GC: left alone, for no record and no attachment of the runtime explains it: {stranger}"));
+    }
+    if strangers.len() > SHOWN {
+        warn(&format!("GC: and {} more like these", strangers.len() - SHOWN));
+    }
 }

@@ -11,6 +11,7 @@ mod gc;
 mod inherited;
 mod lock;
 mod lookup;
+mod memory;
 mod merge;
 mod record;
 mod resume;

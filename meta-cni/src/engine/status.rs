@@ -3,9 +3,8 @@
 use std::fs;
 
 use delegates::apply::Host;
-use delegates::call::Verb;
 
-use super::chain::{Delegate, call_network};
+use super::chain::{Delegate, Question, call_network};
 use super::{Run, lookup, resume};
 use crate::fault::{Fault, Result};
 
@@ -21,7 +20,7 @@ pub fn status(run: &Run<'_>) -> Result<()> {
                 continue;
             }
         }
-        call_network(&mut host, &default, plugin, Verb::Status, None)?;
+        call_network(&mut host, &default, plugin, Question::Status)?;
     }
     resume::others(run);
     Ok(())

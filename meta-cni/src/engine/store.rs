@@ -4,6 +4,7 @@
 //! pending/NETWORK,CONTAINER,IFNAME    being attached, being undone, or left behind by a crash or a failed undo
 //! attached/NETWORK,CONTAINER,IFNAME   settled: the ADD succeeded and no DEL has begun
 //! locks/CONTAINER                     sandbox locks, while they are held
+//! departed, departed.old              containers whose records are gone (see [`Memory`])
 //! ```
 //!
 //! A rename moves a record from one state to the other, so the few that need attention are found without reading the many
@@ -14,8 +15,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use attachments::names::ContainerId;
 use delegates::error::Error;
 
+use super::memory::Memory;
 use super::record::{Done, Entry, Intent, Key, Record, Saved, header};
 use crate::fault::{Fault, Result};
 
@@ -119,13 +122,26 @@ impl Store {
         Ok(pending)
     }
 
-    /// The keys of every record of one node network, settled or not.
-    pub fn keys(&self, network: &attachments::names::NetworkName) -> Result<Vec<Key>> {
+    /// The keys of every record, settled or not, of whatever node network.
+    pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Vec::new();
         for state in ["attached", "pending"] {
-            keys.extend(self.list(state)?.into_iter().map(|(key, _)| key).filter(|key| key.network == *network));
+            keys.extend(self.list(state)?.into_iter().map(|(key, _)| key));
         }
         Ok(keys)
+    }
+
+    /// Is a record about this container? A list that cannot be read counts as yes.
+    pub fn is_recorded(&self, container: &ContainerId) -> bool {
+        // A record that moves from one directory to the other is seen in one of three looks.
+        ["pending", "attached", "pending"].iter().any(|state| {
+            self.list(state).map_or(true, |found| found.iter().any(|(key, _)| key.container == *container))
+        })
+    }
+
+    /// The containers whose records are gone.
+    pub fn memory(&self) -> Memory {
+        Memory::of(&self.dir)
     }
 
     fn list(&self, state: &str) -> Result<Vec<(Key, fs::DirEntry)>> {
@@ -215,6 +231,8 @@ impl RecordFile {
             return Ok(());
         }
         let path = self.store.path(&self.key, self.settled)?;
+        // Without a note GC tells of what is left instead of removing it.
+        let _ = self.store.memory().note(&self.key.container);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.store.failed("remove", &self.key, &e)),
             _ => Ok(()),
@@ -309,12 +327,14 @@ mod tests {
         assert!(found.record.done.is_some());
         found.unsettle().unwrap();
         found.append(&Entry::Undone(&Undone { attachment: 0 })).unwrap();
-        assert_eq!(store.keys(&"node".parse().unwrap()).unwrap(), [intent("c1").key]);
-        assert!(store.keys(&"other".parse().unwrap()).unwrap().is_empty());
+        assert_eq!(store.keys().unwrap(), [intent("c1").key]);
+        assert!(store.is_recorded(&intent("c1").key.container) && !store.is_recorded(&intent("c2").key.container));
+        assert!(store.memory().recall().is_empty());
         let again = store.find(&intent("c1").key).unwrap().unwrap();
         assert_eq!(again.record.undone, [0]);
         again.remove().unwrap();
         assert!(store.find(&intent("c1").key).unwrap().is_none());
+        assert!(store.memory().recall().contains(&intent("c1").key.container));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod bridge;
 mod devices;
+mod gc;
 mod masters;
 mod overlay;
 mod routes;

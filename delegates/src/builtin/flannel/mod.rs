@@ -20,6 +20,7 @@ use super::keys::Keys;
 use super::{Attached, Builtin, compare, point};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Verb};
+use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::exec;
 
@@ -244,6 +245,28 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>)
 
 fn unnoted(call: &Call<'_>) -> Error {
     compare::differs(format!("network {}: dataDir has no note of what was handed on", call.network))
+}
+
+/// GC: notes of containers that are gone, and what the plugin that was handed the subnet has to remove.
+pub(super) fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    let config = read(call)?;
+    for note in fs::read_dir(&config.data_dir).into_iter().flatten().flatten() {
+        if note.file_name().to_str().is_some_and(|name| claims.owner_of(name) == Owner::Departed) {
+            let op = format!("remove {}", note.path().display());
+            fs::remove_file(note.path()).map_err(Error::io(op))?;
+        }
+    }
+    // Without flannel's file there is no configuration to hand on, and nothing is made.
+    let Ok(subnets) = Subnets::read(&config.subnet_file) else { return Ok(Vec::new()) };
+    let rendered = config.render(call.conf, &subnets)?;
+    let inner = Call { conf: &rendered, ..call.clone() };
+    match in_process(&host.node, &config.kind) {
+        Some(builtin) => builtin.gc(host, &inner, claims),
+        None if call.version.has_gc_and_status() => {
+            exec::run(&host.node, &config.kind, Verb::Gc, &inner).map(|_| Vec::new())
+        }
+        None => Ok(Vec::new()),
+    }
 }
 
 /// STATUS: flannel has given a subnet, and the plugin that gets it is ready.

@@ -16,6 +16,7 @@ use super::Attached;
 use super::chained::addresses_of_pod;
 use crate::apply::Host;
 use crate::call::{Call, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::nl::nft::Nftables;
@@ -66,6 +67,11 @@ pub(super) fn check(host: &Host<'_>, call: &Call<'_>, point: &Point<'_>, expecte
         return Ok(());
     }
     rules::check(&config, point.container, &one_of_each_family(expected, point), host.node.deadline)
+}
+
+/// GC.
+pub(super) fn gc(host: &Host<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    rules::sweep(claims, host.node.deadline)
 }
 
 /// STATUS: the kernel has nf_tables.

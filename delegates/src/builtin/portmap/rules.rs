@@ -4,6 +4,7 @@
 //! it and ours undo each other. Only conditions stand elsewhere: in the rules of the container that they are for, and not
 //! in the chains that all networks share. Tables and chains stay; the rules go with their container.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use nix::libc;
 
 use super::config::{Config, Mapping, Protocol};
+use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::nl::nft::{
     self, Action, Condition, Family, Field, Hook, Nftables, Step, StoredRule, Table, again_when_raced,
@@ -27,6 +29,10 @@ const ALL_PORTS: &str = "hostports_all";
 const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
 const MASQUERADING: &str = "masquerading";
+
+/// The chains whose rules are containers'.
+const OWNED: [&str; 3] = [PORTS, OLD_PORTS, MASQUERADING];
+
 /// Bytes of a comment that the kernel keeps.
 const COMMENT_MAX: usize = 254;
 
@@ -78,9 +84,7 @@ pub(super) fn remove(container: &ContainerId, deadline: Instant) -> Result<()> {
                 rules => present.push((table, rules?)),
             }
         }
-        let own = |rule: &&StoredRule| {
-            rule.comment.as_deref() == Some(comment) && [PORTS, OLD_PORTS, MASQUERADING].contains(&rule.chain.as_str())
-        };
+        let own = |rule: &&StoredRule| rule.comment.as_deref() == Some(comment) && OWNED.contains(&rule.chain.as_str());
         let deletions = |rules| -> Vec<Step<'_>> {
             let rules: &Vec<StoredRule> = rules;
             rules.iter().filter(own).map(|rule| Step::DeleteRule { chain: &rule.chain, handle: rule.handle }).collect()
@@ -88,6 +92,32 @@ pub(super) fn remove(container: &ContainerId, deadline: Instant) -> Result<()> {
         let changes: Vec<_> = present.iter().map(|(table, rules)| (*table, deletions(rules))).collect();
         if changes.iter().all(|(_, steps)| steps.is_empty()) { Ok(()) } else { nftables.commit(&changes) }
     })
+}
+
+/// Removes the rules of containers that are gone, and tells of those of strangers: the tables are the node's, not a
+/// network's.
+pub(super) fn sweep(claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    for table in TABLES {
+        match Nftables::open(deadline).and_then(|mut nftables| nftables.rules(table)) {
+            Err(error) if nft::is_missing(&error) => {}
+            rules => {
+                let mut rules = rules?;
+                rules.retain(|rule| OWNED.contains(&rule.chain.as_str()));
+                names.extend(rules.into_iter().filter_map(|rule| rule.comment));
+            }
+        }
+    }
+    let mut strangers = Vec::new();
+    for name in names {
+        // An id that fills the comment may be cut off; nobody has such long ones.
+        match (claims.owner_of(&name), name.parse()) {
+            (Owner::Departed, Ok(container)) => remove(&container, deadline)?,
+            (Owner::Living, _) => {}
+            _ => strangers.push(format!("port mappings of {name} in nftables")),
+        }
+    }
+    Ok(strangers)
 }
 
 /// [`Error::Differs`] unless every rule is there.

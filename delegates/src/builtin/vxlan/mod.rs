@@ -110,14 +110,32 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
     port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
     // A configuration that cannot be read made no overlay.
     let Ok(config) = Config::read(call.conf) else { return Ok(()) };
-    let names = Names::of(&config)?;
-    // The lock is for whoever has something to remove, be it the lock of a call that was killed: a repeated DEL costs
-    // three questions.
-    if !segment::exists(host, &names)? && !names.lock_is_there(host) {
+    clean(host, &Names::of(&config)?)
+}
+
+/// GC: the network's overlay goes when no port is left in it.
+pub(super) fn gc(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    // A configuration that cannot be read made no overlay.
+    Config::read(call.conf).map_or(Ok(()), |config| clean(host, &Names::of(&config)?))
+}
+
+/// GC of overlays that no configuration leads to any more. They are known by what only we make: a device and a bridge whose
+/// names say the same VNI and port as the device, one in the other.
+pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
+    for names in segment::all(host)? {
+        clean(host, &names)?;
+    }
+    Ok(())
+}
+
+/// Removes an overlay unless a port is left in it. The lock is for whoever has something to remove, be it the lock of a
+/// call that was killed: a repeated DEL costs three questions.
+fn clean(host: &mut Host<'_>, names: &Names) -> Result<()> {
+    if !segment::exists(host, names)? && !names.lock_is_there(host) {
         return Ok(());
     }
     let _lock = names.lock(host)?;
-    segment::remove_unused(host, &names)
+    segment::remove_unused(host, names)
 }
 
 /// CHECK.

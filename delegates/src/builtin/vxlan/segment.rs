@@ -32,10 +32,13 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn of(config: &Config) -> Result<Self> {
-        let Config { vni, port, .. } = config;
+        Self::new(config.vni, config.port)
+    }
+
+    fn new(vni: u32, port: u16) -> Result<Self> {
         // At most 15 bytes: v, 8 digits, p, 5 digits.
         let name = |usual: &str, other: &str| {
-            if *port == USUAL_PORT { format!("{usual}{vni}") } else { format!("{other}{vni}p{port}") }
+            if port == USUAL_PORT { format!("{usual}{vni}") } else { format!("{other}{vni}p{port}") }
         };
         let lock = format!("vxlan-{port}-{vni}.lock");
         Ok(Self { device: name("vx", "v").parse()?, bridge: name("bx", "b").parse()?, lock })
@@ -125,6 +128,25 @@ pub(super) fn remove_unused(host: &mut Host<'_>, names: &Names) -> Result<()> {
 pub(super) fn exists(host: &mut Host<'_>, names: &Names) -> Result<bool> {
     let netlink = host.netlink()?;
     Ok(netlink.link_by_name(&names.bridge)?.is_some() || netlink.link_by_name(&names.device)?.is_some())
+}
+
+/// Every overlay of ours on the node.
+pub(super) fn all(host: &mut Host<'_>) -> Result<Vec<Names>> {
+    let links = host.netlink()?.links(None)?;
+    let mut found = Vec::new();
+    for device in &links {
+        let Kind::Vxlan(is) = &device.kind else { continue };
+        let names = Names::new(is.vni, is.port)?;
+        let is_its_bridge = |link: &Link| {
+            matches!(link.kind, Kind::Bridge(_))
+                && Some(link.index) == device.master
+                && link.name == names.bridge.as_str()
+        };
+        if device.name == names.device.as_str() && links.iter().any(is_its_bridge) {
+            found.push(names);
+        }
+    }
+    Ok(found)
 }
 
 /// CHECK: the device is in the bridge, up, and knows every peer.

@@ -22,6 +22,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
 
+use crate::claims::{Claims, Owner as Claimant};
 use crate::error::{Error, Result};
 
 /// Longest content that is read; identifiers of containers have 64 characters.
@@ -177,14 +178,29 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes the addresses that belong to none of the valid attachments. Directories inside may be those of another
-    /// network and are left alone. Goes on after a failure and reports the first.
-    pub fn retain(&self, valid: &[(ContainerId, IfName)]) -> Result<()> {
-        let owners: Vec<Owner> = valid.iter().map(|(container, ifname)| Owner::new(container, ifname)).collect();
+    /// Removes the addresses of containers that are gone, and tells of those of strangers. Directories inside may be those
+    /// of another network and are left alone. Goes on after a failure and reports the first.
+    pub fn sweep(&self, claims: &Claims<'_>) -> Result<Vec<String>> {
+        let mut strangers = Vec::new();
         self.walk(|file| {
-            let stale = file.top && file.address().is_some() && owners.iter().all(|o| file.owner(o) == Match::No);
-            if stale { file.remove() } else { Ok(()) }
-        })
+            if !file.top || file.address().is_none() {
+                return Ok(());
+            }
+            if file.is_leftover() {
+                return file.remove();
+            }
+            let content = String::from_utf8_lossy(file.content.trim_ascii());
+            match claims.owner_of(content.lines().next().unwrap_or_default()) {
+                Claimant::Living => Ok(()),
+                Claimant::Departed => file.remove(),
+                Claimant::Stranger => {
+                    let owner: Vec<&str> = content.lines().collect();
+                    strangers.push(format!("address {} of {}", file.path().display(), owner.join(" ")));
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(strangers)
     }
 
     /// Overwritten in place: truncating first would lose the round robin of a process that is killed in between.

@@ -1,6 +1,7 @@
 //! The directory on a real file system, alone and by turns with the reference plugin
 //! (`/usr/lib/cni/host-local` of Debian's containernetworking-plugins).
 
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -289,19 +290,23 @@ fn del_needs_neither_a_directory_nor_valid_ranges() {
 }
 
 #[test]
-fn gc_keeps_the_valid_attachments_and_directories_of_others() {
+fn gc_removes_what_departed_left_and_tells_of_strangers() {
     let bench = Bench::new();
     let conf = bench.conf(SMALL);
-    for who in ["a net1", "a net2", "b net1"] {
+    for who in ["living net1", "living net2", "departed net1", "stranger net1"] {
         bench.add(&conf, who);
     }
-    fs::write(bench.lan().join("10.0.0.5"), "b").unwrap();
-    fs::write(bench.lan().join("10.0.0.6"), "gone").unwrap();
+    // The oldest plugins wrote no interface; a killed one wrote nothing.
+    fs::write(bench.lan().join("10.0.0.6"), "departed").unwrap();
+    fs::write(bench.lan().join("10.0.0.1"), "").unwrap();
     fs::create_dir(bench.lan().join("inner")).unwrap();
-    fs::write(bench.lan().join("inner/10.0.0.6"), "gone\r\nnet1").unwrap();
-    let valid = [("a".parse().unwrap(), "net2".parse().unwrap()), ("b".parse().unwrap(), "net1".parse().unwrap())];
-    bench.with(&conf, "x net1", |node, call| gc(node, call, &valid)).unwrap();
-    assert_eq!(bench.held(), "10.0.0.3 10.0.0.4 10.0.0.5");
+    fs::write(bench.lan().join("inner/10.0.0.6"), "departed\r\nnet1").unwrap();
+    let living = BTreeSet::from(["living".parse().unwrap()]);
+    let departed = HashSet::from(["departed".parse().unwrap()]);
+    let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
+    let strangers = bench.with(&conf, "x net1", |node, call| gc(node, call, &claims)).unwrap();
+    assert_eq!(strangers, [format!("address {} of stranger net1", bench.lan().join("10.0.0.5").display())]);
+    assert_eq!(bench.held(), "10.0.0.2 10.0.0.3 10.0.0.5");
     assert!(bench.lan().join("inner/10.0.0.6").exists());
     assert!(bench.lan().join("lock").exists() && bench.lan().join("last_reserved_ip.0").exists());
 }

@@ -1,0 +1,75 @@
+//! Containers that once stood in a record: for GC, which removes what is left of them and nothing of strangers.
+//!
+//! While there is a record, the record is the memory; the moment at which it goes is the moment at which its container's
+//! id is noted. One line is appended and never synced: what a power cut forgets is told instead of removed, no more. When
+//! the file is full it becomes the old one, whose place it takes, so that the last one or two thousand ids are known.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use attachments::names::ContainerId;
+
+/// Bytes of one file: a thousand ids of 64 characters.
+const FULL: u64 = 64 << 10;
+
+/// The ids of a state directory.
+#[derive(Debug)]
+pub struct Memory {
+    recent: PathBuf,
+    older: PathBuf,
+}
+
+impl Memory {
+    /// The memory of the store in a directory.
+    pub fn of(dir: &Path) -> Self {
+        Self { recent: dir.join("departed"), older: dir.join("departed.old") }
+    }
+
+    /// Notes a container whose record goes.
+    pub fn note(&self, container: &ContainerId) -> io::Result<()> {
+        // One write with O_APPEND: lines of several processes do not mix.
+        let mut file = File::options().append(true).create(true).open(&self.recent)?;
+        file.write_all(format!("{container}\n").as_bytes())?;
+        if file.metadata()?.len() >= FULL {
+            // Of two processes that do this at once the second may lose the older half.
+            fs::rename(&self.recent, &self.older)?;
+        }
+        Ok(())
+    }
+
+    /// Every container that is remembered.
+    pub fn recall(&self) -> HashSet<ContainerId> {
+        let files = [&self.older, &self.recent].map(|path| fs::read_to_string(path).unwrap_or_default());
+        files.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_thousand_are_known_and_the_files_stay_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Memory::of(dir.path());
+        assert!(memory.recall().is_empty());
+        let id = |number: usize| format!("{number:064}").parse::<ContainerId>().unwrap();
+        for number in 0..5000 {
+            memory.note(&id(number)).unwrap();
+        }
+        let known = memory.recall();
+        assert!((4000..5000).all(|number| known.contains(&id(number))));
+        let size = |path: &Path| fs::metadata(path).unwrap().len();
+        assert!(size(&memory.older) <= FULL + 65 && size(&memory.recent) <= FULL);
+    }
+
+    #[test]
+    fn a_torn_line_is_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Memory::of(dir.path());
+        fs::write(&memory.recent, "a\n\0\0\0\n/\nb\n").unwrap();
+        assert_eq!(memory.recall(), HashSet::from(["a".parse().unwrap(), "b".parse().unwrap()]));
+    }
+}
