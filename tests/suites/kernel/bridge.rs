@@ -250,6 +250,37 @@ fn a_chain_in_process_comes_and_goes_on_host() {
     node.assert_clean();
 }
 
+/// The usual default network of a flannel cluster. There is no program of any of these names to be run.
+#[test]
+fn flannel_with_portmap_and_bandwidth_starts_no_process_on_host() {
+    let mut node = node();
+    let env = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+    std::fs::write(node.path("subnet.env"), env).unwrap();
+    let ipam = json!({"dataDir": node.path("networks")});
+    let (subnet_file, notes) = (node.path("subnet.env"), node.path("flannel"));
+    let plugins = json!([
+        {"type": "flannel", "subnetFile": subnet_file, "dataDir": notes, "ipam": ipam,
+            "delegate": {"hairpinMode": true, "isDefaultGateway": true}},
+        {"type": "portmap", "capabilities": {"portMappings": true}},
+        {"type": "bandwidth", "capabilities": {"bandwidth": true}},
+    ]);
+    node.conf["delegates"] = json!([{"cniVersion": "1.0.0", "name": "cbr0", "plugins": plugins}]);
+    node.conf["runtimeConfig"] = json!({
+        "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+        "bandwidth": {"ingressRate": 8000000, "ingressBurst": 4294967295u32},
+    });
+    let pod = node.pod("web", "");
+    let result = node.add(&pod).result();
+    assert_eq!(result["ips"][0]["address"], "10.244.1.2/24", "{result}");
+    assert!(node.netns.run("nft list ruleset").contains("tcp dport 8080 dnat to 10.244.1.2:80"));
+    assert!(node.netns.run("tc qdisc show").contains("rate 8Mbit"));
+    node.call("CHECK", &pod).run().quiet();
+    node.del(&pod).quiet();
+    assert!(!node.netns.run("nft list ruleset").contains("8080"));
+    assert!(node.files("flannel").is_empty() && !node.files("networks").iter().any(|file| file.contains("10.244.1.2")));
+    pod.assert_empty();
+}
+
 #[test]
 fn masquerading_comes_and_goes_with_the_pod_on_host() {
     let mut node = node();
