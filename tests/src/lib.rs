@@ -10,4 +10,5 @@ pub mod fake;
 pub mod inspect;
 pub mod netns;
 pub mod node;
+pub mod peers;
 pub mod program;

@@ -15,7 +15,7 @@ use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
-use crate::spec::LinkId;
+use crate::spec::{LinkId, Sysctl};
 
 /// A port to be.
 pub(super) struct Port<'a> {
@@ -99,6 +99,8 @@ fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac
     if let Some(flags) = &port.flags {
         host.netlink()?.set_port(host_index, flags)?;
     }
+    // The node's routes do not come from a pod's router advertisements.
+    apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{}/accept_ra", port.host_name), "0")])?;
     let host = Interface { name: port.host_name.to_string(), mac: host_mac.to_string(), ..Interface::default() };
     Ok(Plugged { pod: LinkId::of(port.ifname, &link), host_index, host })
 }

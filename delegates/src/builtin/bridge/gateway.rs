@@ -97,9 +97,9 @@ fn add(netlink: &mut Netlink, bridge: &Link, address: IpNet) -> Result<()> {
         return Ok(());
     }
     added?;
-    // Pins the address of a bridge that others made: the pods hold it in their neighbour tables.
-    let pin =
-        LinkChange { mac: netlink.link_by_index(bridge.index)?.and_then(|link| link.mac), ..LinkChange::default() };
+    // Pins the address that a bridge of others had before the first port joined: the pods will hold it in their neighbour
+    // tables, and left to itself the bridge takes a port's.
+    let pin = LinkChange { mac: bridge.mac, ..LinkChange::default() };
     netlink.set_link(bridge.index, &pin)
 }
 
