@@ -1,0 +1,5 @@
+//! The node agent.
+
+fn main() {
+    println!("meta-cnid {}", env!("CARGO_PKG_VERSION"));
+}
