@@ -1,8 +1,10 @@
 //! The engine of the plugin: one call of the runtime, from its environment to its answer.
 //!
 //! [`request`] reads the call, [`engine`] serves it, [`fault`] says what went wrong and with which code. [`node`] is the
-//! node's configuration, [`cluster`] the source of facts about pods and definitions. [`lint`] serves people, not runtimes.
+//! node's configuration, [`cluster`] the source of facts about pods and definitions. [`agent`] is the
+//! node agent, which answers to such questions. [`lint`] serves people, not runtimes.
 
+pub mod agent;
 pub mod cluster;
 pub mod engine;
 pub mod fault;

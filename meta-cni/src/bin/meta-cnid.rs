@@ -1,5 +1,48 @@
-//! The node agent.
+//! The node agent's program: what the DaemonSet runs.
 
-fn main() {
-    println!("meta-cnid {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use meta_cni::agent::{self, health, install, log};
+use meta_cni::fault::Result;
+
+/// musl's allocator is slow and keeps a heap that grows with every burst; this is the plugin's too.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// The node agent of meta-cni: what the plugin needs to know of the cluster, and what the cluster is told of the node.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    log: log::Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves this node until it is told to stop.
+    Run(Box<agent::Options>),
+    /// Puts the programs in place on the node.
+    Install(install::Options),
+    /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
+    Health(health::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log::start(&arguments.log);
+    let done: Result<()> = match arguments.command {
+        Command::Run(options) => agent::run(&options),
+        Command::Install(options) => install::install(&options),
+        Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("meta-cnid: {fault}");
+            ExitCode::FAILURE
+        }
+    }
 }

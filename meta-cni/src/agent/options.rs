@@ -1,0 +1,31 @@
+//! Flags of `meta-cnid run`, each also by environment.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What the agent of a node is told.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Socket that the plugin asks at. Its directory is made, for root only.
+    #[arg(long, env = "META_CNI_SOCKET", value_name = "PATH", default_value = "/run/meta-cni/agent.sock")]
+    pub socket: PathBuf,
+    /// Name of this node's Node object; in the DaemonSet from the downward API.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: String,
+    /// Where the plugin keeps its records: `stateDir` of the node's configuration.
+    #[arg(long, env = "META_CNI_STATE_DIR", value_name = "DIR", default_value = "/var/lib/meta-cni")]
+    pub state_dir: PathBuf,
+    /// Where the runtime looks for plugins.
+    #[arg(long, env = "META_CNI_BIN_DIR", value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// Where the runtime looks for configurations.
+    #[arg(long, env = "META_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// A JSON file with keys of the node's configuration.
+    #[arg(long, env = "META_CNI_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
