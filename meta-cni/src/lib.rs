@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod conf_dir;
 pub mod engine;
 pub mod fault;
 pub mod lint;

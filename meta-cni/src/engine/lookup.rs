@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use attachments::bind::{self, Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, TenantPath};
@@ -14,6 +13,7 @@ use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
 
 use super::{Run, warn};
 use crate::cluster::Annotations;
+use crate::conf_dir;
 use crate::fault::{Fault, Result};
 use crate::node::{Declared, NodeConf, POD_ANNOTATIONS};
 use crate::request::Target;
@@ -137,14 +137,14 @@ fn networks(declared: &[Declared]) -> Result<Vec<Network>> {
 /// A configuration file, or the first one of a directory.
 fn file_at(path: &Path) -> Result<NetworkConf> {
     let file = if path.is_dir() {
-        let first = conf_paths(path).into_iter().next();
+        let first = conf_dir::paths(path).into_iter().next();
         first.ok_or_else(|| {
             Fault::TryLater(format!("clusterNetwork: {} holds no .conflist, .conf or .json file", path.display()))
         })?
     } else {
         path.to_owned()
     };
-    match read_conf(&file) {
+    match conf_dir::read(&file) {
         Ok(conf) => Ok(conf),
         Err(finding) => Err(finding.under(&format!("clusterNetwork: {}", file.display())).into()),
     }
@@ -154,37 +154,9 @@ fn file_at(path: &Path) -> Result<NetworkConf> {
 fn conf_files(dir: &Path) -> Vec<ConfFile> {
     let each = |path: PathBuf| ConfFile {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        conf: read_conf(&path),
+        conf: conf_dir::read(&path),
     };
-    conf_paths(dir).into_iter().map(each).collect()
-}
-
-fn conf_paths(dir: &Path) -> Vec<PathBuf> {
-    let is_conf = |path: &PathBuf| {
-        path.extension().is_some_and(|ext| ["conflist", "conf", "json"].iter().any(|known| ext == *known))
-    };
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_conf).collect();
-    paths.sort();
-    paths
-}
-
-/// A file with the plugins of its sibling directory appended (C6).
-fn read_conf(path: &Path) -> std::result::Result<NetworkConf, Finding> {
-    let unreadable = |e: io::Error| Finding::new("", format_args!("an unreadable file ({e})"), "a CNI configuration");
-    let bytes = fs::read(path).map_err(unreadable)?;
-    let mut conf = NetworkConf::parse(&bytes)?;
-    let is_list = path.extension().is_some_and(|ext| ext == "conflist");
-    if let (Some(name), true, false) = (&conf.name, is_list, conf.load_only_inlined) {
-        for extra in conf_paths(&path.with_file_name(name.as_str())) {
-            if extra.extension().is_some_and(|ext| ext == "conf") {
-                let single = NetworkConf::parse(&fs::read(&extra).map_err(unreadable)?)?;
-                conf.plugins.extend(single.plugins);
-            }
-        }
-    }
-    conf.require_plugins()?;
-    Ok(conf)
+    conf_dir::paths(dir).into_iter().map(each).collect()
 }
 
 /// Paths of tenants must lie below a root also when the node's symbolic links are followed.
