@@ -1,6 +1,9 @@
 //! One netlink socket: a request and its answer, until a deadline.
 
-use std::os::fd::AsRawFd;
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
@@ -15,47 +18,57 @@ use crate::error::{Error, Result};
 
 /// Large enough for every datagram of the kernel: it cuts dumps to what the reader offers, at most 32 KiB.
 const BUFFER: usize = 32 * 1024;
-/// How often a dump that changed under us is begun again.
-const DUMP_TRIES: usize = 5;
+/// How often a question is asked whose answer was lost, or changed while it was told.
+const TRIES: usize = 5;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// A blocking netlink socket. It acts in the namespace that it was opened in, wherever the thread goes later.
 pub struct Netlink {
-    socket: Socket,
+    peer: Peer,
     buffer: Vec<u8>,
     sequence: u32,
     deadline: Instant,
 }
 
+/// Who answers.
+enum Peer {
+    Kernel(Socket),
+    /// See [`Netlink::over`].
+    Other(OwnedFd),
+}
+
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Kernel(socket) => socket.as_fd(),
+            Self::Other(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl Netlink {
+    /// Over a connected datagram socket whose other end answers in the kernel's stead: what no kernel can be made to say on
+    /// demand is said by a script.
+    pub fn over(socket: OwnedFd, deadline: Instant) -> Self {
+        Self::with(Peer::Other(socket), deadline)
+    }
+
     /// An rtnetlink socket in the thread's current network namespace. No answer is awaited beyond `deadline`.
     pub fn open(deadline: Instant) -> Result<Self> {
-        let netlink = Self::with_protocol(NETLINK_ROUTE, deadline, "open an rtnetlink socket")?;
+        let socket = connected(NETLINK_ROUTE, "open an rtnetlink socket")?;
         // Lets dumps be filtered by the kernel. Linux before 4.20 does not know it and sends all; the callers filter too.
-        let _ = netlink.socket.set_netlink_get_strict_chk(true);
-        Ok(netlink)
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self::with(Peer::Kernel(socket), deadline))
     }
 
     /// The same for nf_tables.
     pub(super) fn open_netfilter(deadline: Instant) -> Result<Self> {
-        Self::with_protocol(NETLINK_NETFILTER, deadline, "open a netfilter socket")
+        let socket = connected(NETLINK_NETFILTER, "open a netfilter socket")?;
+        Ok(Self::with(Peer::Kernel(socket), deadline))
     }
 
-    fn with_protocol(protocol: isize, deadline: Instant, op: &str) -> Result<Self> {
-        let connected = || {
-            let socket = Socket::new(protocol)?;
-            // Connected to the kernel, the socket refuses what a pod with NET_ADMIN might send to it.
-            socket.connect(&SocketAddr::new(0, 0))?;
-            socket.set_ext_ack(true)?;
-            // Refusals need not repeat the request.
-            socket.set_cap_ack(true)?;
-            Ok(socket)
-        };
-        let socket = connected().map_err(|error: std::io::Error| {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-            Refusal::from(errno).because(&|| op.to_owned())
-        })?;
-        Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0, deadline })
+    fn with(peer: Peer, deadline: Instant) -> Self {
+        Self { peer, buffer: vec![0; BUFFER], sequence: 0, deadline }
     }
 
     /// Sends a request and waits for its acknowledgement. `op` says what is tried on which object.
@@ -91,26 +104,42 @@ impl Netlink {
         Ok(())
     }
 
-    /// Asks for one object. `Ok(None)` when the kernel says that there is none (ENODEV).
+    /// Asks for one object. `Ok(None)` when the kernel says that there is none (ENODEV). A question whose answer is lost
+    /// is asked again; a request for a change never is, because what is lost may be the word that it was done.
     pub(super) fn one<T>(
         &mut self,
         request: Request,
         op: impl Fn() -> String,
         decode: impl Fn(&Message<'_>) -> Decoded<T>,
     ) -> Result<Option<T>> {
-        let sequence = self.send_one(request, &op)?;
+        for _ in 1..TRIES {
+            match self.one_once(request.clone(), &op, &decode) {
+                Err(error) if super::errno(&error) == Some(Errno::ENOBUFS) => {}
+                answer => return answer,
+            }
+        }
+        self.one_once(request, &op, &decode)
+    }
+
+    fn one_once<T>(
+        &mut self,
+        request: Request,
+        op: &dyn Fn() -> String,
+        decode: &dyn Fn(&Message<'_>) -> Decoded<T>,
+    ) -> Result<Option<T>> {
+        let sequence = self.send_one(request, op)?;
         loop {
-            let length = self.receive(&op)?;
+            let length = self.receive(op)?;
             for message in Messages(&self.buffer[..length]) {
-                let message = message.map_err(|Malformed| malformed(&op))?;
+                let message = message.map_err(|Malformed| malformed(op))?;
                 if message.sequence != sequence {
                     continue;
                 }
-                match verdict(&message).map_err(|Malformed| malformed(&op))? {
+                match verdict(&message).map_err(|Malformed| malformed(op))? {
                     Some(Err(refusal)) if refusal.errno == libc::ENODEV => return Ok(None),
-                    Some(Err(refusal)) => return Err(refusal.because(&op)),
-                    Some(Ok(())) => return Err(malformed(&op)),
-                    None => return decode(&message).map(Some).map_err(|Malformed| malformed(&op)),
+                    Some(Err(refusal)) => return Err(refusal.because(op)),
+                    Some(Ok(())) => return Err(malformed(op)),
+                    None => return decode(&message).map(Some).map_err(|Malformed| malformed(op)),
                 }
             }
         }
@@ -124,12 +153,12 @@ impl Netlink {
         op: impl Fn() -> String,
         decode: impl Fn(&Message<'_>) -> Decoded<Option<T>>,
     ) -> Result<Vec<T>> {
-        for _ in 0..DUMP_TRIES {
+        for _ in 0..TRIES {
             if let Some(found) = self.dump_once(request.clone(), &op, &decode)? {
                 return Ok(found);
             }
         }
-        Err(Refusal { errno: libc::EINTR, detail: "the tables changed during every dump".to_owned() }.because(&op))
+        Err(Refusal { errno: libc::EINTR, detail: "every dump was interrupted".to_owned() }.because(&op))
     }
 
     fn dump_once<T>(
@@ -139,15 +168,33 @@ impl Netlink {
         decode: &dyn Fn(&Message<'_>) -> Decoded<Option<T>>,
     ) -> Result<Option<Vec<T>>> {
         let sequence = self.send_one(request, op)?;
+        let told = self.listen(sequence, op, decode);
+        match told {
+            // The queue overflowed and messages are lost.
+            Err(error) if super::errno(&error) == Some(Errno::ENOBUFS) => {
+                self.drain();
+                Ok(None)
+            }
+            Err(error) => {
+                self.drain();
+                Err(error)
+            }
+            Ok(answer) => answer.map_err(|refusal| refusal.because(op)),
+        }
+    }
+
+    /// Reads a dump to its end: what it listed, nothing when it must be begun again, or the kernel's no. An error is one
+    /// of reading, and the dump goes on behind it.
+    fn listen<T>(
+        &mut self,
+        sequence: u32,
+        op: &dyn Fn() -> String,
+        decode: &dyn Fn(&Message<'_>) -> Decoded<Option<T>>,
+    ) -> Result<std::result::Result<Option<Vec<T>>, Refusal>> {
         let mut found = Vec::new();
         let mut changed = false;
         loop {
-            let length = match self.receive(op) {
-                Ok(length) => length,
-                // The queue overflowed and messages are lost; a fresh dump has its own sequence number.
-                Err(error) if super::errno(&error) == Some(Errno::ENOBUFS) => return Ok(None),
-                Err(error) => return Err(error),
-            };
+            let length = self.receive(op)?;
             for message in Messages(&self.buffer[..length]) {
                 let message = message.map_err(|Malformed| malformed(op))?;
                 if message.sequence != sequence {
@@ -155,11 +202,23 @@ impl Netlink {
                 }
                 changed |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 match verdict(&message).map_err(|Malformed| malformed(op))? {
-                    Some(Err(refusal)) if refusal.errno == libc::EINTR => return Ok(None),
-                    Some(Err(refusal)) => return Err(refusal.because(op)),
-                    Some(Ok(())) => return Ok((!changed).then_some(found)),
+                    Some(Err(refusal)) if [libc::EINTR, libc::ENOBUFS].contains(&refusal.errno) => return Ok(Ok(None)),
+                    Some(Err(refusal)) => return Ok(Err(refusal)),
+                    Some(Ok(())) => return Ok(Ok((!changed).then_some(found))),
                     None => found.extend(decode(&message).map_err(|Malformed| malformed(op))?),
                 }
+            }
+        }
+    }
+
+    /// Reads what is left of a dump: while one goes on, the kernel refuses the next (EBUSY). It fills the queue as it is
+    /// read, so the dump is over when nothing is there.
+    fn drain(&mut self) {
+        while Instant::now() < self.deadline {
+            match recv(self.peer.as_fd().as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return,
+                Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(_) => return,
             }
         }
     }
@@ -173,7 +232,7 @@ impl Netlink {
 
     fn send(&self, datagram: &[u8], op: &dyn Fn() -> String) -> Result<()> {
         loop {
-            match send(self.socket.as_raw_fd(), datagram, MsgFlags::empty()) {
+            match send(self.peer.as_fd().as_raw_fd(), datagram, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Refusal::from(errno).because(op)),
@@ -185,7 +244,7 @@ impl Netlink {
     fn receive(&mut self, op: &dyn Fn() -> String) -> Result<usize> {
         loop {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-            match recv(self.socket.as_raw_fd(), &mut self.buffer, flags) {
+            match recv(self.peer.as_fd().as_raw_fd(), &mut self.buffer, flags) {
                 // With MSG_TRUNC the length is the datagram's own, not what fitted.
                 Ok(length) if length > self.buffer.len() => return Err(malformed(op)),
                 Ok(0) => return Err(malformed(op)),
@@ -203,12 +262,29 @@ impl Netlink {
             return Err(Error::Late(op()));
         }
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&self.socket), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.peer.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(Refusal::from(errno).because(op)),
         }
     }
+}
+
+/// A socket that talks to the kernel.
+fn connected(protocol: isize, op: &str) -> Result<Socket> {
+    let connected = || {
+        let socket = Socket::new(protocol)?;
+        // Connected to the kernel, the socket refuses what a pod with NET_ADMIN might send to it.
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_ext_ack(true)?;
+        // Refusals need not repeat the request.
+        socket.set_cap_ack(true)?;
+        Ok(socket)
+    };
+    connected().map_err(|error: std::io::Error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+        Refusal::from(errno).because(&|| op.to_owned())
+    })
 }
 
 /// The kernel's no, before it is known what was tried.
@@ -269,71 +345,4 @@ fn explanation(message: &Message<'_>, is_done: bool) -> Option<String> {
     };
     let attributes = Attributes::after(message.body, skipped).ok()?;
     attributes.flatten().find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG).map(|(_, value)| wire::text(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn answer(kind: i32, flags: i32, body: &[u8]) -> Option<std::result::Result<(), Refusal>> {
-        verdict(&Message { kind: kind as u16, flags: flags as u16, sequence: 1, body }).unwrap()
-    }
-
-    /// What the kernel sends with NETLINK_EXT_ACK: code, the header of the request, attributes.
-    fn refusal(code: i32, text: &str) -> Vec<u8> {
-        let mut body = code.to_ne_bytes().to_vec();
-        body.extend_from_slice(&[0; wire::HEADER]);
-        body.extend_from_slice(&((5 + text.len()) as u16).to_ne_bytes());
-        body.extend_from_slice(&NLMSGERR_ATTR_MSG.to_ne_bytes());
-        body.extend_from_slice(text.as_bytes());
-        body.push(0);
-        body
-    }
-
-    #[test]
-    fn an_acknowledgement_is_success_and_a_code_is_refusal() {
-        let flags = libc::NLM_F_CAPPED;
-        assert_eq!(answer(libc::NLMSG_ERROR, flags, &refusal(0, "")[..20]), Some(Ok(())));
-        assert_eq!(answer(libc::NLMSG_DONE, 0, &[]), Some(Ok(())));
-        assert_eq!(answer(16, 0, &[]), None);
-        let answer = answer(libc::NLMSG_ERROR, flags | libc::NLM_F_ACK_TLVS, &refusal(-22, "too large"));
-        assert_eq!(answer, Some(Err(Refusal { errno: 22, detail: "too large".to_owned() })));
-    }
-
-    #[test]
-    fn an_explanation_that_lies_about_its_length_is_left_out() {
-        let mut body = refusal(-22, "too large");
-        body[20] = 200;
-        let answer = answer(libc::NLMSG_ERROR, libc::NLM_F_CAPPED | libc::NLM_F_ACK_TLVS, &body);
-        assert_eq!(answer, Some(Err(Refusal { errno: 22, detail: String::new() })));
-    }
-
-    #[test]
-    fn a_passed_deadline_is_late_not_a_hang() {
-        let mut netlink = Netlink::open(Instant::now()).unwrap();
-        // Without NLM_F_ACK the kernel answers nothing to this.
-        let error = netlink.receive(&|| "wait".to_owned()).unwrap_err();
-        assert!(matches!(error, Error::Late(_)), "{error}");
-    }
-
-    #[test]
-    fn a_reply_longer_than_the_buffer_is_an_error() {
-        let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
-        netlink.buffer.truncate(64);
-        let error = netlink.link_by_index(1).unwrap_err();
-        assert_eq!(super::super::errno(&error), Some(Errno::EBADMSG));
-    }
-
-    proptest! {
-        #[test]
-        fn any_reply_is_read_without_a_panic(
-            kind in prop_oneof![Just(2u16), Just(3), Just(4), Just(16)],
-            flags: u16,
-            body in proptest::collection::vec(any::<u8>(), 0..120),
-        ) {
-            let message = Message { kind, flags, sequence: 1, body: &body };
-            let _ = verdict(&message);
-        }
-    }
 }

@@ -1,4 +1,5 @@
-//! The crash tier: SIGKILL at the entry of every system call that the plugin makes, one after another, then DEL. Nothing may be left.
+//! The crash tier: SIGKILL at the entry of every system call that the plugin makes, one after another, then DEL; and every answer
+//! of the kernel lost, one after another. Nothing may be left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
@@ -169,6 +170,48 @@ fn an_add_killed_anywhere_and_never_deleted_goes_with_gc() {
         node.bare_call("GC").conf("cni.dev/valid-attachments", valid).run().quiet();
         node.del(&pod).quiet();
         clean(&node, &lost, place);
+    }
+}
+
+/// Runs a call whose `nth` netlink answer is lost, as it is when the socket has no room for it.
+fn deafened(call: Call<'_>, nth: usize) -> Outcome {
+    let inject = format!("inject=recvfrom:error=ENOBUFS:when={nth}");
+    call.under(["strace", "-qq", "-o", "/dev/null", "-e", "trace=recvfrom", "-e", &inject]).run()
+}
+
+fn answers(places: &[Place]) -> usize {
+    let count = places.iter().filter(|place| place.syscall == "recvfrom").count();
+    assert!(count > 10, "only {count} answers: does netlink go another way?");
+    count
+}
+
+#[test]
+fn whichever_answer_of_the_kernel_is_lost_an_add_fails_whole_and_a_del_is_repeated() {
+    let (node, pod) = scene();
+    let (mut failed, mut went_on) = (0, 0);
+    for nth in 1..=answers(&places_of_add(&node, &pod)) {
+        let outcome = deafened(node.call("ADD", &pod), nth);
+        if outcome.succeeded() {
+            // A question is asked again.
+            went_on += 1;
+        } else {
+            outcome.refused(105, &["No buffer space available"]);
+            failed += 1;
+            pod.assert_empty();
+        }
+        node.del(&pod).quiet();
+        clean(&node, &pod, &Place { syscall: "recvfrom".to_owned(), nth: nth as u32 });
+    }
+    assert!(failed > 5 && went_on > 5, "{failed} failed, {went_on} went on");
+    node.add(&pod).result();
+    for nth in 1..=answers(&places(&node, node.call("DEL", &pod))) {
+        node.add(&pod).result();
+        let outcome = deafened(node.call("DEL", &pod), nth);
+        if !outcome.succeeded() {
+            outcome.refused(105, &["No buffer space available"]);
+        }
+        node.del(&pod).quiet();
+        clean(&node, &pod, &Place { syscall: "recvfrom".to_owned(), nth: nth as u32 });
     }
 }
 
