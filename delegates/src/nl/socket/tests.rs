@@ -173,7 +173,8 @@ fn a_change_that_is_refused_or_whose_answer_is_lost_is_asked_for_once() {
     for (answer, expected) in
         [(says(libc::EBUSY), Errno::EBUSY), (says(libc::ENOBUFS), Errno::ENOBUFS), (overrun(), Errno::ENOBUFS)]
     {
-        let mut fake = Fake::new(&[(1, std::slice::from_ref(&answer)), (2, &[answer.clone()])]);
+        let answer = std::slice::from_ref(&answer);
+        let mut fake = Fake::new(&[(1, answer), (2, answer)]);
         assert_eq!(errno(&fake.netlink.add_link(&NewLink::new(&name, NewKind::Dummy)).unwrap_err()), Some(expected));
         assert_eq!(errno(&fake.netlink.delete_group(7).unwrap_err()), Some(expected), "busy is not gone");
         assert_eq!(fake.requests(), 2);
