@@ -8,6 +8,7 @@ pub mod host;
 pub mod install;
 pub mod log;
 pub mod options;
+mod place;
 pub mod replay;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,9 +25,11 @@ pub fn run(options: &Options) -> Result<()> {
 
 async fn serve(options: &Options) -> Result<()> {
     tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent starts");
+    let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
+    let no_definitions = |_: &str, _: &str| None;
     tokio::select! {
         ended = replay::run(options) => ended,
-        ended = conf::run(options) => ended,
+        ended = conf::run(options, &standing, &no_definitions) => ended,
         ended = told_to_stop() => ended,
     }
 }

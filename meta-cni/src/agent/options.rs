@@ -22,6 +22,13 @@ pub struct Options {
     /// Where the runtime looks for configurations.
     #[arg(long, env = "META_CNI_CONF_DIR", value_name = "DIR", default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
+    /// Name of our configuration there: it must be the first one by name.
+    #[arg(long, env = "META_CNI_CONF_FILE", value_name = "FILE", default_value = super::conf::FILE)]
+    pub conf_file: String,
+    /// Default network: the file name or network name of a configuration there. Without it the first one by name is
+    /// chosen, and kept.
+    #[arg(long, env = "META_CNI_PRIMARY", value_name = "NAME")]
+    pub primary: Option<String>,
     /// A JSON file with keys of the node's configuration.
     #[arg(long, env = "META_CNI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,

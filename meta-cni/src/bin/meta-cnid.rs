@@ -26,6 +26,8 @@ enum Command {
     Run(Box<agent::Options>),
     /// Puts the programs in place on the node.
     Install(install::Options),
+    /// Gives the node back to its default network.
+    Uninstall(install::RemoveOptions),
     /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
     Health(health::Options),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let done: Result<()> = match arguments.command {
         Command::Run(options) => agent::run(&options),
         Command::Install(options) => install::install(&options),
+        Command::Uninstall(options) => install::uninstall(&options),
         Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
     };
     match done {

@@ -21,6 +21,7 @@ mod store;
 mod undo;
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
@@ -59,6 +60,11 @@ pub fn serve(request: &Request) -> Result<Option<Object>> {
         Verb::Gc => gc::gc(&run).map(|()| None),
         Verb::Status => status::status(&run).map(|()| None),
     }
+}
+
+/// How many attachment sets have a record in a state directory.
+pub fn recorded(state_dir: &Path) -> Result<usize> {
+    Store::new(state_dir).keys().map(|keys| keys.len())
 }
 
 impl Run<'_> {

@@ -1,0 +1,203 @@
+//! Which network is the default one: a choice among the files of the runtime's directory, as a value.
+
+use std::fmt::Write;
+
+use attachments::cni::conf::NetworkConf;
+use attachments::finding::Finding;
+use delegates::lint::META_PLUGINS;
+
+/// A file that the runtime would read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Its name in the directory.
+    pub file: String,
+    /// What it says, or why it cannot be used.
+    pub conf: Result<NetworkConf, Finding>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// File name or network name of the default network, where somebody chose it.
+    pub primary: Option<&'a str>,
+    /// The file of the choice that was made before.
+    pub kept: Option<&'a str>,
+    /// Name of our own file.
+    pub ours: &'a str,
+    /// The directory has looked the same for long enough to choose from it.
+    pub settled: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice<'a> {
+    /// This file, for this reason.
+    Chosen(&'a Seen, String),
+    /// Nobody yet; what is waited for.
+    Waits(String),
+}
+
+/// Chooses. An explicit wish counts alone; then the choice that was made before, as long as its file is there; then the
+/// first usable file by name, once the directory is settled.
+pub fn choose<'a>(seen: &'a [Seen], asked: &Asked<'_>) -> Choice<'a> {
+    let others: Vec<&Seen> = seen.iter().filter(|file| file.file != asked.ours).collect();
+    if let Some(wanted) = asked.primary {
+        let named = |file: &&&Seen| file.file == wanted;
+        let speaks = |file: &&&Seen| {
+            file.conf.as_ref().is_ok_and(|conf| conf.name.as_ref().is_some_and(|name| name.as_str() == wanted))
+        };
+        return match others.iter().find(named).or_else(|| others.iter().find(speaks)) {
+            Some(file) => taken(file, "--primary names it".to_owned()),
+            None => Choice::Waits(format!(
+                "--primary: got {wanted:?}, want the file or network name of a configuration that is there{}",
+                listed(&others)
+            )),
+        };
+    }
+    if let Some(file) = asked.kept.and_then(|kept| others.iter().find(|file| file.file == kept)) {
+        return taken(file, "it was chosen before".to_owned());
+    }
+    let Some(first) = others.iter().find(|file| unusable(file).is_none()) else {
+        let mut why = "the default network's configuration".to_owned();
+        for file in &others {
+            let _ = write!(why, "; {}: {}", file.file, unusable(file).unwrap_or_default());
+        }
+        return Choice::Waits(why);
+    };
+    if !asked.settled {
+        return Choice::Waits(format!("the directory to settle before {} is chosen", first.file));
+    }
+    let mut why = "the first usable file by name".to_owned();
+    if let Some(kept) = asked.kept {
+        let _ = write!(why, ", for the former choice {kept} is gone");
+    }
+    for file in others.iter().filter(|file| file.file != first.file) {
+        match unusable(file) {
+            Some(reason) => _ = write!(why, "; {} is passed over: {reason}", file.file),
+            None => _ = write!(why, "; {} was another candidate (--primary names one)", file.file),
+        }
+    }
+    Choice::Chosen(first, why)
+}
+
+/// Files that the runtime would take before ours: pods would get their default network alone, without a word.
+pub fn ahead<'a>(seen: &'a [Seen], ours: &str) -> Vec<&'a str> {
+    seen.iter().map(|file| file.file.as_str()).filter(|file| *file < ours).collect()
+}
+
+fn taken(file: &Seen, why: String) -> Choice<'_> {
+    match unusable(file) {
+        None => Choice::Chosen(file, why),
+        Some(reason) => Choice::Waits(format!("{} to become usable ({why}): {reason}", file.file)),
+    }
+}
+
+fn unusable(file: &Seen) -> Option<String> {
+    match &file.conf {
+        Err(finding) => Some(finding.to_string()),
+        Ok(conf) => {
+            let kinds = conf.plugins.iter().map(|plugin| plugin.kind.as_str());
+            let meta = kinds.into_iter().find(|kind| META_PLUGINS.contains(kind))?;
+            Some(format!("type: got {meta:?}, want a default network: that is a meta plugin itself"))
+        }
+    }
+}
+
+fn listed(files: &[&Seen]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let name = |file: &&Seen| match &file.conf {
+        Ok(NetworkConf { name: Some(name), .. }) => format!("{} ({name})", file.file),
+        _ => file.file.clone(),
+    };
+    format!(": {}", files.iter().map(name).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "00-meta-cni.conflist";
+
+    fn file(name: &str, text: &str) -> Seen {
+        Seen { file: name.to_owned(), conf: NetworkConf::parse(text.as_bytes()) }
+    }
+
+    fn flannel() -> Seen {
+        file("10-flannel.conflist", r#"{"name":"cbr0","plugins":[{"type":"flannel"}]}"#)
+    }
+
+    fn calico() -> Seen {
+        file("10-calico.conflist", r#"{"name":"k8s-pod-network","plugins":[{"type":"calico"}]}"#)
+    }
+
+    fn nothing() -> Asked<'static> {
+        Asked { primary: None, kept: None, ours: OURS, settled: true }
+    }
+
+    fn chosen(seen: &[Seen], asked: &Asked<'_>) -> (String, String) {
+        match choose(seen, asked) {
+            Choice::Chosen(file, why) => (file.file.clone(), why),
+            Choice::Waits(why) => (String::new(), why),
+        }
+    }
+
+    #[test]
+    fn the_first_usable_file_is_chosen_and_the_reason_names_the_others() {
+        let seen = [
+            file(OURS, r#"{"name":"meta-cni","plugins":[{"type":"meta-cni"}]}"#),
+            file("00-multus.conf", r#"{"name":"m","type":"multus-shim"}"#),
+            file("05-half.conflist", "{"),
+            calico(),
+            flannel(),
+        ];
+        let (first, why) = chosen(&seen, &nothing());
+        assert_eq!(first, "10-calico.conflist");
+        assert!(why.contains("10-flannel.conflist was another candidate"), "{why}");
+        assert!(why.contains("00-multus.conf is passed over: type: got \"multus-shim\""), "{why}");
+        assert!(why.contains("05-half.conflist is passed over"), "{why}");
+    }
+
+    #[test]
+    fn the_first_choice_waits_until_the_directory_is_settled() {
+        let asked = Asked { settled: false, ..nothing() };
+        assert!(chosen(&[flannel()], &asked).1.contains("to settle before 10-flannel.conflist"));
+        let asked = Asked { settled: false, kept: Some("10-flannel.conflist"), ..nothing() };
+        assert_eq!(chosen(&[calico(), flannel()], &asked).0, "10-flannel.conflist");
+    }
+
+    #[test]
+    fn a_choice_is_kept_until_its_file_is_gone() {
+        let asked = Asked { kept: Some("10-flannel.conflist"), ..nothing() };
+        assert_eq!(chosen(&[calico(), flannel()], &asked).0, "10-flannel.conflist");
+        let (next, why) = chosen(&[calico()], &asked);
+        assert_eq!(next, "10-calico.conflist");
+        assert!(why.contains("the former choice 10-flannel.conflist is gone"), "{why}");
+        let broken = file("10-flannel.conflist", "{");
+        assert!(chosen(&[calico(), broken], &asked).1.starts_with("10-flannel.conflist to become usable"));
+    }
+
+    #[test]
+    fn a_wish_is_a_file_or_a_network_and_counts_alone() {
+        let seen = [calico(), flannel()];
+        for wish in ["cbr0", "10-flannel.conflist"] {
+            let asked = Asked { primary: Some(wish), kept: Some("10-calico.conflist"), ..nothing() };
+            assert_eq!(chosen(&seen, &asked).0, "10-flannel.conflist", "{wish}");
+        }
+        let (_, why) = chosen(&seen, &Asked { primary: Some("cilium"), ..nothing() });
+        assert!(why.starts_with("--primary: got \"cilium\"") && why.ends_with("10-flannel.conflist (cbr0)"), "{why}");
+    }
+
+    #[test]
+    fn an_empty_directory_is_waited_for() {
+        assert_eq!(chosen(&[], &nothing()).1, "the default network's configuration");
+        assert!(chosen(&[file("10-a.conf", "")], &nothing()).1.contains("; 10-a.conf: "));
+    }
+
+    #[test]
+    fn files_ahead_of_ours_are_named_by_the_order_of_the_runtime() {
+        let seen = [file("00-calico.conflist", "{"), flannel()];
+        assert_eq!(ahead(&seen, OURS), ["00-calico.conflist"]);
+    }
+}
