@@ -48,6 +48,17 @@ impl<'a> Place<'a> {
     }
 }
 
+impl Report<'_> {
+    /// The text of the event that tells of this attachment, in Multus's words: `Add net1 [10.43.0.10/24] from default/lan`.
+    /// Nothing for a result with neither an interface nor an address.
+    pub fn event(&self) -> Option<String> {
+        let result = self.result.filter(|result| !result.interfaces.is_empty() || !result.ips.is_empty())?;
+        let ips: Vec<String> = result.ips.iter().map(|ip| ip.address.to_string()).collect();
+        let Attachment { ifname, source, .. } = self.attachment;
+        Some(format!("Add {ifname} [{}] from {source}", ips.join(" ")))
+    }
+}
+
 impl<'a> Report<'a> {
     fn entries(&self, strict: bool) -> Vec<Object> {
         let places = match self.result {

@@ -138,3 +138,15 @@ fn a_gateway_on_the_host_side_leaves_the_default_in_the_pod() {
     let text = r#"{"interfaces":[{"name":"h"},{"name":"eth0","sandbox":"/ns"}],"ips":[{"interface":0,"address":"10.1.0.2/24","gateway":"10.1.0.1"}]}"#;
     assert!(network_status(&[report(&cluster(), &result(text))], false).contains("\"default\": true"));
 }
+
+#[test]
+fn events_tell_of_each_attachment_in_multus_words() {
+    let (cluster, secondary) = (cluster(), secondary());
+    let dual = result(r#"{"cniVersion":"1.0.0","ips":[{"address":"10.244.1.5/24"},{"address":"fd00::5/64"}]}"#);
+    let link = result(r#"{"cniVersion":"1.0.0","interfaces":[{"name":"net1","sandbox":"/n"}]}"#);
+    let nothing = result(r#"{"cniVersion":"1.0.0"}"#);
+    let said = |attachment, result| report(attachment, result).event();
+    assert_eq!(said(&cluster, &dual).as_deref(), Some("Add eth0 [10.244.1.5/24 fd00::5/64] from cluster"));
+    assert_eq!(said(&secondary, &link).as_deref(), Some("Add net1 [] from pods/net"));
+    assert_eq!(said(&secondary, &nothing), None);
+}

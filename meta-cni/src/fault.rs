@@ -35,6 +35,9 @@ pub enum Fault {
     /// Something that a later call will find in place: an object not seen yet, an agent restarting, a locked sandbox.
     #[error("{0}")]
     TryLater(String),
+    /// A network that is not there yet. A definition that is applied a moment later is found by the next try.
+    #[error("{0}")]
+    NoNetwork(String),
     /// CHECK of a sandbox that has no attachments of ours.
     #[error("{0}")]
     Unknown(String),
@@ -77,7 +80,7 @@ impl Fault {
             Self::Unsupported(_) => code::UNSUPPORTED,
             Self::Netns(_) => code::NETNS,
             Self::Io(_) => code::IO,
-            Self::TryLater(_) => code::TRY_LATER,
+            Self::TryLater(_) | Self::NoNetwork(_) => code::TRY_LATER,
             Self::Unknown(_) => code::UNKNOWN_CONTAINER,
             Self::Policy(_) => code::POLICY,
             Self::Exists(_) => code::KERNEL_EXISTS,
@@ -85,6 +88,14 @@ impl Fault {
             Self::Delegate { source, .. } => delegate_code(source),
             Self::Several(faults) => faults.first().map_or(code::INTERNAL, Self::code),
             Self::Bug(_) => code::INTERNAL,
+        }
+    }
+
+    /// The reason of the event that tells of a failed ADD: Multus's word where it has one.
+    pub fn event_reason(&self) -> &'static str {
+        match self {
+            Self::NoNetwork(_) => "NoNetworkFound",
+            _ => "FailedAddingInterface",
         }
     }
 
@@ -119,8 +130,7 @@ impl From<BindError> for Fault {
     fn from(error: BindError) -> Self {
         let text = error.to_string();
         match error {
-            // A definition that is applied a moment later is found by the next try.
-            BindError::NoDefinition(_) | BindError::NoNetwork { .. } => Self::TryLater(text),
+            BindError::NoDefinition(_) | BindError::NoNetwork { .. } => Self::NoNetwork(text),
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
             BindError::Isolated { .. } => Self::Policy(text),
         }

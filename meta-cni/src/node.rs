@@ -46,6 +46,8 @@ pub struct NodeConf {
     pub builtin: Option<Vec<PluginType>>,
     /// `timeoutSeconds`: how long one call may take.
     pub timeout: Duration,
+    /// `statusWaitMs`: how long an ADD waits for the API server to take its status.
+    pub status_wait: Duration,
     /// `pathRoots`: directories that paths in definitions may lie under.
     pub path_roots: Vec<PathBuf>,
     /// `mergeIPs`: addresses of further networks in the merged result.
@@ -109,6 +111,7 @@ impl NodeConf {
             state_dir: path(conf, "stateDir")?.unwrap_or_else(|| "/var/lib/meta-cni".into()),
             builtin: read_builtin(conf)?,
             timeout: Duration::from_secs(timeout),
+            status_wait: Duration::from_millis(up_to(conf, "statusWaitMs", 20, 60_000)?),
             path_roots: match strings(conf, "pathRoots")? {
                 Some(roots) => absolute("pathRoots", roots)?,
                 None => vec!["/var/lib/cni".into(), "/run/cni".into(), "/sys/devices".into()],
@@ -204,6 +207,13 @@ fn positive(conf: &Object, key: &str, default: u64, max: u64) -> Result<u64, Fin
     if (1..=max).contains(&value) { Ok(value) } else { Err(Finding::new(key, value, allowed)) }
 }
 
+/// An integer from 0 to `max`; absent is `default`.
+fn up_to(conf: &Object, key: &str, default: u64, max: u64) -> Result<u64, Finding> {
+    let allowed = format!("an integer from 0 to {max}");
+    let value = conf.decode::<u64>(key, &allowed)?.unwrap_or(default);
+    if value <= max { Ok(value) } else { Err(Finding::new(key, value, allowed)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +240,7 @@ mod tests {
         assert_eq!(conf.multus_namespace.as_str(), "kube-system");
         assert_eq!(conf.cluster, ClusterConf::Agent("/run/meta-cni/agent.sock".into()));
         assert_eq!(conf.timeout, Duration::from_secs(60));
+        assert_eq!(conf.status_wait, Duration::from_millis(20));
     }
 
     #[test]
@@ -253,6 +264,8 @@ mod tests {
         }
         for (key, path) in [
             (r#""timeoutSeconds":0"#, "timeoutSeconds"),
+            (r#""statusWaitMs":60001"#, "statusWaitMs"),
+            (r#""statusWaitMs":-1"#, "statusWaitMs"),
             (r#""stateDir":"relative""#, "stateDir"),
             (r#""cluster":{}"#, "cluster.directory"),
             (r#""builtin":["../x"]"#, "builtin[0]"),

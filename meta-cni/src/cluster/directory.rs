@@ -1,7 +1,7 @@
 //! Directory mode: a directory of ordinary manifests (Pod, NetworkAttachmentDefinition; YAML or JSON) stands in for the
 //! cluster. No daemon, no API server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
 
 use super::manifest::{self, Manifest};
-use super::{Annotations, NETWORK_STATUS};
+use super::{Annotations, Facts, NETWORK_STATUS, Query, named_in};
 use crate::fault::{Fault, Result};
 
 const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
@@ -32,15 +32,31 @@ impl Directory {
         self.files().map(drop)
     }
 
-    /// The annotations of a pod.
-    pub fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
+    /// Everything that is asked for.
+    pub fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
+        let mut wanted: BTreeSet<NetRef> = query.references.iter().chain(query.optional).cloned().collect();
+        let annotations = match query.pod.filter(|_| query.annotations) {
+            Some(pod) => Some(self.annotations(pod)?),
+            None => None,
+        };
+        if let (Some(annotations), Some(pod)) = (&annotations, query.pod) {
+            wanted.extend(named_in(annotations, &pod.namespace, query.multus_namespace));
+        }
+        let definitions = self.definitions(&wanted)?;
+        let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
+        Ok(Facts { annotations, definitions, missing })
+    }
+
+    fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
         let (_, _, manifest) = self.pod(pod)?;
         Ok(manifest.metadata.annotations)
     }
 
-    /// The definitions among `wanted` that exist.
-    pub fn definitions(&self, wanted: &[NetRef]) -> Result<BTreeMap<NetRef, Definition>> {
+    fn definitions(&self, wanted: &BTreeSet<NetRef>) -> Result<BTreeMap<NetRef, Definition>> {
         let mut found = BTreeMap::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
         for path in self.files()? {
             let text = read(&path)?;
             // Most files of a large directory hold none of what is wanted; finding a name costs less than parsing.
@@ -188,9 +204,19 @@ mod tests {
         assert_eq!(directory.annotations(&b).unwrap()["k"], "v");
         assert_eq!(directory.annotations(&pod("c")).unwrap_err().code(), 11);
 
-        let found = directory.definitions(&[net("default", "x"), net("other", "x")]).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[&net("default", "x")].config.as_deref(), Some(r#"{"type": "bridge"}"#));
+        let (references, multus_namespace) = ([net("other", "x")], "kube-system".parse().unwrap());
+        let query = Query {
+            pod: Some(&pod("a")),
+            annotations: true,
+            references: &references,
+            optional: &[],
+            multus_namespace: &multus_namespace,
+        };
+        let facts = directory.resolve(&query).unwrap();
+        assert_eq!(facts.definitions.len(), 1);
+        assert_eq!(facts.definitions[&net("default", "x")].config.as_deref(), Some(r#"{"type": "bridge"}"#));
+        assert!(facts.missing.contains(&net("other", "x")));
+        assert_eq!(facts.annotations.unwrap()["k8s.v1.cni.cncf.io/networks"], "x");
     }
 
     #[test]

@@ -2,17 +2,21 @@
 
 mod directory;
 pub(crate) mod manifest;
+pub(crate) mod socket;
+pub mod wire;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use attachments::definition::Definition;
-use attachments::names::{NetRef, PodRef};
+use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS};
 
 use crate::fault::{Fault, Result};
 use crate::node::ClusterConf;
 
 pub use directory::Directory;
+pub use socket::Agent;
 
 /// Annotation that a pod's status is written to (NPWG 5).
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
@@ -20,13 +24,58 @@ pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 /// Annotations of a pod.
 pub type Annotations = BTreeMap<String, String>;
 
+/// How long STATUS waits for an agent that does not answer at once.
+const HEALTH_WAIT: Duration = Duration::from_secs(1);
+
 /// A source of facts.
 #[derive(Debug)]
 pub enum Cluster {
     /// A directory of ordinary manifests.
     Directory(Directory),
-    /// The node agent's socket.
-    Agent(PathBuf),
+    /// The node agent.
+    Agent(Agent),
+}
+
+/// Everything that a call needs to know, asked at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The pod, where there is one.
+    pub pod: Option<&'a PodRef>,
+    /// Are its annotations wanted, and the definitions that they name?
+    pub annotations: bool,
+    /// Definitions that are wanted in any case.
+    pub references: &'a [NetRef],
+    /// Definitions in whose place a file of the node may stand.
+    pub optional: &'a [NetRef],
+    /// Where the default-network annotation looks without a namespace.
+    pub multus_namespace: &'a ObjectName,
+}
+
+/// What came of a [`Query`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Present if they were wanted.
+    pub annotations: Option<Annotations>,
+    /// The definitions that exist.
+    pub definitions: BTreeMap<NetRef, Definition>,
+    /// Those that do not.
+    pub missing: BTreeSet<NetRef>,
+}
+
+impl Facts {
+    /// Was this definition looked up?
+    pub fn cover(&self, reference: &NetRef) -> bool {
+        self.definitions.contains_key(reference) || self.missing.contains(reference)
+    }
+}
+
+/// What a pod came to, for its status and its events.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Text of the annotation.
+    pub status: String,
+    /// One sentence for each interface.
+    pub added: Vec<String>,
 }
 
 impl Cluster {
@@ -34,34 +83,44 @@ impl Cluster {
     pub fn open(conf: &ClusterConf) -> Self {
         match conf {
             ClusterConf::Directory(dir) => Self::Directory(Directory::new(dir)),
-            ClusterConf::Agent(socket) => Self::Agent(socket.clone()),
+            ClusterConf::Agent(socket) => Self::Agent(Agent::new(socket)),
         }
     }
 
-    /// The annotations of a pod that the runtime did not hand over. A pod that is not there yet is code 11.
-    pub fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
+    /// Looks everything up in one go. A pod that is not there yet, or a source that is away, is code 11. `patient`: worth
+    /// waiting a moment for a source that is on its way back.
+    pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
+        if !query.annotations && query.references.is_empty() && query.optional.is_empty() {
+            return Ok(Facts::default());
+        }
         match self {
-            Self::Directory(directory) => directory.annotations(pod),
-            Self::Agent(socket) => Err(away(socket)),
+            Self::Directory(directory) => directory.resolve(query),
+            Self::Agent(agent) => agent.resolve(query, patient, deadline),
         }
     }
 
-    /// The definitions among `wanted` that exist.
-    pub fn definitions(&self, wanted: &[NetRef]) -> Result<BTreeMap<NetRef, Definition>> {
-        if wanted.is_empty() {
-            return Ok(BTreeMap::new());
-        }
+    /// Writes a pod's `network-status`, or hands it to somebody who will. Waits at most `wait` for others.
+    pub fn publish(&self, pod: &PodRef, report: Report, wait: Duration) -> Result<()> {
         match self {
-            Self::Directory(directory) => directory.definitions(wanted),
-            Self::Agent(socket) => Err(away(socket)),
+            Self::Directory(directory) => directory.publish(pod, &report.status),
+            Self::Agent(agent) => agent.publish(wire::Publish {
+                pod: pod.clone(),
+                status: report.status,
+                added: report.added,
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            }),
         }
     }
 
-    /// Writes a pod's `network-status`.
-    pub fn publish(&self, pod: &PodRef, status: &str) -> Result<()> {
+    /// Lets those who look at the pod know why it has no networks. Nothing waits for it.
+    pub fn report_failure(&self, pod: &PodRef, fault: &Fault) {
         match self {
-            Self::Directory(directory) => directory.publish(pod, status),
-            Self::Agent(socket) => Err(away(socket)),
+            Self::Directory(_) => {}
+            Self::Agent(agent) => agent.report(wire::Report {
+                pod: pod.clone(),
+                reason: fault.event_reason().to_owned(),
+                message: fault.to_string(),
+            }),
         }
     }
 
@@ -69,14 +128,16 @@ impl Cluster {
     pub fn ready(&self) -> Result<()> {
         match self {
             Self::Directory(directory) => directory.ready(),
-            Self::Agent(socket) => match std::os::unix::net::UnixStream::connect(socket) {
-                Ok(_) => Ok(()),
-                Err(_) => Err(away(socket)),
-            },
+            Self::Agent(agent) => agent.health(HEALTH_WAIT).map(drop),
         }
     }
 }
 
-fn away(socket: &std::path::Path) -> Fault {
-    Fault::TryLater(format!("agentSocket: the node agent does not answer at {}", socket.display()))
+/// The definitions that a pod's annotations name. An annotation that cannot be read names none; whoever binds the pod says
+/// what is wrong with it.
+pub fn named_in(annotations: &Annotations, namespace: &ObjectName, multus_namespace: &ObjectName) -> BTreeSet<NetRef> {
+    let networks = annotations.get(NETWORKS).map(|text| selection::parse(NETWORKS, text, namespace));
+    let default = annotations.get(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty());
+    let default = default.and_then(|text| selection::parse_default(text, multus_namespace).ok());
+    networks.and_then(|parsed| parsed.ok()).into_iter().flatten().chain(default).map(|wanted| wanted.network).collect()
 }

@@ -1,4 +1,4 @@
-//! ADD, from the request to the merged result. Read [`add`] from top to bottom.
+//! ADD, from the request to the merged result. Read [`add`] and [`attach_all`] from top to bottom.
 
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
 use super::store::RecordFile;
 use super::undo::{Surroundings, namespace_id, undo};
 use super::{Run, devinfo, lookup, merge, resume, routes, warn};
+use crate::cluster;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -38,21 +39,29 @@ struct Progress {
     ran: usize,
 }
 
-/// Attaches a sandbox to all of its networks, or to none.
+/// Attaches a sandbox to all of its networks, or to none. Those who look at the pod hear why.
 pub fn add(run: &Run<'_>) -> Result<Object> {
     let target = run.target()?;
     let pod = target.pod()?;
+    let added = attach_all(run, target, pod.as_ref());
+    if let (Err(fault), Some(pod)) = (&added, &pod) {
+        run.cluster.report_failure(pod, fault);
+    }
+    added
+}
+
+fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Object> {
     require_readiness(run)?;
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
     let node = run.node(Some(lock.fd()));
     let mut sandbox = open_sandbox(target, &node)?;
     clear_the_way(run, target, &lock)?;
-    if let Some(pod) = &pod {
+    if let Some(pod) = pod {
         resume::same_pod(run, pod);
     }
 
-    let bound = lookup::bind(run, target, pod.as_ref())?;
-    let intent = intent(run, target, pod.clone(), &bound)?;
+    let bound = lookup::bind(run, target, pod)?;
+    let intent = intent(run, target, pod.cloned(), &bound)?;
     for attachment in &bound.attachments {
         Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
     }
@@ -64,7 +73,7 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
             for warning in &bound.warnings {
                 warn(warning);
             }
-            report(run, pod.as_ref(), &bound.attachments, &progress.attached);
+            report(run, pod, &bound.attachments, &progress.attached);
             resume::others(run);
             Ok(result)
         }
@@ -189,7 +198,11 @@ fn report(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment], attac
         .zip(&infos)
         .map(|((attachment, one), info)| Report { attachment, result: Some(&one.result), device_info: info.as_ref() })
         .collect();
-    if let Err(fault) = run.cluster.publish(pod, &network_status(&reports, run.conf.strict)) {
+    let report = cluster::Report {
+        status: network_status(&reports, run.conf.strict),
+        added: reports.iter().filter_map(Report::event).collect(),
+    };
+    if let Err(fault) = run.cluster.publish(pod, report, run.conf.status_wait) {
         warn(&format!("network-status of pod {pod} is not written after {:?}: {fault}", started.elapsed()));
     }
 }

@@ -152,12 +152,22 @@ impl Asked {
 /// Asks the default network and those of the records. A program's valid set: our stored attachments of that network; for
 /// the default also the runtime's pairs that we do not know, unchanged.
 fn ask(run: &Run<'_>, valid: &[Pair], mut asked: Asked) -> Result<()> {
-    let default = lookup::default_network(run)?;
+    let default = match lookup::default_network(run) {
+        Ok(default) => Some(default),
+        // Those of the records are asked all the same.
+        Err(fault @ (Fault::TryLater(_) | Fault::NoNetwork(_))) => {
+            warn(&format!("GC: the default network is not asked: {fault}"));
+            None
+        }
+        Err(fault) => return Err(fault),
+    };
     let unknown = valid.iter().filter(|pair| !asked.ours.contains(&pair.container)).cloned();
     let unknown: Vec<Pair> = unknown.collect();
-    let default_pairs = asked.pairs.entry(default.network.clone()).or_default();
-    default_pairs.splice(0..0, unknown);
-    asked.network(default, true);
+    if let Some(default) = default {
+        let default_pairs = asked.pairs.entry(default.network.clone()).or_default();
+        default_pairs.splice(0..0, unknown);
+        asked.network(default, true);
+    }
     let mut living = asked.living;
     living.extend(valid.iter().map(|pair| pair.container.clone()));
     let departed = run.store.memory().recall();

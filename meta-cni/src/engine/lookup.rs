@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use attachments::bind::{self, Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, TenantPath};
 use attachments::cni::conf::NetworkConf;
 use attachments::finding::Finding;
-use attachments::names::{IfName, PodRef};
+use attachments::names::{IfName, NetRef, ObjectName, PodRef};
 use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
+use delegates::call::Verb;
 
 use super::{Run, warn};
-use crate::cluster::Annotations;
+use crate::cluster::{Annotations, Facts, Query};
 use crate::conf_dir;
 use crate::fault::{Fault, Result};
 use crate::node::{Declared, NodeConf, POD_ANNOTATIONS};
@@ -20,7 +21,18 @@ use crate::request::Target;
 
 /// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated.
 pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Bound> {
-    let annotations = annotations(run, pod)?;
+    let networks = NodeNetworks::read(run)?;
+    let (annotations, facts) = match (handed_over(run)?, pod) {
+        (Some(annotations), _) => (annotations, Facts::default()),
+        (None, Some(pod)) => {
+            // One question gives the annotations and every definition that they, or the node, name.
+            let (references, optional) = (&[][..], &networks.references()?[..]);
+            let mut facts =
+                networks.ask(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
+            (facts.annotations.take().unwrap_or_default(), facts)
+        }
+        (None, None) => (Annotations::new(), Facts::default()),
+    };
     let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
     let wanted = match annotations.get(NETWORKS) {
         Some(text) => selection::parse(NETWORKS, text, &pod.namespace)?,
@@ -30,7 +42,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Boun
         Some(text) => Some(selection::parse_default(text, &run.conf.multus_namespace)?),
         None => None,
     };
-    let bound = with_node_networks(run, &pod, target, &wanted, default_override.as_ref())?;
+    let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     Ok(bound)
 }
@@ -39,7 +51,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Boun
 /// found any more has left nothing that we could undo.
 pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     let pod = target.pod().ok().flatten().map_or_else(nameless_pod, Ok)?;
-    match with_node_networks(run, &pod, target, &[], None) {
+    match NodeNetworks::read(run).and_then(|networks| networks.bind(&pod, target, &[], None, Facts::default())) {
         Ok(bound) => Ok(bound.attachments),
         Err(fault) => {
             warn(&format!("no record of sandbox {}, and no default network to undo: {fault}", target.container));
@@ -56,51 +68,98 @@ pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
         ifname: parsed::<IfName>("eth0")?,
         args: Vec::new(),
     };
-    let bound = with_node_networks(run, &nameless_pod()?, &nobody, &[], None)?;
+    let bound = NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &[], None, Facts::default())?;
     bound.attachments.into_iter().next().ok_or_else(|| Fault::Bug("no default network was bound".to_owned()))
 }
 
-/// Binds the node's networks and what a pod wants beside or instead of them.
-fn with_node_networks(
-    run: &Run<'_>,
-    pod: &PodRef,
-    target: &Target,
-    wanted: &[Wanted],
-    default_override: Option<&Wanted>,
-) -> Result<Bound> {
-    let rules = rules(&run.conf);
-    let delegates = networks(&run.conf.delegates)?;
-    let default_networks = networks(&run.conf.default_networks)?;
-    let ask = Ask {
-        pod,
-        container: &target.container,
-        ifname: &target.ifname,
-        args: &target.args,
-        runtime_config: Some(&run.conf.runtime_config),
-        delegates: &delegates,
-        default_networks: &default_networks,
-        default_override,
-        wanted,
-        auxiliary: None,
-        rules: &rules,
-    };
-    let references: Vec<_> = ask.references()?.into_iter().collect();
-    let definitions = run.cluster.definitions(&references)?;
-    let files = if ask.needs_files(&definitions) { conf_files(&run.conf.conf_dir) } else { Vec::new() };
-    // Devices come with the agent, which asks the kubelet for them.
-    let devices = BTreeMap::new();
-    Ok(bind::bind(&ask, &Found { definitions: &definitions, files: &files, devices: &devices })?)
+/// The networks that the node's configuration gives to every pod, their files read.
+struct NodeNetworks<'a> {
+    run: &'a Run<'a>,
+    rules: Rules,
+    delegates: Vec<Network>,
+    default_networks: Vec<Network>,
 }
 
-/// Handed over by the runtime where it can (containerd and CRI-O do), else asked of the cluster.
-fn annotations(run: &Run<'_>, pod: Option<&PodRef>) -> Result<Annotations> {
+impl<'a> NodeNetworks<'a> {
+    fn read(run: &'a Run<'a>) -> Result<Self> {
+        Ok(Self {
+            run,
+            rules: rules(&run.conf),
+            delegates: networks(&run.conf.delegates)?,
+            default_networks: networks(&run.conf.default_networks)?,
+        })
+    }
+
+    /// The definitions that the node's configuration names, where a file has not been named instead.
+    fn references(&self) -> Result<Vec<NetRef>> {
+        let named = |network: &Network| match network {
+            // A network's name may hold more than an object's; such a one can only be a file.
+            Network::Named(name) => name.as_str().parse::<ObjectName>().ok(),
+            Network::Conf(_) => None,
+        };
+        let names = self.delegates.iter().chain(&self.default_networks).filter_map(named);
+        Ok(names.map(|name| NetRef { namespace: self.run.conf.multus_namespace.clone(), name }).collect())
+    }
+
+    fn query<'q>(&'q self, pod: Option<&'q PodRef>, references: &'q [NetRef], optional: &'q [NetRef]) -> Query<'q> {
+        let multus_namespace = &self.run.conf.multus_namespace;
+        Query { pod, annotations: false, references, optional, multus_namespace }
+    }
+
+    /// Only an ADD waits for an agent that is away; DEL, CHECK and GC go on with what the node's files say.
+    fn ask(&self, query: &Query<'_>) -> Result<Facts> {
+        let verb = self.run.request.verb;
+        match self.run.cluster.resolve(query, verb == Verb::Add, self.run.deadline) {
+            Err(fault @ Fault::TryLater(_)) if !matches!(verb, Verb::Add | Verb::Status) => {
+                warn(&format!("going on without definitions: {fault}"));
+                Ok(Facts::default())
+            }
+            other => other,
+        }
+    }
+
+    /// Binds the node's networks and what a pod wants beside or instead of them. `facts`: what is known already.
+    fn bind(
+        &self,
+        pod: &PodRef,
+        target: &Target,
+        wanted: &[Wanted],
+        default_override: Option<&Wanted>,
+        mut facts: Facts,
+    ) -> Result<Bound> {
+        let ask = Ask {
+            pod,
+            container: &target.container,
+            ifname: &target.ifname,
+            args: &target.args,
+            runtime_config: Some(&self.run.conf.runtime_config),
+            delegates: &self.delegates,
+            default_networks: &self.default_networks,
+            default_override,
+            wanted,
+            auxiliary: None,
+            rules: &self.rules,
+        };
+        let named_by_pod =
+            |reference: &NetRef| wanted.iter().chain(default_override).any(|wanted| wanted.network == *reference);
+        let unknown = ask.references()?.into_iter().filter(|reference| !facts.cover(reference));
+        let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
+        let found = self.ask(&self.query(Some(pod), &references, &optional))?;
+        facts.definitions.extend(found.definitions);
+
+        let definitions = &facts.definitions;
+        let files = if ask.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
+        // Devices come with the agent, which asks the kubelet for them.
+        let devices = BTreeMap::new();
+        Ok(bind::bind(&ask, &Found { definitions, files: &files, devices: &devices })?)
+    }
+}
+
+/// The pod's annotations, where the runtime hands them over (containerd and CRI-O do).
+fn handed_over(run: &Run<'_>) -> Result<Option<Annotations>> {
     let path = format!("runtimeConfig[{POD_ANNOTATIONS:?}]");
     let handed = run.conf.runtime_config.decode(POD_ANNOTATIONS, "a map of strings");
-    match (handed.map_err(|e| Finding { path, ..e })?, pod) {
-        (Some(annotations), _) => Ok(annotations),
-        (None, Some(pod)) => run.cluster.annotations(pod),
-        (None, None) => Ok(Annotations::new()),
-    }
+    Ok(handed.map_err(|e| Finding { path, ..e })?)
 }
 
 fn rules(conf: &NodeConf) -> Rules {

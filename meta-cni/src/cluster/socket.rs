@@ -1,0 +1,253 @@
+//! The plugin's side of the agent's socket: blocking, and never longer than the call's deadline.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use super::wire::{self, Answer, Health, Lookup, Outcome, Publish, Refusal, Report, Request, Resolve};
+use super::{Facts, Query};
+use crate::fault::{Fault, Result};
+
+/// How long an agent that is away is asked again: it may be on its way back from an upgrade.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+/// What an answer may need beyond the time that its question gave the agent.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// The node agent, as the plugin sees it.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    socket: PathBuf,
+}
+
+impl Agent {
+    /// The agent behind a socket.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Facts for an ADD, in one round trip. `patient`: an agent that is away is asked again for a second.
+    pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = Request::Resolve(Resolve {
+            pod: query.pod.cloned(),
+            annotations: query.annotations,
+            references: query.references.to_vec(),
+            optional: query.optional.to_vec(),
+            multus_namespace: query.multus_namespace.clone(),
+            // The agent's own words about a slow API server are worth more than ours about a slow agent.
+            wait_ms: millis(left.mul_f32(0.9)),
+        });
+        match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
+            Answer::Resolved(resolved) => {
+                let mut facts = Facts { annotations: resolved.annotations, ..Facts::default() };
+                for lookup in resolved.definitions {
+                    self.take(&mut facts, lookup)?;
+                }
+                Ok(facts)
+            }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn take(&self, facts: &mut Facts, Lookup { reference, outcome }: Lookup) -> Result<()> {
+        match outcome {
+            Outcome::Found { config, resource_name } => {
+                let definition =
+                    attachments::definition::Definition { reference: reference.clone(), config, resource_name };
+                facts.definitions.insert(reference, definition);
+            }
+            Outcome::Missing => {
+                facts.missing.insert(reference);
+            }
+            Outcome::Broken { reason } => {
+                return Err(Fault::Config(format!("network-attachment-definition {reference}: {reason}")));
+            }
+            Outcome::Unreachable { reason } => {
+                return Err(Fault::TryLater(format!(
+                    "network-attachment-definition {reference}: not known here yet, and the API server cannot be asked: {reason}"
+                )));
+            }
+            Outcome::Unheard => {
+                return Err(Fault::TryLater(format!(
+                    "network-attachment-definition {reference}: the node agent's answer needs a newer plugin"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over a pod's status. An agent that is away is not waited for: it finds out by itself what is missing.
+    pub fn publish(&self, publish: Publish) -> Result<()> {
+        let wait = Duration::from_millis(publish.wait_ms);
+        let request = Request::Publish(publish);
+        if wait.is_zero() {
+            return self.tell(&request);
+        }
+        match self.ask(&request, Duration::ZERO, Instant::now() + wait + GRACE)? {
+            Answer::Published(_) => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Tells of a failed ADD. Nobody waits, and nobody minds when it is not heard.
+    pub fn report(&self, report: Report) {
+        let _ = self.tell(&Request::Report(report));
+    }
+
+    /// Asks whether the agent serves.
+    pub fn health(&self, within: Duration) -> Result<Health> {
+        match self.ask(&Request::Health, within, Instant::now() + within)? {
+            Answer::Healthy(health) => Ok(health),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// One question, one answer. While the agent is away the question is put again, for at most `patience`.
+    fn ask(&self, request: &Request, patience: Duration, deadline: Instant) -> Result<Answer> {
+        let frame = self.encode(request)?;
+        let until = (Instant::now() + patience).min(deadline);
+        loop {
+            let answer = self.open(deadline).and_then(|mut stream| {
+                stream.write_all(&frame)?;
+                let mut head = [0; 4];
+                stream.read_exact(&mut head)?;
+                let length = wire::length(head).map_err(io::Error::other)?;
+                let mut json = Vec::new();
+                Read::take(&mut stream, length as u64).read_to_end(&mut json)?;
+                if json.len() == length { Ok(json) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            });
+            match answer {
+                Ok(json) => return Answer::decode(&json).map_err(|e| self.failed(&e)),
+                Err(e) if is_away(&e) && Instant::now() < until => thread::sleep(PAUSE),
+                Err(e) => return Err(self.fault(&e)),
+            }
+        }
+    }
+
+    /// Puts a question whose answer nobody waits for.
+    fn tell(&self, request: &Request) -> Result<()> {
+        let frame = self.encode(request)?;
+        let told = self.open(Instant::now() + GRACE).and_then(|mut stream| stream.write_all(&frame));
+        told.map_err(|e| self.fault(&e))
+    }
+
+    fn encode(&self, request: &Request) -> Result<Vec<u8>> {
+        request.encode().map_err(|e| self.failed(&e))
+    }
+
+    fn open(&self, deadline: Instant) -> io::Result<Timed> {
+        self.check_directory()?;
+        // A blocking connect would wait without end for an agent that accepts nobody.
+        let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(&self.socket)?)?;
+        let stream = UnixStream::from(fd);
+        stream.set_nonblocking(false)?;
+        Ok(Timed { stream, deadline })
+    }
+
+    /// Who may write to the directory may answer in the agent's place.
+    fn check_directory(&self) -> io::Result<()> {
+        let dir = self.socket.parent().unwrap_or(Path::new("/"));
+        let meta = fs::metadata(dir)?;
+        let (owner, mode) = (meta.uid(), meta.mode());
+        if owner == nix::unistd::geteuid().as_raw() && mode & 0o022 == 0 {
+            return Ok(());
+        }
+        let text = format!(
+            "agentSocket: {}: got a directory of uid {owner} with mode {:04o}, want one that is root's and that nobody else may write to",
+            dir.display(),
+            mode & 0o7777
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+
+    fn fault(&self, error: &io::Error) -> Fault {
+        let socket = self.socket.display();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied if error.get_ref().is_some() => Fault::Config(error.to_string()),
+            io::ErrorKind::TimedOut => {
+                Fault::TryLater(format!("agentSocket: the node agent at {socket} gave no answer in time"))
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Fault::TryLater(format!("agentSocket: the node agent at {socket} went away before it answered"))
+            }
+            io::ErrorKind::NotFound => {
+                Fault::TryLater(format!("agentSocket: no node agent is at {socket}: there is no such socket"))
+            }
+            _ => Fault::TryLater(format!("agentSocket: the node agent does not answer at {socket}: {error}")),
+        }
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) -> Fault {
+        Fault::TryLater(format!("agentSocket: {}: {error}", self.socket.display()))
+    }
+
+    fn unexpected(&self, answer: &Answer) -> Fault {
+        match answer {
+            Answer::Refused(Refusal { cause: wire::Cause::Later, message }) => Fault::TryLater(message.clone()),
+            Answer::Refused(Refusal { message, .. }) => {
+                Fault::TryLater(format!("agentSocket: the node agent refuses: {message}"))
+            }
+            other => self.failed(&io::Error::other(format!("an answer to another question: {other:?}"))),
+        }
+    }
+}
+
+/// Did nobody take the question, so that it may be put again?
+fn is_away(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof, WouldBlock};
+    let kinds = [NotFound, ConnectionRefused, ConnectionReset, BrokenPipe, UnexpectedEof, WouldBlock];
+    kinds.contains(&error.kind())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A stream each of whose operations ends at the deadline.
+struct Timed {
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+/// A socket whose time is up says that it would block.
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buffer).map_err(timed_out)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(buffer).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

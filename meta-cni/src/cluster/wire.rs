@@ -1,0 +1,344 @@
+//! The frames between plugin and agent: a length (u32, big-endian), then that many bytes of JSON.
+//!
+//! Either side may be one version newer than the other; no round trip settles that. A request says the newest and the
+//! oldest version that its writer speaks, and the answer says the version it is in. So that this works in both directions:
+//!
+//! - a field that is not known is ignored, and a field that a later version adds has a default;
+//! - a request of an unknown kind is refused as `unsupported`, and the asker goes on without;
+//! - [`Refusal`] and both envelopes never change.
+//!
+//! `tests/frames` keeps frames of every version.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use attachments::definition::Definition;
+use attachments::names::{NetRef, ObjectName, PodRef};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The newest version that we speak.
+pub const NEWEST: u32 = 1;
+/// The oldest version that we speak.
+pub const OLDEST: u32 = 1;
+
+/// Longest frame, in bytes without its length: a few definitions of the largest size that the API server stores.
+pub const LIMIT: usize = 8 << 20;
+
+/// What the plugin asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Facts for an ADD.
+    Resolve(Resolve),
+    /// A pod's status.
+    Publish(Publish),
+    /// An ADD failed; nobody waits for the answer.
+    Report(Report),
+    /// Does the agent serve?
+    Health,
+}
+
+/// Everything that an ADD needs to know, at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolve {
+    /// The pod; without it no annotations can be wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRef>,
+    /// True: the pod's annotations are wanted, and the definitions that they name.
+    #[serde(default)]
+    pub annotations: bool,
+    /// Definitions that are wanted in any case.
+    #[serde(default)]
+    pub references: Vec<NetRef>,
+    /// Further definitions, in whose place a file of the node may stand: that they are missing is no news, so the cache
+    /// alone is asked once it is complete.
+    #[serde(default)]
+    pub optional: Vec<NetRef>,
+    /// Where the default-network annotation looks without a namespace: `multusNamespace`.
+    pub multus_namespace: ObjectName,
+    /// How long the asker waits for the answer, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// What a pod came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publish {
+    /// The pod.
+    pub pod: PodRef,
+    /// Text of the annotation `network-status`.
+    pub status: String,
+    /// One sentence for each interface, for events.
+    #[serde(default)]
+    pub added: Vec<String>,
+    /// How long the asker waits for the API server, in milliseconds.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Why a pod has no networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The pod.
+    pub pod: PodRef,
+    /// Reason of the event: one word.
+    pub reason: String,
+    /// Network, value and cause, in this order.
+    pub message: String,
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Request::Resolve`].
+    Resolved(Resolved),
+    /// To [`Request::Publish`].
+    Published(Published),
+    /// To [`Request::Report`].
+    Noted,
+    /// To [`Request::Health`].
+    Healthy(Health),
+    /// To any of them.
+    Refused(Refusal),
+}
+
+/// Facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The pod's annotations, if they were wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// One for each definition that was wanted or named.
+    #[serde(default)]
+    pub definitions: Vec<Lookup>,
+}
+
+/// What became of one definition's lookup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lookup {
+    /// Which.
+    pub reference: NetRef,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// The definition.
+    Found {
+        /// `spec.config`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<String>,
+        /// The annotation that names a device plugin's resource.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource_name: Option<String>,
+    },
+    /// The API server knows no such object.
+    Missing,
+    /// The object is there and cannot be read.
+    Broken {
+        /// Why.
+        reason: String,
+    },
+    /// The API server could not be asked.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// Something that a later version says.
+    #[serde(other)]
+    Unheard,
+}
+
+impl Outcome {
+    /// The outcome of a lookup that was successful.
+    pub fn found(definition: &Definition) -> Self {
+        Self::Found { config: definition.config.clone(), resource_name: definition.resource_name.clone() }
+    }
+}
+
+/// What became of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    /// True: the API server has it. False: the agent has it and goes on trying.
+    pub written: bool,
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// The node that it serves.
+    pub node: String,
+    /// Version of the program.
+    pub program: String,
+    /// True once all pods of the node are known; until then each is asked for.
+    #[serde(default)]
+    pub pods_known: bool,
+    /// True once all definitions are known; until then each is asked for.
+    #[serde(default)]
+    pub definitions_known: bool,
+}
+
+/// Why there is no other answer. The same in every version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What to do about it.
+    pub cause: Cause,
+    /// For people.
+    pub message: String,
+}
+
+/// What to do about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// A later call may succeed.
+    Later,
+    /// The request is of a kind, or of a version, that is not spoken.
+    Unsupported,
+    /// The request cannot be read.
+    Malformed,
+    /// A bug, or something that a later version says.
+    #[serde(other)]
+    Internal,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self { cause, message: message.into() }
+    }
+}
+
+/// Bytes that are no frame of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Longer than we read or write.
+    #[error("a frame of {0} bytes, want at most {LIMIT}")]
+    Length(usize),
+    /// The answer is in a version that was not offered.
+    #[error("an answer in version {0}, want {OLDEST} to {NEWEST}")]
+    Version(u32),
+    /// The answer is of a kind that its version does not have.
+    #[error("an answer of the unknown kind {0:?}")]
+    Kind(String),
+    /// Not the JSON that it should be.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct RequestEnvelope<'a> {
+    newest: u32,
+    oldest: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerEnvelope<'a> {
+    version: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+}
+
+impl Request {
+    /// The frame, its length in front.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        let (kind, body) = match self {
+            Self::Resolve(body) => ("resolve", Some(serde_json::value::to_raw_value(body)?)),
+            Self::Publish(body) => ("publish", Some(serde_json::value::to_raw_value(body)?)),
+            Self::Report(body) => ("report", Some(serde_json::value::to_raw_value(body)?)),
+            Self::Health => ("health", None),
+        };
+        let (newest, oldest, kind) = (NEWEST, OLDEST, Cow::Borrowed(kind));
+        frame(&serde_json::to_vec(&RequestEnvelope { newest, oldest, kind, body: body.as_deref() })?)
+    }
+
+    /// Reads a frame without its length: the version to answer in, and the request or why it is refused.
+    pub fn decode(json: &[u8]) -> (u32, Result<Self, Refusal>) {
+        let malformed = |e: serde_json::Error| Refusal::new(Cause::Malformed, format!("a request that is none: {e}"));
+        let envelope = match serde_json::from_slice::<RequestEnvelope<'_>>(json) {
+            Ok(envelope) => envelope,
+            Err(e) => return (NEWEST, Err(malformed(e))),
+        };
+        let version = envelope.newest.clamp(OLDEST, NEWEST);
+        if envelope.newest < OLDEST || envelope.oldest > NEWEST {
+            let (newest, oldest) = (envelope.newest, envelope.oldest);
+            let message = format!("a request in versions {oldest} to {newest}, want one of {OLDEST} to {NEWEST}");
+            return (version, Err(Refusal::new(Cause::Unsupported, message)));
+        }
+        let body = envelope.body.map_or("{}", RawValue::get);
+        let request = match envelope.kind.as_ref() {
+            "resolve" => serde_json::from_str(body).map(Self::Resolve),
+            "publish" => serde_json::from_str(body).map(Self::Publish),
+            "report" => serde_json::from_str(body).map(Self::Report),
+            "health" => Ok(Self::Health),
+            kind => {
+                let message = format!("a request of the kind {kind:?}, which this agent does not know");
+                return (version, Err(Refusal::new(Cause::Unsupported, message)));
+            }
+        };
+        (version, request.map_err(malformed))
+    }
+}
+
+impl Answer {
+    /// The frame in a version, its length in front.
+    pub fn encode(&self, version: u32) -> Result<Vec<u8>, WireError> {
+        let (kind, body) = match self {
+            Self::Resolved(body) => ("resolved", Some(serde_json::value::to_raw_value(body)?)),
+            Self::Published(body) => ("published", Some(serde_json::value::to_raw_value(body)?)),
+            Self::Noted => ("noted", None),
+            Self::Healthy(body) => ("healthy", Some(serde_json::value::to_raw_value(body)?)),
+            Self::Refused(body) => ("refused", Some(serde_json::value::to_raw_value(body)?)),
+        };
+        frame(&serde_json::to_vec(&AnswerEnvelope { version, kind: Cow::Borrowed(kind), body: body.as_deref() })?)
+    }
+
+    /// Reads a frame without its length.
+    pub fn decode(json: &[u8]) -> Result<Self, WireError> {
+        let envelope: AnswerEnvelope<'_> = serde_json::from_slice(json)?;
+        let body = envelope.body.map_or("{}", RawValue::get);
+        match envelope.kind.as_ref() {
+            "refused" => Ok(Self::Refused(serde_json::from_str(body)?)),
+            _ if !(OLDEST..=NEWEST).contains(&envelope.version) => Err(WireError::Version(envelope.version)),
+            "resolved" => Ok(Self::Resolved(serde_json::from_str(body)?)),
+            "published" => Ok(Self::Published(serde_json::from_str(body)?)),
+            "noted" => Ok(Self::Noted),
+            "healthy" => Ok(Self::Healthy(serde_json::from_str(body)?)),
+            kind => Err(WireError::Kind(kind.to_owned())),
+        }
+    }
+}
+
+/// The length that a frame begins with.
+pub fn length(bytes: [u8; 4]) -> Result<usize, WireError> {
+    let length = u32::from_be_bytes(bytes) as usize;
+    if length <= LIMIT { Ok(length) } else { Err(WireError::Length(length)) }
+}
+
+/// A frame around its JSON.
+pub fn frame(json: &[u8]) -> Result<Vec<u8>, WireError> {
+    let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= LIMIT);
+    let length = length.ok_or(WireError::Length(json.len()))?;
+    let mut bytes = Vec::with_capacity(4 + json.len());
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(json);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

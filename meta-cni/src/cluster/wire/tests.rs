@@ -1,0 +1,137 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/frames").join(name)).unwrap()
+}
+
+fn value(json: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(json).unwrap()
+}
+
+fn net(namespace: &str, name: &str) -> NetRef {
+    NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() }
+}
+
+fn pod(uid: Option<&str>) -> PodRef {
+    PodRef { namespace: "default".parse().unwrap(), name: "web".parse().unwrap(), uid: uid.map(str::to_owned) }
+}
+
+fn resolve() -> Request {
+    Request::Resolve(Resolve {
+        pod: Some(pod(Some("6d4c3a52-5f0e-4a0f-8f0e-0f5f3b7f2a11"))),
+        annotations: true,
+        references: vec![net("default", "lan")],
+        optional: vec![net("kube-system", "cluster")],
+        multus_namespace: "kube-system".parse().unwrap(),
+        wait_ms: 54_000,
+    })
+}
+
+fn publish() -> Request {
+    Request::Publish(Publish {
+        pod: pod(None),
+        status: "[]".into(),
+        added: vec!["Add net1 [10.43.0.10/24] from default/lan".into()],
+        wait_ms: 20,
+    })
+}
+
+fn resolved() -> Answer {
+    let lookup = |name: &str, outcome| Lookup { reference: net("default", name), outcome };
+    let found =
+        Outcome::Found { config: Some(r#"{"type": "bridge"}"#.into()), resource_name: Some("intel.com/sriov".into()) };
+    Answer::Resolved(Resolved {
+        annotations: Some([("k8s.v1.cni.cncf.io/networks".to_owned(), "lan".to_owned())].into()),
+        definitions: vec![
+            lookup("lan", found),
+            lookup("a", Outcome::Missing),
+            lookup("b", Outcome::Broken { reason: "spec.config: got 7".into() }),
+            lookup("c", Outcome::Unreachable { reason: "no route".into() }),
+        ],
+    })
+}
+
+fn requests() -> [(&'static str, Request); 4] {
+    let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
+    let report = Report { pod: pod(None), reason: "NoNetworkFound".into(), message };
+    [("resolve", resolve()), ("publish", publish()), ("report", Request::Report(report)), ("health", Request::Health)]
+}
+
+fn answers() -> [(&'static str, Answer); 5] {
+    let health = Health { node: "n1".into(), program: "0.1.0".into(), pods_known: true, definitions_known: false };
+    let refusal = Refusal::new(Cause::Later, "pod default/web: the API server has no such pod");
+    [
+        ("resolved", resolved()),
+        ("published", Answer::Published(Published { written: true })),
+        ("noted", Answer::Noted),
+        ("healthy", Answer::Healthy(health)),
+        ("refused", Answer::Refused(refusal)),
+    ]
+}
+
+/// The JSON of a frame whose length is right.
+fn json(frame: &[u8]) -> &[u8] {
+    let (head, json) = frame.split_first_chunk::<4>().unwrap();
+    assert_eq!(length(*head).unwrap(), json.len());
+    json
+}
+
+#[test]
+fn frames_of_this_version_are_read_and_written_as_they_are_on_file() {
+    for (name, request) in requests() {
+        let file = file(&format!("1/request-{name}.json"));
+        assert_eq!(Request::decode(&file), (1, Ok(request.clone())), "{name}");
+        assert_eq!(value(json(&request.encode().unwrap())), value(&file), "{name}");
+    }
+    for (name, answer) in answers() {
+        let file = file(&format!("1/answer-{name}.json"));
+        assert_eq!(Answer::decode(&file).unwrap(), answer, "{name}");
+        assert_eq!(value(json(&answer.encode(1).unwrap())), value(&file), "{name}");
+    }
+}
+
+#[test]
+fn every_frame_on_file_is_replayed() {
+    let on_file = std::fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/frames/1")).unwrap();
+    assert_eq!(on_file.count(), requests().len() + answers().len());
+}
+
+#[test]
+fn requests_of_the_next_version_are_understood_in_this_one() {
+    assert_eq!(Request::decode(&file("next/request-resolve.json")), (1, Ok(resolve())));
+    assert_eq!(Request::decode(&file("next/request-publish.json")), (1, Ok(publish())));
+    let (version, unknown) = Request::decode(&file("next/request-unknown.json"));
+    assert_eq!((version, unknown.unwrap_err().cause), (1, Cause::Unsupported));
+}
+
+#[test]
+fn a_request_with_no_version_in_common_is_refused_with_both_ranges() {
+    let (version, refused) = Request::decode(&file("next/request-too-new.json"));
+    let refusal = refused.unwrap_err();
+    assert_eq!((version, refusal.cause), (1, Cause::Unsupported));
+    assert_eq!(refusal.message, "a request in versions 2 to 3, want one of 1 to 1");
+}
+
+#[test]
+fn answers_of_the_next_version_are_understood_in_this_one() {
+    assert_eq!(Answer::decode(&file("next/answer-resolved.json")).unwrap(), resolved());
+    let Answer::Resolved(unheard) = Answer::decode(&file("next/answer-outcome.json")).unwrap() else { panic!() };
+    assert_eq!(unheard.definitions[0].outcome, Outcome::Unheard);
+    let refused = Answer::decode(&file("next/answer-refused.json")).unwrap();
+    assert_eq!(refused, Answer::Refused(Refusal::new(Cause::Internal, "not now")));
+    assert!(matches!(Answer::decode(&file("next/answer-too-new.json")), Err(WireError::Version(2))));
+}
+
+#[test]
+fn bytes_that_are_no_frame_are_refused() {
+    assert!(matches!(length([0xff; 4]), Err(WireError::Length(_))));
+    assert!(matches!(frame(&vec![b' '; LIMIT + 1]), Err(WireError::Length(_))));
+    for garbage in
+        [&b""[..], b"GET / HTTP/1.1\r\n", b"{}", b"[]", b"\xff\xfe", br#"{"newest":1,"oldest":1,"kind":"resolve"}"#]
+    {
+        assert_eq!(Request::decode(garbage).1.unwrap_err().cause, Cause::Malformed, "{garbage:?}");
+        assert!(Answer::decode(garbage).is_err(), "{garbage:?}");
+    }
+}
