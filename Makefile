@@ -5,11 +5,16 @@ MUSL    := $(ARCH)-unknown-linux-musl
 TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/$(MUSL)/release
 
-.PHONY: build test demo bench lint deps clean
+.PHONY: build image test demo bench lint deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release.
 build: deps
 	cargo build --locked --release --target $(MUSL) -p meta-cni
+
+# The image of the DaemonSet, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
+image: build
+	@tests/prepare buildah
+	deploy/image $(RELEASE) dist/meta-cni.tar
 
 # All tiers, or some: make test TIERS="unit conformance". META_CNI_SKIP names tiers that this machine cannot run.
 test: deps

@@ -71,7 +71,7 @@ pub fn uninstall(options: &RemoveOptions) -> Result<()> {
             Ok(())
         }
         left => Err(Fault::TryLater(format!(
-            "{left} sandboxes are still attached; {} stays until they are gone: drain the node, then uninstall again",
+            "sandboxes that are still attached: {left}; {} stays until they are gone: drain the node, then uninstall again",
             plugin.display()
         ))),
     }
@@ -135,7 +135,7 @@ mod tests {
         fs::write(dir.path().join("state/attached/meta-cni,c1,eth0"), "").unwrap();
         fs::write(dir.path().join("net.d").join(conf::FILE), "{}").unwrap();
         let fault = uninstall(&away).unwrap_err().to_string();
-        assert!(fault.starts_with("1 sandboxes are still attached"), "{fault}");
+        assert!(fault.starts_with("sandboxes that are still attached: 1;"), "{fault}");
         assert!(dir.path().join("bin/meta-cni").exists());
         assert!(!dir.path().join("net.d").join(conf::FILE).exists());
     }

@@ -4,6 +4,7 @@
 mod attach;
 mod faults;
 mod fixtures;
+mod install;
 mod lint;
 mod request;
 mod selection;
