@@ -5,7 +5,7 @@ MUSL    := $(ARCH)-unknown-linux-musl
 TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/$(MUSL)/release
 
-.PHONY: build image test demo bench lint deps clean
+.PHONY: build image test demo bench cluster cluster-down lint deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release.
 build: deps
@@ -29,6 +29,17 @@ demo: build
 bench: build
 	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin bench --bin floor
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
+
+# Kubernetes on three nodes, in namespaces of this machine; what it prints is for your shell. NODES=5 for more.
+cluster: deps
+	@tests/cluster/build >/dev/null
+	@cargo build --locked --workspace --all-features --bin cluster
+	@$(TARGET)/debug/cluster up $(NODES)
+
+# Takes it down again, or what is left of it.
+cluster-down:
+	@cargo build --locked --workspace --all-features --bin cluster
+	@$(TARGET)/debug/cluster down
 
 lint: deps
 	tests/run lint

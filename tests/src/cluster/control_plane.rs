@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,14 +37,13 @@ pub struct ControlPlane {
     // In the order in which they go.
     api_server: Option<Service>,
     etcd: Service,
-    relay: Service,
-    orders: Option<ChildStdin>,
+    relay: Relay,
+    calm: Relay,
     space: Space,
     programs: Programs,
     tokens: Tokens,
-    outside: u16,
     settings: Settings,
-    place: Place,
+    place: Arc<Place>,
 }
 
 /// What a control plane can be started with.
@@ -69,6 +69,11 @@ impl ControlPlane {
     pub fn start_with(settings: Settings) -> Self {
         let programs = Programs::find(CONTROL_PLANE);
         let place = settings.name.as_deref().map_or_else(Place::fresh, Place::named);
+        Self::start_in(Arc::new(place), settings, programs)
+    }
+
+    /// Starts one in a place.
+    pub(super) fn start_in(place: Arc<Place>, settings: Settings, programs: Programs) -> Self {
         progress(&format!("cluster {}: etcd and the API server", place.name()));
         fs::create_dir(place.path("pki")).unwrap();
         let tokens = Tokens::new();
@@ -76,11 +81,14 @@ impl ControlPlane {
         service_account_keys(&place.path("pki"));
 
         let life = if settings.lasting { Life::Own(place.lock()) } else { Life::Ours };
-        let space = Space::new(&life, network);
+        let mut holder = program::command(program::built("cluster"));
+        holder.arg("hold").arg("--remove").arg(place.path("")).arg(place.name());
+        let space = Space::new(&life, &place, &mut holder, network);
         let etcd = Service::start("etcd", &space, &mut etcd(&programs, &place), &place.path("logs/etcd.log"));
-        let (relay, orders, outside) = relay(&space, &place, settings.lasting);
-        let mut plane =
-            Self { api_server: None, etcd, relay, orders, space, programs, tokens, outside, settings, place };
+        let relay = Relay::start(&space, &place, "relay", PORT, settings.lasting);
+        // For those who make the weather, and must not stand in it.
+        let calm = Relay::start(&space, &place, "calm-relay", PORT + 1, true);
+        let mut plane = Self { api_server: None, etcd, relay, calm, space, programs, tokens, settings, place };
         plane.start_api();
         plane
     }
@@ -100,7 +108,8 @@ impl ControlPlane {
         let api = self.api();
         server.wait_for("API server that is ready", START, || {
             self.etcd.check()?;
-            self.relay.check()?;
+            self.relay.service.check()?;
+            self.calm.service.check()?;
             api.text("/readyz").map_err(|e| e.to_string())
         });
         self.api_server = Some(server);
@@ -138,12 +147,13 @@ impl ControlPlane {
 
     fn order(&mut self, order: Order) {
         use std::io::Write;
-        self.orders.as_mut().unwrap().write_all(order.line().as_bytes()).unwrap();
+        self.relay.orders.as_mut().unwrap().write_all(order.line().as_bytes()).unwrap();
     }
 
-    /// A client with the administrator's rights.
+    /// A client with the administrator's rights, which no delay and no cut touches.
     pub fn api(&self) -> Api {
-        Api::new(&self.kubeconfig_with(&self.tokens.of("admin")))
+        let server = format!("127.0.0.1:{}", self.calm.outside);
+        Api::new(&kubeconfig(&server, &self.certificate(), &self.tokens.of("admin")))
     }
 
     /// Text of the API server's certificate, which is its own authority.
@@ -153,7 +163,7 @@ impl ControlPlane {
 
     /// `host:port` of the API server for programs of the machine.
     pub fn outside(&self) -> String {
-        format!("127.0.0.1:{}", self.outside)
+        format!("127.0.0.1:{}", self.relay.outside)
     }
 
     /// A kubeconfig with the administrator's rights for programs of the machine, as a file.
@@ -180,6 +190,38 @@ impl ControlPlane {
 
     fn kubeconfig_with(&self, token: &str) -> Value {
         kubeconfig(&self.outside(), &self.certificate(), token)
+    }
+
+    /// Starts one of Kubernetes' controllers beside the API server.
+    pub(super) fn controller(&self, name: &str, flags: &[String]) -> Service {
+        let config =
+            kubeconfig(&format!("127.0.0.1:{PORT}"), &self.certificate(), &self.tokens.of(&format!("system:{name}")));
+        let file = self.place.path(format!("pki/{name}.kubeconfig"));
+        fs::write(&file, config.to_string()).unwrap();
+        let mut command = program::command(self.programs.path(name));
+        command.arg("--kubeconfig").arg(file).args(["--leader-elect=false", "--bind-address=127.0.0.1"]).args(flags);
+        Service::start(name, &self.space, &mut command, &self.place.path(format!("logs/{name}.log")))
+    }
+
+    /// Runs `ip` in the control plane's network, with process ids as this process sees them.
+    pub(super) fn wire(&self, line: &str) {
+        let enter = format!("--net=/proc/{}/ns/net", self.space.holder());
+        program::run("nsenter", [enter.as_str(), "ip"].into_iter().chain(line.split(' ')));
+    }
+
+    /// Removes a link, and returns when it is gone.
+    pub(super) fn unwire(&self, link: &str) {
+        let gone = || {
+            let links = self.space.run("ip -o link");
+            if !links.contains(&format!(": {link}@")) {
+                return Ok(());
+            }
+            // It may go by itself at any moment.
+            let mut ip = program::command("ip");
+            self.space.within(|| ip.args(["link", "del", link]).output()).map_err(|e| e.to_string())?;
+            Err(links)
+        };
+        wait::until("end of a wire", Duration::from_secs(10), gone);
     }
 
     /// A kubeconfig for programs inside of the cluster's network.
@@ -266,17 +308,27 @@ fn etcd(programs: &Programs, place: &Place) -> Command {
     command
 }
 
-fn relay(space: &Space, place: &Place, lasting: bool) -> (Service, Option<ChildStdin>, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let outside = listener.local_addr().unwrap().port();
-    let log = place.path("logs/relay.log");
-    let mut command = program::command(program::built("cluster"));
-    command.args(["relay", &format!("{ADDRESS}:{PORT}"), &format!("127.0.0.1:{PORT}")]);
-    command.stdin(if lasting { Stdio::null() } else { Stdio::piped() });
-    command.stdout(OwnedFd::from(listener)).stderr(fs::File::create(&log).unwrap());
-    let mut child = space.spawn(&mut command);
-    let orders = child.stdin.take();
-    (Service::started("relay", child, &log), orders, outside)
+/// A relay, from a port of the machine's loopback and one of the cluster's network to the API server.
+#[derive(Debug)]
+struct Relay {
+    service: Service,
+    orders: Option<ChildStdin>,
+    outside: u16,
+}
+
+impl Relay {
+    fn start(space: &Space, place: &Place, name: &str, port: u16, lasting: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let outside = listener.local_addr().unwrap().port();
+        let log = place.path(format!("logs/{name}.log"));
+        let mut command = program::command(program::built("cluster"));
+        command.args(["relay", &format!("{ADDRESS}:{port}"), &format!("127.0.0.1:{PORT}")]);
+        command.stdin(if lasting { Stdio::null() } else { Stdio::piped() });
+        command.stdout(OwnedFd::from(listener)).stderr(fs::File::create(&log).unwrap());
+        let mut child = space.spawn(&mut command);
+        let orders = child.stdin.take();
+        Self { service: Service::started(name, child, &log), orders, outside }
+    }
 }
 
 /// Waits until an object is there and `holds`, and gives it.

@@ -6,15 +6,20 @@
 pub mod api;
 pub mod control_plane;
 pub mod credentials;
+mod image;
+pub mod node;
 pub mod place;
 pub mod programs;
 pub mod relay;
 pub mod service;
 pub mod space;
 pub mod wait;
+mod whole;
 
 pub use api::{Api, Refusal};
-pub use control_plane::{ControlPlane, Settings};
+pub use control_plane::{ControlPlane, Settings, eventually};
+pub use node::Node;
+pub use whole::{Cluster, take_down};
 
 /// Says what is being done, on stderr: a cluster takes seconds, and its first build minutes.
 fn progress(what: &str) {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::wait;
 
 /// Where containers' control groups of all clusters are: `<controller>/meta-cni/<cluster>`.
@@ -59,6 +62,13 @@ impl Place {
         self.lock.try_clone().unwrap()
     }
 
+    /// Notes a process that holds a part of the cluster: whoever takes the cluster down ends it.
+    pub(super) fn add_holder(&self, pid: u32) {
+        use std::io::Write;
+        let mut file = File::options().create(true).append(true).open(self.path("holders")).unwrap();
+        writeln!(file, "{pid} {}", started(pid).unwrap_or_default()).unwrap();
+    }
+
     /// The control group of a node's containers, relative to each controller.
     pub fn cgroup(&self, node: &str) -> String {
         format!("/meta-cni/{}/{node}", self.name)
@@ -69,6 +79,40 @@ impl Drop for Place {
     fn drop(&mut self) {
         remove(&self.dir, &self.name);
     }
+}
+
+/// A process that was noted in a cluster's directory.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pid: u32,
+    started: String,
+}
+
+/// The processes that hold a cluster, by its directory.
+pub(super) fn holders(dir: &Path) -> Vec<Holder> {
+    let text = fs::read_to_string(dir.join("holders")).unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.map(|(pid, started)| Holder { pid: pid.parse().unwrap(), started: started.to_owned() }).collect()
+}
+
+impl Holder {
+    /// Kills it, and with it everything in its namespaces. Another process with its number is left alone.
+    pub(super) fn end(&self) {
+        let lives = || started(self.pid).is_some_and(|started| started == self.started);
+        if lives() {
+            let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), Signal::SIGKILL);
+        }
+        let gone = || if lives() { Err(format!("process {} does not end", self.pid)) } else { Ok(()) };
+        wait::until("end of a cluster's processes", Duration::from_secs(10), gone);
+    }
+}
+
+/// When a process was started (proc_pid_stat(5), field 22); absent when it is gone or waits to be taken by its parent.
+fn started(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, field 2, is in parentheses and may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(|field| (*field).to_owned()))?
 }
 
 /// Directory of all clusters: in cargo's target directory, or what `META_CNI_CLUSTERS` names.
@@ -108,7 +152,7 @@ fn sweep(base: &Path) {
 }
 
 /// Removes a cluster's directory and control groups. Its last processes may still be on their way out.
-pub(super) fn remove(dir: &Path, name: &str) {
+pub fn remove(dir: &Path, name: &str) {
     let gone = || match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(format!("{}: {e}", dir.display())),
         _ => Ok(()),

@@ -19,6 +19,9 @@ pub const NODES: &[&str] = &[
     "ctr",
 ];
 
+/// Where a node has them, wherever they are outside.
+pub(super) const INSIDE: &str = "/opt/kubernetes";
+
 /// Directories of programs, in the order in which to look.
 #[derive(Clone, Debug)]
 pub struct Programs(Vec<PathBuf>);
@@ -36,6 +39,22 @@ impl Programs {
             found.path(name);
         }
         found
+    }
+
+    /// The directories.
+    pub(super) fn outside(&self) -> &[PathBuf] {
+        &self.0
+    }
+
+    /// The same directories as a node has them.
+    pub(super) fn inside(&self) -> Vec<PathBuf> {
+        (0..self.0.len()).map(|number| Path::new(INSIDE).join(number.to_string())).collect()
+    }
+
+    /// The file of a program as a node has it.
+    pub(super) fn path_inside(&self, name: &str) -> PathBuf {
+        let found = self.0.iter().zip(self.inside()).find(|(dir, _)| dir.join(name).is_file());
+        found.unwrap_or_else(|| panic!("program {name} is in none of {:?}", self.0)).1.join(name)
     }
 
     /// The file of a program.

@@ -14,6 +14,7 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::place::Place;
 use crate::program;
 
 /// A machine inside of this one.
@@ -35,8 +36,9 @@ pub enum Life {
 }
 
 impl Space {
-    /// Makes the namespaces. `furnish` runs inside of the new mount and network namespaces, before anybody else.
-    pub fn new(life: &Life, furnish: impl FnOnce() + Send) -> Self {
+    /// Makes the namespaces of a cluster. `furnish` runs inside of the new mount and network namespaces, before anybody
+    /// else; `holder` is the call of `cluster hold`.
+    pub fn new(life: &Life, place: &Place, holder: &mut Command, furnish: impl FnOnce() + Send) -> Self {
         let holder = on_a_thread(|| {
             leave(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET);
             propagate(MsFlags::MS_PRIVATE);
@@ -44,8 +46,9 @@ impl Space {
             propagate(MsFlags::MS_SHARED);
             // The next program that this thread starts is pid 1.
             leave(CloneFlags::CLONE_NEWPID);
-            hold(life)
+            hold(life, holder)
         });
+        place.add_holder(holder.id());
         let of = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", holder.id())).unwrap();
         Self { network: of("net"), mounts: of("mnt"), processes: of("pid"), holder }
     }
@@ -118,11 +121,11 @@ fn propagate(how: MsFlags) {
 }
 
 /// Starts pid 1 and waits until it has mounted the new /proc.
-fn hold(life: &Life) -> Child {
-    let mut command = program::command(program::built("cluster"));
+fn hold(life: &Life, command: &mut Command) -> Child {
     match life {
-        Life::Ours => command.arg("hold").stdin(Stdio::piped()),
-        Life::Own(lock) => command.arg("hold").arg("--until-killed").stdin(lock.try_clone().unwrap()),
+        Life::Ours => command.stdin(Stdio::piped()),
+        // Whoever waits for the end of our output must not wait for the cluster's.
+        Life::Own(lock) => command.arg("--until-killed").stdin(lock.try_clone().unwrap()).stderr(Stdio::null()),
     };
     use std::os::unix::process::CommandExt;
     let mut holder =
