@@ -2,18 +2,34 @@
 //!
 //! One thread, several parts side by side; [`run`] wires them. What they share is passed to them there and nowhere else.
 
+mod api;
+mod audit;
 pub mod conf;
+mod desk;
+mod events;
 pub mod health;
 pub mod host;
 pub mod install;
 pub mod log;
 pub mod options;
 mod place;
+mod publish;
+mod queue;
 pub mod replay;
+mod resolve;
+mod serve;
+mod view;
+mod watch;
+
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fault::{Fault, Result};
+use desk::Office;
+use publish::Publisher;
+use resolve::Facts;
+use view::{PodName, Shared};
 
 pub use options::Options;
 
@@ -24,12 +40,37 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 async fn serve(options: &Options) -> Result<()> {
-    tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent starts");
+    let client = api::client(options.kubeconfig.as_deref()).await?;
+    let view = Shared::default();
+    let publisher = Publisher::new(client.clone(), view.clone());
+    let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
     let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
-    let no_definitions = |_: &str, _: &str| None;
+    let office = Office {
+        node: options.node_name.clone(),
+        facts: Facts { client: client.clone(), view: view.clone() },
+        publisher: publisher.clone(),
+        events,
+        standing: standing.subscribe(),
+    };
+    let listener = serve::bind(&options.socket)?;
+    tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent serves");
+
+    let definitions = |namespace: &str, name: &str| view.config_of(namespace, name);
+    let seen = |pod: &PodName| publisher.seen(pod);
+    let parts = async {
+        tokio::join!(
+            watch::pods(client.clone(), &options.node_name, view.clone(), seen),
+            watch::definitions(client.clone(), view.clone()),
+            serve::serve(listener, Arc::new(office)),
+            publisher.run(),
+            teller.run(),
+            audit::run(&options.state_dir, &view, &publisher),
+        );
+    };
     tokio::select! {
+        () = parts => Err(Fault::Bug("the agent has nothing left to do".to_owned())),
         ended = replay::run(options) => ended,
-        ended = conf::run(options, &standing, &no_definitions) => ended,
+        ended = conf::run(options, &standing, &definitions) => ended,
         ended = told_to_stop() => ended,
     }
 }

@@ -185,6 +185,9 @@ pub struct Health {
     /// True once all definitions are known; until then each is asked for.
     #[serde(default)]
     pub definitions_known: bool,
+    /// What is not in place yet, so that pods may not get what they ask for.
+    #[serde(default)]
+    pub wanting: Vec<String>,
 }
 
 /// Why there is no other answer. The same in every version.

@@ -158,6 +158,7 @@ fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) ->
         netns_id,
         plugin_dirs: run.conf.plugin_dirs.clone(),
         builtin: run.conf.builtin.clone(),
+        strict: run.conf.strict,
         attachments: bound.attachments.clone(),
     })
 }

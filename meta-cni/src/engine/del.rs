@@ -64,6 +64,7 @@ fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
         netns_id: namespace_id(&target.netns).unwrap_or_default(),
         plugin_dirs: run.conf.plugin_dirs.clone(),
         builtin: run.conf.builtin.clone(),
+        strict: run.conf.strict,
         attachments: lookup::default_only(run, target)?,
     })
 }

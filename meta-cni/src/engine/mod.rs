@@ -18,6 +18,7 @@ mod resume;
 mod routes;
 mod status;
 mod store;
+pub(crate) mod told;
 mod undo;
 
 use std::os::fd::BorrowedFd;

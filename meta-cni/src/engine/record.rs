@@ -70,6 +70,9 @@ pub struct Intent {
     /// `builtin` of the node's configuration: who attached also undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<Vec<PluginType>>,
+    /// `strict` of the node's configuration: how the pod's status is written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
     /// The attachments in order, the default network first.
     pub attachments: Vec<Attachment>,
 }
@@ -260,6 +263,7 @@ mod tests {
             netns_id: (4, 4_026_531_840),
             plugin_dirs: vec!["/opt/cni/bin".into()],
             builtin: None,
+            strict: false,
             attachments: Vec::new(),
         }
     }

@@ -112,14 +112,12 @@ impl Store {
 
     /// The records that need attention, and those of calls that are running right now.
     pub fn pending(&self) -> Result<Vec<Pending>> {
-        let now = SystemTime::now();
-        let mut pending = Vec::new();
-        for (key, entry) in self.list("pending")? {
-            let written = entry.metadata().and_then(|meta| meta.modified());
-            let idle = written.ok().and_then(|written| now.duration_since(written).ok()).unwrap_or_default();
-            pending.push(Pending { key, idle });
-        }
-        Ok(pending)
+        Ok(self.list("pending")?.into_iter().map(|(key, entry)| Pending { key, idle: age(&entry) }).collect())
+    }
+
+    /// The records of sandboxes that are attached, and how long they have been.
+    pub fn settled(&self) -> Result<Vec<(Key, Duration)>> {
+        Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age(&entry))).collect())
     }
 
     /// The keys of every record, settled or not, of whatever node network.
@@ -261,6 +259,12 @@ impl RecordFile {
     }
 }
 
+/// Since it was last written.
+fn age(entry: &fs::DirEntry) -> Duration {
+    let written = entry.metadata().and_then(|meta| meta.modified());
+    written.ok().and_then(|written| SystemTime::now().duration_since(written).ok()).unwrap_or_default()
+}
+
 fn parse_name(name: &str) -> Option<Key> {
     let mut parts = name.splitn(3, ',');
     Some(Key {
@@ -309,6 +313,7 @@ mod tests {
             netns_id: (4, 1),
             plugin_dirs: Vec::new(),
             builtin: None,
+            strict: false,
             attachments: Vec::new(),
         }
     }
@@ -322,6 +327,7 @@ mod tests {
         file.append_synced(&Entry::Done(&Done::default())).unwrap();
         file.settle().unwrap();
         assert!(store.pending().unwrap().is_empty());
+        assert_eq!(store.settled().unwrap()[0].0, intent("c1").key);
 
         let mut found = store.find(&intent("c1").key).unwrap().unwrap();
         assert!(found.record.done.is_some());

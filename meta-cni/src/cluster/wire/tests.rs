@@ -60,7 +60,13 @@ fn requests() -> [(&'static str, Request); 4] {
 }
 
 fn answers() -> [(&'static str, Answer); 5] {
-    let health = Health { node: "n1".into(), program: "0.1.0".into(), pods_known: true, definitions_known: false };
+    let health = Health {
+        node: "n1".into(),
+        program: "0.1.0".into(),
+        pods_known: true,
+        definitions_known: false,
+        wanting: vec!["a default network".into()],
+    };
     let refusal = Refusal::new(Cause::Later, "pod default/web: the API server has no such pod");
     [
         ("resolved", resolved()),

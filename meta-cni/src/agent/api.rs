@@ -1,0 +1,56 @@
+//! The way to the API server.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::fault::{Fault, Result};
+
+/// Connection and TLS handshake together: a slow API server is not a dead one.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// A client by a kubeconfig, or by the service account of the pod. Nothing is sent yet. Token and authority are read anew
+/// from their files every minute.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
+    let config = match kubeconfig.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => {
+            let failed = |e: &dyn Error| Fault::Config(format!("--kubeconfig: {}: {}", path.display(), chain(e)));
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| failed(&e))
+        }
+        None => Config::incluster().map_err(|e| {
+            Fault::Config(format!("--kubeconfig: not given, and the pod has no service account: {}", chain(&e)))
+        }),
+    };
+    let mut config = config?;
+    config.connect_timeout = Some(CONNECT);
+    // Whoever may try again does so on its own terms.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|e| Fault::Config(format!("no client of the API server: {}", chain(&e))))
+}
+
+/// One line about an error: the server's own words where it answered.
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
+        other => chain(other),
+    }
+}
+
+/// An error and what it came from; causes that are told already are left out.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

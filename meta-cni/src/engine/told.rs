@@ -1,0 +1,72 @@
+//! What the settled records say about their pods: the same `network-status` that the ADD reported.
+
+use std::path::Path;
+use std::time::Duration;
+
+use attachments::cni::result::CniResult;
+use attachments::cni::version::Version;
+use attachments::names::PodRef;
+use attachments::status::{Report, network_status};
+
+use super::devinfo;
+use super::record::{Key, Record};
+use super::store::Store;
+use crate::fault::{Fault, Result};
+
+/// A settled record, not opened yet.
+pub struct Settled {
+    store: Store,
+    key: Key,
+    age: Duration,
+}
+
+/// What a record says about its pod.
+pub struct Told {
+    /// The pod.
+    pub pod: PodRef,
+    /// Text of the annotation.
+    pub status: String,
+    /// How long ago its ADD succeeded.
+    pub age: Duration,
+    /// False where a device's information could not be read from here: what was reported may have held more.
+    pub is_whole: bool,
+}
+
+/// The settled records of a state directory.
+pub fn settled(state_dir: &Path) -> Result<Vec<Settled>> {
+    let store = Store::new(state_dir);
+    let found = store.settled()?;
+    Ok(found.into_iter().map(|(key, age)| Settled { store: store.clone(), key, age }).collect())
+}
+
+impl Settled {
+    /// Reads the record. Nothing when it is gone, is being undone, or belongs to no pod.
+    pub fn read(self) -> Result<Option<Told>> {
+        let Some(file) = self.store.find(&self.key)?.filter(|file| file.is_settled() && !file.record.damaged) else {
+            return Ok(None);
+        };
+        told(&file.record, self.age)
+    }
+}
+
+fn told(record: &Record, age: Duration) -> Result<Option<Told>> {
+    let (Some(intent), Some(done)) = (&record.intent, &record.done) else { return Ok(None) };
+    let Some(pod) = intent.pod.clone() else { return Ok(None) };
+    let read = |entry: &super::record::AttachedEntry| {
+        CniResult::parse(entry.result.to_json().as_bytes(), Version::NEWEST)
+            .map_err(|e| Fault::Io(format!("record of pod {pod}: {e}")))
+    };
+    let results: Vec<CniResult> = done.attached.iter().map(read).collect::<Result<_>>()?;
+    let infos: Vec<_> = intent.attachments.iter().map(devinfo::read).collect();
+    let is_whole =
+        intent.attachments.iter().zip(&infos).all(|(a, info)| a.device_info_file.is_none() || info.is_some());
+    let reports: Vec<Report<'_>> = intent
+        .attachments
+        .iter()
+        .zip(&results)
+        .zip(&infos)
+        .map(|((attachment, result), info)| Report { attachment, result: Some(result), device_info: info.as_ref() })
+        .collect();
+    let status = network_status(&reports, intent.strict);
+    Ok(Some(Told { pod, status, age, is_whole }))
+}
