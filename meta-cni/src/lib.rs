@@ -11,4 +11,5 @@ pub mod engine;
 pub mod fault;
 pub mod lint;
 pub mod node;
+pub mod replay;
 pub mod request;

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
@@ -14,6 +15,11 @@ use crate::fault::{Fault, Result};
 
 /// Longest configuration that is read, in bytes.
 const STDIN_LIMIT: u64 = 4 << 20;
+
+/// How long an unfinished undo must have been left alone before anybody but the runtime goes on with it. A call that is
+/// running holds the sandbox; this spares the runtime's own DEL, which follows a failed ADD within milliseconds, and it
+/// spaces the attempts at an undo that keeps failing.
+pub const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// What CNI_COMMAND asks for.
 #[derive(Debug)]
@@ -100,6 +106,37 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     let version = read_version(&conf, verb)?;
     let path = var("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
     Ok(Command::Call(Box::new(Request { verb, target, path, network, version, conf })))
+}
+
+/// A call of `meta-cni replay [SECONDS]`, which is no verb of the protocol: the node's configuration on stdin as in a CNI
+/// call, and how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
+pub fn read_replay(
+    mut args: impl Iterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+    stdin: impl Read,
+) -> Result<(Request, Duration)> {
+    const ALLOWED: &str = "a number of seconds";
+    let idle =
+        match args.next() {
+            None => LEFT_ALONE,
+            Some(text) => Duration::from_secs(text.parse().map_err(|_| {
+                Fault::Environment(Finding::new("replay", format_args!("{text:?}"), ALLOWED).to_string())
+            })?),
+        };
+    if let Some(more) = args.next() {
+        return Err(Fault::Environment(format!("replay: got a second argument {more:?}, want {ALLOWED} alone")));
+    }
+    let conf = read_conf(stdin)?;
+    // Like GC it is about no sandbox. Unlike GC it is there in every version.
+    let request = Request {
+        verb: Verb::Gc,
+        target: None,
+        path: env("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+        network: read_name(&conf)?,
+        version: read_version(&conf, Verb::Del)?,
+        conf,
+    };
+    Ok((request, idle))
 }
 
 fn has_target(verb: Verb) -> bool {

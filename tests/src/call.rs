@@ -25,13 +25,20 @@ pub struct Call<'a> {
     env: BTreeMap<String, String>,
     stdin: Vec<u8>,
     wrapper: Vec<String>,
+    args: Vec<String>,
 }
 
 impl<'a> Call<'a> {
     /// A call inside `host` with nothing but a PATH.
     pub fn new(host: &'a Netns) -> Self {
         let path = std::env::var("PATH").unwrap_or_default();
-        Self { host, env: BTreeMap::from([("PATH".to_owned(), path)]), stdin: Vec::new(), wrapper: Vec::new() }
+        Self {
+            host,
+            env: BTreeMap::from([("PATH".to_owned(), path)]),
+            stdin: Vec::new(),
+            wrapper: Vec::new(),
+            args: Vec::new(),
+        }
     }
 
     /// Sets a variable.
@@ -80,8 +87,25 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Arguments of the plugin; CNI calls have none.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// In another boot of the machine, as far as the kernel tells the plugin: a mount namespace in which the file that says
+    /// it is another one. `file` is made.
+    #[must_use]
+    pub fn in_another_boot(self, file: &std::path::Path) -> Self {
+        std::fs::write(file, "11111111-2222-4333-8444-555555555555\n").unwrap();
+        const SWAP: &str = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        self.under(["unshare", "--mount", "sh", "-c", SWAP, &file.display().to_string()])
+    }
+
     fn command(&self) -> Command {
-        let mut words = self.wrapper.iter().map(Into::into).chain([plugin().into_os_string()]);
+        let program = [plugin().into_os_string()].into_iter().chain(self.args.iter().map(Into::into));
+        let mut words = self.wrapper.iter().map(Into::into).chain(program);
         let mut command = self.host.command(words.next().unwrap_or_default());
         command.args(words).env_clear().envs(&self.env).current_dir("/");
         command

@@ -191,6 +191,17 @@ impl Node {
             .stdin(serde_json::to_vec(&self.conf).unwrap())
     }
 
+    /// A replay for records that were left alone for this many seconds.
+    pub fn replay_call(&self, idle: u32) -> Call<'_> {
+        self.bare_call("").without("CNI_COMMAND").args(["replay".to_owned(), idle.to_string()])
+    }
+
+    /// What a replay says that it did.
+    #[track_caller]
+    pub fn replay(&self) -> Value {
+        self.replay_call(0).run().result()
+    }
+
     /// ADD, as the runtime would.
     pub fn add(&self, pod: &Pod) -> Outcome {
         self.call("ADD", pod).run()

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    if args.next().as_deref() == Some("replay") {
+        return replay(args, env);
+    }
     let call = match request::read(env, io::stdin().lock()) {
         Ok(Command::Call(call)) => call,
         Ok(Command::Version) => return print(&versions()),
@@ -44,6 +48,15 @@ fn run() -> ExitCode {
         Ok(Some(result)) => print(&result),
         Ok(None) => ExitCode::SUCCESS,
         Err(fault) => fail(&fault, Some(call.verb), call.version),
+    }
+}
+
+/// The maintenance call of the node agent. It fails only where it could not begin; what stayed is in its report.
+fn replay(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
+    let read = request::read_replay(args, env, io::stdin().lock());
+    match read.and_then(|(call, idle)| engine::replay(&call, idle)) {
+        Ok(report) => print(&report),
+        Err(fault) => fail(&fault, None, Version::NEWEST),
     }
 }
 

@@ -14,10 +14,11 @@ use delegates::spec::LinkId;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
+use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
 use super::store::RecordFile;
-use super::undo::{Surroundings, namespace_id, undo};
-use super::{Run, devinfo, lookup, merge, resume, routes, warn};
+use super::undo::{Surroundings, undo};
+use super::{Run, boot, devinfo, lookup, merge, resume, routes, warn};
 use crate::cluster;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -145,7 +146,7 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
         )));
     }
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
-    undo(found, &target.netns, &around)
+    undo(found, Whereabouts::Told(&target.netns), &around)
 }
 
 fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
@@ -156,6 +157,7 @@ fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) ->
         pod,
         netns: target.netns.clone(),
         netns_id,
+        boot: boot::current(),
         plugin_dirs: run.conf.plugin_dirs.clone(),
         builtin: run.conf.builtin.clone(),
         strict: run.conf.strict,
@@ -183,7 +185,7 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
 /// The failure that the runtime hears is the one that made us turn back; what the way back lacks stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
-    if let Err(fault) = undo(record, netns, &around) {
+    if let Err(fault) = undo(record, Whereabouts::Told(netns), &around) {
         warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
     }
 }

@@ -3,9 +3,10 @@
 use delegates::netns;
 
 use super::lock::SandboxLock;
+use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Intent, Record};
 use super::store::RecordFile;
-use super::undo::{Surroundings, namespace_id, undo};
+use super::undo::{Surroundings, undo};
 use super::{Run, inherited, lookup, resume, warn};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -20,8 +21,8 @@ pub fn del(run: &Run<'_>) -> Result<()> {
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match run.store.find(&run.key(target))? {
-        Some(found) if !found.record.damaged => undo(found, &target.netns, &around),
-        Some(found) => undo(mend(run, target, found)?, &target.netns, &around),
+        Some(found) if !found.record.damaged => undo(found, Whereabouts::Told(&target.netns), &around),
+        Some(found) => undo(mend(run, target, found)?, Whereabouts::Told(&target.netns), &around),
         None => unrecorded(run, target, &around),
     };
     drop(lock);
@@ -39,7 +40,7 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
     intent.attachments.extend(inherited.iter().map(|one| one.attachment.clone()));
     done.attached.extend(inherited.iter().map(|one| one.entry.clone()));
-    undo(run.store.unwritten(intent, done), &target.netns, around)?;
+    undo(run.store.unwritten(intent, done), Whereabouts::Told(&target.netns), around)?;
     if !inherited.is_empty() {
         inherited::forget(&run.conf.cni_dir, &target.container, &inherited);
     }
@@ -62,6 +63,7 @@ fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
         pod: target.pod().ok().flatten(),
         netns: target.netns.clone(),
         netns_id: namespace_id(&target.netns).unwrap_or_default(),
+        boot: None,
         plugin_dirs: run.conf.plugin_dirs.clone(),
         builtin: run.conf.builtin.clone(),
         strict: run.conf.strict,

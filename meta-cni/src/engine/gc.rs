@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{Delegate, Question, call_network};
 use super::lock::SandboxLock;
+use super::place::Whereabouts;
 use super::record::{Intent, Key};
 use super::undo::{Surroundings, undo};
 use super::{Run, lookup, resume, warn};
@@ -54,7 +55,9 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
             }
         }
     }
-    faults.extend(ask(run, &valid, asked).err());
+    let (strangers, unasked) = ask(run, Some(&valid), asked);
+    faults.extend(unasked);
+    tell(&strangers);
     resume::others(run);
     SandboxLock::sweep(&run.store.locks());
     Fault::several(faults)
@@ -81,16 +84,17 @@ fn collect(run: &Run<'_>, key: &Key) -> Result<Collected> {
     };
     let Some(found) = run.store.find(key)? else { return Ok(Collected::Undone) };
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
-    undo(found, "", &around).map(|()| Collected::Undone)
+    undo(found, Whereabouts::Recorded, &around).map(|()| Collected::Undone)
 }
 
-fn intent(run: &Run<'_>, key: &Key) -> Option<Intent> {
+/// What a record wants, as far as it can be read.
+pub fn intent(run: &Run<'_>, key: &Key) -> Option<Intent> {
     run.store.find(key).ok().flatten().and_then(|found| found.record.intent)
 }
 
 /// The networks that are asked to look for their own garbage.
 #[derive(Debug, Default)]
-struct Asked {
+pub struct Asked {
     networks: Vec<Network>,
     /// The attachments that survive, by network.
     pairs: BTreeMap<NetworkName, Vec<Pair>>,
@@ -127,8 +131,16 @@ impl Asked {
         self.living.insert(key.container);
     }
 
+    /// A record that stays, of whichever node network.
+    pub fn stay(&mut self, run: &Run<'_>, intent: Option<Intent>) {
+        match intent.as_ref().is_some_and(|intent| intent.key.network == run.conf.network) {
+            true => self.survive(intent),
+            false => self.claim(intent),
+        }
+    }
+
     /// A record that is being undone: its networks may be the last who know where to look.
-    fn leave(&mut self, intent: Option<Intent>) {
+    pub fn leave(&mut self, intent: Option<Intent>) {
         let attachments = intent.map(|intent| intent.attachments).unwrap_or_default();
         attachments.into_iter().for_each(|attachment| self.network(attachment, false));
     }
@@ -149,40 +161,48 @@ impl Asked {
     }
 }
 
+/// The part of GC that needs no word of the runtime: delegates of ours give back what is left of departed containers.
+/// Gives what no record explains, and what went wrong.
+pub fn reclaim(run: &Run<'_>, asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
+    ask(run, None, asked)
+}
+
 /// Asks the default network and those of the records. A program's valid set: our stored attachments of that network; for
-/// the default also the runtime's pairs that we do not know, unchanged.
-fn ask(run: &Run<'_>, valid: &[Pair], mut asked: Asked) -> Result<()> {
-    let default = match lookup::default_network(run) {
-        Ok(default) => Some(default),
-        // Those of the records are asked all the same.
-        Err(fault @ (Fault::TryLater(_) | Fault::NoNetwork(_))) => {
-            warn(&format!("GC: the default network is not asked: {fault}"));
-            None
+/// the default also the runtime's pairs that we do not know, unchanged. Without the runtime's pairs no program is asked: it
+/// would take the missing ones for garbage.
+fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let mut living = std::mem::take(&mut asked.living);
+    match lookup::default_network(run) {
+        Ok(default) => {
+            let unknown =
+                valid.unwrap_or_default().iter().filter(|pair| !asked.ours.contains(&pair.container)).cloned();
+            let unknown: Vec<Pair> = unknown.collect();
+            asked.pairs.entry(default.network.clone()).or_default().splice(0..0, unknown);
+            asked.network(default, true);
         }
-        Err(fault) => return Err(fault),
-    };
-    let unknown = valid.iter().filter(|pair| !asked.ours.contains(&pair.container)).cloned();
-    let unknown: Vec<Pair> = unknown.collect();
-    if let Some(default) = default {
-        let default_pairs = asked.pairs.entry(default.network.clone()).or_default();
-        default_pairs.splice(0..0, unknown);
-        asked.network(default, true);
+        // Those of the records are asked all the same.
+        Err(fault @ (Fault::TryLater(_) | Fault::NoNetwork(_))) if valid.is_some() => {
+            warn(&format!("GC: the default network is not asked: {fault}"));
+        }
+        Err(fault) => faults.push(fault),
     }
-    let mut living = asked.living;
-    living.extend(valid.iter().map(|pair| pair.container.clone()));
+    living.extend(valid.unwrap_or_default().iter().map(|pair| pair.container.clone()));
     let departed = run.store.memory().recall();
     let is_recorded = |container: &ContainerId| run.store.is_recorded(container);
     let claims = Claims { living: &living, departed: &departed, is_recorded: &is_recorded };
 
     let mut host = Host::new(run.node(None));
-    let mut faults = Vec::new();
     let mut told = BTreeSet::new();
     for Network { attachment, is_alive } in asked.networks.iter().filter(|network| !network.attachment.disable_gc) {
         let pairs = asked.pairs.get(&attachment.network).map(Vec::as_slice).unwrap_or_default();
-        let pairs = serde_json::value::to_raw_value(pairs).map_err(|e| Fault::Bug(e.to_string()))?;
+        let pairs = match serde_json::value::to_raw_value(pairs) {
+            Ok(pairs) => pairs,
+            Err(e) => return (told, vec![Fault::Bug(e.to_string())]),
+        };
         for plugin in &attachment.plugins {
             if let Delegate::External(kind) = Delegate::of(plugin, &host.node) {
-                if !is_alive || !attachment.version.has_gc_and_status() {
+                if valid.is_none() || !is_alive || !attachment.version.has_gc_and_status() {
                     continue;
                 }
                 // A network whose program is gone has nobody to ask.
@@ -199,8 +219,7 @@ fn ask(run: &Run<'_>, valid: &[Pair], mut asked: Asked) -> Result<()> {
     }
     let swept = builtin::sweep(&mut host);
     faults.extend(swept.err().map(|source| Fault::Delegate { subject: "overlays".to_owned(), source }));
-    tell(&told);
-    Fault::several(faults)
+    (told, faults)
 }
 
 /// What nobody here knows the owner of stays, and a person should look at it.

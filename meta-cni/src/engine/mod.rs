@@ -3,17 +3,21 @@
 //! To follow one ADD, start at [`add`]: it reads from top to bottom as the design's straight line.
 
 mod add;
+mod boot;
 mod chain;
 mod check;
 mod del;
 mod devinfo;
 mod gc;
 mod inherited;
+mod life;
 mod lock;
 mod lookup;
 mod memory;
 mod merge;
+mod place;
 mod record;
+mod replay;
 mod resume;
 mod routes;
 mod status;
@@ -31,6 +35,7 @@ use delegates::call::{Node, Verb};
 use crate::cluster::Cluster;
 use crate::fault::{Fault, Result};
 use crate::node::NodeConf;
+use crate::replay::Report;
 use crate::request::{Request, Target};
 use store::Store;
 
@@ -45,15 +50,7 @@ struct Run<'a> {
 
 /// Serves a request. ADD gives the object to print; the other verbs print nothing.
 pub fn serve(request: &Request) -> Result<Option<Object>> {
-    let started = Instant::now();
-    let conf = NodeConf::from_request(request)?;
-    let run = Run {
-        request,
-        cluster: Cluster::open(&conf.cluster),
-        store: Store::new(&conf.state_dir),
-        deadline: started + conf.timeout,
-        conf,
-    };
+    let run = Run::of(request)?;
     match request.verb {
         Verb::Add => add::add(&run).map(Some),
         Verb::Del => del::del(&run).map(|()| None),
@@ -66,6 +63,25 @@ pub fn serve(request: &Request) -> Result<Option<Object>> {
 /// How many attachment sets have a record in a state directory.
 pub fn recorded(state_dir: &Path) -> Result<usize> {
     Store::new(state_dir).keys().map(|keys| keys.len())
+}
+
+/// Undoes what nobody else will: no verb of the CNI protocol, but asked for with the same configuration.
+pub fn replay(request: &Request, idle: Duration) -> Result<Report> {
+    replay::replay(&Run::of(request)?, idle)
+}
+
+impl<'a> Run<'a> {
+    fn of(request: &'a Request) -> Result<Self> {
+        let started = Instant::now();
+        let conf = NodeConf::from_request(request)?;
+        Ok(Run {
+            request,
+            cluster: Cluster::open(&conf.cluster),
+            store: Store::new(&conf.state_dir),
+            deadline: started + conf.timeout,
+            conf,
+        })
+    }
 }
 
 impl Run<'_> {

@@ -65,6 +65,10 @@ pub struct Intent {
     /// Device and inode of the namespace. Equal numbers prove nothing (they are reused at once); other numbers prove that
     /// the path leads elsewhere now.
     pub netns_id: (u64, u64),
+    /// The boot of the node that it was written in; absent in records of a set that nobody recorded, and of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// Directories that were searched for plugins.
     pub plugin_dirs: Vec<PathBuf>,
     /// `builtin` of the node's configuration: who attached also undoes.
@@ -261,6 +265,7 @@ mod tests {
             pod: None,
             netns: "/run/netns/a".into(),
             netns_id: (4, 4_026_531_840),
+            boot: None,
             plugin_dirs: vec!["/opt/cni/bin".into()],
             builtin: None,
             strict: false,

@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 use attachments::names::PodRef;
 
 use super::lock::SandboxLock;
+use super::place::Whereabouts;
 use super::store::Pending;
 use super::undo::{Surroundings, undo};
 use super::{Run, warn};
 use crate::fault::Result;
-
-/// How long a record must have been left alone before a call for another pod looks at it. A call that is running holds
-/// the sandbox; this spares the runtime's own DEL, which follows a failed ADD within milliseconds, and it spaces the
-/// attempts at an undo that keeps failing.
-const LEFT_ALONE: Duration = Duration::from_secs(10);
+use crate::request::LEFT_ALONE;
 
 /// The most that one call spends on other pods.
 const BUDGET: Duration = Duration::from_secs(1);
@@ -46,30 +43,46 @@ fn pending(run: &Run<'_>) -> Vec<Pending> {
     })
 }
 
-fn resume(
+/// What became of a record in `pending/`.
+pub enum Resumed {
+    /// Everything is undone.
+    Undone,
+    /// It was left alone, and this is why.
+    No(&'static str),
+}
+
+/// Undoes a pending record, unless a call is at work on its sandbox.
+pub fn resume(
     run: &Run<'_>,
     pending: &Pending,
     deadline: Instant,
     is_wanted: impl Fn(Option<&PodRef>) -> bool,
-) -> Result<()> {
+) -> Result<Resumed> {
     let own = run.request.target.as_ref().is_some_and(|target| target.container == pending.key.container);
     if own {
-        return Ok(());
+        return Ok(Resumed::No("this call is about it"));
     }
-    let Some(lock) = SandboxLock::try_acquire(&run.store.locks(), &pending.key.container)? else { return Ok(()) };
-    let Some(found) = run.store.find(&pending.key)? else { return Ok(()) };
+    let Some(lock) = SandboxLock::try_acquire(&run.store.locks(), &pending.key.container)? else {
+        return Ok(Resumed::No("a call is at work on the sandbox"));
+    };
+    let Some(found) = run.store.find(&pending.key)? else { return Ok(Resumed::Undone) };
     let owner = found.record.intent.as_ref().and_then(|intent| intent.pod.as_ref());
     if found.is_settled() || !is_wanted(owner) {
-        return Ok(());
+        return Ok(Resumed::No("nothing is to be undone"));
     }
-    undo(found, "", &Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock })
+    // Without its intent nothing could be undone, and with the record the last trace would go.
+    if found.record.damaged && found.record.intent.is_none() {
+        return Ok(Resumed::No("its record is damaged; its DEL undoes what can be known"));
+    }
+    undo(found, Whereabouts::Recorded, &Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock })?;
+    Ok(Resumed::Undone)
 }
 
 fn is_same(owner: &PodRef, pod: &PodRef) -> bool {
     owner.namespace == pod.namespace && owner.name == pod.name
 }
 
-fn tell(pending: &Pending, attempt: Result<()>) {
+fn tell(pending: &Pending, attempt: Result<Resumed>) {
     if let Err(fault) = attempt {
         warn(&format!("sandbox {}: undo is still not complete: {fault}", pending.key.container));
     }

@@ -120,6 +120,11 @@ impl Store {
         Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age(&entry))).collect())
     }
 
+    /// The keys of the records whose ADD succeeded and whose undo has not begun.
+    pub fn settled(&self) -> Result<Vec<Key>> {
+        Ok(self.list("attached")?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// The keys of every record, settled or not, of whatever node network.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Vec::new();
@@ -311,6 +316,7 @@ mod tests {
             pod: None,
             netns: "/run/netns/a".into(),
             netns_id: (4, 1),
+            boot: None,
             plugin_dirs: Vec::new(),
             builtin: None,
             strict: false,

@@ -1,19 +1,15 @@
 //! Undoing an attachment set: one way for DEL, GC, a failed ADD and whoever resumes what a crash left behind.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use attachments::names::Mac;
-use delegates::apply::{Host, Sandbox, detach, detach_unrecorded};
-use delegates::call::Node;
-use delegates::error::Error;
+use delegates::apply::{Host, detach, detach_unrecorded};
 use delegates::spec::LinkId;
 
-use super::chain::{Chain, has_builtin, has_external};
+use super::chain::{Chain, has_builtin};
 use super::lock::SandboxLock;
+use super::place::{Place, Whereabouts};
 use super::record::{Entry, Intent, Saved, Undone};
 use super::store::RecordFile;
 use super::{devinfo, warn};
@@ -30,8 +26,8 @@ pub struct Surroundings<'a> {
 }
 
 /// Undoes everything that a record holds and removes the record. What fails stays in it, marked, for the next one; the
-/// error lists it. `netns` is the runtime's idea of where the pod is, which may be newer than the record's, or empty.
-pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Result<()> {
+/// error lists it.
+pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroundings<'_>) -> Result<()> {
     let Some(intent) = file.record.intent.take() else {
         // The intent was never written whole, so no delegate ever ran.
         return file.remove();
@@ -43,7 +39,7 @@ pub fn undo(mut file: RecordFile, netns: &str, around: &Surroundings<'_>) -> Res
     let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
-    let place = Place::find(netns, &intent, &results, &node)?;
+    let place = Place::find(whereabouts, &intent, &results, &node)?;
     let mut undo = Undo {
         intent: &intent,
         results,
@@ -160,61 +156,4 @@ fn share(deadline: Instant, left: usize) -> Instant {
     let now = Instant::now();
     let parts = u32::try_from(left).unwrap_or(u32::MAX).max(1);
     now + deadline.saturating_duration_since(now) / parts
-}
-
-/// Where the pod is, if it still is anywhere.
-struct Place {
-    /// The open namespace; nothing when it is gone or another pod's.
-    sandbox: Option<Sandbox>,
-    /// CNI_NETNS for external delegates. Empty keeps them out of a namespace that is not the pod's.
-    for_delegates: String,
-}
-
-impl Place {
-    /// `told` is CNI_NETNS of this call; empty where nobody says it, and the record's path is all there is.
-    fn find(told: &str, intent: &Intent, results: &[Option<CniResult>], node: &Node<'_>) -> Result<Self> {
-        let path = if told.is_empty() { intent.netns.as_str() } else { told };
-        let gone = |for_delegates: &str| Self { sandbox: None, for_delegates: for_delegates.to_owned() };
-        if path.is_empty() || fs::symlink_metadata(path).is_err() {
-            return Ok(gone(path));
-        }
-        let mut sandbox = match Sandbox::open(path, node) {
-            Ok(sandbox) => sandbox,
-            // Gone in the meantime, or a left-over mount point: nothing of the pod is there.
-            Err(Error::Netns { .. }) => return Ok(gone("")),
-            Err(source) => {
-                return Err(Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source });
-            }
-        };
-        if path == intent.netns && namespace_id(path).is_some_and(|id| id != intent.netns_id) {
-            return Ok(gone(""));
-        }
-        // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
-        let runs_programs = intent.attachments.iter().any(|attachment| has_external(attachment, node));
-        if runs_programs && !is_the_pods(&mut sandbox, results, !told.is_empty()) {
-            return Ok(Self { sandbox: Some(sandbox), for_delegates: String::new() });
-        }
-        Ok(Self { sandbox: Some(sandbox), for_delegates: path.to_owned() })
-    }
-}
-
-/// A namespace path can be reused, and so can its inode. What proves that it is the pod's is a hardware address of the
-/// record. Without one the word of the runtime counts, unless a link of another address has a name of the record; the
-/// record's own word counts only for a set that was complete and has no hardware address at all.
-fn is_the_pods(sandbox: &mut Sandbox, results: &[Option<CniResult>], is_told: bool) -> bool {
-    let in_pod = results.iter().flatten().flat_map(|result| &result.interfaces).filter(|i| !i.sandbox.is_empty());
-    let ours: Vec<(&str, Mac)> = in_pod.filter_map(|i| Some((i.name.as_str(), i.mac.parse().ok()?))).collect();
-    if ours.is_empty() {
-        return is_told || results.iter().any(Option::is_some);
-    }
-    // The kernel's answer counts only when there is one.
-    let Ok(links) = sandbox.netlink.links(None) else { return is_told };
-    let is_present = |mac: Mac| links.iter().any(|link| link.mac == Some(mac));
-    let is_taken = |name: &str| links.iter().any(|link| link.name.as_str() == name);
-    ours.iter().any(|(_, mac)| is_present(*mac)) || (is_told && !ours.iter().any(|(name, _)| is_taken(name)))
-}
-
-/// Device and inode of a namespace.
-pub fn namespace_id(path: &str) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }

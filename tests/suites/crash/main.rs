@@ -258,3 +258,43 @@ fn a_device_of_the_node_is_back_as_it_was_whenever_add_or_del_was_killed() {
     });
     assert!(node.leftovers(&["up0", "up1", "dev0", "dev1"]).is_empty());
 }
+
+#[test]
+fn an_add_killed_anywhere_is_cleaned_up_by_replay_alone() {
+    let (node, pod) = scene();
+    for place in places_of_add(&node, &pod).iter().skip(20).step_by(10) {
+        killed_at(node.call("ADD", &pod), place);
+        let settled = node.path("state/attached").read_dir().is_ok_and(|mut records| records.next().is_some());
+        // Killed after the record said done: the attachment is whole, and its sandbox lives.
+        let report = node.replay();
+        assert_eq!(report["living"], u64::from(settled), "killed at {place:?}: {report}");
+        assert_eq!(report["left"], json!([]), "killed at {place:?}: {report}");
+        if settled {
+            assert_eq!(pod.netns.links(), ["eth0", "net1", "net2"], "killed at {place:?}");
+            node.del(&pod).quiet();
+        }
+        clean(&node, &pod, place);
+    }
+}
+
+#[test]
+fn a_replay_killed_anywhere_is_finished_by_the_next() {
+    let (node, pod) = scene();
+    let lost = |i: usize| {
+        let netns = Netns::new(node.path(&format!("netns/lost-{i}")));
+        let lost = Pod { netns, ..node.sandbox("web", &pod.uid) };
+        node.add(&lost).result();
+        lost.netns.remove();
+        lost
+    };
+    drop(lost(0));
+    let places = places(&node, node.replay_call(0));
+    for (i, place) in places.iter().enumerate().skip(20).step_by(10) {
+        let lost = lost(i);
+        killed_at(node.replay_call(0), place);
+        node.replay();
+        let left = node.leftovers(&["up0", "up1"]);
+        assert!(left.is_empty(), "{}: killed at {place:?}: {left:?}", lost.container);
+    }
+    clean(&node, &pod, places.last().unwrap());
+}

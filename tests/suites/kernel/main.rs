@@ -7,5 +7,6 @@ mod devices;
 mod gc;
 mod masters;
 mod overlay;
+mod replay;
 mod routes;
 mod tricks;

@@ -1,0 +1,131 @@
+//! Replay: what a crash or a restart of the node left behind, undone without a call of the runtime.
+//!
+//! Runtimes do not repeat what failed, and after a restart they may have forgotten sandboxes. So the agent asks for this: it
+//! resumes unfinished undos, undoes the records of dead sandboxes by the one way back, and has the delegates of ours give
+//! back what is left of containers that have no record any more. A sandbox that lives, or is held by a call, is not touched.
+
+use std::time::{Duration, Instant};
+
+use super::gc::Asked;
+use super::life::{Life, judge};
+use super::lock::SandboxLock;
+use super::place::Whereabouts;
+use super::record::{Intent, Key};
+use super::resume::{self, Resumed};
+use super::store::Pending;
+use super::undo::{Surroundings, undo};
+use super::{Run, gc};
+use crate::fault::{Fault, Result};
+use crate::replay::{Entry, Report};
+
+/// The most that one record gets: one that hangs must not keep the others waiting.
+const SHARE: Duration = Duration::from_secs(10);
+
+/// The whole of it. `idle`: how long an unfinished undo must have been left alone.
+pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
+    let mut report = Report::default();
+    let mut asked = Asked::default();
+    for pending in run.store.pending()? {
+        let known = gc::intent(run, &pending.key);
+        let entry = entry(&pending.key, known.as_ref(), true);
+        match resume_one(run, &pending, idle) {
+            Ok(()) => {
+                asked.leave(known);
+                report.resumed.push(entry);
+            }
+            Err(why) => {
+                asked.stay(run, known);
+                report.left.push(Entry { why, ..entry });
+            }
+        }
+    }
+    for key in run.store.settled()? {
+        let known = gc::intent(run, &key);
+        let entry = entry(&key, known.as_ref(), false);
+        match settle_one(run, &key) {
+            Ok(Settled::Living) => {
+                asked.stay(run, known);
+                report.living += 1;
+            }
+            Ok(Settled::Gone) => {}
+            Ok(Settled::Released(why)) => {
+                asked.leave(known);
+                report.released.push(Entry { why, ..entry });
+            }
+            Err((why, pending)) => {
+                asked.stay(run, known);
+                report.left.push(Entry { why, pending, ..entry });
+            }
+        }
+    }
+    let (strangers, faults) = gc::reclaim(run, asked);
+    report.strangers = strangers.into_iter().take(Report::SHOWN).collect();
+    report.faults = faults.iter().map(ToString::to_string).collect();
+    SandboxLock::sweep(&run.store.locks());
+    Ok(report)
+}
+
+fn entry(key: &Key, intent: Option<&Intent>, pending: bool) -> Entry {
+    Entry {
+        network: key.network.clone(),
+        container: key.container.clone(),
+        ifname: key.ifname.clone(),
+        pod: intent.and_then(|intent| intent.pod.as_ref()).map(ToString::to_string),
+        why: String::new(),
+        pending,
+    }
+}
+
+/// Finishes an undo that was left alone; else why it is still there.
+fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::Result<(), String> {
+    if pending.idle < idle {
+        return Err(format!("last touched {} s ago", pending.idle.as_secs()));
+    }
+    match resume::resume(run, pending, share(run)?, |_| true) {
+        Ok(Resumed::Undone) => Ok(()),
+        Ok(Resumed::No(why)) => Err(why.to_owned()),
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
+/// What became of a settled record.
+enum Settled {
+    Living,
+    Released(String),
+    /// A call was quicker.
+    Gone,
+}
+
+/// Undoes the record of a dead sandbox. The error says why a record was left, and whether its undo has begun.
+fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String, bool)> {
+    let untouched = |fault: Fault| (fault.to_string(), false);
+    let deadline = share(run).map_err(|why| (why, false))?;
+    let lock = SandboxLock::try_acquire(&run.store.locks(), &key.container).map_err(untouched)?;
+    let Some(lock) = lock else { return Ok(Settled::Living) };
+    let Some(found) = run.store.find(key).map_err(untouched)?.filter(|found| found.is_settled()) else {
+        return Ok(Settled::Gone);
+    };
+    let (Some(intent), Some(done)) = (&found.record.intent, &found.record.done) else {
+        return Err(("its record is damaged; its DEL undoes what can be known".to_owned(), false));
+    };
+    match judge(intent, done, &intent.node(&run.conf.state_dir, deadline, &lock)) {
+        Life::Living => Ok(Settled::Living),
+        Life::Doubtful(why) => Err((why, false)),
+        Life::Dead(why) => {
+            let around = Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock };
+            match undo(found, Whereabouts::Gone, &around) {
+                Ok(()) => Ok(Settled::Released(why)),
+                Err(fault) => Err((format!("{why}; its undo is not complete: {fault}"), true)),
+            }
+        }
+    }
+}
+
+/// When the next record must be done with.
+fn share(run: &Run<'_>) -> std::result::Result<Instant, String> {
+    let now = Instant::now();
+    if now >= run.deadline {
+        return Err("no time was left for it".to_owned());
+    }
+    Ok(run.deadline.min(now + SHARE))
+}
