@@ -35,4 +35,8 @@ pub struct Options {
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Directory in /proc of a process in the host's mount namespace, where the plugin is started. Without it process 1, or
+    /// the one that started the agent.
+    #[arg(long, env = "META_CNI_HOST_PROCESS", value_name = "DIR")]
+    pub host_process: Option<PathBuf>,
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use meta_cni::agent::{self, health, install, log};
+use meta_cni::agent::{self, health, host, install, log};
 use meta_cni::fault::Result;
 
 /// musl's allocator is slow and keeps a heap that grows with every burst; this is the plugin's too.
@@ -30,6 +30,9 @@ enum Command {
     Uninstall(install::RemoveOptions),
     /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
     Health(health::Options),
+    /// Becomes a program in the host's mount namespace.
+    #[command(name = host::COMMAND, hide = true)]
+    InHost(host::EnterOptions),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(options) => agent::run(&options),
         Command::Install(options) => install::install(&options),
         Command::Uninstall(options) => install::uninstall(&options),
+        Command::InHost(options) => host::enter(&options).map(|never| match never {}),
         Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
     };
     match done {

@@ -25,6 +25,7 @@ mod store;
 pub(crate) mod told;
 mod undo;
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,6 +64,12 @@ pub fn serve(request: &Request) -> Result<Option<Object>> {
 /// How many attachment sets have a record in a state directory.
 pub fn recorded(state_dir: &Path) -> Result<usize> {
     Store::new(state_dir).keys().map(|keys| keys.len())
+}
+
+/// The records in a state directory that need attention, by the names of their files, and how long ago each was last touched.
+pub fn pending(state_dir: &Path) -> Result<BTreeMap<String, Duration>> {
+    let pending = Store::new(state_dir).pending()?;
+    Ok(pending.into_iter().map(|record| (record.key.to_string(), record.idle)).collect())
 }
 
 /// Undoes what nobody else will: no verb of the CNI protocol, but asked for with the same configuration.

@@ -11,6 +11,7 @@
 //! {...}
 //! ```
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -37,6 +38,13 @@ pub struct Key {
     pub container: ContainerId,
     /// CNI_IFNAME of the default network.
     pub ifname: IfName,
+}
+
+/// The name of its file.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.network, self.container, self.ifname)
+    }
 }
 
 impl Key {

@@ -167,7 +167,7 @@ impl Store {
     }
 
     fn path(&self, key: &Key, settled: bool) -> Result<PathBuf> {
-        let name = format!("{},{},{}", key.network, key.container, key.ifname);
+        let name = key.to_string();
         if name.len() > NAME_LIMIT {
             return Err(Fault::Config(format!(
                 "name: got {} bytes together with CNI_CONTAINERID and CNI_IFNAME, want at most {}",

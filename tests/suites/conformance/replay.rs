@@ -4,6 +4,7 @@
 use meta_cni_tests::call::Outcome;
 use meta_cni_tests::fake::Rule;
 use meta_cni_tests::node::{Node, Pod};
+use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 fn scene() -> (Node, Pod) {
@@ -159,5 +160,49 @@ fn networks_that_cannot_be_looked_up_keep_no_record_waiting() {
     let report = call.run().result();
     assert_eq!(containers(&report, "released"), [pod.container.as_str()], "{report}");
     assert!(report["faults"][0].as_str().unwrap().contains("nowhere"), "{report}");
+    node.assert_clean();
+}
+
+/// A process in the node's network and in a mount namespace of its own, where alone `DIR/meta-cni` is there.
+fn host_of(node: &Node) -> (program::Running, String) {
+    let dir = node.text("host-bin");
+    std::fs::create_dir(&dir).unwrap();
+    let plugin = meta_cni_tests::call::plugin();
+    let script = format!(
+        "mount --make-rprivate / && mount -t tmpfs tmpfs {dir} && cp {} {dir}/meta-cni && touch {dir}/ready && exec sleep 60",
+        plugin.display()
+    );
+    let host = program::start(node.netns.command("unshare").args(["--mount", "sh", "-c", &script]), b"");
+    let process = format!("/proc/{}", host.id());
+    while !std::path::Path::new(&format!("{process}/root{dir}/ready")).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    (host, process)
+}
+
+#[test]
+fn the_agents_program_becomes_the_plugin_in_the_hosts_mount_namespace() {
+    let (node, pod) = scene();
+    node.add(&pod).result();
+    pod.netns.remove();
+    let (mut host, process) = host_of(&node);
+    let there = node.text("host-bin/meta-cni");
+    let start = |netns: &meta_cni_tests::netns::Netns, process: &str| {
+        let mut command = netns.command(program::built("meta-cnid"));
+        command.args(["in-host", process, &there, "--", "replay", "0"]);
+        program::start(&mut command, node.conf.to_string().as_bytes()).finish(std::time::Duration::from_secs(20))
+    };
+    let elsewhere = meta_cni_tests::netns::Netns::new(node.path("netns/elsewhere"));
+    let refused = start(&elsewhere, &process);
+    assert!(refused.code != Some(0) && String::from_utf8_lossy(&refused.stderr).contains("hostNetwork"), "{refused:?}");
+    let nobody = start(&node.netns, "/proc/4194305");
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("/proc/4194305/ns/net"), "{nobody:?}");
+    assert!(!std::path::Path::new(&there).exists(), "here it is not");
+    let done = start(&node.netns, &process);
+    assert_eq!(done.code, Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(containers(&report, "released"), [pod.container.as_str()], "{report}");
+    host.kill();
+    drop(host.finish(std::time::Duration::from_secs(5)));
     node.assert_clean();
 }
