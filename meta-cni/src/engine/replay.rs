@@ -39,7 +39,7 @@ pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
             }
         }
     }
-    for key in run.store.settled()? {
+    for (key, _) in run.store.settled()? {
         let known = gc::intent(run, &key);
         let entry = entry(&key, known.as_ref(), false);
         match settle_one(run, &key) {

@@ -120,11 +120,6 @@ impl Store {
         Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age(&entry))).collect())
     }
 
-    /// The keys of the records whose ADD succeeded and whose undo has not begun.
-    pub fn settled(&self) -> Result<Vec<Key>> {
-        Ok(self.list("attached")?.into_iter().map(|(key, _)| key).collect())
-    }
-
     /// The keys of every record, settled or not, of whatever node network.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Vec::new();
