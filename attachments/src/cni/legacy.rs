@@ -21,6 +21,8 @@ pub(super) fn decode(mut object: Object) -> Result<CniResult, Finding> {
         }
     }
     result.dns = Dns::decode(&mut object)?;
+    // Not in these versions: as unknown keys they would get a meaning in a later one that nobody has checked.
+    object.retain(|key| !matches!(key, "interfaces" | "ips" | "routes"));
     result.other = object;
     Ok(result)
 }

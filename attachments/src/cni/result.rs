@@ -391,6 +391,14 @@ mod tests {
     }
 
     #[test]
+    fn up_from_0_2_gives_no_meaning_to_keys_that_had_none() {
+        let text = r#"{"ip4":{"ip":"10.0.0.2/24"},"ips":"x","routes":[1],"interfaces":{},"y":1}"#;
+        let up = CniResult::parse(text.as_bytes(), Version::V0_2_0).unwrap().encode(Version::V1_0_0).unwrap();
+        assert_eq!(up.to_json(), r#"{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}],"y":1}"#);
+        assert!(CniResult::from_object(up, Version::V1_0_0).is_ok());
+    }
+
+    #[test]
     fn up_from_0_2_orders_families() {
         let old = r#"{"cniVersion":"0.2.0","ip6":{"ip":"fd00::2/64","gateway":"fd00::1"},"ip4":{"ip":"10.0.0.2/24","routes":[{"dst":"10.1.0.0/16","gw":"10.0.0.9"}]},"dns":{"domain":"d"}}"#;
         assert_eq!(

@@ -173,7 +173,12 @@ pub struct Nftables {
 impl Nftables {
     /// EPROTONOSUPPORT when the kernel lacks netfilter's netlink.
     pub fn open(deadline: Instant) -> Result<Self> {
-        Ok(Self { netlink: Netlink::open_netfilter(deadline)?, deadline })
+        Ok(Self::over(Netlink::open_netfilter(deadline)?, deadline))
+    }
+
+    /// Over a socket that is open; see [`Netlink::over`].
+    pub fn over(netlink: Netlink, deadline: Instant) -> Self {
+        Self { netlink, deadline }
     }
 
     /// The socket, for netfilter's other subsystems.

@@ -97,7 +97,11 @@ impl Netlink {
                 }
                 if let Some(answer) = verdict(&message).map_err(|Malformed| malformed(op))? {
                     answer.map_err(|refusal| refusal.because(op))?;
-                    open -= 1;
+                    // Whatever follows the last answer is about nothing that was asked.
+                    match open {
+                        2.. => open -= 1,
+                        _ => return Ok(()),
+                    }
                 }
             }
         }

@@ -1,5 +1,8 @@
 //! One attachment's chain of plugins, built in and external mixed freely.
 
+use std::path::Path;
+use std::time::Instant;
+
 use attachments::bind::Attachment;
 use attachments::cni::conf::{Injection, PluginConf};
 use attachments::cni::error::code;
@@ -14,6 +17,7 @@ use delegates::error::Error;
 use delegates::exec;
 use serde_json::value::RawValue;
 
+use super::lock::SandboxLock;
 use super::record::Intent;
 use crate::fault::{Fault, Result};
 
@@ -32,6 +36,19 @@ impl<'p> Delegate<'p> {
         match Builtin::from_type(&plugin.kind).filter(|_| node.in_process(&plugin.kind)) {
             Some(builtin) => Self::Builtin(builtin),
             None => Self::External(&plugin.kind),
+        }
+    }
+}
+
+impl Intent {
+    /// The node as it was for the ADD: who attached also undoes, and programs are looked for where they were.
+    pub fn node<'a>(&'a self, state_dir: &'a Path, deadline: Instant, lock: &'a SandboxLock) -> Node<'a> {
+        Node {
+            plugin_dirs: &self.plugin_dirs,
+            builtin: self.builtin.as_deref(),
+            state_dir,
+            deadline,
+            lock: Some(lock.fd()),
         }
     }
 }

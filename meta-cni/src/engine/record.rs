@@ -10,19 +10,17 @@
 //! done 567 01234567
 //! {...}
 //! ```
+//!
+//! Nothing here touches a file: bytes in, bytes out.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use attachments::bind::Attachment;
 use attachments::cni::object::Object;
 use attachments::names::{ContainerId, IfName, NetworkName, PluginType, PodRef};
-use delegates::call::Node;
 use delegates::spec::LinkId;
 use serde::{Deserialize, Serialize};
-
-use super::lock::SandboxLock;
 
 /// Version of the layout that is written; readers accept this one and the one before.
 pub const VERSION: u32 = 1;
@@ -87,19 +85,6 @@ pub struct Intent {
     pub strict: bool,
     /// The attachments in order, the default network first.
     pub attachments: Vec<Attachment>,
-}
-
-impl Intent {
-    /// The node as it was for the ADD: who attached also undoes, and programs are looked for where they were.
-    pub fn node<'a>(&'a self, state_dir: &'a Path, deadline: Instant, lock: &'a SandboxLock) -> Node<'a> {
-        Node {
-            plugin_dirs: &self.plugin_dirs,
-            builtin: self.builtin.as_deref(),
-            state_dir,
-            deadline,
-            lock: Some(lock.fd()),
-        }
-    }
 }
 
 /// Old state that a delegate changed and that must come back.

@@ -191,6 +191,13 @@ fn a_batch_ends_with_its_first_refusal_and_the_rest_is_nobodys() {
 }
 
 #[test]
+fn one_answer_too_many_is_passed_over() {
+    let mut fake = Fake::new(&[(1, &[says(0), says(0), says(libc::EBUSY)]), (2, &[says(0)])]);
+    assert!(fake.netlink.delete_link(7).unwrap());
+    assert!(fake.netlink.delete_link(8).unwrap());
+}
+
+#[test]
 fn a_kernel_that_falls_silent_is_late() {
     let mut fake = Fake::new(&[(1, &[tells(1, "lo", libc::NLM_F_MULTI)])]);
     let error = fake.netlink.routes(RouteFilter::default()).unwrap_err();
