@@ -90,6 +90,8 @@ impl Facts {
                 None => Outcome::Broken { reason: "the API server knows it without a name".to_owned() },
             },
             Ok(Ok(None)) => Outcome::Missing,
+            // A cluster that does not know definitions at all has none.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Missing,
             Ok(Err(error)) => Outcome::Unreachable { reason: said(&error) },
             Err(_) => Outcome::Unreachable { reason: "no answer in time".to_owned() },
         }

@@ -1,4 +1,8 @@
 //! What needs an API server and no node: etcd and kube-apiserver, both real.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a case that cannot go on fails")]
 
+mod agent;
 mod harness;
+mod outage;
+mod weight;
+mod world;

@@ -1,0 +1,182 @@
+//! The node agent: what the plugin hears of the cluster, and what the cluster hears of the node.
+
+use std::fs;
+
+use meta_cni_tests::node::NETWORKS;
+use serde_json::json;
+
+use super::world::{World, nad, pod};
+
+#[test]
+fn a_pod_gets_its_networks_from_the_api_server_and_its_status_and_events_back() {
+    let mut world = World::new();
+    world.nad("lan");
+    world.start_agent();
+    let web = world.pod("web", "lan");
+    world.add(&web);
+    assert_eq!(world.status("web").unwrap(), ["default-net 192.0.2.2", "default/lan 10.43.0.10"]);
+    assert_eq!(world.requests("PATCH", "pods", "status"), 1);
+    world.until("two events", || match world.events("web") {
+        events if events.len() < 2 => Err(format!("{events:?}")),
+        events => {
+            let added = |text: &str| ("AddedInterface".to_owned(), text.to_owned());
+            let want =
+                [added("Add eth0 [192.0.2.2/24] from default-net"), added("Add net1 [10.43.0.10/24] from default/lan")];
+            assert_eq!(events, want);
+            Ok(())
+        }
+    });
+
+    // DEL asks nobody: not even an agent that is there.
+    world.kill_agent();
+    world.node.del(&web).quiet();
+    assert_eq!(world.requests("PATCH", "pods", "status"), 1);
+}
+
+#[test]
+fn what_is_missing_is_named_told_as_an_event_and_found_once_it_is_there() {
+    let world = World::served();
+    let web = world.pod("web", "default/lan");
+    let refusal = world.node.add(&web).refused(11, &["lan", "default"]);
+    let words = "cannot find a network-attachment-definition (lan) in namespace (default)";
+    assert_eq!(refusal.msg, words);
+    world.node.add(&web).refused(11, &["lan"]);
+    world.until("event of the failure", || match world.events("web").as_slice() {
+        [(reason, text)] if reason == "NoNetworkFound" && text == words => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    world.nad("lan");
+    world.add(&web);
+
+    let gone = world.node.sandbox("gone", "u-1");
+    world.node.add(&gone).refused(11, &["pod default/gone", "the API server knows no such pod"]);
+    let other = world.node.sandbox("web", "00000000-0000-4000-8000-000000000001");
+    let refusal = world.node.add(&other).refused(11, &["pod default/web", "K8S_POD_UID"]);
+    assert!(refusal.msg.contains(&other.uid) && refusal.msg.contains(&web.uid), "{}", refusal.msg);
+    assert_eq!(world.requests("PATCH", "pods", "status"), 1);
+}
+
+#[test]
+fn a_failed_delegates_event_begins_with_network_and_cause() {
+    let world = World::served();
+    world.nad("lan");
+    world.node.fakes.rules("one", &[meta_cni_tests::fake::Rule::on("ADD").fails(104, "no way in")]);
+    let web = world.pod("web", "lan");
+    world.node.add(&web).refused(104, &["no way in"]);
+    world.until("event of the failure", || match world.events("web").as_slice() {
+        [(reason, text)] if reason == "FailedAddingInterface" => {
+            assert!(text.starts_with("network default/lan (net1): no way in"), "{text}");
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn a_definition_that_does_not_parse_is_an_error_of_that_definition_alone() {
+    let mut world = World::new();
+    // As clusters have it whose definition of the resource is older than schemas.
+    let patch = json!({"spec": {"versions": [{
+        "name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+    }]}});
+    let crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/network-attachment-definitions.k8s.cni.cncf.io";
+    world.plane.api().patch(crd, &patch).unwrap();
+    world.until("object without a schema", || {
+        world.plane.api().apply(&nad("default", "broken", json!({"config": 7}))).map_err(|refusal| refusal.to_string())
+    });
+    world.nad("lan");
+    world.start_agent();
+    world.node.add(&world.pod("bad", "broken")).refused(7, &["network-attachment-definition default/broken", "7"]);
+    world.add(&world.pod("good", "lan"));
+    // An update that no longer parses does not leave the old one behind.
+    world.plane.api().apply(&nad("default", "lan", json!({"config": {"type": "one"}}))).unwrap();
+    let mut number = 0;
+    world.until("refusal of the edited definition", || {
+        number += 1;
+        let outcome = world.node.add(&world.pod(&format!("later-{number}"), "lan"));
+        if outcome.succeeded() {
+            Err("it is still the old one".to_owned())
+        } else {
+            Ok(outcome.refused(7, &["default/lan"]))
+        }
+    });
+}
+
+#[test]
+fn definitions_are_followed_and_an_edit_between_add_and_del_changes_nothing_for_the_pod() {
+    let world = World::served();
+    world.nad("lan");
+    let web = world.pod("web", "lan");
+    world.add(&web);
+    world.nad_of("lan", json!({"cniVersion": "1.1.0", "type": "two", "fakeIps": [{"address": "10.44.0.10/24"}]}));
+    let mut number = 0;
+    world.until("pod with the new definition", || {
+        number += 1;
+        let name = format!("later-{number}");
+        world.add(&world.pod(&name, "lan"));
+        let status = world.status(&name)?;
+        if status[1] == "default/lan 10.44.0.10" { Ok(()) } else { Err(format!("{status:?}")) }
+    });
+    world.plane.api().delete("/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions/lan").unwrap();
+    world.node.fakes.take_order();
+    world.node.del(&web).quiet();
+    let order = world.node.fakes.take_order();
+    assert!(order.iter().any(|line| line.contains("one")), "{order:?}");
+    world.until("pod that misses the deleted definition", || {
+        number += 1;
+        let outcome = world.node.add(&world.pod(&format!("later-{number}"), "lan"));
+        if outcome.succeeded() { Err("it is still there".to_owned()) } else { Ok(outcome.refused(11, &["(lan)"])) }
+    });
+}
+
+#[test]
+fn a_static_pod_has_the_uid_of_its_copy_which_may_come_late() {
+    let world = World::served();
+    world.nad("lan");
+    let mirror = |name: &str| {
+        let object = pod(
+            name,
+            json!({NETWORKS: "lan", "kubernetes.io/config.source": "file", "kubernetes.io/config.mirror": "f00d"}),
+        );
+        world.plane.api().apply(&object).unwrap();
+    };
+    mirror("early");
+    world.add(&world.node.sandbox("early", "f00d"));
+    assert_eq!(world.status("early").unwrap().len(), 2);
+
+    // The runtime hands over what the API server does not know yet.
+    let late = world.node.sandbox("late", "f00d");
+    let outcome = world.handed(&late, "lan").conf("statusWaitMs", json!(200)).run();
+    assert!(outcome.succeeded(), "{}", outcome.stdout());
+    mirror("late");
+    world.until("status of the copy that came late", || world.status("late"));
+}
+
+#[test]
+fn a_status_never_reaches_a_later_pod_of_the_same_name() {
+    let world = World::served();
+    let first = world.pod("web", "");
+    world.plane.api().delete("/api/v1/namespaces/default/pods/web?gracePeriodSeconds=0").unwrap();
+    let second = world.pod("web", "");
+    assert_ne!(first.uid, second.uid);
+    let outcome = world.handed(&first, "").conf("statusWaitMs", json!(5000)).run();
+    assert!(outcome.succeeded(), "{}", outcome.stdout());
+    world.until("status that is given up", || {
+        let log = world.log();
+        if log.contains("network-status of pod default/web is given up") { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    assert!(world.status("web").is_err());
+}
+
+#[test]
+fn the_socket_is_roots_alone_and_a_loose_directory_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::served();
+    let run = world.node.path("run");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&run), mode(&run.join("agent.sock"))), (0o700, 0o600));
+    assert!(world.health(&["--ready"]).unwrap_err().contains("waiting for"), "no configuration is in place");
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o777)).unwrap();
+    world.node.add(&world.pod("web", "")).refused(7, &["agentSocket", "mode 0777"]);
+}

@@ -1,0 +1,87 @@
+//! The node agent in a large cluster and on a busy node. Figures are printed, for those who run it with `--nocapture`.
+
+use std::thread;
+
+use meta_cni_tests::cluster::Api;
+use serde_json::{Value, json};
+
+use super::world::{World, nad, pod};
+
+/// Makes objects, four at a time.
+fn make(world: &World, objects: Vec<Value>) {
+    let kubeconfig: Value = serde_json::from_slice(&std::fs::read(world.plane.kubeconfig()).unwrap()).unwrap();
+    thread::scope(|scope| {
+        for part in objects.chunks(objects.len().div_ceil(4)) {
+            let kubeconfig = &kubeconfig;
+            scope.spawn(move || {
+                let api = Api::new(kubeconfig);
+                for object in part {
+                    let path = meta_cni_tests::cluster::api::path_of(object);
+                    let collection = path.rsplit_once('/').unwrap().0;
+                    api.post(collection, object).unwrap_or_else(|refusal| panic!("{path}: {refusal}"));
+                }
+            });
+        }
+    });
+}
+
+fn definition(number: usize) -> Value {
+    let config = json!({
+        "cniVersion": "1.1.0", "type": "one", "bridge": format!("br{number}"),
+        "fakeIps": [{"address": format!("10.{}.{}.10/24", number / 250, number % 250)}],
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.43.0.0/24", "rangeStart": "10.43.0.10"}]]},
+    });
+    nad("default", &format!("net-{number}"), json!({"config": config.to_string()}))
+}
+
+fn say(world: &World, what: &str) {
+    let (all, anonymous) = world.memory();
+    eprintln!("{what}: the agent has {all:.1} MB resident, {anonymous:.1} MB of them its own");
+}
+
+#[test]
+fn ten_thousand_definitions_are_known_and_each_is_found() {
+    const ALL: usize = 10_000;
+    let mut world = World::new();
+    make(&world, (0..ALL).map(definition).collect());
+    world.start_agent();
+    say(&world, "10,000 definitions");
+    let web = world.pod("web", &format!("net-0,net-{}", ALL - 1));
+    world.add(&web);
+    let status = world.status("web").unwrap();
+    assert_eq!(status[1..], ["default/net-0 10.0.0.10", "default/net-9999 10.39.249.10"]);
+    let gets = world.requests("GET", "network-attachment-definitions", "");
+    assert_eq!(gets, 0, "all were in the cache");
+}
+
+#[test]
+fn a_busy_node_leaves_no_status_behind() {
+    const PODS: usize = 110;
+    let mut world = World::new();
+    world.start_agent();
+    say(&world, "idle");
+    make(&world, (0..200).map(definition).collect());
+    make(&world, (0..PODS).map(|number| pod(&format!("pod-{number}"), json!({}))).collect());
+    let last = world.pod("last", "net-199");
+    world.add(&last);
+    say(&world, "110 pods and 200 definitions");
+    for round in 0..2 {
+        for number in 0..PODS {
+            let name = format!("pod-{number}");
+            let object = world.plane.api().get(&format!("/api/v1/namespaces/default/pods/{name}")).unwrap();
+            let sandbox = world.node.sandbox(&name, object["metadata"]["uid"].as_str().unwrap());
+            let networks = format!("net-{},net-{}", number + round, number + round + 50);
+            let outcome = world.handed(&sandbox, &networks).conf("statusWaitMs", json!(20)).run();
+            assert!(outcome.succeeded(), "{}", outcome.stdout());
+            world.node.del(&sandbox).quiet();
+        }
+        say(&world, &format!("{} ADDs", (round + 1) * PODS));
+    }
+    for number in 0..PODS {
+        let want = format!("default/net-{} ", number + 1);
+        world.until("last status of each pod", || {
+            let status = world.status(&format!("pod-{number}"))?;
+            if status[1].starts_with(&want) { Ok(()) } else { Err(format!("{status:?}, want {want}")) }
+        });
+    }
+}
