@@ -121,11 +121,13 @@ impl Chained {
         }
     }
 
-    pub(super) fn gc(self, host: &Host<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    pub(super) fn gc(self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
         match self {
             Self::Portmap => portmap::gc(host, claims),
+            Self::Tuning => tuning::gc(call, claims),
+            Self::Bandwidth => bandwidth::gc(host, call, claims).map(|()| Vec::new()),
             // What these change goes with the pod, or with the link that they changed.
-            Self::Tuning | Self::Bandwidth | Self::Sbr | Self::Vrf => Ok(Vec::new()),
+            Self::Sbr | Self::Vrf => Ok(Vec::new()),
         }
     }
 

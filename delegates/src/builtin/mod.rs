@@ -239,7 +239,7 @@ impl Builtin {
             Self::Bridge | Self::Ptp => port::gc(host, call, claims)?,
             Self::Vxlan => vxlan::gc(host, call).map(|()| Vec::new())?,
             Self::Flannel => flannel::gc(host, call, claims)?,
-            Self::Chained(chained) => chained.gc(host, claims)?,
+            Self::Chained(chained) => chained.gc(host, call, claims)?,
             // What these make is in the pod, and was removed with the record.
             Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice | Self::Loopback => Vec::new(),
         };

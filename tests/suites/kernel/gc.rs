@@ -132,6 +132,41 @@ fn masquerades_of_the_departed_go_on_host() {
 }
 
 #[test]
+fn turns_and_notes_of_the_departed_go_and_those_of_others_stay() {
+    let mut node = Node::new();
+    let limits = json!({"type": "bandwidth", "egressRate": 8_000_000, "egressBurst": 800_000});
+    let notes = json!({"type": "tuning", "dataDir": node.path("tuning")});
+    let plugins = json!([bridge(&node, "default-net", "cni0", "10.10.0.0/24"), limits, notes]);
+    node.conf["delegates"] = json!([{"cniVersion": "1.0.0", "name": "default-net", "plugins": plugins}]);
+    let turns =
+        || -> Vec<String> { node.netns.links().into_iter().filter(|name| node.netns.kind(name) == "ifb").collect() };
+    let (kept, gone) = (node.pod("kept", ""), node.pod("gone", ""));
+    node.add(&gone).result();
+    let lost = turns().pop().unwrap();
+    node.del(&gone).quiet();
+    assert!(turns().is_empty());
+    node.add(&kept).result();
+    let own = turns().pop().unwrap();
+    let others = "bwp000000000000";
+    node.netns.run(&format!("ip link add {lost} type ifb"));
+    node.netns.run(&format!("ip link add {others} type ifb"));
+    fs::create_dir_all(node.path("tuning")).unwrap();
+    let note = |container: &str| node.path("tuning").join(format!("{container}_eth0.json"));
+    for container in [&kept.container, &gone.container, "stranger"] {
+        fs::write(note(container), "{}").unwrap();
+    }
+    let done = gc(&node, &[&kept.container]);
+    done.quiet();
+    let left = turns();
+    assert!(!left.contains(&lost) && left.contains(&own) && left.iter().any(|name| name == others), "{left:?}");
+    assert!(note(&kept.container).exists() && !note(&gone.container).exists() && note("stranger").exists());
+    assert!(done.stderr().contains("stranger_eth0.json") && done.stderr().lines().count() == 1, "{}", done.stderr());
+    node.check(&kept, &json!({})).quiet();
+    node.del(&kept).quiet();
+    assert_eq!(turns(), [others]);
+}
+
+#[test]
 fn an_overlay_without_a_port_goes_and_others_stay() {
     let node = node();
     node.netns.run("ip link add up0 type veth peer name up1");

@@ -7,7 +7,7 @@ mod config;
 
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
-use attachments::names::{IfName, Mac, NetworkName};
+use attachments::names::{ContainerId, IfName, Mac, NetworkName};
 use nix::errno::Errno;
 use sha2::{Digest, Sha512};
 
@@ -18,9 +18,13 @@ use super::chained::no_link;
 use super::{Attached, compare, hardware};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
+use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::nl::link::{Kind, Link, NewKind, NewLink};
 use crate::nl::traffic::Burst;
+
+/// What the name of every turn begins with.
+const TURN: &str = "bwp";
 
 /// ADD. Without limits nothing is touched.
 pub(super) fn attach(
@@ -77,7 +81,7 @@ fn host_end(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, resul
 fn make_turn(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu: u32) -> Result<Link> {
     let mac = hardware::random()?;
     let netlink = host.netlink()?;
-    let [first, second] = turn_names(network, point)?;
+    let [first, second] = turn_names(network, point.container, point.ifname)?;
     let new = |name| NewLink { mtu: Some(mtu), mac: Some(mac), up: true, ..NewLink::new(name, NewKind::Ifb) };
     let mut name = &first;
     let mut made = netlink.add_link(&new(name));
@@ -90,12 +94,11 @@ fn make_turn(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu:
 }
 
 /// The reference plugin's name, which knows no interface, and one that does.
-fn turn_names(network: &NetworkName, point: &Point<'_>) -> Result<[IfName; 2]> {
+fn turn_names(network: &NetworkName, container: &ContainerId, ifname: &IfName) -> Result<[IfName; 2]> {
     let name = |text: String| -> Result<IfName> {
         let hash: String = Sha512::digest(text.as_bytes())[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("bwp{hash}").parse()?)
+        Ok(format!("{TURN}{hash}").parse()?)
     };
-    let Point { container, ifname, .. } = point;
     Ok([name(format!("{network}{container}"))?, name(format!("{network}{container}\0{ifname}"))?])
 }
 
@@ -108,7 +111,7 @@ fn limit_egress(host: &mut Host<'_>, port: &Link, turn: &Link, limit: Limit) -> 
 
 /// DEL. Which of the two names was taken the result tells; without one both go, and with them the container's.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let names = turn_names(call.network, point)?;
+    let names = turn_names(call.network, point.container, point.ifname)?;
     let told = call.prev_result.map(|result| result.interfaces.as_slice()).unwrap_or_default();
     let is_told = |name: &&IfName| told.iter().any(|i| i.sandbox.is_empty() && i.name == name.as_str());
     let mut ours: Vec<&IfName> = names.iter().filter(is_told).collect();
@@ -119,6 +122,28 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
     for name in ours {
         if let Some(link) = netlink.link_by_name(name)?.filter(|link| link.kind.as_str() == "ifb") {
             netlink.delete_link(link.index)?;
+        }
+    }
+    Ok(())
+}
+
+/// GC: the turns of containers that are gone. A name is a hash of network and container: whose one is that fits nobody
+/// cannot be said, not even whether it is another network's, so it stays and nothing is told.
+pub(super) fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<()> {
+    let mut turns = host.netlink()?.links(None)?;
+    turns.retain(|link| link.kind.as_str() == "ifb" && link.name.starts_with(TURN));
+    if turns.is_empty() {
+        return Ok(());
+    }
+    // The second attachment to a network has its interface in the name of its turn: those that pods are given by default.
+    let usual = (1..=16).map(|number| format!("net{number}")).chain(["eth0".to_owned()]);
+    let usual: Vec<IfName> = usual.map(|name| name.parse()).collect::<std::result::Result<_, _>>()?;
+    for container in claims.departed.iter().filter(|container| claims.owner(container) == Owner::Departed) {
+        for ifname in &usual {
+            let names = turn_names(call.network, container, ifname)?;
+            for turn in turns.iter().filter(|link| names.iter().any(|name| name.as_str() == link.name)) {
+                host.netlink()?.delete_link(turn.index)?;
+            }
         }
     }
     Ok(())
@@ -143,7 +168,7 @@ pub(super) fn check(
     let Some(limit) = config.egress else { return Ok(()) };
     let turned = host.netlink()?.turned_to(port.index)?;
     let turn = turned.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
-    let names = turn_names(call.network, point)?;
+    let names = turn_names(call.network, point.container, point.ifname)?;
     let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
     let missing = || compare::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
     same_bucket(host, &turn.ok_or_else(missing)?, limit)
@@ -183,8 +208,7 @@ mod tests {
     #[test]
     fn the_turn_has_the_reference_plugins_name_first() {
         let (container, ifname) = ("cnitool-1".parse().unwrap(), "eth0".parse().unwrap());
-        let point = Point { container: &container, netns: "", ifname: &ifname, args: "", group: 1 };
-        let names = turn_names(&"mynet".parse().unwrap(), &point).unwrap();
+        let names = turn_names(&"mynet".parse().unwrap(), &container, &ifname).unwrap();
         assert_eq!(names.each_ref().map(IfName::as_str), ["bwped0dbb19a95e", "bwpae1c95e2a23c"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use attachments::cni::object::Object;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::config::Settings;
 use crate::apply::{Sandbox, is};
 use crate::call::Point;
-use crate::error::Result;
+use crate::claims::{Claims, Owner};
+use crate::error::{Error, Result};
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
 use nix::errno::Errno;
@@ -127,6 +129,30 @@ impl Backup {
 pub(super) fn forget_reference(data_dir: &Path, point: &Point<'_>) {
     // Only old values are lost with it, and whoever comes here has brought them back.
     let _ = fs::remove_file(file_of_reference(data_dir, point));
+}
+
+/// Removes what the reference plugin noted of containers that are gone, and tells of the notes of strangers.
+pub(super) fn sweep_reference(data_dir: &Path, claims: &Claims<'_>) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(data_dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(format!("read directory {}", data_dir.display()))(e)),
+    };
+    let mut strangers = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+        let Some(name) = name.filter(|name| name.contains('_')) else { continue };
+        // Both halves may hold the character that joins them: the container is one that somebody has heard of.
+        let halves = name.match_indices('_').map(|(at, _)| claims.owner_of(&name[..at]));
+        let owners: Vec<Owner> = halves.filter(|owner| *owner != Owner::Stranger).collect();
+        match owners.as_slice() {
+            [] => strangers.push(format!("settings noted by tuning in {}", path.display())),
+            owners if owners.contains(&Owner::Living) => {}
+            // Only old values are lost with it, and what they were of is gone.
+            _ => drop(fs::remove_file(&path)),
+        }
+    }
+    Ok(strangers)
 }
 
 fn file_of_reference(data_dir: &Path, point: &Point<'_>) -> PathBuf {

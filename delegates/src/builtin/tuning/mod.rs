@@ -19,6 +19,7 @@ use self::config::{Settings, path_of};
 use super::{Attached, compare};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
@@ -153,6 +154,11 @@ pub(super) fn remove(call: &Call<'_>, point: &Point<'_>) -> Result<()> {
         backup::forget_reference(&config.data_dir, point);
     }
     Ok(())
+}
+
+/// GC: notes that the reference plugin left of containers that are gone.
+pub(super) fn gc(call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    backup::sweep_reference(&read(call)?.data_dir, claims)
 }
 
 /// CHECK.
