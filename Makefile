@@ -25,8 +25,10 @@ demo: build
 	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin demo
 	tests/demo $(abspath $(RELEASE))/demo
 
-# Whole processes: ours beside the reference plugins. Results also in $(TARGET)/bench.json. BENCH="--count 300" for more.
+# Whole processes: ours beside the reference plugins and Multus. Results also in $(TARGET)/bench.json. BENCH="--pods 300" for
+# more, BENCH="--docs ." also writes the tables into the documentation (docs/performance.md).
 bench: build
+	tests/peers/build
 	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin bench --bin floor
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
 

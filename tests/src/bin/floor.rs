@@ -1,7 +1,7 @@
-//! The floor under the bench: the link messages of an ADD and a DEL with four bridges, and nothing else. No configuration is
+//! The floor under the bench: the link messages of an ADD and a DEL with some bridges, and nothing else. No configuration is
 //! read, nothing is recorded, no address is looked for: what remains is the kernel's share.
 //!
-//! `floor add NETNS`, `floor del NETNS`.
+//! `floor add NETNS PORTS`, `floor del NETNS PORTS`.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -13,19 +13,17 @@ use delegates::error::{Error, Result};
 use delegates::nl::link::{Bridge, NewKind, NewLink, Peer};
 use delegates::spec::Addressing;
 
-/// Attachments of one pod: eth0 and three more.
-const PORTS: u8 = 4;
-
 /// The group that DEL removes.
 const GROUP: u32 = 0x4000_0001;
 
 fn main() {
     let mut words = std::env::args().skip(1);
     let (verb, netns) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let ports = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
     let done = match verb.as_str() {
-        "add" => add(&netns),
+        "add" if ports > 0 => add(&netns, ports),
         "del" => open(&netns).and_then(|mut pod| pod.netlink.delete_group(GROUP)).map(|_| ()),
-        _ => Err(Error::NotReady("usage: floor add|del NETNS".to_owned())),
+        _ => Err(Error::NotReady("usage: floor add|del NETNS PORTS".to_owned())),
     };
     if let Err(error) = done {
         eprintln!("{error}");
@@ -42,9 +40,9 @@ fn open(netns: &str) -> Result<Sandbox> {
     Sandbox::open(netns, &node())
 }
 
-fn add(netns: &str) -> Result<()> {
+fn add(netns: &str, ports: u8) -> Result<()> {
     let (mut host, mut pod) = (Host::new(node()), open(netns)?);
-    for port in 0..PORTS {
+    for port in 0..ports {
         let bridge_name = format!("floor{port}").parse()?;
         let netlink = host.netlink()?;
         let mut bridge = netlink.link_by_name(&bridge_name)?;

@@ -1,186 +1,233 @@
-//! Who is measured: the same pod, attached in different ways, each way on a node of its own.
+//! Who is measured: ways to attach a pod to the same networks, each on a node of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use meta_cni_tests::netns::Netns;
-use meta_cni_tests::node::{NETWORKS, REFERENCE};
-use meta_cni_tests::{call, program};
+use meta_cni_tests::node::NETWORKS;
+use meta_cni_tests::{call, peers, program};
 use serde_json::{Value, json};
 
-use crate::measure;
+use crate::api;
+use crate::measure::{self, Call, Cost};
+use crate::scene::{Network, Scene, VERSION};
 
-/// One way to attach a pod.
-pub struct Contender {
-    /// What the table calls it.
-    pub name: &'static str,
-    way: Way,
-    dir: PathBuf,
-    node: Netns,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
+/// A way to attach a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
     /// Our plugin, everything in process.
     BuiltIn,
     /// Our plugin, which executes the reference plugins.
     Executing,
-    /// The reference plugins, one after another.
+    /// The reference plugins one after another, as a runtime's library calls them, and nothing else.
     Reference,
+    /// Multus in its thin form, which executes the reference plugins.
+    Multus,
     /// The link messages alone.
     Floor,
 }
 
-/// Interfaces of the pod, and the bridge of each.
-const LINKS: [(&str, &str); 4] = [("eth0", "cni0"), ("net1", "br-a"), ("net2", "br-b"), ("net3", "br-c")];
+impl Way {
+    /// What the tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "meta-cni, built-in",
+            Self::Executing => "meta-cni executing the reference plugins",
+            Self::Reference => "the reference plugins, one by one",
+            Self::Multus => "Multus, thin, with the reference plugins",
+            Self::Floor => "floor: the same link messages alone",
+        }
+    }
+}
+
+/// A verb that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// ADD.
+    Add,
+    /// DEL.
+    Del,
+}
+
+/// One way to attach a pod, on a node.
+pub struct Contender {
+    /// Which.
+    pub way: Way,
+    scene: Scene,
+    dir: PathBuf,
+    node: Netns,
+    kubeconfig: PathBuf,
+}
+
+/// A pod on a contender's node. Gone when dropped.
+pub struct Pod<'a> {
+    netns: Netns,
+    name: String,
+    container: String,
+    manifest: PathBuf,
+    contender: &'a Contender,
+    /// What ADD gave, for each network, where the caller must remember it.
+    results: Vec<Option<Value>>,
+}
 
 impl Contender {
-    /// All of them, with their nodes below `root`: built-in, executing, reference, floor.
-    pub fn all(root: &Path) -> Vec<Self> {
-        let names = [
-            ("meta-cni, built-in", Way::BuiltIn),
-            ("meta-cni, executing the reference plugins", Way::Executing),
-            ("reference plugins, one by one", Way::Reference),
-            ("floor: link messages alone", Way::Floor),
-        ];
-        names.into_iter().enumerate().map(|(i, (name, way))| Self::new(name, way, root.join(i.to_string()))).collect()
-    }
-
-    fn new(name: &'static str, way: Way, dir: PathBuf) -> Self {
+    /// Its node below `root`, prepared.
+    pub fn new(way: Way, scene: &Scene, root: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("node-").tempdir_in(root).unwrap().keep();
         fs::create_dir_all(dir.join("manifests")).unwrap();
         let node = Netns::new(dir.join("node"));
-        let contender = Self { name, way, dir, node };
-        for (i, (_, bridge)) in LINKS.iter().enumerate().skip(1) {
+        let scene = here(scene, &dir);
+        for line in &scene.node {
+            node.run(line);
+        }
+        for (name, text) in &scene.files {
+            fs::write(dir.join(name), text).unwrap();
+        }
+        for network in &scene.networks[1..] {
             let manifest = json!({
                 "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-                "metadata": {"namespace": "default", "name": format!("net-{i}")},
-                "spec": {"config": contender.bridge(i, bridge).to_string()},
+                "metadata": {"namespace": "default", "name": network.name}, "spec": {"config": network.conf().to_string()},
             });
-            fs::write(contender.dir.join(format!("manifests/nad-{i}.json")), manifest.to_string()).unwrap();
+            fs::write(dir.join(format!("manifests/nad-{}.json", network.name)), manifest.to_string()).unwrap();
         }
-        contender
+        let kubeconfig = dir.join("kubeconfig");
+        if way == Way::Multus {
+            fs::write(&kubeconfig, api::kubeconfig(&api::start(&node, &scene))).unwrap();
+        }
+        Self { way, scene, dir, node, kubeconfig }
     }
 
-    fn bridge(&self, i: usize, bridge: &str) -> Value {
-        let ipam = json!({"type": "host-local", "dataDir": self.dir.join("addresses"), "ranges": [[{"subnet": format!("10.{}.0.0/16", 80 + i)}]]});
-        json!({"cniVersion": "1.0.0", "name": format!("net-{i}"), "type": "bridge", "bridge": bridge, "isGateway": true, "ipam": ipam})
+    /// A new pod.
+    pub fn pod(&self, number: usize) -> Pod<'_> {
+        let name = format!("p{number}");
+        let manifest = self.dir.join(format!("manifests/pod-{number}.json"));
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default", "name": name}});
+        fs::write(&manifest, object.to_string()).unwrap();
+        let netns = Netns::new(self.dir.join(&name));
+        let results = vec![None; self.scene.networks.len()];
+        Pod { netns, name, container: format!("{number:064x}"), manifest, contender: self, results }
     }
 
-    fn conf(&self, networks: &str) -> Value {
+    /// A directory of its own.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn conf(&self) -> Value {
+        let networks: Vec<&str> = self.scene.networks[1..].iter().map(|network| network.name.as_str()).collect();
+        let delegates = [self.scene.networks[0].conf()];
+        if self.way == Way::Multus {
+            return json!({
+                "cniVersion": VERSION, "name": "node-net", "type": "multus", "delegates": delegates,
+                "kubeconfig": self.kubeconfig, "cniDir": self.dir.join("multus"), "binDir": peers::dir(),
+            });
+        }
         let mut conf = json!({
-            "cniVersion": "1.1.0", "name": "node-net", "type": "meta-cni", "cluster": {"directory": self.dir.join("manifests")},
-            "stateDir": self.dir.join("state"), "binDir": REFERENCE, "pathRoots": [self.dir], "delegates": [self.bridge(0, LINKS[0].1)],
-            "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {NETWORKS: networks}},
+            "cniVersion": VERSION, "name": "node-net", "type": "meta-cni", "delegates": delegates,
+            "cluster": {"directory": self.dir.join("manifests")}, "stateDir": self.dir.join("state"),
+            "binDir": peers::dir(), "pathRoots": [self.dir], "runtimeConfig": self.scene.runtime,
         });
+        // Runtimes hand these over with the call.
+        conf["runtimeConfig"]["io.kubernetes.cri.pod-annotations"] = json!({NETWORKS: networks.join(",")});
         if self.way == Way::Executing {
             conf["builtin"] = json!([]);
         }
         conf
     }
+}
 
-    /// A pod's manifest and its namespace.
-    fn pod(&self, round: usize) -> Netns {
-        let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default", "name": format!("p{round}")}});
-        fs::write(self.dir.join(format!("manifests/pod-{round}.json")), manifest.to_string()).unwrap();
-        Netns::new(self.dir.join(format!("p{round}")))
+/// The scene with the node's own directory.
+fn here(scene: &Scene, dir: &Path) -> Scene {
+    let dir = dir.to_str().unwrap();
+    let put = |value: &Value| serde_json::from_str(&value.to_string().replace("$dir", dir)).unwrap();
+    let mut scene = scene.clone();
+    for plugin in scene.networks.iter_mut().flat_map(|network| &mut network.plugins) {
+        *plugin = put(plugin);
+    }
+    scene
+}
+
+impl Pod<'_> {
+    /// One verb, timed.
+    pub fn time(&mut self, verb: Verb) -> Cost {
+        let mut cost = Cost::default();
+        self.each(verb, |call| {
+            let (one, out) = measure::run(call);
+            cost += one;
+            out
+        });
+        cost
     }
 
-    fn done(&self, round: usize) {
-        fs::remove_file(self.dir.join(format!("manifests/pod-{round}.json"))).unwrap();
-    }
-
-    fn plugin(&self, program: &Path, verb: &str, round: usize, pod: &Netns, ifname: &str) -> Command {
-        let mut command = program::command(program);
-        command.env_clear().envs([
-            ("CNI_COMMAND", verb),
-            ("CNI_CONTAINERID", &format!("bench-{round}")),
-            ("CNI_NETNS", pod.text()),
-            ("CNI_IFNAME", ifname),
-            ("CNI_PATH", REFERENCE),
-            ("CNI_ARGS", &format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=p{round}")),
-        ]);
-        command
-    }
-
-    /// The processes of one verb, each with its stdin, in order.
-    fn steps(&self, verb: &str, round: usize, pod: &Netns) -> Vec<(Command, Vec<u8>)> {
-        match self.way {
+    /// The processes of one verb in their order, each run by `run`, which gives what it printed. The calling thread moves
+    /// to the node's namespace, so that no helper stands between it and the plugin.
+    pub fn each(&mut self, verb: Verb, mut run: impl FnMut(Call) -> Vec<u8>) {
+        self.contender.node.enter();
+        match self.contender.way {
             Way::BuiltIn | Way::Executing => {
-                let conf = self.conf("net-1,net-2,net-3").to_string().into_bytes();
-                vec![(self.plugin(&call::plugin(), verb, round, pod, "eth0"), conf)]
+                drop(run(self.call(&call::plugin(), verb, "eth0", &self.contender.conf())))
             }
-            Way::Reference => {
-                let bridge = Path::new(REFERENCE).join("bridge");
-                let step = |(i, (ifname, name)): (usize, &(&str, &str))| {
-                    (self.plugin(&bridge, verb, round, pod, ifname), self.bridge(i, name).to_string().into_bytes())
-                };
-                let mut steps: Vec<_> = LINKS.iter().enumerate().map(step).collect();
-                if verb == "DEL" {
-                    steps.reverse();
+            Way::Multus => drop(run(self.call(&peers::program("multus"), verb, "eth0", &self.contender.conf()))),
+            Way::Reference => self.one_by_one(verb, &mut run),
+            Way::Floor => drop(run(self.floor(verb))),
+        }
+    }
+
+    /// Each plugin of a chain gets the result of the one before; on DEL, in reverse, all get the last one's.
+    fn one_by_one(&mut self, verb: Verb, run: &mut impl FnMut(Call) -> Vec<u8>) {
+        let scene = &self.contender.scene;
+        let mut order: Vec<(usize, &Network)> = scene.networks.iter().enumerate().collect();
+        if verb == Verb::Del {
+            order.reverse();
+        }
+        for (i, network) in order {
+            let mut plugins: Vec<&Value> = network.plugins.iter().collect();
+            if verb == Verb::Del {
+                plugins.reverse();
+            }
+            for plugin in plugins {
+                let conf = network.request(plugin, &scene.runtime, self.results[i].as_ref());
+                let program = peers::program(plugin["type"].as_str().unwrap());
+                let out = run(self.call(&program, verb, &network.ifname, &conf));
+                if verb == Verb::Add {
+                    self.results[i] = Some(serde_json::from_slice(&out).unwrap());
                 }
-                steps
-            }
-            Way::Floor => {
-                let mut command = program::command(program::built("floor"));
-                command.arg(verb.to_lowercase()).arg(pod.text());
-                vec![(command, Vec::new())]
             }
         }
     }
 
-    fn run(&self, verb: &str, round: usize, pod: &Netns) -> Duration {
-        self.steps(verb, round, pod).iter_mut().map(|(command, stdin)| measure::time(command, stdin)).sum()
+    fn call(&self, program: &Path, verb: Verb, ifname: &str, conf: &Value) -> Call {
+        let mut command = program::command(program);
+        command.env_clear().envs([
+            ("CNI_COMMAND", if verb == Verb::Add { "ADD" } else { "DEL" }),
+            ("CNI_CONTAINERID", &self.container),
+            ("CNI_NETNS", self.netns.text()),
+            ("CNI_IFNAME", ifname),
+            ("CNI_PATH", peers::dir().to_str().unwrap()),
+            ("CNI_ARGS", &format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}", self.name)),
+            // portmap and bandwidth look for programs.
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ]);
+        Call { command, stdin: conf.to_string().into_bytes() }
     }
 
-    /// How long ADD and DEL of one pod take.
-    pub fn attach_and_detach(&self, round: usize) -> (Duration, Duration) {
-        let pod = self.pod(round);
-        self.node.enter();
-        let times = (self.run("ADD", round, &pod), self.run("DEL", round, &pod));
-        self.done(round);
-        times
+    fn floor(&self, verb: Verb) -> Call {
+        let mut command: Command = program::command(program::built("floor"));
+        let ports = self.contender.scene.networks.len().to_string();
+        command.args([if verb == Verb::Add { "add" } else { "del" }, self.netns.text(), &ports]);
+        Call { command, stdin: Vec::new() }
     }
 
-    /// Many pods with eth0 and one bridge, all started at once; the time until the last is attached.
-    pub fn burst(&self, pods: usize) -> Duration {
-        const FIRST: usize = 100_000;
-        let made: Vec<Netns> = (0..pods).map(|i| self.pod(FIRST + i)).collect();
-        self.node.enter();
-        let conf = self.conf("net-1").to_string();
-        let each = |verb: &'static str| {
-            let command = move |(i, pod)| self.plugin(&call::plugin(), verb, FIRST + i, pod, "eth0");
-            made.iter().enumerate().map(command).collect::<Vec<_>>()
-        };
-        let time = measure::time_together(each("ADD"), conf.as_bytes());
-        measure::time_together(each("DEL"), conf.as_bytes());
-        (0..pods).for_each(|i| self.done(FIRST + i));
-        time
+    /// The contender did what it was asked for: this many interfaces are in the pod.
+    pub fn expect_links(&self, count: usize) {
+        let links = self.netns.links();
+        assert_eq!(links.len(), count, "{}: the pod has {links:?}", self.contender.way.name());
     }
+}
 
-    /// Peak resident memory of the first process of one ADD, in KiB.
-    pub fn peak_rss(&self) -> u64 {
-        let round = 200_000;
-        let pod = self.pod(round);
-        self.node.enter();
-        let steps = self.steps("ADD", round, &pod);
-        let peak = measure::peak_rss(&steps[0].0, &steps[0].1);
-        self.run("DEL", round, &pod);
-        self.done(round);
-        peak
-    }
-
-    /// How many processes one ADD starts.
-    pub fn processes(&self) -> usize {
-        let round = 300_000;
-        let pod = self.pod(round);
-        self.node.enter();
-        let steps = self.steps("ADD", round, &pod);
-        let started =
-            steps.iter().map(|(command, stdin)| measure::programs(command, stdin, &self.dir.join("trace"))).sum();
-        self.run("DEL", round, &pod);
-        self.done(round);
-        started
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.manifest);
     }
 }

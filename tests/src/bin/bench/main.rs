@@ -1,78 +1,163 @@
-//! `make bench`: whole processes, as a runtime starts them. One pod is eth0 and three more bridge networks, all with
-//! host-local. Our built-ins, our plugin executing the reference plugins, and the reference plugins one by one take turns
-//! on nodes of their own, so that what else the machine does meets all of them alike.
+//! `make bench`: whole processes, as a runtime starts them. Ours with built-in delegates, ours executing the reference
+//! plugins, these one by one, Multus with them, and the link messages alone take turns on nodes of their own, in one run:
+//! what else the machine does meets all of them alike, and their ratios hold. docs/performance.md says how to read it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that fails stops and says where")]
 
+mod api;
 mod contender;
+mod delegates;
 mod measure;
+mod pages;
+mod pods;
 mod report;
+mod scene;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use contender::Contender;
-use meta_cni_tests::{call, program};
-use report::{Report, Row};
-use serde_json::json;
+use delegates::{Kernel, Line};
+use pods::Pods;
+use report::Table;
+use serde::Serialize;
 
-/// Pods before anything counts: bridges are made, files are cached.
-const WARM_UP: usize = 3;
+const USAGE: &str = "\
+bench [--pods N] [--delegates N] [--only pods|delegates|uml] [--json FILE] [--docs ROOT]
+  --pods N       pods of each kind and way (100)
+  --delegates N  pods for each delegate and way (30)
+  --only PART    pods; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
+  --json FILE    also as JSON
+  --docs ROOT    also into README.md and docs/ of the repository there";
 
-/// Pods that start at once in the burst.
-const BURST: usize = 50;
+/// Everything that was measured.
+#[derive(Serialize)]
+struct Results {
+    machine: String,
+    pods: Option<Pods>,
+    delegates: Vec<Line>,
+}
 
 fn main() {
-    let (count, json_path) = arguments();
-    // Beside the program, on a real disk: the record's fsync is part of what is measured.
-    let place = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(place).unwrap();
-    let contenders = Contender::all(dir.path());
-    let mut times = vec![(Vec::new(), Vec::new()); contenders.len()];
-    for round in 0..WARM_UP + count {
-        for (contender, (adds, dels)) in contenders.iter().zip(&mut times) {
-            let (add, del) = contender.attach_and_detach(round);
-            if round >= WARM_UP {
-                adds.push(add);
-                dels.push(del);
-            }
+    let words = match Words::read(std::env::args().skip(1)) {
+        Ok(words) => words,
+        Err(wrong) => {
+            eprintln!("{wrong}\n{USAGE}");
+            std::process::exit(2);
         }
+    };
+    // Beside the program, on a real disk; in User Mode Linux in memory, for its disk is this machine's.
+    let beside = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let root = if words.only.as_deref() == Some("uml") { std::env::temp_dir() } else { beside };
+    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(root).unwrap();
+    let part = |name: &str| words.only.as_deref().is_none_or(|only| only == name);
+    let load_before = load();
+    let mut results = Results { machine: String::new(), pods: None, delegates: Vec::new() };
+    if part("pods") {
+        results.pods = Some(pods::measure(words.pods, dir.path()));
     }
+    if part("delegates") {
+        results.delegates = delegates::measure(words.delegates, Kernel::Host, dir.path());
+        results.delegates.extend(delegates::measure_in_uml(words.delegates, dir.path()));
+    }
+    if words.only.as_deref() == Some("uml") {
+        results.delegates = delegates::measure(words.delegates, Kernel::Uml, dir.path());
+    }
+    results.machine = machine(&load_before, &load());
 
-    let mut report = Report::new(count);
-    for (contender, (adds, dels)) in contenders.iter().zip(&times) {
-        report.pods(contender.name, &Row::of(adds), &Row::of(dels));
+    println!("{}", results.machine);
+    for (title, table) in results.tables() {
+        println!("\n{title}\n\n{}", table.text().trim_end());
     }
-    let plugin = call::plugin();
-    let version = |_| measure::time(program::command(&plugin).env_clear().env("CNI_COMMAND", "VERSION"), b"");
-    report.single("plugin VERSION, start to exit", &Row::of(&(0..200).map(version).collect::<Vec<_>>()));
-    report.single("write, fsync, rename, fsync of the directory", &Row::of(&measure::synced_writes(dir.path(), 100)));
-    for contender in &contenders[..2] {
-        report.single(
-            &format!("{BURST} ADDs at once, eth0 and one bridge: {}", contender.name),
-            &Row::of(&[contender.burst(BURST)]),
-        );
+    if let Some(path) = &words.json {
+        fs::write(path, serde_json::to_string_pretty(&results).unwrap() + "\n").unwrap();
     }
-    report.fact("peak RSS of one ADD, built-in (KiB)", json!(contenders[0].peak_rss()));
-    report.fact("peak RSS of one reference bridge ADD (KiB)", json!(contenders[2].peak_rss()));
-    report.fact("processes started per ADD, built-in", json!(contenders[0].processes()));
-    report.fact("processes started per ADD, executing the reference plugins", json!(contenders[1].processes()));
-    report.fact("size of the plugin (KiB)", json!(std::fs::metadata(&plugin).unwrap().len() / 1024));
-    report.print();
-    if let Some(path) = json_path {
-        std::fs::write(&path, report.json()).unwrap();
-        println!("\nAs JSON: {}", path.display());
+    if let Some(root) = &words.docs {
+        results.put(root).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
 }
 
-/// `--count N`, `--json FILE`.
-fn arguments() -> (usize, Option<PathBuf>) {
-    let (mut count, mut json_path) = (100, None);
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--count" => count = words.next().and_then(|n| n.parse().ok()).expect("--count takes a number"),
-            "--json" => json_path = words.next().map(PathBuf::from),
-            other => panic!("got {other}, want --count N or --json FILE"),
+impl Results {
+    fn tables(&self) -> Vec<(String, Table)> {
+        let mut tables: Vec<_> = self.pods.iter().flat_map(Pods::tables).collect();
+        if !self.delegates.is_empty() {
+            tables.push(delegates::table(&self.delegates));
+        }
+        tables
+    }
+
+    /// Into the pages of the repository at `root`; the parts that were not measured stay as they are.
+    fn put(&self, root: &Path) -> Result<(), String> {
+        let page = root.join("docs/performance.md");
+        let section = |(title, table): (String, Table)| format!("### {title}\n\n{}\n", table.markdown());
+        if let Some(pods) = &self.pods {
+            let sections: String = pods.tables().into_iter().map(section).collect();
+            pages::put(&page, "pods", &format!("{}\n\n{sections}", self.machine))?;
+            let summary = format!("{}\n\n{}", self.machine, pods.summary().markdown());
+            pages::put(&root.join("README.md"), "summary", &summary)?;
+        }
+        if !self.delegates.is_empty() {
+            let text = section(delegates::table(&self.delegates));
+            pages::put(&page, "delegates", &format!("{}\n\n{text}", self.machine))?;
+            self.delegates.iter().try_for_each(|line| line.put(&root.join("docs")))?;
+        }
+        Ok(())
+    }
+}
+
+/// What it ran on, and how busy that was.
+fn machine(before: &str, after: &str) -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let release = release.trim().split('-').next().unwrap_or_default().to_owned();
+    let cpus = std::thread::available_parallelism().unwrap();
+    format!("Linux {release}, {cpus} CPUs; load average at the start {before}, at the end {after}.")
+}
+
+/// Of the last minute.
+fn load() -> String {
+    fs::read_to_string("/proc/loadavg").unwrap().split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// The command line.
+struct Words {
+    pods: usize,
+    delegates: usize,
+    only: Option<String>,
+    json: Option<PathBuf>,
+    docs: Option<PathBuf>,
+}
+
+impl Words {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut read = Self { pods: 100, delegates: 30, only: None, json: None, docs: None };
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{word}: got nothing behind it, want a value"))?;
+            let number = || match value.parse() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err(format!("{word}: got {value:?}, want a number above 0")),
+            };
+            match word.as_str() {
+                "--pods" => read.pods = number()?,
+                "--delegates" => read.delegates = number()?,
+                "--only" if ["pods", "delegates", "uml"].contains(&value.as_str()) => read.only = Some(value),
+                "--json" => read.json = Some(value.into()),
+                "--docs" => read.docs = Some(value.into()),
+                _ => return Err(format!("got {word} {value}")),
+            }
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_read_or_refused() {
+        let read = |line: &str| Words::read(line.split_whitespace().map(str::to_owned));
+        let words = read("--pods 7 --only pods --json f").unwrap();
+        assert_eq!((words.pods, words.delegates, words.only.as_deref()), (7, 30, Some("pods")));
+        for wrong in ["--pods 0", "--pods", "--only all", "--count 3"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
-    (count, json_path)
 }

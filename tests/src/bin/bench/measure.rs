@@ -1,16 +1,78 @@
-//! How long a process takes, how much memory it held, what it started.
+//! One process: how long it takes, what it costs, how much memory it holds, what it asks of the kernel.
+//!
+//! A call that fails ends the bench with what it printed: a failure is never measured as a fast success.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::program;
-use nix::sys::ptrace;
+use nix::sys::ptrace::{self, Event, Options};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use serde::Serialize;
+
+/// A process to be, with its environment, and what it reads.
+pub struct Call {
+    /// Program, arguments, environment.
+    pub command: Command,
+    /// Its standard input.
+    pub stdin: Vec<u8>,
+}
+
+/// What calls cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// From before the start to after the end.
+    pub elapsed: Duration,
+    /// User and system time of the process and of all that it waited for. Right only while one call runs at a time.
+    pub cpu: Duration,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.elapsed += other.elapsed;
+        self.cpu += other.cpu;
+    }
+}
+
+/// A process under way.
+struct Running {
+    child: Child,
+    told: String,
+    stdout: File,
+    stderr: File,
+}
+
+impl Running {
+    fn start(mut command: Command, input: File) -> Self {
+        let told = format!("{command:?}");
+        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        command.stdin(input).stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+        let child = command.spawn().unwrap_or_else(|e| panic!("{told}: {e}"));
+        Self { child, told, stdout, stderr }
+    }
+
+    /// What it printed, if it succeeded.
+    fn judge(self, succeeded: bool) -> Vec<u8> {
+        let out = content(self.stdout);
+        let words = || format!("{}\n{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&content(self.stderr)));
+        assert!(succeeded, "a call failed; nothing is measured.\n{}\n{}", self.told, words());
+        out
+    }
+}
+
+fn content(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
 
 fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
@@ -19,101 +81,168 @@ fn file_of(bytes: &[u8]) -> File {
     file
 }
 
-fn spawn(command: &mut Command, stdin: File) -> Child {
-    command.stdin(stdin).stdout(Stdio::null());
-    command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"))
+fn cpu_of_children() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.unsigned_abs())
 }
 
-fn end(child: &mut Child, command: &Command) {
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-/// From before the start to after the end of a process, which must succeed.
-pub fn time(command: &mut Command, stdin: &[u8]) -> Duration {
-    let input = file_of(stdin);
+/// Runs a call: its cost, and what it printed.
+pub fn run(call: Call) -> (Cost, Vec<u8>) {
+    let input = file_of(&call.stdin);
+    let before = cpu_of_children();
     let began = Instant::now();
-    let mut child = spawn(command, input);
-    let status = child.wait().unwrap();
-    let elapsed = began.elapsed();
-    assert!(status.success(), "{command:?}: {status}");
-    elapsed
-}
-
-/// From before the first start to after the last end.
-pub fn time_together(mut commands: Vec<Command>, stdin: &[u8]) -> Duration {
-    let inputs: Vec<File> = commands.iter().map(|_| file_of(stdin)).collect();
-    let began = Instant::now();
-    let mut children: Vec<Child> =
-        commands.iter_mut().zip(inputs).map(|(command, input)| spawn(command, input)).collect();
-    for (child, command) in children.iter_mut().zip(&commands) {
-        end(child, command);
-    }
-    began.elapsed()
+    let mut running = Running::start(call.command, input);
+    let status = running.child.wait().unwrap();
+    let cost = Cost { elapsed: began.elapsed(), cpu: cpu_of_children() - before };
+    (cost, running.judge(status.success()))
 }
 
 /// What a record costs on this disk, without the plugin.
 pub fn synced_writes(dir: &Path, count: usize) -> Vec<Duration> {
-    let (temporary, path) = (dir.join("sync.tmp"), dir.join("sync"));
+    let path = dir.join("sync");
     let once = |_| {
         let began = Instant::now();
-        let mut file = File::create(&temporary).unwrap();
+        let mut file = File::create(&path).unwrap();
         file.write_all(&[b'x'; 2048]).unwrap();
-        file.sync_all().unwrap();
-        fs::rename(&temporary, &path).unwrap();
-        File::open(dir).unwrap().sync_all().unwrap();
-        began.elapsed()
+        file.sync_data().unwrap();
+        let elapsed = began.elapsed();
+        fs::remove_file(&path).unwrap();
+        elapsed
     };
     (0..count).map(once).collect()
 }
 
-/// VmHWM of a program at its exit, in KiB. What wait4 reports is no use: a child's figure begins with its parent's.
-pub fn peak_rss(command: &Command, stdin: &[u8]) -> u64 {
+/// The largest VmHWM, in KiB, of the program and of everything that it starts, each read at its exit; and what it printed.
+/// What wait4 reports is no use: a child's figure begins with its parent's.
+pub fn peak_rss(call: Call) -> (u64, Vec<u8>) {
     // The shell stops itself, so that the program it becomes is watched from its first instruction.
     let mut stopped = program::command("sh");
-    stopped.args(["-c", r#"kill -STOP $$; exec "$0""#]).arg(command.get_program());
-    stopped.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    #[expect(clippy::zombie_processes, reason = "waitpid below sees its end, and every stop before it")]
-    let child = spawn(&mut stopped, file_of(stdin));
-    let pid = Pid::from_raw(child.id().try_into().unwrap());
-    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
-    ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACEEXIT).unwrap();
-    kill(pid, Signal::SIGCONT).unwrap();
+    stopped
+        .args(["-c", r#"kill -STOP $$; exec "$0" "$@""#])
+        .arg(call.command.get_program())
+        .args(call.command.get_args());
+    same_environment(&mut stopped, &call.command);
+    let running = Running::start(stopped, file_of(&call.stdin));
+    let first = Pid::from_raw(running.child.id().try_into().unwrap());
+    waitpid(first, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    let births = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
+    ptrace::seize(first, Options::PTRACE_O_TRACEEXIT | births).unwrap();
+    kill(first, Signal::SIGCONT).unwrap();
     let mut peak = 0;
     loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap() {
-            WaitStatus::PtraceEvent(_, _, event) => {
-                if event == ptrace::Event::PTRACE_EVENT_EXIT as i32 {
-                    peak = high_water(pid);
+        match waitpid(None, Some(WaitPidFlag::__WALL)).unwrap() {
+            WaitStatus::PtraceEvent(pid, _, event) => {
+                if event == Event::PTRACE_EVENT_EXIT as i32 {
+                    peak = peak.max(high_water(pid));
                 }
-                ptrace::cont(pid, None).unwrap();
+                // A thread may be gone: its process has ended.
+                let _ = ptrace::cont(pid, None);
             }
-            WaitStatus::Stopped(_, signal) => {
-                ptrace::cont(pid, Some(signal).filter(|s| *s != Signal::SIGTRAP)).unwrap()
+            WaitStatus::Stopped(pid, signal) => {
+                let _ = ptrace::cont(pid, Some(signal).filter(|s| *s != Signal::SIGTRAP));
             }
-            WaitStatus::Exited(_, code) => {
-                assert_eq!(code, 0, "{command:?}");
-                return peak;
-            }
-            other => panic!("{command:?}: {other:?}"),
+            WaitStatus::Exited(pid, code) if pid == first => return (peak, running.judge(code == 0)),
+            WaitStatus::Signaled(pid, ..) if pid == first => return (peak, running.judge(false)),
+            _ => {}
         }
     }
 }
 
+/// 0 where the process has no memory any more.
 fn high_water(pid: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap())
 }
 
-/// How many programs a command executes, itself included.
-pub fn programs(command: &Command, stdin: &[u8], trace: &Path) -> usize {
+fn same_environment(to: &mut Command, from: &Command) {
+    to.env_clear().envs(from.get_envs().filter_map(|(name, value)| Some((name, value?))));
+}
+
+/// What a call and everything that it starts ask of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// Programs executed, the first included.
+    pub programs: usize,
+    /// System calls.
+    pub calls: usize,
+    /// Of these, those that wait for the disk.
+    pub synced: usize,
+}
+
+impl std::ops::AddAssign for Asked {
+    fn add_assign(&mut self, other: Self) {
+        self.programs += other.programs;
+        self.calls += other.calls;
+        self.synced += other.synced;
+    }
+}
+
+/// Runs a call under strace: what it asks of the kernel, and what it printed.
+pub fn ask(call: Call, trace: &Path) -> (Asked, Vec<u8>) {
     let mut traced = program::command("strace");
-    traced.args(["-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o"]).arg(trace);
-    traced.arg(command.get_program()).args(command.get_args());
-    traced.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    traced.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(trace);
+    traced.arg(call.command.get_program()).args(call.command.get_args());
+    same_environment(&mut traced, &call.command);
     traced.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    let mut child = spawn(&mut traced, file_of(stdin));
-    end(&mut child, &traced);
-    fs::read_to_string(trace).unwrap().lines().filter(|line| line.contains("execve") && line.contains("= 0")).count()
+    let (_, out) = run(Call { command: traced, stdin: call.stdin });
+    (count(&fs::read_to_string(trace).unwrap()), out)
+}
+
+/// Counts the lines of `strace -f -o`: `PID NAME(ARGUMENTS) = RESULT`, some of them in two parts.
+fn count(trace: &str) -> Asked {
+    let mut asked = Asked::default();
+    for line in trace.lines() {
+        let text = line.split_once(' ').map_or("", |(_, text)| text.trim_start());
+        let resumed = text.starts_with("<... ");
+        let name = text.trim_start_matches("<... ").split(['(', ' ']).next().unwrap_or_default();
+        if name.is_empty() || text.starts_with("+++") || text.starts_with("---") {
+            continue;
+        }
+        asked.programs += usize::from(name == "execve" && text.ends_with("= 0"));
+        asked.calls += usize::from(!resumed);
+        asked.synced += usize::from(!resumed && SYNCS.contains(&name));
+    }
+    asked
+}
+
+const SYNCS: [&str; 6] = ["fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_calls_are_counted_once_and_programs_where_they_began() {
+        let trace = "\
+7 execve(\"/p\", [\"/p\"], 0x7 /* 3 vars */) = 0
+7 openat(AT_FDCWD, \"fsync(\", O_RDONLY) = -1 ENOENT (No such file or directory)
+7 vfork( <unfinished ...>
+8 execve(\"/absent\", [\"x\"], 0x7 /* 3 vars */) = -1 ENOENT (No such file or directory)
+8 execve(\"/q\", [\"x\"], 0x7 /* 3 vars */ <unfinished ...>
+7 <... vfork resumed>)              = 8
+8 <... execve resumed>)             = 0
+8 fdatasync(3)                      = 0
+8 exit_group(0)                     = ?
+8 +++ exited with 0 +++
+7 --- SIGCHLD {si_signo=SIGCHLD} ---
+";
+        assert_eq!(count(trace), Asked { programs: 2, calls: 7, synced: 1 });
+    }
+
+    #[test]
+    fn a_call_that_fails_ends_the_bench_with_its_words() {
+        let call = |text: &str| {
+            let mut command = program::command("sh");
+            command.args(["-c", text]);
+            Call { command, stdin: b"in".to_vec() }
+        };
+        let (cost, out) = run(call("cat"));
+        assert_eq!(out, b"in");
+        assert!(cost.elapsed > Duration::ZERO);
+        let failed = std::panic::catch_unwind(|| run(call("echo said; echo cried >&2; exit 3"))).unwrap_err();
+        let words = failed.downcast_ref::<String>().unwrap();
+        assert!(words.contains("said") && words.contains("cried"), "{words}");
+    }
 }
