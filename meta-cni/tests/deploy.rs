@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-fn kustomization() -> (PathBuf, Value) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
+fn kustomization(name: &str) -> (PathBuf, Value) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
     let list = serde_saphyr::from_str(&read(&dir.join("kustomization.yaml"))).unwrap();
     (dir, list)
 }
@@ -23,16 +23,16 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The documents of every file that the kustomization lists.
-fn manifests() -> Vec<Value> {
-    let (dir, list) = kustomization();
+/// The documents of every file that a kustomization lists.
+fn manifests(name: &str) -> Vec<Value> {
+    let (dir, list) = kustomization(name);
     let resources = list["resources"].as_array().unwrap().iter().map(|resource| resource.as_str().unwrap());
     let files = resources.filter(|resource| resource.ends_with(".yaml"));
     files.flat_map(|file| serde_saphyr::from_multiple::<Value>(&read(&dir.join(file))).unwrap()).collect()
 }
 
 fn find<T: DeserializeOwned>(kind: &str) -> T {
-    let of_kind = manifests().into_iter().find(|manifest| manifest["kind"] == kind);
+    let of_kind = manifests("kustomize").into_iter().find(|manifest| manifest["kind"] == kind);
     serde_json::from_value(of_kind.unwrap_or_else(|| panic!("no {kind}"))).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn lost<T: DeserializeOwned + Serialize>(manifest: &Value) -> Vec<String> {
 #[test]
 fn every_field_is_one_of_its_type() {
     let mut kinds = Vec::new();
-    for manifest in manifests() {
+    for manifest in ["kustomize", "uninstall"].into_iter().flat_map(manifests) {
         let kind = manifest["kind"].as_str().unwrap().to_owned();
         let lost = match kind.as_str() {
             "ServiceAccount" => lost::<ServiceAccount>(&manifest),
@@ -81,7 +81,7 @@ fn every_field_is_one_of_its_type() {
         assert!(lost.is_empty(), "{lost:?}");
         kinds.push(kind);
     }
-    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"]);
+    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "DaemonSet"]);
     let misspelt = json!({"kind": "ServiceAccount", "metadata": {"nmae": "x"}});
     assert_eq!(lost::<ServiceAccount>(&misspelt), ["ServiceAccount.metadata.nmae: \"x\""], "the look itself sees");
 }
@@ -146,5 +146,7 @@ fn the_configuration_that_is_shipped_is_an_empty_one() {
 
 #[test]
 fn the_image_that_is_named_is_of_this_version() {
-    assert_eq!(kustomization().1["images"][0]["newTag"], env!("CARGO_PKG_VERSION"));
+    for name in ["kustomize", "uninstall"] {
+        assert_eq!(kustomization(name).1["images"][0]["newTag"], env!("CARGO_PKG_VERSION"), "{name}");
+    }
 }

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::conf;
 use super::place::{Placed, place, remove};
-use crate::engine::recorded;
+use crate::engine::held;
 use crate::fault::{Fault, Result};
 
 /// The program that the runtime starts.
@@ -40,6 +41,9 @@ pub struct RemoveOptions {
     /// Where the plugin keeps its records: `stateDir` of the node's configuration.
     #[arg(long, env = "META_CNI_STATE_DIR", value_name = "DIR", default_value = "/var/lib/meta-cni")]
     pub state_dir: PathBuf,
+    /// Stays afterwards until it is told to stop: pods of a DaemonSet must not end.
+    #[arg(long)]
+    pub stay: bool,
 }
 
 /// Puts the plugin in place. Calls of the runtime go on meanwhile: they run the old program or the new one.
@@ -55,8 +59,8 @@ pub fn install(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Gives the node back to its default network: new pods get it from the runtime directly. The plugin stays as long as there
-/// are records, for what they hold must be released by it.
+/// Gives the node back to its default network: new pods get it from the runtime directly. The plugin stays as long as
+/// sandboxes hold further networks.
 pub fn uninstall(options: &RemoveOptions) -> Result<()> {
     let conf = options.cni_conf_dir.join(&options.conf_file);
     match remove(&conf)? {
@@ -64,17 +68,25 @@ pub fn uninstall(options: &RemoveOptions) -> Result<()> {
         false => tracing::info!(path = %conf.display(), "was not there"),
     }
     let plugin = options.cni_bin_dir.join(PLUGIN);
-    match recorded(&options.state_dir)? {
-        0 => {
-            remove(&plugin)?;
-            tracing::info!(path = %plugin.display(), "removed: no sandbox of this node has a record");
-            Ok(())
+    match held(&options.state_dir)? {
+        0 => remove(&plugin)?,
+        left => {
+            return Err(Fault::TryLater(format!(
+                "sandboxes that still hold further networks: {left}; {} stays until they are gone: drain the node first",
+                plugin.display()
+            )));
         }
-        left => Err(Fault::TryLater(format!(
-            "sandboxes that are still attached: {left}; {} stays until they are gone: drain the node, then uninstall again",
-            plugin.display()
-        ))),
-    }
+    };
+    tracing::info!(path = %plugin.display(), "removed: no sandbox of this node holds further networks");
+    if options.stay { stay() } else { Ok(()) }
+}
+
+fn stay() -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    let told = signals.thread_block().and_then(|()| signals.wait());
+    told.map(|_| ()).map_err(|e| Fault::Io(format!("--stay: cannot wait for a signal: {e}")))
 }
 
 fn own_directory() -> Result<PathBuf> {
@@ -109,7 +121,8 @@ mod tests {
         fs::write(at("image").join(PLUGIN), "program").unwrap();
         let install = Options { from: Some(at("image")), cni_bin_dir: at("bin") };
         let (cni_bin_dir, cni_conf_dir, state_dir) = (at("bin"), at("net.d"), at("state"));
-        let remove = RemoveOptions { cni_bin_dir, cni_conf_dir, conf_file: conf::FILE.to_owned(), state_dir };
+        let remove =
+            RemoveOptions { cni_bin_dir, cni_conf_dir, conf_file: conf::FILE.to_owned(), state_dir, stay: false };
         (dir, install, remove)
     }
 
@@ -128,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_stays_as_long_as_there_are_records() {
+    fn the_plugin_stays_as_long_as_a_record_may_hold_further_networks() {
         let (dir, options, away) = node();
         install(&options).unwrap();
         fs::create_dir_all(dir.path().join("state/attached")).unwrap();
         fs::write(dir.path().join("state/attached/meta-cni,c1,eth0"), "").unwrap();
         fs::write(dir.path().join("net.d").join(conf::FILE), "{}").unwrap();
         let fault = uninstall(&away).unwrap_err().to_string();
-        assert!(fault.starts_with("sandboxes that are still attached: 1;"), "{fault}");
+        assert!(fault.starts_with("sandboxes that still hold further networks: 1;"), "{fault}");
         assert!(dir.path().join("bin/meta-cni").exists());
         assert!(!dir.path().join("net.d").join(conf::FILE).exists());
     }

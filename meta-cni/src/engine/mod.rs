@@ -61,9 +61,18 @@ pub fn serve(request: &Request) -> Result<Option<Object>> {
     }
 }
 
-/// How many attachment sets have a record in a state directory.
-pub fn recorded(state_dir: &Path) -> Result<usize> {
-    Store::new(state_dir).keys().map(|keys| keys.len())
+/// How many records of a state directory hold what only this plugin can release: further networks, or an undo that is not
+/// finished. A default network is undone by its own plugins just as well.
+pub fn held(state_dir: &Path) -> Result<usize> {
+    let store = Store::new(state_dir);
+    let mut held = 0;
+    for key in store.keys()? {
+        let Some(found) = store.find(&key)? else { continue };
+        let attachments = found.record.intent.as_ref().map_or(0, |intent| intent.attachments.len());
+        let is_simple = found.is_settled() && !found.record.damaged && attachments == 1;
+        held += usize::from(!is_simple);
+    }
+    Ok(held)
 }
 
 /// The records in a state directory that need attention, by the names of their files, and how long ago each was last touched.

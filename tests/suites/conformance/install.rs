@@ -122,7 +122,7 @@ fn uninstalling_gives_the_node_back_and_keeps_the_plugin_for_what_it_attached() 
     fs::create_dir(node.at("state/attached")).unwrap();
     fs::write(node.at("state/attached/meta-cni,c1,eth0"), "").unwrap();
     let (code, said) = node.run("uninstall");
-    assert!(code == Some(1) && said.contains("sandboxes that are still attached: 1;"), "{said}");
+    assert!(code == Some(1) && said.contains("sandboxes that still hold further networks: 1;"), "{said}");
     assert_eq!(
         (node.names("net.d"), node.names("bin")),
         (vec!["10-cluster.conflist".to_owned()], vec!["meta-cni".to_owned()])

@@ -42,6 +42,7 @@ pub struct Task {
 pub struct Keeper {
     task: Task,
     kept: Option<String>,
+    chosen: bool,
     seen: Vec<Seen>,
     changed: Instant,
     written: Option<String>,
@@ -64,7 +65,7 @@ impl Keeper {
     pub fn new(task: Task, now: Instant) -> Self {
         let kept = fs::read(task.dir.join(&task.file)).ok().and_then(|bytes| former_choice(&bytes, &task.dir));
         let (seen, told) = (Vec::new(), Vec::new());
-        Self { task, kept, seen, changed: now, written: None, restored: 0, last_restored: None, told }
+        Self { task, kept, chosen: false, seen, changed: now, written: None, restored: 0, last_restored: None, told }
     }
 
     /// Looks once, and writes our file where it is not what it should be. What it finds is logged when it is new.
@@ -88,8 +89,8 @@ impl Keeper {
         }
         for file in ahead(&self.seen, &self.task.file) {
             look.wanting.push(format!(
-                "{file} comes before {}: the runtime uses it, and pods get no further networks. Remove it, or give ours an \
-                 earlier name (--conf-file)",
+                "the first place for {}: the runtime uses {file}, and pods get no further networks; remove that, or give ours \
+                 an earlier name (--conf-file)",
                 self.task.file
             ));
         }
@@ -127,11 +128,13 @@ impl Keeper {
             match choose(&self.seen, &asked) {
                 Choice::Waits(what) => return Err(what),
                 Choice::Chosen(file, why) => {
-                    notes.push(format!("the default network is {}: {why}", file.file));
+                    if !self.chosen || self.kept.as_ref() != Some(&file.file) {
+                        notes.push(format!("the default network is {}: {why}", file.file));
+                    }
                     let declared = file.conf.as_ref().map(capabilities).unwrap_or_default();
                     let name = file.file.clone();
                     let path = self.task.dir.join(&name);
-                    self.kept = Some(name);
+                    (self.kept, self.chosen) = (Some(name), true);
                     (Some(path), declared)
                 }
             }
@@ -163,7 +166,11 @@ impl Keeper {
         if taken {
             let pause = self.pause(now);
             if !pause.is_zero() {
-                look.wanting.push(format!("{} was taken away {} times", self.task.file, self.restored + 1));
+                look.wanting.push(format!(
+                    "{} to be left alone: another program took it away {} times",
+                    self.task.file,
+                    self.restored + 1
+                ));
                 look.again = Some(pause);
                 return;
             }
@@ -181,7 +188,7 @@ impl Keeper {
                 self.written = Some(text.to_owned());
             }
             Err(fault) => {
-                look.wanting.push(fault.to_string());
+                look.wanting.push(format!("the configuration to be written: {fault}"));
                 look.again = Some(FIRST_PAUSE);
             }
         }
@@ -321,7 +328,7 @@ mod tests {
         let good = node.ours();
         node.write("10-flannel.conflist", "{");
         let look = node.look(Duration::ZERO);
-        assert!(look.wanting[0].starts_with("10-flannel.conflist to become usable"), "{look:?}");
+        assert!(look.wanting[0].starts_with("a usable default network, it was chosen before: 10-flannel"), "{look:?}");
         assert_eq!(node.ours(), good);
         node.write("10-flannel.conflist", &FLANNEL.replace("portMappings", "bandwidth"));
         assert!(node.look(Duration::ZERO).wanting.is_empty(), "a new content of the same file needs no waiting");
@@ -369,7 +376,11 @@ mod tests {
         node.write("10-flannel.conflist", FLANNEL);
         node.write("00-calico.conflist", CALICO);
         let look = node.settle();
-        assert!(look.wanting[0].starts_with("00-calico.conflist comes before 00-meta-cni.conflist"), "{look:?}");
+        assert!(
+            look.wanting[0]
+                .starts_with("the first place for 00-meta-cni.conflist: the runtime uses 00-calico.conflist"),
+            "{look:?}"
+        );
     }
 
     #[test]

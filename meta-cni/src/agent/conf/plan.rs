@@ -60,7 +60,7 @@ pub fn choose<'a>(seen: &'a [Seen], asked: &Asked<'_>) -> Choice<'a> {
     let Some(first) = others.iter().find(|file| unusable(file).is_none()) else {
         let mut why = "the default network's configuration".to_owned();
         for file in &others {
-            let _ = write!(why, "; {}: {}", file.file, unusable(file).unwrap_or_default());
+            let _ = write!(why, "; {}", unusable(file).unwrap_or_default());
         }
         return Choice::Waits(why);
     };
@@ -73,7 +73,7 @@ pub fn choose<'a>(seen: &'a [Seen], asked: &Asked<'_>) -> Choice<'a> {
     }
     for file in others.iter().filter(|file| file.file != first.file) {
         match unusable(file) {
-            Some(reason) => _ = write!(why, "; {} is passed over: {reason}", file.file),
+            Some(reason) => _ = write!(why, "; passed over: {reason}"),
             None => _ = write!(why, "; {} was another candidate (--primary names one)", file.file),
         }
     }
@@ -88,17 +88,18 @@ pub fn ahead<'a>(seen: &'a [Seen], ours: &str) -> Vec<&'a str> {
 fn taken(file: &Seen, why: String) -> Choice<'_> {
     match unusable(file) {
         None => Choice::Chosen(file, why),
-        Some(reason) => Choice::Waits(format!("{} to become usable ({why}): {reason}", file.file)),
+        Some(reason) => Choice::Waits(format!("a usable default network, {why}: {reason}")),
     }
 }
 
+/// Why a file cannot be the default network, its name in front.
 fn unusable(file: &Seen) -> Option<String> {
     match &file.conf {
-        Err(finding) => Some(finding.to_string()),
+        Err(finding) => Some(finding.clone().under(&file.file).to_string()),
         Ok(conf) => {
             let kinds = conf.plugins.iter().map(|plugin| plugin.kind.as_str());
             let meta = kinds.into_iter().find(|kind| META_PLUGINS.contains(kind))?;
-            Some(format!("type: got {meta:?}, want a default network: that is a meta plugin itself"))
+            Some(format!("{}: type: got {meta:?}, want a plugin that makes a network itself", file.file))
         }
     }
 }
@@ -155,8 +156,8 @@ mod tests {
         let (first, why) = chosen(&seen, &nothing());
         assert_eq!(first, "10-calico.conflist");
         assert!(why.contains("10-flannel.conflist was another candidate"), "{why}");
-        assert!(why.contains("00-multus.conf is passed over: type: got \"multus-shim\""), "{why}");
-        assert!(why.contains("05-half.conflist is passed over"), "{why}");
+        assert!(why.contains("passed over: 00-multus.conf: type: got \"multus-shim\""), "{why}");
+        assert!(why.contains("passed over: 05-half.conflist: got invalid JSON"), "{why}");
     }
 
     #[test]
@@ -175,7 +176,11 @@ mod tests {
         assert_eq!(next, "10-calico.conflist");
         assert!(why.contains("the former choice 10-flannel.conflist is gone"), "{why}");
         let broken = file("10-flannel.conflist", "{");
-        assert!(chosen(&[calico(), broken], &asked).1.starts_with("10-flannel.conflist to become usable"));
+        assert!(
+            chosen(&[calico(), broken], &asked)
+                .1
+                .contains("it was chosen before: 10-flannel.conflist: got invalid JSON")
+        );
     }
 
     #[test]
@@ -192,7 +197,7 @@ mod tests {
     #[test]
     fn an_empty_directory_is_waited_for() {
         assert_eq!(chosen(&[], &nothing()).1, "the default network's configuration");
-        assert!(chosen(&[file("10-a.conf", "")], &nothing()).1.contains("; 10-a.conf: "));
+        assert!(chosen(&[file("10-a.conf", "")], &nothing()).1.contains("; 10-a.conf: got invalid JSON"));
     }
 
     #[test]
