@@ -106,14 +106,14 @@ impl<'a> Call<'a> {
     fn command(&self) -> Command {
         let program = [plugin().into_os_string()].into_iter().chain(self.args.iter().map(Into::into));
         let mut words = self.wrapper.iter().map(Into::into).chain(program);
-        let mut command = self.host.command(words.next().unwrap_or_default());
+        let mut command = program::command(words.next().unwrap_or_default());
         command.args(words).env_clear().envs(&self.env).current_dir("/");
         command
     }
 
     /// Starts it and comes back at once.
     pub fn start(&self) -> Running {
-        program::start(&mut self.command(), &self.stdin)
+        self.host.inside(|| program::start(&mut self.command(), &self.stdin))
     }
 
     /// Runs it to its end.

@@ -103,9 +103,14 @@ fn content(mut file: File) -> Vec<u8> {
 
 /// Runs a program of the machine that must succeed, and gives what it printed.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
+    run_with(program, args, "")
+}
+
+/// The same with a text on stdin.
+pub fn run_with<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>, stdin: &str) -> String {
     let mut command = command(program);
     command.args(args);
-    let finished = start(&mut command, b"").finish(Duration::from_secs(60));
+    let finished = start(&mut command, stdin.as_bytes()).finish(Duration::from_secs(60));
     let (out, err) = (String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
     assert!(finished.code == Some(0), "{command:?}: {:?}\n{out}{err}", finished.code);
     out.into_owned()

@@ -99,10 +99,14 @@ fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac
     if let Some(flags) = &port.flags {
         host.netlink()?.set_port(host_index, flags)?;
     }
-    // The node's routes do not come from a pod's router advertisements.
-    apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{}/accept_ra", port.host_name), "0")])?;
+    ignore_advertisements(port.host_name.as_str())?;
     let host = Interface { name: port.host_name.to_string(), mac: host_mac.to_string(), ..Interface::default() };
     Ok(Plugged { pod: LinkId::of(port.ifname, &link), host_index, host })
+}
+
+/// The node's routes do not come from the router advertisements of pods.
+pub(super) fn ignore_advertisements(link: &str) -> Result<()> {
+    apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{link}/accept_ra"), "0")])
 }
 
 /// Removes a port by the host's end, if it is there and in the record's group; the pod's end goes with it.

@@ -51,7 +51,7 @@ pub mod on_host {
         a_route_of_the_link => host_local(json!({"subnet": "10.1.0.0/24", "routes": [{"dst": "198.51.100.0/24", "scope": 253}]})).refused();
         routes_of_ipv6 => host_local(json!({"subnet": "fd00:1::/64", "routes": [{"dst": "2001:db8::/32"}, {"dst": "2001:db9::/32", "gw": "fd00:1::9", "priority": 7}]}));
         a_resolver => host_local(json!({"subnet": "10.1.0.0/24", "resolvConf": "$dir/resolv.conf"}))
-            .scene(&["cp /proc/self/status $dir/resolv.conf"]);
+            .file("resolv.conf", "# the node's\nnameserver 10.1.0.53\nnameserver fd00:1::53\ndomain d\nsearch s t\noptions ndots:2 edns0\n");
         addresses_from_the_runtime => gateway().with("ipam", subnets(&["10.1.0.0/24"])).runtime("ips", json!(["10.1.0.33"]));
         addresses_from_args => gateway().with("args", json!({"cni": {"ips": ["10.1.0.34"]}}));
         addresses_from_cni_args => gateway().args("IP=10.1.0.35");

@@ -25,6 +25,10 @@ pub struct Case {
     pub runtime: Value,
     /// Further CNI_ARGS.
     pub args: &'static str,
+    /// What they are given instead, where no program of theirs has the first plugin in this version.
+    pub theirs: Option<Vec<Value>>,
+    /// Files in the directory of the side, with what is in them.
+    pub files: Vec<(&'static str, &'static str)>,
     /// Commands that make the scene, on the host, or in the pod after "pod ".
     pub scene: Vec<&'static str>,
     /// Ids of chosen differences that must show, and no others.
@@ -55,6 +59,8 @@ impl Case {
             version: "1.1.0",
             runtime: json!({}),
             args: "",
+            theirs: None,
+            files: Vec::new(),
             scene: Vec::new(),
             differs: Vec::new(),
             ends: Ends::Attached,
@@ -96,6 +102,19 @@ impl Case {
     pub fn args(mut self, args: &'static str) -> Self {
         self.args = args;
         self
+    }
+
+    /// A file in the directory of the side.
+    #[must_use]
+    pub fn file(mut self, name: &'static str, content: &'static str) -> Self {
+        self.files.push((name, content));
+        self
+    }
+
+    /// They are given this chain instead.
+    #[must_use]
+    pub fn beside(self, plugins: Vec<Value>) -> Self {
+        Self { theirs: Some(plugins), ..self }
     }
 
     /// Commands before the ADD.

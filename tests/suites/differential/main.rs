@@ -10,7 +10,10 @@ mod case;
 mod chained;
 mod chosen;
 mod compare;
+mod documented;
+mod flannel;
 mod mask;
+mod missing;
 mod side;
 mod stacked;
 mod state;
@@ -26,6 +29,10 @@ fn every_chosen_difference_is_shown_by_a_case() {
         bridge::on_uml::cases(),
         chained::on_host::cases(),
         chained::on_uml::cases(),
+        documented::on_host::cases(),
+        documented::on_uml::cases(),
+        flannel::on_host::cases(),
+        flannel::on_uml::cases(),
         stacked::on_host::cases(),
         stacked::on_uml::cases(),
         wires::on_host::cases(),

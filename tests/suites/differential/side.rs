@@ -1,8 +1,9 @@
 //! One side of a comparison: a node and a pod, and who attaches it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use meta_cni_tests::netns::Netns;
+use delegates::nl::Netlink;
+use delegates::nl::link::{Kind, Link};
 use meta_cni_tests::node::{Node, Pod};
 use meta_cni_tests::{peers, program};
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ pub enum Who {
     Us,
 }
 
+/// IF_OPER_UP of RFC 2863.
+const UP: u8 = 6;
+
 /// Name of the network.
 const NETWORK: &str = "compared";
 
@@ -26,7 +30,8 @@ const NETWORK: &str = "compared";
 pub struct Side {
     node: Node,
     pod: Pod,
-    plugins: Vec<Value>,
+    /// The chain that the reference plugins get.
+    theirs: Vec<Value>,
     runtime: Value,
     version: &'static str,
     args: String,
@@ -37,30 +42,26 @@ impl Side {
     pub fn new(case: &Case) -> Self {
         let mut node = Node::new();
         let pod = node.pod("web", "");
-        for netns in [&node.netns, &pod.netns] {
-            netns.run(
-                "sysctl -qw net.ipv6.conf.default.dad_transmits=0 net.ipv6.conf.default.router_solicitation_delay=0",
-            );
-        }
         let dir = node.dir().to_str().unwrap().to_owned();
+        let lines: Vec<String> = case.scene.iter().map(|line| line.replace("$dir", &dir)).collect();
+        let (inside, outside): (Vec<&str>, Vec<&str>) =
+            lines.iter().map(String::as_str).partition(|line| line.starts_with("pod "));
+        let inside: Vec<&str> = inside.iter().filter_map(|line| line.strip_prefix("pod ")).collect();
+        for (file, content) in &case.files {
+            std::fs::write(node.path(file), content).unwrap();
+        }
+        node.netns.inside(|| set(&outside));
+        pod.netns.inside(|| set(&inside));
         let here = |value: &Value| serde_json::from_str::<Value>(&value.to_string().replace("$dir", &dir)).unwrap();
         let plugins: Vec<Value> = case.plugins.iter().map(here).collect();
-        for line in &case.scene {
-            let line = line.replace("$dir", &dir);
-            match line.strip_prefix("pod ") {
-                Some(line) => pod.netns.run(line),
-                None => node.netns.run(&line),
-            };
-        }
-        settle(&node.netns);
-        settle(&pod.netns);
         node.conf["cniVersion"] = json!(case.version);
         node.conf["runtimeConfig"] = here(&case.runtime);
         let list = json!({"cniVersion": case.version, "name": NETWORK, "plugins": plugins});
         let mut alone = plugins[0].clone();
         (alone["cniVersion"], alone["name"]) = (json!(case.version), json!(NETWORK));
         node.conf["delegates"] = if plugins.len() == 1 { json!([alone]) } else { json!([list]) };
-        Self { node, pod, plugins, runtime: here(&case.runtime), version: case.version, args: case.args.to_owned() }
+        let theirs = case.theirs.as_ref().map_or_else(|| plugins.clone(), |theirs| theirs.iter().map(here).collect());
+        Self { node, pod, theirs, runtime: here(&case.runtime), version: case.version, args: case.args.to_owned() }
     }
 
     /// Directory of the side.
@@ -124,7 +125,7 @@ impl Side {
     /// The chain as libcni calls it: in order, each with the result of the one before; DEL in reverse, each with the last.
     fn theirs(&self, verb: &str, result: Option<&Value>) -> Result<Option<Value>, String> {
         let mut last = result.filter(|_| self.has_result_on_del()).cloned();
-        let mut plugins: Vec<&Value> = self.plugins.iter().collect();
+        let mut plugins: Vec<&Value> = self.theirs.iter().collect();
         if verb == "DEL" {
             plugins.reverse();
         }
@@ -149,7 +150,7 @@ impl Side {
             }
         }
         let program = peers::program(plugin["type"].as_str().unwrap());
-        let mut command = self.node.netns.command(program);
+        let mut command = program::command(program);
         command.env_clear().current_dir("/").envs([
             ("PATH", std::env::var("PATH").unwrap_or_default().as_str()),
             ("CNI_COMMAND", verb),
@@ -159,7 +160,8 @@ impl Side {
             ("CNI_PATH", peers::dir().to_str().unwrap()),
             ("CNI_ARGS", &self.cni_args()),
         ]);
-        let finished = program::start(&mut command, conf.to_string().as_bytes()).finish(Duration::from_secs(60));
+        let running = self.node.netns.inside(|| program::start(&mut command, conf.to_string().as_bytes()));
+        let finished = running.finish(Duration::from_secs(60));
         let (stdout, stderr) = (String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
         if finished.code != Some(0) {
             return Err(message(&stdout, &stderr));
@@ -175,14 +177,34 @@ fn message(stdout: &str, stderr: &str) -> String {
     object["msg"].as_str().map_or_else(printed, str::to_owned)
 }
 
+/// Makes the scene in the namespace of the thread: settings, commands, carriers. Commands of `ip` run in one program.
+fn set(commands: &[&str]) {
+    const AT_ONCE: [&str; 2] = ["dad_transmits", "router_solicitation_delay"];
+    for setting in AT_ONCE {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/default/{setting}"), "0").unwrap();
+    }
+    let is_ip = |line: &str| line.starts_with("ip ");
+    for lines in commands.chunk_by(|one, next| is_ip(one) && is_ip(next)) {
+        if is_ip(lines[0]) {
+            let batch: String =
+                lines.iter().filter_map(|line| line.strip_prefix("ip ")).map(|line| format!("{line}\n")).collect();
+            program::run_with("ip", ["-batch", "-"], &batch);
+        } else {
+            let mut words = lines[0].split(' ');
+            program::run(words.next().unwrap(), words);
+        }
+    }
+    if !commands.is_empty() {
+        settle();
+    }
+}
+
 /// Waits for the carriers of wires, as far as there are any.
-fn settle(netns: &Netns) {
-    let comes = |link: &Value| {
-        let up = link["flags"].as_array().is_some_and(|flags| flags.contains(&json!("UP")));
-        up && link["linkinfo"]["info_kind"] == "veth" && link["operstate"] != "UP"
-    };
+fn settle() {
+    let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(10)).unwrap();
+    let comes = |link: &Link| link.up && matches!(link.kind, Kind::Veth) && link.operstate != UP;
     for _ in 0..50 {
-        if !netns.ip("link show").as_array().is_some_and(|links| links.iter().any(comes)) {
+        if !netlink.links(None).unwrap().iter().any(comes) {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -66,6 +66,7 @@ pub mod on_host {
         macvlan_without_a_master => macvlan().with("master", json!("up9")).refused();
         macvlan_on_the_default_route => macvlan().without("master")
             .scene(&["ip address add 10.9.0.2/24 dev up0", "ip route add default via 10.9.0.1"]);
+        macvlan_with_an_address_from_the_runtime => macvlan().runtime("ips", json!(["10.1.0.77"]));
         macvlan_inside_the_pod => on("macvlan", &POD_UP0).with("linkInContainer", json!(true));
         macvlan_with_a_taken_name => macvlan().scene(&["pod ip link add eth0 type veth peer name other"]).refused();
     }
@@ -85,6 +86,9 @@ pub mod on_uml {
         ipvlan_without_addresses => ipvlan().without("ipam").refused();
         ipvlan_on_the_default_route => ipvlan().without("master")
             .scene(&["ip address add 10.9.0.2/24 dev up0", "ip route add default via 10.9.0.1"]);
+        ipvlan_in_no_mode => ipvlan().with("mode", json!("l4")).refused();
+        ipvlan_with_ipv6 => ipvlan().with("ipam", subnets(&["fd00:1::/64"]));
+        ipvlan_with_an_address_from_the_runtime => ipvlan().runtime("ips", json!(["10.1.0.77"]));
         ipvlan_inside_the_pod => on("ipvlan", &POD_UP0).with("linkInContainer", json!(true));
         ipvlan_with_a_name_service => ipvlan().with("dns", json!({"nameservers": ["10.1.0.1"]}));
 
@@ -93,6 +97,8 @@ pub mod on_uml {
         vlan_with_both_families => vlan().with("ipam", subnets(&["10.1.0.0/24", "fd00:1::/64"]));
         vlan_with_an_mtu => vlan().with("mtu", json!(1400));
         vlan_with_an_mtu_beyond_its_master => vlan().with("mtu", json!(9000)).refused();
+        vlan_of_0 => vlan().with("vlanId", json!(0));
+        vlan_with_ipv6 => vlan().with("ipam", subnets(&["fd00:1::/64"]));
         vlan_beyond_4094 => vlan().with("vlanId", json!(4095)).refused();
         vlan_without_a_master => vlan().without("master").refused();
         vlan_inside_the_pod => on("vlan", &POD_UP0).with("vlanId", json!(7)).with("linkInContainer", json!(true));
@@ -101,6 +107,7 @@ pub mod on_uml {
         dummy_plain => dummy();
         dummy_in_every_version => dummy().versions(&VERSIONS);
         dummy_with_both_families => dummy().with("ipam", subnets(&["10.1.0.0/24", "fd00:1::/64"]));
+        dummy_with_ipv6 => dummy().with("ipam", subnets(&["fd00:1::/64"]));
         dummy_without_addresses => dummy().without("ipam").refused();
     }
 }

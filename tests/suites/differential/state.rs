@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use delegates::nl::nft::Nftables;
 use meta_cni_tests::netns::Netns;
 use meta_cni_tests::node::{Node, Pod};
 use meta_cni_tests::program;
@@ -24,7 +26,14 @@ pub fn of(node: &Node, pod: &Pod, conf: &str, result: Option<&Value>) -> State {
     inside.tell("pod", &host, &mut state);
     for file in ["addresses", "data"].iter().flat_map(|sub| node.files(sub)) {
         let content = fs::read_to_string(node.path(&file)).unwrap_or_default();
-        state.insert(format!("file/{file}"), mask::forget(&content));
+        let path = format!("file/{file}");
+        match serde_json::from_str(&content) {
+            Ok(object @ Value::Object(_)) => flatten(&path, &object, &mut state),
+            _ => put(&mut state, path, &content),
+        }
+    }
+    for value in state.iter_mut().filter(|(path, _)| path.starts_with("file/")).map(|(_, value)| value) {
+        *value = mask::forget(value);
     }
     if let Some(result) = result {
         flatten("result", result, &mut state);
@@ -39,8 +48,8 @@ pub fn of(node: &Node, pod: &Pod, conf: &str, result: Option<&Value>) -> State {
 /// A namespace as the tools show it.
 struct Seen {
     links: Value,
-    routes: Vec<(&'static str, Value)>,
-    rules: Vec<(&'static str, Value)>,
+    routes: [(&'static str, Value); 2],
+    rules: [(&'static str, Value); 2],
     neighbours: Value,
     forwarding: Value,
     vlans: Value,
@@ -51,37 +60,26 @@ struct Seen {
 
 impl Seen {
     fn inside(netns: &Netns) -> Self {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                netns.enter();
-                Self::here()
-            });
-            inside.join().unwrap()
-        })
+        netns.inside(Self::here)
     }
 
-    /// Of the thread's namespace.
+    /// Of the thread's namespace. Few programs: in User Mode Linux each takes as long as an ADD of ours.
     fn here() -> Self {
-        let links = json("ip -j -d address show");
-        let queues = json("tc -j qdisc show");
-        let mut all = vec![("qdisc".to_owned(), queues.clone())];
-        for queue in queues.as_array().into_iter().flatten().filter(|queue| queue["kind"] != "noqueue") {
-            let dev = queue["dev"].as_str().unwrap();
-            // It knows no JSON here.
-            let classes = run(&format!("tc class show dev {dev}"));
-            all.push((format!("class/{dev}"), classes.lines().map(str::trim).collect()));
-            all.push((format!("filter/{dev}"), json(&format!("tc -j filter show dev {dev}"))));
-            all.push((format!("ingress/{dev}"), json(&format!("tc -j filter show dev {dev} ingress"))));
-        }
+        let [links, routes, rules, neighbours] =
+            batch("ip -j -d", ["address show", "route show table all", "rule show", "neighbour show nud permanent"]);
+        let [forwarding, vlans] = batch("bridge -j", ["fdb show", "vlan show"]);
+        // Only routes of IPv6 have a preference.
+        let (inet6, inet): (Vec<_>, Vec<_>) =
+            array(&routes).iter().cloned().partition(|route| route["pref"] != Value::Null);
         Self {
+            queues: if array(&links).iter().any(has_queue) { queues() } else { Vec::new() },
             links,
-            routes: families(|family| json(&format!("ip -j -d -f {family} route show table all"))),
-            rules: families(|family| json(&format!("ip -j -f {family} rule show"))),
-            neighbours: json("ip -j neighbour show nud permanent"),
-            forwarding: json("bridge -j fdb show"),
-            vlans: json("bridge -j vlan show"),
-            queues: all,
-            packet_filter: run("nft -s list ruleset"),
+            routes: [("inet", inet.into()), ("inet6", inet6.into())],
+            rules: [("inet", rules), ("inet6", json("ip -j -d -6 rule show"))],
+            neighbours,
+            forwarding,
+            vlans,
+            packet_filter: if is_untouched() { String::new() } else { run("nft -s list ruleset") },
             settings: settings(),
         }
     }
@@ -107,10 +105,11 @@ impl Seen {
         }
         // What the bridge has learned comes and goes.
         for entry in array(&self.forwarding).iter().filter(|entry| entry["state"] != "") {
+            let vlan = entry.get("vlan").map(|id| format!(" vlan {id}")).unwrap_or_default();
             put(
                 state,
-                format!("{at}/forwarding/{} {}", text(&entry["ifname"]), text(&entry["mac"])),
-                &without(entry, &["ifname", "mac"]).to_string(),
+                format!("{at}/forwarding/{} {}{vlan}", text(&entry["ifname"]), text(&entry["mac"])),
+                &without(entry, &["ifname", "mac", "vlan"]).to_string(),
             );
         }
         for port in array(&self.vlans) {
@@ -187,8 +186,39 @@ fn settings() -> State {
     found
 }
 
-fn families(show: impl Fn(&str) -> Value) -> Vec<(&'static str, Value)> {
-    ["inet", "inet6"].map(|family| (family, show(family))).into()
+/// A queueing discipline that somebody gave it.
+fn has_queue(link: &Value) -> bool {
+    !["noqueue", "noop"].contains(&text(&link["qdisc"]).as_str())
+}
+
+/// Queueing disciplines, with the classes and filters of their links.
+fn queues() -> Vec<(String, Value)> {
+    let queues = json("tc -j qdisc show");
+    let mut all = vec![("qdisc".to_owned(), queues.clone())];
+    for queue in array(&queues).iter().filter(|queue| queue["kind"] != "noqueue") {
+        let dev = text(&queue["dev"]);
+        // It knows no JSON here.
+        let classes = run(&format!("tc class show dev {dev}"));
+        all.push((format!("class/{dev}"), classes.lines().map(str::trim).collect()));
+        all.push((format!("filter/{dev}"), json(&format!("tc -j filter show dev {dev}"))));
+        all.push((format!("ingress/{dev}"), json(&format!("tc -j filter show dev {dev} ingress"))));
+    }
+    all
+}
+
+/// Nobody has changed the packet filter of the thread's namespace: it begins as generation 1.
+fn is_untouched() -> bool {
+    let mut tables = Nftables::open(Instant::now() + Duration::from_secs(10)).unwrap();
+    tables.generation().unwrap() <= 1
+}
+
+/// Several commands for one program, with the JSON of each.
+fn batch<const N: usize>(program: &str, commands: [&str; N]) -> [Value; N] {
+    let mut words = program.split(' ').chain(["-batch", "-"]);
+    let printed = program::run_with(words.next().unwrap(), words, &commands.map(|line| format!("{line}\n")).concat());
+    let answers: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(&printed).into_iter().collect();
+    let answers = answers.unwrap_or_else(|e| panic!("{program}: {e}: {printed}"));
+    answers.try_into().unwrap_or_else(|_| panic!("{program}: not one answer for each of {commands:?}: {printed}"))
 }
 
 fn run(line: &str) -> String {

@@ -48,6 +48,7 @@ pub mod on_host {
             "addresses": [{"address": "10.1.0.5/24", "gateway": "10.1.0.1"}], "dns": {"nameservers": ["10.1.0.1"]}}));
         ptp_without_addresses => ptp().without("ipam").refused();
         ptp_without_a_gateway => ptp().with("ipam", json!({"type": "static", "addresses": [{"address": "10.1.0.5/24"}]})).refused();
+        ptp_masqueraded_as_usual => ptp().with("ipMasq", json!(true)).differs(&["masquerade-iptables", "iptables-rules-stay"]);
         ptp_masqueraded => ptp().with("ipMasq", json!(true)).with("ipMasqBackend", json!("nftables")).differs(&["iptables-tables"]);
         ptp_masqueraded_in_both_families => ptp().differs(&["ptp-no-detection"]).with("ipMasq", json!(true)).with("ipMasqBackend", json!("nftables"))
             .with("ipam", subnets(&["10.1.0.0/24", "fd00:1::/64"])).differs(&["iptables-tables"]);
@@ -60,6 +61,11 @@ pub mod on_host {
         device_with_both_families => lent().with("ipam", subnets(&["10.1.0.0/24", "fd00:1::/64"]));
         device_that_is_down => lent().scene(&["ip link set up0 down"]).agrees(&["device-as-it-was"]);
         device_with_addresses_on_the_host => lent().scene(&["ip address add 10.9.0.2/24 dev up0"]);
+        device_with_ipv6 => lent().with("ipam", subnets(&["fd00:1::/64"]));
+        device_with_a_name_service => lent().with("dns", json!({"nameservers": ["10.1.0.1"]}));
+        device_by_a_pci_address_that_is_missing => lent().without("device").with("pciBusID", json!("0000:ff:1f.7")).refused();
+        device_by_a_pci_address_with_a_slash => lent().without("device").with("pciBusID", json!("0000:ff/../..")).refused();
+        device_that_the_runtime_allocated_and_is_missing => lent().without("device").runtime("deviceID", json!("0000:ff:1f.7")).refused();
         device_that_is_missing => lent().with("device", json!("up9")).refused();
         device_that_is_not_named => lent().without("device").refused();
 

@@ -2,6 +2,7 @@
 
 use meta_cni_tests::call::Outcome;
 use meta_cni_tests::node::{Node, Pod};
+use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 /// A node whose default network is our own bridge.
@@ -293,6 +294,24 @@ fn masquerading_comes_and_goes_with_the_pod_on_host() {
     let rules = node.netns.run("nft list ruleset");
     assert!(!rules.contains("10.10.0.2"), "{rules}");
     node.assert_clean();
+}
+
+#[test]
+fn a_packet_filter_that_refuses_fails_the_add_and_nothing_is_left_on_host() {
+    let mut node = node();
+    node.conf["delegates"][0]["ipMasq"] = json!(true);
+    // Somebody else's chain has our chain's name and another hook.
+    let theirs = "add table inet cni_plugins_masquerade; \
+        add chain inet cni_plugins_masquerade postrouting { type filter hook forward priority 0; }";
+    node.netns.inside(|| program::run("nft", [theirs]));
+    let before = node.netns.run("nft list ruleset");
+    let pod = node.pod("web", "");
+    let refusal = node.add(&pod).refusal();
+    assert!(refusal.text.contains("nftables") && refusal.text.contains("cni_plugins_masquerade"), "{}", refusal.text);
+    pod.assert_empty();
+    node.assert_clean();
+    assert_eq!(node.netns.run("nft list ruleset"), before);
+    node.del(&pod).quiet();
 }
 
 #[test]

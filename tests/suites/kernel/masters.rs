@@ -1,5 +1,9 @@
 //! macvlan and ipvlan: links on a link of the node.
 
+use std::time::Duration;
+
+use meta_cni_tests::call::Outcome;
+use meta_cni_tests::fake::Rule;
 use meta_cni_tests::netns::Netns;
 use meta_cni_tests::node::Node;
 use serde_json::{Value, json};
@@ -189,4 +193,41 @@ fn a_network_of_layer_2_alone_has_no_address() {
     assert!(pod.netns.addresses("net1").is_empty());
     node.del(&pod).quiet();
     node.assert_clean_but(&["up0"]);
+}
+
+/// ADD of a network on `up0`, which goes down while the addresses are being given.
+fn add_while_the_master_goes_down(kind: &str, keys: Value) {
+    let (node, _far) = scene();
+    let go = node.path("go");
+    let answer = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.20.0.9/24"}]});
+    node.fakes.rules("two", &[Rule { wait_for: Some(go.clone()), ..Rule::on("ADD") }.answers(&answer)]);
+    let mut conf = on_up0(&node, kind, keys);
+    conf["ipam"] = json!({"type": "two"});
+    node.nad("lan", conf);
+    let pod = node.pod("web", "lan");
+    let add = node.call("ADD", &pod).start();
+    while node.fakes.calls_of("ADD").len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    node.netns.run("ip link set up0 down");
+    std::fs::write(&go, "").unwrap();
+    let outcome = Outcome::of("ADD", add);
+    match kind {
+        // It is up, and has a carrier as soon as its master has.
+        "macvlan" => assert_eq!(outcome.result()["interfaces"][1]["name"], "net1"),
+        _ => assert!(outcome.refusal().text.ends_with("up: Network is down "), "{}", outcome.refusal().text),
+    }
+    node.del(&pod).quiet();
+    pod.assert_empty();
+    node.assert_clean_but(&["up0"]);
+}
+
+#[test]
+fn macvlan_of_a_master_that_goes_down_during_add() {
+    add_while_the_master_goes_down("macvlan", json!({}));
+}
+
+#[test]
+fn vlan_of_a_master_that_goes_down_during_add_on_uml() {
+    add_while_the_master_goes_down("vlan", json!({"vlanId": 100}));
 }

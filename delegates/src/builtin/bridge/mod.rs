@@ -122,8 +122,7 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, config: &Config) -> Result<Link>
     let refuse = |what: &str| Error::Parent(Finding::new("bridge", format_args!("{:?}", config.bridge), what));
     let link = found.ok_or_else(|| refuse("a bridge that stays while a pod is attached to it"))?;
     refuse_kind(&link, config).map_or(Ok(()), |allowed| Err(refuse(&allowed)))?;
-    // The node's own routes do not come from a pod's router advertisements.
-    apply::write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{name}/accept_ra"), "0")])?;
+    port::ignore_advertisements(name.as_str())?;
     let change = LinkChange {
         up: (!link.up).then_some(true),
         promisc: (config.promisc && !link.promisc).then_some(true),

@@ -171,8 +171,9 @@ pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default:
         let allowed = format!("the name of nothing or of a veth whose other end is a port of bridge {}", bridge.name);
         Error::Parent(Finding::new("vlan", format_args!("{id}: interface {name}"), allowed))
     };
-    let port = port.filter(|port| port.master == Some(bridge.index)).ok_or_else(refused)?;
-    join(netlink, port.index, &Vlans { id: Some(id), trunk: Vec::new(), keep_default })?;
+    let end = port.filter(|port| port.master == Some(bridge.index)).ok_or_else(refused)?;
+    port::ignore_advertisements(&end.name)?;
+    join(netlink, end.index, &Vlans { id: Some(id), trunk: Vec::new(), keep_default })?;
     if !link.up {
         netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
     }

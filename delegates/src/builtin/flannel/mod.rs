@@ -140,7 +140,7 @@ fn in_process(node: &Node<'_>, kind: &PluginType) -> Option<Builtin> {
 pub(super) fn attach(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
     let config = read(call)?;
     let rendered = config.render(call.conf, &Subnets::read(&config.subnet_file)?)?;
-    let note = note_of(&config, call)?;
+    let note = note_of(&config.data_dir, call)?;
     write_note(&note, &rendered).map_err(Error::io(format!("write {}", note.display())))?;
     let inner = Call { conf: &rendered, ..call.clone() };
     let attached = match in_process(&host.node, &config.kind) {
@@ -157,8 +157,8 @@ pub(super) fn attach(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>
 }
 
 /// Where the flannel plugin notes what it handed on. It knows no interface: of two attachments the later one is there.
-fn note_of(config: &Config, call: &Call<'_>) -> Result<PathBuf> {
-    Ok(config.data_dir.join(point(call)?.container.as_str()))
+fn note_of(data_dir: &Path, call: &Call<'_>) -> Result<PathBuf> {
+    Ok(data_dir.join(point(call)?.container.as_str()))
 }
 
 fn write_note(note: &Path, rendered: &Object) -> std::io::Result<()> {
@@ -174,28 +174,36 @@ fn write_note(note: &Path, rendered: &Object) -> std::io::Result<()> {
     std::io::Write::write_all(&mut file, rendered.to_json().as_bytes())
 }
 
+/// Where notes are, whatever else is wrong with the configuration.
+fn data_dir(conf: &Object) -> PathBuf {
+    let text = conf.text("dataDir").ok().flatten().filter(|text| !text.is_empty());
+    text.map_or_else(|| PathBuf::from(DATA_DIR), PathBuf::from)
+}
+
 /// The note, if it is of this network.
-fn read_note(config: &Config, call: &Call<'_>) -> Result<Option<Object>> {
-    let noted = fs::read(note_of(config, call)?).ok().and_then(|bytes| Object::parse(&bytes).ok());
+fn read_note(call: &Call<'_>) -> Result<Option<Object>> {
+    let noted = fs::read(note_of(&data_dir(call.conf), call)?).ok().and_then(|bytes| Object::parse(&bytes).ok());
     let is_ours = |noted: &Object| noted.text("name").is_ok_and(|name| name.as_deref() == Some(call.network.as_str()));
     Ok(noted.filter(is_ours))
 }
 
 /// What the ADD handed on: as noted, or as it would be now where nothing more is needed to undo it. Without flannel's file
-/// that has no subnet, which no DEL in process asks for; a program that was never noted was never run.
-fn handed_on(node: &Node<'_>, config: &Config, call: &Call<'_>) -> Result<Option<(PluginType, Object)>> {
-    if let Some(mut noted) = read_note(config, call)?
+/// that has no subnet, which no DEL in process asks for; a program that was never noted was never run, and a configuration
+/// that no ADD accepts was handed to nobody.
+fn handed_on(node: &Node<'_>, call: &Call<'_>) -> Result<Option<(PluginType, Object)>> {
+    if let Some(mut noted) = read_note(call)?
         && let Ok(Some(kind)) = noted.parsed::<PluginType>("type", PluginType::ALLOWED)
         && kind.as_str() != "flannel"
     {
         noted.set_some("prevResult", call.conf.get("prevResult").as_ref());
         return Ok(Some((kind, noted)));
     }
-    if in_process(node, &config.kind).is_none() {
+    let Some(config) = Config::read(call.conf).ok().filter(|config| in_process(node, &config.kind).is_some()) else {
         return Ok(None);
-    }
+    };
     let subnets = Subnets::read(&config.subnet_file).unwrap_or_default();
-    Ok(Some((config.kind.clone(), config.render(call.conf, &subnets)?)))
+    let rendered = config.render(call.conf, &subnets)?;
+    Ok(Some((config.kind, rendered)))
 }
 
 /// DEL, first of all.
@@ -205,7 +213,7 @@ pub(super) fn hand_back(
     call: &Call<'_>,
     saved: &[&Object],
 ) -> Result<()> {
-    let Some((kind, conf)) = handed_on(&host.node, &read(call)?, call)? else { return Ok(()) };
+    let Some((kind, conf)) = handed_on(&host.node, call)? else { return Ok(()) };
     match in_process(&host.node, &kind) {
         Some(builtin) => builtin.hand_back(host, sandbox, &Call { conf: &conf, ..call.clone() }, saved),
         None => Ok(()),
@@ -214,17 +222,16 @@ pub(super) fn hand_back(
 
 /// DEL.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    let config = read(call)?;
-    let Some((kind, conf)) = handed_on(&host.node, &config, call)? else { return Ok(()) };
+    let Some((kind, conf)) = handed_on(&host.node, call)? else { return Ok(()) };
     let inner = Call { conf: &conf, ..call.clone() };
     match in_process(&host.node, &kind) {
         Some(builtin) => builtin.del(host, &inner)?,
         None => exec::run(&host.node, &kind, Verb::Del, &inner).map(drop)?,
     }
-    if read_note(&config, call)?.is_none() {
+    if read_note(call)?.is_none() {
         return Ok(());
     }
-    let note = note_of(&config, call)?;
+    let note = note_of(&data_dir(call.conf), call)?;
     match fs::remove_file(&note) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Error::io(format!("remove {}", note.display()))(error))
@@ -235,7 +242,8 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
 
 /// CHECK of what was handed on.
 pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<()> {
-    let Some((kind, conf)) = handed_on(&host.node, &read(call)?, call)? else { return Err(unnoted(call)) };
+    read(call)?;
+    let Some((kind, conf)) = handed_on(&host.node, call)? else { return Err(unnoted(call)) };
     let inner = Call { conf: &conf, ..call.clone() };
     match in_process(&host.node, &kind) {
         Some(builtin) => builtin.check(host, sandbox, &inner),

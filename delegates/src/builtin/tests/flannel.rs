@@ -96,5 +96,9 @@ fn kernel_flannel_that_fails_leaves_nothing() {
         assert!(error.to_string().contains("eth9 is a veth"), "{error}");
         assert_eq!((bed.links(), addresses(dir.path())), (before, Vec::new()));
         assert_eq!(fs::read_dir(dir.path().join("flannel")).unwrap().count(), 0);
+        // A pod that no ADD could attach can go all the same.
+        let wrong = self::conf(dir.path(), r#","delegate":{"ipam":{}}"#);
+        assert!(matches!(bed.add(Builtin::Flannel, &pod, "net1", &wrong), Err(Error::Config(_))));
+        bed.del(Builtin::Flannel, &pod, "net1", &wrong, None).unwrap();
     });
 }

@@ -161,6 +161,8 @@ fn kernel_on_uml_bridge_vlans_separate_pods_and_have_gateways_of_their_own() {
         let gateway = bed.link("br-t.100").unwrap();
         assert_eq!((told.len(), told[3].name.as_str()), (4, "br-t.100"));
         assert_eq!((told[3].mac.clone(), gateway.up), (gateway.mac.unwrap().to_string(), true));
+        let port = bed.netlink().link_by_index(gateway.parent.unwrap()).unwrap().unwrap().name;
+        assert_eq!(crate::netns::read_sysctl(&["ipv6", "conf", &port, "accept_ra"]).unwrap().as_deref(), Some("0"));
         let held = bed.netlink().addresses(Some(gateway.index)).unwrap();
         assert!(held.iter().any(|address| address.net == net("10.77.100.1/24")), "{held:?}");
         let bridge = bed.link("br-t").unwrap();

@@ -43,7 +43,7 @@ pub const MASQUERADE: &[(&str, &str, &str)] = &[
     ("host/nft/table ip nat/chain POSTROUTING", THERE, ABSENT),
     ("host/nft/table ip nat/chain POSTROUTING/01", "type nat hook postrouting priority srcnat; policy accept;", ABSENT),
     (
-        "host/nft/table ip nat/chain POSTROUTING/02",
+        "host/nft/table ip nat/chain POSTROUTING/*",
         "ip saddr 10.1.0.2  counter jump CNI-1eea603b6b94d4ff5080669f",
         ABSENT,
     ),
@@ -162,7 +162,7 @@ pub const LEFT: &[(&str, &str, &str)] = &[
         "ip daddr != 224.0.0.0/4  counter masquerade",
     ),
     (
-        "host/nft/table ip nat/chain POSTROUTING/02",
+        "host/nft/table ip nat/chain POSTROUTING/*",
         ABSENT,
         "ip saddr 10.1.0.2  counter jump CNI-1eea603b6b94d4ff5080669f",
     ),
