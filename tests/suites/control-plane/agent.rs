@@ -3,9 +3,10 @@
 use std::fs;
 
 use meta_cni_tests::node::NETWORKS;
+use meta_cni_tests::program;
 use serde_json::json;
 
-use super::world::{World, nad, pod};
+use super::world::{SOON, World, nad, pod};
 
 #[test]
 fn a_pod_gets_its_networks_from_the_api_server_and_its_status_and_events_back() {
@@ -179,4 +180,59 @@ fn the_socket_is_roots_alone_and_a_loose_directory_is_refused() {
     assert!(world.health(&["--ready"]).unwrap_err().contains("waiting for"), "no configuration is in place");
     fs::set_permissions(&run, fs::Permissions::from_mode(0o777)).unwrap();
     world.node.add(&world.pod("web", "")).refused(7, &["agentSocket", "mode 0777"]);
+}
+
+#[test]
+fn another_user_gets_no_answer_even_where_the_socket_can_be_reached() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let world = World::served();
+    let (run, socket) = (world.node.path("run"), world.node.path("run/agent.sock"));
+    let open = |path: &std::path::Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    // As somebody would have to break it first.
+    open(world.node.dir());
+    open(&socket);
+    chown(&run, Some(NOBODY), None).unwrap();
+    let mut perl = program::command("perl");
+    perl.uid(NOBODY).args(["-MSocket", "-e", STRANGER]).arg(&socket);
+    let finished = program::start(&mut perl, b"").finish(SOON);
+    assert_eq!(String::from_utf8_lossy(&finished.stdout), "connected, 0 bytes", "{finished:?}");
+    assert!(world.log().contains(&format!("dropped a connection of uid {NOBODY}")), "{}", world.log());
+}
+
+const NOBODY: u32 = 65534;
+
+/// Asks for health and says how much came back.
+const STRANGER: &str = r#"
+    socket(my $agent, PF_UNIX, SOCK_STREAM, 0) or die;
+    connect($agent, sockaddr_un($ARGV[0])) or die "connect: $!";
+    my $json = '{"newest":1,"oldest":1,"kind":"health"}';
+    $SIG{PIPE} = 'IGNORE';
+    syswrite($agent, pack("N", length $json) . $json);
+    printf "connected, %d bytes", sysread($agent, my $answer, 1024) || 0;
+"#;
+
+#[test]
+fn frames_of_another_version_are_answered_by_the_running_agent() {
+    let world = World::served();
+    let file = |name: &str| {
+        let path = format!("{}/../meta-cni/tests/frames/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap()
+    };
+    let resolve = |name: &str| {
+        let mut question = file(name);
+        question["body"]["pod"] = json!({"namespace": "default", "name": "web"});
+        question
+    };
+    world.nad("lan");
+    world.pod("web", "lan");
+    let this = world.ask(&resolve("1/request-resolve.json"));
+    assert_eq!(this, world.ask(&resolve("next/request-resolve.json")));
+    assert_eq!((&this["version"], &this["kind"]), (&json!(1), &json!("resolved")), "{this}");
+    let states: Vec<_> =
+        this["body"]["definitions"].as_array().unwrap().iter().map(|one| &one["outcome"]["state"]).collect();
+    assert_eq!(states, ["found", "missing"]);
+    for name in ["next/request-unknown.json", "next/request-too-new.json"] {
+        assert_eq!(world.ask(&file(name))["body"]["cause"], "unsupported", "{name}");
+    }
 }

@@ -1,6 +1,8 @@
 //! A node whose agent, the real one, asks a real API server with the rights that are shipped. Delegates are fakes.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,6 +120,17 @@ impl World {
         let finished = program::start(&mut command, b"").finish(SOON);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if finished.code == Some(0) { Ok(text(&finished.stdout)) } else { Err(text(&finished.stderr)) }
+    }
+
+    /// One question to the agent's socket, as the plugin puts it, and the answer.
+    pub fn ask(&self, question: &Value) -> Value {
+        let mut stream = UnixStream::connect(self.node.path("run/agent.sock")).unwrap();
+        let json = question.to_string();
+        let frame = [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
+        stream.write_all(&frame).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        serde_json::from_slice(&answer[4..]).unwrap()
     }
 
     /// Waits; when it is in vain, the agent's last words are shown.
