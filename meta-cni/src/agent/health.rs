@@ -1,9 +1,13 @@
 //! `meta-cnid health`: what the DaemonSet's probes run. It asks over the socket, as the plugin does.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::cluster::Agent;
 use crate::cluster::wire::Health;
@@ -26,10 +30,27 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Asks the agent; its answer as one line.
 pub fn health(options: &Options) -> Result<String> {
     let health = Agent::new(&options.socket).health(WAIT)?;
+    require_own(&options.socket)?;
     if options.ready && !health.wanting.is_empty() {
         return Err(Fault::NotAvailable(format!("waiting for {}", health.wanting.join("; "))));
     }
     Ok(line(&health))
+}
+
+/// The socket's directory is the node's: while one pod follows another, its agent may be the other one's. A probe runs in the
+/// container that it asks about, and a container is a mount namespace.
+fn require_own(socket: &Path) -> Result<()> {
+    let stream = UnixStream::connect(socket).map_err(|e| Fault::TryLater(format!("{}: {e}", socket.display())))?;
+    let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return Ok(()) };
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    match (namespace("self"), namespace(&peer.pid().to_string())) {
+        (Some(ours), Some(theirs)) if ours != theirs => Err(Fault::NotAvailable(format!(
+            "the agent at {} is another container's: process {}",
+            socket.display(),
+            peer.pid()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn line(health: &Health) -> String {

@@ -30,7 +30,8 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut log = Log::default();
     let mut idle = Some(LOOK);
     loop {
-        if let Some(least) = idle {
+        // Without the list, which is written once this agent answers, the plugin has no configuration to run with.
+        if let Some(least) = idle.filter(|_| options.cni_conf_dir.join(&options.conf_file).exists()) {
             match replay(options, least).await {
                 Ok(report) => {
                     log.tell(&report);
