@@ -30,17 +30,28 @@ pub fn del(run: &Run<'_>) -> Result<()> {
     undone
 }
 
-/// Pods older than the installation, and repeated DELs: what another meta plugin has noted, and the default network as
-/// the node has it now. The record is made up and lives for this call only; a runtime that is told of a failure repeats
-/// the DEL.
+/// Pods older than the installation: what another meta plugin has noted, and the default network as the node has it now.
+/// The record is made up and lives for this call only; a runtime that is told of a failure repeats the DEL. What succeeded is
+/// remembered: runtimes repeat that too. With the namespace gone nothing is left to do then; one that is there is looked at
+/// again, for the call before may have named another.
 fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Result<()> {
+    let (key, memory) = (run.key(target), run.store.memory());
+    if namespace_id(&target.netns).is_none() && memory.knows(&key) {
+        return Ok(());
+    }
     let inherited = inherited::find(&run.conf.cni_dir, &target.container, &target.ifname);
     let mut intent = node_networks(run, target)?;
     intent.attachments.retain(|ours| !inherited.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
     let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
     intent.attachments.extend(inherited.iter().map(|one| one.attachment.clone()));
     done.attached.extend(inherited.iter().map(|one| one.entry.clone()));
+    // A default network that could not be found was not undone: the next DEL looks again.
+    let is_known = !intent.attachments.is_empty();
     undo(run.store.unwritten(intent, done), Whereabouts::Told(&target.netns), around)?;
+    if is_known {
+        // Without the note the next DEL merely does the same again.
+        let _ = memory.note(&key);
+    }
     if !inherited.is_empty() {
         inherited::forget(&run.conf.cni_dir, &target.container, &inherited);
     }

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use attachments::names::ContainerId;
 
-/// Bytes of one file: a thousand ids of 64 characters.
-const FULL: u64 = 64 << 10;
+use super::record::Key;
+
+/// Bytes of one file: a thousand lines with ids of 64 characters.
+const FULL: u64 = 96 << 10;
 
 /// The ids of a state directory.
 #[derive(Debug)]
@@ -27,11 +29,11 @@ impl Memory {
         Self { recent: dir.join("departed"), older: dir.join("departed.old") }
     }
 
-    /// Notes a container whose record goes.
-    pub fn note(&self, container: &ContainerId) -> io::Result<()> {
+    /// Notes the set of a container of which everything is undone.
+    pub fn note(&self, key: &Key) -> io::Result<()> {
         // One write with O_APPEND: lines of several processes do not mix.
         let mut file = File::options().append(true).create(true).open(&self.recent)?;
-        file.write_all(format!("{container}\n").as_bytes())?;
+        file.write_all(format!("{}\n", line(key)).as_bytes())?;
         if file.metadata()?.len() >= FULL {
             // Of two processes that do this at once the second may lose the older half.
             fs::rename(&self.recent, &self.older)?;
@@ -39,11 +41,24 @@ impl Memory {
         Ok(())
     }
 
+    /// Was everything of this very set undone? Runtimes repeat a DEL that succeeded.
+    pub fn knows(&self, key: &Key) -> bool {
+        let wanted = line(key);
+        let mut files = [&self.recent, &self.older].into_iter().filter_map(|path| fs::read_to_string(path).ok());
+        files.any(|text| text.lines().any(|line| line == wanted))
+    }
+
     /// Every container that is remembered.
     pub fn recall(&self) -> HashSet<ContainerId> {
         let files = [&self.older, &self.recent].map(|path| fs::read_to_string(path).unwrap_or_default());
-        files.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
+        // Earlier versions wrote the id alone.
+        let ids = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split(' ').next());
+        ids.filter_map(|id| id.parse().ok()).collect()
     }
+}
+
+fn line(key: &Key) -> String {
+    format!("{} {} {}", key.container, key.network, key.ifname)
 }
 
 #[cfg(test)]
@@ -56,13 +71,17 @@ mod tests {
         let memory = Memory::of(dir.path());
         assert!(memory.recall().is_empty());
         let id = |number: usize| format!("{number:064}").parse::<ContainerId>().unwrap();
+        let key =
+            |number| Key { network: "pods".parse().unwrap(), container: id(number), ifname: "eth0".parse().unwrap() };
         for number in 0..5000 {
-            memory.note(&id(number)).unwrap();
+            memory.note(&key(number)).unwrap();
         }
+        assert!(memory.knows(&key(4000)) && !memory.knows(&key(5000)));
+        assert!(!memory.knows(&Key { network: "other".parse().unwrap(), ..key(4000) }), "a set, not a container");
         let known = memory.recall();
         assert!((4000..5000).all(|number| known.contains(&id(number))));
         let size = |path: &Path| fs::metadata(path).unwrap().len();
-        assert!(size(&memory.older) <= FULL + 65 && size(&memory.recent) <= FULL);
+        assert!(size(&memory.older) <= FULL + 80 && size(&memory.recent) <= FULL);
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl RecordFile {
         }
         let path = self.store.path(&self.key, self.settled)?;
         // Without a note GC tells of what is left instead of removing it.
-        let _ = self.store.memory().note(&self.key.container);
+        let _ = self.store.memory().note(&self.key);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.store.failed("remove", &self.key, &e)),
             _ => Ok(()),
