@@ -1,5 +1,6 @@
 //! Brings the kernel to a specification and back out; the only writer of links.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread;
@@ -19,23 +20,29 @@ use crate::spec::{Addressing, LinkId, Sysctl};
 /// Takes old state into the record of the attachment that is being made.
 pub type Journal<'a> = dyn FnMut(&Object) -> Result<()> + 'a;
 
+/// What makes a node hand on packets, for IPv4 and IPv6.
+const FORWARDING: [(bool, &[&str]); 2] =
+    [(true, &["ipv4", "ip_forward"]), (false, &["ipv6", "conf", "all", "forwarding"])];
+
 /// The host's side of a run.
 pub struct Host<'a> {
     /// The node's data of the run.
     pub node: Node<'a>,
-    netlink: Option<(Instant, Netlink)>,
+    netlink: Option<Netlink>,
+    /// Families, IPv4 first, that the node is known to forward.
+    forwards: [bool; 2],
     journal: Option<&'a mut Journal<'a>>,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
-        Self { node, netlink: None, journal: None }
+        Self { node, netlink: None, forwards: [false; 2], journal: None }
     }
 
     /// The same for an ADD, whose delegates note old state in `journal`.
     pub fn with_journal(node: Node<'a>, journal: &'a mut Journal<'a>) -> Self {
-        Self { node, netlink: None, journal: Some(journal) }
+        Self { node, netlink: None, forwards: [false; 2], journal: Some(journal) }
     }
 
     /// Notes how something was, before it is changed: what a delegate did not make it must be able to give back, also
@@ -47,14 +54,31 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The rtnetlink socket of the host's namespace, opened once per deadline.
+    /// The rtnetlink socket of the host's namespace. It keeps to the node's deadline of now, which an undo moves.
     pub fn netlink(&mut self) -> Result<&mut Netlink> {
         let deadline = self.node.deadline;
-        let open = match self.netlink.take() {
-            Some((until, netlink)) if until == deadline => (until, netlink),
-            _ => (deadline, Netlink::open(deadline)?),
+        let netlink = match self.netlink.take() {
+            Some(netlink) => netlink,
+            None => Netlink::open(deadline)?,
         };
-        Ok(&mut self.netlink.insert(open).1)
+        let netlink = self.netlink.insert(netlink);
+        netlink.keep_to(deadline);
+        Ok(netlink)
+    }
+
+    /// Makes the node forward packets of the families of these addresses.
+    pub fn forward(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        for (known, (v4, key)) in self.forwards.iter_mut().zip(FORWARDING) {
+            if *known || !addresses.iter().any(|ip| ip.is_ipv4() == v4) {
+                continue;
+            }
+            // Looked at first: a write takes the kernel's lock of all network configuration.
+            if netns::read_sysctl(key)?.as_deref() != Some("1") {
+                netns::write_sysctl(key, "1")?;
+            }
+            *known = true;
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,6 @@ mod chained;
 mod compare;
 mod dummy;
 mod flannel;
-mod forward;
 mod hardware;
 mod host_device;
 mod ipvlan;

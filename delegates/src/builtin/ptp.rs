@@ -14,7 +14,7 @@ use nix::libc;
 
 use super::keys::Keys;
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, forward, hardware};
+use super::{Attached, compare, hardware};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
@@ -119,7 +119,7 @@ fn ends(result: &mut CniResult) -> Outcome<Vec<Ends>> {
 /// The node's end: the gateways' addresses, the routes to the pod, forwarding.
 fn reach(host: &mut Host<'_>, plugged: &Plugged, ends: &[Ends]) -> Outcome<()> {
     let gateways: Vec<IpAddr> = ends.iter().map(|end| end.gateway).collect();
-    forward::enable(&gateways)?;
+    host.forward(&gateways)?;
     let netlink = host.netlink()?;
     for end in ends {
         // Nobody else is on this wire who could hold the address: it is usable at once.

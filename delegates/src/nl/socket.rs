@@ -61,6 +61,11 @@ impl Netlink {
         Ok(Self::with(Peer::Kernel(socket), deadline))
     }
 
+    /// Moves the deadline.
+    pub fn keep_to(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     /// The same for nf_tables.
     pub(super) fn open_netfilter(deadline: Instant) -> Result<Self> {
         let socket = connected(NETLINK_NETFILTER, "open a netfilter socket")?;

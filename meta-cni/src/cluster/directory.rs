@@ -91,7 +91,12 @@ impl Directory {
 
     /// The pod's file, its text and its manifest.
     fn pod(&self, pod: &PodRef) -> Result<(PathBuf, String, Manifest)> {
-        for path in self.files()? {
+        let mut files = self.files()?;
+        // A file that is named after the pod is usually its own: it need not wait for all others to be read.
+        let is_named_after =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(pod.name.as_str()));
+        files.sort_by_key(|path| !is_named_after(path));
+        for path in files {
             let text = read(&path)?;
             if !text.contains(pod.name.as_str()) {
                 continue;
@@ -115,9 +120,13 @@ impl Directory {
         };
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
             let known = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-            if known && path.is_file() {
+            // Only what a link leads to must be looked up: the listing says it of all others.
+            let is_file =
+                || entry.file_type().is_ok_and(|kind| kind.is_file() || (kind.is_symlink() && path.is_file()));
+            if known && is_file() {
                 files.push(path);
             }
         }

@@ -1,5 +1,6 @@
 //! ADD, from the request to the merged result. Read [`add`] and [`attach_all`] from top to bottom.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use attachments::bind::{Attachment, Bound};
@@ -95,11 +96,13 @@ fn attach(
     sandbox: &mut Sandbox,
     progress: &mut Progress,
 ) -> Result<Object> {
+    let current = Cell::new(0);
+    let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
+    let mut host = Host::with_journal(node.clone(), &mut journal);
     for (i, attachment) in intent.attachments.iter().enumerate() {
+        current.set(i);
         progress.ran = 0;
         devinfo::prepare(attachment)?;
-        let mut journal = |state: &Object| record.save(Saved { attachment: i, state: state.clone() });
-        let mut host = Host::with_journal(node.clone(), &mut journal);
         let delegates::builtin::Attached { result, links } =
             Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
         for unheard in attachment.unmet(&result) {

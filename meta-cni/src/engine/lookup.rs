@@ -220,9 +220,13 @@ fn conf_files(dir: &Path) -> Vec<ConfFile> {
 
 /// Paths of tenants must lie below a root also when the node's symbolic links are followed.
 fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| resolve(root)).collect();
     for TenantPath { path, field } in paths {
         let resolved = resolve(Path::new(path));
-        if !roots.iter().any(|root| resolved.starts_with(resolve(root))) {
+        if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
             let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             let allowed = format!("a path that stays under one of pathRoots ({})", listed.join(", "));
             let value = format!("{path:?}, which leads to {}", resolved.display());

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 
 use super::{Config, POD_END};
 use crate::apply::{Host, is};
-use crate::builtin::forward;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange};
@@ -77,7 +76,7 @@ pub(super) fn bring_up(host: &mut Host<'_>, bridge: &Link, needed: &[IpNet], for
         add(netlink, bridge, *address)?;
     }
     let families: Vec<IpAddr> = needed.iter().map(IpNet::addr).collect();
-    forward::enable(&families)
+    host.forward(&families)
 }
 
 /// A bridge has one IPv4 subnet, as with the reference plugin, and IPv6 subnets that do not overlap. Link-local

@@ -8,6 +8,7 @@
 //! a process that was killed, or by a power cut, in between: nobody holds the address, and the file is removed.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
@@ -235,7 +236,7 @@ impl Store {
                 if kind.is_dir() {
                     dirs.push(dir.join(&name));
                 }
-                if !kind.is_file() {
+                if !kind.is_file() || (top && is_bookkeeping(&name)) {
                     continue;
                 }
                 // What cannot be read is nobody's, as for the reference plugin.
@@ -248,6 +249,11 @@ impl Store {
         }
         outcome
     }
+}
+
+/// A file that says nothing of an owner.
+fn is_bookkeeping(name: &OsStr) -> bool {
+    name == "lock" || name.as_encoded_bytes().starts_with(b"last_reserved_ip.")
 }
 
 /// One file of the directory.
