@@ -7,24 +7,22 @@ use std::fmt;
 pub struct Finding {
     /// Path of the field from the top of the document, for example `plugins[0].vni`.
     pub path: String,
-    /// The offending value as it was written, cut to [`Finding::SHOWN`] characters; empty when the field is missing.
+    /// The offending value as it was written, its middle cut out beyond [`Finding::SHOWN`] characters; empty when the field
+    /// is missing.
     pub value: String,
     /// What would have been accepted, in words that follow "want": `an integer from 1 to 16777215`.
     pub allowed: String,
 }
 
 impl Finding {
-    /// Longest value quoted in a message, in characters: kubelet's events are cut at 1024.
-    pub const SHOWN: usize = 120;
+    /// Longest value quoted in a message, in characters. People see the beginning of an event: network, field, value and
+    /// the first words of what is allowed stand within 200.
+    pub const SHOWN: usize = 60;
 
     /// A finding about a value that is present.
     pub fn new(path: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        let value = value.to_string();
-        let shown = match value.char_indices().nth(Self::SHOWN) {
-            Some((end, _)) => format!("{}...", &value[..end]),
-            None => value,
-        };
-        Self { path: path.into(), value: shown, allowed: allowed.into() }
+        let value = shortened(&value.to_string(), Self::SHOWN);
+        Self { path: path.into(), value, allowed: allowed.into() }
     }
 
     /// A finding about a field that is required and absent.
@@ -39,10 +37,24 @@ impl Finding {
             ("", _) => self.path,
             (_, "") => prefix.to_owned(),
             (_, path) if path.starts_with('[') => format!("{prefix}{path}"),
+            // A file that belongs to the document.
+            (_, path) if path.starts_with('/') => format!("{prefix}: {path}"),
             (_, path) => format!("{prefix}.{path}"),
         };
         self
     }
+}
+
+/// A text of at most so many characters, three at least: of a longer one the beginning and, for a cause often comes last,
+/// a longer end.
+pub fn shortened(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    let kept = most.saturating_sub(3);
+    let (head, tail) = (kept * 2 / 5, kept - kept * 2 / 5);
+    text.chars().take(head).chain("...".chars()).chain(text.chars().skip(length - tail)).collect()
 }
 
 /// Findings as they are collected: one look at a document shows all that is wrong with it.
@@ -109,3 +121,28 @@ impl fmt::Display for Finding {
 }
 
 impl std::error::Error for Finding {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_keeps_its_beginning_and_its_end() {
+        assert_eq!(shortened("short", 5), "short");
+        assert_eq!(shortened("0123456789abcdef", 13), "0123...abcdef");
+        assert_eq!(shortened(&"ä".repeat(9), 8), "ää...äää");
+        let value = format!("\"{}\"", "x".repeat(5000));
+        let text = Finding::new("plugins[0].vni", value, "an integer").under("/etc/x").to_string();
+        assert!(
+            text.starts_with("/etc/x.plugins[0].vni: got \"xxx") && text.ends_with("xxx\", want an integer"),
+            "{text}"
+        );
+        assert!(text.len() < 120, "{text}");
+    }
+
+    #[test]
+    fn a_file_is_named_behind_what_it_belongs_to() {
+        let finding = Finding::missing("type", "a name").under("/etc/x.conf").under("clusterNetwork");
+        assert_eq!(finding.path, "clusterNetwork: /etc/x.conf.type");
+    }
+}

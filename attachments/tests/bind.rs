@@ -255,7 +255,7 @@ fn isolation_holds_for_every_reference() {
         scene.rules.namespace_isolation = true;
         scene
     };
-    let words = "namespace isolation enabled, annotation violates permission, pod is in namespace pods but refers to target namespace ns";
+    let words = "network ns/b: namespace isolation enabled, annotation violates permission, pod is in namespace pods but refers to target namespace ns";
     let scene = isolated(Scene::new().wants("a,ns/b"));
     assert_eq!(scene.refusal(), words);
     assert_eq!(scene.ask(|ask| ask.references()).unwrap_err().to_string(), words);

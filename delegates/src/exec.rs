@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use attachments::cni::error::{ErrorObject, code};
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
+use attachments::finding::shortened;
 use attachments::names::PluginType;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -183,12 +184,7 @@ fn error_object(stdout: &[u8]) -> Option<ErrorObject> {
     ErrorObject::parse(values.map_while(std::result::Result::ok).last()?.get().as_bytes())
 }
 
-/// The beginning of some output in quotes, control characters escaped.
+/// Some output in quotes, control characters escaped: the beginning and the end.
 fn quote(output: &[u8]) -> String {
-    // One character has at most four bytes: the cut below never sees the end of this one.
-    let text = String::from_utf8_lossy(&output[..output.len().min(4 * QUOTED + 4)]);
-    match text.char_indices().nth(QUOTED) {
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-        None => format!("{text:?}"),
-    }
+    format!("{:?}", shortened(&String::from_utf8_lossy(output), QUOTED))
 }

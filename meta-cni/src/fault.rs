@@ -3,7 +3,7 @@
 use attachments::bind::BindError;
 use attachments::cni::error::{ErrorObject, code};
 use attachments::cni::version::Version;
-use attachments::finding::Finding;
+use attachments::finding::{Finding, shortened};
 use delegates::call::Verb;
 use delegates::error::Error as DelegateError;
 use nix::errno::Errno;
@@ -69,6 +69,11 @@ pub enum Fault {
 /// The usual result of a step of the engine.
 pub type Result<T> = std::result::Result<T, Fault>;
 
+/// How much of a message people see of an event, in characters: network, value and cause stand within it.
+const SEEN: usize = 200;
+/// The least that a long name leaves of a delegate's words.
+const LEAST: usize = 80;
+
 impl Fault {
     /// The code of the CNI protocol.
     pub fn code(&self) -> u32 {
@@ -108,14 +113,39 @@ impl Fault {
         }
     }
 
+    /// The text for people. What says its cause first is whole; of what says it last the middle is left out.
+    pub fn message(&self) -> String {
+        match self {
+            // Field, value, what is allowed, in this order; long values are short already.
+            Self::Environment(_) | Self::Version(_) | Self::Config(_) | Self::Unsupported(_) => self.to_string(),
+            Self::NoNetwork(_) | Self::Policy(_) | Self::NotAvailable(_) => self.to_string(),
+            Self::Delegate { subject, source } => {
+                let left = SEEN.saturating_sub(subject.chars().count() + 2).max(LEAST);
+                let words = source.to_string();
+                format!("{subject}: {}", if says_cause_last(source) { shortened(&words, left) } else { words })
+            }
+            Self::Several(faults) => faults.iter().map(Self::message).collect::<Vec<_>>().join("; "),
+            Self::Decode(_) | Self::Netns(_) | Self::Io(_) | Self::TryLater(_) => shortened(&self.to_string(), SEEN),
+            Self::Unknown(_) | Self::Exists(_) | Self::Bug(_) => shortened(&self.to_string(), SEEN),
+        }
+    }
+
+    /// What runtimes put behind the message: a delegate's own details, and all of a text that the message shortens.
+    fn details(&self, message: &str) -> String {
+        let whole = self.to_string();
+        let whole = if whole == message { "" } else { whole.as_str() };
+        let theirs = match self {
+            Self::Delegate { source: DelegateError::Plugin(object), .. } => object.details.as_str(),
+            _ => "",
+        };
+        [whole, theirs].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
     /// The object to print. DEL's text is kept clear of the words that runtimes take for "already gone" (containerd
     /// counts a DEL error that contains them as success, and the attachment would leak).
     pub fn to_object(&self, verb: Option<Verb>, version: Version) -> ErrorObject {
-        let details = match self {
-            Self::Delegate { source: DelegateError::Plugin(object), .. } => object.details.clone(),
-            _ => String::new(),
-        };
-        let (mut msg, mut details) = (self.to_string(), details);
+        let mut msg = self.message();
+        let mut details = self.details(&msg);
         if verb == Some(Verb::Del) {
             for text in [&mut msg, &mut details] {
                 *text = replace_ignoring_case(text, "not found", "absent");
@@ -166,6 +196,16 @@ fn delegate_code(error: &DelegateError) -> u32 {
     }
 }
 
+/// What the system and Go's plugins say: what was tried, then why it failed.
+fn says_cause_last(error: &DelegateError) -> bool {
+    match error {
+        DelegateError::Kernel { .. } | DelegateError::Io { .. } | DelegateError::Netns { .. } => true,
+        DelegateError::Plugin(_) | DelegateError::BadAnswer { .. } | DelegateError::Late(_) => true,
+        DelegateError::Config(_) | DelegateError::Parent(_) | DelegateError::Addresses(_) => false,
+        DelegateError::NoPlugin { .. } | DelegateError::Differs(_) | DelegateError::NotReady(_) => false,
+    }
+}
+
 fn join(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -184,36 +224,4 @@ fn replace_ignoring_case(text: &str, from: &str, to: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn quoted(code: u32, msg: &str) -> Fault {
-        let object = ErrorObject { cni_version: String::new(), code, msg: msg.to_owned(), details: msg.to_uppercase() };
-        Fault::Delegate { subject: "network a/b (net1)".to_owned(), source: DelegateError::Plugin(object) }
-    }
-
-    #[test]
-    fn a_delegates_code_and_details_are_kept() {
-        let object = quoted(11, "later").to_object(Some(Verb::Add), Version::V1_0_0);
-        assert_eq!((object.code, object.msg.as_str()), (11, "network a/b (net1): later"));
-        assert_eq!(object.details, "LATER");
-    }
-
-    #[test]
-    fn no_del_error_reads_as_already_gone() {
-        let fault = quoted(5, "Link not found: No such file or directory, NOT FOUND");
-        let object = fault.to_object(Some(Verb::Del), Version::V1_0_0);
-        let text = format!("{} {}", object.msg, object.details).to_lowercase();
-        assert!(!text.contains("not found") && !text.contains("no such file"), "{text}");
-        assert!(text.contains("link absent: absent (enoent), absent"), "{text}");
-        assert!(fault.to_object(Some(Verb::Add), Version::V1_0_0).msg.contains("not found"));
-    }
-
-    #[test]
-    fn several_faults_take_the_first_code() {
-        assert!(Fault::several(Vec::new()).is_ok());
-        let both = Fault::several(vec![quoted(11, "a"), Fault::Io("b".into())]).unwrap_err();
-        assert_eq!(both.code(), 11);
-        assert_eq!(both.to_string(), "network a/b (net1): a; b");
-    }
-}
+mod tests;

@@ -149,7 +149,7 @@ impl<'a> Ask<'a> {
         if !self.rules.namespace_isolation || *target == self.pod.namespace || global() {
             return Ok(());
         }
-        Err(BindError::Isolated { pod: self.pod.namespace.clone(), target: target.clone() })
+        Err(BindError::Isolated { pod: self.pod.namespace.clone(), network: reference.clone() })
     }
 
     /// R21 over both annotations: the parser of one sees only its own elements.

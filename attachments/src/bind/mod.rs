@@ -63,13 +63,14 @@ pub enum BindError {
     },
     /// The pod may not refer to that namespace.
     #[error(
-        "namespace isolation enabled, annotation violates permission, pod is in namespace {pod} but refers to target namespace {target}"
+        "network {network}: namespace isolation enabled, annotation violates permission, pod is in namespace {pod} but refers to target namespace {}",
+        .network.namespace
     )]
     Isolated {
         /// Namespace of the pod.
         pod: ObjectName,
-        /// Namespace that it refers to.
-        target: ObjectName,
+        /// The definition that it refers to.
+        network: NetRef,
     },
     /// A value is wrong; nothing was touched.
     #[error("{0}")]

@@ -246,7 +246,7 @@ fn a_failure_without_an_error_object_says_the_most_that_is_known() {
     assert_eq!(Bench::new("exit 1").refusal(), "plugin fake: exit status 1 without any output");
     assert_eq!(Bench::new("kill -SEGV $$").refusal(), "plugin fake: killed by SIGSEGV without any output");
     let long = Bench::new("head -c 100000 /dev/zero | tr '\\0' x; exit 1").refusal();
-    assert!(long.len() < 400 && long.ends_with("xxx\"..."), "{long}");
+    assert!(long.len() < 400 && long.contains("xxx...xxx") && long.ends_with("xxx\""), "{long}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Cluster {
             Self::Agent(agent) => agent.report(wire::Report {
                 pod: pod.clone(),
                 reason: fault.event_reason().to_owned(),
-                message: fault.to_string(),
+                message: fault.message(),
             }),
         }
     }

@@ -228,9 +228,9 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
         let resolved = resolve(Path::new(path));
         if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
             let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
-            let allowed = format!("a path that stays under one of pathRoots ({})", listed.join(", "));
-            let value = format!("{path:?}, which leads to {}", resolved.display());
-            return Err(BindError::Invalid(Finding::new(field, value, allowed)).into());
+            let (end, listed) = (resolved.display(), listed.join(", "));
+            let allowed = format!("a path that does not lead to {end}, but stays under one of pathRoots ({listed})");
+            return Err(BindError::Invalid(Finding::new(field, format_args!("{path:?}"), allowed)).into());
         }
     }
     Ok(())
