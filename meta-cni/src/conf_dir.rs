@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attachments::cni::conf::NetworkConf;
+use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::finding::Finding;
 
 /// The files of a directory that a runtime would read, in its order.
@@ -20,18 +20,26 @@ pub fn paths(dir: &Path) -> Vec<PathBuf> {
 
 /// A file with the plugins of its sibling directory appended (C6).
 pub fn read(path: &Path) -> Result<NetworkConf, Finding> {
-    let unreadable = |e: io::Error| Finding::new("", format_args!("an unreadable file ({e})"), "a CNI configuration");
-    let bytes = fs::read(path).map_err(unreadable)?;
-    let mut conf = NetworkConf::parse(&bytes)?;
+    let mut conf = parse(path)?;
     let is_list = path.extension().is_some_and(|ext| ext == "conflist");
     if let (Some(name), true, false) = (&conf.name, is_list, conf.load_only_inlined) {
-        for extra in paths(&path.with_file_name(name.as_str())) {
-            if extra.extension().is_some_and(|ext| ext == "conf") {
-                let single = NetworkConf::parse(&fs::read(&extra).map_err(unreadable)?)?;
-                conf.plugins.extend(single.plugins);
-            }
-        }
+        conf.plugins.extend(plugins(&path.with_file_name(name.as_str()))?);
     }
     conf.require_plugins()?;
     Ok(conf)
+}
+
+/// The plugins of a directory that completes a list: its .conf files. Findings name the file.
+pub fn plugins(dir: &Path) -> Result<Vec<PluginConf>, Finding> {
+    let mut plugins = Vec::new();
+    for path in paths(dir).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "conf")) {
+        let conf = parse(&path).and_then(|conf| conf.require_plugins().map(|()| conf));
+        plugins.extend(conf.map_err(|e| e.under(&path.display().to_string()))?.plugins);
+    }
+    Ok(plugins)
+}
+
+fn parse(path: &Path) -> Result<NetworkConf, Finding> {
+    let unreadable = |e: io::Error| Finding::new("", format_args!("an unreadable file ({e})"), "a CNI configuration");
+    NetworkConf::parse(&fs::read(path).map_err(unreadable)?)
 }

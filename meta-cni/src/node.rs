@@ -24,6 +24,8 @@ pub struct NodeConf {
     pub default_networks: Vec<Declared>,
     /// `systemNamespaces`: pods there get no further networks.
     pub system_namespaces: Vec<String>,
+    /// `auxiliaryCNIChainName`: a chain of files, attached last.
+    pub auxiliary: Option<Auxiliary>,
     /// `multusNamespace`: home of definitions that the node configuration and the default-network annotation name.
     pub multus_namespace: ObjectName,
     /// `confDir`: configurations on disk.
@@ -82,6 +84,15 @@ pub enum Declared {
     Path(PathBuf),
 }
 
+/// A chain whose plugins are files in a directory of its name, beside the configuration of the default network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auxiliary {
+    /// Name of the network, and of the directory.
+    pub name: NetworkName,
+    /// `clusterNetwork`: a file, or a directory of files.
+    pub beside: PathBuf,
+}
+
 impl NodeConf {
     /// Reads the node configuration of a request.
     pub fn from_request(request: &Request) -> Result<Self, Finding> {
@@ -90,12 +101,14 @@ impl NodeConf {
         let mut plugin_dirs = vec![path(conf, "binDir")?.unwrap_or_else(|| "/opt/cni/bin".into())];
         plugin_dirs.extend(request.path.iter().cloned());
         let global = conf.text("globalNamespaces")?.unwrap_or_else(|| "default".to_owned());
+        let auxiliary = read_auxiliary(conf, &delegates)?;
         let multus_namespace = conf.parsed("multusNamespace", ObjectName::ALLOWED)?;
         let timeout: u64 = positive(conf, "timeoutSeconds", 60, 3600)?;
         Ok(Self {
             network: request.network.clone(),
             delegates,
             default_networks,
+            auxiliary,
             system_namespaces: strings(conf, "systemNamespaces")?.unwrap_or_else(|| vec!["kube-system".to_owned()]),
             multus_namespace: match multus_namespace {
                 Some(namespace) => namespace,
@@ -144,12 +157,25 @@ fn read_networks(conf: &Object) -> Result<(Vec<Declared>, Vec<Declared>), Findin
     Ok((delegates, Vec::new()))
 }
 
+fn read_auxiliary(conf: &Object, delegates: &[Declared]) -> Result<Option<Auxiliary>, Finding> {
+    const KEY: &str = "auxiliaryCNIChainName";
+    let Some(name) = conf.parsed::<NetworkName>(KEY, NetworkName::ALLOWED)? else { return Ok(None) };
+    match delegates {
+        [Declared::Path(path)] => Ok(Some(Auxiliary { name, beside: path.clone() })),
+        _ => Err(Finding::new(KEY, name, "it only where `clusterNetwork` is a path: its directory is beside that")),
+    }
+}
+
 fn declared(name: &str, key: &str) -> Result<Declared, Finding> {
     if name.starts_with('/') {
         return Ok(Declared::Path(name.into()));
     }
     if name.contains('/') {
-        return Err(Finding::new(key, format_args!("{name:?}"), "the name of a network, or an absolute path"));
+        return Err(Finding::new(
+            key,
+            format_args!("{name:?}"),
+            "the name of a network (it is looked for in multusNamespace, then in confDir), or an absolute path",
+        ));
     }
     name.parse().map(Declared::Named).map_err(|e: Finding| e.under(key))
 }
@@ -259,10 +285,14 @@ mod tests {
             ("\"delegates\":[{\"name\":\"x\",\"type\":\"a/b\"}]", "delegates[0].type"),
             ("\"clusterNetwork\":\"a b\"", "clusterNetwork"),
             ("\"clusterNetwork\":\"a/b\"", "clusterNetwork"),
+            ("\"clusterNetwork\":\"/a\",\"defaultNetworks\":[\"a/b\"]", "defaultNetworks[0]"),
+            ("\"clusterNetwork\":\"a\",\"auxiliaryCNIChainName\":\"chain\"", "auxiliaryCNIChainName"),
+            ("\"clusterNetwork\":\"/a\",\"auxiliaryCNIChainName\":\"../b\"", "auxiliaryCNIChainName"),
         ] {
             assert_eq!(read(keys).unwrap_err().path, path, "{keys}");
         }
         for (key, path) in [
+            (r#""auxiliaryCNIChainName":"chain""#, "auxiliaryCNIChainName"),
             (r#""timeoutSeconds":0"#, "timeoutSeconds"),
             (r#""statusWaitMs":60001"#, "statusWaitMs"),
             (r#""statusWaitMs":-1"#, "statusWaitMs"),

@@ -15,6 +15,7 @@ mod ipvlan;
 mod keys;
 mod loopback;
 mod macvlan;
+mod passthru;
 mod port;
 mod portmap;
 mod ptp;
@@ -52,6 +53,8 @@ pub enum Builtin {
     Ipvlan,
     /// The pod's `lo`.
     Loopback,
+    /// Nothing but a result for the plugins behind it.
+    Passthru,
     /// A veth into an overlay of the network's own.
     Vxlan,
     /// A link with the frames of one VLAN of a link of the node.
@@ -85,6 +88,7 @@ impl Builtin {
             "macvlan" => Some(Self::Macvlan),
             "ipvlan" => Some(Self::Ipvlan),
             "loopback" => Some(Self::Loopback),
+            "passthru" => Some(Self::Passthru),
             "vxlan" => Some(Self::Vxlan),
             "vlan" => Some(Self::Vlan),
             "dummy" => Some(Self::Dummy),
@@ -107,7 +111,7 @@ impl Builtin {
             Self::Ptp => &ptp::KEYS,
             Self::HostDevice => &host_device::KEYS,
             Self::Flannel => &flannel::KEYS,
-            Self::Loopback => &[],
+            Self::Loopback | Self::Passthru => &[],
             Self::Chained(chained) => chained.keys(),
         }
     }
@@ -123,7 +127,7 @@ impl Builtin {
             Self::Dummy => dummy::validate(conf).err(),
             Self::Ptp => ptp::Config::read(conf).err(),
             Self::HostDevice => host_device::Config::read(conf).err(),
-            Self::Loopback => None,
+            Self::Loopback | Self::Passthru => None,
             Self::Flannel => Some(flannel::validate(conf)),
             Self::Chained(chained) => Some(chained.validate(conf)),
         };
@@ -140,7 +144,7 @@ impl Builtin {
 
     /// Does it take addresses for what it makes?
     fn takes_addresses(self) -> bool {
-        !matches!(self, Self::Loopback | Self::Flannel | Self::Chained(_))
+        !matches!(self, Self::Loopback | Self::Passthru | Self::Flannel | Self::Chained(_))
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.
@@ -162,6 +166,7 @@ impl Builtin {
             Self::Ptp => ptp::attach(host, sandbox, call, point, leased),
             Self::HostDevice => host_device::attach(host, sandbox, call, point, leased),
             Self::Loopback => loopback::attach(sandbox, call, point),
+            Self::Passthru => Ok(passthru::attach(call)),
             Self::Flannel => flannel::attach(host, sandbox, call),
             Self::Chained(chained) => chained.add(host, sandbox, call, point),
         };
@@ -188,7 +193,7 @@ impl Builtin {
             Self::HostDevice => host_device::hand_back(host, sandbox, point, saved),
             Self::Flannel => flannel::hand_back(host, sandbox, call, saved),
             Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::Ptp | Self::Vxlan => Ok(()),
-            Self::Loopback => Ok(()),
+            Self::Loopback | Self::Passthru => Ok(()),
             Self::Chained(chained) => chained.hand_back(sandbox, call, point, saved),
         }
     }
@@ -204,7 +209,7 @@ impl Builtin {
             Self::Vxlan => vxlan::remove(host, call, point),
             Self::Ptp => port::remove(host, call, point),
             Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Ok(()),
-            Self::Loopback => Ok(()),
+            Self::Loopback | Self::Passthru => Ok(()),
             Self::Flannel => flannel::remove(host, call),
             Self::Chained(chained) => chained.del(host, call, point),
         };
@@ -228,6 +233,7 @@ impl Builtin {
             Self::HostDevice => host_device::check(sandbox, call, point),
             Self::Flannel => flannel::check(host, sandbox, call),
             Self::Loopback => loopback::check(sandbox),
+            Self::Passthru => Ok(()),
             Self::Chained(chained) => chained.check(host, sandbox, call, point),
         }
     }
@@ -240,7 +246,8 @@ impl Builtin {
             Self::Flannel => flannel::gc(host, call, claims)?,
             Self::Chained(chained) => chained.gc(host, call, claims)?,
             // What these make is in the pod, and was removed with the record.
-            Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice | Self::Loopback => Vec::new(),
+            Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Vec::new(),
+            Self::Loopback | Self::Passthru => Vec::new(),
         };
         if self.takes_addresses() {
             told.extend(ipam::gc(&host.node, call, claims)?);
@@ -263,7 +270,7 @@ impl Builtin {
             Self::Dummy => dummy::status(host)?,
             Self::Ptp => {}
             Self::HostDevice => host_device::status(call)?,
-            Self::Loopback => {}
+            Self::Loopback | Self::Passthru => {}
             Self::Flannel => flannel::status(host, call)?,
             Self::Chained(chained) => chained.status(host, call)?,
         }

@@ -17,7 +17,7 @@ pub const META_PLUGINS: [&str; 3] = ["meta-cni", "multus", "multus-shim"];
 const CHAINED: [&str; 6] = ["portmap", "bandwidth", "firewall", "sbr", "tuning", "vrf"];
 
 /// What people usually mean when they misspell a type: the reference plugins and ours.
-const TYPES: [&str; 18] = [
+const TYPES: [&str; 19] = [
     "bridge",
     "macvlan",
     "ipvlan",
@@ -26,6 +26,7 @@ const TYPES: [&str; 18] = [
     "ptp",
     "host-device",
     "loopback",
+    "passthru",
     "dummy",
     "tap",
     "flannel",

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use attachments::bind::{self, Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, TenantPath};
 use attachments::cni::conf::NetworkConf;
+use attachments::cni::object::Object;
+use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
 use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
@@ -16,7 +18,7 @@ use super::{Run, warn};
 use crate::cluster::{Annotations, Facts, Query};
 use crate::conf_dir;
 use crate::fault::{Fault, Result};
-use crate::node::{Declared, NodeConf, POD_ANNOTATIONS};
+use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
 use crate::request::Target;
 
 /// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated.
@@ -78,6 +80,7 @@ struct NodeNetworks<'a> {
     rules: Rules,
     delegates: Vec<Network>,
     default_networks: Vec<Network>,
+    auxiliary: Option<NetworkConf>,
 }
 
 impl<'a> NodeNetworks<'a> {
@@ -87,6 +90,10 @@ impl<'a> NodeNetworks<'a> {
             rules: rules(&run.conf),
             delegates: networks(&run.conf.delegates)?,
             default_networks: networks(&run.conf.default_networks)?,
+            auxiliary: match &run.conf.auxiliary {
+                Some(auxiliary) => chain_of(auxiliary, run.request.version)?,
+                None => None,
+            },
         })
     }
 
@@ -137,7 +144,7 @@ impl<'a> NodeNetworks<'a> {
             default_networks: &self.default_networks,
             default_override,
             wanted,
-            auxiliary: None,
+            auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
         };
         let named_by_pod =
@@ -207,6 +214,24 @@ fn file_at(path: &Path) -> Result<NetworkConf> {
         Ok(conf) => Ok(conf),
         Err(finding) => Err(finding.under(&format!("clusterNetwork: {}", file.display())).into()),
     }
+}
+
+/// The chain of `auxiliaryCNIChainName`: `passthru`, for its plugins need a result before them, then every file of its
+/// directory. Nothing where there is none.
+fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkConf>> {
+    let Auxiliary { name, beside } = auxiliary;
+    let dir = if beside.is_dir() { beside.join(name.as_str()) } else { beside.with_file_name(name.as_str()) };
+    let plugins = conf_dir::plugins(&dir).map_err(|e| e.under("auxiliaryCNIChainName"))?;
+    if plugins.is_empty() {
+        return Ok(None);
+    }
+    let mut seed = Object::new();
+    seed.set("cniVersion", &version.as_str());
+    seed.set("name", name);
+    seed.set("type", &"passthru");
+    let mut chain = NetworkConf::from_object(seed)?;
+    chain.plugins.extend(plugins);
+    Ok(Some(chain))
 }
 
 /// The configurations of a directory in the order of their names. A file that is broken says so when it is wanted.

@@ -6,6 +6,7 @@ mod faults;
 mod fixtures;
 mod install;
 mod lint;
+mod multus;
 mod replay;
 mod request;
 mod selection;

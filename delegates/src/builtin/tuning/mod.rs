@@ -36,12 +36,12 @@ pub(super) fn attach(
     let config = read(call)?.with_environment(point.args)?;
     let settings = &config.settings;
     allow::check(&settings.sysctls, Path::new(allow::FILE))?;
-    let link = find(sandbox, point)?;
-    let backup = note(sandbox, point, settings, &link)?;
+    let link = find(sandbox, point, settings)?;
+    let backup = note(sandbox, point, settings, link.as_ref())?;
     if !backup.is_empty() {
         host.save(&backup.state())?;
     }
-    let changed = change(sandbox, point, settings, &link);
+    let changed = change(sandbox, point, settings, link.as_ref());
     if changed.is_err() {
         // The first error tells more than a second one would; DEL does this again.
         let _ = backup.restore(sandbox, point.ifname);
@@ -49,7 +49,7 @@ pub(super) fn attach(
     changed?;
     let mut attached = Attached { result: previous.clone(), links: Vec::new() };
     tell(&mut attached.result, point, settings);
-    if let Some(mac) = settings.mac.filter(|_| goes_with_the_pod(&link, point)) {
+    if let (Some(mac), Some(link)) = (settings.mac, link.filter(|link| goes_with_the_pod(link, point))) {
         // The record knows it by its address.
         attached.links.push(LinkId::of(point.ifname, &Link { mac: Some(mac), ..link }));
     }
@@ -60,9 +60,12 @@ fn read(call: &Call<'_>) -> Result<Config> {
     Config::read(call.conf).map_err(Error::Config)
 }
 
-fn find(sandbox: &mut Sandbox, point: &Point<'_>) -> Result<Link> {
-    let found = sandbox.netlink.link_by_name(point.ifname)?;
-    found.ok_or_else(|| Error::Parent(super::chained::no_link(point)))
+/// The pod's link. A chain that makes none (`passthru`) can still change settings of the namespace.
+fn find(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings) -> Result<Option<Link>> {
+    match sandbox.netlink.link_by_name(point.ifname)? {
+        None if settings.touches_link() => Err(Error::Parent(super::chained::no_link(point))),
+        found => Ok(found),
+    }
 }
 
 /// DEL deletes the links of the record's group.
@@ -71,9 +74,9 @@ fn goes_with_the_pod(link: &Link, point: &Point<'_>) -> bool {
 }
 
 /// The old values of what will change and would stay changed.
-fn note(sandbox: &Sandbox, point: &Point<'_>, settings: &Settings, link: &Link) -> Result<Backup> {
-    let goes = goes_with_the_pod(link, point);
-    let mut backup = if goes { Backup::default() } else { Backup::of(link, settings) };
+fn note(sandbox: &Sandbox, point: &Point<'_>, settings: &Settings, link: Option<&Link>) -> Result<Backup> {
+    let goes = link.is_some_and(|link| goes_with_the_pod(link, point));
+    let mut backup = link.filter(|_| !goes).map(|link| Backup::of(link, settings)).unwrap_or_default();
     sandbox.netns().enter(|| {
         for setting in &settings.sysctls {
             let path = path_of(setting, point.ifname)?;
@@ -93,7 +96,7 @@ fn note(sandbox: &Sandbox, point: &Point<'_>, settings: &Settings, link: &Link) 
     Ok(backup)
 }
 
-fn change(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings, link: &Link) -> Result<()> {
+fn change(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings, link: Option<&Link>) -> Result<()> {
     if !settings.sysctls.is_empty() {
         sandbox.netns().enter(|| {
             settings.sysctls.iter().try_for_each(|setting| {
@@ -102,9 +105,7 @@ fn change(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings, link: &
             })
         })?;
     }
-    if !settings.touches_link() {
-        return Ok(());
-    }
+    let Some(link) = link.filter(|_| settings.touches_link()) else { return Ok(()) };
     let change = LinkChange {
         mac: settings.mac,
         promisc: settings.promisc.then_some(true),
@@ -175,6 +176,9 @@ pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -
         }
         Ok(())
     })?;
+    if !settings.touches_link() {
+        return Ok(());
+    }
     let link = sandbox.netlink.link_by_name(point.ifname)?;
     let link = link.ok_or_else(|| compare::differs(format!("link {} is missing in the pod", point.ifname)))?;
     let mac = |mac: Option<attachments::names::Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
