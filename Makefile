@@ -5,7 +5,7 @@ MUSL    := $(ARCH)-unknown-linux-musl
 TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/$(MUSL)/release
 
-.PHONY: build image test demo bench cluster cluster-down lint deps clean
+.PHONY: build image test demo bench bench-cluster cluster cluster-down lint deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release.
 build: deps
@@ -37,6 +37,12 @@ cluster: deps
 	@tests/cluster/build >/dev/null
 	@cargo build --locked --workspace --all-features --bin cluster
 	@$(TARGET)/debug/cluster up $(NODES)
+
+# What containerd measures of its CNI plugin on three nodes: the reference bridge alone, and meta-cni. Also as JSON.
+bench-cluster: image
+	tests/cluster/build >/dev/null
+	cargo build --locked --workspace --all-features --bins
+	$(TARGET)/debug/bench-cluster dist/meta-cni.tar $(TARGET)/bench-cluster.json
 
 # Takes it down again, or what is left of it.
 cluster-down:

@@ -1,69 +1,229 @@
 //! The cluster that the cases share, and what each of them does with it.
 
-use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use meta_cni_tests::cluster::{Api, Cluster, node, wait};
+use meta_cni_tests::cluster::node::{IMAGE, Traces};
+use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
+use meta_cni_tests::node::{NETWORKS, STATUS};
 use serde_json::{Value, json};
 
 /// What a pod may take on a busy machine; kubelet tries a failed one again after 10 to 20 seconds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What was on the nodes before the installation.
+pub struct Earlier {
+    /// Traces of each node before any pod.
+    pub bare: Vec<Traces>,
+}
 
 /// A case's turn on the cluster, with a namespace of its own.
 pub struct Bed {
     pub cluster: MutexGuard<'static, Cluster>,
     pub namespace: String,
     pub api: Api,
-    before: Vec<BTreeSet<String>>,
+    before: Vec<Traces>,
+}
+
+/// Label of the namespaces of cases.
+const CASE: &str = "case";
+
+static CLUSTER: OnceLock<(Mutex<Cluster>, Earlier)> = OnceLock::new();
+
+/// A cluster with a pod `old` on every node, in namespace `earlier`, from before the installation.
+fn installed() -> (Mutex<Cluster>, Earlier) {
+    let mut cluster = Cluster::start(3);
+    let api = cluster.api();
+    let bare = cluster.nodes().iter().map(Node::traces).collect();
+    namespace(&api, "earlier");
+    for node in cluster.nodes() {
+        api.apply(&pod("earlier", &format!("old-{}", node.name()), Some(node.name()))).unwrap();
+    }
+    for node in cluster.nodes() {
+        ready(&api, "earlier", &format!("old-{}", node.name()));
+    }
+    cluster.import(&image());
+    let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
+    cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
+    wait_for_agents(&mut cluster);
+    (Mutex::new(cluster), Earlier { bare })
+}
+
+/// The archive of `make image`.
+fn image() -> PathBuf {
+    let archive = std::env::var_os("META_CNI_IMAGE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/meta-cni.tar"), PathBuf::from);
+    assert!(archive.is_file(), "{} is missing: make image", archive.display());
+    archive
+}
+
+/// Waits until every node has an agent that is ready, and its configuration.
+pub fn wait_for_agents(cluster: &mut Cluster) {
+    let path = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
+    let api = cluster.api();
+    wait::until("agents that are ready", PATIENCE, || {
+        cluster.check()?;
+        let set = api.get(path).map_err(|e| e.to_string())?;
+        let status = &set["status"];
+        let nodes = cluster.nodes().len();
+        if status["numberReady"] != nodes || status["observedGeneration"] != set["metadata"]["generation"] {
+            return Err(format!("{status}\n{}", words_of_agents(&api)));
+        }
+        for node in cluster.nodes() {
+            let conf = node.file("/etc/cni/net.d/00-meta-cni.conflist");
+            fs::metadata(&conf).map_err(|e| format!("{}: {}: {e}", node.name(), conf.display()))?;
+        }
+        Ok(())
+    });
+}
+
+/// The last lines of what agents said.
+fn words_of_agents(api: &Api) -> String {
+    let pods = api.list("/api/v1/namespaces/kube-system/pods");
+    let names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
+    let words = names.map(|name| {
+        let log = api.text(&format!("/api/v1/namespaces/kube-system/pods/{name}/log?container=agent&tailLines=5"));
+        format!("{name}: {}", log.unwrap_or_else(|refusal| refusal.to_string()))
+    });
+    words.collect::<Vec<_>>().join("\n")
+}
+
+/// Makes a namespace and waits for its service account.
+fn namespace(api: &Api, name: &str) {
+    let metadata = json!({"name": name, "labels": {CASE: name}});
+    api.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap();
+    let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
+    wait::until("service account", PATIENCE, || api.get(&account).map_err(|e| e.to_string()));
+}
+
+/// A pod on a node, `n1` and up, or where the scheduler wants it.
+fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": name, "annotations": {}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": IMAGE}]},
+    });
+    if let Some(node) = node {
+        // Not nodeName: the scheduler has its part in it.
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+    }
+    pod
+}
+
+fn ready(api: &Api, namespace: &str, name: &str) -> Value {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+    wait::until(&format!("pod {name} that is ready"), PATIENCE, || {
+        let pod = api.get(&path).map_err(|e| e.to_string())?;
+        if is_ready(&pod) { Ok(pod) } else { Err(format!("{}; {}", pod["status"], events(api, namespace, name))) }
+    })
+}
+
+/// True when a pod has the condition Ready.
+pub fn is_ready(pod: &Value) -> bool {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn gone(api: &Api, path: &str) {
+    wait::until(&format!("end of {path}"), PATIENCE, || match api.get(path) {
+        Err(refusal) if refusal.code == 404 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+}
+
+fn events(api: &Api, namespace: &str, name: &str) -> String {
+    let events = api.list(&format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name={name}"));
+    let line = |event: &Value| {
+        Some(format!("{}: {}", event["reason"].as_str().unwrap_or_default(), event["message"].as_str()?))
+    };
+    events.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Bed {
-    /// Waits for the turn; the first starts the cluster.
-    pub fn new(namespace: &str) -> Self {
-        static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-        let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start(3)));
+    /// Waits for the turn; the first starts the cluster and installs.
+    pub fn new(name: &str) -> Self {
+        let (cluster, _) = CLUSTER.get_or_init(installed);
         // A case that failed holds nobody up.
         let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.plane_mut().mend_api();
+        cluster.plane_mut().delay_api(Duration::ZERO);
         cluster.check().unwrap();
         let api = cluster.api();
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        api.apply(&object).unwrap();
-        let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
-        wait::until("service account", PATIENCE, || api.get(&account).map_err(|e| e.to_string()));
-        let before = cluster.nodes().iter().map(node::Node::traces).collect();
-        Self { cluster, namespace: namespace.to_owned(), api, before }
+        // What failed cases left goes first, or it would move under this one.
+        let left = api.list(&format!("/api/v1/namespaces?labelSelector={CASE},{CASE}!=earlier"));
+        for path in
+            left.iter().map(|object| format!("/api/v1/namespaces/{}", object["metadata"]["name"].as_str().unwrap()))
+        {
+            api.delete(&path).unwrap();
+            gone(&api, &path);
+        }
+        namespace(&api, name);
+        let before = cluster.nodes().iter().map(Node::traces).collect();
+        Self { cluster, namespace: name.to_owned(), api, before }
     }
 
-    /// A pod on a node, `n1` and up, or where the scheduler wants it.
-    pub fn pod(&self, name: &str, node: Option<&str>) -> Value {
-        let mut pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": self.namespace, "name": name, "annotations": {}},
-            "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": node::IMAGE}]},
+    /// What was before the installation.
+    pub fn earlier(&self) -> &'static Earlier {
+        &CLUSTER.get().unwrap().1
+    }
+
+    /// A definition in the case's namespace.
+    pub fn nad(&self, name: &str, config: &Value) {
+        self.nad_in(&self.namespace, name, config);
+    }
+
+    /// A definition in another namespace.
+    pub fn nad_in(&self, namespace: &str, name: &str, config: &Value) {
+        let object = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": namespace, "name": name}, "spec": {"config": config.to_string()},
         });
-        if let Some(node) = node {
-            // Not nodeName: the scheduler has its part in it.
-            pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
-        }
+        self.api.apply(&object).unwrap();
+    }
+
+    /// A definition of a bridge of its own with addresses of each node's own: 10.<number>.0.0/24.
+    pub fn lan(&self, name: &str, number: u8) {
+        self.nad(name, &lan(number));
+    }
+
+    /// A pod without further networks; see [`Self::pod_with`].
+    pub fn pod(&self, name: &str, node: Option<&str>) -> Value {
+        pod(&self.namespace, name, node)
+    }
+
+    /// A pod that asks for networks.
+    pub fn pod_with(&self, name: &str, node: Option<&str>, networks: &str) -> Value {
+        let mut pod = self.pod(name, node);
+        pod["metadata"]["annotations"][NETWORKS] = json!(networks);
         pod
+    }
+
+    /// Path of a pod.
+    pub fn path(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{name}", self.namespace)
     }
 
     /// Waits until a pod is ready, and gives it.
     pub fn ready(&self, name: &str) -> Value {
-        let path = format!("/api/v1/namespaces/{}/pods/{name}", self.namespace);
-        wait::until(&format!("pod {name} that is ready"), PATIENCE, || {
-            let pod = self.api.get(&path).map_err(|e| e.to_string())?;
-            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-            let ready = conditions.clone().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            if ready { Ok(pod) } else { Err(format!("{}; {}", pod["status"], self.events(name))) }
+        ready(&self.api, &self.namespace, name)
+    }
+
+    /// Waits until a pod is ready and has its `network-status`, and gives that.
+    pub fn status(&self, name: &str) -> Vec<Value> {
+        self.ready(name);
+        wait::until(&format!("status of pod {name}"), PATIENCE, || {
+            let pod = self.api.get(&self.path(name)).map_err(|e| e.to_string())?;
+            status_of(&pod).ok_or_else(|| pod["metadata"].to_string())
         })
     }
 
-    /// Messages of the events of an object, joined.
-    pub fn events(&self, name: &str) -> String {
-        let path = format!("/api/v1/namespaces/{}/events?fieldSelector=involvedObject.name={name}", self.namespace);
-        let events = self.api.list(&path);
-        events.iter().filter_map(|event| event["message"].as_str()).collect::<Vec<_>>().join("\n")
+    /// Waits for an event of an object, by a part of its text, and gives all.
+    pub fn event(&self, name: &str, part: &str) -> String {
+        wait::until(&format!("event {part:?}"), PATIENCE, || {
+            let events = events(&self.api, &self.namespace, name);
+            if events.contains(part) { Ok(events) } else { Err(events) }
+        })
     }
 
     /// Runs a program in a pod; what it printed.
@@ -73,14 +233,32 @@ impl Bed {
         self.cluster.plane().kubectl(start.into_iter().chain(line.split(' ')))
     }
 
+    /// Deletes a pod and waits until it is gone from the API.
+    pub fn delete(&self, name: &str) {
+        self.api.delete(&self.path(name)).unwrap();
+        self.gone(&self.path(name));
+    }
+
+    /// Waits until an object is gone.
+    pub fn gone(&self, path: &str) {
+        gone(&self.api, path);
+    }
+
+    /// The node of a name, `n1` and up.
+    pub fn node(&self, name: &str) -> &Node {
+        self.cluster.nodes().iter().find(|node| node.name() == name).unwrap()
+    }
+
+    /// SIGKILL to the agent of a node.
+    pub fn kill_agent(&self, node: &str) {
+        self.node(node).space().run("busybox killall -9 meta-cnid");
+    }
+
     /// Deletes the namespace and waits until all of it is gone, from the API and from every node.
-    pub fn clear(&self) {
+    pub fn clear(self) {
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         self.api.delete(&path).unwrap();
-        wait::until("end of the namespace", PATIENCE, || match self.api.get(&path) {
-            Err(refusal) if refusal.code == 404 => Ok(()),
-            answer => Err(format!("{answer:?}")),
-        });
+        self.gone(&path);
         self.assert_clean();
     }
 
@@ -94,4 +272,18 @@ impl Bed {
             });
         }
     }
+}
+
+/// A bridge of its own with addresses of each node's own, 10.<number>.0.0/24.
+pub fn lan(number: u8) -> Value {
+    json!({
+        "cniVersion": "1.1.0", "type": "bridge", "bridge": format!("lan{number}"),
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": format!("10.{number}.0.0/24")}]]},
+    })
+}
+
+/// The `network-status` of a pod, when it has one.
+pub fn status_of(pod: &Value) -> Option<Vec<Value>> {
+    let text = pod["metadata"]["annotations"][STATUS].as_str()?;
+    Some(serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}")))
 }

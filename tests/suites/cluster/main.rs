@@ -1,6 +1,12 @@
-//! Pods as users make them, on a whole Kubernetes. The cases share one cluster and take turns on it, each in a namespace of
-//! its own; what a case leaves on a node fails it.
+//! Pods as users make them, on a whole Kubernetes with meta-cni installed as `kubectl apply -k deploy/kustomize` does it, from
+//! the image that `make image` writes. The cases share one cluster and take turns on it, each in a namespace of its own; what
+//! a case leaves on a node fails it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a case that cannot go on fails")]
 
+mod api_server;
 mod bed;
-mod bridge;
+mod churn;
+mod install;
+mod networks;
+mod node;
+mod workloads;

@@ -55,7 +55,8 @@ pub(super) fn kubelet(cgroup: &str) -> Value {
         "enforceNodeAllocatable": [], "failSwapOn": false, "localStorageCapacityIsolation": false, "oomScoreAdj": 0,
         "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1Mi", "imagefs.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
-        "resolvConf": "", "maxPods": 250, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
+        // Nobody serves it; without it every pod has an event about it.
+        "clusterDNS": ["10.96.0.10"], "resolvConf": "", "maxPods": 250, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
         "fileCheckFrequency": "1s",
     })
 }

@@ -1,0 +1,176 @@
+//! `make bench-cluster`: what containerd itself measures of its CNI plugin, on a real cluster of three nodes: the reference
+//! bridge alone, then meta-cni as installed from `deploy/kustomize`, without and with three further networks.
+//!
+//! Means are containerd's own (`containerd_cri_network_plugin_operations_duration_seconds`). kubelet and containerd send DEL
+//! again after it succeeded: repeats are part of the mean of tear_down_pod, and counted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that fails stops and says where")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use meta_cni_tests::cluster::node::{IMAGE, Operations};
+use meta_cni_tests::cluster::{Api, Cluster, wait};
+use meta_cni_tests::node::{NETWORKS, STATUS};
+use serde_json::{Value, json};
+
+const NODES: u8 = 3;
+const ONE_BY_ONE: usize = 9;
+const AT_ONCE: usize = 30;
+const PATIENCE: Duration = Duration::from_secs(180);
+const EXTRA: [&str; 3] = ["lan1", "lan2", "lan3"];
+
+/// One line of the table.
+struct Row {
+    what: String,
+    pods: &'static str,
+    set_up: Operations,
+    tear_down: Operations,
+    /// From the first creation until the last pod was ready.
+    all_ready: Duration,
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let archive = PathBuf::from(args.next().expect("usage: bench-cluster IMAGE [JSON]"));
+    let json = args.next();
+    let cluster = Cluster::start(NODES);
+    let api = cluster.api();
+    let mut rows = Vec::new();
+    measure(&cluster, "reference bridge alone", "", &mut rows);
+
+    eprintln!("installing meta-cni");
+    cluster.import(&archive);
+    let kustomization = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
+    cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
+    wait::until("agents", PATIENCE, || {
+        let set = api.get("/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni").map_err(|e| e.to_string())?;
+        if set["status"]["numberReady"] == NODES { Ok(()) } else { Err(set["status"].to_string()) }
+    });
+    for (name, number) in EXTRA.into_iter().zip(1..) {
+        let config = json!({
+            "cniVersion": "1.1.0", "type": "bridge", "bridge": name,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": format!("10.{number}.0.0/24")}]]},
+        });
+        let nad = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": "default", "name": name}, "spec": {"config": config.to_string()},
+        });
+        api.apply(&nad).unwrap();
+    }
+    measure(&cluster, "meta-cni, no further network", "", &mut rows);
+    measure(&cluster, "meta-cni, three further networks", &EXTRA.join(","), &mut rows);
+    print!("{}", table(&rows));
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_vec_pretty(&rows.iter().map(Row::json).collect::<Vec<_>>()).unwrap())
+            .unwrap();
+    }
+}
+
+/// Both measurements of one set-up, after one pod per node that does what is done once: bridges, caches.
+fn measure(cluster: &Cluster, what: &str, networks: &str, rows: &mut Vec<Row>) {
+    eprintln!("measuring: {what}");
+    let api = cluster.api();
+    run(&api, NODES.into(), NODES.into(), networks);
+    for (pods, count, at_once) in [("9, one at a time", ONE_BY_ONE, 1), ("30 at once", AT_ONCE, AT_ONCE)] {
+        let before = operations(cluster);
+        let all_ready = run(&api, count, at_once, networks);
+        let after = settled(cluster);
+        rows.push(Row {
+            what: what.to_owned(),
+            pods,
+            set_up: after.0.since(before.0),
+            tear_down: after.1.since(before.1),
+            all_ready,
+        });
+    }
+}
+
+/// Makes `count` pods, `at_once` of them at a time, waits until they are ready and have their status, and deletes them.
+fn run(api: &Api, count: usize, at_once: usize, networks: &str) -> Duration {
+    let mut longest = Duration::ZERO;
+    let names: Vec<String> = (0..count).map(|number| format!("p{number}")).collect();
+    for (round, names) in names.chunks(at_once).enumerate() {
+        let began = Instant::now();
+        for (number, name) in names.iter().enumerate() {
+            api.apply(&pod(name, (round + number) % usize::from(NODES) + 1, networks)).unwrap();
+        }
+        wait::until("pods that are ready", PATIENCE, || {
+            let pods = api.list("/api/v1/namespaces/default/pods");
+            let ready = pods.iter().filter(|pod| complete(pod, !networks.is_empty())).count();
+            if ready == names.len() { Ok(()) } else { Err(format!("{ready} of {}", names.len())) }
+        });
+        longest = longest.max(began.elapsed());
+        for name in names {
+            api.delete(&format!("/api/v1/namespaces/default/pods/{name}")).unwrap();
+        }
+        wait::until("end of the pods", PATIENCE, || match api.list("/api/v1/namespaces/default/pods").len() {
+            0 => Ok(()),
+            left => Err(format!("{left} pods")),
+        });
+    }
+    longest
+}
+
+fn pod(name: &str, node: usize, networks: &str) -> Value {
+    let annotations = if networks.is_empty() { json!({}) } else { json!({NETWORKS: networks}) };
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default", "name": name, "annotations": annotations},
+        "spec": {
+            "nodeName": format!("n{node}"), "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": IMAGE}],
+        },
+    })
+}
+
+fn complete(pod: &Value, with_status: bool) -> bool {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        && (!with_status || pod["metadata"]["annotations"][STATUS].is_string())
+}
+
+/// Calls of set_up_pod and tear_down_pod on all nodes.
+fn operations(cluster: &Cluster) -> (Operations, Operations) {
+    let of = |name| cluster.nodes().iter().map(|node| node.operations(name)).reduce(Operations::and).unwrap();
+    (of("set_up_pod"), of("tear_down_pod"))
+}
+
+/// The same, once repeats of DEL have come to an end.
+fn settled(cluster: &Cluster) -> (Operations, Operations) {
+    let mut last = operations(cluster);
+    loop {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = operations(cluster);
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text =
+        String::from("| containerd's own mean | pods | set_up_pod, ms | tear_down_pod, ms (calls) | all ready, s |\n");
+    text += "| --- | --- | --- | --- | --- |\n";
+    for row in rows {
+        text += &format!(
+            "| {} | {} | {:.1} | {:.1} ({}) | {:.1} |\n",
+            row.what,
+            row.pods,
+            row.set_up.mean_ms(),
+            row.tear_down.mean_ms(),
+            row.tear_down.count,
+            row.all_ready.as_secs_f64()
+        );
+    }
+    text
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        let of = |operations: Operations| json!({"calls": operations.count, "mean_ms": operations.mean_ms()});
+        json!({
+            "what": self.what, "pods": self.pods, "set_up_pod": of(self.set_up), "tear_down_pod": of(self.tear_down),
+            "all_ready_s": self.all_ready.as_secs_f64(),
+        })
+    }
+}

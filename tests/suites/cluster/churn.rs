@@ -1,0 +1,50 @@
+//! Pods, namespaces and agents that go while something is under way.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::bed::{Bed, wait_for_agents};
+
+#[test]
+fn an_agent_that_is_killed_at_any_time_is_noticed_by_nobody() {
+    let mut bed = Bed::new("killed");
+    bed.lan("lan", 130);
+    bed.api.apply(&bed.deployment("web", 9, "lan")).unwrap();
+    bed.replicas("app=web", 9);
+    let path = "/apis/apps/v1/namespaces/killed/deployments/web";
+    for replicas in [3, 12, 6] {
+        bed.api.patch(path, &json!({"spec": {"replicas": replicas}})).unwrap();
+        for node in ["n1", "n2", "n3"] {
+            thread::sleep(Duration::from_millis(120));
+            bed.kill_agent(node);
+        }
+        bed.replicas("app=web", replicas);
+    }
+    wait_for_agents(&mut bed.cluster);
+    bed.clear();
+}
+
+#[test]
+fn pods_that_are_deleted_while_they_are_attached_leave_nothing() {
+    let bed = Bed::new("hasty");
+    bed.lan("a", 131);
+    bed.lan("b", 132);
+    for round in 0..12 {
+        let name = format!("p{round}");
+        bed.api.apply(&bed.pod_with(&name, Some(["n1", "n2", "n3"][round % 3]), "a,b")).unwrap();
+        thread::sleep(Duration::from_millis(40 * round as u64));
+        bed.api.delete(&format!("{}?gracePeriodSeconds=0", bed.path(&name))).unwrap();
+    }
+    bed.clear();
+}
+
+#[test]
+fn a_namespace_is_deleted_with_its_pods_and_definitions() {
+    let bed = Bed::new("doomed");
+    bed.lan("a", 133);
+    bed.api.apply(&bed.deployment("web", 6, "a")).unwrap();
+    bed.replicas("app=web", 6);
+    bed.clear();
+}
