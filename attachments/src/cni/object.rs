@@ -30,6 +30,18 @@ impl Object {
         serde_json::from_slice(bytes)
     }
 
+    /// The same object with these keys spelled as here, whatever their case was: containerd hands over Go structures
+    /// without JSON names (`HostPort`, `IngressRate`), which Go's decoder matches in any case.
+    #[must_use]
+    pub fn spelled(&self, keys: &[&str]) -> Self {
+        let mut spelled = Self::new();
+        for (key, value) in self.iter() {
+            let known = keys.iter().find(|known| fold(known) == fold(key));
+            spelled.set(known.copied().unwrap_or(key), &value);
+        }
+        spelled
+    }
+
     /// True when there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()

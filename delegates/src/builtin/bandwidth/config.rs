@@ -51,6 +51,7 @@ impl Config {
         let mut keys = Keys::of(conf);
         let runtime = keys.keep(conf.object("runtimeConfig")).unwrap_or_default();
         let given = keys.keep(runtime.object("bandwidth").map_err(|e| e.under("runtimeConfig"))).unwrap_or_default();
+        let given = given.spelled(&KEYS);
         let is_inline = KEYS.iter().any(|key| conf.get(key).is_some());
         let (source, path) = if is_inline { (conf, "") } else { (&given, "runtimeConfig.bandwidth") };
         let mut limit = |rate, burst| match read_limit(source, rate, burst) {
@@ -99,6 +100,12 @@ mod tests {
 
     fn read(conf: &str) -> Config {
         Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn limits_are_read_as_containerd_spells_them() {
+        let conf = r#"{"runtimeConfig":{"bandwidth":{"IngressRate":8000,"IngressBurst":4294967295,"EgressRate":0,"EgressBurst":0}}}"#;
+        assert_eq!(read(conf), Config { ingress: Some(Limit { rate: 1000, burst: 536_870_911 }), egress: None });
     }
 
     #[test]

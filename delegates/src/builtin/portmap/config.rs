@@ -160,6 +160,7 @@ fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
 
 impl Mapping {
     fn read(object: &Object) -> Result<Self, Finding> {
+        let object = &object.spelled(&["hostPort", "containerPort", "protocol", "hostIP"]);
         let port = |key: &str| match object.decode::<u16>(key, PORT)? {
             Some(0) => Err(Finding::new(key, 0, PORT)),
             Some(port) => Ok(port),
@@ -193,6 +194,15 @@ mod tests {
     use super::*;
     use crate::builtin::Builtin;
     use crate::builtin::chained::Chained;
+
+    #[test]
+    fn mappings_are_read_as_containerd_spells_them() {
+        let conf =
+            r#"{"runtimeConfig":{"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"UDP","HostIP":""}]}}"#;
+        let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
+        let mapping = Mapping { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Udp };
+        assert_eq!(config.mappings, [mapping]);
+    }
 
     fn findings(conf: &str) -> Vec<String> {
         let conf = Object::parse(conf.as_bytes()).unwrap();
