@@ -27,9 +27,10 @@ demo: build
 
 # Whole processes: ours beside the reference plugins and Multus. Results also in $(TARGET)/bench.json. BENCH="--pods 300" for
 # more, BENCH="--docs ." also writes the tables into the documentation (docs/performance.md).
-bench: build
+# Plugin and bench in one build, so that what they share is compiled once.
+bench: deps
 	tests/peers/build
-	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin bench --bin floor
+	cargo build --locked --release --target $(MUSL) -p meta-cni -p meta-cni-tests --bin meta-cni --bin bench --bin floor
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
 
 # Kubernetes on three nodes, in namespaces of this machine; what it prints is for your shell. NODES=5 for more.
