@@ -132,7 +132,7 @@ fn masquerades_of_the_departed_go_on_host() {
 }
 
 #[test]
-fn turns_and_notes_of_the_departed_go_and_those_of_others_stay() {
+fn turns_and_notes_of_the_departed_go_and_those_of_others_stay_on_host() {
     let mut node = Node::new();
     let limits = json!({"type": "bandwidth", "egressRate": 8_000_000, "egressBurst": 800_000});
     let notes = json!({"type": "tuning", "dataDir": node.path("tuning")});
