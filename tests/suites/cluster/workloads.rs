@@ -126,8 +126,10 @@ fn a_host_port_leads_to_its_pod() {
     let url = format!("http://{}:8080/index.html", bed.node("n1").address());
     let answer = wait::until("answer", Duration::from_secs(10), || {
         let mut kubectl = bed.cluster.plane().kubectl_command();
-        let output =
-            kubectl.args(["exec", "-n", "ports", "client", "--", "wget", "-T", "2", "-qO-", &url]).output().unwrap();
+        let output = kubectl
+            .args(["exec", "-n", "ports", "client", "--", "timeout", "2", "wget", "-qO-", &url])
+            .output()
+            .unwrap();
         if output.status.success() {
             Ok(output.stdout)
         } else {

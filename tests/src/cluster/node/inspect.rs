@@ -37,7 +37,10 @@ impl Node {
         for line in self.space().run("nft list ruleset").lines() {
             // The service proxy's own tables change with Services. Elements and rules of others name a pod's address or port.
             if line.starts_with("table ") {
-                traces.insert(line.trim_end_matches(" {").to_owned());
+                // portmap's table stays with the node, as the reference plugin's does; its rules go.
+                if !line.contains(" cni_hostport ") {
+                    traces.insert(line.trim_end_matches(" {").to_owned());
+                }
             } else if line.contains("10.244.") || line.contains("dnat") {
                 traces.insert(format!("nft {}", line.trim()));
             }
