@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use meta_cni_tests::call::{Call, Outcome};
 use meta_cni_tests::netns::Netns;
@@ -241,6 +242,11 @@ fn a_device_of_the_node_is_back_as_it_was_whenever_add_or_del_was_killed() {
     let was = device(&node);
     let is_back = |what: &str, place: &Place| {
         node.del(&pod).quiet();
+        // The kernel tells the carrier of a link that went up a moment later.
+        let late = Instant::now() + Duration::from_secs(5);
+        while device(&node) != was && Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(device(&node), was, "{what} killed at {place:?}");
         assert_eq!(pod.netns.links(), Vec::<String>::new(), "{what} killed at {place:?}");
     };
