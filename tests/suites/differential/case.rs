@@ -257,7 +257,7 @@ impl Run<'_> {
     fn nothing_left(&self, side: &Side, before: &State) {
         const KEPT: [&str; 6] =
             ["br0", "/lock", "/last_reserved_ip.", "/forwarding", "/ip_forward", "/accept_redirects"];
-        let late = Instant::now() + Duration::from_secs(3);
+        let late = Instant::now() + Duration::from_secs(20);
         let mut left = String::from("unknown");
         while !left.is_empty() && Instant::now() < late {
             let found = compare::differences(before, &side.see("", None));
@@ -270,7 +270,7 @@ impl Run<'_> {
     /// The states are what they must be; the kernel may need a moment for carriers and addresses.
     fn compare(&mut self, stage: &str, theirs: (&Side, Option<&Value>), ours: (&Side, Option<&Value>)) {
         let see = |(side, result): (&Side, Option<&Value>)| side.see(&self.case.text(side), result);
-        let late = Instant::now() + Duration::from_secs(6);
+        let late = Instant::now() + Duration::from_secs(30);
         loop {
             let wrong = self.wrong(&see(theirs), &see(ours));
             if wrong.is_empty() {
