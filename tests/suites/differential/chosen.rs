@@ -49,6 +49,7 @@ pub const ALL: &[Chosen] = &[
             ("host/forwarding/<veth of eth0> <mac of <veth of eth0>> vlan 1", ABSENT, PORT),
             ("host/link/br0/address", "<mac of <veth of br0.100>>", "<mac of br0>"),
             ("host/link/*_id", "8000.<mac of <veth of br0.100>>", "8000.<mac of br0>"),
+            ("result/interfaces/0/mac", "<mac of <veth of br0.100>>", "<mac of br0>"),
         ],
     },
     Chosen {
