@@ -21,7 +21,7 @@ use crate::spec::{Addressing, LinkId, Sysctl};
 pub type Journal<'a> = dyn FnMut(&Object) -> Result<()> + 'a;
 
 /// What makes a node hand on packets, for IPv4 and IPv6.
-const FORWARDING: [(bool, &[&str]); 2] =
+pub(crate) const FORWARDING: [(bool, &[&str]); 2] =
     [(true, &["ipv4", "ip_forward"]), (false, &["ipv6", "conf", "all", "forwarding"])];
 
 /// The host's side of a run.

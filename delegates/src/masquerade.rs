@@ -136,6 +136,9 @@ pub fn check(
 ) -> Result<()> {
     let mark = mark(network, container, ifname);
     let mut rules = Nftables::open(deadline)?.rules(TABLE)?;
+    if !addresses.is_empty() && !is_hooked(&rules) {
+        return Err(Error::Differs(format!("{ifname}: {HOOK} does not lead to {RULES} in nftables table {TABLE}")));
+    }
     rules.retain(|rule| belongs(rule, &mark));
     let octets = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -148,6 +151,11 @@ pub fn check(
         None => Ok(()),
         Some(net) => Err(Error::Differs(format!("{ifname}: no masquerade rule for {net} in nftables table {TABLE}"))),
     }
+}
+
+/// STATUS: the kernel has nf_tables.
+pub fn status(deadline: Instant) -> Result<()> {
+    nft::require(TABLE, "ipMasq: this kernel has no nf_tables for IPv4 and IPv6", deadline)
 }
 
 /// Does the hook lead to our chain, exactly as we would write it? To write it again would delete rules, and a deletion

@@ -136,7 +136,7 @@ impl Chained {
             Self::Portmap => portmap::status(host),
             Self::Tuning => tuning::status(call),
             Self::Bandwidth => bandwidth::status(host, call),
-            Self::Sbr => Ok(()),
+            Self::Sbr => sbr::status(host),
             Self::Vrf => vrf::status(host),
         }
     }

@@ -1,12 +1,15 @@
 //! CHECK: what a result says, against what the kernel holds.
 
+use std::net::IpAddr;
+
 use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
-use crate::apply::{Host, Sandbox};
+use crate::apply::{FORWARDING, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::netns;
 use crate::nl::link::{Kind, Link};
 use crate::nl::route::{MAIN, RouteFilter};
 
@@ -38,6 +41,7 @@ pub(super) fn bridge(host: &mut Host<'_>, expected: &CniResult, name: &IfName) -
     let link = host.netlink()?.link_by_name(name)?;
     let link = link.ok_or_else(|| differs(format!("bridge {name} is missing on the host")))?;
     same_kind(&link, "bridge")?;
+    is_up(&link)?;
     if let Some(told) = expected.interfaces.iter().find(|i| i.name == name.as_str() && i.sandbox.is_empty()) {
         same_mac(&link, told)?;
     }
@@ -60,6 +64,7 @@ pub(super) fn host_end(host: &mut Host<'_>, expected: &CniResult, pod: &Link) ->
     let told = expected.interfaces.iter().find(|i| i.name == link.name && i.sandbox.is_empty());
     same_mac(&link, told.ok_or_else(|| differs(format!("prevResult has no interface {} on the host", link.name)))?)?;
     same(&link, "index of the peer", link.parent, Some(pod.index))?;
+    is_up(&link)?;
     Ok(link)
 }
 
@@ -78,6 +83,11 @@ pub(super) fn same_mac(link: &Link, told: &Interface) -> Result<()> {
     Err(differs(format!("link {} has hardware address {is}, prevResult says {}", link.name, told.mac)))
 }
 
+/// A link is as every ADD leaves it: set up.
+pub(super) fn is_up(link: &Link) -> Result<()> {
+    same(link, "up", link.up, true)
+}
+
 /// A setting of a link is what was configured.
 pub(super) fn same<T: PartialEq + std::fmt::Debug>(link: &Link, what: &str, is: T, wanted: T) -> Result<()> {
     if is == wanted { Ok(()) } else { Err(differs(format!("link {}: {what} is {is:?}, want {wanted:?}", link.name))) }
@@ -85,6 +95,12 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(link: &Link, what: &str, is: 
 
 /// The pod holds the addresses of the result that are on its link, and the routes.
 pub(super) fn addressing(sandbox: &mut Sandbox, link: &Link, expected: &CniResult) -> Result<()> {
+    addresses(sandbox, link, expected)?;
+    routes(sandbox, link, expected)
+}
+
+/// The pod holds the addresses of the result that are on its link.
+pub(super) fn addresses(sandbox: &mut Sandbox, link: &Link, expected: &CniResult) -> Result<()> {
     let on_link = |ip: &&Ip| {
         let index = ip.interface.and_then(|index| usize::try_from(index).ok());
         index
@@ -100,6 +116,10 @@ pub(super) fn addressing(sandbox: &mut Sandbox, link: &Link, expected: &CniResul
             }
         }
     }
+    Ok(())
+}
+
+fn routes(sandbox: &mut Sandbox, link: &Link, expected: &CniResult) -> Result<()> {
     if expected.routes.is_empty() {
         return Ok(());
     }
@@ -120,6 +140,17 @@ pub(super) fn addressing(sandbox: &mut Sandbox, link: &Link, expected: &CniResul
         if !held.iter().any(|route| is(&route)) {
             let via = route.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
             return Err(differs(format!("route {}{via} is missing in the pod", route.dst)));
+        }
+    }
+    Ok(())
+}
+
+/// The node forwards packets of the families of these addresses.
+pub(super) fn forwarding(addresses: &[IpAddr]) -> Result<()> {
+    for (v4, key) in FORWARDING {
+        let is = netns::read_sysctl(key)?.unwrap_or_default();
+        if addresses.iter().any(|ip| ip.is_ipv4() == v4) && is != "1" {
+            return Err(differs(format!("sysctl net.{} of the node is {is:?}, want \"1\"", key.join("."))));
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(super) fn attach(
 pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
     let expected = compare::expected(call)?;
     let link = compare::pod_link(sandbox, point, expected, Some("dummy"))?;
-    compare::same(&link, "up", link.up, true)?;
+    compare::is_up(&link)?;
     compare::addressing(sandbox, &link, expected)
 }
 

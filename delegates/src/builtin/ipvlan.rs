@@ -98,7 +98,8 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
 pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let kind = NewKind::Ipvlan { parent: stacked::NO_LINK, mode: config.mode };
-    stacked::status(host, config.master.as_ref(), config.in_pod || config.master.is_none(), kind)
+    let elsewhere = config.in_pod || config.master.is_none();
+    stacked::status(host, (config.master.as_ref(), elsewhere), config.mtu, kind)
 }
 
 #[cfg(test)]

@@ -32,10 +32,11 @@ pub(super) fn attach(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) 
     Ok(Attached { result: CniResult { interfaces: vec![interface], ips, ..CniResult::default() }, links: Vec::new() })
 }
 
-/// CHECK: `lo` is up.
-pub(super) fn check(sandbox: &mut Sandbox) -> Result<()> {
+/// CHECK: `lo` is up, and holds what the result says of it.
+pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>) -> Result<()> {
     let link = find(sandbox)?;
-    compare::same(&link, "up", link.up, true)
+    compare::is_up(&link)?;
+    call.prev_result.map_or(Ok(()), |expected| compare::addresses(sandbox, &link, expected))
 }
 
 fn find(sandbox: &mut Sandbox) -> Result<Link> {

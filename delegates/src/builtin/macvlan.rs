@@ -103,7 +103,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
 pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let kind = NewKind::Macvlan { parent: stacked::NO_LINK, mode: config.mode, broadcast_queue: None };
-    stacked::status(host, config.master.as_ref(), config.in_pod, kind)
+    stacked::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
 }
 
 #[cfg(test)]

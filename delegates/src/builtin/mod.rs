@@ -232,7 +232,7 @@ impl Builtin {
             Self::Ptp => ptp::check(host, sandbox, call, point),
             Self::HostDevice => host_device::check(sandbox, call, point),
             Self::Flannel => flannel::check(host, sandbox, call),
-            Self::Loopback => loopback::check(sandbox),
+            Self::Loopback => loopback::check(sandbox, call),
             Self::Passthru => Ok(()),
             Self::Chained(chained) => chained.check(host, sandbox, call, point),
         }
@@ -268,8 +268,8 @@ impl Builtin {
             Self::Vxlan => vxlan::status(host, call)?,
             Self::Vlan => vlan::status(host, call)?,
             Self::Dummy => dummy::status(host)?,
-            Self::Ptp => {}
-            Self::HostDevice => host_device::status(call)?,
+            Self::Ptp => ptp::status(host, call)?,
+            Self::HostDevice => host_device::status(host, call)?,
             Self::Loopback | Self::Passthru => {}
             Self::Flannel => flannel::status(host, call)?,
             Self::Chained(chained) => chained.status(host, call)?,

@@ -8,7 +8,7 @@ use attachments::names::{IfName, Mac, NetworkName};
 use ipnet::IpNet;
 use nix::libc;
 
-use super::hardware;
+use super::{hardware, stacked};
 use crate::apply::{self, Host, Patience, Sandbox};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -141,6 +141,14 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
         _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
     };
     unplugged.and(revealed)
+}
+
+/// STATUS: the kernel has veth, and nf_tables where pods are masqueraded.
+pub(super) fn status(host: &mut Host<'_>, ip_masq: bool) -> Result<()> {
+    let other = "meta-cni-peer".parse()?;
+    let peer = Peer { name: &other, netns: None, mtu: None, mac: None, group: 0 };
+    stacked::probe(host.netlink()?, NewKind::Veth(peer))?;
+    if ip_masq { masquerade::status(host.node.deadline) } else { Ok(()) }
 }
 
 /// GC: masquerades of the network. A veth goes with its pod's end.

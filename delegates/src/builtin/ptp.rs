@@ -190,6 +190,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let expected = compare::expected(call)?;
     let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
+    compare::is_up(&pod)?;
     let end = compare::host_end(host, expected, &pod)?;
     compare::addressing(sandbox, &pod, expected)?;
     let on_pod = |ip: &&Ip| ip.interface == Some(POD_END);
@@ -202,10 +203,35 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
             return Err(compare::differs(text));
         }
     }
+    let on_end = host.netlink()?.addresses(Some(end.index))?;
+    let in_pod = sandbox.netlink.routes(RouteFilter { index: Some(pod.index), ..RouteFilter::default() })?;
+    let mut gateways = Vec::new();
+    for ip in expected.ips.iter().filter(on_pod) {
+        let Some(gateway) = ip.gateway else { continue };
+        if !on_end.iter().any(|address| address.net == IpNet::from(gateway)) {
+            return Err(compare::differs(format!("gateway {gateway} is missing on link {} of the host", end.name)));
+        }
+        // In whichever table: a plugin behind in the chain may have moved them.
+        let is_there = |wanted: &Route| {
+            in_pod.iter().any(|held| held.destination == wanted.destination && held.gateway == wanted.gateway)
+        };
+        let wanted = through_gateway(&Ends { pod: ip.address, gateway }, pod.index);
+        if let Some(lost) = wanted.iter().find(|wanted| !is_there(wanted)) {
+            let via = lost.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            return Err(compare::differs(format!("route {}{via} is missing in the pod", lost.destination)));
+        }
+        gateways.push(gateway);
+    }
+    compare::forwarding(&gateways)?;
     if config.ip_masq {
         masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
     }
     Ok(())
+}
+
+/// STATUS: the kernel has what a veth and its masquerade need.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
+    port::status(host, Config::read(call.conf).map_err(Error::Config)?.ip_masq)
 }
 
 #[cfg(test)]

@@ -226,6 +226,14 @@ pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>, e
     Ok(())
 }
 
+/// STATUS: the kernel has rules, of which every namespace has some from the start.
+pub(super) fn status(host: &mut Host<'_>) -> Outcome<()> {
+    match host.netlink()?.rules() {
+        Err(error @ Error::Kernel { .. }) => Err(Error::NotReady(format!("sbr: {error}"))),
+        listed => listed.map(drop),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -128,6 +128,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let expected = compare::expected(call)?;
     let link = compare::pod_link(sandbox, point, expected, Some(kind))?;
+    compare::is_up(&link)?;
     mode(&link)?;
     if master.is_some() {
         let master = find(side(host, sandbox, in_pod)?, master).map_err(|error| Error::Differs(error.to_string()))?;
@@ -137,17 +138,27 @@ pub(super) fn check(
     compare::addressing(sandbox, &link, expected)
 }
 
-/// STATUS: the master is there, and the kernel knows the kind.
-pub(super) fn status(host: &mut Host<'_>, master: Option<&IfName>, in_pod: bool, kind: NewKind<'_>) -> Result<()> {
+/// STATUS: the master is there and its MTU large enough, and the kernel knows the kind.
+pub(super) fn status(
+    host: &mut Host<'_>,
+    (master, in_pod): (Option<&IfName>, bool),
+    mtu: Option<u32>,
+    kind: NewKind<'_>,
+) -> Result<()> {
     let netlink = host.netlink()?;
     if !in_pod {
         let stands = find(netlink, master).and_then(|master| match kind {
             NewKind::Vlan { .. } => Ok(master),
             _ => free(master),
         });
-        stands.map_err(|error| Error::NotReady(error.to_string()))?;
+        stands.and_then(|master| bound_mtu(mtu, &master)).map_err(not_ready)?;
     }
     probe(netlink, kind)
+}
+
+/// What an ADD would fail with.
+pub(super) fn not_ready(error: Error) -> Error {
+    Error::NotReady(error.to_string())
 }
 
 const GROUP_ADDRESS: Mac = Mac([1, 0, 0, 0, 0, 0]);

@@ -79,7 +79,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
 pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let kind = NewKind::Vlan { parent: stacked::NO_LINK, id: config.id };
-    stacked::status(host, config.master.as_ref(), config.in_pod, kind)
+    stacked::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
 }
 
 #[cfg(test)]

@@ -218,6 +218,7 @@ pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -
     let missing = |name: &IfName| compare::differs(format!("link {name} is missing in the pod"));
     let vrf = sandbox.netlink.link_by_name(name)?.ok_or_else(|| missing(name))?;
     compare::same_kind(&vrf, "vrf")?;
+    compare::is_up(&vrf)?;
     if let Some(table) = config.table {
         compare::same(&vrf, "table", &vrf.kind, &Kind::Vrf(table))?;
     }

@@ -35,9 +35,12 @@ pub fn check(node: &Node<'_>, kind: &PluginType, call: &Call<'_>) -> Result<()> 
     run(node, kind, Verb::Check, call).map(drop)
 }
 
-/// STATUS, where the version knows it.
+/// STATUS, where the version knows it; the program is there in any case.
 pub fn status(node: &Node<'_>, kind: &PluginType, call: &Call<'_>) -> Result<()> {
-    if call.version.has_gc_and_status() { run(node, kind, Verb::Status, call).map(drop) } else { Ok(()) }
+    if call.version.has_gc_and_status() {
+        return run(node, kind, Verb::Status, call).map(drop);
+    }
+    exec::find(kind, node.plugin_dirs).map(drop).map_err(|error| Error::NotReady(error.to_string()))
 }
 
 /// GC, where the version knows it; the valid attachments are in the configuration already.

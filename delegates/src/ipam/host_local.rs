@@ -115,16 +115,27 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     }
 }
 
-/// The attachment still holds an address.
+/// The attachment still holds an address, and those of the result that are from its ranges.
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     let point = point(call)?;
     let dir = directory(call)?;
-    let holds = match Store::open(&dir, node.deadline)? {
-        Some(store) => store.holds(&Owner::new(point.container, point.ifname))?,
-        None => false,
+    let owner = Owner::new(point.container, point.ifname);
+    let store = Store::open(&dir, node.deadline)?;
+    let held = store.map(|store| store.survey(Some(&owner))).transpose()?.unwrap_or_default().own;
+    let lost = |what: &str| {
+        let text = format!("{what} in {} belongs to {} {}", dir.display(), point.container, point.ifname);
+        Err(Error::Differs(text))
     };
-    let lost = || format!("no address in {} belongs to {} {}", dir.display(), point.container, point.ifname);
-    if holds { Ok(()) } else { Err(Error::Differs(lost())) }
+    if held.is_empty() {
+        return lost("no address");
+    }
+    let sets = Config::read(call.conf, "")?.sets;
+    let is_from_here = |address: &IpAddr| sets.iter().any(|set| set.range_of(*address).is_some());
+    let told = call.prev_result.map(|result| result.ips.as_slice()).unwrap_or_default();
+    match told.iter().map(|ip| ip.address.addr()).find(|address| is_from_here(address) && !held.contains(address)) {
+        Some(address) => lost(&format!("no file {address}")),
+        None => Ok(()),
+    }
 }
 
 /// Every range set has an address left.

@@ -261,6 +261,16 @@ pub fn is_missing(error: &Error) -> bool {
     )
 }
 
+/// STATUS: [`Error::NotReady`] with the text `missing` when the kernel could not make a table.
+pub fn require(table: Table, missing: &str, deadline: Instant) -> Result<()> {
+    let missing = || Error::NotReady(missing.to_owned());
+    let mut nftables = match Nftables::open(deadline) {
+        Err(error) if is_missing(&error) => return Err(missing()),
+        opened => opened?,
+    };
+    again_when_raced(deadline, || if nftables.could_make(table)? { Ok(()) } else { Err(missing()) })
+}
+
 /// Does it again when another process changed the same chain in between: a rule that was listed is gone (ENOENT), or the
 /// kernel gave way.
 pub fn again_when_raced(deadline: Instant, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod bridge;
+mod check;
 mod devices;
 mod gc;
 mod masters;
 mod overlay;
 mod replay;
 mod routes;
+mod status;
 mod tricks;

@@ -171,7 +171,9 @@ pub(super) fn check(
     let names = turn_names(call.network, point.container, point.ifname)?;
     let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
     let missing = || compare::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
-    same_bucket(host, &turn.ok_or_else(missing)?, limit)
+    let turn = turn.ok_or_else(missing)?;
+    compare::is_up(&turn)?;
+    same_bucket(host, &turn, limit)
 }
 
 fn same_bucket(host: &mut Host<'_>, link: &Link, limit: Limit) -> Result<()> {

@@ -6,8 +6,9 @@ use attachments::cni::result::{CniResult, Route};
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-use super::{Config, POD_END};
+use super::{Config, POD_END, vlan};
 use crate::apply::{Host, is};
+use crate::builtin::compare;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange};
@@ -77,6 +78,30 @@ pub(super) fn bring_up(host: &mut Host<'_>, bridge: &Link, needed: &[IpNet], for
     }
     let families: Vec<IpAddr> = needed.iter().map(IpNet::addr).collect();
     host.forward(&families)
+}
+
+/// CHECK: the gateways of the result are on the bridge, or on the interface of its VLAN, and the node forwards.
+pub(super) fn check(host: &mut Host<'_>, bridge: &Link, vlan: Option<u16>, expected: &CniResult) -> Result<()> {
+    let netlink = host.netlink()?;
+    let link = match vlan {
+        None => bridge.clone(),
+        Some(id) => {
+            let name = vlan::gateway_name(&bridge.name, id);
+            let missing = || compare::differs(format!("link {name}, the gateway's, is missing on the host"));
+            netlink.link_by_name(&name.parse()?)?.ok_or_else(missing)?
+        }
+    };
+    let held = netlink.addresses(Some(link.index))?;
+    let mut gateways = Vec::new();
+    for ip in expected.ips.iter().filter(|ip| ip.interface == Some(POD_END)) {
+        let Some(gateway) = ip.gateway else { continue };
+        let wanted = net(gateway, ip.address.prefix_len())?;
+        if !held.iter().any(|address| address.net == wanted) {
+            return Err(compare::differs(format!("gateway {wanted} is missing on link {} of the host", link.name)));
+        }
+        gateways.push(gateway);
+    }
+    compare::forwarding(&gateways)
 }
 
 /// A bridge has one IPv4 subnet, as with the reference plugin, and IPv6 subnets that do not overlap. Link-local

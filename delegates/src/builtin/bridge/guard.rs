@@ -96,9 +96,17 @@ pub(super) fn check(point: &Point<'_>, mac: Option<Mac>, deadline: Instant) -> R
     let knows = |rule: &StoredRule| {
         rule.chain == names.mac_chain && rule.tests.iter().any(|test| mac.is_some_and(|mac| test.value == mac.0))
     };
-    if is_entered && present.iter().any(leads_on) && present.iter().any(knows) {
+    let drop = StoredRule::of(TABLE.family, &[], Action::Drop);
+    let drops = |rule: &StoredRule| rule.chain == names.mac_chain && rule.does_as(&drop);
+    if is_entered && [&leads_on as &dyn Fn(&StoredRule) -> bool, &knows, &drops].iter().all(|is| present.iter().any(is))
+    {
         return Ok(());
     }
     let text = format!("{}: no rules against other hardware addresses in nftables table {TABLE}", point.ifname);
     Err(compare::differs(text))
+}
+
+/// STATUS: the kernel has nf_tables for bridges.
+pub(super) fn status(deadline: Instant) -> Result<()> {
+    nft::require(TABLE, "macspoofchk: this kernel has no nf_tables for bridges", deadline)
 }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 pub(super) use config::{Config, KEYS};
 
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, hardware};
+use super::{Attached, compare, hardware, stacked};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -230,9 +230,22 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     if config.promisc {
         compare::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
     }
+    if !config.leave_down {
+        compare::is_up(&pod)?;
+    }
     let port = compare::port(host, expected, &pod, &bridge)?;
+    let flags = port.port.unwrap_or_default();
+    if config.hairpin {
+        compare::same(&port, "hairpinMode", flags.hairpin.unwrap_or_default(), true)?;
+    }
+    if config.isolated {
+        compare::same(&port, "portIsolation", flags.isolated.unwrap_or_default(), true)?;
+    }
     vlan::check(host.netlink()?, &port, &config.vlans)?;
     compare::addressing(sandbox, &pod, expected)?;
+    if config.is_gateway {
+        gateway::check(host, &bridge, config.vlans.id, expected)?;
+    }
     if config.guarded {
         guard::check(point, pod.mac, host.node.deadline)?;
     }
@@ -244,12 +257,18 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     Ok(())
 }
 
-/// STATUS: the bridge's name is free, or a bridge's.
+/// STATUS: the bridge's name is free, or a bridge's; the kernel has what its ports and rules need.
 pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
     match found.and_then(|link| refuse_kind(&link, &config)) {
-        Some(allowed) => Err(Error::NotReady(Finding::new("bridge", config.bridge, allowed).to_string())),
-        None => Ok(()),
+        Some(allowed) => {
+            Err(Error::NotReady(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed).to_string()))
+        }
+        None => {
+            stacked::probe(host.netlink()?, NewKind::Bridge(Bridge::default()))?;
+            port::status(host, config.ip_masq)?;
+            if config.guarded { guard::status(host.node.deadline) } else { Ok(()) }
+        }
     }
 }

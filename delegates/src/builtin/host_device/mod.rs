@@ -13,9 +13,8 @@ use attachments::finding::Finding;
 
 pub(super) use config::{Config, KEYS};
 
-use self::config::Selector;
 use self::loan::Loan;
-use super::{Attached, compare};
+use super::{Attached, compare, stacked};
 use crate::apply::{self, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -110,16 +109,18 @@ pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -
         return Ok(());
     }
     let link = compare::pod_link(sandbox, point, expected, None)?;
+    compare::is_up(&link)?;
     compare::addressing(sandbox, &link, expected)
 }
 
-/// STATUS: the PCI device is there. A link that is not may be in a pod, which is no fault of the node.
-pub(super) fn status(call: &Call<'_>) -> Result<()> {
-    match Config::read(call.conf).map_err(Error::Config)?.device {
-        Some(Selector::Pci(address)) if !std::path::Path::new(find::PCI).join(&address).exists() => {
-            let finding = Finding::new("pciBusID", address, "the address of a PCI device of this node");
-            Err(Error::NotReady(finding.to_string()))
+/// STATUS: the device is on the node and in nobody's use: one that a pod holds cannot be given to another.
+pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    match &config.device {
+        Some(device) if !is_userspace(&config) => {
+            find::device(host.netlink()?, device).map(drop).map_err(stacked::not_ready)
         }
+        // Which device it is the runtime says with the ADD.
         _ => Ok(()),
     }
 }

@@ -141,13 +141,7 @@ pub(super) fn check(config: &Config, container: &ContainerId, addresses: &[IpAdd
 
 /// [`Error::NotReady`] when the kernel lacks what the rules need.
 pub(super) fn status(deadline: Instant) -> Result<()> {
-    let missing = || Error::NotReady("portmap: this kernel has no nf_tables for IPv4".to_owned());
-    let mut nftables = match Nftables::open(deadline) {
-        Err(error) if nft::is_missing(&error) => return Err(missing()),
-        opened => opened?,
-    };
-    let mut probe = || if nftables.could_make(TABLES[0])? { Ok(()) } else { Err(missing()) };
-    again_when_raced(deadline, &mut probe)
+    nft::require(TABLES[0], "portmap: this kernel has no nf_tables for IPv4", deadline)
 }
 
 fn table_of(address: IpAddr) -> Table {

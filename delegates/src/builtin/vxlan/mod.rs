@@ -144,6 +144,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     let names = Names::of(&config)?;
     let expected = compare::expected(call)?;
     let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
+    compare::is_up(&pod)?;
     let bridge = compare::bridge(host, expected, &names.bridge)?;
     compare::port(host, expected, &pod, &bridge)?;
     segment::check(host, &config, &names, &bridge)?;
@@ -153,8 +154,11 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
 /// STATUS: the tunnels have an end here, and the kernel knows vxlan.
 pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
+    port::status(host, false)?;
     let netlink = host.netlink()?;
-    segment::endpoint(netlink, &config).map_err(|error| Error::NotReady(error.to_string()))?;
+    segment::endpoint(netlink, &config)
+        .and_then(|endpoint| segment::mtu(&config, &endpoint).map(drop))
+        .map_err(stacked::not_ready)?;
     let kind = Vxlan {
         vni: config.vni,
         port: config.port,

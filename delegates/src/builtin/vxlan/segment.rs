@@ -75,12 +75,7 @@ pub(super) struct Segment {
 pub(super) fn ensure(host: &mut Host<'_>, config: &Config, names: &Names) -> Result<Segment> {
     let netlink = host.netlink()?;
     let endpoint = endpoint(netlink, config)?;
-    let limit = limit(&endpoint);
-    let mtu = match config.mtu {
-        Some(bytes) if bytes > limit => return Err(too_large(bytes, limit, &endpoint).into()),
-        Some(bytes) => bytes,
-        None => limit,
-    };
+    let mtu = mtu(config, &endpoint)?;
     let wanted = Vxlan {
         vni: config.vni,
         port: config.port,
@@ -158,7 +153,11 @@ pub(super) fn check(host: &mut Host<'_>, config: &Config, names: &Names, bridge:
     compare::same(&device, "VNI", is.vni, config.vni)?;
     compare::same(&device, "UDP port", is.port, config.port)?;
     compare::same(&device, "index of the bridge", device.master, Some(bridge.index))?;
-    compare::same(&device, "up", device.up, true)?;
+    compare::is_up(&device)?;
+    let endpoint = endpoint(netlink, config).map_err(|error| compare::differs(error.to_string()))?;
+    compare::same(&device, "index of the underlay", is.underlay, Some(endpoint.link.index))?;
+    compare::same(&device, "local address", is.local, Some(endpoint.local))?;
+    compare::same(&device, "group", is.group, config.group)?;
     if config.peers.is_empty() {
         return Ok(());
     }
@@ -336,6 +335,16 @@ pub(super) fn endpoint(netlink: &mut Netlink, config: &Config) -> Result<Endpoin
 
 fn refuse(value: String, allowed: &str) -> Error {
     Error::Parent(Finding { path: "underlay".to_owned(), value, allowed: allowed.to_owned() })
+}
+
+/// The overlay's MTU: the one asked for, at most what the underlay has room for.
+pub(super) fn mtu(config: &Config, endpoint: &Endpoint) -> Result<u32> {
+    let limit = limit(endpoint);
+    match config.mtu {
+        Some(bytes) if bytes > limit => Err(too_large(bytes, limit, endpoint).into()),
+        Some(bytes) => Ok(bytes),
+        None => Ok(limit),
+    }
 }
 
 /// Outer Ethernet, IP, UDP and VXLAN headers: 50 bytes over IPv4, 70 over IPv6.

@@ -169,16 +169,6 @@ impl Store {
         Ok(())
     }
 
-    /// True when the owner holds something, as [`Store::release`] would see it.
-    pub fn holds(&self, owner: &Owner) -> Result<bool> {
-        let mut found = false;
-        self.walk(|file| {
-            found |= file.owner(owner) != Match::No;
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
     /// Removes the addresses of containers that are gone, and tells of those of strangers. Directories inside may be those
     /// of another network and are left alone. Goes on after a failure and reports the first.
     pub fn sweep(&self, claims: &Claims<'_>) -> Result<Vec<String>> {
