@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::finding::Finding;
 
+/// The file that a path of the node's configuration stands for: itself, or the first one of a directory.
+pub fn file(path: &Path) -> Option<PathBuf> {
+    if path.is_dir() { paths(path).into_iter().next() } else { Some(path.to_owned()) }
+}
+
 /// The files of a directory that a runtime would read, in its order.
 pub fn paths(dir: &Path) -> Vec<PathBuf> {
     let is_conf = |path: &PathBuf| {

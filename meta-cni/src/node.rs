@@ -13,6 +13,11 @@ use crate::request::Request;
 /// Key of `runtimeConfig` under which containerd and CRI-O hand over the pod's annotations.
 pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
+/// `multusNamespace` where it is absent.
+pub const MULTUS_NAMESPACE: &str = "kube-system";
+/// `confDir` where it is absent.
+pub const CONF_DIR: &str = "/etc/cni/multus/net.d";
+
 /// The configuration of a node. Keys have Multus's names and meanings where they exist.
 #[derive(Debug)]
 pub struct NodeConf {
@@ -112,9 +117,9 @@ impl NodeConf {
             system_namespaces: strings(conf, "systemNamespaces")?.unwrap_or_else(|| vec!["kube-system".to_owned()]),
             multus_namespace: match multus_namespace {
                 Some(namespace) => namespace,
-                None => "kube-system".parse()?,
+                None => MULTUS_NAMESPACE.parse()?,
             },
-            conf_dir: path(conf, "confDir")?.unwrap_or_else(|| "/etc/cni/multus/net.d".into()),
+            conf_dir: path(conf, "confDir")?.unwrap_or_else(|| CONF_DIR.into()),
             cni_dir: path(conf, "cniDir")?.unwrap_or_else(|| "/var/lib/cni/multus".into()),
             plugin_dirs,
             namespace_isolation: conf.flag("namespaceIsolation")?,

@@ -202,14 +202,9 @@ fn networks(declared: &[Declared]) -> Result<Vec<Network>> {
 
 /// A configuration file, or the first one of a directory.
 fn file_at(path: &Path) -> Result<NetworkConf> {
-    let file = if path.is_dir() {
-        let first = conf_dir::paths(path).into_iter().next();
-        first.ok_or_else(|| {
-            Fault::TryLater(format!("clusterNetwork: {} holds no .conflist, .conf or .json file", path.display()))
-        })?
-    } else {
-        path.to_owned()
-    };
+    let file = conf_dir::file(path).ok_or_else(|| {
+        Fault::TryLater(format!("clusterNetwork: {} holds no .conflist, .conf or .json file", path.display()))
+    })?;
     match conf_dir::read(&file) {
         Ok(conf) => Ok(conf),
         Err(finding) => Err(finding.under(&format!("clusterNetwork: {}", file.display())).into()),

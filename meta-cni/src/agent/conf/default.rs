@@ -9,6 +9,7 @@ use attachments::finding::Finding;
 
 use super::render::capabilities;
 use crate::conf_dir;
+use crate::node::{CONF_DIR, MULTUS_NAMESPACE};
 
 /// The text of a definition of a namespace, by namespace and name.
 pub type Definitions<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
@@ -21,11 +22,9 @@ pub fn configured(config: &Object, definitions: Definitions<'_>) -> Result<Optio
         return first.map(|first| NetworkConf::from_object(first).map(|conf| capabilities(&conf))).transpose();
     };
     let conf = if name.starts_with('/') {
-        let path = Path::new(&name);
-        let file = if path.is_dir() { conf_dir::paths(path).into_iter().next() } else { Some(path.to_owned()) };
-        file.and_then(|file| conf_dir::read(&file).ok())
+        conf_dir::file(Path::new(&name)).and_then(|file| conf_dir::read(&file).ok())
     } else {
-        let namespace = config.text("multusNamespace")?.unwrap_or_else(|| "kube-system".to_owned());
+        let namespace = config.text("multusNamespace")?.unwrap_or_else(|| MULTUS_NAMESPACE.to_owned());
         let inline = definitions(&namespace, &name).and_then(|text| NetworkConf::parse(text.as_bytes()).ok());
         inline.or_else(|| on_disk(config, &name))
     };
@@ -33,7 +32,7 @@ pub fn configured(config: &Object, definitions: Definitions<'_>) -> Result<Optio
 }
 
 fn on_disk(config: &Object, name: &str) -> Option<NetworkConf> {
-    let dir = config.text("confDir").ok()?.unwrap_or_else(|| "/etc/cni/multus/net.d".to_owned());
+    let dir = config.text("confDir").ok()?.unwrap_or_else(|| CONF_DIR.to_owned());
     let confs = conf_dir::paths(Path::new(&dir)).into_iter().filter_map(|path| conf_dir::read(&path).ok());
     confs.into_iter().find(|conf| conf.name.as_ref().is_some_and(|found| found.as_str() == name))
 }
