@@ -121,8 +121,10 @@ pub fn base() -> PathBuf {
         return dir.into();
     }
     let me = std::env::current_exe().unwrap();
-    let target = me.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
-    target
+    // Not by CACHEDIR.TAG: cargo writes none into a directory that was there before it.
+    let profile = me.ancestors().find(|dir| dir.join(".fingerprint").is_dir());
+    profile
+        .and_then(Path::parent)
         .unwrap_or_else(|| panic!("{}: not in a target directory; set META_CNI_CLUSTERS", me.display()))
         .join("clusters")
 }
