@@ -128,7 +128,7 @@ impl Cluster {
     pub fn ready(&self) -> Result<()> {
         match self {
             Self::Directory(directory) => directory.ready(),
-            Self::Agent(agent) => agent.health(HEALTH_WAIT).map(drop),
+            Self::Agent(agent) => agent.ready(HEALTH_WAIT),
         }
     }
 }

@@ -111,6 +111,16 @@ impl Agent {
         }
     }
 
+    /// Could facts be had, or soon again? A socket at which nobody listens is an agent's that is being replaced: what needs it
+    /// waits or is tried again, while a node that says it is not ready loses its place in every Service.
+    pub fn ready(&self, within: Duration) -> Result<()> {
+        let opened = self.open(Instant::now() + within);
+        if opened.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            return Ok(());
+        }
+        self.health(within).map(drop)
+    }
+
     /// One question, one answer. While the agent is away the question is put again, for at most `patience`.
     fn ask(&self, request: &Request, patience: Duration, deadline: Instant) -> Result<Answer> {
         let frame = self.encode(request)?;

@@ -23,6 +23,9 @@ fn without_the_agent_only_an_add_that_needs_it_fails() {
     world.node.check(&with, &added).quiet();
     world.node.bare_call("GC").conf("cni.dev/valid-attachments", json!([])).run().quiet();
     world.node.del(&without).quiet();
+    // Its socket stands for an agent that will be back; without one no agent has served on this node.
+    world.node.bare_call("STATUS").run().quiet();
+    fs::remove_file(world.node.path("run/agent.sock")).unwrap();
     world.node.bare_call("STATUS").run().refused(50, &["agentSocket"]);
     let fresh = world.pod("fresh", "lan");
     let began = Instant::now();

@@ -121,6 +121,18 @@ fn an_agent_that_is_away_is_asked_again_for_a_second() {
 }
 
 #[test]
+fn a_node_is_ready_while_its_agent_is_being_replaced_but_not_without_one_or_with_a_silent_one() {
+    let dir = directory();
+    let agent = Agent::new(&dir.path().join("agent.sock"));
+    let ready = || agent.ready(Duration::from_millis(50));
+    assert!(refusal(&ready().unwrap_err()).1.contains("no node agent is at"));
+    let listener = UnixListener::bind(dir.path().join("agent.sock")).unwrap();
+    assert!(refusal(&ready().unwrap_err()).1.contains("no answer in time"));
+    drop(listener);
+    ready().unwrap();
+}
+
+#[test]
 fn an_agent_that_comes_back_or_dies_with_the_question_is_asked_again() {
     let dir = directory();
     let path = dir.path().join("agent.sock");

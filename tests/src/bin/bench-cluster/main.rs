@@ -1,15 +1,19 @@
-//! `make bench-cluster`: what containerd itself measures of its CNI plugin, on a real cluster of three nodes: the reference
-//! bridge alone, then meta-cni as installed from `deploy/kustomize`, without and with three further networks.
+//! `make bench-cluster`: what containerd itself measures of its CNI plugin, on real clusters of three nodes: the reference
+//! bridge alone, then Multus thick with the reference plugins, then meta-cni as installed from `deploy/kustomize`, each
+//! without and with three further networks.
 //!
 //! Means are containerd's own (`containerd_cri_network_plugin_operations_duration_seconds`). kubelet sends DEL again when it
 //! collects dead sandboxes, once a minute: each measurement waits until the repeats of the one before are over. Those that fall into
 //! a measurement all the same are part of its mean, and counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that fails stops and says where")]
 
-use std::path::PathBuf;
+mod multus;
+
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::cluster::node::{IMAGE, Operations};
+use meta_cni_tests::cluster::service::Service;
 use meta_cni_tests::cluster::{Api, Cluster, wait};
 use meta_cni_tests::node::{NETWORKS, STATUS};
 use serde_json::{Value, json};
@@ -36,32 +40,22 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let archive = PathBuf::from(args.next().expect("usage: bench-cluster IMAGE [JSON]"));
     let json = args.next();
-    let cluster = Cluster::start(NODES);
-    let api = cluster.api();
     let mut rows = Vec::new();
-    measure(&cluster, "reference bridge alone", "", &mut rows);
-
-    eprintln!("installing meta-cni");
-    cluster.import(&archive);
-    let kustomization = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
-    cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
-    wait::until("agents", PATIENCE, || {
-        let set = api.get("/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni").map_err(|e| e.to_string())?;
-        if set["status"]["numberReady"] == NODES { Ok(()) } else { Err(set["status"].to_string()) }
-    });
-    for (name, number) in EXTRA.into_iter().zip(1..) {
-        let config = json!({
-            "cniVersion": "1.1.0", "type": "bridge", "bridge": name,
-            "ipam": {"type": "host-local", "ranges": [[{"subnet": format!("10.{number}.0.0/24")}]]},
-        });
-        let nad = json!({
-            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": {"namespace": "default", "name": name}, "spec": {"config": config.to_string()},
-        });
-        api.apply(&nad).unwrap();
+    {
+        let cluster = start();
+        measure(&cluster, "the reference bridge alone", None, &mut rows);
+        let daemons = multus::install(&cluster);
+        cluster.plane().kubectl(["apply", "-k", deploy("crds").to_str().unwrap()]);
+        define(&cluster);
+        measure(&cluster, "Multus thick", Some(&[]), &mut rows);
+        measure(&cluster, "Multus thick, three further networks", Some(&EXTRA), &mut rows);
+        eprintln!("memory of Multus's daemons: {}", daemons.iter().map(memory).collect::<Vec<_>>().join(", "));
     }
-    measure(&cluster, "meta-cni, no further network", "", &mut rows);
-    measure(&cluster, "meta-cni, three further networks", &EXTRA.join(","), &mut rows);
+    let cluster = start();
+    install(&cluster, &archive);
+    define(&cluster);
+    measure(&cluster, "meta-cni", Some(&[]), &mut rows);
+    measure(&cluster, "meta-cni, three further networks", Some(&EXTRA), &mut rows);
     print!("{}", table(&rows));
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows.iter().map(Row::json).collect::<Vec<_>>()).unwrap())
@@ -69,8 +63,58 @@ fn main() {
     }
 }
 
+/// A cluster whose default network is the reference bridge and nothing behind it: every way has the same to do for eth0.
+fn start() -> Cluster {
+    let cluster = Cluster::start(NODES);
+    for node in cluster.nodes() {
+        let file = node.file("/etc/cni/net.d/10-bridge.conflist");
+        let mut list: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        list["plugins"].as_array_mut().unwrap().truncate(1);
+        std::fs::write(&file, list.to_string()).unwrap();
+    }
+    cluster
+}
+
+fn deploy(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(part)
+}
+
+fn install(cluster: &Cluster, archive: &Path) {
+    eprintln!("installing meta-cni");
+    cluster.import(archive);
+    cluster.plane().kubectl(["apply", "-k", deploy("kustomize").to_str().unwrap()]);
+    wait::until("agents", PATIENCE, || {
+        let set = cluster.api().get("/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni");
+        let set = set.map_err(|e| e.to_string())?;
+        if set["status"]["numberReady"] == NODES { Ok(()) } else { Err(set["status"].to_string()) }
+    });
+}
+
+/// Definitions of the further networks.
+fn define(cluster: &Cluster) {
+    for (name, number) in EXTRA.into_iter().zip(1..) {
+        let config = json!({
+            "cniVersion": "1.0.0", "type": "bridge", "bridge": name,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": format!("10.{number}.0.0/24")}]]},
+        });
+        let nad = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": "default", "name": name}, "spec": {"config": config.to_string()},
+        });
+        wait::until("definitions", PATIENCE, || cluster.api().apply(&nad).map_err(|e| e.to_string()));
+    }
+}
+
+fn memory(daemon: &Service) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap_or_default().trim().to_owned()
+}
+
 /// Both measurements of one set-up, after one pod per node that does what is done once: bridges, caches.
-fn measure(cluster: &Cluster, what: &str, networks: &str, rows: &mut Vec<Row>) {
+///
+/// `networks`: what each pod asks for; absent where nobody listens, and pods get no status.
+fn measure(cluster: &Cluster, what: &str, networks: Option<&[&str]>, rows: &mut Vec<Row>) {
     eprintln!("measuring: {what}");
     let api = cluster.api();
     run(&api, NODES.into(), NODES.into(), networks);
@@ -89,7 +133,7 @@ fn measure(cluster: &Cluster, what: &str, networks: &str, rows: &mut Vec<Row>) {
 }
 
 /// Makes `count` pods, `at_once` of them at a time, waits until they are ready and have their status, and deletes them.
-fn run(api: &Api, count: usize, at_once: usize, networks: &str) -> Duration {
+fn run(api: &Api, count: usize, at_once: usize, networks: Option<&[&str]>) -> Duration {
     let mut longest = Duration::ZERO;
     let names: Vec<String> = (0..count).map(|number| format!("p{number}")).collect();
     for (round, names) in names.chunks(at_once).enumerate() {
@@ -99,7 +143,7 @@ fn run(api: &Api, count: usize, at_once: usize, networks: &str) -> Duration {
         }
         wait::until("pods that are ready", PATIENCE, || {
             let pods = api.list("/api/v1/namespaces/default/pods");
-            let ready = pods.iter().filter(|pod| complete(pod, !networks.is_empty())).count();
+            let ready = pods.iter().filter(|pod| complete(pod, networks.is_some())).count();
             if ready == names.len() { Ok(()) } else { Err(format!("{ready} of {}", names.len())) }
         });
         longest = longest.max(began.elapsed());
@@ -114,8 +158,9 @@ fn run(api: &Api, count: usize, at_once: usize, networks: &str) -> Duration {
     longest
 }
 
-fn pod(name: &str, node: usize, networks: &str) -> Value {
-    let annotations = if networks.is_empty() { json!({}) } else { json!({NETWORKS: networks}) };
+fn pod(name: &str, node: usize, networks: Option<&[&str]>) -> Value {
+    let networks = networks.filter(|networks| !networks.is_empty());
+    let annotations = networks.map_or_else(|| json!({}), |networks| json!({NETWORKS: networks.join(",")}));
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default", "name": name, "annotations": annotations},
         "spec": {
