@@ -6,7 +6,7 @@ use std::fs;
 use meta_cni_tests::node::Pod;
 use serde_json::json;
 
-use crate::scene::{Member, Scene, State};
+use crate::scene::{Member, Scene, State, VRF};
 
 impl Scene {
     /// Kernel, records and address files agree with one another and with what the calls said.
@@ -18,6 +18,7 @@ impl Scene {
             if member.state == State::Attached {
                 names.push("eth0".to_owned());
                 names.extend((1..=member.networks.len()).map(|number| format!("net{number}")));
+                names.extend(member.networks.contains(&"apart").then(|| VRF.to_owned()));
                 self.node.check(&member.pod, &json!({})).quiet();
             }
             assert_eq!(member.pod.netns.links(), names, "links of {}", member.pod.name);
@@ -74,7 +75,7 @@ impl Scene {
         let uses = |network: &str| attached.iter().filter(|member| member.networks.contains(&network)).count();
         // Six ends are the node's, but for what is lent.
         let borrowed = uses("lent0") + uses("lent1");
-        let plugged: usize = ["lan", "blue", "red", "wire", "fixed"].map(uses).iter().sum();
+        let plugged: usize = ["lan", "blue", "red", "wire", "fixed", "trunked", "apart"].map(uses).iter().sum();
         assert_eq!(of_kind("veth"), 6 - borrowed + attached.len() + plugged, "veths: {links:?}");
         let overlays: Vec<&str> =
             links.iter().copied().filter(|name| name.starts_with("vx") || name.starts_with("bx")).collect();

@@ -1,4 +1,4 @@
-//! The node of a round: an uplink, two devices to lend, and networks of every kind that the host's kernel has.
+//! The node of a round: an uplink, two devices to lend, and networks of every kind that the kernel has.
 
 use fastrand::Rng;
 use meta_cni_tests::call::Call;
@@ -10,6 +10,16 @@ pub const LINKS: [&str; 6] = ["up0", "up1", "dev0", "dev0p", "dev1", "dev1p"];
 
 /// The networks that a pod may ask for.
 const NETWORKS: [&str; 10] = ["lan", "wide", "blue", "red", "wire", "fixed", "lent0", "lent1", "tuned", "sourced"];
+
+/// What User Mode Linux has in addition. It lacks nf_tables but for bridges.
+const UML_NETWORKS: [&str; 5] = ["thin", "tagged", "trunked", "idle", "apart"];
+
+/// The device that the network `apart` makes in the pod, beside the pod's own.
+pub const VRF: &str = "vrf0";
+
+fn on_uml() -> bool {
+    std::env::var("META_CNI_KERNEL").is_ok_and(|kernel| kernel == "uml")
+}
 
 /// What is known of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +82,9 @@ impl Scene {
     /// A new pod, which nobody has called for yet.
     pub fn member(&self, rng: &mut Rng, number: usize) -> Member {
         let mut networks = NETWORKS.to_vec();
+        if on_uml() {
+            networks.extend(UML_NETWORKS);
+        }
         rng.shuffle(&mut networks);
         networks.truncate(rng.usize(..4));
         let pod = self.node.pod(&format!("pod-{number}"), &networks.join(","));
@@ -88,10 +101,11 @@ impl Scene {
 fn default_plugins(node: &Node, rng: &mut Rng) -> Vec<Value> {
     // Small enough to be exhausted now and then.
     let ipam = node.host_local("10.10.0.0/29");
+    let nat = !on_uml();
     let mut plugins = vec![match rng.u32(..3) {
-        0 => json!({"type": "ptp", "ipMasq": true, "ipam": ipam}),
+        0 => json!({"type": "ptp", "ipMasq": nat, "ipam": ipam}),
         1 => {
-            json!({"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "ipMasqBackend": "nftables", "ipam": ipam})
+            json!({"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": nat, "ipMasqBackend": "nftables", "ipam": ipam})
         }
         _ => json!({"type": "bridge", "bridge": "cni0", "macspoofchk": true, "hairpinMode": true, "ipam": ipam}),
     }];
@@ -100,7 +114,7 @@ fn default_plugins(node: &Node, rng: &mut Rng) -> Vec<Value> {
         json!({"type": "bandwidth", "egressRate": 8_000_000, "egressBurst": 800_000, "ingressRate": 8_000_000, "ingressBurst": 800_000}),
         json!({"type": "tuning", "mtu": 1380, "allmulti": true, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}}),
     ];
-    plugins.extend(chained.into_iter().filter(|_| rng.bool()));
+    plugins.extend(chained.into_iter().filter(|plugin| (nat || plugin["type"] != "portmap") && rng.bool()));
     plugins
 }
 
@@ -127,6 +141,18 @@ fn define(node: &Node) {
         node,
         "tuned",
         &[json!({"type": "macvlan", "master": "up0"}), json!({"type": "tuning", "promisc": true, "txQLen": 77})],
+    );
+    one("thin", json!({"type": "ipvlan", "master": "up1", "ipam": ipam(18)}));
+    one("tagged", json!({"type": "vlan", "master": "up1", "vlanId": 77, "ipam": ipam(19)}));
+    one(
+        "trunked",
+        json!({"type": "bridge", "bridge": "br-trunk", "vlan": 78, "vlanTrunk": [{"minID": 90, "maxID": 99}], "ipam": ipam(20)}),
+    );
+    one("idle", json!({"type": "dummy", "ipam": ipam(21)}));
+    list(
+        node,
+        "apart",
+        &[json!({"type": "bridge", "bridge": "br-apart", "ipam": ipam(22)}), json!({"type": "vrf", "vrfname": VRF})],
     );
     list(node, "sourced", &[json!({"type": "macvlan", "master": "up0", "ipam": ipam(17)}), json!({"type": "sbr"})]);
 }
