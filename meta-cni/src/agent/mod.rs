@@ -19,6 +19,7 @@ pub mod replay;
 mod resolve;
 mod serve;
 mod view;
+mod warm;
 mod watch;
 
 use std::sync::Arc;
@@ -65,6 +66,7 @@ async fn serve(options: &Options) -> Result<()> {
             publisher.run(),
             teller.run(),
             audit::run(&options.state_dir, &view, &publisher),
+            warm::keep(client.clone()),
         );
     };
     tokio::select! {

@@ -10,15 +10,12 @@ use attachments::finding::Finding;
 use super::default::{Definitions, configured};
 use super::plan::{Asked, Choice, Seen, ahead, choose};
 use super::render::{Parts, capabilities, conflist, names_default};
+use super::restores::{FIRST_PAUSE, Restores};
 use crate::agent::place::place;
 use crate::conf_dir;
 
 /// A directory that changed less than this ago may still be being filled.
 const SETTLE: Duration = Duration::from_secs(3);
-/// The first pause before our file is restored again, the longest, and how long a quiet time starts over.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
-const QUIET: Duration = Duration::from_secs(600);
 
 /// What is kept, and where.
 #[derive(Clone, Debug)]
@@ -46,8 +43,7 @@ pub struct Keeper {
     seen: Vec<Seen>,
     changed: Instant,
     written: Option<String>,
-    restored: u32,
-    last_restored: Option<Instant>,
+    restores: Restores,
     told: Vec<String>,
 }
 
@@ -65,7 +61,7 @@ impl Keeper {
     pub fn new(task: Task, now: Instant) -> Self {
         let kept = fs::read(task.dir.join(&task.file)).ok().and_then(|bytes| former_choice(&bytes, &task.dir));
         let (seen, told) = (Vec::new(), Vec::new());
-        Self { task, kept, chosen: false, seen, changed: now, written: None, restored: 0, last_restored: None, told }
+        Self { task, kept, chosen: false, seen, changed: now, written: None, restores: Restores::default(), told }
     }
 
     /// Looks once, and writes our file where it is not what it should be. What it finds is logged when it is new.
@@ -154,8 +150,7 @@ impl Keeper {
         }
     }
 
-    /// Writes the text where it is not there. Two products that both insist on the place would rewrite it without end: each
-    /// time, ours waits longer.
+    /// Writes the text where it is not there, and not too often where another program insists on the place.
     fn keep(&mut self, text: &str, now: Instant, look: &mut Look) {
         let path = self.task.dir.join(&self.task.file);
         if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
@@ -164,18 +159,17 @@ impl Keeper {
         }
         let taken = self.written.as_deref() == Some(text);
         if taken {
-            let pause = self.pause(now);
+            let pause = self.restores.pause(now);
             if !pause.is_zero() {
                 look.wanting.push(format!(
                     "{} to be left alone: another program took it away {} times",
                     self.task.file,
-                    self.restored + 1
+                    self.restores.count() + 1
                 ));
                 look.again = Some(pause);
                 return;
             }
-            self.restored += 1;
-            self.last_restored = Some(now);
+            self.restores.add(now);
             tracing::warn!(
                 path = %path.display(),
                 "another program removed, renamed or changed our configuration; it is put back. If that is a network product \
@@ -192,16 +186,6 @@ impl Keeper {
                 look.again = Some(FIRST_PAUSE);
             }
         }
-    }
-
-    fn pause(&mut self, now: Instant) -> Duration {
-        let Some(last) = self.last_restored else { return Duration::ZERO };
-        let since = now.duration_since(last);
-        if since >= QUIET {
-            self.restored = 0;
-        }
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.restored.saturating_sub(1).min(6));
-        if self.restored == 0 { Duration::ZERO } else { doubled.min(LAST_PAUSE).saturating_sub(since) }
     }
 
     fn tell(&mut self, notes: Vec<String>, wanting: &[String]) {
@@ -235,6 +219,7 @@ fn see(dir: &Path) -> Vec<Seen> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::restores::QUIET;
     use super::*;
 
     const OURS: &str = "00-meta-cni.conflist";

@@ -6,6 +6,7 @@ mod default;
 mod keeper;
 mod plan;
 mod render;
+mod restores;
 mod watch;
 
 use std::path::Path;
