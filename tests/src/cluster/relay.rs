@@ -91,13 +91,20 @@ fn accept(listener: &TcpListener, target: SocketAddr, weather: &Arc<Weather>) {
         open.push(client.try_clone().unwrap());
         let (to, from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
         let slow = Arc::clone(weather);
-        thread::spawn(move || carry(from, to, Some(&slow)));
-        thread::spawn(move || carry(server, client, None));
+        thread::spawn(move || carry_late(from, to, &slow));
+        thread::spawn(move || carry(server, client));
     }
 }
 
+/// Carries one direction at once.
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    // The end of one direction, or of both.
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+}
+
 /// Carries one direction. A delayed chunk does not hold up the reading of the next: latency, not a narrow wire.
-fn carry(mut from: TcpStream, mut to: TcpStream, weather: Option<&Weather>) {
+fn carry_late(mut from: TcpStream, mut to: TcpStream, weather: &Weather) {
     let queue = (Mutex::new(VecDeque::new()), Condvar::new());
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -119,7 +126,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, weather: Option<&Weather>) {
         let mut buffer = vec![0; 64 << 10];
         loop {
             let length = from.read(&mut buffer).unwrap_or(0);
-            let delay = weather.map_or(0, |weather| weather.delay_ms.load(Ordering::Relaxed));
+            let delay = weather.delay_ms.load(Ordering::Relaxed);
             let chunk = (Instant::now() + Duration::from_millis(delay), buffer[..length].to_vec());
             queue.0.lock().unwrap().push_back(chunk);
             queue.1.notify_one();
