@@ -118,7 +118,7 @@ fn attach(
 
     let merged = merge::merge(attached, run.conf.merge_ips, run.request.version);
     let result = merged.encode(run.request.version)?;
-    record.append_synced(&Entry::Done(&done(attached)?))?;
+    record.append(&Entry::Done(&done(attached)?))?;
     record.settle()?;
     Ok(result)
 }

@@ -17,6 +17,9 @@ use super::boot;
 use super::place::{hardware_addresses, namespace_id};
 use super::record::{Done, Intent};
 
+/// No sandbox outlives the boot of its node.
+pub const RESTARTED: &str = "the node was restarted since";
+
 /// What is known of a sandbox.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Life {
@@ -31,7 +34,7 @@ pub enum Life {
 /// Looks at boot, path and links. The caller holds the sandbox.
 pub fn judge(intent: &Intent, done: &Done, node: &Node<'_>) -> Life {
     if boot::is_over(intent) {
-        return Life::Dead("the node was restarted since".to_owned());
+        return Life::Dead(RESTARTED.to_owned());
     }
     let path = intent.netns.as_str();
     match fs::symlink_metadata(path) {

@@ -96,7 +96,7 @@ pub struct Saved {
     pub state: Object,
 }
 
-/// Written and synced before the runtime is told of success.
+/// Written before the runtime is told of success.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Done {
     /// One for each attachment, in order.

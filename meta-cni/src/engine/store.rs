@@ -190,19 +190,14 @@ impl RecordFile {
         self.settled
     }
 
-    /// Appends an entry and syncs it.
-    pub fn append_synced(&mut self, entry: &Entry<'_>) -> Result<()> {
-        self.write(&entry.encode(), true)
-    }
-
-    /// Notes old state before a delegate changes it. Not synced: the kernel forgets with the power what it would restore.
+    /// Notes old state before a delegate changes it.
     pub fn save(&mut self, saved: Saved) -> delegates::error::Result<()> {
         let written = self.append(&Entry::Saved(&saved));
         self.record.saved.push(saved);
         written.map_err(|fault| Error::io("note old state")(io::Error::other(fault.to_string())))
     }
 
-    /// Appends an entry that only saves work when it is there: it is not synced.
+    /// Appends an entry. It is not synced: with the power goes what it is about, the kernel's links and the work of an undo.
     pub fn append(&mut self, entry: &Entry<'_>) -> Result<()> {
         self.write(&entry.encode(), false)
     }
@@ -325,7 +320,7 @@ mod tests {
         let store = Store::new(&dir.path().join("state"));
         let mut file = store.begin(&intent("c1")).unwrap();
         assert_eq!(store.pending().unwrap().len(), 1);
-        file.append_synced(&Entry::Done(&Done::default())).unwrap();
+        file.append(&Entry::Done(&Done::default())).unwrap();
         file.settle().unwrap();
         assert!(store.pending().unwrap().is_empty());
         assert_eq!(store.settled().unwrap()[0].0, intent("c1").key);

@@ -121,6 +121,25 @@ fn replays_beside_adds_and_dels_of_the_same_sandboxes_disturb_nobody() {
     node.assert_clean();
 }
 
+/// Nothing but the intent is synced.
+#[test]
+fn a_record_whose_result_went_with_the_power_is_released_after_the_restart() {
+    let (node, pod) = scene();
+    node.add(&pod).result();
+    node.fakes.take_order();
+    let record = node.path("state/attached").join(format!("node-net,{},eth0", pod.container));
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.split_once("\ndone ").unwrap().0.to_owned() + "\n").unwrap();
+    let report = node.replay();
+    assert!(report["left"][0]["why"].as_str().unwrap().contains("damaged"), "of this boot it is damage: {report}");
+
+    let report = node.replay_call(0).in_another_boot(&node.path("boot")).run().result();
+    assert_eq!(containers(&report, "released"), [pod.container.as_str()], "{report}");
+    assert_eq!(report["released"][0]["why"], "the node was restarted since");
+    assert_eq!(node.fakes.take_order(), ["DEL one net1", "DEL main eth0"]);
+    node.assert_clean();
+}
+
 #[test]
 fn a_record_that_cannot_be_read_is_left_and_told() {
     let (node, pod) = scene();
