@@ -39,11 +39,12 @@ cluster: deps
 	@cargo build --locked --workspace --all-features --bin cluster
 	@$(TARGET)/debug/cluster up $(NODES)
 
-# What containerd measures of its CNI plugin on three nodes: the reference bridge alone, and meta-cni. Also as JSON.
+# What containerd measures of its CNI plugin on three nodes: the reference bridge alone, Multus thick, and meta-cni. Also as JSON.
+# QUIET=10 waits 10 s before each measurement instead of 65, and so counts kubelet's repeats of DEL in.
 bench-cluster: image
 	tests/cluster/build >/dev/null
 	cargo build --locked --workspace --all-features --bins
-	$(TARGET)/debug/bench-cluster dist/meta-cni.tar $(TARGET)/bench-cluster.json
+	$(TARGET)/debug/bench-cluster dist/meta-cni.tar $(TARGET)/bench-cluster.json $(QUIET)
 
 # Takes it down again, or what is left of it.
 cluster-down:

@@ -30,6 +30,7 @@ use serde_json::value::RawValue;
 
 use crate::call::{Call, Node, Verb};
 use crate::error::{Error, Result};
+use crate::priority;
 use process::{Broken, Process};
 
 /// How often a program that someone still writes to ("text file busy") is tried again (C47).
@@ -120,7 +121,7 @@ fn start(
         if Instant::now() >= deadline {
             break;
         }
-        match inherit(lock, || command.spawn()) {
+        match inherit(lock, || priority::at_usual(|| command.spawn())) {
             Ok(child) => return Process::new(child),
             Err(e) if e.raw_os_error() == Some(Errno::ETXTBSY as i32) && retry < BUSY_RETRIES => {
                 sleep(pause.min(deadline.saturating_duration_since(Instant::now())));

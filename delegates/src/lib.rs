@@ -17,4 +17,5 @@ pub mod lock;
 pub mod masquerade;
 pub mod netns;
 pub mod nl;
+pub mod priority;
 pub mod spec;

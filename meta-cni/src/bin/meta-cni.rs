@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
 use delegates::call::Verb;
+use delegates::priority;
 use meta_cni::engine;
 use meta_cni::fault::{Fault, Result};
 use meta_cni::request::{self, Command};
@@ -43,6 +44,9 @@ fn run() -> ExitCode {
             return fail(&fault, verb, Version::NEWEST);
         }
     };
+    if matches!(call.verb, Verb::Add | Verb::Del) {
+        priority::hurry();
+    }
     let served: Result<_> = engine::serve(&call);
     match served {
         Ok(Some(result)) => print(&result),

@@ -1,7 +1,11 @@
 //! ADD: which delegates run, in which order, what each is told, and what the runtime hears.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use meta_cni_tests::fake::Rule;
 use meta_cni_tests::node::{NETWORKS, Node};
+use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 fn conf(kind: &str, address: &str) -> Value {
@@ -307,5 +311,31 @@ fn default_networks_and_the_default_network_annotation() {
     node.add(&pod).result();
     assert_eq!(node.fakes.take_order(), ["ADD two eth0", "ADD one net1"]);
     node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+/// A burst of pods keeps the processors busy; what an external plugin leaves running is nobody's hurry.
+#[test]
+fn a_call_goes_ahead_at_the_processor_and_what_it_starts_does_not() {
+    let node = Node::new();
+    let seen = node.path("seen");
+    let script = format!("#!/bin/sh\nnice >>{}\nexec {}\n", seen.display(), node.path("bin/one").display());
+    fs::write(node.path("bin/script"), script).unwrap();
+    fs::set_permissions(node.path("bin/script"), Permissions::from_mode(0o755)).unwrap();
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "script"}));
+    let pod = node.pod("web", "net-a");
+    let trace = node.path("trace");
+    let strace = ["strace", "-qq", "-e", "trace=setpriority", "-o", trace.to_str().unwrap()];
+    node.call("ADD", &pod).under(strace).run().result();
+    node.del(&pod).quiet();
+
+    let usual = program::run("nice", [""; 0]);
+    assert_eq!(fs::read_to_string(&seen).unwrap(), usual.repeat(2));
+    let usual: i32 = usual.trim().parse().unwrap();
+    let trace = fs::read_to_string(&trace).unwrap();
+    let set = trace.lines().filter_map(|line| line.strip_prefix("setpriority(PRIO_PROCESS, 0, ")?.split_once(')'));
+    let set: Vec<i32> = set.map(|(niceness, _)| niceness.parse().unwrap()).collect();
+    let ahead = usual - 10;
+    assert_eq!(set, [ahead, usual, ahead, usual, ahead], "for the default network's plugin, and for this one's");
     node.assert_clean();
 }

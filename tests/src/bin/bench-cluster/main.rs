@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 const NODES: u8 = 3;
 const ONE_BY_ONE: usize = 9;
 const AT_ONCE: usize = 30;
-/// Longer than kubelet's time between two collections of dead sandboxes.
-const COLLECTION: Duration = Duration::from_secs(65);
+/// Longer than kubelet's time between two collections of dead sandboxes, in seconds.
+const COLLECTION: u64 = 65;
 const PATIENCE: Duration = Duration::from_secs(180);
 const EXTRA: [&str; 3] = ["lan1", "lan2", "lan3"];
 
@@ -38,24 +38,25 @@ struct Row {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let archive = PathBuf::from(args.next().expect("usage: bench-cluster IMAGE [JSON]"));
+    let archive = PathBuf::from(args.next().expect("usage: bench-cluster IMAGE JSON [SECONDS OF QUIET]"));
     let json = args.next();
+    let quiet = Duration::from_secs(args.next().map_or(COLLECTION, |seconds| seconds.parse().unwrap()));
     let mut rows = Vec::new();
     {
         let cluster = start();
-        measure(&cluster, "the reference bridge alone", None, &mut rows);
+        measure(&cluster, quiet, "the reference bridge alone", None, &mut rows);
         let daemons = multus::install(&cluster);
         cluster.plane().kubectl(["apply", "-k", deploy("crds").to_str().unwrap()]);
         define(&cluster);
-        measure(&cluster, "Multus thick", Some(&[]), &mut rows);
-        measure(&cluster, "Multus thick, three further networks", Some(&EXTRA), &mut rows);
+        measure(&cluster, quiet, "Multus thick", Some(&[]), &mut rows);
+        measure(&cluster, quiet, "Multus thick, three further networks", Some(&EXTRA), &mut rows);
         eprintln!("memory of Multus's daemons: {}", daemons.iter().map(memory).collect::<Vec<_>>().join(", "));
     }
     let cluster = start();
     install(&cluster, &archive);
     define(&cluster);
-    measure(&cluster, "meta-cni", Some(&[]), &mut rows);
-    measure(&cluster, "meta-cni, three further networks", Some(&EXTRA), &mut rows);
+    measure(&cluster, quiet, "meta-cni", Some(&[]), &mut rows);
+    measure(&cluster, quiet, "meta-cni, three further networks", Some(&EXTRA), &mut rows);
     print!("{}", table(&rows));
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows.iter().map(Row::json).collect::<Vec<_>>()).unwrap())
@@ -114,19 +115,19 @@ fn memory(daemon: &Service) -> String {
 /// Both measurements of one set-up, after one pod per node that does what is done once: bridges, caches.
 ///
 /// `networks`: what each pod asks for; absent where nobody listens, and pods get no status.
-fn measure(cluster: &Cluster, what: &str, networks: Option<&[&str]>, rows: &mut Vec<Row>) {
+fn measure(cluster: &Cluster, pause: Duration, what: &str, networks: Option<&[&str]>, rows: &mut Vec<Row>) {
     eprintln!("measuring: {what}");
     let api = cluster.api();
     run(&api, NODES.into(), NODES.into(), networks);
     for (pods, count, at_once) in [("9, one at a time", ONE_BY_ONE, 1), ("30 at once", AT_ONCE, AT_ONCE)] {
-        let before = quiet(cluster, COLLECTION);
+        let began = quiet(cluster, pause);
         let all_ready = run(&api, count, at_once, networks);
         let after = quiet(cluster, Duration::from_secs(1));
         rows.push(Row {
             what: what.to_owned(),
             pods,
-            set_up: after.0.since(before.0),
-            tear_down: after.1.since(before.1),
+            set_up: after.0.since(began.0),
+            tear_down: after.1.since(began.1),
             all_ready,
         });
     }
