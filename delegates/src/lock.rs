@@ -13,6 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::apply::Patience;
 use crate::error::{Error, Result};
 
+/// Directory of locks below `stateDir`. What a killed holder left there is swept by GC and replay.
+pub const DIR: &str = "locks";
+
 /// Held until it is dropped. The kernel gives it up for a process that dies; the file is then removed by the next holder.
 #[derive(Debug)]
 pub struct Lock {

@@ -3,7 +3,7 @@
 //! ```text
 //! pending/NETWORK,CONTAINER,IFNAME    being attached, being undone, or left behind by a crash or a failed undo
 //! attached/NETWORK,CONTAINER,IFNAME   settled: the ADD succeeded and no DEL has begun
-//! locks/CONTAINER                     sandbox locks, while they are held
+//! locks/CONTAINER                     sandbox locks, while they are held; overlays' too
 //! departed, departed.old              containers whose records are gone (see [`Memory`])
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use attachments::names::ContainerId;
 use delegates::error::Error;
+use delegates::lock;
 
 use super::memory::Memory;
 use super::record::{Done, Entry, Intent, Key, Record, Saved, header};
@@ -61,7 +62,7 @@ impl Store {
 
     /// Where sandbox locks live.
     pub fn locks(&self) -> PathBuf {
-        self.dir.join("locks")
+        self.dir.join(lock::DIR)
     }
 
     /// Starts a record: writes and syncs the intent. When this fails nothing is left behind.

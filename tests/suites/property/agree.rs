@@ -31,8 +31,8 @@ impl Scene {
     /// A settled record for every attached pod, and nothing else.
     fn records(&self, attached: &[&Member]) {
         let kept = |path: &String| !path.ends_with("/departed") && !path.ends_with("/departed.old");
-        // The lock of the overlays stays, as host-local's do.
-        let kept = |path: &String| kept(path) && !path.ends_with("/lock");
+        // A killed call leaves the lock of an overlay that it held; the next GC sweeps it.
+        let kept = |path: &String| kept(path) && !path.starts_with("state/locks/vxlan-");
         let found: Vec<String> = self.node.files("state").into_iter().filter(kept).collect();
         let mut wanted: Vec<String> =
             attached.iter().map(|member| format!("state/attached/node-net,{},eth0", member.pod.container)).collect();

@@ -93,6 +93,8 @@ impl Round {
             self.del_of(member, false);
         }
         self.scene.agree(&self.members);
+        // Whose lock a killed call held, and who asks for it no more.
+        self.scene.node.bare_call("GC").conf("cni.dev/valid-attachments", json!([])).run().quiet();
         self.scene.node.assert_clean_but(&scene::LINKS);
     }
 

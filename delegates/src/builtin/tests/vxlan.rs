@@ -56,7 +56,7 @@ fn kernel_vxlan_makes_one_device_and_bridge_and_both_go_with_the_last_port() {
         bed.del(Builtin::Vxlan, &pods[1], "net1", &conf, Some(&made[1])).unwrap();
         bed.del(Builtin::Vxlan, &pods[1], "net1", &conf, Some(&made[1])).unwrap();
         assert_eq!(bed.links(), before);
-        assert_eq!(std::fs::read_dir(bed.state.path()).unwrap().count(), 0, "no lock file stays");
+        assert_eq!(std::fs::read_dir(bed.state.path().join("locks")).unwrap().count(), 0, "no lock file stays");
     });
 }
 
@@ -265,6 +265,6 @@ fn kernel_vxlan_first_adds_against_last_dels() {
             }
         });
         assert_eq!(setup.links(), before);
-        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(state.path().join("locks")).unwrap().count(), 0);
     });
 }

@@ -2,6 +2,7 @@
 //! pods' ports. Both go with the last port. Callers hold the overlay's [`Lock`].
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use attachments::finding::Finding;
 use attachments::names::IfName;
@@ -11,7 +12,7 @@ use super::config::{Config, Underlay};
 use crate::apply::{self, Host};
 use crate::builtin::{compare, hardware};
 use crate::error::{Error, Result};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::nl::Netlink;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, Vxlan};
 use crate::nl::neighbour::ALL_ZERO;
@@ -46,12 +47,16 @@ impl Names {
 
     /// Nobody else makes, joins or removes this overlay on the node while the lock is held.
     pub(super) fn lock(&self, host: &Host<'_>) -> Result<Lock> {
-        Lock::take(&host.node.state_dir.join(&self.lock), host.node.deadline)
+        Lock::take(&self.lock_path(host), host.node.deadline)
     }
 
     /// Somebody holds the lock, or was killed while it did.
     pub(super) fn lock_is_there(&self, host: &Host<'_>) -> bool {
-        host.node.state_dir.join(&self.lock).exists()
+        self.lock_path(host).exists()
+    }
+
+    fn lock_path(&self, host: &Host<'_>) -> PathBuf {
+        host.node.state_dir.join(lock::DIR).join(&self.lock)
     }
 }
 
