@@ -1,9 +1,9 @@
 //! First at the processor.
 //!
-//! A call needs a few milliseconds of it, in some hundred pieces with waits of the kernel's between them, and a pod cannot start before its
-//! end. Where many pods start at once the processors are busy with what comes after that, and a call that queues behind it for each of
-//! its pieces takes a hundred times as long (measured with 30 pods on 2 CPUs: docs/performance.md). So it goes ahead, by
-//! setpriority(2); without the right to it (CAP_SYS_NICE) it goes on as it is.
+//! A call needs a few milliseconds of it, in some hundred pieces with waits for the kernel between them, and a pod cannot
+//! start before its end. Where many pods start at once the processors are busy with what comes after that, and a call that
+//! queues behind it for each of its pieces takes a hundred times as long (measured with 30 pods on 2 CPUs:
+//! docs/performance.md). So it goes ahead, by setpriority(2); without the right to it (CAP_SYS_NICE) it goes on as it is.
 
 use std::sync::OnceLock;
 

@@ -1,5 +1,5 @@
-//! One connection to the API server that is always open: an ADD waits for its pod's status to be written, and is not to wait for
-//! TCP and TLS before that.
+//! One connection to the API server that is always open: an ADD waits for its pod's status to be written, and is not to
+//! wait for TCP and TLS before that.
 //!
 //! A watch has its connection to itself (HTTP/1), and both sides close one that has been idle for 90 s.
 

@@ -16,9 +16,7 @@ use delegates::call::Node;
 use super::boot;
 use super::place::{hardware_addresses, namespace_id};
 use super::record::{Done, Intent};
-
-/// No sandbox outlives the boot of its node.
-pub const RESTARTED: &str = "the node was restarted since";
+use super::store::DAMAGED;
 
 /// What is known of a sandbox.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,11 +29,13 @@ pub enum Life {
     Doubtful(String),
 }
 
-/// Looks at boot, path and links. The caller holds the sandbox.
-pub fn judge(intent: &Intent, done: &Done, node: &Node<'_>) -> Life {
+/// Looks at boot, path and links. The caller holds the sandbox. A result that a power cut has taken is not needed: no sandbox
+/// outlives the boot of its node.
+pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Life {
     if boot::is_over(intent) {
-        return Life::Dead(RESTARTED.to_owned());
+        return Life::Dead("the node was restarted since".to_owned());
     }
+    let Some(done) = done else { return Life::Doubtful(DAMAGED.to_owned()) };
     let path = intent.netns.as_str();
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => match has_directory(path) {

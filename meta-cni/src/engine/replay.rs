@@ -7,14 +7,14 @@
 use std::time::{Duration, Instant};
 
 use super::gc::Asked;
-use super::life::{Life, RESTARTED, judge};
+use super::life::{Life, judge};
 use super::lock::SandboxLock;
 use super::place::Whereabouts;
 use super::record::{Intent, Key};
 use super::resume::{self, Resumed};
-use super::store::Pending;
+use super::store::{DAMAGED, Pending};
 use super::undo::{Surroundings, undo};
-use super::{Run, boot, gc};
+use super::{Run, gc};
 use crate::fault::{Fault, Result};
 use crate::replay::{Entry, Report};
 
@@ -105,13 +105,9 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     let Some(found) = run.store.find(key).map_err(untouched)?.filter(|found| found.is_settled()) else {
         return Ok(Settled::Gone);
     };
-    let life = match (&found.record.intent, &found.record.done) {
-        (Some(intent), Some(done)) => judge(intent, done, &intent.node(&run.conf.state_dir, deadline, &lock)),
-        // A power cut has taken the result.
-        (Some(intent), None) if boot::is_over(intent) => Life::Dead(RESTARTED.to_owned()),
-        _ => return Err(("its record is damaged; its DEL undoes what can be known".to_owned(), false)),
-    };
-    match life {
+    let Some(intent) = &found.record.intent else { return Err((DAMAGED.to_owned(), false)) };
+    let done = found.record.done.as_ref();
+    match judge(intent, done, &intent.node(&run.conf.state_dir, deadline, &lock)) {
         Life::Living => Ok(Settled::Living),
         Life::Doubtful(why) => Err((why, false)),
         Life::Dead(why) => {

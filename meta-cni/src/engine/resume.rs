@@ -6,7 +6,7 @@ use attachments::names::PodRef;
 
 use super::lock::SandboxLock;
 use super::place::Whereabouts;
-use super::store::Pending;
+use super::store::{DAMAGED, Pending};
 use super::undo::{Surroundings, undo};
 use super::{Run, warn};
 use crate::fault::Result;
@@ -72,7 +72,7 @@ pub fn resume(
     }
     // Without its intent nothing could be undone, and with the record the last trace would go.
     if found.record.damaged && found.record.intent.is_none() {
-        return Ok(Resumed::No("its record is damaged; its DEL undoes what can be known"));
+        return Ok(Resumed::No(DAMAGED));
     }
     undo(found, Whereabouts::Recorded, &Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock })?;
     Ok(Resumed::Undone)

@@ -23,6 +23,9 @@ use super::memory::Memory;
 use super::record::{Done, Entry, Intent, Key, Record, Saved, header};
 use crate::fault::{Fault, Result};
 
+/// Why a record is left that cannot say what it holds.
+pub const DAMAGED: &str = "its record is damaged; its DEL undoes what can be known";
+
 /// Longest file name that Linux file systems take, in bytes.
 const NAME_LIMIT: usize = 255;
 
