@@ -99,7 +99,7 @@ fn main() {
     }
     assert!(lost == 0 && clean, "the demo did not end as it should");
     println!(
-        "\nNothing: only what the reference plugins keep, the bridge of the default network and host-local's place in its range."
+        "\nNothing: only what the reference plugins keep, the bridge of the default network and host-local's place in its range,\nand the names of the containers that are gone, for GC."
     );
 }
 
@@ -207,7 +207,7 @@ fn left_behind(node: &Node, pod: &Pod) -> bool {
     println!("  {}: links: {}", pod.name, listed(&inside));
     host.iter().all(|link| ["up0", "up1", "cni0"].contains(&link.as_str()))
         && inside.is_empty()
-        && state.iter().all(|name| name == "lock")
+        && state.iter().all(|name| name == "departed")
         && addresses.iter().all(|name| name == "lock" || name.starts_with("last_reserved_ip."))
 }
 
