@@ -26,6 +26,7 @@ fn cluster() -> Attachment {
         args: String::new(),
         default_route: None,
         is_default: true,
+        is_tenants: false,
         device: None,
         device_info_file: None,
         hoped: Default::default(),

@@ -4,10 +4,13 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use attachments::bind::Source;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName, PluginType};
+
+use crate::reserved::Reserved;
 
 /// The verbs of the specification that reach a plugin's work (VERSION never does).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,17 @@ impl Verb {
     }
 }
 
+/// Whose attachment a call is about: what its configuration may ask of the node depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Where the configuration comes from.
+    pub source: &'a Source,
+    /// The configuration is a tenant's text and not the node's own.
+    pub is_tenants: bool,
+    /// The pod's default network.
+    pub is_default: bool,
+}
+
 /// One attachment point of a pod, the unit that every verb but GC and STATUS is about.
 #[derive(Clone, Debug)]
 pub struct Point<'a> {
@@ -63,6 +77,8 @@ pub struct Node<'a> {
     pub state_dir: &'a Path,
     /// When the whole call must be over.
     pub deadline: Instant,
+    /// What the node keeps from the definitions of tenants.
+    pub reserved: &'a Reserved,
     /// The sandbox lock: inherited by every child, so that an orphan keeps its sandbox locked.
     pub lock: Option<BorrowedFd<'a>>,
 }
@@ -84,8 +100,23 @@ pub struct Call<'a> {
     /// The complete document that an external plugin would read on stdin: `cniVersion`, `name`, `runtimeConfig`, `args`
     /// and `prevResult` are in it.
     pub conf: &'a Object,
+    /// Whose attachment it is.
+    pub origin: Origin<'a>,
     /// Where it is attached; absent for GC and STATUS.
     pub point: Option<Point<'a>>,
     /// The result of the plugin before (ADD) or of the whole ADD (CHECK, DEL).
     pub prev_result: Option<&'a CniResult>,
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::LazyLock;
+
+    use super::{Origin, Source};
+
+    /// A further network of the node itself.
+    pub fn ours() -> Origin<'static> {
+        static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::Node("net".parse().unwrap()));
+        Origin { source: &SOURCE, is_tenants: false, is_default: false }
+    }
 }

@@ -18,4 +18,5 @@ pub mod masquerade;
 pub mod netns;
 pub mod nl;
 pub mod priority;
+pub mod reserved;
 pub mod spec;

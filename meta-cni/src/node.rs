@@ -1,5 +1,6 @@
 //! The node's configuration: what the conflist that the runtime reads says about this node (docs/configuration.md).
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
 use attachments::names::{NetworkName, ObjectName, PluginType};
+use delegates::reserved::Reserved;
+use serde_json::Value;
 
 use crate::request::Request;
 
@@ -57,6 +60,14 @@ pub struct NodeConf {
     pub status_wait: Duration,
     /// `pathRoots`: directories that paths in definitions may lie under.
     pub path_roots: Vec<PathBuf>,
+    /// `sharedLinks`, `shareDefaultBridge`, `reservedPorts`: what the node keeps from definitions.
+    pub reserved: Reserved,
+    /// `programs`: the types of external plugins that definitions may use; absent means all of `binDir`.
+    pub programs: Option<Vec<PluginType>>,
+    /// `maxAttachments`: further networks that a pod may have.
+    pub max_attachments: usize,
+    /// `maxChain`: plugins that a configuration may list.
+    pub max_chain: usize,
     /// `mergeIPs`: addresses of further networks in the merged result.
     pub merge_ips: bool,
     /// `strict`: the specification's wording where the field is lenient.
@@ -127,13 +138,17 @@ impl NodeConf {
             readiness_file: path(conf, "readinessindicatorfile")?,
             cluster: read_cluster(conf)?,
             state_dir: path(conf, "stateDir")?.unwrap_or_else(|| "/var/lib/meta-cni".into()),
-            builtin: read_builtin(conf)?,
+            builtin: plugin_types(conf, "builtin")?,
             timeout: Duration::from_secs(timeout),
             status_wait: Duration::from_millis(up_to(conf, "statusWaitMs", 20, 60_000)?),
             path_roots: match strings(conf, "pathRoots")? {
                 Some(roots) => absolute("pathRoots", roots)?,
                 None => vec!["/var/lib/cni".into(), "/run/cni".into(), "/sys/devices".into()],
             },
+            reserved: read_reserved(conf)?,
+            programs: plugin_types(conf, "programs")?,
+            max_attachments: count(conf, "maxAttachments", 64)?,
+            max_chain: count(conf, "maxChain", 16)?,
             merge_ips: conf.flag("mergeIPs")?,
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,
@@ -204,10 +219,47 @@ fn read_cluster(conf: &Object) -> Result<ClusterConf, Finding> {
     Ok(ClusterConf::Agent(path(conf, "agentSocket")?.unwrap_or_else(|| "/run/meta-cni/agent.sock".into())))
 }
 
-fn read_builtin(conf: &Object) -> Result<Option<Vec<PluginType>>, Finding> {
-    let Some(names) = strings(conf, "builtin")? else { return Ok(None) };
-    let each = |(i, name): (usize, String)| name.parse::<PluginType>().map_err(|e| e.under(&format!("builtin[{i}]")));
+fn plugin_types(conf: &Object, key: &str) -> Result<Option<Vec<PluginType>>, Finding> {
+    let Some(names) = strings(conf, key)? else { return Ok(None) };
+    let each = |(i, name): (usize, String)| name.parse::<PluginType>().map_err(|e| e.under(&format!("{key}[{i}]")));
     names.into_iter().enumerate().map(each).collect::<Result<Vec<_>, _>>().map(Some)
+}
+
+fn read_reserved(conf: &Object) -> Result<Reserved, Finding> {
+    let ports = conf.decode::<Vec<Value>>("reservedPorts", "a list of ports and ranges of ports")?;
+    let each = |(i, port): (usize, &Value)| port_range(port).map_err(|e| e.under(&format!("reservedPorts[{i}]")));
+    Ok(Reserved {
+        node_addresses: Vec::new(),
+        shared_links: strings(conf, "sharedLinks")?.unwrap_or_default(),
+        share_default_bridge: conf.flag("shareDefaultBridge")?,
+        ports: match ports {
+            Some(ports) => ports.iter().enumerate().map(each).collect::<Result<_, _>>()?,
+            // The kubelet's API, kube-proxy's health check, and the range of node ports.
+            None => vec![10250..=10250, 10256..=10256, 30000..=32767],
+        },
+    })
+}
+
+/// `10250` or `"30000-32767"`.
+fn port_range(value: &Value) -> Result<RangeInclusive<u16>, Finding> {
+    let refuse = || Finding::new("", value, "a port from 1 to 65535, or two as \"30000-32767\"");
+    let (first, last) = match value {
+        Value::Number(port) => (port.to_string(), port.to_string()),
+        Value::String(text) => {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            (first.to_owned(), last.to_owned())
+        }
+        _ => return Err(refuse()),
+    };
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err(refuse()),
+    }
+}
+
+/// A limit on how many of something there may be.
+fn count(conf: &Object, key: &str, default: u64) -> Result<usize, Finding> {
+    positive(conf, key, default, 4096).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// An absolute path; an empty string counts as absent.
@@ -272,6 +324,14 @@ mod tests {
         assert_eq!(conf.cluster, ClusterConf::Agent("/run/meta-cni/agent.sock".into()));
         assert_eq!(conf.timeout, Duration::from_secs(60));
         assert_eq!(conf.status_wait, Duration::from_millis(20));
+        assert_eq!((conf.max_attachments, conf.max_chain, conf.programs), (64, 16, None));
+        assert_eq!(conf.reserved.ports, [10250..=10250, 10256..=10256, 30000..=32767]);
+    }
+
+    #[test]
+    fn ports_are_numbers_or_ranges() {
+        let conf = read(&format!(r#"{DELEGATE},"reservedPorts":[22,"80-90","443"]"#)).unwrap();
+        assert_eq!(conf.reserved.ports, [22..=22, 80..=90, 443..=443]);
     }
 
     #[test]
@@ -306,6 +366,14 @@ mod tests {
             (r#""builtin":["../x"]"#, "builtin[0]"),
             (r#""strict":"yes""#, "strict"),
             (r#""pathRoots":["/a","b"]"#, "pathRoots[1]"),
+            (r#""reservedPorts":[80,"90-80"]"#, "reservedPorts[1]"),
+            (r#""reservedPorts":[0]"#, "reservedPorts[0]"),
+            (r#""reservedPorts":"80""#, "reservedPorts"),
+            (r#""sharedLinks":[7]"#, "sharedLinks"),
+            (r#""shareDefaultBridge":1"#, "shareDefaultBridge"),
+            (r#""programs":["../x"]"#, "programs[0]"),
+            (r#""maxAttachments":0"#, "maxAttachments"),
+            (r#""maxChain":5000"#, "maxChain"),
             (r#""systemNamespaces":"x""#, "systemNamespaces"),
         ] {
             assert_eq!(read(&format!("{DELEGATE},{key}")).unwrap_err().path, path, "{key}");

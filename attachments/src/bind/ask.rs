@@ -142,6 +142,14 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// Does the node's configuration name this definition? Then it is the node's own text, whoever else names it.
+    pub(super) fn is_named_by_node(&self, reference: &NetRef) -> bool {
+        self.delegates.iter().chain(self.default_networks).any(|network| match network {
+            Network::Conf(_) => false,
+            Network::Named(name) => self.definition_of(Origin::Named(name)).as_ref() == Some(reference),
+        })
+    }
+
     /// R34, A36. The default-network annotation is a pod's word like the other (design: isolation applies to both).
     fn check_isolation(&self, reference: &NetRef) -> Result<(), BindError> {
         let target = &reference.namespace;

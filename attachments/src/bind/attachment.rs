@@ -37,6 +37,10 @@ pub struct Attachment {
     pub default_route: Option<Vec<IpAddr>>,
     /// The pod's default network: the first attachment, and only it.
     pub is_default: bool,
+    /// Its configuration is a tenant's text and not the node's own: what it asks of the node is held against what the node
+    /// keeps for itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tenants: bool,
     /// The device that it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,

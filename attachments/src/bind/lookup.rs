@@ -45,7 +45,8 @@ pub(super) struct Chosen {
     pub field: String,
     /// The configuration has a list `plugins`; else it is its only plugin's.
     pub listed: bool,
-    /// The configuration is a tenant's text, not a file of the node.
+    /// The configuration is a tenant's text: neither in the node's configuration, nor a file of the node, nor a definition
+    /// that the node's configuration names.
     pub tenant: bool,
 }
 
@@ -64,7 +65,7 @@ pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>) -> Resul
     let definition = ask.definition_of(slot.origin).and_then(|reference| found.definitions.get(&reference));
     let mut chosen = match (slot.origin, definition) {
         (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
-        (_, Some(definition)) => of_definition(definition, found.files)?,
+        (_, Some(definition)) => of_definition(ask, definition, found.files)?,
         (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
         (Origin::Named(name), None) => match file_named(name.as_str(), found.files) {
             Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
@@ -97,7 +98,7 @@ fn node_conf(conf: &NetworkConf, field: String) -> Result<Chosen, BindError> {
     })
 }
 
-fn of_definition(definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
+fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
     let reference = &definition.reference;
     let Some(text) = definition.inline() else {
         let Some((file, conf)) = file_named(reference.name.as_str(), files) else {
@@ -127,7 +128,7 @@ fn of_definition(definition: &Definition, files: &[ConfFile]) -> Result<Chosen, 
         resource: definition.resource().map(str::to_owned),
         field,
         listed,
-        tenant: true,
+        tenant: !ask.is_named_by_node(reference),
     })
 }
 

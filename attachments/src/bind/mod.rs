@@ -150,6 +150,7 @@ impl Binder<'_> {
             args: args::cni_args(self.ask.args, &added),
             default_route: slot.wanted.and_then(|wanted| wanted.default_route.clone()),
             is_default,
+            is_tenants: chosen.tenant,
             device,
             device_info_file,
             hoped,

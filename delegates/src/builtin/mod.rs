@@ -147,6 +147,13 @@ impl Builtin {
         !matches!(self, Self::Loopback | Self::Passthru | Self::Flannel | Self::Chained(_))
     }
 
+    /// Before anything is attached: what a configuration asks of the node and may not have. It is asked for further networks
+    /// and for tenants' definitions; most is kept from the latter only ([`crate::call::Origin`]).
+    pub fn admit(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        let _ = (host, call);
+        Ok(())
+    }
+
     /// ADD. A failure undoes what it did itself, addresses included.
     pub fn add(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
         let findings = self.validate(call.conf);

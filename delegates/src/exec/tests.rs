@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::call::Point;
+use crate::call::testing::ours;
+use crate::reserved::Reserved;
 
 /// A directory with one plugin named `fake`.
 struct Bench {
@@ -56,7 +58,14 @@ impl Bench {
     fn run_with_lock(&self, lock: Option<BorrowedFd<'_>>) -> Result<Vec<u8>> {
         let dirs = [self.dir.path().join("missing"), self.dir.path().to_owned()];
         let deadline = Instant::now() + Duration::from_millis(self.millis);
-        let node = Node { plugin_dirs: &dirs, state_dir: self.dir.path(), deadline, builtin: None, lock };
+        let node = Node {
+            plugin_dirs: &dirs,
+            state_dir: self.dir.path(),
+            deadline,
+            builtin: None,
+            reserved: Reserved::UNASKED,
+            lock,
+        };
         let point = Point {
             container: &self.container,
             netns: "/run/netns/x",
@@ -68,6 +77,7 @@ impl Bench {
             network: &self.network,
             version: Version::V1_1_0,
             conf: &self.conf,
+            origin: ours(),
             point: Some(point),
             prev_result: None,
         };
@@ -124,10 +134,17 @@ fn variables_without_a_value_are_set_all_the_same() {
         state_dir: bench.dir.path(),
         deadline: Instant::now() + Duration::from_secs(20),
         builtin: None,
+        reserved: Reserved::UNASKED,
         lock: None,
     };
-    let call =
-        Call { network: &bench.network, version: Version::V1_1_0, conf: &bench.conf, point: None, prev_result: None };
+    let call = Call {
+        network: &bench.network,
+        version: Version::V1_1_0,
+        conf: &bench.conf,
+        origin: ours(),
+        point: None,
+        prev_result: None,
+    };
     let env = String::from_utf8(run(&node, &bench.kind, Verb::Gc, &call).unwrap()).unwrap();
     for line in ["CNI_COMMAND=GC", "CNI_CONTAINERID=", "CNI_NETNS=", "CNI_IFNAME=", "CNI_ARGS="] {
         assert!(env.lines().any(|l| l == line), "{line} in {env}");

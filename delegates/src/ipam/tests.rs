@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
+use crate::call::testing::ours;
+use crate::reserved::Reserved;
 
 /// One network `lan`, and calls to it.
 pub struct Bench {
@@ -30,16 +32,28 @@ impl Bench {
         let container = words.next().unwrap().parse().unwrap();
         let ifname = words.next().unwrap().parse().unwrap();
         let deadline = Instant::now() + Duration::from_millis(self.millis);
-        let node =
-            Node { plugin_dirs: &self.plugin_dirs, state_dir: self.dir.path(), deadline, builtin: None, lock: None };
+        let node = Node {
+            plugin_dirs: &self.plugin_dirs,
+            state_dir: self.dir.path(),
+            deadline,
+            builtin: None,
+            reserved: Reserved::UNASKED,
+            lock: None,
+        };
         let network = "lan".parse().unwrap();
         let mut conf = Object::parse(conf.as_bytes()).unwrap();
         conf.set("cniVersion", &self.version.as_str());
         conf.set("name", &network);
         let args = words.next().unwrap_or("");
         let point = Point { container: &container, netns: "/run/netns/lan", ifname: &ifname, args, group: 0 };
-        let call =
-            Call { network: &network, version: self.version, conf: &conf, point: Some(point), prev_result: None };
+        let call = Call {
+            network: &network,
+            version: self.version,
+            conf: &conf,
+            origin: ours(),
+            point: Some(point),
+            prev_result: None,
+        };
         act(&node, &call)
     }
 

@@ -11,10 +11,11 @@ use attachments::cni::result::CniResult;
 use attachments::names::{ContainerId, PluginType};
 use delegates::apply::{Host, Sandbox};
 use delegates::builtin::{Attached, Builtin};
-use delegates::call::{Call, Node, Point, Verb};
+use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
+use delegates::reserved::Reserved;
 use serde_json::value::RawValue;
 
 use super::lock::SandboxLock;
@@ -48,6 +49,7 @@ impl Intent {
             builtin: self.builtin.as_deref(),
             state_dir,
             deadline,
+            reserved: Reserved::UNASKED,
             lock: Some(lock.fd()),
         }
     }
@@ -83,6 +85,17 @@ impl<'a> Chain<'a> {
                         return Err(self.fault(Error::Config(findings)));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a definition may not have of this node, found before anything is attached.
+    pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
+        for plugin in &self.attachment.plugins {
+            if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
+                let conf = self.conf(plugin, &Injection::default())?;
+                builtin.admit(host, &self.call(&conf, None)).map_err(|e| self.fault(e))?;
             }
         }
         Ok(())
@@ -182,7 +195,7 @@ impl<'a> Chain<'a> {
             group: self.group,
         };
         let Attachment { network, version, .. } = self.attachment;
-        Call { network, version: *version, conf, point: Some(point), prev_result }
+        Call { network, version: *version, conf, origin: origin(self.attachment), point: Some(point), prev_result }
     }
 
     fn fault(&self, source: Error) -> Fault {
@@ -225,13 +238,19 @@ pub fn call_network(
     let injection = Injection { valid_attachments, ..Injection::default() };
     let conf = plugin.request(&attachment.network, attachment.version, &injection).map_err(|f| fault(f.into()))?;
     let Attachment { network, version, .. } = attachment;
-    let call = Call { network, version: *version, conf: &conf, point: None, prev_result: None };
+    let origin = origin(attachment);
+    let call = Call { network, version: *version, conf: &conf, origin, point: None, prev_result: None };
     match (Delegate::of(plugin, &host.node), question) {
         (Delegate::Builtin(builtin), Question::Status) => builtin.status(host, &call).map(|()| Vec::new()),
         (Delegate::Builtin(builtin), Question::Gc(_, claims)) => builtin.gc(host, &call, claims),
         (Delegate::External(kind), _) => exec::run(&host.node, kind, verb, &call).map(|_| Vec::new()),
     }
     .map_err(fault)
+}
+
+fn origin(attachment: &Attachment) -> Origin<'_> {
+    let Attachment { source, is_tenants, is_default, .. } = attachment;
+    Origin { source, is_tenants: *is_tenants, is_default: *is_default }
 }
 
 /// How a message names an attachment: first the network, then the interface.

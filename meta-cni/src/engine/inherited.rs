@@ -95,6 +95,7 @@ fn read(
         runtime_config: object.object("capabilityArgs")?.unwrap_or_default(),
         args: args.join(";"),
         default_route: None,
+        is_tenants: false,
         device: None,
         device_info_file: None,
         hoped: Hoped::default(),

@@ -123,6 +123,7 @@ impl Run<'_> {
             builtin: self.conf.builtin.as_deref(),
             state_dir: &self.conf.state_dir,
             deadline: self.deadline,
+            reserved: &self.conf.reserved,
             lock,
         }
     }

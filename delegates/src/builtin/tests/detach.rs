@@ -1,6 +1,7 @@
 //! detach against a pod with NET_ADMIN, and against a path that belongs to another pod.
 
 use super::*;
+use crate::call::testing::ours;
 use crate::spec::LinkId;
 
 const CONF: &str = r#"{"bridge":"br-t"}"#;
@@ -90,8 +91,14 @@ fn kernel_detach_leaves_another_pod_alone() {
         let conf = object(CONF);
         let point =
             Point { container: &other.container, netns: &other.path, ifname: &ifname, args: "", group: GROUP + 1 };
-        let call =
-            Call { network: &network, version: Version::NEWEST, conf: &conf, point: Some(point), prev_result: None };
+        let call = Call {
+            network: &network,
+            version: Version::NEWEST,
+            conf: &conf,
+            origin: ours(),
+            point: Some(point),
+            prev_result: None,
+        };
         let mut sandbox = Sandbox::open(&other.path, &bed.node()).unwrap();
         let made = Builtin::Bridge.add(&mut Host::new(bed.node()), &mut sandbox, &call).unwrap();
         assert_eq!(made.links[0].index, links[0].index);

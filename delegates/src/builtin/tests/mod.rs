@@ -26,12 +26,14 @@ use ipnet::IpNet;
 
 use super::{Attached, Builtin, Chained};
 use crate::apply::{Host, Sandbox, detach};
+use crate::call::testing::ours;
 use crate::call::{Call, Node, Point};
 use crate::error::Result;
 use crate::netns::NetNs;
 use crate::netns::testing::{as_host, path_of, pod};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer};
+use crate::reserved::Reserved;
 
 /// Link group of the pods' records.
 const GROUP: u32 = 0x1234_5678;
@@ -81,7 +83,14 @@ impl Bed {
     fn node(&self) -> Node<'_> {
         const NONE: &[PathBuf] = &[];
         let deadline = Instant::now() + Duration::from_secs(20);
-        Node { plugin_dirs: NONE, state_dir: self.state.path(), deadline, builtin: None, lock: None }
+        Node {
+            plugin_dirs: NONE,
+            state_dir: self.state.path(),
+            deadline,
+            builtin: None,
+            reserved: Reserved::UNASKED,
+            lock: None,
+        }
     }
 
     /// The host's socket.
@@ -127,7 +136,14 @@ impl Bed {
         let (ifname, network): (IfName, NetworkName) = (name(ifname), "net".parse().unwrap());
         let conf = object(conf);
         let point = Point { container: &pod.container, netns: &pod.path, ifname: &ifname, args: "", group: GROUP };
-        let call = Call { network: &network, version: Version::NEWEST, conf: &conf, point: Some(point), prev_result };
+        let call = Call {
+            network: &network,
+            version: Version::NEWEST,
+            conf: &conf,
+            origin: ours(),
+            point: Some(point),
+            prev_result,
+        };
         run(&mut Host::new(self.node()), &call)
     }
 
@@ -193,7 +209,14 @@ impl Bed {
     fn status(&self, kind: Builtin, conf: &str) -> Result<()> {
         let network: NetworkName = "net".parse().unwrap();
         let conf = object(conf);
-        let call = Call { network: &network, version: Version::NEWEST, conf: &conf, point: None, prev_result: None };
+        let call = Call {
+            network: &network,
+            version: Version::NEWEST,
+            conf: &conf,
+            origin: ours(),
+            point: None,
+            prev_result: None,
+        };
         kind.status(&mut Host::new(self.node()), &call)
     }
 }

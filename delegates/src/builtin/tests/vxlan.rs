@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use super::*;
+use crate::call::testing::ours;
 use crate::error::Error;
 use crate::nl::link::{Bridge, Kind, Vxlan};
 use crate::nl::neighbour::ALL_ZERO;
@@ -248,6 +249,7 @@ fn kernel_vxlan_first_adds_against_last_dels() {
                             network: &network,
                             version: Version::NEWEST,
                             conf: &parsed,
+                            origin: ours(),
                             point: Some(point),
                             prev_result: None,
                         };
