@@ -6,12 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use attachments::bind::Source;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
-use delegates::call::{Call, Node, Point};
+use delegates::call::{Call, Node, Origin, Point};
 use delegates::claims::Claims;
 use delegates::ipam;
+use delegates::reserved::Reserved;
 use libfuzzer_sys::fuzz_target;
 
 // The first line is `ipam.ranges`; after it, between bytes 0xff, files: `name newline content`.
@@ -89,9 +91,18 @@ impl Bench<'_> {
         let (network, ifname): (NetworkName, IfName) =
             ("lan".parse().expect("a name"), "eth0".parse().expect("a name"));
         let deadline = Instant::now() + Duration::from_secs(10);
-        let node = Node { plugin_dirs: &[], builtin: None, state_dir: self.dir, deadline, lock: None };
+        let node = Node {
+            plugin_dirs: &[],
+            builtin: None,
+            state_dir: self.dir,
+            deadline,
+            reserved: Reserved::UNASKED,
+            lock: None,
+        };
         let point = Point { container, netns: "", ifname: &ifname, args: "", group: 0 };
         let version = Version::V1_0_0;
-        act(&node, &Call { network: &network, version, conf: &conf, point: Some(point), prev_result: None })
+        let source = Source::Node(network.clone());
+        let origin = Origin { source: &source, is_tenants: false, is_default: true };
+        act(&node, &Call { network: &network, version, conf: &conf, origin, point: Some(point), prev_result: None })
     }
 }

@@ -11,6 +11,7 @@ use delegates::apply::{Host, Sandbox, configure};
 use delegates::call::Node;
 use delegates::error::{Error, Result};
 use delegates::nl::link::{Bridge, NewKind, NewLink, Peer};
+use delegates::reserved::Reserved;
 use delegates::spec::Addressing;
 
 /// The group that DEL removes.
@@ -33,7 +34,14 @@ fn main() {
 
 fn node() -> Node<'static> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    Node { plugin_dirs: &[], builtin: None, state_dir: Path::new("/"), deadline, lock: None }
+    Node {
+        plugin_dirs: &[],
+        builtin: None,
+        state_dir: Path::new("/"),
+        deadline,
+        reserved: Reserved::UNASKED,
+        lock: None,
+    }
 }
 
 fn open(netns: &str) -> Result<Sandbox> {
