@@ -4,12 +4,17 @@ ARCH    := $(shell uname -m)
 MUSL    := $(ARCH)-unknown-linux-musl
 TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/$(MUSL)/release
+CARGO_HOME ?= $(HOME)/.cargo
+# Shipped programs name no path of the machine that built them: two builds of one commit are the same bytes wherever they are made.
+# With --target the flags reach no build script.
+ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-prefix=$(CARGO_HOME)=/cargo" \
+	CFLAGS="-ffile-prefix-map=$(CURDIR)=/meta-cni -ffile-prefix-map=$(CARGO_HOME)=/cargo"
 
-.PHONY: build image test demo bench bench-cluster cluster cluster-down lint deps clean
+.PHONY: build image test demo bench bench-cluster cluster cluster-down lint reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release.
 build: deps
-	cargo build --locked --release --target $(MUSL) -p meta-cni
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni
 
 # The image of the DaemonSet, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
 image: build
@@ -22,7 +27,7 @@ test: deps
 
 # Two nodes, two pods, four networks, from the manifests in examples/.
 demo: build
-	cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin demo
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin demo
 	tests/demo $(abspath $(RELEASE))/demo
 
 # Whole processes: ours beside the reference plugins and Multus. Results also in $(TARGET)/bench.json. BENCH="--pods 300" for
@@ -30,7 +35,7 @@ demo: build
 # Plugin and bench in one build, so that what they share is compiled once.
 bench: deps
 	tests/peers/build
-	cargo build --locked --release --target $(MUSL) -p meta-cni -p meta-cni-tests --bin meta-cni --bin bench --bin floor
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni -p meta-cni-tests --bin meta-cni --bin bench --bin floor
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
 
 # Kubernetes on three nodes, in namespaces of this machine; what it prints is for your shell. NODES=5 for more.
@@ -50,6 +55,10 @@ bench-cluster: image
 cluster-down:
 	@cargo build --locked --workspace --all-features --bin cluster
 	@$(TARGET)/debug/cluster down
+
+# The programs of this commit built twice, in two places: the same bytes?
+reproducible: deps
+	tests/reproducible
 
 lint: deps
 	tests/run lint

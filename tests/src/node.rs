@@ -131,6 +131,16 @@ impl Node {
         self.pod_annotated(name, annotations)
     }
 
+    /// A pod in another namespace that asks for these networks.
+    pub fn pod_in(&self, namespace: &str, name: &str, networks: &str) -> Pod {
+        let pod = self.pod(name, networks);
+        let file = self.path("manifests").join(format!("pod-{name}.json"));
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        manifest["metadata"]["namespace"] = json!(namespace);
+        fs::write(file, manifest.to_string()).unwrap();
+        Pod { namespace: namespace.to_owned(), ..pod }
+    }
+
     /// A pod with these annotations.
     pub fn pod_annotated(&self, name: &str, annotations: Value) -> Pod {
         let number = self.pods.replace(self.pods.get() + 1);
