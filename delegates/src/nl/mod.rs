@@ -1,7 +1,7 @@
-//! Netlink, blocking: the only place that talks to rtnetlink and nf_tables.
+//! Netlink, blocking: the only place that talks to rtnetlink, nf_tables and sock_diag.
 //!
 //! A [`Netlink`] keeps the namespace that it was opened in ([`crate::netns::NetNs::socket`] opens one inside a pod).
-//! What can be asked of it is grouped by object: [`link`], [`address`], [`route`], [`rule`], [`neighbour`], [`traffic`], [`nft`] and [`conntrack`]. Requests
+//! What can be asked of it is grouped by object: [`link`], [`address`], [`route`], [`rule`], [`neighbour`], [`traffic`], [`nft`], [`conntrack`] and [`sockets`]. Requests
 //! are written and replies read by a small codec of our own: it takes from a reply the attributes that we use and skips
 //! the rest, so an attribute that a newer kernel adds or changes cannot fail a DEL.
 
@@ -13,6 +13,7 @@ pub mod nft;
 pub mod route;
 pub mod rule;
 mod socket;
+pub mod sockets;
 pub mod traffic;
 mod wire;
 

@@ -6,7 +6,7 @@ mod tests;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc;
@@ -69,6 +69,12 @@ impl Netlink {
     /// The same for nf_tables.
     pub(super) fn open_netfilter(deadline: Instant) -> Result<Self> {
         let socket = connected(NETLINK_NETFILTER, "open a netfilter socket")?;
+        Ok(Self::with(Peer::Kernel(socket), deadline))
+    }
+
+    /// The same for sock_diag.
+    pub(super) fn open_diag(deadline: Instant) -> Result<Self> {
+        let socket = connected(NETLINK_SOCK_DIAG, "open a sock_diag socket")?;
         Ok(Self::with(Peer::Kernel(socket), deadline))
     }
 
