@@ -29,6 +29,7 @@ mod vrf;
 mod vxlan;
 
 pub use chained::Chained;
+pub use portmap::HostPorts;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;

@@ -10,6 +10,7 @@ use attachments::cni::version::Version;
 use attachments::names::PodRef;
 use attachments::status::{Report, network_status};
 use delegates::apply::{Host, Sandbox};
+use delegates::builtin::HostPorts;
 use delegates::call::Node;
 use delegates::spec::LinkId;
 
@@ -71,6 +72,10 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     let asks_the_node = |attachment: &&Attachment| attachment.is_tenants || !attachment.is_default;
     for attachment in bound.attachments.iter().filter(asks_the_node) {
         Chain::new(&intent, attachment, &intent.netns).admit(&mut host)?;
+    }
+    let mut ports = HostPorts::default();
+    for attachment in &bound.attachments {
+        Chain::new(&intent, attachment, &intent.netns).claim_ports(&node, &mut ports)?;
     }
     let mut record = run.store.begin(&intent)?;
 

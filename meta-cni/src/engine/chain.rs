@@ -10,7 +10,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::names::{ContainerId, PluginType};
 use delegates::apply::{Host, Sandbox};
-use delegates::builtin::{Attached, Builtin};
+use delegates::builtin::{Attached, Builtin, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::claims::Claims;
 use delegates::error::Error;
@@ -97,6 +97,20 @@ impl<'a> Chain<'a> {
                 let conf = self.conf(plugin, &Injection::default())?;
                 builtin.admit(host, &self.call(&conf, None)).map_err(|e| self.fault(e))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes note of the host ports that the attachment asks for. Those of a further network must be nobody's, whatever
+    /// plugin maps them.
+    pub fn claim_ports(&self, node: &Node<'_>, ports: &mut HostPorts) -> Result<()> {
+        const CAPABILITY: &str = "portMappings";
+        if self.attachment.runtime_config.get(CAPABILITY).is_none() {
+            return Ok(());
+        }
+        for plugin in self.attachment.plugins.iter().filter(|plugin| plugin.declares(CAPABILITY)) {
+            let conf = self.conf(plugin, &Injection::default())?;
+            ports.claim(node, &self.call(&conf, None)).map_err(|e| self.fault(e))?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod fixtures;
 mod install;
 mod lint;
 mod multus;
+mod node_ports;
 mod replay;
 mod request;
 mod selection;

@@ -63,7 +63,7 @@ impl Mapping {
     }
 
     /// Would some packet meet both?
-    fn overlaps(&self, other: &Self) -> bool {
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
         let both = [true, false].into_iter().any(|ipv4| self.is_for(ipv4) && other.is_for(ipv4));
         let apart = self.address().zip(other.address()).is_some_and(|(one, two)| one != two);
         (self.host_port, self.protocol) == (other.host_port, other.protocol) && both && !apart
@@ -131,6 +131,13 @@ fn conditions(keys: &mut Keys<'_>, conf: &Object, key: &str, ipv4: bool, backend
         keys.refuse(Finding::new(key, written, allowed));
         Vec::new()
     })
+}
+
+/// `runtimeConfig.portMappings` alone, each once.
+pub(super) fn mappings_of(conf: &Object) -> Result<Vec<Mapping>, Vec<Finding>> {
+    let mut keys = Keys::of(conf);
+    let mappings = mappings(&mut keys, conf);
+    keys.finish(mappings)
 }
 
 fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {

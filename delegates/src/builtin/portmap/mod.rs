@@ -2,6 +2,7 @@
 
 mod conditions;
 mod config;
+mod host_ports;
 mod rules;
 
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 
 pub(super) use config::Config;
+pub use host_ports::HostPorts;
 
 use super::Attached;
 use super::chained::addresses_of_pod;
@@ -36,7 +38,7 @@ pub(super) fn attach(
     let addresses = one_of_each_family(previous, point);
     refuse_unreachable(&config, &addresses)?;
     let deadline = host.node.deadline;
-    rules::add(&config, point.container, &addresses, deadline)?;
+    rules::add(&config, point.container, &addresses, call.origin.is_default, deadline)?;
     for address in &addresses {
         let ports = rules::udp_ports(&config, address.is_ipv4());
         if !ports.is_empty() {

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use nix::libc;
 
 use super::config::{Config, Mapping, Protocol};
+use super::host_ports::{Holder, refused};
 use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::nl::nft::{
@@ -46,8 +47,33 @@ struct Planned {
     what: String,
 }
 
+/// Tables with their rules.
+type Held = Vec<(Table, Vec<StoredRule>)>;
+
+/// The rules of both tables as they were at one moment.
+pub(super) struct Rules(Held);
+
+impl Rules {
+    /// There are none where the kernel has no nf_tables.
+    pub fn present(deadline: Instant) -> Result<Self> {
+        Ok(Self(present(deadline)?.map(|(_, rules)| rules).unwrap_or_default()))
+    }
+
+    /// Which other container has a port that a mapping wants.
+    pub fn owner(&self, mapping: &Mapping, container: &ContainerId) -> Option<&str> {
+        let is_others = |rule: &StoredRule| rule.comment.as_deref() != Some(comment(container));
+        self.0.iter().find_map(|(table, rules)| rival(mapping, *table, rules, is_others)).map(owner_of)
+    }
+}
+
 /// Adds the rules for the pod's addresses, at most one of each family. All of them are there afterwards or none.
-pub(super) fn add(config: &Config, container: &ContainerId, addresses: &[IpAddr], deadline: Instant) -> Result<()> {
+pub(super) fn add(
+    config: &Config,
+    container: &ContainerId,
+    addresses: &[IpAddr],
+    is_default: bool,
+    deadline: Instant,
+) -> Result<()> {
     let plans: Vec<_> = addresses.iter().map(|address| (table_of(*address), plan(config, *address))).collect();
     let comment = comment(container);
     again_when_raced(deadline, || {
@@ -57,7 +83,7 @@ pub(super) fn add(config: &Config, container: &ContainerId, addresses: &[IpAddr]
         let mut changes = Vec::new();
         for (table, planned) in &plans {
             let present = nftables.rules(*table)?;
-            refuse_taken(config, *table, &present, comment)?;
+            refuse_taken(config, (*table, planned), &present, comment, is_default)?;
             let mut steps = framework(*table, &present, config.snat);
             for rule in planned.iter().filter(|rule| !is_present(rule, *table, &present, comment)) {
                 let Planned { chain, conditions, action, .. } = rule;
@@ -69,21 +95,27 @@ pub(super) fn add(config: &Config, container: &ContainerId, addresses: &[IpAddr]
     })
 }
 
+/// What both tables hold, and the socket that told it. `None` where the kernel has no nf_tables.
+fn present(deadline: Instant) -> Result<Option<(Nftables, Held)>> {
+    let mut nftables = match Nftables::open(deadline) {
+        Err(error) if nft::is_missing(&error) => return Ok(None),
+        opened => opened?,
+    };
+    let mut present = Vec::new();
+    for table in TABLES {
+        match nftables.rules(table) {
+            Err(error) if nft::is_missing(&error) => {}
+            rules => present.push((table, rules?)),
+        }
+    }
+    Ok(Some((nftables, present)))
+}
+
 /// Removes every rule of a container. Success when there are none, no table, or a kernel without nf_tables.
 pub(super) fn remove(container: &ContainerId, deadline: Instant) -> Result<()> {
     let comment = comment(container);
     again_when_raced(deadline, || {
-        let mut nftables = match Nftables::open(deadline) {
-            Err(error) if nft::is_missing(&error) => return Ok(()),
-            opened => opened?,
-        };
-        let mut present = Vec::new();
-        for table in TABLES {
-            match nftables.rules(table) {
-                Err(error) if nft::is_missing(&error) => {}
-                rules => present.push((table, rules?)),
-            }
-        }
+        let Some((mut nftables, present)) = present(deadline)? else { return Ok(()) };
         let own = |rule: &&StoredRule| rule.comment.as_deref() == Some(comment) && OWNED.contains(&rule.chain.as_str());
         let deletions = |rules| -> Vec<Step<'_>> {
             let rules: &Vec<StoredRule> = rules;
@@ -244,25 +276,53 @@ fn is_present(rule: &Planned, table: Table, present: &[StoredRule], comment: &st
     present.iter().filter(is).any(|stored| stored.does_as(&wanted))
 }
 
-/// A port that another container has would go on leading there: the first rule decides.
-fn refuse_taken(config: &Config, table: Table, present: &[StoredRule], comment: &str) -> Result<()> {
-    let others = || {
-        let is_port = |rule: &&StoredRule| [PORTS, OLD_PORTS].contains(&rule.chain.as_str());
-        present.iter().filter(is_port).filter(|rule| rule.comment.as_deref() != Some(comment))
+/// A port that another container has would go on leading there: the first rule decides. So would one that another network
+/// of the container has; what is left of the container's own default network is replaced as ever.
+fn refuse_taken(
+    config: &Config,
+    (table, planned): (Table, &Vec<Planned>),
+    present: &[StoredRule],
+    comment: &str,
+    is_default: bool,
+) -> Result<()> {
+    let is_planned = |rule: &StoredRule| {
+        planned.iter().any(|planned| rule.does_as(&StoredRule::of(table.family, &planned.conditions, planned.action)))
     };
-    for (i, mapping) in config.mappings.iter().enumerate().filter(|(_, m)| m.is_for(table.family == Family::Ip)) {
-        if let Some(rule) = others().find(|rule| takes(rule, mapping)) {
-            let owner = rule.comment.as_deref().unwrap_or("somebody without a name");
-            return Err(Error::Kernel {
-                op: format!("map host port {mapping}"),
-                errno: libc::EADDRINUSE,
-                detail: format!(
-                    "runtimeConfig.portMappings[{i}].hostPort: {owner} has it, want a port that no other container has"
-                ),
-            });
+    let is_own = |rule: &StoredRule| rule.comment.as_deref() == Some(comment);
+    let is_rivals = |rule: &StoredRule| !is_own(rule) || !(is_default || is_planned(rule));
+    for (i, mapping) in config.mappings.iter().enumerate() {
+        match rival(mapping, table, present, is_rivals) {
+            None => {}
+            Some(rule) if is_own(rule) => return Err(refused(i, mapping, &Holder::SamePod).into()),
+            Some(rule) if !is_default => return Err(refused(i, mapping, &Holder::Container(owner_of(rule))).into()),
+            Some(rule) => {
+                let owner = owner_of(rule);
+                let want = format!("{owner} has it, want a port that no other container has");
+                return Err(Error::Kernel {
+                    op: format!("map host port {mapping}"),
+                    errno: libc::EADDRINUSE,
+                    detail: format!("runtimeConfig.portMappings[{i}].hostPort: {want}"),
+                });
+            }
         }
     }
     Ok(())
+}
+
+/// The first rule of somebody else by which a port leads elsewhere.
+fn rival<'a>(
+    mapping: &Mapping,
+    table: Table,
+    present: &'a [StoredRule],
+    is_others: impl Fn(&StoredRule) -> bool,
+) -> Option<&'a StoredRule> {
+    let is_port = |rule: &&StoredRule| [PORTS, OLD_PORTS].contains(&rule.chain.as_str());
+    let is_for = mapping.is_for(table.family == Family::Ip);
+    present.iter().filter(|_| is_for).filter(is_port).find(|rule| is_others(rule) && takes(rule, mapping))
+}
+
+fn owner_of(rule: &StoredRule) -> &str {
+    rule.comment.as_deref().unwrap_or("without a name")
 }
 
 /// Does a rule match what a mapping wants?

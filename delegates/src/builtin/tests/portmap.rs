@@ -6,6 +6,8 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::builtin::HostPorts;
+use crate::call::Origin;
 use crate::error::Error;
 
 const PORTMAP: Builtin = Builtin::Chained(Chained::Portmap);
@@ -140,6 +142,7 @@ fn kernel_on_host_portmap_checks_and_removes_what_the_reference_plugin_made() {
     });
 }
 
+/// Further networks are told as of any wrong value, and before anything is attached; the default network as ever.
 #[test]
 fn kernel_on_host_portmap_refuses_a_port_that_another_container_has() {
     on_node(|bed| {
@@ -149,8 +152,18 @@ fn kernel_on_host_portmap_refuses_a_port_that_another_container_has() {
         };
         add(&one, "10.7.0.2/24", mapping(80, 80, r#","hostIP":"10.0.0.1""#)).unwrap();
         let before = nft(&["list", "ruleset"], "");
-        for same in ["", r#","hostIP":"0.0.0.0""#, r#","hostIP":"10.0.0.1""#] {
-            let error = add(&two, "10.7.0.3/24", mapping(80, 8080, same)).unwrap_err();
+        for (same, what) in
+            [("", "80/tcp"), (r#","hostIP":"0.0.0.0""#, "80/tcp"), (r#","hostIP":"10.0.0.1""#, "10.0.0.1 80/tcp")]
+        {
+            let wanted = mapping(80, 8080, same);
+            let want = format!(
+                "runtimeConfig.portMappings[0].hostPort: got {what}, want a host port that nobody has: container pod0 has it"
+            );
+            let error = add(&two, "10.7.0.3/24", wanted.clone()).unwrap_err();
+            assert!(matches!(error, Error::Config(_)), "{error:?}");
+            assert_eq!(error.to_string(), want);
+            assert_eq!(claim(bed, &two, false, std::slice::from_ref(&wanted)).unwrap_err().to_string(), want);
+            let error = as_default(bed, &two, &conf("", &[wanted]), &result(&["10.7.0.3/24"])).unwrap_err();
             let text = error.to_string();
             assert!(
                 text.contains("80/tcp: Address already in use (runtimeConfig.portMappings[0].hostPort: pod0 has it"),
@@ -158,10 +171,106 @@ fn kernel_on_host_portmap_refuses_a_port_that_another_container_has() {
             );
         }
         assert_eq!(nft(&["list", "ruleset"], ""), before);
+        for free in [r#","hostIP":"10.0.0.2""#, r#","protocol":"udp""#, r#","hostIP":"::""#] {
+            claim(bed, &two, false, &[mapping(80, 8080, free)]).unwrap();
+        }
         add(&two, "10.7.0.3/24", mapping(80, 8080, r#","hostIP":"10.0.0.2""#)).unwrap();
         add(&two, "10.7.0.3/24", mapping(80, 8080, r#","protocol":"udp""#)).unwrap();
         bed.call(&one, "net1", "{}", None, |host, call| PORTMAP.del(host, call)).unwrap();
         add(&two, "10.7.0.3/24", mapping(80, 8080, r#","hostIP":"10.0.0.1""#)).unwrap();
+    });
+}
+
+/// ADD for the pod's default network.
+fn as_default(bed: &Bed, pod: &Pod, conf: &str, previous: &CniResult) -> Result<Attached> {
+    let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
+    bed.call(pod, "net1", conf, Some(previous), |host, call| {
+        let origin = Origin { is_default: true, ..call.origin };
+        PORTMAP.add(host, &mut sandbox, &Call { origin, ..call.clone() })
+    })
+}
+
+fn claim(bed: &Bed, pod: &Pod, is_default: bool, mappings: &[String]) -> Result<()> {
+    claim_more(&mut HostPorts::default(), bed, (pod, "net1"), is_default, mappings)
+}
+
+/// What is asked before anything is attached.
+fn claim_more(
+    ports: &mut HostPorts,
+    bed: &Bed,
+    (pod, ifname): (&Pod, &str),
+    is_default: bool,
+    mappings: &[String],
+) -> Result<()> {
+    let reserved = Reserved { ports: vec![10250..=10250, 30000..=32767], ..Reserved::default() };
+    bed.call(pod, ifname, &conf("", mappings), None, |_, call| {
+        let origin = Origin { is_default, ..call.origin };
+        ports.claim(&Node { reserved: &reserved, ..bed.node() }, &Call { origin, ..call.clone() })
+    })
+}
+
+#[test]
+fn kernel_on_host_portmap_refuses_a_port_on_which_the_node_listens() {
+    on_node(|bed| {
+        let lo = bed.link("lo").unwrap();
+        bed.netlink().set_link(lo.index, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+        let pod = bed.pod();
+        let _api = TcpListener::bind("127.0.0.1:10248").unwrap();
+        let _dual = TcpListener::bind("[::]:9100").unwrap();
+        let _dns = UdpSocket::bind("[::1]:53").unwrap();
+        for (wanted, what) in [
+            (
+                mapping(10248, 80, ""),
+                "10248/tcp, want a host port that nobody has: the node listens on 127.0.0.1:10248",
+            ),
+            (
+                mapping(9100, 80, r#","hostIP":"192.0.2.1""#),
+                "192.0.2.1 9100/tcp, want a host port that nobody has: the node listens on [::]:9100",
+            ),
+            (
+                mapping(53, 80, r#","protocol":"UDP""#),
+                "53/udp, want a host port that nobody has: the node listens on [::1]:53",
+            ),
+            (
+                mapping(10250, 80, ""),
+                "10250/tcp, want a host port that nobody has: `reservedPorts` of the node holds 10250",
+            ),
+        ] {
+            let refused = claim(bed, &pod, false, &[mapping(1, 1, ""), wanted.clone()]).unwrap_err().to_string();
+            assert_eq!(refused, format!("runtimeConfig.portMappings[1].hostPort: got {what}"));
+            claim(bed, &pod, true, &[wanted]).unwrap();
+        }
+        for (port, more) in [
+            (10248, r#","protocol":"udp""#),
+            (10248, r#","hostIP":"192.0.2.1""#),
+            (53, ""),
+            (53, r#","protocol":"udp","hostIP":"0.0.0.0""#),
+            (9, r#","protocol":"sctp""#),
+        ] {
+            claim(bed, &pod, false, &[mapping(port, 80, more)]).unwrap();
+        }
+    });
+}
+
+/// The rules of a container know no interface: what one network of a pod has made, another would never get.
+#[test]
+fn kernel_on_host_portmap_gives_a_port_to_one_network_of_a_pod() {
+    on_node(|bed| {
+        let pod = bed.pod();
+        let mut ports = HostPorts::default();
+        let wanted = [mapping(8080, 80, "")];
+        claim_more(&mut ports, bed, (&pod, "eth0"), true, &wanted).unwrap();
+        let refused = claim_more(&mut ports, bed, (&pod, "net1"), false, &wanted).unwrap_err().to_string();
+        let start = "runtimeConfig.portMappings[0].hostPort: got 8080/tcp, want a host port that nobody has: ";
+        assert_eq!(refused, format!("{start}network net (eth0) of this pod has it"));
+        claim_more(&mut ports, bed, (&pod, "net1"), false, &[mapping(8081, 80, "")]).unwrap();
+        claim_more(&mut ports, bed, (&pod, "net1"), false, &[mapping(8081, 80, "")]).unwrap();
+
+        let conf = conf("", &wanted);
+        as_default(bed, &pod, &conf, &result(&["10.7.0.2/24"])).unwrap();
+        let refused = bed.add_behind(PORTMAP, &pod, "net1", &conf, &result(&["10.8.0.2/24"])).0.unwrap_err();
+        assert_eq!(refused.to_string(), format!("{start}another network of this pod has it"));
+        assert!(!nft(&["list", "ruleset"], "").contains("10.8.0.2"));
     });
 }
 
