@@ -17,6 +17,7 @@ pub mod lock;
 pub mod masquerade;
 pub mod netns;
 pub mod nl;
+pub mod node_networks;
 pub mod priority;
 pub mod reserved;
 pub mod spec;

@@ -151,8 +151,11 @@ impl Builtin {
     /// Before anything is attached: what a configuration asks of the node and may not have. It is asked for further networks
     /// and for tenants' definitions; most is kept from the latter only ([`crate::call::Origin`]).
     pub fn admit(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-        let _ = (host, call);
-        Ok(())
+        match self {
+            Self::Bridge if call.origin.is_tenants => bridge::admit(host, call),
+            Self::Ptp if call.origin.is_tenants => ptp::admit(host, call),
+            _ => Ok(()),
+        }
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.

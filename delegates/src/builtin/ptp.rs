@@ -18,8 +18,10 @@ use super::{Attached, compare, hardware};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
+use crate::ipam;
 use crate::masquerade;
 use crate::nl::route::{MAIN, Route, RouteFilter};
+use crate::node_networks::{self, Claim};
 use crate::spec::{Addressing, Sysctl};
 
 /// Where the pod's link stands among the interfaces of the result: host's end, pod's end.
@@ -48,6 +50,13 @@ impl Config {
     }
 }
 
+/// A tenant's addresses take nothing that the node reaches. What is known now is judged now; ADD judges all of it.
+pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
+    let of = |seen: ipam::Foreseen| [seen.gateway.map(Claim::End), seen.address.map(Claim::Pod)];
+    let claims: Vec<Claim> = ipam::foresee(call)?.into_iter().flat_map(of).flatten().collect();
+    node_networks::refuse(host, &claims, None)
+}
+
 /// ADD.
 pub(super) fn attach(
     host: &mut Host<'_>,
@@ -59,6 +68,11 @@ pub(super) fn attach(
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let mut result = leased.unwrap_or_default();
     let ends = ends(&mut result)?;
+    if call.origin.is_tenants {
+        let claims: Vec<Claim> =
+            ends.iter().flat_map(|end| [Claim::End(end.gateway), Claim::Pod(end.pod.addr())]).collect();
+        node_networks::refuse(host, &claims, None)?;
+    }
     let port = Port {
         bridge: None,
         host_name: port::host_name(call.network, point)?,

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use serde_json::value::RawValue;
 
 use super::requested::Requests;
-use super::{Checked, Validated, one_per_family, point, routes, section, version_of};
+use super::{Checked, Foreseen, Validated, one_per_family, point, routes, section, version_of};
 use crate::call::{Call, Node};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
@@ -104,6 +104,13 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
         }
     }
     Ok(CniResult { ips, routes: config.routes, dns, ..CniResult::default() })
+}
+
+/// The subnets and gateways of all ranges.
+pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
+    let config = Config::read(call.conf, point(call)?.args)?;
+    let of = |range: &ranges::Range| Foreseen { address: None, subnet: range.subnet(), gateway: Some(range.gateway()) };
+    Ok(config.sets.iter().flat_map(RangeSet::ranges).map(of).collect())
 }
 
 /// Gives back every address of the attachment.

@@ -10,11 +10,14 @@ mod requested;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use attachments::cni::object::Object;
-use attachments::cni::result::{CniResult, Dns, Route};
+use attachments::cni::result::{CniResult, Dns, Ip, Route};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, Findings, under};
 use attachments::names::{ContainerId, PluginType};
+use ipnet::IpNet;
 
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
@@ -72,6 +75,32 @@ pub fn validate(conf: &Object) -> Vec<Finding> {
         Err(finding) => Err(vec![finding]),
     };
     checked.err().unwrap_or_default()
+}
+
+/// What is known of an address before it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The address itself, where it is the configuration's or the pod's choice.
+    pub address: Option<IpAddr>,
+    /// Its subnet.
+    pub subnet: IpNet,
+    /// Its gateway, if it has one.
+    pub gateway: Option<IpAddr>,
+}
+
+impl Foreseen {
+    fn of(ip: Ip) -> Self {
+        Self { address: Some(ip.address.addr()), subnet: ip.address.trunc(), gateway: ip.gateway }
+    }
+}
+
+/// Before anything is taken: what [`allocate`] can give at most. Nothing of a program.
+pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
+    match kind_of(call.conf)? {
+        Some(Kind::HostLocal(_)) => host_local::foresee(call),
+        Some(Kind::Static(_)) => Ok(fixed::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
+        Some(Kind::External(_)) | None => Ok(Vec::new()),
+    }
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure

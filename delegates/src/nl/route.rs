@@ -116,10 +116,18 @@ impl Netlink {
         let mut found = Vec::new();
         for (family, ipv4) in [(libc::AF_INET, true), (libc::AF_INET6, false)] {
             if filter.ipv4.is_none_or(|wanted| wanted == ipv4) {
-                found.extend(self.routes_of(family, filter)?);
+                found.extend(self.routes_of(family, filter, &|kind| kind == libc::RTN_UNICAST)?);
             }
         }
         Ok(found)
+    }
+
+    /// The routes of a family in the main table, those to nowhere (blackhole, unreachable, prohibit) included.
+    pub fn main_routes(&mut self, ipv4: bool) -> Result<Vec<Route>> {
+        const TO_NOWHERE: [u8; 3] = [libc::RTN_BLACKHOLE, libc::RTN_UNREACHABLE, libc::RTN_PROHIBIT];
+        let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 };
+        let filter = RouteFilter { table: Some(MAIN), ..RouteFilter::default() };
+        self.routes_of(family, filter, &|kind| kind == libc::RTN_UNICAST || TO_NOWHERE.contains(&kind))
     }
 
     /// Index of the link by which packets to an address leave; `None` when nothing leads there.
@@ -140,7 +148,7 @@ impl Netlink {
         }
     }
 
-    fn routes_of(&mut self, family: i32, filter: RouteFilter) -> Result<Vec<Route>> {
+    fn routes_of(&mut self, family: i32, filter: RouteFilter, is_of_type: &dyn Fn(u8) -> bool) -> Result<Vec<Route>> {
         let mut request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &header(family, 0, 0, 0, 0, 0));
         if let Some(table) = filter.table {
             request.u32(libc::RTA_TABLE, table);
@@ -152,7 +160,7 @@ impl Netlink {
             &request,
             || "list routes".to_owned(),
             |message| {
-                Ok(decode(message)?.filter(|route| {
+                Ok(decode(message, is_of_type)?.filter(|route| {
                     filter.table.is_none_or(|table| route.table == table)
                         && filter.index.is_none_or(|index| route.index == Some(index))
                 }))
@@ -247,10 +255,10 @@ fn words(route: &Route) -> String {
     words
 }
 
-fn decode(message: &Message<'_>) -> Decoded<Option<Route>> {
+fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> Decoded<Option<Route>> {
     let [family, prefix, _, _, table, protocol, scope, kind, flags @ ..]: [u8; HEADER] = wire::fixed(message.body)?;
     let cloned = u32::from_ne_bytes(flags) & libc::RTM_F_CLONED != 0;
-    if kind != libc::RTN_UNICAST || cloned {
+    if !is_of_type(kind) || cloned {
         return Ok(None);
     }
     let any = match i32::from(family) {

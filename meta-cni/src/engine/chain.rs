@@ -93,7 +93,8 @@ impl<'a> Chain<'a> {
     /// What a definition may not have of this node, found before anything is attached.
     pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
         for plugin in &self.attachment.plugins {
-            if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
+            // A program under the name of a built-in delegate reads the same keys, and would take the same.
+            if let Some(builtin) = Builtin::from_type(&plugin.kind) {
                 let conf = self.conf(plugin, &Injection::default())?;
                 builtin.admit(host, &self.call(&conf, None)).map_err(|e| self.fault(e))?;
             }

@@ -7,6 +7,7 @@ mod check;
 mod devices;
 mod gc;
 mod masters;
+mod node_keeps;
 mod overlay;
 mod replay;
 mod routes;

@@ -9,9 +9,12 @@ use nix::errno::Errno;
 use super::{Config, POD_END, vlan};
 use crate::apply::{Host, is};
 use crate::builtin::compare;
+use crate::call::Call;
 use crate::error::{Error, Result};
+use crate::ipam;
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange};
+use crate::node_networks::{self, Claim};
 
 /// Completes an IPAM result: gateways that it left out, the default route that was asked for, the index of the link.
 /// Returns the addresses that the bridge needs.
@@ -22,7 +25,7 @@ pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>
         if !config.is_gateway {
             continue;
         }
-        let gateway = ip.gateway.unwrap_or_else(|| first(ip.address));
+        let gateway = of(ip.address, ip.gateway);
         if gateway.is_ipv4() != ip.address.addr().is_ipv4() {
             return Err(Error::Addresses(format!("IPAM gave {} a gateway of the other family, {gateway}", ip.address)));
         }
@@ -33,6 +36,40 @@ pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>
         needed.push(net(gateway, ip.address.prefix_len())?);
     }
     Ok(needed)
+}
+
+/// The gateway that IPAM names, or else the first address of the subnet.
+fn of(subnet: IpNet, named: Option<IpAddr>) -> IpAddr {
+    named.unwrap_or_else(|| first(subnet))
+}
+
+/// What a tenant's configuration will need of the bridge, as far as it is known before ADD, takes nothing that the node
+/// reaches.
+pub(super) fn admit(host: &mut Host<'_>, config: &Config, call: &Call<'_>) -> Result<()> {
+    if !config.is_gateway {
+        return Ok(());
+    }
+    let each = |seen: ipam::Foreseen| net(of(seen.subnet, seen.gateway), seen.subnet.prefix_len());
+    let needed = ipam::foresee(call)?.into_iter().map(each).collect::<Result<Vec<_>>>()?;
+    refuse_overlaps(host, config, &needed)
+}
+
+/// The same for what IPAM gave. A bridge that has the addresses takes nothing more, and nothing is listed for it.
+pub(super) fn refuse_overlaps(host: &mut Host<'_>, config: &Config, needed: &[IpNet]) -> Result<()> {
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let link = match config.vlans.id {
+        None => config.bridge.clone(),
+        Some(id) => vlan::gateway_name(&config.bridge, id),
+    };
+    let netlink = host.netlink()?;
+    let own = netlink.link_by_name(&link.parse()?)?.map(|link| link.index);
+    let held = own.map(|own| netlink.addresses(Some(own))).transpose()?.unwrap_or_default();
+    let is_there = |address: &&IpNet| held.iter().any(|held| held.net == **address);
+    let missing: Vec<Claim> =
+        needed.iter().filter(|address| !is_there(address)).map(|address| Claim::Subnet(*address)).collect();
+    node_networks::refuse(host, &missing, own)
 }
 
 /// Is it a default route of the gateway's family that names its own next hop?

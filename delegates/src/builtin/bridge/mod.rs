@@ -25,6 +25,11 @@ use crate::spec::{Addressing, Sysctl};
 /// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
 const POD_END: i64 = 2;
 
+/// Before anything is attached: the gateways of a tenant's network.
+pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    gateway::admit(host, &Config::read(call.conf).map_err(Error::Config)?, call)
+}
+
 /// ADD.
 pub(super) fn attach(
     host: &mut Host<'_>,
@@ -37,6 +42,9 @@ pub(super) fn attach(
     let asked = config.mac.or(hardware::from_environment(point.args)?);
     let mut result = leased.unwrap_or_default();
     let gateways = gateway::plan(&config, &mut result)?;
+    if call.origin.is_tenants {
+        gateway::refuse_overlaps(host, &config, &gateways)?;
+    }
     let bridge = ensure(host, call, &config)?;
     let flags = PortFlags {
         hairpin: config.hairpin.then_some(true),

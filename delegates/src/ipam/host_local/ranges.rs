@@ -135,6 +135,11 @@ impl RangeSet {
         }
     }
 
+    /// Its ranges.
+    pub fn ranges(&self) -> &[Range] {
+        &self.ranges
+    }
+
     /// The range that holds the address.
     pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
         self.ranges.iter().find(|range| range.contains(address))
