@@ -76,6 +76,21 @@ fn a_denial_is_status_1_and_a_warning_only_where_it_is_strict() {
 }
 
 #[test]
+fn peers_that_many_hosts_or_this_one_would_answer_for_are_denied() {
+    let files = Files::new();
+    let peers = ["192.0.2.2", "255.255.255.255", "239.1.1.1", "127.0.0.1", "0.0.0.0"];
+    let conf = json!({"cniVersion": "1.0.0", "type": "vxlan", "vni": 7, "peers": peers});
+    let (code, out, _) = lint(&[&files.write("blue.json", nad("blue", conf))], "");
+    assert_eq!((code, out.lines().count()), (Some(1), 4), "{out}");
+    for (line, (i, peer)) in out.lines().zip(peers.iter().enumerate().skip(1)) {
+        assert!(
+            line.contains(&format!("cfg.peers[{i}]: Invalid value: \"{peer}\": must be a unicast IP address")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn json_is_one_object() {
     let files = Files::new();
     let bad = files.write("bad.json", nad("lan", json!({"cniVersion": "1.0.0", "type": "multus"})));

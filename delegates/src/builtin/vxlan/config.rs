@@ -115,8 +115,7 @@ fn peers(conf: &Object, keys: &mut Keys<'_>) -> Vec<IpAddr> {
     let mut peers: Vec<IpAddr> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
         let mut refuse = |allowed| keys.refuse(Finding::new(format!("peers[{i}]"), format_args!("{text:?}"), allowed));
-        let unicast = |peer: &IpAddr| !peer.is_multicast() && !peer.is_unspecified() && !peer.is_loopback();
-        let Some(peer) = text.parse().ok().map(|peer: IpAddr| peer.to_canonical()).filter(unicast) else {
+        let Some(peer) = text.parse().ok().map(|peer: IpAddr| peer.to_canonical()).filter(is_unicast) else {
             refuse("a unicast IP address");
             continue;
         };
@@ -128,6 +127,14 @@ fn peers(conf: &Object, keys: &mut Keys<'_>) -> Vec<IpAddr> {
         }
     }
     peers
+}
+
+/// Frames to many must not become packets to even more, nor come back: no address of many hosts, none that means the node.
+fn is_unicast(peer: &IpAddr) -> bool {
+    let is_broadcast = matches!(peer, IpAddr::V4(v4) if v4.is_broadcast());
+    // 0.0.0.0/8 is this very host (RFC 1122, 3.2.1.3).
+    let is_this_host = matches!(peer, IpAddr::V4(v4) if v4.octets()[0] == 0);
+    !(peer.is_multicast() || peer.is_unspecified() || peer.is_loopback() || is_broadcast || is_this_host)
 }
 
 fn group(conf: &Object) -> Result<Option<IpAddr>, Finding> {
@@ -195,6 +202,15 @@ mod tests {
             (r#""peers":"192.0.2.1""#, "peers: got \"192.0.2.1\", want a list"),
             (r#""peers":["192.0.2.1","node-2"]"#, "peers[1]: got \"node-2\", want a unicast IP address"),
             (r#""peers":["239.1.1.1"]"#, "peers[0]: got \"239.1.1.1\", want a unicast"),
+            (r#""peers":["255.255.255.255"]"#, "peers[0]: got \"255.255.255.255\", want a unicast"),
+            (r#""peers":["127.1.2.3"]"#, "peers[0]: got \"127.1.2.3\", want a unicast"),
+            (r#""peers":["0.0.0.0"]"#, "peers[0]: got \"0.0.0.0\", want a unicast"),
+            (r#""peers":["0.1.2.3"]"#, "peers[0]: got \"0.1.2.3\", want a unicast"),
+            (r#""peers":["::1"]"#, "peers[0]: got \"::1\", want a unicast"),
+            (r#""peers":["::"]"#, "peers[0]: got \"::\", want a unicast"),
+            (r#""peers":["ff02::1"]"#, "peers[0]: got \"ff02::1\", want a unicast"),
+            (r#""peers":["::ffff:255.255.255.255"]"#, "peers[0]: got \"::ffff:255.255.255.255\", want a unicast"),
+            (r#""peers":["::ffff:127.0.0.1"]"#, "peers[0]: got \"::ffff:127.0.0.1\", want a unicast"),
             (r#""peers":["192.0.2.1","fd00::1"]"#, "peers[1]: got \"fd00::1\", want an address of the same family"),
             (r#""group":"192.0.2.1""#, "group: got \"192.0.2.1\", want a multicast IP address"),
             (r#""group":"239.1.1.1","peers":["192.0.2.1"]"#, "group: got \"239.1.1.1\", want no group beside `peers`"),
