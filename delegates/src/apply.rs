@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
 use attachments::names::IfName;
 use nix::errno::Errno;
 
@@ -31,18 +32,32 @@ pub struct Host<'a> {
     netlink: Option<Netlink>,
     /// Families, IPv4 first, that the node is known to forward.
     forwards: [bool; 2],
+    /// Links of the node that the default network's result names.
+    default_links: Vec<String>,
     journal: Option<&'a mut Journal<'a>>,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
-        Self { node, netlink: None, forwards: [false; 2], journal: None }
+        Self { node, netlink: None, forwards: [false; 2], default_links: Vec::new(), journal: None }
     }
 
     /// The same for an ADD, whose delegates note old state in `journal`.
     pub fn with_journal(node: Node<'a>, journal: &'a mut Journal<'a>) -> Self {
-        Self { node, netlink: None, forwards: [false; 2], journal: Some(journal) }
+        Self { node, netlink: None, forwards: [false; 2], default_links: Vec::new(), journal: Some(journal) }
+    }
+
+    /// Takes note of the links of the node that the default network's result names: a bridge may be among them that its
+    /// configuration says nothing of.
+    pub fn note_default(&mut self, result: &CniResult) {
+        let of_node = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
+        self.default_links.extend(of_node.map(|interface| interface.name.clone()));
+    }
+
+    /// Is that link one of the default network's?
+    pub fn is_of_default(&self, link: &str) -> bool {
+        self.default_links.iter().chain(&self.node.reserved.default_bridges).any(|name| name == link)
     }
 
     /// Notes how something was, before it is changed: what a delegate did not make it must be able to give back, also

@@ -5,6 +5,7 @@
 //! hands it to either. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
+pub mod boot;
 pub mod builtin;
 pub mod call;
 pub mod claims;
@@ -20,4 +21,5 @@ pub mod nl;
 pub mod node_networks;
 pub mod priority;
 pub mod reserved;
+mod shared;
 pub mod spec;

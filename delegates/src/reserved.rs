@@ -12,12 +12,19 @@ pub struct Reserved {
     pub shared_links: Vec<String>,
     /// `shareDefaultBridge`: definitions may attach to the bridge of the default network.
     pub share_default_bridge: bool,
+    /// Bridges that the configuration of the default network names.
+    pub default_bridges: Vec<String>,
     /// `reservedPorts`: host ports that no further network gets.
     pub ports: Vec<RangeInclusive<u16>>,
 }
 
 impl Reserved {
     /// For calls that ask the node for nothing: DEL, CHECK, GC.
-    pub const UNASKED: &'static Self =
-        &Self { node_addresses: Vec::new(), shared_links: Vec::new(), share_default_bridge: false, ports: Vec::new() };
+    pub const UNASKED: &'static Self = &Self {
+        node_addresses: Vec::new(),
+        shared_links: Vec::new(),
+        share_default_bridge: false,
+        default_bridges: Vec::new(),
+        ports: Vec::new(),
+    };
 }

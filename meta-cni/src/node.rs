@@ -232,6 +232,7 @@ fn read_reserved(conf: &Object) -> Result<Reserved, Finding> {
         node_addresses: Vec::new(),
         shared_links: strings(conf, "sharedLinks")?.unwrap_or_default(),
         share_default_bridge: conf.flag("shareDefaultBridge")?,
+        default_bridges: Vec::new(),
         ports: match ports {
             Some(ports) => ports.iter().enumerate().map(each).collect::<Result<_, _>>()?,
             // The kubelet's API, kube-proxy's health check, and the range of node ports.

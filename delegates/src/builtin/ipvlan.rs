@@ -10,7 +10,8 @@ use super::{Attached, stacked};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
-use crate::nl::link::{IpvlanMode, Kind, NewKind, NewLink};
+use crate::nl::link::{IpvlanMode, Kind, Link, NewKind, NewLink};
+use crate::shared::{self, Change, Shared};
 
 /// The configuration of an ipvlan attachment.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +75,9 @@ pub(super) fn attach(
     let addresses = leased.or_else(chained).ok_or_else(missing)?;
     let name = config.master(call.prev_result)?;
     let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
+    if !config.in_pod {
+        claim_mode(host, point, &master, config.mode)?;
+    }
     let kind = NewKind::Ipvlan { parent: master.index, mode: config.mode };
     // The hardware address is the master's: the kernel takes no other.
     let link = NewLink {
@@ -82,7 +86,25 @@ pub(super) fn attach(
         ..NewLink::new(point.ifname, kind)
     };
     let result = CniResult { dns: config.dns, ..addresses };
-    stacked::attach(host, sandbox, point, config.in_pod, &link, result)
+    let attached = stacked::attach(host, sandbox, point, config.in_pod, &link, result);
+    attached.inspect_err(|_| {
+        // What it says about the cause is the first error; DEL does this again.
+        let _ = shared::release(host, point);
+    })
+}
+
+/// One mode holds for all ipvlans of a master: one that is made in another would change those of all other pods.
+fn claim_mode(host: &mut Host<'_>, point: &Point<'_>, master: &Link, mode: IpvlanMode) -> Outcome<()> {
+    let name = MODES.iter().find(|(_, one)| *one == mode).map_or("", |(name, _)| *name);
+    let shared = Shared::lock(&host.node)?;
+    match shared.other_ipvlan_mode(master, name) {
+        None => shared.change(host, point, master, false, &[Change::IpvlanMode(name.to_owned())]),
+        Some(other) => {
+            let allowed =
+                format!("{other}: other pods have ipvlans on {}, and the kernel keeps one mode for all", master.name);
+            Err(Error::Parent(Finding::new("mode", name, allowed)))
+        }
+    }
 }
 
 /// CHECK.

@@ -7,6 +7,7 @@ mod bandwidth;
 mod bridge;
 mod chained;
 mod compare;
+mod default_bridge;
 mod dummy;
 mod flannel;
 mod hardware;
@@ -29,6 +30,7 @@ mod vrf;
 mod vxlan;
 
 pub use chained::Chained;
+pub use default_bridge::bridge_of;
 pub use portmap::HostPorts;
 
 use attachments::cni::object::Object;
@@ -41,6 +43,7 @@ use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::ipam;
+use crate::shared;
 use crate::spec::LinkId;
 
 /// A plugin type that is built in.
@@ -151,9 +154,14 @@ impl Builtin {
     /// Before anything is attached: what a configuration asks of the node and may not have. It is asked for further networks
     /// and for tenants' definitions; most is kept from the latter only ([`crate::call::Origin`]).
     pub fn admit(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        if !call.origin.is_tenants {
+            return Ok(());
+        }
         match self {
-            Self::Bridge if call.origin.is_tenants => bridge::admit(host, call),
-            Self::Ptp if call.origin.is_tenants => ptp::admit(host, call),
+            Self::Bridge => bridge::admit(host, call),
+            Self::Ptp => ptp::admit(host, call),
+            Self::Macvlan | Self::Ipvlan | Self::Vlan => default_bridge::refuse_as_master(host, call),
+            Self::Flannel => flannel::admit(host, call),
             _ => Ok(()),
         }
     }
@@ -219,7 +227,8 @@ impl Builtin {
             Self::Bridge => bridge::remove(host, call, point),
             Self::Vxlan => vxlan::remove(host, call, point),
             Self::Ptp => port::remove(host, call, point),
-            Self::Macvlan | Self::Ipvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Ok(()),
+            Self::Ipvlan => shared::release(host, point),
+            Self::Macvlan | Self::Vlan | Self::Dummy | Self::HostDevice => Ok(()),
             Self::Loopback | Self::Passthru => Ok(()),
             Self::Flannel => flannel::remove(host, call),
             Self::Chained(chained) => chained.del(host, call, point),
@@ -289,9 +298,10 @@ impl Builtin {
     }
 }
 
-/// GC of what no network's configuration leads to any more: overlays in which no port is left.
-pub fn sweep(host: &mut Host<'_>) -> Result<()> {
-    vxlan::sweep(host)
+/// GC of what no network's configuration leads to any more: overlays in which no port is left, and changes of shared links
+/// whose owners are gone.
+pub fn sweep(host: &mut Host<'_>, claims: &Claims<'_>) -> Result<()> {
+    vxlan::sweep(host).and(shared::sweep(host, claims))
 }
 
 /// Takes addresses, where the configuration asks for some.

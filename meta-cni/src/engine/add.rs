@@ -68,6 +68,8 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     for attachment in &bound.attachments {
         Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
     }
+    let reserved = lookup::reserved(run, &bound);
+    let node = Node { reserved: &reserved, ..node };
     let mut host = Host::new(node.clone());
     let asks_the_node = |attachment: &&Attachment| attachment.is_tenants || !attachment.is_default;
     for attachment in bound.attachments.iter().filter(asks_the_node) {
@@ -115,6 +117,9 @@ fn attach(
         devinfo::prepare(attachment)?;
         let delegates::builtin::Attached { result, links } =
             Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
+        if attachment.is_default && !attachment.is_tenants {
+            host.note_default(&result);
+        }
         for unheard in attachment.unmet(&result) {
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));

@@ -217,8 +217,8 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
             }
         }
     }
-    let swept = builtin::sweep(&mut host);
-    faults.extend(swept.err().map(|source| Fault::Delegate { subject: "overlays".to_owned(), source }));
+    let swept = builtin::sweep(&mut host, &claims);
+    faults.extend(swept.err().map(|source| Fault::Delegate { subject: "shared links".to_owned(), source }));
     (told, faults)
 }
 

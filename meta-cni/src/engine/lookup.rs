@@ -12,7 +12,9 @@ use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
 use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
+use delegates::builtin;
 use delegates::call::Verb;
+use delegates::reserved::Reserved;
 
 use super::{Run, warn};
 use crate::cluster::{Annotations, Facts, Query};
@@ -47,6 +49,22 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Boun
     let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     Ok(bound)
+}
+
+/// What the node keeps from definitions, the bridge of its default network included.
+pub fn reserved(run: &Run<'_>, bound: &Bound) -> Reserved {
+    let mut reserved = run.conf.reserved.clone();
+    if reserved.share_default_bridge || !bound.attachments.iter().any(|attachment| attachment.is_tenants) {
+        return reserved;
+    }
+    let is_nodes = |attachment: &&Attachment| attachment.is_default && !attachment.is_tenants;
+    let own = bound.attachments.iter().find(is_nodes).cloned();
+    // Where the pod has another default network, the node's is still the one of all other pods. What cannot be found has
+    // attached nobody.
+    let default = own.or_else(|| default_network(run).ok());
+    let plugins = default.into_iter().flat_map(|default| default.plugins);
+    reserved.default_bridges = plugins.filter_map(|p| builtin::bridge_of(p.kind.as_str(), &p.object)).collect();
+    reserved
 }
 
 /// The attachments that the node gives to every pod: what a DEL without a record undoes. A default network that cannot be

@@ -31,6 +31,9 @@ pub(in crate::builtin) const KEYS: [&str; 18] = [
     "dns",
 ];
 
+/// The bridge that is meant where none is named.
+pub(in crate::builtin) const DEFAULT: &str = "cni0";
+
 /// The configuration of a bridge attachment.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::builtin) struct Config {
@@ -72,7 +75,7 @@ impl Config {
         let is_default_gateway = keys.flag("isDefaultGateway");
         let runtime_mac = keys.keep(hardware::from_runtime(conf));
         let config = Self {
-            bridge: keys.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| "cni0".to_owned(), String::from),
+            bridge: keys.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| DEFAULT.to_owned(), String::from),
             is_gateway: keys.flag("isGateway") || is_default_gateway,
             is_default_gateway,
             force_address: keys.flag("forceAddress"),

@@ -3,18 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use attachments::cni::result::{CniResult, Route};
+use attachments::finding::Finding;
 use ipnet::IpNet;
-use nix::errno::Errno;
 
 use super::{Config, POD_END, vlan};
-use crate::apply::{Host, is};
+use crate::apply::Host;
 use crate::builtin::compare;
-use crate::call::Call;
+use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::ipam;
-use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange};
 use crate::node_networks::{self, Claim};
+use crate::shared::{self, Change, Shared};
 
 /// Completes an IPAM result: gateways that it left out, the default route that was asked for, the index of the link.
 /// Returns the addresses that the bridge needs.
@@ -94,27 +94,104 @@ fn net(address: IpAddr, prefix: u8) -> Result<IpNet> {
 }
 
 /// Puts the addresses on the bridge and makes the node forward.
-pub(super) fn bring_up(host: &mut Host<'_>, bridge: &Link, needed: &[IpNet], force: bool) -> Result<()> {
+pub(super) fn bring_up(
+    host: &mut Host<'_>,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    bridge: &Link,
+    needed: &[IpNet],
+    force: bool,
+) -> Result<()> {
     if needed.is_empty() {
         return Ok(());
     }
-    let netlink = host.netlink()?;
-    let held: Vec<IpNet> = netlink.addresses(Some(bridge.index))?.into_iter().map(|address| address.net).collect();
-    for address in needed.iter().filter(|address| !held.contains(address)) {
-        for other in held.iter().filter(|held| !needed.contains(held) && contradicts(held, address)) {
-            if !force {
-                let text = format!(
-                    "bridge {} has address {other}, which differs from the gateway {address}; `forceAddress` replaces it",
-                    bridge.name
-                );
-                return Err(Error::Addresses(text));
-            }
-            netlink.delete_address(bridge.index, *other)?;
-        }
-        add(netlink, bridge, *address)?;
+    let held = held(host, bridge)?;
+    let is_whole = needed.iter().all(|address| held.contains(address));
+    // On somebody else's bridge an address that we put there is owned by all who need it.
+    if !is_whole || !shared::is_ours(bridge) {
+        give(host, call, point, bridge, needed, force)?;
     }
     let families: Vec<IpAddr> = needed.iter().map(IpNet::addr).collect();
     host.forward(&families)
+}
+
+fn give(
+    host: &mut Host<'_>,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    bridge: &Link,
+    needed: &[IpNet],
+    force: bool,
+) -> Result<()> {
+    let shared = Shared::lock(&host.node)?;
+    let held = held(host, bridge)?;
+    let missing: Vec<IpNet> = needed.iter().filter(|address| !held.contains(address)).copied().collect();
+    let in_the_way = |held: &&IpNet| !needed.contains(held) && missing.iter().any(|wanted| contradicts(held, wanted));
+    let replaced: Vec<IpNet> = held.iter().filter(in_the_way).copied().collect();
+    let mut wanted = Vec::new();
+    for other in &replaced {
+        let owner = shared.network_of(bridge, other);
+        refuse_to_replace(call, bridge, other, owner.as_deref(), needed, force)?;
+        // What an administrator put on a bridge comes back; what a network put there it replaces.
+        if owner.is_none() && !shared::is_ours(bridge) {
+            wanted.push(Change::NoAddress(*other));
+        }
+    }
+    shared.note_gateways(bridge, call.origin.source, &missing, &replaced)?;
+    for other in replaced.iter().filter(|other| !wanted.contains(&Change::NoAddress(**other))) {
+        host.netlink()?.delete_address(bridge.index, *other)?;
+    }
+    if shared::is_ours(bridge) {
+        for address in &missing {
+            Change::Address(*address).make(host, bridge)?;
+        }
+    } else {
+        // Who needs the gateway needs that what is in its way stays off.
+        let off = shared.taken_off(bridge).into_iter().filter(|off| needed.iter().any(|net| contradicts(off, net)));
+        wanted.extend(off.map(Change::NoAddress).filter(|change| !wanted.contains(change)).collect::<Vec<_>>());
+        wanted.extend(needed.iter().copied().map(Change::Address));
+        shared.change(host, point, bridge, false, &wanted)?;
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // Pins the address that a bridge of others had before the first port joined: the pods will hold it in their neighbour
+    // tables, and left to itself the bridge takes a port's. One that has lost all its ports had none: it has our port's now.
+    let netlink = host.netlink()?;
+    let mac = match bridge.mac.filter(|mac| mac.0 != [0; 6]) {
+        None => netlink.link_by_index(bridge.index)?.and_then(|bridge| bridge.mac),
+        mac => mac,
+    };
+    netlink.set_link(bridge.index, &LinkChange { mac, ..LinkChange::default() })
+}
+
+/// `forceAddress` of a definition replaces what the same network has put on the bridge, and nothing else.
+fn refuse_to_replace(
+    call: &Call<'_>,
+    bridge: &Link,
+    other: &IpNet,
+    owner: Option<&str>,
+    needed: &[IpNet],
+    force: bool,
+) -> Result<()> {
+    let name = &bridge.name;
+    if !force {
+        let wanted = needed.iter().find(|wanted| contradicts(other, wanted)).unwrap_or(other);
+        let text = format!(
+            "bridge {name} has address {other}, which differs from the gateway {wanted}; `forceAddress` replaces it"
+        );
+        return Err(Error::Addresses(text));
+    }
+    if !call.origin.is_tenants || owner == Some(call.origin.source.to_string().as_str()) {
+        return Ok(());
+    }
+    let whose = owner.map_or_else(|| "the node's own".to_owned(), |network| format!("that of network {network}"));
+    let allowed = format!("false: address {other} of bridge {name} is {whose}");
+    Err(Finding::new("forceAddress", true, allowed).into())
+}
+
+fn held(host: &mut Host<'_>, bridge: &Link) -> Result<Vec<IpNet>> {
+    Ok(host.netlink()?.addresses(Some(bridge.index))?.into_iter().map(|address| address.net).collect())
 }
 
 /// CHECK: the gateways of the result are on the bridge, or on the interface of its VLAN, and the node forwards.
@@ -149,19 +226,6 @@ fn contradicts(held: &IpNet, wanted: &IpNet) -> bool {
         (IpNet::V6(_), IpNet::V6(_)) => held.contains(&wanted.addr()) || wanted.contains(&held.addr()),
         _ => false,
     }
-}
-
-fn add(netlink: &mut Netlink, bridge: &Link, address: IpNet) -> Result<()> {
-    let added = netlink.add_address(bridge.index, address, false);
-    if is(&added, Errno::EEXIST) {
-        // Another ADD was faster.
-        return Ok(());
-    }
-    added?;
-    // Pins the address that a bridge of others had before the first port joined: the pods will hold it in their neighbour
-    // tables, and left to itself the bridge takes a port's.
-    let pin = LinkChange { mac: bridge.mac, ..LinkChange::default() };
-    netlink.set_link(bridge.index, &pin)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `bridge`: a veth from the pod into a bridge of the node.
 
+mod admit;
 mod config;
 mod gateway;
 mod guard;
@@ -11,24 +12,21 @@ use attachments::names::IfName;
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-pub(super) use config::{Config, KEYS};
+pub(super) use admit::admit;
+pub(super) use config::{Config, DEFAULT, KEYS};
 
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, hardware, stacked};
+use super::{Attached, compare, default_bridge, hardware, stacked};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::masquerade;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
+use crate::shared::{self, Change, Shared};
 use crate::spec::{Addressing, Sysctl};
 
 /// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
 const POD_END: i64 = 2;
-
-/// Before anything is attached: the gateways of a tenant's network.
-pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    gateway::admit(host, &Config::read(call.conf).map_err(Error::Config)?, call)
-}
 
 /// ADD.
 pub(super) fn attach(
@@ -40,12 +38,14 @@ pub(super) fn attach(
 ) -> Result<Attached> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     let asked = config.mac.or(hardware::from_environment(point.args)?);
+    // What the default network's plugin told is known by now.
+    default_bridge::refuse(host, call, "bridge", &config.bridge)?;
     let mut result = leased.unwrap_or_default();
     let gateways = gateway::plan(&config, &mut result)?;
     if call.origin.is_tenants {
         gateway::refuse_overlaps(host, &config, &gateways)?;
     }
-    let bridge = ensure(host, call, &config)?;
+    let bridge = ensure(host, call, point, &config).inspect_err(|_| drop_claims(host, point))?;
     let flags = PortFlags {
         hairpin: config.hairpin.then_some(true),
         isolated: config.isolated.then_some(true),
@@ -60,7 +60,7 @@ pub(super) fn attach(
         group: point.group,
         flags: (flags != PortFlags::default()).then_some(flags),
     };
-    let plugged = port::plug(host, sandbox, &port)?;
+    let plugged = port::plug(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
     let joined = Joined { bridge, plugged, gateways };
     let finished = complete(host, sandbox, call, point, &config, joined, result);
     finished.inspect_err(|_| {
@@ -95,17 +95,17 @@ fn complete(
     }
     configure(host, sandbox, point, config, &plugged, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
-        Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
+        Some(id) => Some(vlan::gateway(host, point, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
-    gateway::bring_up(host, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
+    gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     port::hide(host, call, point, config.ip_masq, &addresses)?;
     tell(host, point, config, &plugged, of_vlan, result)
 }
 
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
-fn ensure(host: &mut Host<'_>, call: &Call<'_>, config: &Config) -> Result<Link> {
+fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Config) -> Result<Link> {
     let name: IfName = config.bridge.parse()?;
     let netlink = host.netlink()?;
     let mut found = netlink.link_by_name(&name)?;
@@ -114,6 +114,7 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, config: &Config) -> Result<Link>
             mtu: config.mtu,
             // Left to itself a bridge takes the lowest address of its ports, another one with every pod.
             mac: Some(hardware::random()?),
+            group: shared::OURS,
             ..NewLink::new(&name, NewKind::Bridge(Bridge { vlan_filtering: config.vlans.any(), ..Bridge::default() }))
         };
         let made = netlink.add_link(&bridge);
@@ -129,8 +130,20 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, config: &Config) -> Result<Link>
     }
     let refuse = |what: &str| Error::Parent(Finding::new("bridge", format_args!("{:?}", config.bridge), what));
     let link = found.ok_or_else(|| refuse("a bridge that stays while a pod is attached to it"))?;
+    // The kernel finds a link by its alternative names too.
+    default_bridge::refuse(host, call, "bridge", &link.name)?;
     refuse_kind(&link, config).map_or(Ok(()), |allowed| Err(refuse(&allowed)))?;
-    port::ignore_advertisements(name.as_str())?;
+    if shared::is_ours(&link) {
+        set_up(host, &link, config)?
+    } else {
+        borrow(host, point, &link, config)?
+    }
+    Ok(link)
+}
+
+/// A bridge that we made is as its attachments want it, and stays so.
+fn set_up(host: &mut Host<'_>, link: &Link, config: &Config) -> Result<()> {
+    port::ignore_advertisements(&link.name)?;
     let change = LinkChange {
         up: (!link.up).then_some(true),
         promisc: (config.promisc && !link.promisc).then_some(true),
@@ -139,7 +152,22 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, config: &Config) -> Result<Link>
     if change.up.is_some() || change.promisc.is_some() {
         host.netlink()?.set_link(link.index, &change)?;
     }
-    Ok(link)
+    Ok(())
+}
+
+/// Somebody else's bridge is changed for as long as an attachment needs it.
+fn borrow(host: &mut Host<'_>, point: &Point<'_>, link: &Link, config: &Config) -> Result<()> {
+    // The node's routes do not come from the router advertisements of pods.
+    let deaf = Change::Sysctl { key: format!("ipv6/conf/{}/accept_ra", link.name), value: "0".to_owned() };
+    let mut wanted = vec![deaf, Change::Up];
+    wanted.extend(config.promisc.then_some(Change::Promiscuous));
+    Shared::lock(&host.node)?.change(host, point, link, false, &wanted)
+}
+
+/// A port that was never made needs nothing of the bridge.
+fn drop_claims(host: &mut Host<'_>, point: &Point<'_>) {
+    // What it says about the cause is the first error; DEL does this again.
+    let _ = shared::release(host, point);
 }
 
 /// Why a link that is there cannot be the bridge: what would be accepted.
@@ -226,7 +254,7 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
         Ok(false) => Ok(()),
         _ => guard::remove(point, host.node.deadline),
     };
-    removed.and(unguarded)
+    removed.and(unguarded).and(shared::release(host, point))
 }
 
 /// CHECK.

@@ -11,9 +11,11 @@ use crate::apply::{Host, is};
 use crate::builtin::keys::Keys;
 use crate::builtin::port;
 use crate::builtin::{compare, hardware};
+use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer, PortVlans};
+use crate::shared::{self, Change, Shared};
 
 const RANGE: std::ops::RangeInclusive<u32> = 1..=4094;
 
@@ -141,18 +143,26 @@ pub(super) fn gateway_name(bridge: &str, id: u16) -> String {
 }
 
 /// Finds the gateway's interface of a VLAN, or makes it: a veth of the node whose other end is a port in that VLAN. It
-/// stays when the last pod has gone. Of many that make it at once, one does and all of them see to its VLAN.
-pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default: bool) -> Result<Link> {
+/// stays when the last pod has gone. Of many that make it at once, one does and all of them see to its VLAN. One that
+/// somebody else made is used as it is.
+pub(super) fn gateway(
+    host: &mut Host<'_>,
+    point: &Point<'_>,
+    bridge: &Link,
+    id: u16,
+    keep_default: bool,
+) -> Result<Link> {
     let name: IfName = gateway_name(&bridge.name, id).parse()?;
     let port_name = port::short_name(&[&bridge.name, name.as_str()])?;
     let netlink = host.netlink()?;
     let mut found = netlink.link_by_name(&name)?;
     if found.is_none() {
         let mac = Some(hardware::random()?);
-        let peer = Peer { name: &name, netns: None, mtu: Some(bridge.mtu), mac, group: 0 };
+        let peer = Peer { name: &name, netns: None, mtu: Some(bridge.mtu), mac, group: shared::OURS };
         let veth = NewLink {
             mtu: Some(bridge.mtu),
             master: Some(bridge.index),
+            group: shared::OURS,
             up: true,
             ..NewLink::new(&port_name, NewKind::Veth(peer))
         };
@@ -172,6 +182,15 @@ pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default:
         Error::Parent(Finding::new("vlan", format_args!("{id}: interface {name}"), allowed))
     };
     let end = port.filter(|port| port.master == Some(bridge.index)).ok_or_else(refused)?;
+    if !shared::is_ours(&link) {
+        let leads_there = |held: &PortVlans| held.first == id && held.pvid;
+        if !netlink.port_vlans(end.index)?.iter().any(leads_there) {
+            let allowed = format!("an interface whose other end, {}, has this VLAN as its untagged one", end.name);
+            return Err(Error::Parent(Finding::new("vlan", format_args!("{id}: interface {name}"), allowed)));
+        }
+        Shared::lock(&host.node)?.change(host, point, &link, false, &[Change::Up])?;
+        return Ok(link);
+    }
     port::ignore_advertisements(&end.name)?;
     join(netlink, end.index, &Vlans { id: Some(id), trunk: Vec::new(), keep_default })?;
     if !link.up {

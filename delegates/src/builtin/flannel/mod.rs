@@ -136,6 +136,18 @@ fn in_process(node: &Node<'_>, kind: &PluginType) -> Option<Builtin> {
     Builtin::from_type(kind).filter(|_| node.in_process(kind))
 }
 
+/// Before anything is attached: what the plugin that it is handed on to may not have of the node.
+pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    let config = read(call)?;
+    let Some(builtin) = Builtin::from_type(&config.kind) else { return Ok(()) };
+    // Which subnet it is decides nothing here.
+    let rendered = config.render(call.conf, &Subnets::default())?;
+    builtin.admit(host, &Call { conf: &rendered, ..call.clone() }).map_err(|error| match error {
+        Error::Config(findings) => Error::Config(attachments::finding::under("delegate", findings)),
+        other => other,
+    })
+}
+
 /// ADD.
 pub(super) fn attach(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
     let config = read(call)?;

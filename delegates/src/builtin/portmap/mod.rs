@@ -21,7 +21,9 @@ use crate::call::{Call, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::netns;
+use crate::nl::link::Kind;
 use crate::nl::nft::Nftables;
+use crate::shared::{self, Change, Shared};
 
 /// ADD. Without mappings nothing is touched.
 pub(super) fn attach(
@@ -47,19 +49,19 @@ pub(super) fn attach(
         }
     }
     let finished = match addresses.iter().find(|address| address.is_ipv4() && config.snat) {
-        Some(address) => let_localhost_through(host, *address),
+        Some(address) => let_localhost_through(host, point, *address),
         None => Ok(()),
     };
     finished.inspect_err(|_| {
         // What it says about the cause is the first error; DEL does this again.
-        let _ = rules::remove(point.container, deadline);
+        let _ = rules::remove(point.container, deadline).and(shared::release(host, point));
     })?;
     Ok(attached)
 }
 
 /// DEL. The rules carry their container's name, whatever the mappings were.
-pub(super) fn remove(host: &Host<'_>, point: &Point<'_>) -> Result<()> {
-    rules::remove(point.container, host.node.deadline)
+pub(super) fn remove(host: &mut Host<'_>, point: &Point<'_>) -> Result<()> {
+    rules::remove(point.container, host.node.deadline).and(shared::release(host, point))
 }
 
 /// CHECK.
@@ -103,12 +105,18 @@ fn refuse_unreachable(config: &Config, addresses: &[IpAddr]) -> Result<()> {
     }
 }
 
-/// Packets from 127.0.0.1 may leave by the link to the pod: the kernel takes them for forged otherwise.
-fn let_localhost_through(host: &mut Host<'_>, address: IpAddr) -> Result<()> {
+/// Packets from 127.0.0.1 may leave by the link to the pod: the kernel takes them for forged otherwise. A bridge that we
+/// made keeps that, as with the reference plugin, and a veth goes with its pod.
+fn let_localhost_through(host: &mut Host<'_>, point: &Point<'_>, address: IpAddr) -> Result<()> {
     let netlink = host.netlink()?;
     let Some(index) = netlink.link_towards(address)? else { return Ok(()) };
     let Some(link) = netlink.link_by_index(index)? else { return Ok(()) };
     let name: IfName = link.name.parse()?;
+    if !shared::is_ours(&link) && link.kind != Kind::Veth {
+        let key = format!("ipv4/conf/{name}/route_localnet");
+        let wanted = Change::Sysctl { key, value: "1".to_owned() };
+        return Shared::lock(&host.node)?.change(host, point, &link, false, &[wanted]);
+    }
     let key = ["ipv4", "conf", name.as_str(), "route_localnet"];
     // Looked at first: a write takes the kernel's lock of all network configuration.
     if netns::read_sysctl(&key)?.as_deref() == Some("0") { netns::write_sysctl(&key, "1") } else { Ok(()) }

@@ -9,6 +9,7 @@ mod node_networks;
 mod portmap;
 mod ptp;
 mod sbr;
+mod shared;
 mod stacked;
 mod tuning;
 mod vlan;

@@ -14,7 +14,7 @@ impl Bed {
         })
     }
 
-    fn admit(&self, kind: Builtin, conf: &str) -> Result<()> {
+    fn admit_tenants(&self, kind: Builtin, conf: &str) -> Result<()> {
         self.tenants(&self.pod(), conf, |host, call| kind.admit(host, call))
     }
 
@@ -36,7 +36,7 @@ impl Bed {
     /// Refused before anything is attached, and at ADD.
     #[track_caller]
     fn refused_early(&self, kind: Builtin, conf: &str, want: &str) {
-        assert_eq!(self.admit(kind, conf).unwrap_err().to_string(), want);
+        assert_eq!(self.admit_tenants(kind, conf).unwrap_err().to_string(), want);
         self.refused(kind, conf, want);
     }
 
@@ -101,7 +101,7 @@ fn kernel_two_bridges_share_no_subnet_and_pods_of_one_share_its_gateway() {
         let first = fixed(r#""bridge":"br-a","isGateway":true,"#, "10.50.0.2/24", "10.50.0.1");
         let pods = [bed.pod(), bed.pod()];
         for pod in &pods {
-            bed.admit(Builtin::Bridge, &first).unwrap();
+            bed.admit_tenants(Builtin::Bridge, &first).unwrap();
             bed.add_tenants(Builtin::Bridge, pod, &first).unwrap();
         }
         let second = fixed(GATEWAY, "10.50.0.130/25", "10.50.0.129");
@@ -143,7 +143,8 @@ fn kernel_a_tenants_ptp_takes_no_address_of_the_node() {
         }
         let other = bed.add_tenants(Builtin::Ptp, &bed.pod(), &fixed("", "10.43.0.2/24", "10.43.0.1")).unwrap_err();
         assert!(matches!(&other, Error::Addresses(text) if text.contains("is routed through veth")), "{other}");
-        let over = bed.admit(Builtin::Bridge, &fixed(GATEWAY, "10.43.0.9/24", "10.43.0.1")).unwrap_err().to_string();
+        let over =
+            bed.admit_tenants(Builtin::Bridge, &fixed(GATEWAY, "10.43.0.9/24", "10.43.0.1")).unwrap_err().to_string();
         assert!(over.contains("overlaps with 10.43.0.1/32 of link veth"), "{over}");
         bed.add(Builtin::Ptp, &bed.pod(), "net1", &fixed("", "192.168.1.53/24", "169.254.1.1")).unwrap();
     });
@@ -158,7 +159,7 @@ fn kernel_a_lease_that_takes_from_the_node_is_given_back() {
         let conf = format!(
             r#"{{"ipam":{{"type":"host-local","dataDir":"{data}","subnet":"192.168.1.0/24","gateway":"169.254.1.1"}}}}"#
         );
-        bed.admit(Builtin::Ptp, &conf).unwrap();
+        bed.admit_tenants(Builtin::Ptp, &conf).unwrap();
         let want =
             "ipam: got address 192.168.1.1, want nothing that overlaps with 192.168.1.5/24 of link eth0 of the node";
         bed.refused(Builtin::Ptp, &conf, want);

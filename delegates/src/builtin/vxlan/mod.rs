@@ -14,6 +14,7 @@ use crate::apply::{self, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::nl::link::{NewKind, Vxlan};
+use crate::shared;
 use crate::spec::{Addressing, Sysctl};
 
 /// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
@@ -34,7 +35,7 @@ pub(super) fn attach(
     let names = Names::of(&config)?;
     // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
     let lock = names.lock(host)?;
-    let joined = segment::ensure(host, &config, &names).and_then(|segment| {
+    let joined = segment::ensure(host, point, &config, &names).and_then(|segment| {
         let port = Port {
             bridge: Some(segment.bridge),
             host_name: host_name.clone(),
@@ -48,7 +49,7 @@ pub(super) fn attach(
     });
     if joined.is_err() {
         // What it says about the cause is the first error; DEL does this again.
-        let _ = segment::remove_unused(host, &names);
+        let _ = segment::remove_unused(host, &names).and(shared::release(host, point));
     }
     drop(lock);
     let (plugged, segment) = joined?;
@@ -109,8 +110,11 @@ fn tell(
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
     port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
     // A configuration that cannot be read made no overlay.
-    let Ok(config) = Config::read(call.conf) else { return Ok(()) };
-    clean(host, &Names::of(&config)?)
+    if let Ok(config) = Config::read(call.conf) {
+        clean(host, &Names::of(&config)?)?;
+    }
+    // Of an overlay that is gone there is nothing to let go of any more.
+    shared::release(host, point)
 }
 
 /// GC: the network's overlay goes when no port is left in it.

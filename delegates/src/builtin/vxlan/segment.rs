@@ -6,16 +6,19 @@ use std::path::PathBuf;
 
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::config::{Config, Underlay};
 use crate::apply::{self, Host};
 use crate::builtin::{compare, hardware};
+use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::lock::{self, Lock};
 use crate::nl::Netlink;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, Vxlan};
 use crate::nl::neighbour::ALL_ZERO;
+use crate::shared::{self, Shared};
 use crate::spec::Sysctl;
 
 /// The IANA port: overlays on it have the shorter names.
@@ -63,7 +66,8 @@ impl Names {
 /// Where an overlay's tunnels end on this node.
 pub(super) struct Endpoint {
     link: Link,
-    local: IpAddr,
+    /// The local address, with the length of its subnet.
+    local: IpNet,
 }
 
 /// An overlay that is there.
@@ -77,14 +81,15 @@ pub(super) struct Segment {
 }
 
 /// Finds the overlay or makes it.
-pub(super) fn ensure(host: &mut Host<'_>, config: &Config, names: &Names) -> Result<Segment> {
+pub(super) fn ensure(host: &mut Host<'_>, point: &Point<'_>, config: &Config, names: &Names) -> Result<Segment> {
     let netlink = host.netlink()?;
     let endpoint = endpoint(netlink, config)?;
+    refuse_broadcast(config, &endpoint)?;
     let mtu = mtu(config, &endpoint)?;
     let wanted = Vxlan {
         vni: config.vni,
         port: config.port,
-        local: Some(endpoint.local),
+        local: Some(endpoint.local.addr()),
         underlay: Some(endpoint.link.index),
         group: config.group,
         // Nobody tells this node where a hardware address lives: it learns, and what it does not know goes to every peer.
@@ -96,13 +101,15 @@ pub(super) fn ensure(host: &mut Host<'_>, config: &Config, names: &Names) -> Res
         Some(found) => reuse(netlink, config, names, found, &wanted, &bridge)?,
         None => None,
     };
+    let is_new = device.is_none();
     let device = match device {
         Some(device) => device,
         None => make(netlink, names, &wanted, &bridge, mtu)?,
     };
-    // Repeated for a device that is there: its maker may have died here, and a definition may have grown.
-    let peers: Vec<IpAddr> = config.peers.iter().copied().filter(|peer| *peer != endpoint.local).collect();
-    netlink.append_forwardings(device.index, ALL_ZERO, &peers)?;
+    let peers: Vec<IpAddr> = config.peers.iter().copied().filter(|peer| *peer != endpoint.local.addr()).collect();
+    if !peers.is_empty() {
+        Shared::lock(&host.node)?.change(host, point, &device, is_new, &[shared::peers(peers)])?;
+    }
     let bridge_mac = bridge.mac.map(|mac| mac.to_string()).unwrap_or_default();
     // Without a value of its own, a pod takes what the overlay was made with.
     Ok(Segment { bridge: bridge.index, bridge_mac, mtu: config.mtu.unwrap_or(device.mtu) })
@@ -121,7 +128,7 @@ pub(super) fn remove_unused(host: &mut Host<'_>, names: &Names) -> Result<()> {
     for link in [device, bridge].into_iter().flatten() {
         netlink.delete_link(link.index)?;
     }
-    Ok(())
+    shared::forget(&host.node, names.device.as_str())
 }
 
 /// Is anything of the overlay on the node?
@@ -161,7 +168,7 @@ pub(super) fn check(host: &mut Host<'_>, config: &Config, names: &Names, bridge:
     compare::is_up(&device)?;
     let endpoint = endpoint(netlink, config).map_err(|error| compare::differs(error.to_string()))?;
     compare::same(&device, "index of the underlay", is.underlay, Some(endpoint.link.index))?;
-    compare::same(&device, "local address", is.local, Some(endpoint.local))?;
+    compare::same(&device, "local address", is.local, Some(endpoint.local.addr()))?;
     compare::same(&device, "group", is.group, config.group)?;
     if config.peers.is_empty() {
         return Ok(());
@@ -335,7 +342,21 @@ pub(super) fn endpoint(netlink: &mut Netlink, config: &Config) -> Result<Endpoin
     };
     let address = held.first().ok_or_else(none)?;
     let link = netlink.link_by_index(address.index)?.ok_or_else(none)?;
-    Ok(Endpoint { link, local: address.net.addr() })
+    Ok(Endpoint { link, local: address.net })
+}
+
+/// What is sent to the broadcast address of the underlay reaches every host on it, and the kernel refuses to send it.
+fn refuse_broadcast(config: &Config, endpoint: &Endpoint) -> Result<()> {
+    let IpNet::V4(local) = endpoint.local else { return Ok(()) };
+    let is_broadcast = |peer: &IpAddr| local.prefix_len() < 31 && *peer == local.broadcast();
+    match config.peers.iter().find(|peer| is_broadcast(peer)) {
+        None => Ok(()),
+        Some(peer) => {
+            let allowed =
+                format!("no broadcast address: {peer} is that of {} on {}", local.trunc(), endpoint.link.name);
+            Err(Finding::new("peers", peer, allowed).into())
+        }
+    }
 }
 
 fn refuse(value: String, allowed: &str) -> Error {
@@ -354,7 +375,7 @@ pub(super) fn mtu(config: &Config, endpoint: &Endpoint) -> Result<u32> {
 
 /// Outer Ethernet, IP, UDP and VXLAN headers: 50 bytes over IPv4, 70 over IPv6.
 fn overhead(endpoint: &Endpoint) -> u32 {
-    if endpoint.local.is_ipv4() { 50 } else { 70 }
+    if endpoint.local.addr().is_ipv4() { 50 } else { 70 }
 }
 
 fn limit(endpoint: &Endpoint) -> u32 {
