@@ -78,7 +78,9 @@ impl Node {
         let stays = |name: &&String| kept.contains(&name.as_str()) || self.netns.kind(name) == "bridge";
         let mut left: Vec<String> =
             self.netns.links().iter().filter(|name| !stays(name)).map(|name| format!("link {name}")).collect();
-        let memory = |path: &String| ["departed", "departed.old"].contains(&name_of(path));
+        // What is known of a bridge that stays, stays with it.
+        let of_bridge = |path: &String| path.starts_with("state/gateways/");
+        let memory = |path: &String| ["departed", "departed.old"].contains(&name_of(path)) || of_bridge(path);
         left.extend(self.files("state").into_iter().filter(|path| name_of(path) != "lock" && !memory(path)));
         let ours = |path: &String| name_of(path) != "lock" && !name_of(path).starts_with("last_reserved_ip.");
         left.extend(self.files("addresses").into_iter().filter(ours));

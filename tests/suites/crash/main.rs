@@ -48,7 +48,8 @@ fn was_killed(outcome: &Outcome) -> bool {
     outcome.finished.signal == Some(9)
 }
 
-/// eth0 and two more networks, all built in: a bridge each and an overlay.
+/// eth0 and two more networks, all built in: a bridge of ours, an administrator's bridge that must be as it was afterwards,
+/// and an overlay.
 fn scene() -> (Node, Pod) {
     let mut node = Node::new();
     node.netns.run("ip link add up0 type veth peer name up1");
@@ -56,7 +57,9 @@ fn scene() -> (Node, Pod) {
     node.netns.run("ip link set up0 up");
     node.netns.run("ip link set up1 up");
     let bridge = |bridge: &str, subnet: &str| json!({"cniVersion": "1.0.0", "name": bridge, "type": "bridge", "bridge": bridge, "isGateway": true, "ipam": node.host_local(subnet)});
-    let (main, net_a) = (bridge("cni0", "10.10.0.0/16"), bridge("br-a", "10.11.0.0/16"));
+    node.netns.run("ip link add br-a type bridge");
+    let (main, mut net_a) = (bridge("cni0", "10.10.0.0/16"), bridge("br-a", "10.11.0.0/16"));
+    net_a["promiscMode"] = json!(true);
     let overlay = json!({
         "cniVersion": "1.0.0", "name": "blue", "type": "vxlan", "vni": 4200, "underlay": "up0", "peers": ["192.168.50.2"],
         "ipam": node.host_local("10.12.0.0/16"),
@@ -77,6 +80,11 @@ fn clean(node: &Node, pod: &Pod, place: &Place) {
     let stays = |name: &String| ["cni0", "br-a", "up0", "up1"].contains(&name.as_str());
     let overlays: Vec<String> = node.netns.links().into_iter().filter(|name| !stays(name)).collect();
     assert!(overlays.is_empty(), "killed at {place:?}: {overlays:?}");
+    let bridge = node.netns.link("br-a");
+    let is = |flag: &str| bridge["flags"].as_array().is_some_and(|flags| flags.contains(&json!(flag)));
+    let accept_ra = node.netns.run("sysctl -n net.ipv6.conf.br-a.accept_ra");
+    let now = (is("UP"), is("PROMISC"), node.netns.addresses("br-a"), accept_ra.trim());
+    assert_eq!(now, (false, false, Vec::new(), "1"), "killed at {place:?}");
 }
 
 /// The places of an ADD on a node where the bridges exist, as they do from the second pod on; the pod is detached again.

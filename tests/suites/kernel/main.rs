@@ -11,5 +11,6 @@ mod node_keeps;
 mod overlay;
 mod replay;
 mod routes;
+mod shared;
 mod status;
 mod tricks;
