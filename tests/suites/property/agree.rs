@@ -13,6 +13,7 @@ impl Scene {
     pub fn agree(&self, members: &[Member]) {
         let attached: Vec<&Member> = members.iter().filter(|member| member.state == State::Attached).collect();
         self.records(&attached);
+        self.owners(&attached);
         for member in members.iter().filter(|member| member.is_alive) {
             let mut names = Vec::new();
             if member.state == State::Attached {
@@ -33,11 +34,29 @@ impl Scene {
         let kept = |path: &String| !path.ends_with("/departed") && !path.ends_with("/departed.old");
         // A killed call leaves the lock of an overlay that it held; the next GC sweeps it.
         let kept = |path: &String| kept(path) && !path.starts_with("state/locks/vxlan-");
+        // What is known of a bridge that stays, stays with it; owners are compared by themselves.
+        let kept =
+            |path: &String| kept(path) && !["state/gateways/", "state/shared/"].iter().any(|dir| path.starts_with(dir));
         let found: Vec<String> = self.node.files("state").into_iter().filter(kept).collect();
         let mut wanted: Vec<String> =
             attached.iter().map(|member| format!("state/attached/node-net,{},eth0", member.pod.container)).collect();
         wanted.sort();
         assert_eq!(found, wanted, "records");
+    }
+
+    /// The attached pods of `blue`, and they alone, own its peers.
+    fn owners(&self, attached: &[&Member]) {
+        let owner = |member: &&Member| {
+            let number = member.networks.iter().position(|name| *name == "blue")? + 1;
+            Some(format!("{},net{number}", member.pod.container))
+        };
+        let mut wanted: Vec<String> = attached.iter().filter_map(owner).collect();
+        wanted.sort();
+        let file = fs::read(self.node.path("state/shared/vx4200")).unwrap_or_default();
+        let file: serde_json::Value = serde_json::from_slice(&file).unwrap_or_default();
+        let found: Vec<&str> =
+            file["changes"][0]["owners"].as_array().into_iter().flatten().filter_map(|owner| owner.as_str()).collect();
+        assert_eq!(found, wanted, "owners of the peers: {file}");
     }
 
     /// Every address of host-local that a pod has, a file says so; and every file is right.
