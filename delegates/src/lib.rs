@@ -18,6 +18,7 @@ pub mod lock;
 pub mod masquerade;
 pub mod netns;
 pub mod nl;
+mod node_links;
 pub mod node_networks;
 pub mod priority;
 pub mod reserved;

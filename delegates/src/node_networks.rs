@@ -180,7 +180,8 @@ pub fn refuse(host: &mut Host<'_>, claims: &[Claim], own: Option<u32>) -> Result
     if claims.is_empty() {
         return Ok(());
     }
-    let node = host.node.reserved.node_addresses.clone();
+    let reserved = host.node.reserved;
+    let node: Vec<IpAddr> = reserved.node_addresses.iter().chain(&reserved.api_servers).copied().collect();
     let netlink = host.netlink()?;
     let reach = Reach { addresses: addresses(netlink, claims)?, routes: routes(netlink, claims)?, node };
     let mut findings: Vec<Finding> = Vec::new();

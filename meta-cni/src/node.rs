@@ -230,6 +230,7 @@ fn read_reserved(conf: &Object) -> Result<Reserved, Finding> {
     let each = |(i, port): (usize, &Value)| port_range(port).map_err(|e| e.under(&format!("reservedPorts[{i}]")));
     Ok(Reserved {
         node_addresses: Vec::new(),
+        api_servers: Vec::new(),
         shared_links: strings(conf, "sharedLinks")?.unwrap_or_default(),
         share_default_bridge: conf.flag("shareDefaultBridge")?,
         default_bridges: Vec::new(),

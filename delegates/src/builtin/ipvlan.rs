@@ -73,6 +73,9 @@ pub(super) fn attach(
     let chained = || call.prev_result.filter(|previous| !previous.ips.is_empty()).cloned();
     let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
     let addresses = leased.or_else(chained).ok_or_else(missing)?;
+    if call.origin.is_tenants && !config.in_pod {
+        spare_own_addresses(host, &addresses)?;
+    }
     let name = config.master(call.prev_result)?;
     let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
     if !config.in_pod {
@@ -105,6 +108,17 @@ fn claim_mode(host: &mut Host<'_>, point: &Point<'_>, master: &Link, mode: Ipvla
             Err(Error::Parent(Finding::new("mode", name, allowed)))
         }
     }
+}
+
+/// An ipvlan takes the packets to its addresses off its master before the node sees them, its own ones too.
+fn spare_own_addresses(host: &mut Host<'_>, addresses: &CniResult) -> Outcome<()> {
+    for ip in &addresses.ips {
+        let address = ip.address.addr();
+        if host.netlink()?.is_own_address(address)? {
+            return Err(Finding::new("ipam", address, "addresses that the node does not have itself").into());
+        }
+    }
+    Ok(())
 }
 
 /// CHECK.

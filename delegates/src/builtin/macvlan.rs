@@ -11,6 +11,7 @@ use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
 use crate::nl::link::{Kind, MacvlanMode, NewKind, NewLink};
+use crate::node_links;
 
 /// The configuration of a macvlan attachment.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +68,25 @@ impl Config {
             asked => Ok(asked),
         }
     }
+}
+
+/// Before anything is attached: mode passthru takes the master, its frames and its address, from the node.
+pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
+    if !call.origin.is_tenants {
+        return Ok(());
+    }
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    if config.mode != MacvlanMode::Passthru || config.in_pod {
+        return Ok(());
+    }
+    let Some(master) = stacked::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
+    node_links::keep(host, call, &master, |reason| {
+        let allowed = format!("for mode passthru a link that is not the node's own: {reason}");
+        match &config.master {
+            Some(name) => Finding::new("master", format_args!("{:?}", name.as_str()), allowed),
+            None => Finding::missing("master", allowed),
+        }
+    })
 }
 
 /// ADD.

@@ -157,12 +157,18 @@ impl Builtin {
         if !call.origin.is_tenants {
             return Ok(());
         }
+        // A program in a switched-off delegate's place may read its keys in any case.
+        let conf = call.conf.spelled(self.keys()).spelled(&["runtimeConfig", "args"]);
+        let call = &Call { conf: &conf, ..call.clone() };
         match self {
             Self::Bridge => bridge::admit(host, call),
             Self::Ptp => ptp::admit(host, call),
-            Self::Macvlan | Self::Ipvlan | Self::Vlan => default_bridge::refuse_as_master(host, call),
+            Self::HostDevice => host_device::admit(host, call),
             Self::Flannel => flannel::admit(host, call),
-            _ => Ok(()),
+            Self::Macvlan => default_bridge::refuse_as_master(host, call).and_then(|()| macvlan::admit(host, call)),
+            Self::Vlan => default_bridge::refuse_as_master(host, call).and_then(|()| vlan::admit(host, call)),
+            Self::Ipvlan => default_bridge::refuse_as_master(host, call),
+            Self::Vxlan | Self::Dummy | Self::Loopback | Self::Passthru | Self::Chained(_) => Ok(()),
         }
     }
 

@@ -36,6 +36,17 @@ pub(super) fn free(master: Link) -> Result<Link> {
     }
 }
 
+/// The master on the node, if it is there: an ADD that lacks it says so.
+pub(super) fn seek(netlink: &mut Netlink, master: Option<&IfName>) -> Result<Option<Link>> {
+    match master {
+        Some(name) => netlink.link_by_name(name),
+        None => match netlink.default_route_link()? {
+            Some(index) => netlink.link_by_index(index),
+            None => Ok(None),
+        },
+    }
+}
+
 fn refused(name: &str, allowed: String) -> Error {
     Error::Parent(Finding::new("master", format_args!("{name:?}"), allowed))
 }

@@ -11,6 +11,7 @@ use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
 use crate::nl::link::{Kind, NewKind, NewLink};
+use crate::node_links;
 
 /// The configuration of a vlan attachment.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,22 @@ impl Config {
         keys.addresses();
         keys.finish(config)
     }
+}
+
+/// Before anything is attached: the kernel gives frames that are tagged with a priority only to a VLAN 0, where there is one,
+/// and not to the master. The node would lose them.
+pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
+    if !call.origin.is_tenants {
+        return Ok(());
+    }
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    if config.id != 0 || config.in_pod {
+        return Ok(());
+    }
+    let Some(master) = stacked::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
+    node_links::keep(host, call, &master, |reason| {
+        Finding::new("vlanId", 0, format!("1 to 4094 on a link of the node's own: {reason}"))
+    })
 }
 
 /// ADD.

@@ -19,6 +19,7 @@ use attachments::finding::{Finding, Findings, under};
 use attachments::names::{ContainerId, PluginType};
 use ipnet::IpNet;
 
+use crate::builtin::Builtin;
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
@@ -100,6 +101,21 @@ pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
         Some(Kind::HostLocal(_)) => host_local::foresee(call),
         Some(Kind::Static(_)) => Ok(fixed::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
         Some(Kind::External(_)) | None => Ok(Vec::new()),
+    }
+}
+
+/// Before anything is attached: a tenant's definition does not name a plugin that makes or takes links for its addresses. The
+/// program would get the whole configuration and do with the node's links what this very plugin is not let do. Whoever the
+/// configuration is for, a program written in Go reads its keys in any case.
+pub fn admit(call: &Call<'_>) -> Result<()> {
+    let ipam = call.conf.spelled(&["ipam"]).decode::<Object>("ipam", "an object");
+    let Some(ipam) = ipam.ok().flatten().filter(|_| call.origin.is_tenants) else { return Ok(()) };
+    match ipam.spelled(&["type"]).parsed::<PluginType>("type", PluginType::ALLOWED) {
+        Ok(Some(kind)) if Builtin::from_type(&kind).is_some() => {
+            let allowed = format!("a plugin that gives addresses: {kind} makes, takes or changes links");
+            Err(Finding::new("ipam.type", format_args!("{:?}", kind.as_str()), allowed).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -116,7 +116,7 @@ impl Netlink {
         let mut found = Vec::new();
         for (family, ipv4) in [(libc::AF_INET, true), (libc::AF_INET6, false)] {
             if filter.ipv4.is_none_or(|wanted| wanted == ipv4) {
-                found.extend(self.routes_of(family, filter, &|kind| kind == libc::RTN_UNICAST)?);
+                found.extend(self.routes_of(family, filter, is_unicast)?);
             }
         }
         Ok(found)
@@ -127,28 +127,67 @@ impl Netlink {
         const TO_NOWHERE: [u8; 3] = [libc::RTN_BLACKHOLE, libc::RTN_UNREACHABLE, libc::RTN_PROHIBIT];
         let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 };
         let filter = RouteFilter { table: Some(MAIN), ..RouteFilter::default() };
-        self.routes_of(family, filter, &|kind| kind == libc::RTN_UNICAST || TO_NOWHERE.contains(&kind))
+        self.routes_of(family, filter, |kind| is_unicast(kind) || TO_NOWHERE.contains(&kind))
     }
 
     /// Index of the link by which packets to an address leave; `None` when nothing leads there.
     pub fn link_towards(&mut self, address: IpAddr) -> Result<Option<u32>> {
-        let (family, bits) = if address.is_ipv4() { (libc::AF_INET, 32) } else { (libc::AF_INET6, 128) };
-        let mut request = Request::new(libc::RTM_GETROUTE, 0, &header(family, bits, 0, 0, 0, 0));
-        request.ip(libc::RTA_DST, address);
         let link = |message: &Message<'_>| {
             let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
             wire::find(attributes, libc::RTA_OIF)?.map(wire::u32).transpose()
         };
-        match self.one(request, || format!("look up the route to {address}"), link) {
+        self.route_to(address, link).map(Option::flatten)
+    }
+
+    /// What `decode` finds in the route that packets to an address take; `None` when nothing leads there.
+    fn route_to<T>(&mut self, address: IpAddr, decode: impl Fn(&Message<'_>) -> Decoded<T>) -> Result<Option<T>> {
+        let (family, bits) = if address.is_ipv4() { (libc::AF_INET, 32) } else { (libc::AF_INET6, 128) };
+        let mut request = Request::new(libc::RTM_GETROUTE, 0, &header(family, bits, 0, 0, 0, 0));
+        request.ip(libc::RTA_DST, address);
+        match self.one(request, || format!("look up the route to {address}"), decode) {
             Err(error) => match super::errno(&error) {
                 Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL) => Ok(None),
                 _ => Err(error),
             },
-            found => found.map(Option::flatten),
+            found => found,
         }
     }
 
-    fn routes_of(&mut self, family: i32, filter: RouteFilter, is_of_type: &dyn Fn(u8) -> bool) -> Result<Vec<Route>> {
+    /// The unicast routes of all tables that leave by a link, with any of their next hops. What [`Route`] says of a route with
+    /// several next hops is about the first of them.
+    pub fn routes_by(&mut self, index: u32) -> Result<Vec<Route>> {
+        let filter = RouteFilter { index: Some(index), ..RouteFilter::default() };
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            found.extend(self.listed(family, filter, is_unicast, |message, _| leaves_by(message, index))?);
+        }
+        Ok(found)
+    }
+
+    /// Is the address one of the node's own (RTN_LOCAL), on whichever link?
+    pub fn is_own_address(&mut self, address: IpAddr) -> Result<bool> {
+        let is_local = |message: &Message<'_>| {
+            let [_, _, _, _, _, _, _, kind, ..]: [u8; HEADER] = wire::fixed(message.body)?;
+            Ok(kind == libc::RTN_LOCAL)
+        };
+        Ok(self.route_to(address, is_local)?.unwrap_or(false))
+    }
+
+    fn routes_of(&mut self, family: i32, filter: RouteFilter, is_of_type: impl Fn(u8) -> bool) -> Result<Vec<Route>> {
+        self.listed(family, filter, is_of_type, |_, route| {
+            Ok(filter.table.is_none_or(|table| route.table == table)
+                && filter.index.is_none_or(|index| route.index == Some(index)))
+        })
+    }
+
+    /// The routes of a type that the kernel's filter admits, and `is_wanted`: old kernels do not filter.
+    fn listed(
+        &mut self,
+        family: i32,
+        filter: RouteFilter,
+        is_of_type: impl Fn(u8) -> bool,
+        is_wanted: impl Fn(&Message<'_>, &Route) -> Decoded<bool>,
+    ) -> Result<Vec<Route>> {
         let mut request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &header(family, 0, 0, 0, 0, 0));
         if let Some(table) = filter.table {
             request.u32(libc::RTA_TABLE, table);
@@ -159,11 +198,9 @@ impl Netlink {
         let listed = self.dump(
             &request,
             || "list routes".to_owned(),
-            |message| {
-                Ok(decode(message, is_of_type)?.filter(|route| {
-                    filter.table.is_none_or(|table| route.table == table)
-                        && filter.index.is_none_or(|index| route.index == Some(index))
-                }))
+            |message| match decode(message, &is_of_type)? {
+                Some(route) => Ok(is_wanted(message, &route)?.then_some(route)),
+                None => Ok(None),
             },
         );
         match listed {
@@ -255,6 +292,10 @@ fn words(route: &Route) -> String {
     words
 }
 
+fn is_unicast(kind: u8) -> bool {
+    kind == libc::RTN_UNICAST
+}
+
 fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> Decoded<Option<Route>> {
     let [family, prefix, _, _, table, protocol, scope, kind, flags @ ..]: [u8; HEADER] = wire::fixed(message.body)?;
     let cloned = u32::from_ne_bytes(flags) & libc::RTM_F_CLONED != 0;
@@ -324,11 +365,43 @@ fn decode_first_hop(hops: &[u8], route: &mut Route) -> Decoded<()> {
     Ok(())
 }
 
+/// Does a next hop of the route leave by the link? A route by a nexthop object may name no link (sysctl
+/// `nexthop_compat_mode`); only a kernel that filters has such objects, and it has looked.
+fn leaves_by(message: &Message<'_>, index: u32) -> Decoded<bool> {
+    let mut names_none = true;
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        let named = match kind {
+            libc::RTA_OIF => vec![wire::u32(value)?],
+            libc::RTA_MULTIPATH => links_of_hops(value)?,
+            _ => continue,
+        };
+        names_none &= named.is_empty();
+        if named.contains(&index) {
+            return Ok(true);
+        }
+    }
+    Ok(names_none)
+}
+
+/// The links of all next hops.
+fn links_of_hops(mut hops: &[u8]) -> Decoded<Vec<u32>> {
+    let mut links = Vec::new();
+    while !hops.is_empty() {
+        let length = usize::from(wire::u16(hops)?);
+        let hop = hops.get(..length).ok_or(wire::Malformed)?;
+        links.push(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?);
+        hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(links)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::apply::Patience;
     use crate::netns::testing::as_host;
     use crate::nl::link::{Bridge, NewKind, NewLink};
 
@@ -425,6 +498,55 @@ mod tests {
                     "add route 198.51.100.0/24 via 203.0.113.9 on link {index}: Network is unreachable (Nexthop has invalid gateway)"
                 )
             );
+        });
+    }
+
+    #[test]
+    fn kernel_routes_by_a_link_are_those_of_any_next_hop_and_table() {
+        #![expect(clippy::disallowed_methods, reason = "`ip` of iproute2 makes routes with several next hops")]
+        on_a_link(|netlink, index| {
+            let ip = |line: &str| {
+                let done = std::process::Command::new("ip").args(line.split(' ')).output().unwrap();
+                assert!(done.status.success(), "{line}: {done:?}");
+            };
+            let name = "br1".parse().unwrap();
+            netlink.add_link(&NewLink { up: true, ..NewLink::new(&name, NewKind::Bridge(Bridge::default())) }).unwrap();
+            let second = netlink.link_by_name(&name).unwrap().unwrap().index;
+            netlink.add_address(second, "198.51.100.5/24".parse().unwrap(), true).unwrap();
+            ip("route add default nexthop via 192.0.2.1 dev br0 nexthop via 198.51.100.1 dev br1");
+            ip("route add 10.0.0.0/8 via 198.51.100.1 table 7");
+            ip("-6 route add default dev br1");
+            ip("route add blackhole 10.9.0.0/16");
+            let told = |netlink: &mut Netlink, index| -> Vec<String> {
+                let routes = netlink.routes_by(index).unwrap();
+                let mut told: Vec<_> = routes.iter().map(|r| format!("{} {}", r.destination, r.table)).collect();
+                told.retain(|text| !text.starts_with("f"));
+                told.sort();
+                told
+            };
+            let all = ["0.0.0.0/0 254", "10.0.0.0/8 7", "198.51.100.0/24 254", "::/0 254"];
+            assert_eq!(told(netlink, second), all);
+            assert!(told(netlink, index).contains(&"0.0.0.0/0 254".to_owned()));
+            assert_eq!(told(netlink, 4711), Vec::<String>::new());
+        });
+    }
+
+    #[test]
+    fn kernel_the_nodes_own_addresses_are_told_from_others() {
+        on_a_link(|netlink, index| {
+            netlink.add_address(index, "192.0.2.77/24".parse().unwrap(), true).unwrap();
+            // The kernel gives an IPv6 address its route a moment later.
+            let mut patience = Patience::until(Instant::now() + Duration::from_secs(5));
+            while !netlink.is_own_address("2001:db8::7".parse().unwrap()).unwrap() && patience.pause() {}
+            for (address, is_own) in [
+                ("192.0.2.77", true),
+                ("192.0.2.78", false),
+                ("2001:db8::7", true),
+                ("2001:db8::8", false),
+                ("203.0.113.1", false),
+            ] {
+                assert_eq!(netlink.is_own_address(address.parse().unwrap()).unwrap(), is_own, "{address}");
+            }
         });
     }
 }

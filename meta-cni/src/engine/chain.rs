@@ -15,6 +15,7 @@ use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
+use delegates::ipam;
 use delegates::reserved::Reserved;
 use serde_json::value::RawValue;
 
@@ -90,13 +91,15 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// What a definition may not have of this node, found before anything is attached.
+    /// What a definition may not have of this node, found before anything is attached. A type that the node switched off is
+    /// a program that reads the same keys, and is judged like the one that is built in.
     pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
         for plugin in &self.attachment.plugins {
-            // A program under the name of a built-in delegate reads the same keys, and would take the same.
+            let conf = self.conf(plugin, &Injection::default())?;
+            let call = self.call(&conf, None);
+            ipam::admit(&call).map_err(|e| self.fault(e))?;
             if let Some(builtin) = Builtin::from_type(&plugin.kind) {
-                let conf = self.conf(plugin, &Injection::default())?;
-                builtin.admit(host, &self.call(&conf, None)).map_err(|e| self.fault(e))?;
+                builtin.admit(host, &call).map_err(|e| self.fault(e))?;
             }
         }
         Ok(())

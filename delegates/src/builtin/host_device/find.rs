@@ -18,11 +18,20 @@ const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
 /// Drivers that leave a device to a program: there is no link to move then.
 const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
-/// The link, which must be on the node and in nobody's use.
-pub(super) fn device(netlink: &mut Netlink, selector: &Selector) -> Result<Link> {
-    let links = netlink.links(None)?;
+/// What a selector leads to.
+pub(super) struct Selected<'a> {
+    /// The key that selects.
+    pub key: &'static str,
+    /// Its value as it is quoted.
+    pub value: String,
+    /// The link; absent when none on the node is meant.
+    pub link: Option<&'a Link>,
+}
+
+/// The link of a selector, among those of the node.
+pub(super) fn select<'a>(links: &'a [Link], selector: &Selector) -> Result<Selected<'a>> {
     let named = |name: &str| links.iter().find(|link| link.name == name);
-    let (key, value, found) = match selector {
+    let (key, value, link) = match selector {
         Selector::Name(name) => ("device", format!("{:?}", name.as_str()), named(name.as_str())),
         Selector::Mac(mac) => ("hwaddr", mac.to_string(), links.iter().find(|link| link.mac == Some(*mac))),
         Selector::Path(path) => {
@@ -37,8 +46,15 @@ pub(super) fn device(netlink: &mut Netlink, selector: &Selector) -> Result<Link>
             ("runtimeConfig.deviceID", id.clone(), name.and_then(|name| named(&name)))
         }
     };
+    Ok(Selected { key, value, link })
+}
+
+/// The link, which must be on the node and in nobody's use.
+pub(super) fn device(netlink: &mut Netlink, selector: &Selector) -> Result<Link> {
+    let links = netlink.links(None)?;
+    let Selected { key, value, link } = select(&links, selector)?;
     let refuse = |allowed: &str| Error::Parent(Finding::new(key, &value, allowed));
-    let link = found.ok_or_else(|| refuse("a device with a link on the node; one that a pod holds has none here"))?;
+    let link = link.ok_or_else(|| refuse("a device with a link on the node; one that a pod holds has none here"))?;
     match in_use(link, &links) {
         Some(how) => Err(refuse(&format!("a link that is not in use: {} {how}", link.name))),
         None => Ok(link.clone()),

@@ -13,13 +13,31 @@ use attachments::finding::Finding;
 
 pub(super) use config::{Config, KEYS};
 
+use self::find::Selected;
 use self::loan::Loan;
 use super::{Attached, compare, stacked};
 use crate::apply::{self, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::nl::link::Link;
+use crate::node_links;
 use crate::spec::Addressing;
+
+/// Before anything is attached: the node's own links are not lent. Whether the device is there and free is found with the ADD.
+pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+    if !call.origin.is_tenants {
+        return Ok(());
+    }
+    let config = Config::read(call.conf).map_err(Error::Config)?;
+    let Some(device) = config.device.as_ref().filter(|_| !is_userspace(&config)) else { return Ok(()) };
+    let links = host.netlink()?.links(None)?;
+    match find::select(&links, device) {
+        Ok(Selected { key, value, link: Some(link) }) => node_links::keep(host, call, link, |reason| {
+            Finding::new(key, value, format!("a device that is not the node's own: {reason}"))
+        }),
+        Ok(Selected { link: None, .. }) | Err(_) => Ok(()),
+    }
+}
 
 /// ADD.
 pub(super) fn attach(
@@ -40,6 +58,8 @@ pub(super) fn attach(
     let mut interface =
         Interface { name: point.ifname.to_string(), sandbox: point.netns.to_owned(), ..Interface::default() };
     if !is_userspace(&config) {
+        // One address, and one PCI device, may have several links: which is the first one now was not asked before.
+        admit(host, call)?;
         let link = take(host, sandbox, point, &config, &result)?;
         interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
     }

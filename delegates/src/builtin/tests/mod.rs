@@ -5,6 +5,7 @@ mod bridge;
 mod detach;
 mod flannel;
 mod host_device;
+mod node_links;
 mod node_networks;
 mod portmap;
 mod ptp;
