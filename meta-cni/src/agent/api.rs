@@ -12,9 +12,9 @@ use crate::fault::{Fault, Result};
 /// Connection and TLS handshake together: a slow API server is not a dead one.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// A client by a kubeconfig, or by the service account of the pod. Nothing is sent yet. Token and authority are read anew
-/// from their files every minute.
-pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
+/// A client by a kubeconfig, or by the service account of the pod, and the host that it will talk to. Nothing is sent yet.
+/// Token and authority are read anew from their files every minute.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<(Client, String)> {
     let config = match kubeconfig.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {
             let failed = |e: &dyn Error| Fault::Config(format!("--kubeconfig: {}: {}", path.display(), chain(e)));
@@ -30,7 +30,10 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
     config.connect_timeout = Some(CONNECT);
     // Whoever may try again does so on its own terms.
     config.default_retry = false;
-    Client::try_from(config).map_err(|e| Fault::Config(format!("no client of the API server: {}", chain(&e))))
+    let host = config.cluster_url.host().unwrap_or_default().to_owned();
+    let client =
+        Client::try_from(config).map_err(|e| Fault::Config(format!("no client of the API server: {}", chain(&e))))?;
+    Ok((client, host))
 }
 
 /// One line about an error: the server's own words where it answered.

@@ -2,6 +2,7 @@
 //!
 //! One thread, several parts side by side; [`run`] wires them. What they share is passed to them there and nowhere else.
 
+mod addresses;
 mod api;
 mod audit;
 pub mod conf;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fault::{Fault, Result};
+use addresses::Addresses;
 use desk::Office;
 use publish::Publisher;
 use resolve::Facts;
@@ -41,14 +43,15 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 async fn serve(options: &Options) -> Result<()> {
-    let client = api::client(options.kubeconfig.as_deref()).await?;
+    let (client, server) = api::client(options.kubeconfig.as_deref()).await?;
+    let addresses = Addresses::new(options.node_ips.clone(), &server);
     let view = Shared::default();
     let publisher = Publisher::new(client.clone(), view.clone());
     let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
     let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
     let office = Office {
         node: options.node_name.clone(),
-        facts: Facts { client: client.clone(), view: view.clone() },
+        facts: Facts { client: client.clone(), view: view.clone(), addresses: addresses.clone() },
         publisher: publisher.clone(),
         events,
         standing: standing.subscribe(),
@@ -66,7 +69,7 @@ async fn serve(options: &Options) -> Result<()> {
             publisher.run(),
             teller.run(),
             audit::run(&options.state_dir, &view, &publisher),
-            warm::keep(client.clone()),
+            warm::keep(client.clone(), addresses),
         );
     };
     tokio::select! {

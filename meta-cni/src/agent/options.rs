@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::addresses::NodeIps;
+
 /// What the agent of a node is told.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
@@ -13,6 +15,10 @@ pub struct Options {
     /// Name of this node's Node object; in the DaemonSet from the downward API.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: String,
+    /// InternalIPs of this node, joined by commas; in the DaemonSet from the downward API. The links that have them are the
+    /// node's own.
+    #[arg(long, env = "NODE_IPS", value_name = "ADDRESSES", default_value = "")]
+    pub node_ips: NodeIps,
     /// Where the plugin keeps its records: `stateDir` of the node's configuration.
     #[arg(long, env = "META_CNI_STATE_DIR", value_name = "DIR", default_value = "/var/lib/meta-cni")]
     pub state_dir: PathBuf,

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout_at};
 
+use super::addresses::Addresses;
 use super::api::said;
 use super::view::{Pod, PodName, Shared, definition};
 use super::watch::{DefinitionObject, PodMeta};
@@ -24,6 +25,8 @@ pub struct Facts {
     pub client: Client,
     /// What is known already.
     pub view: Shared,
+    /// Where the node and the API server are.
+    pub addresses: Addresses,
 }
 
 impl Facts {
@@ -43,7 +46,7 @@ impl Facts {
         let optional: BTreeSet<NetRef> = request.optional.into_iter().filter(|one| !wanted.contains(one)).collect();
         let each = wanted.into_iter().map(|one| (one, false)).chain(optional.into_iter().map(|one| (one, true)));
         let each = each.map(|(reference, is_optional)| self.definition(reference, is_optional, deadline));
-        Ok(Resolved { annotations, definitions: join_all(each).await })
+        Ok(Resolved { annotations, definitions: join_all(each).await, node: self.addresses.known() })
     }
 
     async fn annotations(&self, pod: &PodRef, deadline: Instant) -> Result<Annotations, Refusal> {

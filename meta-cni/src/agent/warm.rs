@@ -8,17 +8,19 @@ use std::time::Duration;
 use kube::Client;
 use tokio::time::{sleep, timeout};
 
+use super::addresses::Addresses;
 use super::api::said;
 
 /// Between two uses.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Keeps it open; never ends. What is asked is what anybody may ask; whether it is answered is the watches' to tell.
-pub async fn keep(client: Client) {
+/// Keeps it open; never ends. What is asked is what anybody may ask, and the server says with it where it is; whether it is
+/// answered is the watches' to tell.
+pub async fn keep(client: Client, addresses: Addresses) {
     loop {
         // A server that hangs is to be tried by another connection the next time.
-        match timeout(PERIOD, client.apiserver_version()).await {
-            Ok(Ok(_)) => {}
+        match timeout(PERIOD, client.list_core_api_versions()).await {
+            Ok(Ok(versions)) => addresses.learn(&versions).await,
             Ok(Err(error)) => tracing::debug!("no connection is kept open: {}", said(&error)),
             Err(_) => tracing::debug!("no connection is kept open: no answer in {PERIOD:?}"),
         }

@@ -1,4 +1,4 @@
-//! Directory mode: a directory of ordinary manifests (Pod, NetworkAttachmentDefinition; YAML or JSON) stands in for the
+//! Directory mode: a directory of ordinary manifests (Pod, NetworkAttachmentDefinition, Node; YAML or JSON) stands in for the
 //! cluster. No daemon, no API server.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,7 @@ use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
 
 use super::manifest::{self, Manifest};
+use super::wire::NodeAddresses;
 use super::{Annotations, Facts, NETWORK_STATUS, Query, named_in};
 use crate::fault::{Fault, Result};
 
@@ -42,9 +43,10 @@ impl Directory {
         if let (Some(annotations), Some(pod)) = (&annotations, query.pod) {
             wanted.extend(named_in(annotations, &pod.namespace, query.multus_namespace));
         }
-        let definitions = self.definitions(&wanted)?;
+        let mut node = NodeAddresses::default();
+        let definitions = self.definitions(&wanted, &mut node)?;
         let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
-        Ok(Facts { annotations, definitions, missing })
+        Ok(Facts { annotations, definitions, missing, node })
     }
 
     fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
@@ -52,7 +54,8 @@ impl Directory {
         Ok(manifest.metadata.annotations)
     }
 
-    fn definitions(&self, wanted: &BTreeSet<NetRef>) -> Result<BTreeMap<NetRef, Definition>> {
+    /// The definitions, and with them what the directory says of nodes. An InternalIP of another one is on no link here.
+    fn definitions(&self, wanted: &BTreeSet<NetRef>, node: &mut NodeAddresses) -> Result<BTreeMap<NetRef, Definition>> {
         let mut found = BTreeMap::new();
         if wanted.is_empty() {
             return Ok(found);
@@ -60,8 +63,11 @@ impl Directory {
         for path in self.files()? {
             let text = read(&path)?;
             // Most files of a large directory hold none of what is wanted; finding a name costs less than parsing.
-            let documents = manifest::documents(&text).into_iter();
-            for document in documents.filter(|text| wanted.iter().any(|w| text.contains(w.name.as_str()))) {
+            for document in manifest::documents(&text) {
+                node.internal_ips.extend(manifest::internal_ips(document, &path)?);
+                if !wanted.iter().any(|w| document.contains(w.name.as_str())) {
+                    continue;
+                }
                 let Some(manifest) = manifest::parse(document, &path, "NetworkAttachmentDefinition")? else { continue };
                 let Some(reference) = reference(&manifest) else { continue };
                 if wanted.contains(&reference) {
@@ -207,6 +213,8 @@ mod tests {
             r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"b","namespace":"n","annotations":{"k":"v"}}}"#;
         fs::write(dir.path().join("b.json"), json).unwrap();
         fs::write(dir.path().join("notes.txt"), "x a b").unwrap();
+        let node = "kind: Node\nstatus: {addresses: [{type: InternalIP, address: 10.0.0.5}]}\n";
+        fs::write(dir.path().join("n1.yaml"), node).unwrap();
         let directory = Directory::new(dir.path());
         assert_eq!(directory.annotations(&pod("a")).unwrap()["k8s.v1.cni.cncf.io/networks"], "x");
         let b = PodRef { namespace: "n".parse().unwrap(), ..pod("b") };
@@ -225,6 +233,7 @@ mod tests {
         assert_eq!(facts.definitions.len(), 1);
         assert_eq!(facts.definitions[&net("default", "x")].config.as_deref(), Some(r#"{"type": "bridge"}"#));
         assert!(facts.missing.contains(&net("other", "x")));
+        assert_eq!(facts.node.internal_ips, ["10.0.0.5".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(facts.annotations.unwrap()["k8s.v1.cni.cncf.io/networks"], "x");
     }
 

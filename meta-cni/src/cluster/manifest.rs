@@ -1,8 +1,10 @@
 //! One Kubernetes manifest as text: as much of it as we read, and how an annotation is set in it.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use attachments::cni::object::Object;
+use attachments::finding::Finding;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -46,6 +48,25 @@ pub struct Spec {
     /// `spec.config` of a definition.
     #[serde(default)]
     pub config: Option<String>,
+}
+
+/// The fields that we read of a Node.
+#[derive(Debug, Deserialize)]
+struct Node {
+    status: Option<NodeStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeStatus {
+    #[serde(default)]
+    addresses: Vec<NodeAddress>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeAddress {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
 }
 
 /// Only the kind.
@@ -92,6 +113,24 @@ pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>
 /// A document as it is, whatever it is; an empty one is `null`.
 pub fn value(document: &str) -> std::result::Result<serde_json::Value, String> {
     read::<Option<serde_json::Value>>(document).map(Option::unwrap_or_default)
+}
+
+/// The InternalIPs of a Node; none of a document of another kind.
+pub fn internal_ips(document: &str, path: &Path) -> Result<Vec<IpAddr>> {
+    // Reading YAML costs more than looking for a word that hardly any document holds.
+    let is_node = || read::<Option<Kind>>(document).is_ok_and(|read| read.is_some_and(|read| read.kind == "Node"));
+    if !document.contains("Node") || !is_node() {
+        return Ok(Vec::new());
+    }
+    let wrong = |why: String| Fault::Config(format!("manifest {}: {why}", path.display()));
+    let node: Node = read(document).map_err(wrong)?;
+    let addresses = node.status.map(|status| status.addresses).unwrap_or_default().into_iter();
+    let read = |NodeAddress { address, .. }: NodeAddress| {
+        let refused =
+            |_| wrong(Finding::new("status.addresses", format_args!("{address:?}"), "an IP address").to_string());
+        address.parse().map_err(refused)
+    };
+    addresses.filter(|address| address.kind == "InternalIP").map(read).collect()
 }
 
 fn read<T: DeserializeOwned>(document: &str) -> std::result::Result<T, String> {
@@ -248,6 +287,24 @@ mod tests {
             assert!(text.contains("name: a"), "{text}");
             assert_eq!(text.starts_with("---"), pod.starts_with("---"));
         }
+    }
+
+    #[test]
+    fn a_node_tells_its_internal_addresses_and_no_other_kind_does() {
+        let addresses = "status: {addresses: [{type: Hostname, address: n1}, {type: InternalIP, address: 10.0.0.5}, {type: InternalIP, address: 'fd00::5'}, {type: ExternalIP, address: 192.0.2.1}]}";
+        let ips = |document: &str| internal_ips(document, Path::new("n.yaml"));
+        let two: Vec<IpAddr> = vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
+        assert_eq!(ips(&format!("kind: Node\n{addresses}\n")).unwrap(), two);
+        let json = r#"{"kind":"Node","status":{"addresses":[{"type":"InternalIP","address":"10.0.0.5"}]}}"#;
+        assert_eq!(ips(json).unwrap(), two[..1]);
+        for other in
+            ["", "kind: Node\n", "kind: Node\nstatus:\n", "kind: [Node\n", &format!("kind: NodeClass\n{addresses}\n")]
+        {
+            assert_eq!(ips(other).unwrap(), Vec::<IpAddr>::new(), "{other}");
+        }
+        let fault =
+            ips("kind: Node\nstatus: {addresses: [{type: InternalIP, address: n1}]}\n").unwrap_err().to_string();
+        assert_eq!(fault, r#"manifest n.yaml: status.addresses: got "n1", want an IP address"#);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Facts {
     pub definitions: BTreeMap<NetRef, Definition>,
     /// Those that do not.
     pub missing: BTreeSet<NetRef>,
+    /// Where the node and the API server are, as far as the source knows. It comes with definitions.
+    pub node: wire::NodeAddresses,
 }
 
 impl Facts {

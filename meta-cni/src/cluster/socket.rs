@@ -48,7 +48,7 @@ impl Agent {
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
-                let mut facts = Facts { annotations: resolved.annotations, ..Facts::default() };
+                let mut facts = Facts { annotations: resolved.annotations, node: resolved.node, ..Facts::default() };
                 for lookup in resolved.definitions {
                     self.take(&mut facts, lookup)?;
                 }

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
@@ -114,6 +115,28 @@ pub struct Resolved {
     /// One for each definition that was wanted or named.
     #[serde(default)]
     pub definitions: Vec<Lookup>,
+    /// Where the node and the API server are; nothing from an agent that does not tell.
+    #[serde(default, skip_serializing_if = "NodeAddresses::is_empty")]
+    pub node: NodeAddresses,
+}
+
+/// The addresses by which the node is part of the cluster. What leads to them is the node's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAddresses {
+    /// InternalIPs of the Node object.
+    #[serde(default, rename = "internalIPs", skip_serializing_if = "Vec::is_empty")]
+    pub internal_ips: Vec<IpAddr>,
+    /// The API server's, as the agent reaches it and as it says itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_servers: Vec<IpAddr>,
+}
+
+impl NodeAddresses {
+    /// Is nothing known?
+    pub fn is_empty(&self) -> bool {
+        self.internal_ips.is_empty() && self.api_servers.is_empty()
+    }
 }
 
 /// What became of one definition's lookup.

@@ -63,7 +63,8 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
         resume::same_pod(run, pod);
     }
 
-    let bound = lookup::bind(run, target, pod)?;
+    let (bound, reserved) = lookup::bind(run, target, pod)?;
+    let node = Node { reserved: &reserved, ..node };
     let intent = intent(run, target, pod.cloned(), &bound)?;
     for attachment in &bound.attachments {
         Chain::new(&intent, attachment, &intent.netns).validate(&node)?;

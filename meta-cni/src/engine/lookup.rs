@@ -17,16 +17,18 @@ use delegates::call::Verb;
 use delegates::reserved::Reserved;
 
 use super::{Run, warn};
+use crate::cluster::wire::NodeAddresses;
 use crate::cluster::{Annotations, Facts, Query};
 use crate::conf_dir;
 use crate::fault::{Fault, Result};
 use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
 use crate::request::Target;
 
-/// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated.
-pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Bound> {
+/// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated; and what the node
+/// keeps from definitions, as far as the cluster knows more of it than the node's configuration.
+pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bound, Reserved)> {
     let networks = NodeNetworks::read(run)?;
-    let (annotations, facts) = match (handed_over(run)?, pod) {
+    let (annotations, mut facts) = match (handed_over(run)?, pod) {
         (Some(annotations), _) => (annotations, Facts::default()),
         (None, Some(pod)) => {
             // One question gives the annotations and every definition that they, or the node, name.
@@ -46,9 +48,10 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Boun
         Some(text) => Some(selection::parse_default(text, &run.conf.multus_namespace)?),
         None => None,
     };
-    let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), facts)?;
+    let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
-    Ok(bound)
+    let NodeAddresses { internal_ips, api_servers } = facts.node;
+    Ok((bound, Reserved { node_addresses: internal_ips, api_servers, ..run.conf.reserved.clone() }))
 }
 
 /// What the node keeps from definitions, the bridge of its default network included.
@@ -71,7 +74,7 @@ pub fn reserved(run: &Run<'_>, bound: &Bound) -> Reserved {
 /// found any more has left nothing that we could undo.
 pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     let pod = target.pod().ok().flatten().map_or_else(nameless_pod, Ok)?;
-    match NodeNetworks::read(run).and_then(|networks| networks.bind(&pod, target, &[], None, Facts::default())) {
+    match NodeNetworks::read(run).and_then(|networks| networks.bind(&pod, target, &[], None, &mut Facts::default())) {
         Ok(bound) => Ok(bound.attachments),
         Err(fault) => {
             warn(&format!("no record of sandbox {}, and no default network to undo: {fault}", target.container));
@@ -88,7 +91,7 @@ pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
         ifname: parsed::<IfName>("eth0")?,
         args: Vec::new(),
     };
-    let bound = NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &[], None, Facts::default())?;
+    let bound = NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &[], None, &mut Facts::default())?;
     bound.attachments.into_iter().next().ok_or_else(|| Fault::Bug("no default network was bound".to_owned()))
 }
 
@@ -143,14 +146,15 @@ impl<'a> NodeNetworks<'a> {
         }
     }
 
-    /// Binds the node's networks and what a pod wants beside or instead of them. `facts`: what is known already.
+    /// Binds the node's networks and what a pod wants beside or instead of them. `facts`: what is known already, and after it
+    /// what is known then.
     fn bind(
         &self,
         pod: &PodRef,
         target: &Target,
         wanted: &[Wanted],
         default_override: Option<&Wanted>,
-        mut facts: Facts,
+        facts: &mut Facts,
     ) -> Result<Bound> {
         let ask = Ask {
             pod,
@@ -171,6 +175,9 @@ impl<'a> NodeNetworks<'a> {
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
         let found = self.ask(&self.query(Some(pod), &references, &optional))?;
         facts.definitions.extend(found.definitions);
+        if !found.node.is_empty() {
+            facts.node = found.node;
+        }
 
         let definitions = &facts.definitions;
         let files = if ask.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };

@@ -75,7 +75,7 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
     let path = dir.path().join("agent.sock");
     let answer = |outcome: Outcome| {
         let reference = attachments::names::NetRef { namespace: "a".parse().unwrap(), name: "b".parse().unwrap() };
-        let resolved = wire::Resolved { annotations: None, definitions: vec![Lookup { reference, outcome }] };
+        let resolved = wire::Resolved { definitions: vec![Lookup { reference, outcome }], ..wire::Resolved::default() };
         Answer::Resolved(resolved).encode(1).unwrap()
     };
     let answers = vec![

@@ -50,7 +50,17 @@ fn resolved() -> Answer {
             lookup("b", Outcome::Broken { reason: "spec.config: got 7".into() }),
             lookup("c", Outcome::Unreachable { reason: "no route".into() }),
         ],
+        node: NodeAddresses::default(),
     })
+}
+
+/// From an agent that tells where it is.
+fn resolved_at() -> Answer {
+    let node = NodeAddresses {
+        internal_ips: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+        api_servers: vec!["10.0.0.1".parse().unwrap()],
+    };
+    Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
 fn requests() -> [(&'static str, Request); 4] {
@@ -59,7 +69,7 @@ fn requests() -> [(&'static str, Request); 4] {
     [("resolve", resolve()), ("publish", publish()), ("report", Request::Report(report)), ("health", Request::Health)]
 }
 
-fn answers() -> [(&'static str, Answer); 5] {
+fn answers() -> [(&'static str, Answer); 6] {
     let health = Health {
         node: "n1".into(),
         program: "0.1.0".into(),
@@ -70,6 +80,7 @@ fn answers() -> [(&'static str, Answer); 5] {
     let refusal = Refusal::new(Cause::Later, "pod default/web: the API server has no such pod");
     [
         ("resolved", resolved()),
+        ("resolved-at", resolved_at()),
         ("published", Answer::Published(Published { written: true })),
         ("noted", Answer::Noted),
         ("healthy", Answer::Healthy(health)),
@@ -123,6 +134,7 @@ fn a_request_with_no_version_in_common_is_refused_with_both_ranges() {
 #[test]
 fn answers_of_the_next_version_are_understood_in_this_one() {
     assert_eq!(Answer::decode(&file("next/answer-resolved.json")).unwrap(), resolved());
+    assert_eq!(Answer::decode(&file("next/answer-resolved-at.json")).unwrap(), resolved_at());
     let Answer::Resolved(unheard) = Answer::decode(&file("next/answer-outcome.json")).unwrap() else { panic!() };
     assert_eq!(unheard.definitions[0].outcome, Outcome::Unheard);
     let refused = Answer::decode(&file("next/answer-refused.json")).unwrap();
