@@ -234,7 +234,8 @@ fn device(node: &Node) -> [serde_json::Value; 3] {
 
 /// eth0 is a bridge, net1 a device of the node.
 fn lending_scene() -> (Node, Pod) {
-    let (node, _) = scene();
+    let (mut node, _) = scene();
+    node.conf["sharedLinks"] = json!(["dev0"]);
     node.netns.run("ip link add dev0 mtu 1400 type veth peer name dev1");
     node.netns.run("ip link set dev0 alias uplink");
     node.netns.run("ip address add 10.20.0.7/24 dev dev0");

@@ -5,9 +5,10 @@ use meta_cni_tests::netns::Netns;
 use meta_cni_tests::node::{Node, Pod, REFERENCE};
 use serde_json::{Value, json};
 
-/// A node with the device `up0`, and what must come back of it.
+/// A node with the device `up0`, which its administrator shares, and what must come back of it.
 fn scene() -> Node {
-    let node = Node::new();
+    let mut node = Node::new();
+    node.conf["sharedLinks"] = json!(["up0"]);
     for line in [
         "ip link add up0 mtu 1400 type veth peer name up1",
         "ip link set up0 alias uplink",

@@ -9,6 +9,7 @@ mod gc;
 mod masters;
 mod node_keeps;
 mod overlay;
+mod own_links;
 mod replay;
 mod routes;
 mod shared;
