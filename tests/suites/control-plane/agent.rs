@@ -6,7 +6,7 @@ use meta_cni_tests::node::NETWORKS;
 use meta_cni_tests::program;
 use serde_json::json;
 
-use super::world::{SOON, World, nad, pod};
+use super::world::{NODE_IP, SOON, World, nad, pod};
 
 #[test]
 fn a_pod_gets_its_networks_from_the_api_server_and_its_status_and_events_back() {
@@ -234,5 +234,38 @@ fn frames_of_another_version_are_answered_by_the_running_agent() {
     assert_eq!(states, ["found", "missing"]);
     for name in ["next/request-unknown.json", "next/request-too-new.json"] {
         assert_eq!(world.ask(&file(name))["body"]["cause"], "unsupported", "{name}");
+    }
+}
+
+#[test]
+fn the_links_that_lead_to_the_node_and_to_the_api_server_are_kept() {
+    let world = World::served();
+    let question = json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": {"multusNamespace": "kube-system", "waitMs": 1000}});
+    let told = world.plane.api().get("/api").unwrap();
+    let told = told["serverAddressByClientCIDRs"][0]["serverAddress"].as_str().unwrap().to_owned();
+    let server = told.rsplit_once(':').unwrap().0.trim_matches(['[', ']']).to_owned();
+    let known = world.until("address of the API server", || {
+        let known = world.ask(&question)["body"]["node"].clone();
+        let is_there = known["apiServers"].as_array().is_some_and(|all| all.contains(&json!(server)));
+        if is_there { Ok(known) } else { Err(format!("{known}, want {server}")) }
+    });
+    assert_eq!(known["internalIPs"], json!([NODE_IP]));
+
+    for (name, line) in
+        [("up0", format!("ip address add {NODE_IP}/24 dev up0")), ("up1", format!("ip route add {server} dev up1"))]
+    {
+        world.node.netns.run(&format!("ip link add {name} type veth peer name {name}-far"));
+        world.node.netns.run(&format!("ip link set {name} up"));
+        world.node.netns.run(&line);
+        world.nad_of(name, json!({"cniVersion": "1.0.0", "type": "host-device", "device": name}));
+    }
+    for (name, why) in [
+        ("up0", format!("up0 has the node's InternalIP {NODE_IP}")),
+        ("up1", format!("up1 carries the node's way to the API server {server}")),
+    ] {
+        let pod = world.pod(&format!("takes-{name}"), name);
+        world.node.add(&pod).refused(7, &[&why]);
+        let handed = world.node.sandbox(&pod.name, &pod.uid);
+        world.handed(&handed, name).run().refused(7, &[&why]);
     }
 }

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 pub const SOON: Duration = Duration::from_secs(30);
 /// The node's name.
 pub const NODE: &str = "n1";
+/// Its InternalIP, as the kubelet would tell the agent.
+pub const NODE_IP: &str = "10.0.0.5";
 /// Key under which a runtime hands annotations over.
 const HANDED: &str = "io.kubernetes.cri.pod-annotations";
 
@@ -82,7 +84,11 @@ impl World {
         let log = self.log_path();
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = program::command(agent());
-        command.arg("run").env("NODE_NAME", NODE).env("META_CNI_LOG_LEVEL", "info,meta_cni=debug");
+        command
+            .arg("run")
+            .env("NODE_NAME", NODE)
+            .env("NODE_IPS", NODE_IP)
+            .env("META_CNI_LOG_LEVEL", "info,meta_cni=debug");
         for (flag, path) in [
             ("--socket", self.node.path("run/agent.sock")),
             ("--state-dir", self.node.path("state")),
