@@ -1,12 +1,14 @@
 //! Netlink, blocking: the only place that talks to rtnetlink, nf_tables and sock_diag.
 //!
 //! A [`Netlink`] keeps the namespace that it was opened in ([`crate::netns::NetNs::socket`] opens one inside a pod).
-//! What can be asked of it is grouped by object: [`link`], [`address`], [`route`], [`rule`], [`neighbour`], [`traffic`], [`nft`], [`conntrack`] and [`sockets`]. Requests
+//! What can be asked of it is grouped by object: [`link`], [`address`], [`route`], [`rule`], [`neighbour`], [`traffic`], [`kept`], [`nft`],
+//! [`conntrack`] and [`sockets`]. Requests
 //! are written and replies read by a small codec of our own: it takes from a reply the attributes that we use and skips
 //! the rest, so an attribute that a newer kernel adds or changes cannot fail a DEL.
 
 pub mod address;
 pub mod conntrack;
+pub mod kept;
 pub mod link;
 pub mod neighbour;
 pub mod nft;

@@ -235,6 +235,11 @@ pub(super) fn u32(value: &[u8]) -> Decoded<u32> {
     number32(value).ok_or(Malformed)
 }
 
+/// A namespace's number; -1 stands for none.
+pub(super) fn netns_id(value: &[u8]) -> Decoded<Option<u32>> {
+    u32(value).map(|id| Some(id).filter(|&id| id != u32::MAX))
+}
+
 pub(super) fn be32(value: &[u8]) -> Decoded<u32> {
     fixed(value).map(u32::from_be_bytes)
 }

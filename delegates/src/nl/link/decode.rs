@@ -13,6 +13,7 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
     let mut link = Link {
         index: wire::u32(&head[4..8])?,
         name: String::new(),
+        altnames: Vec::new(),
         kind: Kind::Device,
         mac: None,
         permanent_mac: None,
@@ -22,6 +23,7 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
         master: None,
         parent: None,
         is_parent_elsewhere: false,
+        parent_netns: None,
         up: flags & libc::IFF_UP != 0,
         lower_up: flags & libc::IFF_LOWER_UP != 0,
         promisc: flags & libc::IFF_PROMISC != 0,
@@ -37,7 +39,11 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
             libc::IFLA_ADDRESS => link.mac = wire::mac(value),
             libc::IFLA_PERM_ADDRESS => link.permanent_mac = wire::mac(value),
             libc::IFLA_IFALIAS => link.alias = wire::text(value),
-            libc::IFLA_LINK_NETNSID => link.is_parent_elsewhere = true,
+            libc::IFLA_LINK_NETNSID => {
+                link.is_parent_elsewhere = true;
+                link.parent_netns = wire::netns_id(value)?;
+            }
+            IFLA_PROP_LIST => decode_altnames(value, &mut link)?,
             libc::IFLA_MTU => link.mtu = wire::u32(value)?,
             libc::IFLA_TXQLEN => link.tx_queue = wire::u32(value)?,
             libc::IFLA_GROUP => link.group = wire::u32(value)?,
@@ -49,6 +55,15 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
         }
     }
     Ok(link)
+}
+
+fn decode_altnames(properties: &[u8], link: &mut Link) -> Decoded<()> {
+    for attribute in Attributes::inside(properties) {
+        if let (IFLA_ALT_IFNAME, name) = attribute? {
+            link.altnames.push(wire::text(name));
+        }
+    }
+    Ok(())
 }
 
 fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
@@ -163,6 +178,7 @@ mod tests {
             let _ = decode_vlans(&Message { kind: 16, flags: 0, sequence: 0, body: &body });
             let mut link = Link { ..decode(&Message { kind: 16, flags: 0, sequence: 0, body: &[0; HEADER] }).unwrap() };
             let _ = decode_info(&body, &mut link);
+            let _ = decode_altnames(&body, &mut link);
             let _ = (decode_vxlan(&body), decode_bridge(&body), decode_port(&body));
         }
     }

@@ -48,6 +48,14 @@ pub(super) fn deletion(index: u32, group: Option<u32>) -> Request {
     request
 }
 
+/// One altname of a link, to be given (RTM_NEWLINKPROP) or taken (RTM_DELLINKPROP).
+pub(super) fn altname(kind: u16, index: u32, name: &str) -> Request {
+    let flags = libc::NLM_F_ACK | if kind == RTM_NEWLINKPROP { libc::NLM_F_CREATE | libc::NLM_F_EXCL } else { 0 };
+    let mut request = Request::new(kind, flags, &header(libc::AF_UNSPEC, index, 0, 0));
+    request.nest(IFLA_PROP_LIST, |properties| _ = properties.text(IFLA_ALT_IFNAME, name));
+    request
+}
+
 /// Statistics are the larger half of a reply and nobody here reads them.
 fn without_statistics(request: &mut Request) {
     request.u32(libc::IFLA_EXT_MASK, libc::RTEXT_FILTER_SKIP_STATS as u32);
@@ -289,5 +297,17 @@ mod tests {
             (libc::IFLA_LINKINFO, info),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_altname_is_given_and_taken_as_iproute2_does() {
+        for (kind, flags) in [(RTM_NEWLINKPROP, 0x605), (RTM_DELLINKPROP, 0x5)] {
+            let bytes = altname(kind, 7, "eth1").finish(1);
+            let message = Messages(&bytes).next().unwrap().unwrap();
+            assert_eq!((message.kind, message.flags, &message.body[4..8]), (kind, flags, [7, 0, 0, 0].as_slice()));
+            let mut expected = vec![16, 0, 52, 0x80, 9, 0, 53, 0];
+            expected.extend_from_slice(b"eth1\0\0\0\0");
+            assert_eq!(message.body[HEADER..], expected);
+        }
     }
 }

@@ -9,6 +9,8 @@ pub use spec::{
     Bridge, IpvlanMode, Kind, Link, LinkChange, MacvlanMode, NewKind, NewLink, Peer, PortFlags, PortVlans, Vxlan,
 };
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use attachments::names::IfName;
 use nix::errno::Errno;
 use nix::libc;
@@ -16,6 +18,7 @@ use nix::libc;
 use self::decode::decode;
 
 use super::socket::Netlink;
+use super::wire::{self, Attributes, Request};
 use crate::error::Result;
 
 impl Netlink {
@@ -97,6 +100,49 @@ impl Netlink {
         gone_is_false(self.acknowledged(request, || format!("delete the links of group {group}")))
     }
 }
+
+impl Netlink {
+    /// Gives a link one more altname. EEXIST when some link of the namespace has it, as name or altname.
+    pub fn add_altname(&mut self, index: u32, name: &str) -> Result<()> {
+        self.acknowledged(encode::altname(uapi::RTM_NEWLINKPROP, index, name), || {
+            format!("give link {index} the altname {name}")
+        })
+    }
+
+    /// Takes an altname off a link. `false` when the link has none of that name.
+    pub fn delete_altname(&mut self, index: u32, name: &str) -> Result<bool> {
+        let request = encode::altname(uapi::RTM_DELLINKPROP, index, name);
+        match self.acknowledged(request, || format!("take altname {name} off link {index}")) {
+            Err(error) if crate::nl::errno(&error) == Some(Errno::ENOENT) => Ok(false),
+            answer => gone_is_false(answer),
+        }
+    }
+
+    /// The number that the socket's namespace has for another one ([`Link::parent_netns`]); `None` while it has none.
+    pub fn netns_id(&mut self, netns: BorrowedFd<'_>) -> Result<Option<u32>> {
+        // struct rtgenmsg { unsigned char family; }, padded.
+        let mut request = Request::new(libc::RTM_GETNSID, 0, &[0; 4]);
+        request.u32(NETNSA_FD, netns.as_raw_fd() as u32);
+        let number = self.one(
+            request,
+            || "look up the number of a namespace".to_owned(),
+            |message| {
+                let mut found = None;
+                for attribute in Attributes::after(message.body, 4)? {
+                    if let (NETNSA_NSID, id) = attribute? {
+                        found = wire::netns_id(id)?;
+                    }
+                }
+                Ok(found)
+            },
+        )?;
+        Ok(number.flatten())
+    }
+}
+
+// linux/net_namespace.h
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
 
 fn gone_is_false(answer: Result<()>) -> Result<bool> {
     match answer {
@@ -380,6 +426,44 @@ mod tests {
             assert!(!host.delete_group(6).unwrap());
             let left: Vec<String> = host.links(None).unwrap().into_iter().map(|link| link.name).collect();
             assert_eq!(left, ["lo", "f", "e"]);
+        });
+    }
+
+    #[test]
+    fn kernel_altnames_are_given_told_and_taken() {
+        as_host(|| {
+            let mut host = Netlink::open(soon()).unwrap();
+            let (link, far) = veth(&mut host, "a", "b");
+            for altname in ["first", "a-name-that-is-longer-than-fifteen-bytes"] {
+                host.add_altname(link.index, altname).unwrap();
+            }
+            let taken = host.add_altname(far.index, "first").unwrap_err();
+            assert_eq!(crate::nl::errno(&taken), Some(Errno::EEXIST));
+            let found = host.link_by_name(&name("first")).unwrap().unwrap();
+            assert_eq!((found.index, found.name.as_str()), (link.index, "a"), "a look-up finds altnames too");
+            assert_eq!(found.altnames, ["first", "a-name-that-is-longer-than-fifteen-bytes"]);
+            assert!(found.is_called("a") && found.is_called("first") && !found.is_called("b"));
+            assert!(host.delete_altname(link.index, "first").unwrap());
+            assert!(!host.delete_altname(link.index, "first").unwrap());
+            assert!(!host.delete_altname(4711, "first").unwrap());
+            assert_eq!(host.links(None).unwrap().iter().map(|link| link.altnames.len()).sum::<usize>(), 1);
+        });
+    }
+
+    #[test]
+    fn kernel_the_number_of_a_namespace_is_the_one_that_links_are_told_with() {
+        as_host(|| {
+            let pod = pod();
+            let (mut host, mut inside) = (Netlink::open(soon()).unwrap(), pod.socket(soon()).unwrap());
+            let home = crate::netns::NetNs::current().unwrap();
+            assert_eq!(inside.netns_id(home.as_fd()).unwrap(), None);
+            let (link, far) = veth(&mut host, "a", "b");
+            assert_eq!((link.is_parent_elsewhere, link.parent_netns), (false, None));
+            host.set_link(link.index, &LinkChange { netns: Some(pod.as_fd()), ..LinkChange::default() }).unwrap();
+            let moved = inside.link_by_name(&name("a")).unwrap().unwrap();
+            let number = inside.netns_id(home.as_fd()).unwrap();
+            assert!(number.is_some());
+            assert_eq!((moved.parent, moved.is_parent_elsewhere, moved.parent_netns), (Some(far.index), true, number));
         });
     }
 

@@ -13,6 +13,8 @@ pub struct Link {
     pub index: u32,
     /// Its name, as text: what others made may break the rules of [`IfName`].
     pub name: String,
+    /// Its altnames: a link is found by each of them as by its name.
+    pub altnames: Vec<String>,
     /// The kind with what we compare of it.
     pub kind: Kind,
     /// The Ethernet address; absent where the address has not six bytes.
@@ -31,6 +33,8 @@ pub struct Link {
     pub parent: Option<u32>,
     /// The parent is in another namespace, and its index counts there.
     pub is_parent_elsewhere: bool,
+    /// IFLA_LINK_NETNSID: the number that the namespace of the socket has for that namespace, where it has one.
+    pub parent_netns: Option<u32>,
     /// IFF_UP: the administrator's wish.
     pub up: bool,
     /// IFF_LOWER_UP: there is a carrier.
@@ -48,6 +52,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// Does a look-up of that name find it?
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.altnames.iter().any(|altname| altname == name)
+    }
+
     /// RFC 2863 "up", or a driver that does not tell (loopback, tun).
     pub fn is_operational(&self) -> bool {
         let operstate = i32::from(self.operstate);

@@ -3,6 +3,10 @@
 /// Bytes of `struct ifinfomsg`.
 pub(super) const HEADER: usize = 16;
 
+pub(super) const RTM_NEWLINKPROP: u16 = 108;
+pub(super) const RTM_DELLINKPROP: u16 = 109;
+pub(super) const IFLA_PROP_LIST: u16 = 52;
+pub(super) const IFLA_ALT_IFNAME: u16 = 53;
 pub(super) const VETH_INFO_PEER: u16 = 1;
 pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(super) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
