@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 use crate::call::Node;
 use crate::error::{Error, Result};
+use crate::loans::{Held, Records};
 use crate::netns::{self, NetNs};
 use crate::nl::link::{Kind, Link, LinkChange, NewLink};
 use crate::nl::{self, Netlink};
@@ -25,6 +26,15 @@ pub type Journal<'a> = dyn FnMut(&Object) -> Result<()> + 'a;
 pub(crate) const FORWARDING: [(bool, &[&str]); 2] =
     [(true, &["ipv4", "ip_forward"]), (false, &["ipv6", "conf", "all", "forwarding"])];
 
+/// Why a lent device is not on the node while its pod is undone. The pod may have put it among the links of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Astray {
+    /// It was not seen in the pod: it is gone, or in a shape that nobody knows.
+    Missing,
+    /// Giving it back failed, and will be tried again.
+    Kept,
+}
+
 /// The host's side of a run.
 pub struct Host<'a> {
     /// The node's data of the run.
@@ -35,17 +45,20 @@ pub struct Host<'a> {
     /// Links of the node that the default network's result names.
     default_links: Vec<String>,
     journal: Option<&'a mut Journal<'a>>,
+    records: Option<&'a dyn Records>,
+    astray: Option<Astray>,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
-        Self { node, netlink: None, forwards: [false; 2], default_links: Vec::new(), journal: None }
+        let (default_links, journal, records) = (Vec::new(), None, None);
+        Self { node, netlink: None, forwards: [false; 2], default_links, journal, records, astray: None }
     }
 
     /// The same for an ADD, whose delegates note old state in `journal`.
     pub fn with_journal(node: Node<'a>, journal: &'a mut Journal<'a>) -> Self {
-        Self { node, netlink: None, forwards: [false; 2], default_links: Vec::new(), journal: Some(journal) }
+        Self { journal: Some(journal), ..Self::new(node) }
     }
 
     /// Takes note of the links of the node that the default network's result names: a bridge may be among them that its
@@ -58,6 +71,31 @@ impl<'a> Host<'a> {
     /// Is that link one of the default network's?
     pub fn is_of_default(&self, link: &str) -> bool {
         self.default_links.iter().chain(&self.node.reserved.default_bridges).any(|name| name == link)
+    }
+
+    /// The same for an ADD, whose delegates must not take what another record has to give back.
+    pub fn beside(self, records: &'a dyn Records) -> Self {
+        Self { records: Some(records), ..self }
+    }
+
+    /// What other records hold.
+    pub fn held_by_others(&self) -> Vec<Held> {
+        self.records.map(Records::held).unwrap_or_default()
+    }
+
+    /// Finishes an undo that another record waits for. False when it still holds what it held.
+    pub fn finish(&self, held: &Held) -> bool {
+        self.records.is_some_and(|records| records.finish(held))
+    }
+
+    /// Notes that a lent device did not come back to the node; the worst counts.
+    pub fn note_astray(&mut self, how: Astray) {
+        self.astray = self.astray.max(Some(how));
+    }
+
+    /// Has any lent device not come back?
+    pub fn astray(&self) -> Option<Astray> {
+        self.astray
     }
 
     /// Notes how something was, before it is changed: what a delegate did not make it must be able to give back, also

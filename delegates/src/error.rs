@@ -63,6 +63,9 @@ pub enum Error {
     /// The call's deadline passed.
     #[error("{0} did not finish before the deadline")]
     Late(String),
+    /// Somebody else has it for now; a later try may succeed.
+    #[error("{0}")]
+    Busy(String),
     /// CHECK: the kernel differs from the result.
     #[error("{0}")]
     Differs(String),

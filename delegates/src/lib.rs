@@ -14,6 +14,7 @@ pub mod error;
 pub mod exec;
 pub mod ipam;
 pub mod lint;
+pub mod loans;
 pub mod lock;
 pub mod masquerade;
 pub mod netns;

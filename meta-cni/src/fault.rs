@@ -183,7 +183,7 @@ fn delegate_code(error: &DelegateError) -> u32 {
         DelegateError::Plugin(object) => object.code,
         DelegateError::NoPlugin { .. } => code::CONFIG,
         DelegateError::BadAnswer { .. } => code::INTERNAL,
-        DelegateError::Late(_) => code::TRY_LATER,
+        DelegateError::Late(_) | DelegateError::Busy(_) => code::TRY_LATER,
         DelegateError::Differs(_) => code::KERNEL,
         DelegateError::NotReady(_) => code::NOT_AVAILABLE,
         DelegateError::Kernel { errno, .. } => match Errno::from_raw(*errno) {
@@ -201,7 +201,9 @@ fn says_cause_last(error: &DelegateError) -> bool {
     match error {
         DelegateError::Kernel { .. } | DelegateError::Io { .. } | DelegateError::Netns { .. } => true,
         DelegateError::Plugin(_) | DelegateError::BadAnswer { .. } | DelegateError::Late(_) => true,
-        DelegateError::Config(_) | DelegateError::Parent(_) | DelegateError::Addresses(_) => false,
+        DelegateError::Config(_) | DelegateError::Parent(_) | DelegateError::Addresses(_) | DelegateError::Busy(_) => {
+            false
+        }
         DelegateError::NoPlugin { .. } | DelegateError::Differs(_) | DelegateError::NotReady(_) => false,
     }
 }

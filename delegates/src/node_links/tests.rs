@@ -5,6 +5,7 @@ fn link(index: u32, name: &str, kind: Kind) -> Link {
     Link {
         index,
         name: name.to_owned(),
+        altnames: Vec::new(),
         kind,
         mac: None,
         permanent_mac: None,
@@ -14,6 +15,7 @@ fn link(index: u32, name: &str, kind: Kind) -> Link {
         master: None,
         parent: None,
         is_parent_elsewhere: false,
+        parent_netns: None,
         up: true,
         lower_up: true,
         promisc: false,

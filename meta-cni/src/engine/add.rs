@@ -20,7 +20,7 @@ use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
-use super::{Run, boot, devinfo, lookup, merge, resume, routes, warn};
+use super::{Run, boot, devinfo, held, lookup, merge, resume, routes, warn};
 use crate::cluster;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -111,7 +111,8 @@ fn attach(
 ) -> Result<Object> {
     let current = Cell::new(0);
     let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
-    let mut host = Host::with_journal(node.clone(), &mut journal);
+    let others = held::Others { run, own: &intent.key };
+    let mut host = Host::with_journal(node.clone(), &mut journal).beside(&others);
     for (i, attachment) in intent.attachments.iter().enumerate() {
         current.set(i);
         progress.ran = 0;

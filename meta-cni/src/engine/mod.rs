@@ -9,6 +9,7 @@ mod check;
 mod del;
 mod devinfo;
 mod gc;
+mod held;
 mod inherited;
 mod life;
 mod lock;

@@ -264,7 +264,8 @@ fn age(entry: &fs::DirEntry) -> Duration {
     written.ok().and_then(|written| SystemTime::now().duration_since(written).ok()).unwrap_or_default()
 }
 
-fn parse_name(name: &str) -> Option<Key> {
+/// Whose record a file of that name is.
+pub fn parse_name(name: &str) -> Option<Key> {
     let mut parts = name.splitn(3, ',');
     Some(Key {
         network: parts.next()?.parse().ok()?,

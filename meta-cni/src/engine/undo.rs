@@ -1,10 +1,12 @@
 //! Undoing an attachment set: one way for DEL, GC, a failed ADD and whoever resumes what a crash left behind.
 
+use std::cell::Cell;
 use std::time::Instant;
 
+use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use delegates::apply::{Host, detach, detach_unrecorded};
+use delegates::apply::{Astray, Host, detach, detach_unrecorded};
 use delegates::spec::LinkId;
 
 use super::chain::{Chain, has_builtin};
@@ -12,7 +14,7 @@ use super::lock::SandboxLock;
 use super::place::{Place, Whereabouts};
 use super::record::{Entry, Intent, Saved, Undone};
 use super::store::RecordFile;
-use super::{devinfo, warn};
+use super::{boot, devinfo, warn};
 use crate::fault::{Fault, Result};
 
 /// What surrounds an undo.
@@ -34,27 +36,34 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
     };
     file.unsettle()?;
     let node = intent.node(around.state_dir, around.deadline, around.lock);
+    let lists_links = file.record.done.is_some() && !file.is_made_up();
     let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
     let known = |i: usize| attached.get(i).map(|entry| &entry.result).filter(|result| !result.is_empty());
     let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
     let place = Place::find(whereabouts, &intent, &results, &node)?;
+    let is_made_up = file.is_made_up();
+    let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
+    let saved = std::mem::take(&mut file.record.saved);
+    let current = Cell::new(0);
+    let mut journal = |state: &Object| file.save(Saved { attachment: current.get(), state: state.clone() });
     let mut undo = Undo {
         intent: &intent,
         results,
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
         place,
-        host: Host::new(node),
-        is_made_up: file.is_made_up(),
+        host: Host::with_journal(node, &mut journal),
+        is_made_up,
+        lists_links,
         are_links_gone: None,
         undone: Vec::new(),
         faults: Vec::new(),
     };
-    let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
-    let freed = undo.hand_back(&left, &file.record.saved);
+    let freed = undo.hand_back(&left, &saved, &current);
     undo.delete(&freed, around.deadline);
-    finish(file, &undo.undone, undo.faults)
+    let Undo { undone, faults, .. } = undo;
+    finish(file, &undone, faults)
 }
 
 /// An undo on its way.
@@ -66,6 +75,8 @@ struct Undo<'a> {
     host: Host<'a>,
     /// Nobody recorded the set: it is what the node would attach.
     is_made_up: bool,
+    /// The record lists every link of ours: the ADD was complete.
+    lists_links: bool,
     /// What came of the one message that deletes our links; nothing before it was sent.
     are_links_gone: Option<bool>,
     undone: Vec<usize>,
@@ -74,9 +85,14 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     /// What the pod only borrowed leaves it before anything is destroyed. Gives the attachments that may go on.
-    fn hand_back(&mut self, left: &[usize], saved: &[Saved]) -> Vec<usize> {
+    fn hand_back(&mut self, left: &[usize], saved: &[Saved], current: &Cell<usize>) -> Vec<usize> {
+        if boot::is_over(self.intent) {
+            // What was lent or changed went with the boot, and the node has made it anew.
+            return left.to_vec();
+        }
         let mut freed = Vec::new();
         for &i in left {
+            current.set(i);
             let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
             let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.place.for_delegates);
             let (sandbox, result) = (self.place.sandbox.as_mut(), self.results[i].as_ref());
@@ -120,7 +136,14 @@ impl Undo<'_> {
         }
         let detached = match &mut self.place.sandbox {
             Some(sandbox) => {
-                let by_group = detach(sandbox, self.intent.key.group(), &self.links);
+                let group = match self.host.astray() {
+                    // The pod can have put the device into the group. Without the message our links go one by one.
+                    Some(_) if self.lists_links => NO_GROUP,
+                    // Which links are ours only the group says. They wait for the device.
+                    Some(Astray::Kept) => return *self.are_links_gone.insert(false),
+                    Some(Astray::Missing) | None => self.intent.key.group(),
+                };
+                let by_group = detach(sandbox, group, &self.links);
                 let made_up = self.intent.attachments.iter().filter(|_| self.is_made_up);
                 let built_in = made_up.filter(|attachment| has_builtin(attachment, &self.host.node));
                 built_in.fold(by_group, |so_far, one| so_far.and(detach_unrecorded(sandbox, &one.ifname)))
@@ -135,6 +158,9 @@ impl Undo<'_> {
         *self.are_links_gone.insert(gone)
     }
 }
+
+/// The group with which [`detach`] sends no message.
+const NO_GROUP: u32 = 0;
 
 /// Removes the record, or marks in it how far the undo came.
 fn finish(mut file: RecordFile, undone: &[usize], faults: Vec<Fault>) -> Result<()> {

@@ -70,7 +70,7 @@ fn in_use(link: &Link, links: &[Link]) -> Option<String> {
         let master = links.iter().find(|other| other.index == master);
         return Some(format!("is a port of {}", master.map_or("another link", |master| &master.name)));
     }
-    // The kernel deletes what stands on a link that leaves.
+    // What stands on a link stays behind when that leaves, and goes on using it.
     let stands_on =
         |other: &&Link| other.parent == Some(link.index) && !other.is_parent_elsewhere && other.kind != Kind::Veth;
     links.iter().find(stands_on).map(|other| format!("carries {} {}", other.kind.as_str(), other.name))

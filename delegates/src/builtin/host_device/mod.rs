@@ -3,22 +3,30 @@
 //! It is no link of ours: it carries no group, is in no list of a record's links, and is handed back before anything of
 //! the pod is destroyed.
 
+mod belongings;
 mod config;
 mod find;
+mod home;
+mod identity;
 mod loan;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
 
+use nix::errno::Errno;
+
 pub(super) use config::{Config, KEYS};
 
+use self::config::Selector;
 use self::find::Selected;
+use self::home::End;
 use self::loan::Loan;
 use super::{Attached, compare, stacked};
-use crate::apply::{self, Host, Sandbox};
+use crate::apply::{self, Astray, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::loans::Held;
 use crate::nl::link::Link;
 use crate::node_links;
 use crate::spec::Addressing;
@@ -58,9 +66,7 @@ pub(super) fn attach(
     let mut interface =
         Interface { name: point.ifname.to_string(), sandbox: point.netns.to_owned(), ..Interface::default() };
     if !is_userspace(&config) {
-        // One address, and one PCI device, may have several links: which is the first one now was not asked before.
-        admit(host, call)?;
-        let link = take(host, sandbox, point, &config, &result)?;
+        let link = take(host, sandbox, call, point, &config, &result)?;
         interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
     }
     result.interfaces = vec![interface];
@@ -75,26 +81,69 @@ fn is_userspace(config: &Config) -> bool {
 fn take(
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
+    call: &Call<'_>,
     point: &Point<'_>,
     config: &Config,
     result: &CniResult,
 ) -> Result<Link> {
     let missing =
         || Finding::missing("device", "a name here, or one of hwaddr, kernelpath, pciBusID, runtimeConfig.deviceID");
-    let link = find::device(host.netlink()?, config.device.as_ref().ok_or_else(missing)?)?;
+    let link = returned(host, config.device.as_ref().ok_or_else(missing)?)?;
+    // One address, and one PCI device, may have several links; and a device that has just come home has its addresses again.
+    admit(host, call)?;
     apply::require_free(sandbox, point.ifname)?;
     let loan = Loan::of(host, sandbox, &link)?;
     host.save(&loan.state())?;
-    let taken = loan.lend(host, sandbox, point.ifname).and_then(|()| {
+    let lent = loan.lend(host, sandbox, point.ifname);
+    if apply::is(&lent, Errno::ENODEV) {
+        // Another ADD was quicker: that one has to give it back.
+        let _ = host.save(&loan.returned());
+    }
+    let taken = lent.and_then(|()| {
         let link = sandbox.made(point.ifname)?;
         apply::configure(sandbox, link.index, &Addressing::of(point.ifname, result))?;
         Ok(link)
     });
-    if taken.is_err() {
-        // The first error tells more than a second one would; DEL does this again.
-        let _ = loan.end(host, Some(sandbox));
+    match &taken {
+        // The first error tells more than one of the way back would; DEL does this again.
+        Err(_) if !apply::is(&taken, Errno::ENODEV) => drop(loan.end(host, Some(sandbox))),
+        _ => {}
     }
     taken
+}
+
+/// The device, once no other sandbox has to give it back: how it was is in that sandbox's record alone. An undo that was
+/// begun there and left is finished first.
+fn returned(host: &mut Host<'_>, selector: &Selector) -> Result<Link> {
+    for _ in 0..FINISHED_AT_MOST {
+        // Asked before the link is looked at: what is given back in between is whole when it is.
+        let held = host.held_by_others();
+        let found = find::device(host.netlink()?, selector);
+        let mut holders = held.iter().filter(|held| is_held(held, selector, found.as_ref().ok()));
+        let Some(first) = holders.clone().next() else { return found };
+        if !holders.any(|holder| host.finish(holder)) {
+            return Err(Error::Busy(format!(
+                "device {}: sandbox {} has to give it back first, and its DEL is not finished",
+                found?.name, first.container
+            )));
+        }
+    }
+    find::device(host.netlink()?, selector)
+}
+
+/// Records that are finished for one ADD: more than one only where two ADDs wanted one device.
+const FINISHED_AT_MOST: usize = 4;
+
+/// Is the device lent by a record? What is not on the node is known by what the configuration says of it.
+fn is_held(held: &Held, selector: &Selector, found: Option<&Link>) -> bool {
+    // A state that cannot be read is that record's trouble.
+    let open = Loan::open(&held.states).unwrap_or_default();
+    open.iter().any(|loan| match (found, selector) {
+        (Some(link), _) => loan.is_about(link),
+        (None, Selector::Name(name)) => loan.name == *name,
+        (None, Selector::Mac(mac)) => loan.mac == Some(*mac),
+        (None, Selector::Path(_) | Selector::Pci(_) | Selector::Auxiliary(_)) => loan.hardware.is_some(),
+    })
 }
 
 /// DEL: the device goes back. Without a record what the reference plugin lent goes back by its alias.
@@ -104,21 +153,30 @@ pub(super) fn hand_back(
     point: &Point<'_>,
     saved: &[&Object],
 ) -> Result<()> {
-    for state in saved {
-        if let Some(loan) = Loan::from_state(state)? {
-            loan.end(host, sandbox.as_deref_mut())?;
-        }
+    for loan in Loan::open(saved.iter().copied())? {
+        end(host, sandbox.as_deref_mut(), &loan)?;
     }
     match sandbox {
         Some(sandbox) if saved.is_empty() => {
             let lent = sandbox.netlink.link_by_name(point.ifname)?;
             match lent.as_ref().and_then(Loan::unrecorded) {
-                Some(loan) => loan.end(host, Some(sandbox)),
+                Some(loan) => end(host, Some(sandbox), &loan),
                 None => Ok(()),
             }
         }
         _ => Ok(()),
     }
+}
+
+/// Ends a loan, and tells where the device is when it is not back.
+fn end(host: &mut Host<'_>, sandbox: Option<&mut Sandbox>, loan: &Loan) -> Result<()> {
+    let ended = loan.end(host, sandbox);
+    match ended {
+        Ok(End::Over) => {}
+        Ok(End::Missing) => host.note_astray(Astray::Missing),
+        Err(_) => host.note_astray(Astray::Kept),
+    }
+    ended.map(drop)
 }
 
 /// CHECK.

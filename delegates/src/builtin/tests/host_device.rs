@@ -189,9 +189,12 @@ fn kernel_host_device_waits_for_its_name_on_the_node() {
         let squatter = name("eth1");
         bed.netlink().add_link(&NewLink::new(&squatter, NewKind::Bridge(Bridge::default()))).unwrap();
         let error = bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap_err();
+        let index = bed.link("eth1").unwrap().index;
         assert_eq!(
             error.to_string(),
-            "give eth1 back to the node: File exists (another link of the node has its name)"
+            format!(
+                "give eth1 back to the node: File exists (another link of the node, eth1 with index {index}, has its name)"
+            )
         );
         assert!(pod.link("net1").is_some(), "it is not left on the node under another name");
         bed.netlink().delete_link(bed.link("eth1").unwrap().index).unwrap();

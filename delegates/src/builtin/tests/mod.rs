@@ -5,6 +5,7 @@ mod bridge;
 mod detach;
 mod flannel;
 mod host_device;
+mod host_device_tricks;
 mod node_links;
 mod node_networks;
 mod portmap;
