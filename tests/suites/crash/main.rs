@@ -225,11 +225,13 @@ fn whichever_answer_of_the_kernel_is_lost_an_add_fails_whole_and_a_del_is_repeat
 
 /// The device as it is on the node, whether it is up, and its addresses. Its carrier is told by the kernel up to a second
 /// later, and says nothing about us.
-fn device(node: &Node) -> [serde_json::Value; 3] {
+fn device(node: &Node) -> [serde_json::Value; 4] {
     let link = node.netns.link("dev0");
-    let kept = ["ifindex", "address", "mtu", "ifalias", "group"].map(|key| link[key].clone());
+    let kept = ["ifindex", "address", "mtu", "ifalias", "altnames", "group", "txqlen"].map(|key| link[key].clone());
     let up = link["flags"].as_array().is_some_and(|flags| flags.contains(&json!("UP")));
-    [json!(kept), json!(up), json!(node.netns.addresses("dev0"))]
+    let around = ["ip route show table all proto boot", "ip neighbor show dev dev0 nud permanent", "ip rule show"];
+    let around = around.map(|look| node.netns.run(look).replace(" linkdown", ""));
+    [json!(kept), json!(up), json!(node.netns.addresses("dev0")), json!(around)]
 }
 
 /// eth0 is a bridge, net1 a device of the node.
@@ -241,6 +243,10 @@ fn lending_scene() -> (Node, Pod) {
     node.netns.run("ip address add 10.20.0.7/24 dev dev0");
     node.netns.run("ip link set dev0 up");
     node.netns.run("ip link set dev1 up");
+    node.netns.run("ip link property add dev dev0 altname the-device-of-the-node");
+    node.netns.run("ip route add 10.21.0.0/16 via 10.20.0.1 dev dev0");
+    node.netns.run("ip neighbor add 10.20.0.50 lladdr 02:00:00:00:00:50 dev dev0 nud permanent");
+    node.netns.run("ip rule add iif dev0 table 4000");
     node.nad("lent", json!({"cniVersion": "1.0.0", "type": "host-device", "device": "dev0", "ipam": node.host_local("10.20.0.0/24")}));
     let pod = node.pod("web", "lent");
     (node, pod)
@@ -267,6 +273,45 @@ fn a_device_of_the_node_is_back_as_it_was_whenever_add_or_del_was_killed() {
         is_back("DEL", place);
         killed
     });
+    assert!(node.leftovers(&["up0", "up1", "dev0", "dev1"]).is_empty());
+}
+
+/// How the device was is in the record of the first pod alone, until it is back whole: the second pod gets it like that or not
+/// at all.
+#[test]
+fn a_device_whose_del_was_killed_anywhere_goes_to_the_next_pod_as_it_was() {
+    let (node, first) = lending_scene();
+    let was = device(&node);
+    let second = node.pod("next", "lent");
+    node.add(&first).result();
+    let places = places(&node, node.call("DEL", &first));
+    let mut went_on = 0;
+    walk(&places, |place| {
+        node.add(&first).result();
+        for change in ["down", "address 02:00:00:00:00:66 mtu 900 alias mine", "group 7"] {
+            first.netns.run(&format!("ip link set net1 {change}"));
+        }
+        let killed = killed_at(node.call("DEL", &first), place);
+        let added = node.add(&second);
+        if added.succeeded() {
+            let lent = second.netns.link("net1");
+            assert_eq!([&lent["address"], &lent["mtu"]], [&was[0][1], &was[0][2]], "killed at {place:?}");
+            went_on += 1;
+            node.del(&first).quiet();
+            node.del(&second).quiet();
+        } else {
+            // Killed before the record was moved: to whoever looks, the first pod is alive.
+            added.refused(102, &["one that a pod holds"]);
+            node.del(&second).quiet();
+            node.del(&first).quiet();
+        }
+        assert_eq!(device(&node), was, "killed at {place:?}");
+        for pod in [&first, &second] {
+            assert_eq!(pod.netns.links(), Vec::<String>::new(), "killed at {place:?}");
+        }
+        killed
+    });
+    assert!(went_on > 50, "only {went_on} of the second pod's ADDs went on");
     assert!(node.leftovers(&["up0", "up1", "dev0", "dev1"]).is_empty());
 }
 
