@@ -114,7 +114,7 @@ fn a_device_in_disguise_is_known_by_its_other_end() {
     let child = Netns::new(node.path("netns/child"));
     let index = pod.netns.link("net1")["ifindex"].as_u64().unwrap();
     pod.netns.run(&format!("ip link set net1 netns {}", child.text()));
-    pod.netns.run(&format!("ip link add own0 index {index} type veth peer name own1"));
+    pod.netns.run(&format!("ip link add own0 index {index} type veth peer name own1 index 99"));
     node.del(&pod).refused(11, &["device up0", "out of reach"]);
     child.run("ip link set net1 alias none address 02:00:00:00:00:66");
     child.run(&format!("ip link set net1 group {group}"));

@@ -18,9 +18,15 @@ fn ip(arguments: &str) -> String {
 
 /// eth1 of the node with everything that must come back.
 fn device(bed: &Bed) -> Link {
-    bed.master("eth1", 1450, Some("192.0.2.9/24"));
+    bed.master("eth1", 1450, None);
     bed.master("eth9", 1450, Some("10.9.0.1/24"));
+    furnish(bed)
+}
+
+/// Gives eth1 everything that must come back.
+fn furnish(bed: &Bed) -> Link {
     for line in [
+        "address add 192.0.2.9/24 dev eth1",
         "link property add dev eth1 altname a-long-name-of-the-uplink",
         "link set eth1 alias uplink group 5 txqueuelen 700",
         "link set eth1 allmulticast on",
@@ -211,6 +217,38 @@ fn kernel_lent_device_lends_under_a_name_that_is_its_altname() {
         bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(looks(bed), before);
     });
+}
+
+#[test]
+fn kernel_on_uml_lent_device_that_is_a_vlan_or_leads_nowhere() {
+    for make in ["link add eth1 up type dummy", "link add link eth9 name eth1 up type vlan id 5"] {
+        on_node(|bed| {
+            bed.master("eth9", 1450, Some("10.9.0.1/24"));
+            ip(make);
+            furnish(bed);
+            let before = looks(bed);
+            let pod = bed.pod();
+            let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", CONF);
+            added.unwrap();
+            let lent = pod.link("net1").unwrap();
+            let mut inside = pod.netlink();
+            inside.add_altname(lent.index, "eth1").unwrap();
+            inside.set_link(lent.index, &LinkChange { up: Some(false), ..LinkChange::default() }).unwrap();
+            let mischief = LinkChange {
+                name: Some(&name("eth9")),
+                alias: Some("mine"),
+                mac: Some("02:00:00:00:00:66".parse().unwrap()),
+                group: Some(GROUP),
+                ..LinkChange::default()
+            };
+            inside.set_link(lent.index, &mischief).unwrap();
+            // A VLAN link on the device must not stay behind.
+            let child = name("child");
+            inside.add_link(&NewLink::new(&child, NewKind::Vlan { parent: lent.index, id: 6 })).unwrap();
+            bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+            assert_eq!((looks(bed), pod.link("child")), (before, None), "{make}");
+        });
+    }
 }
 
 /// Hands back with a host that tells what became of the device.
