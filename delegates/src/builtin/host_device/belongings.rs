@@ -74,7 +74,8 @@ impl Belongings {
             // One route may lead to the gateway of another.
             let goes_on = !left.is_empty() && left.len() < before;
             let waits = !left.is_empty() && netlink.addresses(Some(now))?.iter().any(|address| address.tentative);
-            if !goes_on && !(waits && patience.pause()) {
+            let again = goes_on || (waits && patience.pause());
+            if !again {
                 return Ok(());
             }
         }

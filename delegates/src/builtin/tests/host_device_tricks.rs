@@ -10,6 +10,8 @@ use crate::nl::link::{Bridge, MacvlanMode};
 
 const CONF: &str = r#"{"device":"eth1"}"#;
 
+/// Runs `ip`, in the namespace of the thread.
+#[expect(clippy::disallowed_methods, reason = "the ban is for the plugin; people look with ip")]
 fn ip(arguments: &str) -> String {
     let done = std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
@@ -325,6 +327,25 @@ fn kernel_lent_device_that_the_pod_deleted_is_missed() {
         let new = bed.master("eth1", 1300, None);
         bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(bed.link("eth1").unwrap().mtu, new.mtu);
+    });
+}
+
+#[test]
+fn kernel_lent_device_with_a_route_whose_source_must_pass_duplicate_address_detection() {
+    on_node(|bed| {
+        device(bed);
+        ip("address add 2001:db8::b/64 dev eth1");
+        let is_ready = || !ip("address show dev eth1 tentative").contains("2001:db8::b");
+        while !is_ready() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ip("-6 route add 2001:db8:2::/48 dev eth1 src 2001:db8::b");
+        let before = looks(bed);
+        let pod = bed.pod();
+        let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", CONF);
+        added.unwrap();
+        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        assert_eq!(looks(bed), before);
     });
 }
 
