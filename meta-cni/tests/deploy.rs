@@ -6,6 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec,
+};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -76,12 +79,16 @@ fn every_field_is_one_of_its_type() {
             "ClusterRoleBinding" => lost::<ClusterRoleBinding>(&manifest),
             "ConfigMap" => lost::<ConfigMap>(&manifest),
             "DaemonSet" => lost::<DaemonSet>(&manifest),
+            "ValidatingAdmissionPolicy" => lost::<ValidatingAdmissionPolicy>(&manifest),
+            "ValidatingAdmissionPolicyBinding" => lost::<ValidatingAdmissionPolicyBinding>(&manifest),
             other => panic!("a manifest of the kind {other} that nothing here looks at"),
         };
         assert!(lost.is_empty(), "{lost:?}");
         kinds.push(kind);
     }
-    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "DaemonSet"]);
+    let (policy, binding) = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding");
+    let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", policy, binding, policy, binding];
+    assert_eq!(kinds, [&rights[..], &["ConfigMap", "DaemonSet", "DaemonSet"]].concat());
     let misspelt = json!({"kind": "ServiceAccount", "metadata": {"nmae": "x"}});
     assert_eq!(lost::<ServiceAccount>(&misspelt), ["ServiceAccount.metadata.nmae: \"x\""], "the look itself sees");
 }
@@ -104,6 +111,29 @@ fn the_role_allows_what_the_agent_does_and_nothing_else() {
         "events.k8s.io/events: create patch",
     ];
     assert_eq!(allowed, needed);
+}
+
+#[test]
+fn every_policy_is_in_force_and_for_the_agent_alone() {
+    let account: ServiceAccount = find("ServiceAccount");
+    let metadata = account.metadata;
+    let user = format!("system:serviceaccount:{}:{}", metadata.namespace.unwrap(), metadata.name.unwrap());
+    let of_kind = |kind: &str| {
+        let all = manifests("kustomize").into_iter().filter(|manifest| manifest["kind"] == kind);
+        all.collect::<Vec<_>>()
+    };
+    let (policies, bindings) = (of_kind("ValidatingAdmissionPolicy"), of_kind("ValidatingAdmissionPolicyBinding"));
+    assert_eq!((policies.len(), bindings.len()), (2, 2));
+    for policy in policies {
+        let name = &policy["metadata"]["name"];
+        let bound: Vec<_> = bindings.iter().filter(|binding| binding["spec"]["policyName"] == *name).collect();
+        assert_eq!(bound.len(), 1, "{name}");
+        assert_eq!(bound[0]["spec"]["validationActions"], json!(["Deny"]), "{name}");
+        let spec: ValidatingAdmissionPolicySpec = serde_json::from_value(policy["spec"].clone()).unwrap();
+        assert_eq!(spec.failure_policy.as_deref(), Some("Fail"), "{name}");
+        let conditions = spec.match_conditions.unwrap();
+        assert_eq!(conditions[0].expression, format!("request.userInfo.username == '{user}'"), "{name}");
+    }
 }
 
 #[test]

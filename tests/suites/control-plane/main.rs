@@ -4,5 +4,6 @@
 mod agent;
 mod harness;
 mod outage;
+mod policy;
 mod weight;
 mod world;

@@ -33,7 +33,7 @@ fn without_the_agent_only_an_add_that_needs_it_fails() {
     assert!(began.elapsed() >= Duration::from_secs(1), "it was not asked again");
 
     // One that comes back within the second is waited for.
-    let kubeconfig = world.plane.kubeconfig_of("kube-system", "meta-cni");
+    let kubeconfig = world.kubeconfig();
     let running = world.node.call("ADD", &fresh).start();
     world.launch_agent(&kubeconfig);
     let outcome = meta_cni_tests::call::Outcome::of("ADD", running);
@@ -47,6 +47,8 @@ fn with_the_api_server_away_what_is_known_goes_on_and_statuses_follow() {
     world.nad("lan");
     world.start_agent();
     let (known, unknown) = (world.pod("known", "lan"), world.node.sandbox("unknown", "u-1"));
+    // A pod that this node is to run makes the agent read what it names, before anybody asks.
+    world.until_kept("lan");
     world.plane.kill_api();
 
     let short = |call: meta_cni_tests::call::Call<'_>| call.conf("statusWaitMs", json!(20)).run();
@@ -64,6 +66,35 @@ fn with_the_api_server_away_what_is_known_goes_on_and_statuses_follow() {
     let new = world.pod("new", "new");
     world.add(&new);
     world.node.del(&known).quiet();
+}
+
+#[test]
+fn what_pods_of_this_node_use_outlives_the_agent_with_the_api_server_away() {
+    let mut world = World::new();
+    world.nad("lan");
+    world.nad("other");
+    world.start_agent();
+    let (first, second) = (world.pod("first", "lan"), world.pod("second", "lan"));
+    world.add(&first);
+    world.until_kept("lan");
+    world.kill_agent();
+    world.plane.kill_api();
+    let kubeconfig = world.node.path("agent.kubeconfig");
+    world.launch_agent(&kubeconfig);
+    world.until("agent that answers", || world.health(&[]));
+
+    let outcome = world.handed(&second, "lan").conf("statusWaitMs", json!(20)).run();
+    assert!(outcome.succeeded(), "{}", outcome.stdout());
+    assert!(world.log().contains("default/lan: the API server cannot be asked"), "{}", world.log());
+    let third = world.node.sandbox("third", "u-3");
+    world.handed(&third, "other").run().refused(11, &["default/other", "the API server cannot be asked"]);
+
+    // What was deleted meanwhile is no longer served once the API server tells.
+    world.plane.start_api();
+    world.plane.api().delete("/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions/lan").unwrap();
+    let file = world.node.path("state/definitions/default/lan");
+    world.until("end of the file", || if file.exists() { Err("it is there".to_owned()) } else { Ok(()) });
+    world.handed(&third, "lan").run().refused(11, &["(lan)"]);
 }
 
 #[test]
@@ -152,7 +183,7 @@ fn an_agent_that_was_killed_finds_out_which_statuses_are_missing() {
 #[test]
 fn a_token_that_is_replaced_is_read_anew() {
     let mut world = World::new();
-    let plain = fs::read_to_string(world.plane.kubeconfig_of("kube-system", "meta-cni")).unwrap();
+    let plain = fs::read_to_string(world.kubeconfig()).unwrap();
     let mut kubeconfig: Value = serde_json::from_str(&plain).unwrap();
     let (file, token) = (world.node.path("kubeconfig"), world.node.path("token"));
     let user = &mut kubeconfig["users"][0]["user"];
@@ -177,7 +208,7 @@ fn a_token_that_is_replaced_is_read_anew() {
             Ok(outcome.refused(11, &["Unauthorized"]))
         }
     });
-    fs::write(&token, world.plane.token_of("kube-system", "meta-cni")).unwrap();
+    fs::write(&token, world.token()).unwrap();
     world.within(Duration::from_secs(120), "ADD with the new token", || {
         let outcome = world.node.add(&web);
         if outcome.succeeded() { Ok(()) } else { Err(outcome.stdout()) }
@@ -189,7 +220,7 @@ fn a_token_that_is_replaced_is_read_anew() {
 fn a_cluster_that_does_not_know_definitions_yet_is_no_reason_to_fail_other_pods() {
     let mut world = World::new();
     world.plane.kubectl(["delete", "crd", "network-attachment-definitions.k8s.cni.cncf.io"]);
-    let kubeconfig = world.plane.kubeconfig_of("kube-system", "meta-cni");
+    let kubeconfig = world.kubeconfig();
     world.launch_agent(&kubeconfig);
     world.add(&world.pod("web", ""));
     let waiting = world.pod("waiting", "lan");

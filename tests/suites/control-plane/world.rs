@@ -32,7 +32,7 @@ impl World {
     /// An API server that knows what is shipped, and no agent yet.
     pub fn new() -> Self {
         let plane = ControlPlane::start();
-        plane.kubectl(["apply", "-f", &shipped("kustomize/rbac.yaml")]);
+        plane.kubectl(["apply", "-f", &shipped("kustomize/rbac.yaml"), "-f", &shipped("kustomize/policy.yaml")]);
         // Nobody else makes the account that every pod has.
         for namespace in ["default", "kube-system"] {
             let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": "default"}});
@@ -46,6 +46,7 @@ impl World {
         let socket = node.path("run/agent.sock");
         node.conf["agentSocket"] = json!(socket);
         fs::create_dir(node.path("runtime")).unwrap();
+        plane.api().apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})).unwrap();
         let world = Self { agent: None, node, plane };
         world.install_definitions();
         world
@@ -67,7 +68,31 @@ impl World {
 
     /// Starts the agent with the rights of its service account; returns when it knows everything.
     pub fn start_agent(&mut self) {
-        self.start_agent_with(&self.plane.kubeconfig_of("kube-system", "meta-cni"));
+        self.start_agent_with(&self.kubeconfig());
+    }
+
+    /// A token as the agent's pod on this node has it.
+    pub fn token(&self) -> String {
+        self.token_of_pod_on(NODE)
+    }
+
+    /// A token as the agent's pod on a node has it.
+    pub fn token_of_pod_on(&self, node: &str) -> String {
+        let spec = json!({
+            "nodeName": node, "serviceAccountName": "meta-cni",
+            "containers": [{"name": "agent", "image": "registry.k8s.io/pause"}],
+        });
+        let metadata = json!({"namespace": "kube-system", "name": format!("meta-cni-{node}")});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        let pod = self.plane.api().apply(&pod).unwrap();
+        self.plane.token_bound_to("kube-system", "meta-cni", &pod)
+    }
+
+    /// The agent's kubeconfig, as a file.
+    pub fn kubeconfig(&self) -> PathBuf {
+        let path = self.node.path("agent.kubeconfig");
+        fs::write(&path, self.plane.kubeconfig_with(&self.token()).to_string()).unwrap();
+        path
     }
 
     pub fn start_agent_with(&mut self, kubeconfig: &Path) {
@@ -130,13 +155,13 @@ impl World {
 
     /// One question to the agent's socket, as the plugin puts it, and the answer.
     pub fn ask(&self, question: &Value) -> Value {
-        let mut stream = UnixStream::connect(self.node.path("run/agent.sock")).unwrap();
-        let json = question.to_string();
-        let frame = [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
-        stream.write_all(&frame).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        serde_json::from_slice(&answer[4..]).unwrap()
+        ask(&self.node.path("run/agent.sock"), question)
+    }
+
+    /// Returns when the agent has read a definition of `default` and keeps it for an outage.
+    pub fn until_kept(&self, name: &str) {
+        let file = self.node.path(&format!("state/definitions/default/{name}"));
+        self.until("file of the definition", || fs::metadata(&file).map_err(|e| format!("{}: {e}", file.display())));
     }
 
     /// Waits; when it is in vain, the agent's last words are shown.
@@ -231,6 +256,17 @@ impl Drop for World {
             agent.kill();
         }
     }
+}
+
+/// One question to an agent's socket, as the plugin puts it, and the answer.
+pub fn ask(socket: &Path, question: &Value) -> Value {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let json = question.to_string();
+    let frame = [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
+    stream.write_all(&frame).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    serde_json::from_slice(&answer[4..]).unwrap()
 }
 
 /// The agent under test: `META_CNID_BIN`, or the build beside the running test.
