@@ -9,7 +9,7 @@ use super::events::Events;
 use super::publish::Publisher;
 use super::queue::Status;
 use super::resolve::Facts;
-use super::serve::Desk;
+use super::serve::{Desk, Reply};
 use super::view::PodName;
 use crate::cluster::wire::{Answer, Health, Publish, Published, Request};
 
@@ -28,10 +28,10 @@ pub struct Office {
 }
 
 impl Desk for Office {
-    async fn answer(&self, request: Request) -> Answer {
-        match request {
+    async fn answer(&self, request: Request) -> Reply {
+        let answer = match request {
             Request::Resolve(request) => match self.facts.resolve(request).await {
-                Ok(resolved) => Answer::Resolved(resolved),
+                Ok((resolved, room)) => return Reply { answer: Answer::Resolved(resolved), room: Some(room) },
                 Err(refusal) => Answer::Refused(refusal),
             },
             Request::Publish(request) => Answer::Published(self.publish(request).await),
@@ -40,7 +40,8 @@ impl Desk for Office {
                 Answer::Noted
             }
             Request::Health => Answer::Healthy(self.health()),
-        }
+        };
+        answer.into()
     }
 }
 
@@ -54,12 +55,11 @@ impl Office {
     }
 
     fn health(&self) -> Health {
-        let view = self.facts.view.lock();
         Health {
             node: self.node.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            pods_known: view.pods.is_complete(),
-            definitions_known: view.definitions.is_complete(),
+            pods_known: self.facts.pods.lock().is_complete(),
+            definitions_known: self.facts.definitions.is_complete(),
             wanting: self.standing.borrow().clone(),
         }
     }

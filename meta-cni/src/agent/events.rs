@@ -68,7 +68,10 @@ impl Events {
         self.hand_in(News { pod, kind: EventType::Warning, reason, text });
     }
 
-    fn hand_in(&self, news: News) {
+    fn hand_in(&self, mut news: News) {
+        // What waits is what will be told, and no more.
+        news.text = shortened(&news.text).to_owned();
+        news.reason.truncate(shortened(&news.reason).len());
         if let Err(full) = self.sender.try_send(news) {
             tracing::debug!("an event is dropped: {full}");
         }
@@ -92,7 +95,7 @@ impl Teller {
 
     async fn tell(&mut self, News { pod, kind, reason, text }: News) -> Result<(), kube::Error> {
         let name = PodName::from(&pod);
-        let known = self.view.lock().pods.get(&name).map(|known| known.uid.clone());
+        let known = self.view.lock().get(&name).map(|known| known.uid.clone());
         let reference = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -105,13 +108,7 @@ impl Teller {
             EventType::Warning => self.of_failure(name, &text),
             EventType::Normal => self.recorder(),
         };
-        let event = Event {
-            type_: kind,
-            reason,
-            note: Some(shortened(&text).to_owned()),
-            action: "AddInterface".to_owned(),
-            secondary: None,
-        };
+        let event = Event { type_: kind, reason, note: Some(text), action: "AddInterface".to_owned(), secondary: None };
         recorder.publish(&event, &reference).await
     }
 

@@ -6,8 +6,11 @@ mod addresses;
 mod api;
 mod audit;
 pub mod conf;
+mod definitions;
 mod desk;
 mod events;
+mod fetch;
+mod follow;
 pub mod health;
 pub mod host;
 pub mod install;
@@ -19,6 +22,8 @@ mod queue;
 pub mod replay;
 mod resolve;
 mod serve;
+#[cfg(test)]
+mod testing;
 mod view;
 mod warm;
 mod watch;
@@ -29,7 +34,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fault::{Fault, Result};
 use addresses::Addresses;
+use definitions::Definitions;
 use desk::Office;
+use fetch::Reader;
 use publish::Publisher;
 use resolve::Facts;
 use view::{PodName, Shared};
@@ -46,12 +53,14 @@ async fn serve(options: &Options) -> Result<()> {
     let (client, server) = api::client(options.kubeconfig.as_deref()).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
     let view = Shared::default();
+    let reader = Reader::new(client.clone());
+    let known = Definitions::open(reader.clone(), &options.state_dir, view.clone());
     let publisher = Publisher::new(client.clone(), view.clone());
     let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
     let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
     let office = Office {
         node: options.node_name.clone(),
-        facts: Facts { client: client.clone(), view: view.clone(), addresses: addresses.clone() },
+        facts: Facts::new(reader, view.clone(), known.clone(), addresses.clone()),
         publisher: publisher.clone(),
         events,
         standing: standing.subscribe(),
@@ -59,12 +68,17 @@ async fn serve(options: &Options) -> Result<()> {
     let listener = serve::bind(&options.socket)?;
     tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent serves");
 
-    let definitions = |namespace: &str, name: &str| view.config_of(namespace, name);
-    let seen = |pod: &PodName| publisher.seen(pod);
+    let definitions = |namespace: &str, name: &str| known.config_of(namespace, name);
+    let awaited = || known.awaited();
+    let seen = |pod: &PodName| {
+        publisher.seen(pod);
+        known.expect(pod);
+    };
     let parts = async {
         tokio::join!(
             watch::pods(client.clone(), &options.node_name, view.clone(), seen),
-            watch::definitions(client.clone(), view.clone()),
+            watch::definitions(client.clone(), &known),
+            known.run(),
             serve::serve(listener, Arc::new(office)),
             publisher.run(),
             teller.run(),
@@ -75,7 +89,7 @@ async fn serve(options: &Options) -> Result<()> {
     tokio::select! {
         () = parts => Err(Fault::Bug("the agent has nothing left to do".to_owned())),
         ended = replay::run(options) => ended,
-        ended = conf::run(options, &standing, &definitions) => ended,
+        ended = conf::run(options, &standing, &definitions, awaited) => ended,
         ended = told_to_stop() => ended,
     }
 }

@@ -16,9 +16,12 @@ use super::api::said;
 use super::queue::{Job, Outcome, Queue, Status};
 use super::view::{Pod, PodName, Shared};
 use crate::cluster::NETWORK_STATUS;
+use crate::cluster::wire::LONGEST_ANNOTATION;
 
 /// Tries at once.
 const FLIGHTS: usize = 4;
+/// Statuses that are not written yet, in bytes. What is beyond is found in the records later.
+const WAITING: usize = 4 << 20;
 /// One try: a connection that hangs must not hold a status for long.
 const TRY: Duration = Duration::from_secs(15);
 /// The longest wait of the worker when nothing is due.
@@ -41,18 +44,36 @@ impl Publisher {
 
     /// Takes a status and waits for it to be written, for at most `wait`. True when it is; else it is written later.
     pub async fn publish(&self, pod: PodName, status: Status, wait: Duration) -> bool {
-        let written = self.queue().put(pod, status, Instant::now());
+        if status.text.len() > LONGEST_ANNOTATION {
+            let (PodName { namespace, name }, length) = (pod, status.text.len());
+            tracing::warn!(
+                "network-status of pod {namespace}/{name} is not written: {length} bytes, want at most {LONGEST_ANNOTATION}"
+            );
+            return false;
+        }
+        let written = {
+            let mut queue = self.queue();
+            if queue.weight() + status.text.len() > WAITING {
+                // The audit finds it in the pod's record.
+                return false;
+            }
+            queue.put(pod, status, Instant::now())
+        };
         self.news.notify_one();
         matches!(timeout(wait, written).await, Ok(Ok(())))
     }
 
-    /// Takes a status, unless a newer one of the pod is under way.
-    pub fn offer(&self, pod: PodName, status: Status) {
+    /// Takes a status, unless a newer one of the pod is under way. False when there is no room for it now.
+    pub fn offer(&self, pod: PodName, status: Status) -> bool {
         let mut queue = self.queue();
         if !queue.holds(&pod) {
+            if queue.weight() + status.text.len() > WAITING {
+                return false;
+            }
             drop(queue.put(pod, status, Instant::now()));
             self.news.notify_one();
         }
+        true
     }
 
     /// A pod has come or changed.
@@ -99,7 +120,7 @@ impl Publisher {
 
     async fn write(&self, job: &Job) -> Outcome {
         let PodName { namespace, name } = &job.pod;
-        let uid = addressee(&job.status, self.view.lock().pods.get(&job.pod));
+        let uid = addressee(&job.status, self.view.lock().get(&job.pod));
         let annotations = json!({ NETWORK_STATUS: job.status.text });
         let metadata = match &uid {
             // The API server compares it: the status must not reach a later pod of the same name.
@@ -113,7 +134,7 @@ impl Publisher {
         match timeout(TRY, api.patch_subresource("status", name.as_str(), &params, &patch)).await {
             Ok(Ok(_)) => Outcome::Written,
             Ok(Err(error)) => {
-                let outcome = judge(&error, &job.status, self.view.lock().pods.get(&job.pod));
+                let outcome = judge(&error, &job.status, self.view.lock().get(&job.pod));
                 let text = said(&error);
                 match outcome {
                     Outcome::Hopeless => tracing::warn!("network-status of pod {namespace}/{name} is given up: {text}"),
@@ -134,7 +155,7 @@ impl Publisher {
 fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
     match (known, &status.uid) {
         (Some(known), None) => Some(known.uid.clone()),
-        (Some(known), Some(_)) if known.is_static() => Some(known.uid.clone()),
+        (Some(known), Some(_)) if known.is_static => Some(known.uid.clone()),
         (_, said) => said.clone(),
     }
 }
@@ -143,7 +164,7 @@ fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
 fn judge(error: &kube::Error, status: &Status, known: Option<&Pod>) -> Outcome {
     let kube::Error::Api(answer) = error else { return Outcome::Failed };
     let another_pod = || {
-        let differs = |known: &Pod| status.uid.as_ref().is_some_and(|uid| *uid != known.uid) && !known.is_static();
+        let differs = |known: &Pod| status.uid.as_ref().is_some_and(|uid| *uid != known.uid) && !known.is_static;
         if known.is_some_and(differs) { Outcome::Hopeless } else { Outcome::Absent }
     };
     match answer.code {
@@ -165,14 +186,13 @@ mod tests {
         Status { uid: uid.map(str::to_owned), text: "[]".into() }
     }
 
-    fn pod(uid: &str, source: &str) -> Pod {
-        let annotations = [("kubernetes.io/config.source".to_owned(), source.to_owned())].into();
-        Pod { uid: uid.to_owned(), annotations }
+    fn pod(uid: &str, is_static: bool) -> Pod {
+        Pod { uid: uid.to_owned(), is_static, ..Pod::default() }
     }
 
     #[test]
     fn a_status_is_addressed_to_one_pod_and_a_static_one_by_the_uid_of_its_copy() {
-        let (usual, mirror) = (pod("u1", "api"), pod("m", "file"));
+        let (usual, mirror) = (pod("u1", false), pod("m", true));
         for (said, known, want) in [
             (Some("u1"), Some(&usual), Some("u1")),
             (Some("u2"), Some(&usual), Some("u2")),
@@ -190,7 +210,7 @@ mod tests {
         let answer = |code: u16, message: &str| {
             kube::Error::Api(Box::new(Answer { code, message: message.to_owned(), ..Answer::default() }))
         };
-        let (same, other, mirror) = (pod("u1", "api"), pod("u2", "api"), pod("m", "file"));
+        let (same, other, mirror) = (pod("u1", false), pod("u2", false), pod("m", true));
         let uid = "Operation cannot be fulfilled on pods \"web\": Precondition failed: UID in precondition: u1, UID in object meta: u2";
         let changed = "Operation cannot be fulfilled: the object has been modified; please apply your changes";
         for (error, known, want) in [

@@ -141,6 +141,11 @@ impl Queue {
         self.entries.values().filter_map(at).min()
     }
 
+    /// Bytes of all statuses that are not written yet.
+    pub fn weight(&self) -> usize {
+        self.entries.values().map(|entry| entry.status.text.len()).sum()
+    }
+
     /// Is a status of this pod not written yet?
     pub fn holds(&self, pod: &PodName) -> bool {
         self.entries.contains_key(pod)
@@ -230,5 +235,6 @@ mod tests {
         assert_eq!(job.pod, pod("a"));
         queue.settle(&job, Outcome::Hopeless, later);
         assert!(a.try_recv().is_err() && !queue.holds(&pod("a")) && queue.holds(&pod("b")));
+        assert_eq!(queue.weight(), 1);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::cluster::wire::{self, Answer, Cause, Refusal, Request};
@@ -20,13 +20,32 @@ use crate::fault::{Fault, Result};
 const CONNECTIONS: usize = 256;
 /// Within which a question must have come, and its answer be taken: both ends are on this node.
 const TRANSFER: Duration = Duration::from_secs(5);
+/// A question up to this long is read at once.
+const SHORT: usize = 16 << 10;
+/// Memory for longer questions, in bytes: room for the longest one.
+const ROOM: usize = wire::LIMIT;
 /// No question takes longer, whatever it says itself.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Answers questions.
 pub trait Desk: Send + Sync + 'static {
     /// The answer to one question.
-    fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
+    fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+}
+
+/// An answer, and what it holds until somebody has taken it.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// Room for it in memory.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self { answer, room: None }
+    }
 }
 
 /// Listens at a path whose directory is made, for this user (root) only. A socket that is there is replaced at once: at no
@@ -55,14 +74,15 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
 /// Serves connections; never ends. One question that panics ends no other.
 pub async fn serve(listener: UnixListener, desk: Arc<impl Desk>) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(ROOM));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = Arc::clone(&desk);
+                let (desk, room) = (Arc::clone(&desk), Arc::clone(&room));
                 tokio::spawn(async move {
                     let _seat = seat;
-                    attend(stream, &*desk).await;
+                    attend(stream, &*desk, &room).await;
                 });
             }
             Err(error) => {
@@ -74,7 +94,7 @@ pub async fn serve(listener: UnixListener, desk: Arc<impl Desk>) {
 }
 
 /// One connection: one question and its answer.
-async fn attend(mut stream: UnixStream, desk: &impl Desk) {
+async fn attend(mut stream: UnixStream, desk: &impl Desk, room: &Semaphore) {
     let peer = match stream.peer_cred() {
         Ok(peer) => peer,
         Err(error) => return tracing::warn!("dropped a connection of nobody: {error}"),
@@ -83,28 +103,31 @@ async fn attend(mut stream: UnixStream, desk: &impl Desk) {
     if peer.uid() != geteuid().as_raw() {
         return tracing::warn!(pid, "dropped a connection of uid {}, who may not ask", peer.uid());
     }
-    let (version, request) = match timeout(TRANSFER, read(&mut stream)).await {
-        Ok(Ok(Some(json))) => Request::decode(&json),
+    let (version, request) = match read(&mut stream, room).await {
+        Ok(Some(request)) => request,
         // Somebody only looked whether there is anybody.
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+        Ok(None) => return,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             (wire::NEWEST, Err(Refusal::new(Cause::Malformed, error.to_string())))
         }
-        Ok(Err(error)) => return tracing::warn!(pid, "dropped a question that broke off: {error}"),
-        Err(_) => return tracing::warn!(pid, "dropped a question that did not come within {TRANSFER:?}"),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return tracing::warn!(pid, "dropped a question that did not come within {TRANSFER:?}");
+        }
+        Err(error) => return tracing::warn!(pid, "dropped a question that broke off: {error}"),
     };
-    let answer = match request {
+    let Reply { answer, room: _room } = match request {
         Ok(request) => match timeout(LONGEST, desk.answer(request)).await {
-            Ok(answer) => answer,
+            Ok(reply) => reply,
             Err(_) => return,
         },
         Err(refusal) => {
             tracing::warn!(pid, "refused {}", refusal.message);
-            Answer::Refused(refusal)
+            Answer::Refused(refusal).into()
         }
     };
     let too_long = |e: wire::WireError| Answer::Refused(Refusal::new(Cause::Internal, e.to_string())).encode(version);
     let Ok(frame) = answer.encode(version).or_else(too_long) else { return };
+    drop(answer);
     match timeout(TRANSFER, stream.write_all(&frame)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(pid, "an answer that nobody took: {error}"),
@@ -112,18 +135,30 @@ async fn attend(mut stream: UnixStream, desk: &impl Desk) {
     }
 }
 
-/// The JSON of one frame; nothing when the asker left without a word.
-async fn read(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
+/// The version to answer in, and a question or why it is refused.
+type Asked = (u32, std::result::Result<Request, Refusal>);
+
+/// A question, and the version to answer it in; nothing when the asker left without a word.
+async fn read(stream: &mut UnixStream, room: &Semaphore) -> io::Result<Option<Asked>> {
+    let Some(length) = timeout(TRANSFER, head(stream)).await?? else { return Ok(None) };
+    // Whoever waits for room sends nothing meanwhile, and is not to blame.
+    let most = u32::try_from(length.min(ROOM)).unwrap_or(u32::MAX);
+    let _room = if length > SHORT { room.acquire_many(most).await.ok() } else { None };
+    let mut json = Vec::new();
+    // Memory is taken as bytes come, not as they are promised.
+    timeout(TRANSFER, stream.take(length as u64).read_to_end(&mut json)).await??;
+    if json.len() == length { Ok(Some(Request::decode(&json))) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// The length of a frame.
+async fn head(stream: &mut UnixStream) -> io::Result<Option<usize>> {
     let mut head = [0; 4];
     match stream.read(&mut head).await? {
         0 => return Ok(None),
         n => stream.read_exact(&mut head[n..]).await?,
     };
     let length = wire::length(head).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-    let mut json = Vec::new();
-    // Memory is taken as bytes come, not as they are promised.
-    stream.take(length as u64).read_to_end(&mut json).await?;
-    if json.len() == length { Ok(Some(json)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    Ok(Some(length))
 }
 
 #[cfg(test)]

@@ -1,48 +1,51 @@
-//! What the agent knows of the cluster: a value that watches feed and questions read. No I/O, no clock.
+//! What the agent knows of its node's pods: a value that a watch feeds and questions read. No I/O, no clock.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use attachments::definition::{Definition, NetworkAttachmentDefinition};
+use attachments::definition::RESOURCE_NAME;
 use attachments::names::{NetRef, ObjectName, PodRef};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DeserializeGuard;
+use attachments::selection::{DEFAULT_NETWORK, NETWORKS};
+use serde_json::Value;
 
-use crate::cluster::Annotations;
-use crate::cluster::wire::Outcome;
+use super::watch::SeenMeta;
+use crate::cluster::{Annotations, NETWORK_STATUS, named_in};
+use crate::node::MULTUS_NAMESPACE;
 
-/// An annotation that repeats the whole object, and that nobody asks for.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Where the kubelet has a pod from; `api`, or nothing, for all but static pods.
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+/// The annotations by which a pod says what it wants.
+const SELECTION: [&str; 2] = [NETWORKS, DEFAULT_NETWORK];
+/// Annotations that are read of an object; all others are passed over.
+pub const READ: [&str; 5] = [NETWORKS, DEFAULT_NETWORK, NETWORK_STATUS, CONFIG_SOURCE, RESOURCE_NAME];
 
-/// Everything that is known.
+/// Longest selection of a pod that is kept, in bytes. A longer one is read from the API server when it is asked for.
+const LONGEST: usize = 8 << 10;
+/// The selections of all pods together.
+const ALL: usize = 4 << 20;
+
+/// The pods of this node. A list that comes anew is taken in beside what is known, so that no question goes unanswered
+/// meanwhile; what the list did not hold goes at its end.
 #[derive(Debug, Default)]
-pub struct View {
-    /// The pods of this node.
-    pub pods: Index<PodName, Pod>,
-    /// The definitions of the cluster; one that cannot be read is an error of its own.
-    pub definitions: Index<NetRef, Outcome>,
+pub struct Pods {
+    entries: BTreeMap<PodName, (u32, Pod)>,
+    /// Bytes of all selections.
+    kept: usize,
+    list: u32,
+    complete: bool,
 }
 
-/// A view that several parts of the agent share.
+/// Pods that several parts of the agent share.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<View>>);
+pub struct Shared(Arc<Mutex<Pods>>);
 
 impl Shared {
-    /// The view, for a moment: never held across an await.
-    pub fn lock(&self) -> MutexGuard<'_, View> {
+    /// The pods, for a moment: never held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Pods> {
         // Every change is one insertion or removal: a panic elsewhere leaves a whole view.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The text of a definition.
-    pub fn config_of(&self, namespace: &str, name: &str) -> Option<String> {
-        let reference = NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
-        match self.lock().definitions.get(&reference)? {
-            Outcome::Found { config, .. } => config.clone(),
-            _ => None,
-        }
     }
 }
 
@@ -66,80 +69,63 @@ impl From<&PodRef> for PodName {
 pub struct Pod {
     /// `metadata.uid`.
     pub uid: String,
-    /// `metadata.annotations`.
-    pub annotations: Annotations,
+    /// Is it the API server's copy of a pod that the kubelet has from a file? It has another uid than the pod itself.
+    pub is_static: bool,
+    /// The annotations by which it says what it wants; nothing when they are too long to be kept.
+    pub selection: Option<Annotations>,
+    /// [`fingerprint`] of its `network-status`.
+    pub status: Option<u64>,
 }
 
 impl Pod {
-    /// The pod of an object's metadata. Nothing without a proper name.
-    pub fn read(metadata: ObjectMeta) -> Option<(PodName, Self)> {
-        let name = PodName { namespace: metadata.namespace?.parse().ok()?, name: metadata.name?.parse().ok()? };
-        let mut annotations = metadata.annotations.unwrap_or_default();
-        annotations.remove(LAST_APPLIED);
-        Some((name, Self { uid: metadata.uid.unwrap_or_default(), annotations }))
-    }
-
-    /// Is it the API server's copy of a pod that the kubelet has from a file? It has another uid than the pod itself.
-    pub fn is_static(&self) -> bool {
-        self.annotations.get(CONFIG_SOURCE).is_some_and(|source| source != "api")
+    /// The pod of an object's metadata, with its whole selection. Nothing without a proper name.
+    pub fn read(metadata: SeenMeta) -> Option<(PodName, Self)> {
+        let name = PodName { namespace: metadata.namespace.parse().ok()?, name: metadata.name.parse().ok()? };
+        let mut selection = metadata.annotations;
+        let is_static = selection.get(CONFIG_SOURCE).is_some_and(|source| source != "api");
+        let status = selection.get(NETWORK_STATUS).map(|text| fingerprint(text));
+        selection.retain(|key, _| SELECTION.contains(&key.as_str()));
+        Some((name, Self { uid: metadata.uid, is_static, selection: Some(selection), status }))
     }
 
     /// Is it the pod that is meant? One of the same name that was made anew is another pod.
     pub fn is(&self, pod: &PodRef) -> bool {
-        pod.uid.as_ref().is_none_or(|uid| *uid == self.uid) || self.is_static()
+        pod.uid.as_ref().is_none_or(|uid| *uid == self.uid) || self.is_static
+    }
+
+    fn weight(&self) -> usize {
+        self.selection.iter().flatten().map(|(key, value)| key.len() + value.len()).sum()
     }
 }
 
-/// What a watched object says of its definition, and which it is. Nothing without a proper name.
-pub fn definition(object: &DeserializeGuard<NetworkAttachmentDefinition>) -> Option<(NetRef, Outcome)> {
-    let read = |metadata: &ObjectMeta| {
-        let part = |text: &Option<String>| text.as_deref()?.parse().ok();
-        Some(NetRef { namespace: part(&metadata.namespace)?, name: part(&metadata.name)? })
-    };
-    match &object.0 {
-        Ok(object) => {
-            let definition = Definition::try_from(object).ok()?;
-            Some((definition.reference.clone(), Outcome::found(&definition)))
-        }
-        Err(invalid) => Some((read(&invalid.metadata)?, Outcome::Broken { reason: invalid.error.clone() })),
-    }
-}
-
-/// A set of objects that a watch keeps. A list that comes anew is taken in beside what is known, so that no question goes
-/// unanswered meanwhile; what the list did not hold goes at its end.
-#[derive(Debug)]
-pub struct Index<K, V> {
-    entries: BTreeMap<K, (u32, V)>,
-    list: u32,
-    complete: bool,
-}
-
-impl<K, V> Default for Index<K, V> {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), list: 0, complete: false }
-    }
-}
-
-impl<K: Ord, V> Index<K, V> {
+impl Pods {
     /// A list begins.
     pub fn begin(&mut self) {
         self.list = self.list.wrapping_add(1);
     }
 
-    /// An object of the list, or one that is new or changed.
-    pub fn apply(&mut self, key: K, value: V) {
-        self.entries.insert(key, (self.list, value));
+    /// A pod of the list, or one that is new or changed.
+    pub fn apply(&mut self, name: PodName, mut pod: Pod) {
+        self.delete(&name);
+        if pod.weight() > LONGEST.min(ALL - self.kept) {
+            pod.selection = None;
+        }
+        self.kept += pod.weight();
+        self.entries.insert(name, (self.list, pod));
     }
 
-    /// An object is gone.
-    pub fn delete(&mut self, key: &K) {
-        self.entries.remove(key);
+    /// A pod is gone.
+    pub fn delete(&mut self, name: &PodName) {
+        if let Some((_, pod)) = self.entries.remove(name) {
+            self.kept -= pod.weight();
+        }
     }
 
     /// The list is at its end: it held everything.
     pub fn end(&mut self) {
         let list = self.list;
         self.entries.retain(|_, (of, _)| *of == list);
+        self.kept = self.entries.values().map(|(_, pod)| pod.weight()).sum();
         self.complete = true;
     }
 
@@ -148,10 +134,50 @@ impl<K: Ord, V> Index<K, V> {
         self.complete
     }
 
-    /// One object.
-    pub fn get(&self, key: &K) -> Option<&V> {
-        self.entries.get(key).map(|(_, value)| value)
+    /// One pod.
+    pub fn get(&self, name: &PodName) -> Option<&Pod> {
+        self.entries.get(name).map(|(_, pod)| pod)
     }
+
+    /// The definitions that a pod names, as far as its selection is kept.
+    pub fn named_by(&self, name: &PodName) -> Vec<NetRef> {
+        let Ok(usual) = MULTUS_NAMESPACE.parse::<ObjectName>() else { return Vec::new() };
+        let selection = self.get(name).and_then(|pod| pod.selection.as_ref()).filter(|selection| !selection.is_empty());
+        selection.map(|selection| named_in(selection, &name.namespace, &usual)).into_iter().flatten().collect()
+    }
+
+    /// Every definition that a pod names.
+    pub fn named(&self) -> impl Iterator<Item = NetRef> + '_ {
+        self.entries.keys().flat_map(|name| self.named_by(name))
+    }
+}
+
+/// Stands for a `network-status`: the same for two texts that differ in layout alone.
+pub fn fingerprint(text: &str) -> u64 {
+    fn put(value: &Value, hasher: &mut DefaultHasher) {
+        match value {
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by_key(|(key, _)| key.as_str());
+                (0u8, fields.len()).hash(hasher);
+                for (key, value) in fields {
+                    key.hash(hasher);
+                    put(value, hasher);
+                }
+            }
+            Value::Array(items) => {
+                (1u8, items.len()).hash(hasher);
+                items.iter().for_each(|item| put(item, hasher));
+            }
+            leaf => (2u8, leaf.to_string()).hash(hasher),
+        }
+    }
+    let mut hasher = DefaultHasher::new();
+    match serde_json::from_str(text) {
+        Ok(value) => put(&value, &mut hasher),
+        Err(_) => (3u8, text).hash(&mut hasher),
+    }
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -160,60 +186,96 @@ mod tests {
 
     use super::*;
 
-    fn metadata(object: serde_json::Value) -> ObjectMeta {
+    fn metadata(object: serde_json::Value) -> SeenMeta {
         serde_json::from_value(object).unwrap()
     }
 
-    fn known(index: &Index<&'static str, u8>) -> Vec<(&'static str, u8)> {
-        index.entries.iter().map(|(key, (_, value))| (*key, *value)).collect()
+    fn named(name: &str) -> PodName {
+        PodName { namespace: "n".parse().unwrap(), name: name.parse().unwrap() }
+    }
+
+    fn wanting(networks: &str) -> Pod {
+        Pod { selection: Some([(NETWORKS.to_owned(), networks.to_owned())].into()), ..Pod::default() }
+    }
+
+    fn known(pods: &Pods) -> Vec<&str> {
+        pods.entries.keys().map(|name| name.name.as_str()).collect()
     }
 
     #[test]
     fn a_list_replaces_what_it_does_not_hold_and_only_at_its_end() {
-        let mut index = Index::default();
-        index.apply("early", 0);
-        assert!(!index.is_complete());
-        index.begin();
-        index.apply("a", 1);
-        index.apply("b", 2);
-        index.end();
-        assert!(index.is_complete());
-        assert_eq!(known(&index), [("a", 1), ("b", 2)]);
+        let mut pods = Pods::default();
+        pods.apply(named("early"), Pod::default());
+        assert!(!pods.is_complete());
+        pods.begin();
+        pods.apply(named("a"), Pod::default());
+        pods.apply(named("b"), wanting("x"));
+        pods.end();
+        assert!(pods.is_complete());
+        assert_eq!(known(&pods), ["a", "b"]);
 
-        index.apply("c", 3);
-        index.delete(&"a");
-        assert_eq!(known(&index), [("b", 2), ("c", 3)]);
+        pods.apply(named("c"), wanting("y"));
+        pods.delete(&named("a"));
+        assert_eq!(known(&pods), ["b", "c"]);
 
-        index.begin();
-        index.apply("b", 4);
-        assert_eq!(index.get(&"c"), Some(&3), "served until the list is whole");
-        index.end();
-        assert_eq!(known(&index), [("b", 4)]);
+        pods.begin();
+        pods.apply(named("b"), wanting("z"));
+        assert_eq!(pods.get(&named("c")), Some(&wanting("y")), "served until the list is whole");
+        pods.end();
+        assert_eq!(known(&pods), ["b"]);
+        assert_eq!(pods.kept, wanting("z").weight());
     }
 
     #[test]
     fn a_list_that_is_broken_off_and_begun_again_leaves_nothing_stale() {
-        let mut index = Index::default();
-        for keys in [vec!["a", "b"], vec!["a"]] {
-            index.begin();
-            keys.into_iter().for_each(|key| index.apply(key, 1));
+        let mut pods = Pods::default();
+        for names in [vec!["a", "b"], vec!["a"]] {
+            pods.begin();
+            names.into_iter().for_each(|name| pods.apply(named(name), Pod::default()));
         }
-        index.begin();
-        index.apply("c", 1);
-        index.end();
-        assert_eq!(known(&index), [("c", 1)]);
+        pods.begin();
+        pods.apply(named("c"), Pod::default());
+        pods.end();
+        assert_eq!(known(&pods), ["c"]);
     }
 
     #[test]
-    fn only_uid_and_annotations_are_kept_of_a_pod() {
+    fn only_what_decides_about_networks_is_kept_of_a_pod() {
         let (name, pod) = Pod::read(metadata(json!({
             "namespace": "n", "name": "p", "uid": "u", "labels": {"a": "b"},
-            "annotations": {"k8s.v1.cni.cncf.io/networks": "x", LAST_APPLIED: "{}"},
+            "annotations": {NETWORKS: "x", NETWORK_STATUS: "[]", CONFIG_SOURCE: "api", "other": "y"},
         })))
         .unwrap();
         assert_eq!((name.namespace.as_str(), name.name.as_str(), pod.uid.as_str()), ("n", "p", "u"));
-        assert_eq!(pod.annotations.keys().collect::<Vec<_>>(), ["k8s.v1.cni.cncf.io/networks"]);
+        assert_eq!(pod.selection, wanting("x").selection);
+        assert_eq!((pod.status, pod.is_static), (Some(fingerprint("[ ]")), false));
         assert_eq!(Pod::read(metadata(json!({"name": "p"}))), None);
+    }
+
+    #[test]
+    fn what_a_pod_wants_at_length_is_not_kept_nor_more_of_all_than_there_is_room() {
+        let mut pods = Pods::default();
+        pods.apply(named("long"), wanting(&"x".repeat(LONGEST)));
+        assert_eq!((pods.get(&named("long")).unwrap().selection.as_ref(), pods.kept), (None, 0));
+        let most = wanting(&"x".repeat(LONGEST - NETWORKS.len()));
+        for number in 0..=ALL / LONGEST {
+            pods.apply(named(&format!("p{number}")), most.clone());
+            assert!(pods.kept <= ALL);
+        }
+        assert_eq!(pods.get(&named(&format!("p{}", ALL / LONGEST))).unwrap().selection, None);
+        pods.delete(&named("p0"));
+        pods.apply(named("later"), most.clone());
+        assert_eq!(pods.get(&named("later")), Some(&most));
+    }
+
+    #[test]
+    fn the_definitions_that_pods_name_are_known() {
+        let mut pods = Pods::default();
+        pods.apply(named("a"), wanting("lan,other/wan"));
+        pods.apply(named("b"), wanting("lan"));
+        pods.apply(named("c"), wanting("[garbage"));
+        let names: Vec<_> = pods.named().map(|reference| reference.to_string()).collect();
+        assert_eq!(names, ["n/lan", "other/wan", "n/lan"]);
     }
 
     #[test]
@@ -223,33 +285,20 @@ mod tests {
             name: "p".parse().unwrap(),
             uid: uid.map(str::to_owned),
         };
-        let pod = |source: Option<&str>| Pod {
-            uid: "u1".into(),
-            annotations: source.map(|source| (CONFIG_SOURCE.to_owned(), source.to_owned())).into_iter().collect(),
-        };
-        for (source, uid, same) in [
-            (None, Some("u1"), true),
-            (None, None, true),
-            (None, Some("u2"), false),
-            (Some("api"), Some("u2"), false),
-            (Some("file"), Some("u2"), true),
-        ] {
-            assert_eq!(pod(source).is(&asked(uid)), same, "{source:?} {uid:?}");
+        for (is_static, uid, same) in
+            [(false, Some("u1"), true), (false, None, true), (false, Some("u2"), false), (true, Some("u2"), true)]
+        {
+            let pod = Pod { uid: "u1".into(), is_static, ..Pod::default() };
+            assert_eq!(pod.is(&asked(uid)), same, "{is_static} {uid:?}");
         }
     }
 
     #[test]
-    fn an_object_that_does_not_parse_is_an_error_of_its_own() {
-        let read = |spec: serde_json::Value| {
-            let object = json!({
-                "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-                "metadata": {"namespace": "n", "name": "a", "annotations": {"k8s.v1.cni.cncf.io/resourceName": "r"}},
-                "spec": spec,
-            });
-            definition(&serde_json::from_value(object).unwrap()).unwrap().1
-        };
-        let found = Outcome::Found { config: Some("{}".into()), resource_name: Some("r".into()) };
-        assert_eq!(read(json!({"config": "{}"})), found);
-        assert!(matches!(read(json!({"config": 7})), Outcome::Broken { reason } if reason.contains('7')));
+    fn layout_does_not_count_in_a_fingerprint() {
+        let one = fingerprint(r#"[{"name":"a","ips":["10.0.0.1"]}]"#);
+        assert_eq!(one, fingerprint(r#"[ {"ips": ["10.0.0.1"], "name": "a"} ]"#));
+        for other in [r#"[{"name":"a","ips":[]}]"#, r#"[{"name":"a","ips":"10.0.0.1"}]"#, "garbage", ""] {
+            assert_ne!(one, fingerprint(other), "{other}");
+        }
     }
 }

@@ -1,111 +1,127 @@
-//! The watches that keep the view: this node's pods as metadata, and the definitions of the whole cluster.
-//!
-//! kube's watcher takes up a broken watch where it was, and lists anew where the API server has forgotten (410). Here is
-//! when to try again, what is kept of an object, and what the log says.
+//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata, of which next to nothing is
+//! kept.
 
-use std::pin::pin;
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeMap;
+use std::fmt;
 
 use attachments::definition::NetworkAttachmentDefinition;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod as PodObject;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::watcher::{self, Config, Event};
-use kube::{Api, Client, Resource};
-use tokio::time::sleep;
+use kube::{Client, Resource};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
-use super::api::chain;
-use super::view::{Pod, PodName, Shared, definition};
+use super::definitions::Definitions;
+use super::follow::{Collection, Event, Versioned, follow};
+use super::view::{Pod, PodName, Shared};
+use crate::cluster::Annotations;
 
-/// Objects in one page of a list: it decides the peak of memory.
-const PAGE: u32 = 50;
-/// Before the first try again, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
-/// Only metadata is asked for.
-pub type PodMeta = PartialObjectMeta<PodObject>;
-/// An object that does not parse is an error of that object alone.
-pub type DefinitionObject = DeserializeGuard<NetworkAttachmentDefinition>;
-
-/// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
-pub async fn pods(client: Client, node: &str, view: Shared, mut seen: impl FnMut(&PodName)) {
-    let config = Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE);
-    let take = |event: Event<PodMeta>| match event {
-        Event::Init => view.lock().pods.begin(),
-        Event::InitDone => view.lock().pods.end(),
-        Event::InitApply(object) | Event::Apply(object) => {
-            if let Some((name, pod)) = Pod::read(object.metadata) {
-                view.lock().pods.apply(name.clone(), pod);
-                seen(&name);
-            }
-        }
-        Event::Delete(object) => {
-            if let Some((name, _)) = Pod::read(object.metadata) {
-                view.lock().pods.delete(&name);
-            }
-        }
-    };
-    follow("pods", Api::all(client), config, take).await;
+/// Metadata of an object. Of the annotations those are read that anybody here asks for: an object may have 256 KiB of others,
+/// among them its own text once more (`last-applied-configuration`).
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Seen {
+    /// `metadata`.
+    pub metadata: SeenMeta,
 }
 
-/// Keeps the definitions; never ends.
-pub async fn definitions(client: Client, view: Shared) {
-    let config = Config::default().page_size(PAGE);
-    let take = |event: Event<DefinitionObject>| match event {
-        Event::Init => view.lock().definitions.begin(),
-        Event::InitDone => view.lock().definitions.end(),
-        Event::InitApply(object) | Event::Apply(object) => {
-            if let Some((reference, outcome)) = definition(&object) {
-                view.lock().definitions.apply(reference, outcome);
-            }
-        }
-        Event::Delete(object) => {
-            if let Some((reference, _)) = definition(&object) {
-                view.lock().definitions.delete(&reference);
-            }
-        }
-    };
-    follow("network-attachment-definitions", Api::all(client), config, take).await;
+/// See [`Seen`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenMeta {
+    /// Namespace.
+    #[serde(default)]
+    pub namespace: String,
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+    /// Uid.
+    #[serde(default)]
+    pub uid: String,
+    /// Version.
+    #[serde(default)]
+    pub resource_version: String,
+    /// Those of [`super::view::READ`].
+    #[serde(default, deserialize_with = "wanted")]
+    pub annotations: Annotations,
 }
 
-async fn follow<K>(what: &str, api: Api<K>, config: Config, mut take: impl FnMut(Event<K>))
-where
-    K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
-{
-    let mut events = pin!(watcher::watcher(api, config));
-    let (mut failing, mut pause) = (false, PAUSE.0);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                // A list announces itself before it is asked for.
-                if !matches!(event, Event::Init) {
-                    if failing {
-                        tracing::info!("{what}: the watch is back");
-                    }
-                    (failing, pause) = (false, PAUSE.0);
-                }
-                if matches!(event, Event::InitDone) {
-                    tracing::info!("{what}: listed");
-                }
-                take(event);
-            }
-            Err(error) => {
-                let text = chain(&error);
-                if failing {
-                    tracing::debug!("{what}: {text}");
-                } else {
-                    tracing::warn!("{what}: the watch is broken and will be taken up again: {text}");
-                }
-                failing = true;
-                sleep(spread(pause)).await;
-                pause = (pause * 2).min(PAUSE.1);
-            }
-        }
+impl Versioned for Seen {
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
     }
 }
 
-/// Between half and all of a pause: the agents of a cluster must not come back at once.
-fn spread(pause: Duration) -> Duration {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
+/// Reads a map's entries whose keys are [`super::view::READ`], and passes over all others.
+pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+    struct Wanted;
+    impl<'de> Visitor<'de> for Wanted {
+        type Value = Annotations;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("annotations")
+        }
+
+        fn visit_unit<E>(self) -> Result<Annotations, E> {
+            Ok(Annotations::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+            let mut kept = BTreeMap::new();
+            while let Some(key) = map.next_key::<String>()? {
+                if super::view::READ.contains(&key.as_str()) {
+                    kept.insert(key, map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(kept)
+        }
+    }
+    deserializer.deserialize_any(Wanted)
+}
+
+/// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
+pub async fn pods(client: Client, node: &str, view: Shared, mut seen: impl FnMut(&PodName)) {
+    let fields = format!("spec.nodeName={node}");
+    let path = PodObject::url_path(&(), None);
+    let collection = Collection { what: "pods", path: &path, fields: Some(&fields) };
+    let take = |event: Event<Seen>| match event {
+        Event::Begin => view.lock().begin(),
+        Event::End => view.lock().end(),
+        Event::Listed(object) | Event::Applied(object) => {
+            if let Some((name, pod)) = Pod::read(object.metadata) {
+                view.lock().apply(name.clone(), pod);
+                seen(&name);
+            }
+        }
+        Event::Deleted(object) => {
+            if let Some((name, _)) = Pod::read(object.metadata) {
+                view.lock().delete(&name);
+            }
+        }
+    };
+    follow(client, collection, take).await;
+}
+
+/// Tells of the cluster's definitions; never ends.
+pub async fn definitions(client: Client, definitions: &Definitions) {
+    let path = NetworkAttachmentDefinition::url_path(&(), None);
+    let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None };
+    follow(client, collection, |event| definitions.heard(event)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_metadata_next_to_nothing_is_kept() {
+        let text = r#"{"kind":"PartialObjectMetadata","metadata":{"namespace":"n","name":"p","uid":"u","resourceVersion":"7",
+            "labels":{"a":"b"},"managedFields":[{"f:x":{}}],
+            "annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{}","k8s.v1.cni.cncf.io/networks":"lan"}}}"#;
+        let seen: Seen = serde_json::from_str(text).unwrap();
+        assert_eq!(seen.version(), "7");
+        assert_eq!(seen.metadata.annotations.into_keys().collect::<Vec<_>>(), ["k8s.v1.cni.cncf.io/networks"]);
+        let bare: Seen = serde_json::from_str(r#"{"metadata":{"name":"p","annotations":null}}"#).unwrap();
+        assert!(bare.metadata.annotations.is_empty() && bare.metadata.namespace.is_empty());
+    }
 }

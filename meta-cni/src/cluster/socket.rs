@@ -71,6 +71,11 @@ impl Agent {
             Outcome::Broken { reason } => {
                 return Err(Fault::Config(format!("network-attachment-definition {reference}: {reason}")));
             }
+            Outcome::TooLarge { size, limit } => {
+                return Err(Fault::Config(format!(
+                    "network-attachment-definition {reference}: spec.config: got {size} bytes, want at most {limit}"
+                )));
+            }
             Outcome::Unreachable { reason } => {
                 return Err(Fault::TryLater(format!(
                     "network-attachment-definition {reference}: not known here yet, and the API server cannot be asked: {reason}"
@@ -204,6 +209,7 @@ impl Agent {
     fn unexpected(&self, answer: &Answer) -> Fault {
         match answer {
             Answer::Refused(Refusal { cause: wire::Cause::Later, message }) => Fault::TryLater(message.clone()),
+            Answer::Refused(Refusal { cause: wire::Cause::Configuration, message }) => Fault::Config(message.clone()),
             Answer::Refused(Refusal { message, .. }) => {
                 Fault::TryLater(format!("agentSocket: the node agent refuses: {message}"))
             }

@@ -9,14 +9,21 @@
 //!
 //! `tests/frames` keeps frames of every version.
 
+mod frame;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use frame::write;
+pub use frame::{frame, length};
 
 /// The newest version that we speak.
 pub const NEWEST: u32 = 1;
@@ -25,6 +32,12 @@ pub const OLDEST: u32 = 1;
 
 /// Longest frame, in bytes without its length: a few definitions of the largest size that the API server stores.
 pub const LIMIT: usize = 8 << 20;
+/// Longest `spec.config` of a definition that is carried, in bytes.
+pub const LONGEST_DEFINITION: usize = 64 << 10;
+/// Longest annotation that is read, in bytes: the API server takes this much of all annotations of an object.
+pub const LONGEST_ANNOTATION: usize = 256 << 10;
+/// Definitions that one question may name. The plugin's own limits are far lower.
+pub const MOST_REFERENCES: usize = 4096;
 
 /// What the plugin asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +62,12 @@ pub struct Resolve {
     /// True: the pod's annotations are wanted, and the definitions that they name.
     #[serde(default)]
     pub annotations: bool,
-    /// Definitions that are wanted in any case.
-    #[serde(default)]
+    /// Definitions that are wanted in any case, each once.
+    #[serde(default, deserialize_with = "bounded")]
     pub references: Vec<NetRef>,
     /// Further definitions, in whose place a file of the node may stand: that they are missing is no news, so the cache
     /// alone is asked once it is complete.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded")]
     pub optional: Vec<NetRef>,
     /// Where the default-network annotation looks without a namespace: `multusNamespace`.
     pub multus_namespace: ObjectName,
@@ -169,6 +182,13 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// The object is there, and too large to be carried.
+    TooLarge {
+        /// Bytes of `spec.config`.
+        size: u64,
+        /// Bytes that it may have.
+        limit: u64,
+    },
     /// The API server could not be asked.
     Unreachable {
         /// Why.
@@ -232,6 +252,8 @@ pub enum Cause {
     Unsupported,
     /// The request cannot be read.
     Malformed,
+    /// What the pod or the node asks for will never be answered: it is to be mended.
+    Configuration,
     /// A bug, or something that a later version says.
     #[serde(other)]
     Internal,
@@ -262,41 +284,67 @@ pub enum WireError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct RequestEnvelope<'a> {
+struct RequestEnvelope<'a, B> {
     newest: u32,
     oldest: u32,
     #[serde(borrow)]
     kind: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    body: Option<B>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct AnswerEnvelope<'a> {
+struct AnswerEnvelope<'a, B> {
     version: u32,
     #[serde(borrow)]
     kind: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    body: Option<B>,
+}
+
+/// A list of at most [`MOST_REFERENCES`]: memory is not taken for more.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NetRef>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<NetRef>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST_REFERENCES} references")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<NetRef>, A::Error> {
+            let mut references = Vec::new();
+            while let Some(reference) = list.next_element()? {
+                if references.len() == MOST_REFERENCES {
+                    return Err(A::Error::invalid_length(MOST_REFERENCES + 1, &self));
+                }
+                references.push(reference);
+            }
+            Ok(references)
+        }
+    }
+    deserializer.deserialize_seq(List)
 }
 
 impl Request {
     /// The frame, its length in front.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        let (kind, body) = match self {
-            Self::Resolve(body) => ("resolve", Some(serde_json::value::to_raw_value(body)?)),
-            Self::Publish(body) => ("publish", Some(serde_json::value::to_raw_value(body)?)),
-            Self::Report(body) => ("report", Some(serde_json::value::to_raw_value(body)?)),
-            Self::Health => ("health", None),
-        };
-        let (newest, oldest, kind) = (NEWEST, OLDEST, Cow::Borrowed(kind));
-        frame(&serde_json::to_vec(&RequestEnvelope { newest, oldest, kind, body: body.as_deref() })?)
+        match self {
+            Self::Resolve(body) => Self::written("resolve", Some(body)),
+            Self::Publish(body) => Self::written("publish", Some(body)),
+            Self::Report(body) => Self::written("report", Some(body)),
+            Self::Health => Self::written("health", None::<()>),
+        }
+    }
+
+    fn written<B: Serialize>(kind: &str, body: Option<B>) -> Result<Vec<u8>, WireError> {
+        write(&RequestEnvelope { newest: NEWEST, oldest: OLDEST, kind: kind.into(), body })
     }
 
     /// Reads a frame without its length: the version to answer in, and the request or why it is refused.
     pub fn decode(json: &[u8]) -> (u32, Result<Self, Refusal>) {
         let malformed = |e: serde_json::Error| Refusal::new(Cause::Malformed, format!("a request that is none: {e}"));
-        let envelope = match serde_json::from_slice::<RequestEnvelope<'_>>(json) {
+        let envelope = match serde_json::from_slice::<RequestEnvelope<'_, &RawValue>>(json) {
             Ok(envelope) => envelope,
             Err(e) => return (NEWEST, Err(malformed(e))),
         };
@@ -324,19 +372,22 @@ impl Request {
 impl Answer {
     /// The frame in a version, its length in front.
     pub fn encode(&self, version: u32) -> Result<Vec<u8>, WireError> {
-        let (kind, body) = match self {
-            Self::Resolved(body) => ("resolved", Some(serde_json::value::to_raw_value(body)?)),
-            Self::Published(body) => ("published", Some(serde_json::value::to_raw_value(body)?)),
-            Self::Noted => ("noted", None),
-            Self::Healthy(body) => ("healthy", Some(serde_json::value::to_raw_value(body)?)),
-            Self::Refused(body) => ("refused", Some(serde_json::value::to_raw_value(body)?)),
-        };
-        frame(&serde_json::to_vec(&AnswerEnvelope { version, kind: Cow::Borrowed(kind), body: body.as_deref() })?)
+        match self {
+            Self::Resolved(body) => Self::written(version, "resolved", Some(body)),
+            Self::Published(body) => Self::written(version, "published", Some(body)),
+            Self::Noted => Self::written(version, "noted", None::<()>),
+            Self::Healthy(body) => Self::written(version, "healthy", Some(body)),
+            Self::Refused(body) => Self::written(version, "refused", Some(body)),
+        }
+    }
+
+    fn written<B: Serialize>(version: u32, kind: &str, body: Option<B>) -> Result<Vec<u8>, WireError> {
+        write(&AnswerEnvelope { version, kind: kind.into(), body })
     }
 
     /// Reads a frame without its length.
     pub fn decode(json: &[u8]) -> Result<Self, WireError> {
-        let envelope: AnswerEnvelope<'_> = serde_json::from_slice(json)?;
+        let envelope: AnswerEnvelope<'_, &RawValue> = serde_json::from_slice(json)?;
         let body = envelope.body.map_or("{}", RawValue::get);
         match envelope.kind.as_ref() {
             "refused" => Ok(Self::Refused(serde_json::from_str(body)?)),
@@ -348,22 +399,6 @@ impl Answer {
             kind => Err(WireError::Kind(kind.to_owned())),
         }
     }
-}
-
-/// The length that a frame begins with.
-pub fn length(bytes: [u8; 4]) -> Result<usize, WireError> {
-    let length = u32::from_be_bytes(bytes) as usize;
-    if length <= LIMIT { Ok(length) } else { Err(WireError::Length(length)) }
-}
-
-/// A frame around its JSON.
-pub fn frame(json: &[u8]) -> Result<Vec<u8>, WireError> {
-    let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= LIMIT);
-    let length = length.ok_or(WireError::Length(json.len()))?;
-    let mut bytes = Vec::with_capacity(4 + json.len());
-    bytes.extend(length.to_be_bytes());
-    bytes.extend(json);
-    Ok(bytes)
 }
 
 #[cfg(test)]

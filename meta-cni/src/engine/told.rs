@@ -41,7 +41,7 @@ pub fn settled(state_dir: &Path) -> Result<Vec<Settled>> {
 
 impl Settled {
     /// Reads the record. Nothing when it is gone, is being undone, or belongs to no pod.
-    pub fn read(self) -> Result<Option<Told>> {
+    pub fn read(&self) -> Result<Option<Told>> {
         let Some(file) = self.store.find(&self.key)?.filter(|file| file.is_settled() && !file.record.damaged) else {
             return Ok(None);
         };

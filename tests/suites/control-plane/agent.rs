@@ -6,7 +6,7 @@ use meta_cni_tests::node::NETWORKS;
 use meta_cni_tests::program;
 use serde_json::json;
 
-use super::world::{NODE_IP, SOON, World, nad, pod};
+use super::world::{NODE_IP, SOON, World, ask, nad, pod};
 
 #[test]
 fn a_pod_gets_its_networks_from_the_api_server_and_its_status_and_events_back() {
@@ -129,6 +129,48 @@ fn definitions_are_followed_and_an_edit_between_add_and_del_changes_nothing_for_
         let outcome = world.node.add(&world.pod(&format!("later-{number}"), "lan"));
         if outcome.succeeded() { Err("it is still there".to_owned()) } else { Ok(outcome.refused(11, &["(lan)"])) }
     });
+}
+
+#[test]
+fn names_without_end_and_definitions_that_are_too_large_are_refused_at_once() {
+    let world = World::served();
+    let names: Vec<_> = (0..20_000).map(|number| format!("n{number}")).collect();
+    let many = world.pod("many", &names.join(","));
+    let asked = || world.requests("GET", "network-attachment-definitions", "");
+    let before = asked();
+    world.node.add(&many).refused(7, &["pod default/many", "20000", "at most 1024"]);
+    assert_eq!(asked(), before, "nothing was looked up");
+    let (all, _) = world.memory();
+    assert!(all <= 64.0, "{all} MB");
+
+    // As many as are looked up, none of which exists: the pods beside it go on.
+    let references: Vec<_> = names[..1000].iter().map(|name| json!({"namespace": "default", "name": name})).collect();
+    let twice = [&references[..], &references[..]].concat();
+    let body = json!({"references": twice, "multusNamespace": "kube-system", "waitMs": 60_000});
+    let question = json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body});
+    world.nad("lan");
+    let beside = world.pod("beside", "lan");
+    let socket = world.node.path("run/agent.sock");
+    let asking = std::thread::spawn(move || ask(&socket, &question));
+    world.add(&beside);
+    let answer = asking.join().unwrap();
+    let found = answer["body"]["definitions"].as_array().unwrap();
+    assert!(found.len() == 1000 && found.iter().all(|one| one["outcome"]["state"] == "missing"), "{found:?}");
+    assert_eq!(asked(), before + 1001, "each name once");
+
+    let config = json!({"cniVersion": "1.1.0", "type": "one", "padding": "x".repeat(64 << 10)});
+    let size = config.to_string().len();
+    world.nad_of("large", config);
+    world.node.add(&world.pod("large", "large")).refused(7, &["default/large", &format!("got {size} bytes"), "65536"]);
+}
+
+#[test]
+fn a_pod_that_wants_much_is_read_when_it_is_asked_for() {
+    let world = World::served();
+    world.nad("lan");
+    let networks = json!([{"name": "lan", "cni-args": {"note": "x".repeat(20 << 10)}}]);
+    world.add(&world.pod("web", &networks.to_string()));
+    assert_eq!(world.status("web").unwrap().len(), 2);
 }
 
 #[test]

@@ -70,8 +70,44 @@ fn ten_thousand_definitions_are_known_and_each_is_found() {
     world.add(&web);
     let status = world.status("web").unwrap();
     assert_eq!(status[1..], ["default/net-0 10.0.0.10", "default/net-9999 10.39.249.10"]);
-    let gets = world.requests("GET", "network-attachment-definitions", "");
-    assert_eq!(gets, 0, "all were in the cache");
+    let gets = || world.requests("GET", "network-attachment-definitions", "");
+    assert_eq!(gets(), 2, "each is read once");
+    world.add(&world.pod("next", &format!("net-{},net-0", ALL - 1)));
+    assert_eq!(gets(), 2);
+}
+
+#[test]
+fn ten_thousand_large_definitions_fit_into_the_agents_limit() {
+    const ALL: usize = 10_000;
+    const MOST: f64 = 64.0;
+    let mut world = World::new();
+    let large = |number: usize| {
+        let config = json!({"cniVersion": "1.1.0", "type": "one", "number": number, "padding": "x".repeat(60 << 10)});
+        nad("default", &format!("net-{number}"), json!({"config": config.to_string()}))
+    };
+    for part in 0..20 {
+        make(&world, (part * ALL / 20..(part + 1) * ALL / 20).map(large).collect());
+    }
+    world.start_agent();
+    let fits = |what: &str| {
+        say(&world, what);
+        let (all, _) = world.memory();
+        assert!(all <= MOST, "{what}: {all} MB resident, want at most {MOST}");
+    };
+    fits("10,000 definitions of 60 KiB");
+    // More than the agent keeps, by questions as large as a pod's may be.
+    for first in (0..ALL / 4).step_by(64) {
+        let references: Vec<_> =
+            (first..first + 64).map(|n| json!({"namespace": "default", "name": format!("net-{n}")})).collect();
+        let body = json!({"references": references, "multusNamespace": "kube-system", "waitMs": 60000});
+        let answer = world.ask(&json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body}));
+        let found = answer["body"]["definitions"].as_array().unwrap();
+        assert!(found.len() == 64 && found.iter().all(|one| one["outcome"]["state"] == "found"), "{first}");
+    }
+    fits("2,500 of them asked for");
+    let last = world.pod("last", &format!("net-{}", ALL - 1));
+    world.add(&last);
+    fits("an ADD after that");
 }
 
 #[test]

@@ -33,8 +33,14 @@ const BURST: Duration = Duration::from_millis(100);
 /// Why pods may not get what they ask for; empty when our file is in place and the first.
 pub type Wanting = Vec<String>;
 
-/// Keeps the configuration in place; ends only with an error. What is wanting is told to `standing`.
-pub async fn run(options: &Options, standing: &Sender<Wanting>, definitions: Definitions<'_>) -> Result<()> {
+/// Keeps the configuration in place; ends only with an error. What is wanting is told to `standing`. `news` returns when one of
+/// the definitions that were asked for may be another.
+pub async fn run(
+    options: &Options,
+    standing: &Sender<Wanting>,
+    definitions: Definitions<'_>,
+    news: impl AsyncFn(),
+) -> Result<()> {
     let watch = Watch::new()?;
     standing.send_replace(vec!["the agent to answer on its socket".to_owned()]);
     while UnixStream::connect(&options.socket).await.is_err() {
@@ -58,6 +64,7 @@ pub async fn run(options: &Options, standing: &Sender<Wanting>, definitions: Def
         standing.send_replace(look.wanting);
         tokio::select! {
             () = watch.event() => sleep(BURST).await,
+            () = news() => {}
             () = sleep(look.again.unwrap_or(SLOW).min(SLOW)) => {}
         }
     }

@@ -9,8 +9,8 @@ use crate::cluster::wire::{Health, Published};
 struct Scripted;
 
 impl Desk for Scripted {
-    async fn answer(&self, request: Request) -> Answer {
-        match request {
+    async fn answer(&self, request: Request) -> Reply {
+        let answer = match request {
             Request::Publish(publish) => match publish.status.as_str() {
                 "panic" => panic!("as scripted"),
                 "late" => std::future::pending().await,
@@ -25,7 +25,8 @@ impl Desk for Scripted {
                 wanting: Vec::new(),
             }),
             _ => Answer::Noted,
-        }
+        };
+        answer.into()
     }
 }
 
@@ -169,4 +170,20 @@ async fn more_connections_than_are_served_at_once_wait_and_are_served() {
         idle.clear();
     };
     assert!(matches!(tokio::join!(late, freed).0, Answer::Published(_)));
+}
+
+#[tokio::test]
+async fn long_questions_take_turns_in_memory_and_a_slow_one_is_cut() {
+    let server = Server::start();
+    // It promises all the memory that there is, and sends next to nothing.
+    let mut slow = UnixStream::connect(server.path()).await.unwrap();
+    slow.write_all(&u32::try_from(wire::LIMIT).unwrap().to_be_bytes()).await.unwrap();
+    slow.write_all(b"{").await.unwrap();
+    let long = publish(&"x".repeat(2 * SHORT));
+    let short = publish("ok");
+    let (short, long) = tokio::join!(server.ask(&short), server.ask(&long));
+    assert!(matches!(short, Answer::Published(_)) && matches!(long, Answer::Published(_)));
+    let mut back = Vec::new();
+    slow.read_to_end(&mut back).await.unwrap();
+    assert_eq!(back, b"");
 }

@@ -81,6 +81,8 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
     let answers = vec![
         answer(Outcome::Broken { reason: "spec.config: got 7".into() }),
         answer(Outcome::Unreachable { reason: "refused".into() }),
+        answer(Outcome::TooLarge { size: 70_000, limit: 65_536 }),
+        Answer::Refused(Refusal::new(wire::Cause::Configuration, "pod a/b: annotation: too long")).encode(1).unwrap(),
         on_file("next/answer-outcome.json"),
         on_file("1/answer-refused.json"),
         on_file("next/answer-refused.json"),
@@ -90,6 +92,8 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
     let wants = [
         (7, "network-attachment-definition a/b: spec.config: got 7"),
         (11, "network-attachment-definition a/b: not known here yet, and the API server cannot be asked: refused"),
+        (7, "network-attachment-definition a/b: spec.config: got 70000 bytes, want at most 65536"),
+        (7, "pod a/b: annotation: too long"),
         (11, "network-attachment-definition default/lan: the node agent's answer needs a newer plugin"),
         (11, "pod default/web: the API server has no such pod"),
         (11, "agentSocket: the node agent refuses: not now"),

@@ -49,6 +49,7 @@ fn resolved() -> Answer {
             lookup("a", Outcome::Missing),
             lookup("b", Outcome::Broken { reason: "spec.config: got 7".into() }),
             lookup("c", Outcome::Unreachable { reason: "no route".into() }),
+            lookup("d", Outcome::TooLarge { size: 70_000, limit: 65_536 }),
         ],
         node: NodeAddresses::default(),
     })
@@ -140,6 +141,23 @@ fn answers_of_the_next_version_are_understood_in_this_one() {
     let refused = Answer::decode(&file("next/answer-refused.json")).unwrap();
     assert_eq!(refused, Answer::Refused(Refusal::new(Cause::Internal, "not now")));
     assert!(matches!(Answer::decode(&file("next/answer-too-new.json")), Err(WireError::Version(2))));
+}
+
+#[test]
+fn a_question_names_no_more_than_the_limit_and_a_frame_takes_no_more_memory_than_one() {
+    let many = |number: usize| {
+        let names: Vec<_> =
+            (0..number).map(|n| serde_json::json!({"namespace": "n", "name": format!("d{n}")})).collect();
+        let body = serde_json::json!({"references": names, "multusNamespace": "m", "waitMs": 1});
+        let request = serde_json::json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body});
+        Request::decode(request.to_string().as_bytes()).1
+    };
+    assert!(many(MOST_REFERENCES).is_ok());
+    let refusal = many(MOST_REFERENCES + 1).unwrap_err();
+    assert_eq!(refusal.cause, Cause::Malformed);
+    assert!(refusal.message.contains("want") || refusal.message.contains("at most 4096 references"), "{refusal:?}");
+    let long = Answer::Refused(Refusal::new(Cause::Later, "x".repeat(LIMIT)));
+    assert!(matches!(long.encode(1), Err(WireError::Length(length)) if length > LIMIT));
 }
 
 #[test]
