@@ -173,11 +173,11 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Fault::Config(format!("manifest {}: {e}", path.display())))
 }
 
-/// Readers see the old file or the new one, never half of either.
+/// Readers see the old file or the new one, never half of either. One name serves every file, for whoever writes holds the lock
+/// of the directory: what a killed writer left is overwritten by the next one.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let failed = |e: io::Error| Fault::Io(format!("cannot write {}: {e}", path.display()));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let temporary = path.with_file_name(".meta-cni.new");
     let written = (|| {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(text.as_bytes())?;

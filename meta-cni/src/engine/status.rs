@@ -1,8 +1,13 @@
 //! STATUS: could an ADD be served now? Asked about every five seconds and without a deadline, so nothing here waits.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use delegates::apply::Host;
+use nix::errno::Errno;
+use nix::libc::O_TMPFILE;
 
 use super::chain::{Delegate, Question, call_network};
 use super::{Run, lookup, resume};
@@ -31,10 +36,26 @@ fn own_readiness(run: &Run<'_>) -> Result<()> {
         return Err(Fault::TryLater(format!("readinessindicatorfile: {} is not there", file.display())));
     }
     let dir = &run.conf.state_dir;
-    let writable = fs::create_dir_all(dir).and_then(|()| {
-        let probe = dir.join(format!("probe.{}", std::process::id()));
-        fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe))
-    });
+    let writable = fs::create_dir_all(dir).and_then(|()| probe(dir));
     writable.map_err(|e| Fault::Io(format!("stateDir: cannot write to {}: {e}", dir.display())))?;
     run.cluster.ready()
+}
+
+/// Writes into the directory, to a file without a name: should we be killed, nothing is left.
+fn probe(dir: &Path) -> io::Result<()> {
+    let nameless = File::options().write(true).mode(0o600).custom_flags(O_TMPFILE).open(dir);
+    let is_unknown =
+        |e: &io::Error| matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EOPNOTSUPP | Errno::EISDIR));
+    match nameless {
+        // Not every file system has such files. This one is taken by the next probe, should it be left.
+        Err(e) if is_unknown(&e) => {
+            let path = dir.join("probe");
+            fs::write(&path, b"x")?;
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            }
+        }
+        opened => opened?.write_all(b"x"),
+    }
 }

@@ -153,6 +153,55 @@ fn status_asks_the_default_network() {
     node.bare_call("STATUS").run().refused(51, &["half asleep"]);
 }
 
+/// A STATUS that is killed at each of its system calls in turn.
+#[test]
+fn a_killed_status_leaves_nothing() {
+    let (node, _) = scene();
+    node.bare_call("STATUS").run().quiet();
+    let kill = |syscall: &str, nth: u32| {
+        let inject = format!("inject={syscall}:signal=KILL:when={nth}");
+        let trace = format!("trace={syscall}");
+        let words = ["strace", "-qq", "-o", "/dev/null", "-e", trace.as_str(), "-e", inject.as_str()];
+        node.bare_call("STATUS").under(words).run().finished.signal == Some(9)
+    };
+    let mut killed = 0;
+    for syscall in ["openat", "open", "write", "close", "unlink", "unlinkat", "mkdir"] {
+        for nth in 1.. {
+            if !kill(syscall, nth) {
+                break;
+            }
+            killed += 1;
+            let left = node.files("state");
+            assert!(left.is_empty(), "killed at {syscall} {nth}: {left:?}");
+        }
+    }
+    assert!(killed > 5, "killed only {killed} times");
+}
+
+#[test]
+fn status_sees_a_state_directory_that_takes_nothing() {
+    let (node, _) = scene();
+    let state = node.text("state");
+    std::fs::create_dir(&state).unwrap();
+    let run = |program: &str, args: &[&str]| drop(meta_cni_tests::program::run(program, args));
+    let mounted = |options: &str| {
+        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", &state]);
+    };
+    mounted("ro,size=64k");
+    node.bare_call("STATUS").run().refused(50, &["stateDir", &state]);
+    run("umount", &["-l", &state]);
+    mounted("size=16k");
+    std::fs::write(node.path("state/taken"), vec![0; 16 << 10]).unwrap();
+    node.bare_call("STATUS").run().refused(50, &["stateDir", &state]);
+    run("umount", &["-l", &state]);
+    mounted("nr_inodes=2");
+    std::fs::write(node.path("state/taken"), "").unwrap();
+    node.bare_call("STATUS").run().refused(50, &["stateDir", &state]);
+    run("umount", &["-l", &state]);
+    node.bare_call("STATUS").run().quiet();
+    assert!(node.files("state").is_empty());
+}
+
 #[test]
 fn a_missing_readiness_file_is_answered_at_once() {
     let (mut node, pod) = scene();
