@@ -1,6 +1,5 @@
 //! One call of one plugin: the verb and everything it may read, as plain data.
 
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName, PluginType};
 
+use crate::lock::Lock;
 use crate::reserved::Reserved;
 
 /// The verbs of the specification that reach a plugin's work (VERSION never does).
@@ -80,7 +80,7 @@ pub struct Node<'a> {
     /// What the node keeps from the definitions of tenants.
     pub reserved: &'a Reserved,
     /// The sandbox lock: inherited by every child, so that an orphan keeps its sandbox locked.
-    pub lock: Option<BorrowedFd<'a>>,
+    pub lock: Option<&'a Lock>,
 }
 
 impl Node<'_> {

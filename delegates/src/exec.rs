@@ -10,7 +10,6 @@ mod tests;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -30,6 +29,7 @@ use serde_json::value::RawValue;
 
 use crate::call::{Call, Node, Verb};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::priority;
 use process::{Broken, Process};
 
@@ -68,6 +68,9 @@ pub fn run(node: &Node<'_>, kind: &PluginType, verb: Verb, call: &Call<'_>) -> R
     let started = start(&mut command(&program, node, verb, call), node.lock, node.deadline);
     let mut process = started.map_err(failed)?;
     let ended = process.converse(call.conf.to_json().as_bytes(), node.deadline);
+    if let Some(lock) = node.lock.filter(|_| ended.is_err() || process.is_cut_off) {
+        lock.leave_to_orphans();
+    }
     forward(&process.stderr);
     judge(kind, ended.map_err(failed)?, &mut process)
 }
@@ -111,11 +114,7 @@ fn search_path(dirs: &[PathBuf]) -> OsString {
     joined
 }
 
-fn start(
-    command: &mut Command,
-    lock: Option<BorrowedFd<'_>>,
-    deadline: Instant,
-) -> std::result::Result<Process, Broken> {
+fn start(command: &mut Command, lock: Option<&Lock>, deadline: Instant) -> std::result::Result<Process, Broken> {
     let mut pause = BUSY_PAUSE;
     for retry in 0.. {
         if Instant::now() >= deadline {
@@ -134,7 +133,7 @@ fn start(
 }
 
 /// Lets the child have the sandbox lock, at the same number: should we be killed, the orphan keeps its sandbox locked.
-fn inherit<T>(lock: Option<BorrowedFd<'_>>, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+fn inherit<T>(lock: Option<&Lock>, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let Some(lock) = lock else { return spawn() };
     fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let spawned = spawn();

@@ -1,14 +1,20 @@
 //! A lock that any number of processes agree on: a file that is there only while somebody holds or awaits it.
+//!
+//! It is a flock, which belongs to the open file and not to a process: children that inherit the descriptor hold it too.
+//! Who is done removes the file while it still holds it, and what a child of good order still has open is then a file
+//! that nobody asks for. A child that was given up is another matter ([`Lock::leave_to_orphans`]).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use crate::apply::Patience;
 use crate::error::{Error, Result};
@@ -19,35 +25,54 @@ pub const DIR: &str = "locks";
 /// Held until it is dropped. The kernel gives it up for a process that dies; the file is then removed by the next holder.
 #[derive(Debug)]
 pub struct Lock {
-    path: PathBuf,
-    file: Flock<File>,
+    /// Its own file; nothing for a lock on something that is there for another purpose.
+    path: Option<PathBuf>,
+    file: File,
+    has_orphans: AtomicBool,
 }
 
 impl Lock {
     /// Takes the lock at `path`. [`Error::Late`] when another holds it until the deadline.
     pub fn take(path: &Path, deadline: Instant) -> Result<Self> {
-        let mut patience = Patience::until(deadline);
-        loop {
-            if let Some(lock) = Self::try_take(path)? {
-                return Ok(lock);
-            }
-            if !patience.pause() {
-                return Err(Error::Late(format!("waiting for the lock {}", path.display())));
-            }
-        }
+        wait(path, deadline, || Self::try_take(path))
     }
 
     /// Takes the lock if nobody holds it.
     pub fn try_take(path: &Path) -> Result<Option<Self>> {
         loop {
-            match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
-                // Who held it removed the file: whoever comes next opens another one, and this lock would exclude nobody.
-                Ok(file) if is_at(&file, path)? => return Ok(Some(Self { path: path.to_owned(), file })),
-                Ok(_) | Err((_, Errno::EINTR)) => {}
-                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-                Err((_, errno)) => return Err(Error::io(format!("lock {}", path.display()))(errno.into())),
+            let file = open_or_create(path)?;
+            if !is_locked(&file, path)? {
+                return Ok(None);
+            }
+            // Who held it removed the file: whoever comes next opens another one, and this lock would exclude nobody.
+            if is_at(&file, path)? {
+                return Ok(Some(Self { path: Some(path.to_owned()), file, has_orphans: AtomicBool::new(false) }));
             }
         }
+    }
+
+    /// Takes the lock at `path`. Where a file for it can be neither found nor made (a disk that is full, out of inodes or
+    /// read-only), the first of `substitutes` that is there, file or directory, is locked in its place: an undo must not wait
+    /// for room on a disk. Two that find the disk so exclude each other.
+    pub fn take_for_undo<'a>(
+        path: &Path,
+        substitutes: impl IntoIterator<Item = &'a Path>,
+        deadline: Instant,
+    ) -> Result<Self> {
+        let refused = match Self::take(path, deadline) {
+            Err(refused @ Error::Io { .. }) => refused,
+            other => return other,
+        };
+        let mut found = substitutes.into_iter().filter_map(|path| Some((path, File::open(path).ok()?)));
+        let Some((substitute, file)) = found.next() else { return Err(refused) };
+        wait(substitute, deadline, || is_locked(&file, substitute).map(|is_ours| is_ours.then_some(())))?;
+        Ok(Self { path: None, file, has_orphans: AtomicBool::new(false) })
+    }
+
+    /// A child that inherited the descriptor was given up, and what it started may still be at work: it is theirs too for as
+    /// long as one of them lives.
+    pub fn leave_to_orphans(&self) {
+        self.has_orphans.store(true, Ordering::Relaxed);
     }
 }
 
@@ -60,18 +85,57 @@ impl AsFd for Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while it is held: what is at the path is this very file.
-        let _ = fs::remove_file(&self.path);
+        if !self.has_orphans.load(Ordering::Relaxed) {
+            // Removed while it is held: what is at the path is this very file.
+            let removed = self.path.as_ref().is_some_and(|path| fs::remove_file(path).is_ok());
+            if !removed {
+                let _ = self.file.unlock();
+            }
+            return;
+        }
+        // Ours is closed, not unlocked: unlocking would take it from the orphans too. A second open file tells whether
+        // there are any, and who gets the lock on it may remove the file.
+        let Some(path) = &self.path else { return };
+        let Ok(second) = File::open(path) else { return };
+        drop(std::mem::replace(&mut self.file, second));
+        if self.file.try_lock().is_ok() && is_at(&self.file, path).unwrap_or_default() {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
-fn open(path: &Path) -> Result<File> {
-    let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let opened = match open() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| open())
+/// Tries again until the deadline.
+fn wait<T>(path: &Path, deadline: Instant, attempt: impl Fn() -> Result<Option<T>>) -> Result<T> {
+    let mut patience = Patience::until(deadline);
+    loop {
+        if let Some(taken) = attempt()? {
+            return Ok(taken);
         }
-        other => other,
+        if !patience.pause() {
+            return Err(Error::Late(format!("waiting for the lock {}", path.display())));
+        }
+    }
+}
+
+/// Locks an open file if nobody else holds it.
+fn is_locked(file: &File, path: &Path) -> Result<bool> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(Error::io(format!("lock {}", path.display()))(error)),
+        }
+    }
+}
+
+/// For reading: so a file that is there opens on a read-only disk too.
+fn open_or_create(path: &Path) -> Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+    let open = || open(path, flags, Mode::from_bits_truncate(0o600)).map(File::from);
+    let opened = match (open(), path.parent()) {
+        (Err(Errno::ENOENT), Some(parent)) => fs::create_dir_all(parent).and_then(|()| open().map_err(Into::into)),
+        (other, _) => other.map_err(Into::into),
     };
     opened.map_err(Error::io(format!("open {}", path.display())))
 }
@@ -125,5 +189,59 @@ mod tests {
         let refused = Lock::take(&dir.path().join("a"), Instant::now() + Duration::from_millis(30));
         assert!(matches!(refused, Err(Error::Late(_))));
         assert!(Lock::take(&dir.path().join("b"), soon()).is_ok(), "another name is another lock");
+    }
+
+    /// A process that has the descriptor of a lock, as an orphan of ours has it.
+    fn orphan(lock: &Lock) -> File {
+        File::from(lock.as_fd().try_clone_to_owned().unwrap())
+    }
+
+    #[test]
+    fn what_a_child_of_good_order_keeps_open_locks_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let held = Lock::take(&path, soon()).unwrap();
+        let _daemon = orphan(&held);
+        drop(held);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_that_is_left_to_orphans_is_held_until_the_last_one_ends_and_its_file_goes_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let held = Lock::take(&path, soon()).unwrap();
+        let (one, other) = (orphan(&held), orphan(&held));
+        held.leave_to_orphans();
+        drop(held);
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(one);
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(other);
+        drop(Lock::try_take(&path).unwrap().unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // Most that are given up die at once: no file waits for a next one then.
+        let held = Lock::take(&path, soon()).unwrap();
+        held.leave_to_orphans();
+        drop(held);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn where_no_file_can_be_made_the_first_thing_that_is_there_is_locked_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (record, gone) = (dir.path().join("record"), dir.path().join("gone"));
+        fs::write(&record, "x").unwrap();
+        // Below a file no file can be made, whoever asks.
+        let path = record.join("locks/c1");
+        let substitutes = [gone.as_path(), &record, dir.path()];
+        let held = Lock::take_for_undo(&path, substitutes, soon()).unwrap();
+        let late = Lock::take_for_undo(&path, substitutes, Instant::now() + Duration::from_millis(30));
+        assert!(matches!(late, Err(Error::Late(_))));
+        drop(held);
+        assert!(Lock::take_for_undo(&path, substitutes, soon()).is_ok());
+        assert_eq!(fs::read_to_string(&record).unwrap(), "x");
+        assert!(matches!(Lock::take_for_undo(&path, [gone.as_path()], soon()), Err(Error::Io { .. })));
     }
 }

@@ -32,6 +32,9 @@ pub struct Rule {
     pub stderr: Option<String>,
     /// Blocks until this file exists.
     pub wait_for: Option<PathBuf>,
+    /// Leaves a child behind in a session of its own, which holds the output and everything inherited, and ends when this file
+    /// exists.
+    pub orphan_until: Option<PathBuf>,
     /// SIGKILL to the parent.
     pub kill_parent: bool,
     /// Printed on stdout instead of the usual answer.

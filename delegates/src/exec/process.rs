@@ -52,6 +52,9 @@ pub struct Process {
     pub stdout: Vec<u8>,
     /// The end of what it wrote to stderr so far.
     pub stderr: Vec<u8>,
+    /// It exited and left children behind that held its output: they were killed, and those that had left its process group
+    /// may be at work still. (A daemon in good order closes what it inherits, or the callers of its plugin would hang.)
+    pub is_cut_off: bool,
     child: Child,
     reaped: bool,
     input: Option<ChildStdin>,
@@ -63,7 +66,16 @@ impl Process {
     /// Takes over a child with three pipes that was started with `process_group(0)`.
     pub fn new(mut child: Child) -> Result<Self, Broken> {
         let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let process = Self { stdout: Vec::new(), stderr: Vec::new(), child, reaped: false, input, output, errors };
+        let process = Self {
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            is_cut_off: false,
+            child,
+            reaped: false,
+            input,
+            output,
+            errors,
+        };
         let pipes = [
             process.input.as_ref().map(AsFd::as_fd),
             process.output.as_ref().map(AsFd::as_fd),
@@ -102,6 +114,7 @@ impl Process {
             return Err(Broken::Late);
         }
         if self.output.is_some() || self.errors.is_some() {
+            self.is_cut_off = true;
             self.kill_group();
         }
         self.reaped = true;

@@ -1,6 +1,6 @@
 //! Every way in which a program can misbehave, as shell scripts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 
@@ -55,7 +55,7 @@ impl Bench {
         self.run_with_lock(None)
     }
 
-    fn run_with_lock(&self, lock: Option<BorrowedFd<'_>>) -> Result<Vec<u8>> {
+    fn run_with_lock(&self, lock: Option<&Lock>) -> Result<Vec<u8>> {
         let dirs = [self.dir.path().join("missing"), self.dir.path().to_owned()];
         let deadline = Instant::now() + Duration::from_millis(self.millis);
         let node = Node {
@@ -298,10 +298,39 @@ fn a_program_that_is_being_written_is_tried_again() {
 fn the_sandbox_lock_is_inherited_at_the_same_number() {
     let bench = Bench::new("ls -l /proc/$$/fd");
     let path = bench.dir.path().join("lock");
-    let lock = File::create(&path).unwrap();
-    let seen = String::from_utf8(bench.run_with_lock(Some(lock.as_fd())).unwrap()).unwrap();
-    let entry = format!(" {} -> {}", lock.as_raw_fd(), path.display());
+    let lock = Lock::try_take(&path).unwrap().unwrap();
+    let seen = String::from_utf8(bench.run_with_lock(Some(&lock)).unwrap()).unwrap();
+    let entry = format!(" {} -> {}", lock.as_fd().as_raw_fd(), path.display());
     assert!(seen.lines().any(|line| line.ends_with(&entry)), "{entry} in {seen}");
     let flags = FdFlag::from_bits_retain(fcntl(&lock, FcntlArg::F_GETFD).unwrap());
     assert!(flags.contains(FdFlag::FD_CLOEXEC), "the next program would inherit it unasked");
+}
+
+/// A program that starts another one in a session of its own, which no signal to its group reaches; `then` is what the program
+/// itself does. Gives whether the sandbox is locked once the program is given up or done, and ends the other one.
+fn is_locked_behind(then: &str, millis: u64) -> bool {
+    let bench =
+        Bench::new(&format!("setsid sh -c 'echo $$ > \"$0.pid\"; exec sleep 600' \"$0\" {then}")).within(millis);
+    let path = bench.dir.path().join("lock");
+    let lock = Lock::try_take(&path).unwrap().unwrap();
+    drop(bench.run_with_lock(Some(&lock)));
+    drop(lock);
+    let is_locked = Lock::try_take(&path).unwrap().is_none();
+    let pid: i32 = fs::read_to_string(bench.dir.path().join("fake.pid")).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    drop(Lock::take(&path, Instant::now() + Duration::from_secs(20)).unwrap());
+    assert!(!path.exists());
+    is_locked
+}
+
+#[test]
+fn whoever_outlives_a_program_that_was_given_up_keeps_the_sandbox_locked() {
+    assert!(is_locked_behind("& sleep 600", 2000));
+    // The program has ended and its child holds its output: nobody can tell that its work is done.
+    assert!(is_locked_behind("& sleep 0.3; echo '{}'", 20_000));
+}
+
+#[test]
+fn a_daemon_of_good_order_keeps_nothing_locked() {
+    assert!(!is_locked_behind("< /dev/null > /dev/null 2>&1 & sleep 0.3; echo '{}'", 20_000));
 }

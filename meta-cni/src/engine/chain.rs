@@ -51,7 +51,7 @@ impl Intent {
             state_dir,
             deadline,
             reserved: Reserved::UNASKED,
-            lock: Some(lock.fd()),
+            lock: Some(lock.file()),
         }
     }
 }

@@ -1,33 +1,47 @@
 //! The sandbox lock: one call at a time per container id (C39).
 //!
-//! An exclusive flock on a file of its own. Delegates inherit the descriptor, so a delegate that outlives a killed plugin
-//! keeps its sandbox locked. The file goes with the lock; whoever waited for a file that is gone starts again.
+//! An exclusive flock on a file of its own. Delegates inherit the descriptor, so a delegate that outlives a killed plugin,
+//! or its own deadline, keeps its sandbox locked. The file goes with the lock; whoever waited for a file that is gone starts
+//! again.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use attachments::names::ContainerId;
 use delegates::error::Error;
-use delegates::lock::Lock;
+use delegates::lock::Lock as FileLock;
 
+use super::record::Key;
+use super::store::Store;
 use crate::fault::{Fault, Result};
 
 /// A held lock. Dropping it removes the file and unlocks.
 #[derive(Debug)]
-pub struct SandboxLock(Lock);
+pub struct SandboxLock(FileLock);
 
 impl SandboxLock {
     /// Takes the lock, waiting until `deadline` for another call or for an orphaned delegate.
     pub fn acquire(directory: &Path, container: &ContainerId, deadline: Instant) -> Result<Self> {
-        let taken = Lock::take(&directory.join(container.as_str()), deadline);
+        let taken = FileLock::take(&directory.join(container.as_str()), deadline);
         taken.map(Self).map_err(|error| fault(container, error))
+    }
+
+    /// The same for a DEL, which undoes what it can on a disk that takes no file too: there the record is locked, or what of
+    /// the directories is there. `stateDir` itself is left for the lock of an overlay, which the same DEL may need.
+    pub fn acquire_for_undo(store: &Store, key: &Key, deadline: Instant) -> Result<Self> {
+        let places = store.places(key);
+        let taken = FileLock::take_for_undo(
+            &store.locks().join(key.container.as_str()),
+            places.iter().map(PathBuf::as_path),
+            deadline,
+        );
+        taken.map(Self).map_err(|error| fault(&key.container, error))
     }
 
     /// Takes the lock if nobody holds it.
     pub fn try_acquire(directory: &Path, container: &ContainerId) -> Result<Option<Self>> {
-        let taken = Lock::try_take(&directory.join(container.as_str()));
+        let taken = FileLock::try_take(&directory.join(container.as_str()));
         taken.map(|lock| lock.map(Self)).map_err(|error| fault(container, error))
     }
 
@@ -41,9 +55,9 @@ impl SandboxLock {
         }
     }
 
-    /// The descriptor that delegates inherit.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// What delegates inherit.
+    pub fn file(&self) -> &FileLock {
+        &self.0
     }
 }
 

@@ -58,6 +58,11 @@ fn obey(rule: &Rule, seen: &Seen) {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+    if let Some(file) = &rule.orphan_until {
+        let script = "while ! [ -e \"$0\" ]; do sleep 0.02; done";
+        let mut orphan = meta_cni_tests::program::command("setsid");
+        assert!(orphan.args(["--fork", "sh", "-c", script]).arg(file).status().unwrap().success());
+    }
     if rule.kill_parent {
         kill(getppid(), Signal::SIGKILL).unwrap();
         // Until the parent is gone its pipes are there and an answer could still arrive.

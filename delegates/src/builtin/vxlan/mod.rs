@@ -138,7 +138,7 @@ fn clean(host: &mut Host<'_>, names: &Names) -> Result<()> {
     if !segment::exists(host, names)? && !names.lock_is_there(host) {
         return Ok(());
     }
-    let _lock = names.lock(host)?;
+    let _lock = names.lock_to_remove(host)?;
     segment::remove_unused(host, names)
 }
 

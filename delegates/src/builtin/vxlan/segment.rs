@@ -53,6 +53,11 @@ impl Names {
         Lock::take(&self.lock_path(host), host.node.deadline)
     }
 
+    /// The same for a removal, which goes on where the state directory takes no file.
+    pub(super) fn lock_to_remove(&self, host: &Host<'_>) -> Result<Lock> {
+        Lock::take_for_undo(&self.lock_path(host), [host.node.state_dir], host.node.deadline)
+    }
+
     /// Somebody holds the lock, or was killed while it did.
     pub(super) fn lock_is_there(&self, host: &Host<'_>) -> bool {
         self.lock_path(host).exists()
