@@ -81,9 +81,9 @@ pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, d
     })
 }
 
-/// Removes the rules of containers of a network that are gone, and tells of those of strangers.
-pub fn sweep(network: &NetworkName, claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String>> {
-    let of_network = format!("{}-", short_hash(network.as_str()));
+/// Removes the rules of containers that are gone, those of one network or all, and tells of those of strangers.
+pub fn sweep(network: Option<&NetworkName>, claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String>> {
+    let of_network = network.map_or_else(String::new, |network| format!("{}-", short_hash(network.as_str())));
     let mut strangers = Vec::new();
     again_when_raced(deadline, || {
         strangers.clear();
@@ -362,7 +362,7 @@ mod tests {
             let departed = ids(&["departed".to_owned(), long("dead")]).into_iter().collect();
             let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
             let network = "n".repeat(40).parse().unwrap();
-            let strangers = sweep(&network, &claims, soon()).unwrap();
+            let strangers = sweep(Some(&network), &claims, soon()).unwrap();
             assert!(matches!(strangers.as_slice(), [one] if one.contains("id: stranger")), "{strangers:?}");
             let ruleset = nft(&["list", "ruleset"], "");
             let count = |text: &str| ruleset.matches(text).count();
@@ -372,7 +372,7 @@ mod tests {
                 (1, 1),
                 "another network's rules are not looked at"
             );
-            assert_eq!(sweep(&network, &claims, soon()).unwrap(), strangers);
+            assert_eq!(sweep(Some(&network), &claims, soon()).unwrap(), strangers);
         });
     }
 

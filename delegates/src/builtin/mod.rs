@@ -33,6 +33,8 @@ pub use chained::Chained;
 pub use default_bridge::bridge_of;
 pub use portmap::HostPorts;
 
+use std::path::PathBuf;
+
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
@@ -42,9 +44,8 @@ use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
-use crate::ipam;
-use crate::shared;
 use crate::spec::LinkId;
+use crate::{ipam, masquerade, shared};
 
 /// A plugin type that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,6 +309,20 @@ impl Builtin {
 /// whose owners are gone.
 pub fn sweep(host: &mut Host<'_>, claims: &Claims<'_>) -> Result<()> {
     vxlan::sweep(host).and(shared::sweep(host, claims))
+}
+
+/// What needs no network's configuration to be found: masquerades, mappings of ports, addresses of host-local below these
+/// directories and its usual one, all of which name their container; and overlays in which no port is left. Everything is
+/// tried.
+pub fn reclaim(host: &mut Host<'_>, data_dirs: &[PathBuf], claims: &Claims<'_>) -> Vec<Error> {
+    let deadline = host.node.deadline;
+    let done = [
+        masquerade::sweep(None, claims, deadline).map(drop),
+        portmap::gc(host, claims).map(drop),
+        ipam::reclaim(data_dirs, claims, deadline),
+        sweep(host, claims),
+    ];
+    done.into_iter().filter_map(Result::err).collect()
 }
 
 /// Takes addresses, where the configuration asks for some.

@@ -155,7 +155,7 @@ pub(super) fn status(host: &mut Host<'_>, ip_masq: bool) -> Result<()> {
 pub(super) fn gc(host: &Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
     match call.conf.flag("ipMasq") {
         Ok(false) => Ok(Vec::new()),
-        _ => masquerade::sweep(call.network, claims, host.node.deadline),
+        _ => masquerade::sweep(Some(call.network), claims, host.node.deadline),
     }
 }
 

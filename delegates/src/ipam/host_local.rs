@@ -10,9 +10,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
@@ -163,6 +165,22 @@ pub fn gc(node: &Node<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<S
         Some(store) => store.sweep(claims),
         None => Ok(Vec::new()),
     }
+}
+
+/// The same in every network's directory below these and the usual one. Goes on after a failure and reports the first.
+pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) -> Result<()> {
+    let mut outcome = Ok(());
+    let dirs: BTreeSet<&Path> = data_dirs.iter().map(PathBuf::as_path).chain([Path::new(DATA_DIR)]).collect();
+    for network in dirs.into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()) {
+        // A directory without the lock is none of host-local's.
+        let dir = network.path();
+        if dir.join("lock").is_file() {
+            let swept =
+                Store::open(&dir, deadline).and_then(|store| store.map_or(Ok(Vec::new()), |store| store.sweep(claims)));
+            outcome = outcome.and(swept.map(drop));
+        }
+    }
+    outcome
 }
 
 /// One address of one set.

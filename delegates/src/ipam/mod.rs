@@ -11,6 +11,8 @@ mod requested;
 mod tests;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
@@ -117,6 +119,11 @@ pub fn admit(call: &Call<'_>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Gives back what containers that are gone hold in any network of host-local, below these directories and its usual one.
+pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) -> Result<()> {
+    host_local::reclaim(data_dirs, claims, deadline)
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
