@@ -68,6 +68,8 @@ pub struct NodeConf {
     pub max_attachments: usize,
     /// `maxChain`: plugins that a configuration may list.
     pub max_chain: usize,
+    /// `abandonAfterSeconds`: how long DELs of a record that cannot be undone fail.
+    pub abandon_after: Duration,
     /// `mergeIPs`: addresses of further networks in the merged result.
     pub merge_ips: bool,
     /// `strict`: the specification's wording where the field is lenient.
@@ -149,6 +151,7 @@ impl NodeConf {
             programs: plugin_types(conf, "programs")?,
             max_attachments: count(conf, "maxAttachments", 64)?,
             max_chain: count(conf, "maxChain", 16)?,
+            abandon_after: Duration::from_secs(up_to(conf, "abandonAfterSeconds", 300, 7 * 86_400)?),
             merge_ips: conf.flag("mergeIPs")?,
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,
@@ -326,6 +329,7 @@ mod tests {
         assert_eq!(conf.cluster, ClusterConf::Agent("/run/meta-cni/agent.sock".into()));
         assert_eq!(conf.timeout, Duration::from_secs(60));
         assert_eq!(conf.status_wait, Duration::from_millis(20));
+        assert_eq!(conf.abandon_after, Duration::from_secs(300));
         assert_eq!((conf.max_attachments, conf.max_chain, conf.programs), (64, 16, None));
         assert_eq!(conf.reserved.ports, [10250..=10250, 10256..=10256, 30000..=32767]);
     }

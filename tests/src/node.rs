@@ -222,6 +222,11 @@ impl Node {
         self.call("DEL", pod).run()
     }
 
+    /// The files of records in this state (`pending`, `attached`, `abandoned`), by name.
+    pub fn records(&self, state: &str) -> Vec<PathBuf> {
+        self.files(&format!("state/{state}")).into_iter().map(|file| self.path(&file)).collect()
+    }
+
     /// CHECK with the result of the ADD.
     pub fn check(&self, pod: &Pod, result: &Value) -> Outcome {
         self.call("CHECK", pod).conf("prevResult", result.clone()).run()

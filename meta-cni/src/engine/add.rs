@@ -18,6 +18,7 @@ use super::chain::Chain;
 use super::lock::SandboxLock;
 use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
+use super::salvage::undo_damaged;
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
 use super::{Run, boot, devinfo, held, lookup, merge, resume, routes, warn};
@@ -56,7 +57,7 @@ pub fn add(run: &Run<'_>) -> Result<Object> {
 fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Object> {
     require_readiness(run)?;
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
-    let node = run.node(Some(lock.fd()));
+    let node = run.node(Some(lock.file()));
     let mut sandbox = open_sandbox(target, &node)?;
     clear_the_way(run, target, &lock)?;
     if let Some(pod) = pod {
@@ -166,6 +167,9 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
         )));
     }
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
+    if found.record.damaged {
+        return undo_damaged(run, found, target, Whereabouts::Told(&target.netns), &around);
+    }
     undo(found, Whereabouts::Told(&target.netns), &around)
 }
 

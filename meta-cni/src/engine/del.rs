@@ -4,10 +4,10 @@ use delegates::netns;
 
 use super::lock::SandboxLock;
 use super::place::{Whereabouts, namespace_id};
-use super::record::{AttachedEntry, Done, Intent, Record};
-use super::store::RecordFile;
+use super::record::{AttachedEntry, Done, Intent};
+use super::salvage::undo_damaged;
 use super::undo::{Surroundings, undo};
-use super::{Run, inherited, lookup, resume, warn};
+use super::{Run, inherited, lookup, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -18,11 +18,11 @@ const OWN: &str = "/proc/self/ns/net";
 pub fn del(run: &Run<'_>) -> Result<()> {
     let target = run.target()?;
     refuse_own_namespace(&target.netns)?;
-    let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
+    let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match run.store.find(&run.key(target))? {
         Some(found) if !found.record.damaged => undo(found, Whereabouts::Told(&target.netns), &around),
-        Some(found) => undo(mend(run, target, found)?, Whereabouts::Told(&target.netns), &around),
+        Some(found) => undo_damaged(run, found, target, Whereabouts::Told(&target.netns), &around),
         None => unrecorded(run, target, &around),
     };
     drop(lock);
@@ -58,17 +58,8 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     Ok(())
 }
 
-/// A damaged record cannot say all that it held. What it still says is kept; the rest is what the node would attach.
-fn mend(run: &Run<'_>, target: &Target, mut found: RecordFile) -> Result<RecordFile> {
-    warn(&format!("the record of sandbox {} is damaged; undoing what can be known", target.container));
-    if found.record.intent.is_none() {
-        found.record = Record { intent: Some(node_networks(run, target)?), ..Record::default() };
-    }
-    Ok(found)
-}
-
 /// The intent of an ADD for a pod that asks for nothing.
-fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
+pub fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
     Ok(Intent {
         key: run.key(target),
         pod: target.pod().ok().flatten(),

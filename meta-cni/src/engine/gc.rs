@@ -1,8 +1,10 @@
 //! GC: undoes what the runtime no longer knows, of this node network only, and hands the question on (C25, A14).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 
 use attachments::bind::Attachment;
+use attachments::cni::conf::PluginConf;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::apply::Host;
@@ -14,9 +16,11 @@ use super::chain::{Delegate, Question, call_network};
 use super::lock::SandboxLock;
 use super::place::Whereabouts;
 use super::record::{Intent, Key};
+use super::salvage::undo_damaged;
 use super::undo::{Surroundings, undo};
 use super::{Run, lookup, resume, warn};
 use crate::fault::{Fault, Result};
+use crate::request::Target;
 
 const VALID: &str = "cni.dev/valid-attachments";
 
@@ -60,6 +64,7 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
     tell(&strangers);
     resume::others(run);
     SandboxLock::sweep(&run.store.locks());
+    run.store.sweep();
     Fault::several(faults)
 }
 
@@ -84,7 +89,17 @@ fn collect(run: &Run<'_>, key: &Key) -> Result<Collected> {
     };
     let Some(found) = run.store.find(key)? else { return Ok(Collected::Undone) };
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
-    undo(found, Whereabouts::Recorded, &around).map(|()| Collected::Undone)
+    let undone = match found.record.damaged {
+        true => undo_damaged(run, found, &nowhere(key), Whereabouts::Recorded, &around),
+        false => undo(found, Whereabouts::Recorded, &around),
+    };
+    undone.map(|()| Collected::Undone)
+}
+
+/// The sandbox of a record, of which the runtime says nothing.
+fn nowhere(key: &Key) -> Target {
+    let Key { container, ifname, .. } = key.clone();
+    Target { container, netns: String::new(), ifname, args: Vec::new() }
 }
 
 /// What a record wants, as far as it can be read.
@@ -165,6 +180,38 @@ impl Asked {
 /// Gives what no record explains, and what went wrong.
 pub fn reclaim(run: &Run<'_>, asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
     ask(run, None, asked)
+}
+
+/// What the networks of this node still hold of one container whose record cannot say it: their delegates of ours look for it,
+/// as for one that has departed. `known`: those that were attached with it. Gives what went wrong.
+pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf>) -> Vec<Fault> {
+    let departed = HashSet::from([key.container.clone()]);
+    // All others are to be left alone, and not to be told of either.
+    let is_recorded = |container: &ContainerId| *container != key.container;
+    let claims = Claims { living: &BTreeSet::new(), departed: &departed, is_recorded: &is_recorded };
+    let mut asked = Asked::default();
+    asked.leave(Some(known));
+    run.store.keys().unwrap_or_default().iter().for_each(|key| asked.leave(intent(run, key)));
+
+    // A network that nobody can name any more often has its addresses beside those of the others.
+    let ipam = |plugin: &PluginConf| plugin.object.object("ipam").ok()??.text("dataDir").ok()?;
+    let plugins = asked.networks.iter().flat_map(|network| &network.attachment.plugins);
+    dirs.extend(plugins.filter_map(ipam).map(PathBuf::from).filter(|dir| dir.is_absolute()));
+
+    let mut host = Host::new(run.node(None));
+    let mut faults = Vec::new();
+    for Network { attachment, .. } in &asked.networks {
+        for plugin in &attachment.plugins {
+            if let (Delegate::Builtin(_), Ok(nobody)) =
+                (Delegate::of(plugin, &host.node), serde_json::value::to_raw_value(&[(); 0]))
+            {
+                faults.extend(call_network(&mut host, attachment, plugin, Question::Gc(&nobody, &claims)).err());
+            }
+        }
+    }
+    let unasked = builtin::reclaim(&mut host, &dirs, &claims).into_iter();
+    faults.extend(unasked.map(|source| Fault::Delegate { subject: format!("sandbox {}", key.container), source }));
+    faults
 }
 
 /// Asks the default network and those of the records. A program's valid set: our stored attachments of that network; for

@@ -1,14 +1,14 @@
 //! What the records of other sandboxes still have to give back, for delegates that take an object of the node.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use attachments::cni::object::Object;
 use delegates::loans::{Held, Records};
 
 use super::record::Key;
 use super::resume::{Resumed, resume};
-use super::store::{Pending, parse_name};
+use super::store::parse_name;
 use super::{Run, warn};
 
 /// All records but one.
@@ -43,7 +43,7 @@ impl Records for Others<'_> {
     fn finish(&self, held: &Held) -> bool {
         let Some(key) = parse_name(&held.record) else { return false };
         let until = self.run.deadline.min(Instant::now() + self.run.conf.timeout / 4);
-        match resume(self.run, &Pending { key, idle: Duration::ZERO }, until, |_| true) {
+        match resume(self.run, &key, until, |_| true) {
             Ok(Resumed::Undone) => true,
             Ok(Resumed::No(_)) => false,
             Err(fault) => {

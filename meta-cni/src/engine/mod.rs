@@ -8,6 +8,7 @@ mod chain;
 mod check;
 mod del;
 mod devinfo;
+mod failed;
 mod gc;
 mod held;
 mod inherited;
@@ -21,18 +22,19 @@ mod record;
 mod replay;
 mod resume;
 mod routes;
+mod salvage;
 mod status;
 mod store;
 pub(crate) mod told;
 mod undo;
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
 use delegates::call::{Node, Verb};
+use delegates::lock::Lock;
 
 use crate::cluster::Cluster;
 use crate::fault::{Fault, Result};
@@ -118,7 +120,7 @@ impl Run<'_> {
     }
 
     /// The node as it is now.
-    fn node<'a>(&'a self, lock: Option<BorrowedFd<'a>>) -> Node<'a> {
+    fn node<'a>(&'a self, lock: Option<&'a Lock>) -> Node<'a> {
         Node {
             plugin_dirs: &self.conf.plugin_dirs,
             builtin: self.conf.builtin.as_deref(),

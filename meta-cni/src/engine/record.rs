@@ -167,8 +167,10 @@ pub struct Record {
     pub done: Option<Done>,
     /// Attachments that are undone.
     pub undone: Vec<usize>,
-    /// True when some entry before the last is damaged: what was read is not the whole.
+    /// True when some entry is damaged: what was read is not the whole. The last one may also be torn, which is no damage.
     pub damaged: bool,
+    /// The bytes that are no intact entry.
+    pub debris: Vec<u8>,
 }
 
 /// Why a file is no record that we can read.
@@ -184,7 +186,12 @@ impl Record {
     /// marked, and what is intact is kept.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut record = Self::default();
-        let Some((first, mut rest)) = split_line(bytes) else { return Ok(record) };
+        let Some((first, mut rest)) = split_line(bytes) else {
+            // Not even the first line is whole.
+            record.damaged = !header().starts_with(bytes) && !bytes.contains(&0);
+            record.debris = bytes.to_owned();
+            return Ok(record);
+        };
         let version = std::str::from_utf8(first).ok().and_then(|line| line.strip_prefix(HEADER));
         match version.map(str::parse::<u32>) {
             Some(Ok(version)) if version == VERSION || version + 1 == VERSION => {}
@@ -194,18 +201,30 @@ impl Record {
         while !rest.is_empty() {
             match next_entry(rest) {
                 Some((kind, json, after)) => {
-                    record.damaged |= !record.take(kind, json);
+                    if !record.take(kind, json) {
+                        record.damaged = true;
+                        record.debris.extend_from_slice(&rest[..rest.len() - after.len()]);
+                    }
                     rest = after;
                 }
                 None => {
                     // Not a whole entry. If another one follows, this is damage and not a torn tail.
-                    let next = find_entry(rest);
-                    record.damaged |= next.is_some();
-                    rest = next.unwrap_or_default();
+                    let next = find_entry(rest).unwrap_or_default();
+                    let lost = &rest[..rest.len() - next.len()];
+                    record.damaged |= !next.is_empty() || !is_torn(lost);
+                    record.debris.extend_from_slice(lost);
+                    rest = next;
                 }
             }
         }
         Ok(record)
+    }
+
+    /// Is something damaged without which its undo is not whole? A result is not needed for it; old state is.
+    pub fn is_undo_incomplete(&self) -> bool {
+        let holds = |words: &str| self.debris.windows(words.len()).any(|part| part == words.as_bytes());
+        let is_result = (holds("done ") || holds("\"attached\":[")) && !holds("saved ") && !holds("\"state\":");
+        self.damaged && (self.intent.is_none() || !(self.debris.is_empty() || is_result))
     }
 
     fn take(&mut self, kind: &str, json: &[u8]) -> bool {
@@ -236,6 +255,11 @@ fn next_entry(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let json = rest.get(..length)?;
     let intact = rest.get(length) == Some(&b'\n') && format!("{:08x}", crc32fast::hash(json)) == checksum;
     intact.then(|| (kind, json, &rest[length + 1..]))
+}
+
+/// Did a write end here before its time? Then the end is missing, or a power cut has left zeros, which no entry holds.
+fn is_torn(tail: &[u8]) -> bool {
+    !tail.ends_with(b"}\n") || tail.contains(&0)
 }
 
 /// Where the next intact entry starts, behind a damaged one.
@@ -309,6 +333,36 @@ mod tests {
             let record = Record::decode(&broken).unwrap();
             let complete = record.intent.is_some() && record.done.is_some() && record.saved.len() == 1;
             assert!(record.damaged && !complete, "flip at {at}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_last_entry_is_told_from_one_that_was_never_written_whole() {
+        let intent = [header(), Entry::Intent(&intent()).encode()].concat();
+        let mut flipped = intent.clone();
+        flipped[header().len() + 40] ^= 4;
+        let record = Record::decode(&flipped).unwrap();
+        assert!(record.damaged && record.is_undo_incomplete());
+        assert_eq!(record.debris, flipped[header().len()..]);
+        // A power cut leaves zeros where a write was on its way.
+        let mut zeros = intent.clone();
+        zeros[header().len() + 40..].fill(0);
+        assert!(!Record::decode(&zeros).unwrap().damaged);
+        assert!(Record::decode(b"noise without a line").unwrap().damaged);
+    }
+
+    #[test]
+    fn a_lost_result_is_no_loss_for_an_undo_and_lost_old_state_is() {
+        let (text, saved_at) = (whole(), [header(), Entry::Intent(&intent()).encode()].concat().len());
+        let done_at = saved_at + Entry::Saved(&saved()).encode().len();
+        for (at, is_incomplete) in
+            [(saved_at + 20, true), (saved_at + 2, true), (done_at + 2, false), (done_at + 20, false)]
+        {
+            let mut flipped = text.clone();
+            flipped[at] ^= 4;
+            let record = Record::decode(&flipped).unwrap();
+            assert!(record.damaged && record.intent.is_some(), "flip at {at}");
+            assert_eq!(record.is_undo_incomplete(), is_incomplete, "flip at {at}");
         }
     }
 

@@ -62,6 +62,7 @@ pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
     report.strangers = strangers.into_iter().take(Report::SHOWN).collect();
     report.faults = faults.iter().map(ToString::to_string).collect();
     SandboxLock::sweep(&run.store.locks());
+    run.store.sweep();
     Ok(report)
 }
 
@@ -81,7 +82,7 @@ fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::
     if pending.idle < idle {
         return Err(format!("last touched {} s ago", pending.idle.as_secs()));
     }
-    match resume::resume(run, pending, share(run)?, |_| true) {
+    match resume::resume(run, &pending.key, share(run)?, |_| true) {
         Ok(Resumed::Undone) => Ok(()),
         Ok(Resumed::No(why)) => Err(why.to_owned()),
         Err(fault) => Err(fault.to_string()),

@@ -3,6 +3,9 @@
 //! ```text
 //! pending/NETWORK,CONTAINER,IFNAME    being attached, being undone, or left behind by a crash or a failed undo
 //! attached/NETWORK,CONTAINER,IFNAME   settled: the ADD succeeded and no DEL has begun
+//! abandoned/NETWORK,CONTAINER,IFNAME  damaged, and given up
+//! damaged/NETWORK,CONTAINER,IFNAME    empty: its time is that of the first DEL that a damaged record failed
+//! failed/POD/NETWORK,CONTAINER,IFNAME empty: an undo of this pod's failed (see [`Failed`])
 //! locks/CONTAINER                     sandbox locks, while they are held; overlays' too
 //! departed, departed.old              containers whose records are gone (see [`Memory`])
 //! ```
@@ -10,21 +13,35 @@
 //! A rename moves a record from one state to the other, so the few that need attention are found without reading the many
 //! that do not.
 
+mod file;
+
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use attachments::names::ContainerId;
-use delegates::error::Error;
+use attachments::names::{ContainerId, PodRef};
 use delegates::lock;
 
+use super::failed::Failed;
 use super::memory::Memory;
-use super::record::{Done, Entry, Intent, Key, Record, Saved, header};
+use super::record::{Done, Entry, Intent, Key, Record, header};
 use crate::fault::{Fault, Result};
+
+pub use file::RecordFile;
 
 /// Why a record is left that cannot say what it holds.
 pub const DAMAGED: &str = "its record is damaged; its DEL undoes what can be known";
+
+/// Directory of records that were given up.
+const ABANDONED: &str = "abandoned";
+
+/// Directory of marks that say since when a DEL of a damaged record fails.
+const DAMAGES: &str = "damaged";
+
+/// How much of a record is read to see whose it is, in bytes: the pod stands behind the key, at the beginning.
+const BEGINNING: u64 = 1024;
 
 /// Longest file name that Linux file systems take, in bytes.
 const NAME_LIMIT: usize = 255;
@@ -33,19 +50,6 @@ const NAME_LIMIT: usize = 255;
 #[derive(Clone, Debug)]
 pub struct Store {
     dir: PathBuf,
-}
-
-/// An open record file. Its name and its content agree with what the methods did last.
-#[derive(Debug)]
-pub struct RecordFile {
-    /// Whose record it is, from the file's name.
-    pub key: Key,
-    /// What it said when it was opened.
-    pub record: Record,
-    store: Store,
-    /// Absent for a record that is only in memory.
-    file: Option<File>,
-    settled: bool,
 }
 
 /// A record in `pending/`, not opened yet.
@@ -71,7 +75,7 @@ impl Store {
     /// Starts a record: writes and syncs the intent. When this fails nothing is left behind.
     pub fn begin(&self, intent: &Intent) -> Result<RecordFile> {
         let path = self.path(&intent.key, false)?;
-        let file = create_new(&path).map_err(|e| self.failed("create", &intent.key, &e))?;
+        let file = create_new(&path).map_err(|e| self.failed_to("create", &intent.key, &e))?;
         let record = Record { intent: Some(intent.clone()), ..Record::default() };
         let mut this =
             RecordFile { key: intent.key.clone(), record, store: self.clone(), file: Some(file), settled: false };
@@ -89,26 +93,34 @@ impl Store {
     /// A record that is only in memory: for undoing what nobody recorded.
     pub fn unwritten(&self, intent: Intent, done: Done) -> RecordFile {
         let key = intent.key.clone();
-        let record = Record { intent: Some(intent), done: Some(done), ..Record::default() };
-        RecordFile { key, record, store: self.clone(), file: None, settled: false }
+        self.in_memory(&key, Record { intent: Some(intent), done: Some(done), ..Record::default() })
+    }
+
+    /// The same of a set of which something is recorded.
+    pub fn in_memory(&self, key: &Key, record: Record) -> RecordFile {
+        RecordFile { key: key.clone(), record, store: self.clone(), file: None, settled: false }
     }
 
     /// Opens a record wherever it is. Nothing when there is none.
     pub fn find(&self, key: &Key) -> Result<Option<RecordFile>> {
         for settled in [true, false] {
-            match File::options().read(true).append(true).open(self.path(key, settled)?) {
+            match open(&self.path(key, settled)?) {
                 Ok(mut file) => {
                     let mut bytes = Vec::new();
-                    file.read_to_end(&mut bytes).map_err(|e| self.failed("read", key, &e))?;
+                    file.read_to_end(&mut bytes).map_err(|e| self.failed_to("read", key, &e))?;
                     let mut record = Record::decode(&bytes)
-                        .map_err(|e| self.failed("read", key, &io::Error::other(e.to_string())))?;
-                    // A settled record was whole when it was settled.
-                    record.damaged |= settled && (record.intent.is_none() || record.done.is_none());
+                        .map_err(|e| self.failed_to("read", key, &io::Error::other(e.to_string())))?;
+                    // A settled record was whole when it was settled. One that was found damaged looks, when it is pending, as
+                    // one that was never written whole may look.
+                    record.damaged |= match settled {
+                        true => record.intent.is_none() || record.done.is_none(),
+                        false => record.intent.is_none() && self.mark(key).exists(),
+                    };
                     let (key, store, file) = (key.clone(), self.clone(), Some(file));
                     return Ok(Some(RecordFile { key, record, store, file, settled }));
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(self.failed("open", key, &e)),
+                Err(e) => return Err(self.failed_to("open", key, &e)),
             }
         }
         Ok(None)
@@ -116,12 +128,41 @@ impl Store {
 
     /// The records that need attention, and those of calls that are running right now.
     pub fn pending(&self) -> Result<Vec<Pending>> {
-        Ok(self.list("pending")?.into_iter().map(|(key, entry)| Pending { key, idle: age(&entry) }).collect())
+        Ok(self.list("pending")?.into_iter().map(|(key, entry)| Pending { key, idle: age_of(&entry) }).collect())
+    }
+
+    /// Some records in `pending/`, looked for at a price that does not grow with their number: `read` names are read at the
+    /// most, and `keep` of them are given, another part of them each time.
+    pub fn some_pending(&self, read: usize, keep: usize) -> Result<Vec<Key>> {
+        let dir = self.dir.join("pending");
+        let Some(entries) = read_dir(&dir)? else { return Ok(Vec::new()) };
+        let mut names: Vec<_> = entries.take(read).flatten().map(|entry| entry.file_name()).collect();
+        if names.len() > keep {
+            // A record that nobody can undo must not keep those behind it waiting for ever.
+            let start = RandomState::new().hash_one(0) % names.len() as u64;
+            names.rotate_left(usize::try_from(start).unwrap_or_default());
+        }
+        Ok(names.iter().filter_map(|name| parse_name(name.to_str()?)).take(keep).collect())
+    }
+
+    /// How long ago a record in `pending/` was last touched. Nothing when it is not there.
+    pub fn idle(&self, key: &Key) -> Option<Duration> {
+        fs::metadata(self.path(key, false).ok()?).ok().map(|meta| age(&meta))
+    }
+
+    /// Does a record in `pending/` begin as one of this pod's does? It is not read whole, and may be damaged.
+    pub fn is_about(&self, key: &Key, pod: &PodRef) -> bool {
+        let mut beginning = Vec::new();
+        let read =
+            |path: PathBuf| File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut beginning)).ok();
+        let is_read = self.path(key, false).ok().and_then(read).is_some();
+        let wanted = format!("\"pod\":{{\"namespace\":\"{}\",\"name\":\"{}\"", pod.namespace, pod.name);
+        is_read && String::from_utf8_lossy(&beginning).contains(&wanted)
     }
 
     /// The records of sandboxes that are attached, and how long they have been.
     pub fn settled(&self) -> Result<Vec<(Key, Duration)>> {
-        Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age(&entry))).collect())
+        Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age_of(&entry))).collect())
     }
 
     /// The keys of every record, settled or not, of whatever node network.
@@ -141,6 +182,67 @@ impl Store {
         })
     }
 
+    /// The undos that failed.
+    pub fn failed(&self) -> Failed {
+        Failed::of(&self.dir)
+    }
+
+    /// Since when DELs of a damaged record fail; now, where none has failed before.
+    pub fn failing_for(&self, key: &Key) -> Result<Duration> {
+        let path = self.mark(key);
+        let noted = fs::metadata(&path).and_then(|meta| meta.modified());
+        if let Some(since) = noted.ok().and_then(|at| SystemTime::now().duration_since(at).ok()) {
+            return Ok(since);
+        }
+        // There is none, or the clock was set back since, and it starts anew.
+        let made = with_parent(&path, || File::options().write(true).create(true).truncate(false).open(&path));
+        let marked = made.and_then(|mark| mark.set_modified(SystemTime::now()));
+        marked.map(|()| Duration::ZERO).map_err(|e| self.failed_to("note the damage of", key, &e))
+    }
+
+    /// The damaged record is no more.
+    pub fn forget_failing(&self, key: &Key) {
+        let _ = fs::remove_file(self.mark(key));
+    }
+
+    fn mark(&self, key: &Key) -> PathBuf {
+        self.dir.join(DAMAGES).join(key.to_string())
+    }
+
+    /// Removes the marks of records that are gone, for people remove records too, and what killed calls of an earlier version
+    /// left: their STATUS wrote a file `probe.PID`.
+    pub fn sweep(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.strip_prefix("probe."))
+                .is_some_and(|pid| pid.parse::<u32>().is_ok())
+            {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let is_left = |key: &Key| self.path(key, false).is_ok_and(|path| path.exists());
+        self.failed().sweep(is_left);
+        for (key, _) in self.list(DAMAGES).unwrap_or_default() {
+            if !is_left(&key) {
+                self.forget_failing(&key);
+            }
+        }
+    }
+
+    /// What there may be of a record and above it, but for the state directory itself.
+    pub fn places(&self, key: &Key) -> Vec<PathBuf> {
+        let records = [true, false].into_iter().filter_map(|settled| self.path(key, settled).ok());
+        let dirs = ["attached", "pending"].map(|state| self.dir.join(state));
+        records.chain(dirs).chain(self.dir.ancestors().skip(1).map(Path::to_owned)).collect()
+    }
+
+    /// The file of a record in `pending/`, as messages name it.
+    pub fn pending_path(&self, key: &Key) -> PathBuf {
+        self.dir.join("pending").join(key.to_string())
+    }
+
     /// The containers whose records are gone.
     pub fn memory(&self) -> Memory {
         Memory::of(&self.dir)
@@ -148,15 +250,10 @@ impl Store {
 
     fn list(&self, state: &str) -> Result<Vec<(Key, fs::DirEntry)>> {
         let dir = self.dir.join(state);
-        let failed = |e: io::Error| Fault::Io(format!("cannot list records in {}: {e}", dir.display()));
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed(e)),
-        };
+        let Some(entries) = read_dir(&dir)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(failed)?;
+            let entry = entry.map_err(|e| unlisted(&dir, &e))?;
             // A name that is not ours is not our business.
             if let Some(key) = entry.file_name().to_str().and_then(parse_name) {
                 found.push((key, entry));
@@ -177,94 +274,46 @@ impl Store {
         Ok(self.dir.join(if settled { "attached" } else { "pending" }).join(name))
     }
 
-    fn failed(&self, what: &str, key: &Key, e: &io::Error) -> Fault {
+    fn failed_to(&self, what: &str, key: &Key, e: &io::Error) -> Fault {
         let (container, dir) = (&key.container, self.dir.display());
         Fault::Io(format!("cannot {what} the record of sandbox {container} in {dir}: {e}"))
     }
 }
 
-impl RecordFile {
-    /// True for a record that is only in memory.
-    pub fn is_made_up(&self) -> bool {
-        self.file.is_none()
-    }
-
-    /// True when the ADD succeeded and no undo has begun.
-    pub fn is_settled(&self) -> bool {
-        self.settled
-    }
-
-    /// Notes old state before a delegate changes it.
-    pub fn save(&mut self, saved: Saved) -> delegates::error::Result<()> {
-        let written = self.append(&Entry::Saved(&saved));
-        self.record.saved.push(saved);
-        written.map_err(|fault| Error::io("note old state")(io::Error::other(fault.to_string())))
-    }
-
-    /// Appends an entry. It is not synced: with the power goes what it is about, the kernel's links and the work of an undo.
-    pub fn append(&mut self, entry: &Entry<'_>) -> Result<()> {
-        self.write(&entry.encode(), false)
-    }
-
-    /// The ADD is complete: no call needs to look at this record before its DEL.
-    pub fn settle(&mut self) -> Result<()> {
-        self.relocate(true)
-    }
-
-    /// An undo begins: from now on anybody may finish it.
-    pub fn unsettle(&mut self) -> Result<()> {
-        self.relocate(false)
-    }
-
-    /// Marks the time of an attempt, so that others leave the record alone for a while.
-    pub fn touch(&self) {
-        // Without it the next attempt merely comes earlier.
-        let _ = self.file.as_ref().map(|file| file.set_modified(SystemTime::now()));
-    }
-
-    /// Everything is undone.
-    pub fn remove(self) -> Result<()> {
-        if self.file.is_none() {
-            return Ok(());
-        }
-        let path = self.store.path(&self.key, self.settled)?;
-        // Without a note GC tells of what is left instead of removing it.
-        let _ = self.store.memory().note(&self.key);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.store.failed("remove", &self.key, &e)),
-            _ => Ok(()),
-        }
-    }
-
-    fn relocate(&mut self, settled: bool) -> Result<()> {
-        if self.settled == settled {
-            return Ok(());
-        }
-        let (from, to) = (self.store.path(&self.key, self.settled)?, self.store.path(&self.key, settled)?);
-        rename(&from, &to).map_err(|e| self.store.failed("move", &self.key, &e))?;
-        self.settled = settled;
-        Ok(())
-    }
-
-    /// A write that fails half-way (a full disk) is cut off again, so that later entries stay readable.
-    fn write(&mut self, bytes: &[u8], sync: bool) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        let before = file.metadata().map(|meta| meta.len());
-        let written = file.write_all(bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
-        written.map_err(|e| {
-            let _ = before.and_then(|length| file.set_len(length));
-            self.store.failed("write", &self.key, &e)
-        })
+/// The entries of a directory; nothing when it is not there.
+fn read_dir(dir: &Path) -> Result<Option<fs::ReadDir>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(Some(entries)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unlisted(dir, &e)),
     }
 }
 
-/// Since it was last written.
-fn age(entry: &fs::DirEntry) -> Duration {
-    let written = entry.metadata().and_then(|meta| meta.modified());
-    written.ok().and_then(|written| SystemTime::now().duration_since(written).ok()).unwrap_or_default()
+fn unlisted(dir: &Path, e: &io::Error) -> Fault {
+    Fault::Io(format!("cannot list records in {}: {e}", dir.display()))
 }
 
-/// Whose record a file of that name is.
+/// Opens a record; on a read-only disk for reading alone.
+fn open(path: &Path) -> io::Result<File> {
+    match File::options().read(true).append(true).open(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => File::open(path),
+        opened => opened,
+    }
+}
+
+/// Since it was last written. A time that is still to come is that of a clock which was set back since: whoever wrote then has
+/// gone long ago, or holds the sandbox. It must not have to come again before anybody goes on.
+fn age(meta: &fs::Metadata) -> Duration {
+    let written = meta.modified();
+    written.map_or(Duration::ZERO, |at| SystemTime::now().duration_since(at).unwrap_or(Duration::MAX))
+}
+
+/// A file that cannot be looked at is gone: it is nobody's to take up.
+fn age_of(entry: &fs::DirEntry) -> Duration {
+    entry.metadata().map_or(Duration::ZERO, |meta| age(&meta))
+}
+
+/// The key that a record's file is named by.
 pub fn parse_name(name: &str) -> Option<Key> {
     let mut parts = name.splitn(3, ',');
     Some(Key {
@@ -279,10 +328,6 @@ fn create_new(path: &Path) -> io::Result<File> {
     // Configurations may hold secrets.
     let open = || File::options().read(true).append(true).create_new(true).mode(0o600).open(path);
     with_parent(path, open)
-}
-
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    with_parent(to, || fs::rename(from, to))
 }
 
 /// Runs `act`, and once more after creating the directory that `path` lies in when that was what was missing.
@@ -339,9 +384,76 @@ mod tests {
         assert!(store.memory().recall().is_empty());
         let again = store.find(&intent("c1").key).unwrap().unwrap();
         assert_eq!(again.record.undone, [0]);
-        again.remove().unwrap();
+        again.remove(None).unwrap();
         assert!(store.find(&intent("c1").key).unwrap().is_none());
         assert!(store.memory().recall().contains(&intent("c1").key.container));
+    }
+
+    #[test]
+    fn a_time_that_is_still_to_come_is_long_ago() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let file = store.begin(&intent("c1")).unwrap();
+        assert!(store.idle(&file.key).unwrap() < Duration::from_secs(3600));
+        let stepped = File::options().append(true).open(dir.path().join("pending/node,c1,eth0")).unwrap();
+        stepped.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
+        assert_eq!(store.idle(&file.key), Some(Duration::MAX));
+        assert_eq!(store.pending().unwrap()[0].idle, Duration::MAX);
+        file.touch();
+        assert!(store.idle(&file.key).unwrap() < Duration::from_secs(3600), "the next attempt waits as ever");
+        // A DEL that failed before the step starts its time anew and is not given up at once.
+        assert_eq!(store.failing_for(&file.key).unwrap(), Duration::ZERO);
+        let mark = File::options().append(true).open(dir.path().join("damaged/node,c1,eth0")).unwrap();
+        mark.set_modified(SystemTime::now() - Duration::from_secs(1000)).unwrap();
+        assert!(store.failing_for(&file.key).unwrap() >= Duration::from_secs(1000));
+        mark.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
+        assert_eq!(store.failing_for(&file.key).unwrap(), Duration::ZERO);
+    }
+
+    #[test]
+    fn of_many_pending_records_a_few_are_given_and_each_has_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        for number in 0..100 {
+            store.begin(&intent(&format!("c{number}"))).unwrap();
+        }
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1000 {
+            let some = store.some_pending(1024, 16).unwrap();
+            assert_eq!(some.len(), 16);
+            seen.extend(some.iter().map(Key::to_string));
+        }
+        assert_eq!(seen.len(), 100);
+        assert_eq!(store.some_pending(10, 16).unwrap().len(), 10);
+        assert!(Store::new(&dir.path().join("other")).some_pending(10, 16).unwrap().is_empty());
+    }
+
+    #[test]
+    fn whose_a_record_is_stands_at_its_beginning_and_failed_undos_are_found_by_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let pod = |name: &str| PodRef { namespace: "ns".parse().unwrap(), name: name.parse().unwrap(), uid: None };
+        let mut file = store.begin(&Intent { pod: Some(pod("web-0")), ..intent("c1") }).unwrap();
+        let key = file.key.clone();
+        assert!(store.is_about(&key, &pod("web-0")));
+        assert!(!store.is_about(&key, &pod("web")) && !store.is_about(&key, &pod("web-01")));
+
+        file.note_failure(Some(&pod("web-0")));
+        assert_eq!(store.failed().keys(&pod("web-0")), std::slice::from_ref(&key));
+        assert!(store.failed().keys(&pod("web-1")).is_empty());
+        store.sweep();
+        assert_eq!(store.failed().keys(&pod("web-0")).len(), 1, "its record is there");
+        file.append(&Entry::Undone(&Undone { attachment: 0 })).unwrap();
+        file.remove(Some(&pod("web-0"))).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("failed")).unwrap().count(), 0);
+        // By hand, as people do.
+        store.failed().note(&pod("web-0"), &key);
+        store.failing_for(&key).unwrap();
+        fs::write(dir.path().join("probe.4711"), "x").unwrap();
+        store.sweep();
+        assert!(!dir.path().join("probe.4711").exists());
+        let left = ["failed", "damaged"].map(|sub| fs::read_dir(dir.path().join(sub)).unwrap().count());
+        assert_eq!(left, [0, 0]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
+use attachments::names::PodRef;
 use delegates::apply::{Astray, Host, detach, detach_unrecorded};
 use delegates::spec::LinkId;
 
@@ -13,7 +14,7 @@ use super::chain::{Chain, has_builtin};
 use super::lock::SandboxLock;
 use super::place::{Place, Whereabouts};
 use super::record::{Entry, Intent, Saved, Undone};
-use super::store::RecordFile;
+use super::store::{DAMAGED, RecordFile};
 use super::{boot, devinfo, warn};
 use crate::fault::{Fault, Result};
 
@@ -31,19 +32,23 @@ pub struct Surroundings<'a> {
 /// error lists it.
 pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroundings<'_>) -> Result<()> {
     let Some(intent) = file.record.intent.take() else {
-        // The intent was never written whole, so no delegate ever ran.
-        return file.remove();
+        // The intent was never written whole, so no delegate ever ran. Of a damaged one nobody can say so.
+        return if file.record.damaged { Err(damaged(&file)) } else { file.remove(None) };
     };
-    file.unsettle()?;
+    if let Err(fault) = file.unsettle() {
+        // A disk that takes nothing is no reason to leave what is not on it.
+        warn(&fault.to_string());
+    }
     let node = intent.node(around.state_dir, around.deadline, around.lock);
-    let lists_links = file.record.done.is_some() && !file.is_made_up();
+    let is_damaged = file.record.damaged;
+    let is_incomplete = file.is_made_up() || is_damaged;
+    let lists_links = file.record.done.is_some() && !is_incomplete;
     let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
     let known = |i: usize| attached.get(i).map(|entry| &entry.result).filter(|result| !result.is_empty());
     let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
     let place = Place::find(whereabouts, &intent, &results, &node)?;
-    let is_made_up = file.is_made_up();
     let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
     let saved = std::mem::take(&mut file.record.saved);
     let current = Cell::new(0);
@@ -54,7 +59,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
         place,
         host: Host::with_journal(node, &mut journal),
-        is_made_up,
+        is_incomplete,
         lists_links,
         are_links_gone: None,
         undone: Vec::new(),
@@ -62,8 +67,17 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
     };
     let freed = undo.hand_back(&left, &saved, &current);
     undo.delete(&freed, around.deadline);
+    if is_damaged && freed.len() == left.len() {
+        // Links whose attachment cannot be read carry the group of the record's name all the same.
+        undo.detach_once();
+    }
     let Undo { undone, faults, .. } = undo;
-    finish(file, &undone, faults)
+    finish(file, intent.pod.as_ref(), &undone, faults)
+}
+
+/// Why nothing of a record can be undone.
+fn damaged(file: &RecordFile) -> Fault {
+    Fault::Io(format!("sandbox {}: {DAMAGED}", file.key.container))
 }
 
 /// An undo on its way.
@@ -73,8 +87,8 @@ struct Undo<'a> {
     links: Vec<LinkId>,
     place: Place,
     host: Host<'a>,
-    /// Nobody recorded the set: it is what the node would attach.
-    is_made_up: bool,
+    /// Nobody recorded the set, it is what the node would attach; or the record is damaged.
+    is_incomplete: bool,
     /// The record lists every link of ours: the ADD was complete.
     lists_links: bool,
     /// What came of the one message that deletes our links; nothing before it was sent.
@@ -96,8 +110,8 @@ impl Undo<'_> {
             let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
             let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.place.for_delegates);
             let (sandbox, result) = (self.place.sandbox.as_mut(), self.results[i].as_ref());
-            // What a record says nothing of was not borrowed; without a record it can be known from the pod only.
-            match states.is_empty() && !self.is_made_up {
+            // What a record says nothing of was not borrowed; without a whole record it can be known from the pod only.
+            match states.is_empty() && !self.is_incomplete {
                 true => freed.push(i),
                 false => match chain.hand_back(&mut self.host, sandbox, result, &states) {
                     Ok(()) => freed.push(i),
@@ -144,7 +158,7 @@ impl Undo<'_> {
                     Some(Astray::Missing) | None => self.intent.key.group(),
                 };
                 let by_group = detach(sandbox, group, &self.links);
-                let made_up = self.intent.attachments.iter().filter(|_| self.is_made_up);
+                let made_up = self.intent.attachments.iter().filter(|_| self.is_incomplete);
                 let built_in = made_up.filter(|attachment| has_builtin(attachment, &self.host.node));
                 built_in.fold(by_group, |so_far, one| so_far.and(detach_unrecorded(sandbox, &one.ifname)))
             }
@@ -162,11 +176,16 @@ impl Undo<'_> {
 /// The group with which [`detach`] sends no message.
 const NO_GROUP: u32 = 0;
 
-/// Removes the record, or marks in it how far the undo came.
-fn finish(mut file: RecordFile, undone: &[usize], faults: Vec<Fault>) -> Result<()> {
+/// Removes the record, or marks in it how far the undo came. A record that cannot be removed is no failure: who comes upon it
+/// undoes nothing but what is undone.
+fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: Vec<Fault>) -> Result<()> {
     if faults.is_empty() {
-        return file.remove();
+        if let Err(fault) = file.remove(pod) {
+            warn(&format!("everything is undone, but {fault}"));
+        }
+        return Ok(());
     }
+    file.note_failure(pod);
     for &attachment in undone {
         // Only a saving of work: a repeated DEL of what is undone succeeds too.
         if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {

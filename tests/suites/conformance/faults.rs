@@ -134,49 +134,103 @@ fn a_plugin_that_is_not_executable_is_refused_before_it_matters() {
     node.assert_clean();
 }
 
-/// Paths of the records below the state directory.
-fn records(node: &Node) -> Vec<std::path::PathBuf> {
-    let files = node.files("state").into_iter().filter(|path| !path.ends_with("lock"));
-    files.map(|path| node.path(&path)).collect()
+type Damage = fn(&mut Vec<u8>);
+
+/// Where the configuration of the further network stands in a record.
+fn position(bytes: &[u8], word: &str) -> usize {
+    bytes.windows(word.len()).position(|part| part == word.as_bytes()).unwrap()
+}
+
+/// Damages of a record: whether its undo is whole all the same, and whether the further network can be read.
+const DAMAGES: [(&str, bool, bool, Damage); 6] = [
+    ("a torn last line", true, true, |bytes| bytes.truncate(bytes.len() - 3)),
+    ("one bit of the result", true, true, |bytes| {
+        let at = bytes.len() - 20;
+        bytes[at] ^= 4;
+    }),
+    ("one bit outside of the attachments", false, true, |bytes| {
+        let at = position(bytes, "netns_id");
+        bytes[at] ^= 4;
+    }),
+    ("one bit of the further network", false, false, |bytes| {
+        let at = position(bytes, "\"ifname\":\"net1\"");
+        bytes[at] ^= 4;
+    }),
+    ("empty", false, false, Vec::clear),
+    ("noise", false, false, |bytes| bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(7).wrapping_add(13))),
+];
+
+#[test]
+fn what_can_be_read_of_a_damaged_record_is_undone_and_the_rest_is_said_until_it_is_given_up() {
+    for (what, is_whole, is_read, damage) in DAMAGES {
+        let (node, pod) = scene();
+        node.add(&pod).result();
+        let path = node.records("attached").remove(0);
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        node.fakes.take_order();
+        let del = node.del(&pod);
+        assert!(del.stderr().contains("damaged") && del.stderr().contains(&pod.container), "{what}: {}", del.stderr());
+        let wanted: &[&str] = if is_read { &["DEL one net1", "DEL main eth0"] } else { &["DEL main eth0"] };
+        assert_eq!(node.fakes.take_order(), wanted, "{what}");
+        if is_whole {
+            del.quiet();
+            node.assert_clean();
+            continue;
+        }
+        for del in [del, node.del(&pod)] {
+            let refusal = del.refused(5, &["damaged", &pod.container, "300 s"]);
+            assert!(refusal.msg.contains("the rest is not known"), "{what}: {}", refusal.msg);
+            assert!(del.stderr().contains("state/pending/node-net,"), "{what}: {}", del.stderr());
+            assert_eq!(fs::read(&node.records("pending")[0]).unwrap(), bytes, "{what}: kept as it is");
+        }
+        // GC and replay do not forget it either.
+        let gc = node.bare_call("GC").conf("cni.dev/valid-attachments", json!([])).run();
+        gc.refused(5, &["damaged", &pod.container]);
+        assert_eq!(node.replay()["left"][0]["containerID"], json!(pod.container), "{what}");
+
+        // The first DEL that failed lies 301 s back.
+        let mark = node.path(&node.files("state/damaged")[0]);
+        let back = std::time::SystemTime::now() - Duration::from_secs(301);
+        fs::File::options().append(true).open(mark).unwrap().set_modified(back).unwrap();
+        node.call("DEL", &pod).conf("abandonAfterSeconds", json!(400)).run().refused(5, &["400 s"]);
+        let del = node.del(&pod);
+        del.quiet();
+        assert!(del.stderr().contains("given up") && del.stderr().contains("abandoned/"), "{what}: {}", del.stderr());
+        let abandoned = node.records("abandoned");
+        assert_eq!(fs::read(&abandoned[0]).unwrap(), bytes, "{what}");
+        node.fakes.take_order();
+        pod.netns.remove();
+        node.del(&pod).quiet();
+        assert!(node.fakes.take_order().is_empty(), "{what}: it is over");
+        fs::remove_file(&abandoned[0]).unwrap();
+        node.assert_clean();
+    }
 }
 
 #[test]
-fn a_record_that_is_damaged_is_reported_and_what_can_be_known_is_undone() {
-    type Damage = fn(&mut Vec<u8>);
-    let damages: [(&str, Damage); 5] = [
-        ("empty", Vec::clear),
-        ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
-        ("a torn last line", |bytes| bytes.truncate(bytes.len() - 3)),
-        ("one bit", |bytes| {
-            let middle = bytes.len() / 3;
-            bytes[middle] ^= 4;
-        }),
-        ("noise", |bytes| bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(7).wrapping_add(13))),
-    ];
-    for (what, damage) in damages {
-        let (node, pod) = scene();
-        node.add(&pod).result();
-        let records = records(&node);
-        assert!(!records.is_empty(), "no record under stateDir");
-        for path in &records {
-            let mut bytes = fs::read(path).unwrap();
-            damage(&mut bytes);
-            fs::write(path, bytes).unwrap();
-        }
-        let del = node.del(&pod);
-        del.quiet();
-        assert!(del.stderr().contains("damaged") && del.stderr().contains(&pod.container), "{what}: {}", del.stderr());
-        let undone = node.fakes.calls_of("DEL");
-        assert!(undone.iter().any(|seen| seen.plugin == "main"), "{what}: the default network goes at least");
-        node.assert_clean();
-    }
+fn a_damaged_record_of_a_killed_add_is_no_torn_one() {
+    let (node, pod) = scene();
+    node.fakes.rules("one", &[Rule { kill_parent: true, times: Some(1), ..Rule::on("ADD") }]);
+    assert_eq!(node.add(&pod).finished.signal, Some(9));
+    let path = node.records("pending").remove(0);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("netns_id", "netns_ie", 1)).unwrap();
+    node.fakes.take_order();
+    node.add(&pod).refused(5, &["damaged"]);
+    assert_eq!(node.fakes.take_order(), ["DEL one net1", "DEL main eth0"]);
+    node.call("DEL", &pod).conf("abandonAfterSeconds", json!(0)).run().quiet();
+    assert_eq!(node.records("abandoned").len(), 1);
+    node.add(&pod).result();
+    node.del(&pod).quiet();
 }
 
 #[test]
 fn a_record_of_a_later_version_is_left_to_the_program_that_can_read_it() {
     let (node, pod) = scene();
     node.add(&pod).result();
-    let record = &records(&node)[0];
+    let record = &node.records("attached")[0];
     let written = fs::read(record).unwrap();
     let mut later = written.clone();
     let digit = later.iter().position(|byte| *byte == b'\n').unwrap() - 1;
@@ -223,6 +277,96 @@ fn a_read_only_state_directory_is_code_5() {
     node.add(&pod).refused(5, &["state"]);
     assert!(node.fakes.calls().is_empty());
     drop(mounted);
+}
+
+impl Mounted {
+    /// Takes every inode that is left.
+    fn use_up_inodes(&self) {
+        for number in 0.. {
+            if fs::File::create(format!("{}/taken.{number}", self.0)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn read_only(&self) {
+        meta_cni_tests::program::run("mount", ["-o", "remount,ro", &self.0]);
+    }
+
+    fn use_up_space(&self) {
+        let mut size = 16 << 10;
+        let mut file = fs::File::create(format!("{}/taken", self.0)).unwrap();
+        while size > 0 {
+            if std::io::Write::write_all(&mut file, &vec![0; size]).is_err() {
+                size /= 2;
+            }
+        }
+    }
+}
+
+type Sickness = (&'static str, bool, fn(&Mounted));
+
+/// How a state directory takes nothing any more, and whether records can still go.
+const SICK: [Sickness; 3] = [
+    ("no inodes", true, Mounted::use_up_inodes),
+    ("full", true, Mounted::use_up_space),
+    ("read-only", false, Mounted::read_only),
+];
+
+#[test]
+fn del_undoes_everything_whatever_the_disk_of_the_state_directory_takes() {
+    for (what, goes, sicken) in SICK {
+        let (node, pod) = scene();
+        let mounted = Mounted::over(&node, "size=64k,nr_inodes=40");
+        node.add(&pod).result();
+        sicken(&mounted);
+        node.fakes.take_order();
+        for _ in 0..2 {
+            let del = node.del(&pod);
+            del.quiet();
+            let told = del.stderr();
+            assert_eq!(told.contains("everything is undone, but"), !goes, "{what}: {told}");
+            let order = node.fakes.take_order();
+            assert_eq!(order.last().unwrap(), "DEL main eth0", "{what}");
+        }
+        let left = [node.records("attached"), node.records("pending")].concat();
+        assert_eq!(left.is_empty(), goes, "{what}: {left:?}");
+        // One that is older than the installation, and one that fails.
+        node.call("DEL", &node.sandbox("old", "")).run().quiet();
+        node.fakes.rules("main", &[Rule::on("DEL").times(1).fails(11, "busy")]);
+        node.call("DEL", &node.sandbox("old", "")).run().refused(11, &["busy"]);
+        drop(mounted);
+    }
+}
+
+#[test]
+fn dels_of_one_sandbox_exclude_each_other_on_a_disk_that_takes_no_lock() {
+    for (what, _, sicken) in SICK {
+        let (mut node, pod) = scene();
+        let other = node.pod("db", "net-a");
+        let mounted = Mounted::over(&node, "size=64k,nr_inodes=40");
+        node.add(&pod).result();
+        node.add(&other).result();
+        sicken(&mounted);
+        let go = node.path("go");
+        node.fakes.rules("one", &[Rule { wait_for: Some(go.clone()), times: Some(1), ..Rule::on("DEL") }]);
+        node.fakes.take_order();
+        let first = node.call("DEL", &pod).start();
+        while node.fakes.calls().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        node.conf["timeoutSeconds"] = json!(1);
+        match what {
+            // Here a lock file needs no room: it takes an inode and no block.
+            "full" if node.files("state/locks").len() == 1 => {}
+            _ => assert!(node.files("state/locks").is_empty(), "{what}: {:?}", node.files("state/locks")),
+        }
+        node.del(&pod).refused(11, &["still holds the sandbox"]);
+        node.del(&other).quiet();
+        fs::write(&go, "").unwrap();
+        meta_cni_tests::call::Outcome::of("DEL", first).quiet();
+        drop(mounted);
+    }
 }
 
 #[test]

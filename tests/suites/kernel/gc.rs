@@ -103,7 +103,7 @@ fn what_a_damaged_record_can_no_longer_tell_is_found_by_its_container() {
     fs::write(&record, text.replacen("\"key\"", "\"kez\"", 1)).unwrap();
     assert!(is_held(&node, "net-a", "10.11.0.3"));
     lost.netns.remove();
-    gc(&node, &[&kept.container]).quiet();
+    gc(&node, &[&kept.container]).refused(5, &["damaged", &lost.container]);
     assert!(!is_held(&node, "net-a", "10.11.0.3") && !is_held(&node, "default-net", "10.10.0.3"));
     assert!(is_held(&node, "net-a", "10.11.0.2"));
     node.del(&kept).quiet();

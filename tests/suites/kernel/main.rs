@@ -4,6 +4,7 @@
 
 mod bridge;
 mod check;
+mod damaged;
 mod devices;
 mod gc;
 mod masters;

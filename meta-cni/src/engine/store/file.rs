@@ -1,0 +1,126 @@
+//! One record's file: what is appended to it, and which directory it is in.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use attachments::names::PodRef;
+use delegates::error::Error;
+
+use super::super::record::{Entry, Key, Record, Saved};
+use super::{ABANDONED, Store, with_parent};
+use crate::fault::Result;
+
+/// An open record file. Its name and its content agree with what the methods did last.
+#[derive(Debug)]
+pub struct RecordFile {
+    /// Whose record it is, from the file's name.
+    pub key: Key,
+    /// What it said when it was opened.
+    pub record: Record,
+    pub(super) store: Store,
+    /// Absent for a record that is only in memory.
+    pub(super) file: Option<File>,
+    pub(super) settled: bool,
+}
+
+impl RecordFile {
+    /// True for a record that is only in memory.
+    pub fn is_made_up(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// True when the ADD succeeded and no undo has begun.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Notes old state before a delegate changes it.
+    pub fn save(&mut self, saved: Saved) -> delegates::error::Result<()> {
+        let written = self.append(&Entry::Saved(&saved));
+        self.record.saved.push(saved);
+        written.map_err(|fault| Error::io("note old state")(io::Error::other(fault.to_string())))
+    }
+
+    /// Appends an entry. It is not synced: with the power goes what it is about, the kernel's links and the work of an undo.
+    pub fn append(&mut self, entry: &Entry<'_>) -> Result<()> {
+        self.write(&entry.encode(), false)
+    }
+
+    /// The ADD is complete: no call needs to look at this record before its DEL.
+    pub fn settle(&mut self) -> Result<()> {
+        self.relocate(true)
+    }
+
+    /// An undo begins: from now on anybody may finish it.
+    pub fn unsettle(&mut self) -> Result<()> {
+        self.relocate(false)
+    }
+
+    /// Marks the time of an attempt, so that others leave the record alone for a while.
+    pub fn touch(&self) {
+        // Without it the next attempt merely comes earlier.
+        let _ = self.file.as_ref().map(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// An undo failed: a new sandbox of the pod will look for it.
+    pub fn note_failure(&self, pod: Option<&PodRef>) {
+        if let Some(pod) = pod.filter(|_| self.file.is_some()) {
+            self.store.failed().note(pod, &self.key);
+        }
+    }
+
+    /// Everything is undone, of a set of this pod's.
+    pub fn remove(self, pod: Option<&PodRef>) -> Result<()> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        // Before the record: a mark that is left without one would be looked at in vain.
+        if let Some(pod) = pod {
+            self.store.failed().forget(pod, &self.key);
+        }
+        let path = self.store.path(&self.key, self.settled)?;
+        // Without a note GC tells of what is left instead of removing it.
+        let _ = self.store.memory().note(&self.key);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.store.failed_to("remove", &self.key, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a damaged record up: it stays for people to look at, and no call undoes it any more.
+    pub fn abandon(self) -> Result<()> {
+        let from = self.store.path(&self.key, self.settled)?;
+        let _ = self.store.memory().note(&self.key);
+        let moved = rename(&from, &self.store.dir.join(ABANDONED).join(self.key.to_string()));
+        moved.map_err(|e| self.store.failed_to("move", &self.key, &e))?;
+        self.store.forget_failing(&self.key);
+        Ok(())
+    }
+
+    fn relocate(&mut self, settled: bool) -> Result<()> {
+        if self.settled == settled {
+            return Ok(());
+        }
+        let (from, to) = (self.store.path(&self.key, self.settled)?, self.store.path(&self.key, settled)?);
+        rename(&from, &to).map_err(|e| self.store.failed_to("move", &self.key, &e))?;
+        self.settled = settled;
+        Ok(())
+    }
+
+    /// A write that fails half-way (a full disk) is cut off again, so that later entries stay readable.
+    pub(super) fn write(&mut self, bytes: &[u8], sync: bool) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let before = file.metadata().map(|meta| meta.len());
+        let written = file.write_all(bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+        written.map_err(|e| {
+            let _ = before.and_then(|length| file.set_len(length));
+            self.store.failed_to("write", &self.key, &e)
+        })
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    with_parent(to, || fs::rename(from, to))
+}
