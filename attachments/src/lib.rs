@@ -11,3 +11,4 @@ pub mod finding;
 pub mod names;
 pub mod selection;
 pub mod status;
+pub mod text;

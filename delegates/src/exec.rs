@@ -21,6 +21,7 @@ use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::finding::shortened;
 use attachments::names::PluginType;
+use attachments::text::printable_lines;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -142,10 +143,12 @@ fn inherit<T>(lock: Option<&Lock>, spawn: impl FnOnce() -> io::Result<T>) -> io:
     spawned
 }
 
-/// A plugin's log is the operator's: it goes where ours goes. A closed stderr is no reason to fail.
+/// A plugin's log is the operator's: it goes where ours goes, line by line, and without what it quotes of a tenant's that
+/// a terminal would act on. A closed stderr is no reason to fail.
 fn forward(stderr: &[u8]) {
     if !stderr.is_empty() {
-        let _ = io::stderr().lock().write_all(stderr);
+        let text = String::from_utf8_lossy(stderr);
+        let _ = io::stderr().lock().write_all(printable_lines(&text).as_bytes());
     }
 }
 

@@ -4,6 +4,7 @@ use attachments::bind::BindError;
 use attachments::cni::error::{ErrorObject, code};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, shortened};
+use attachments::text::printable;
 use delegates::call::Verb;
 use delegates::error::Error as DelegateError;
 use nix::errno::Errno;
@@ -152,6 +153,8 @@ impl Fault {
                 *text = replace_ignoring_case(text, "no such file or directory", "absent (ENOENT)");
             }
         }
+        // Runtimes log it, and the kubelet makes an event of it.
+        let [msg, details] = [msg, details].map(|text| printable(&text).into_owned());
         ErrorObject { cni_version: version.as_str().to_owned(), code: self.code(), msg, details }
     }
 }

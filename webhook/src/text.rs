@@ -1,5 +1,6 @@
 //! Problems as the API server and kubectl show them.
 
+use attachments::text::printable;
 use delegates::lint::{Problem, Severity};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse};
@@ -47,7 +48,7 @@ pub fn answer(
 pub fn unreadable(uid: String, what: &str) -> AdmissionResponse {
     let mut denied = AdmissionResponse::invalid(what);
     denied.uid = uid;
-    denied.result = invalid(what.to_owned(), None);
+    denied.result = invalid(printable(what).into_owned(), None);
     denied
 }
 
@@ -70,8 +71,8 @@ fn nothing() -> StatusDetails {
 fn causes(denials: &[Problem]) -> Vec<StatusCause> {
     let cause = |problem: &Problem| StatusCause {
         reason: problem.kind.reason().to_owned(),
-        message: problem.message(),
-        field: problem.path.clone(),
+        message: printable(&problem.message()).into_owned(),
+        field: printable(&problem.path).into_owned(),
     };
     let mut causes: Vec<StatusCause> = denials.iter().take(CAUSES).map(cause).collect();
     if denials.len() > CAUSES {
@@ -86,20 +87,21 @@ fn message(denials: &[Problem]) -> String {
     if denials.len() > CAUSES_IN_MESSAGE {
         parts.push(format!("and {} more", denials.len() - CAUSES_IN_MESSAGE));
     }
-    parts.join("; ")
+    printable(&parts.join("; ")).into_owned()
 }
 
 fn warnings(remarks: &[Problem]) -> Vec<String> {
-    let mut warnings: Vec<String> = remarks.iter().take(WARNINGS).map(|problem| cut(problem.to_string())).collect();
+    let mut warnings: Vec<String> =
+        remarks.iter().take(WARNINGS).map(|problem| cut(&printable(&problem.to_string()))).collect();
     if remarks.len() > WARNINGS {
         warnings.push(format!("and {} more warnings", remarks.len() - WARNINGS));
     }
     warnings
 }
 
-fn cut(text: String) -> String {
+fn cut(text: &str) -> String {
     match text.char_indices().nth(WARNING_LENGTH - 3) {
         Some((end, _)) if text.chars().count() > WARNING_LENGTH => format!("{}...", &text[..end]),
-        _ => text,
+        _ => text.to_owned(),
     }
 }

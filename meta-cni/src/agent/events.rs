@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use attachments::names::PodRef;
+use attachments::text::printable;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -108,7 +109,13 @@ impl Teller {
             EventType::Warning => self.of_failure(name, &text),
             EventType::Normal => self.recorder(),
         };
-        let event = Event { type_: kind, reason, note: Some(text), action: "AddInterface".to_owned(), secondary: None };
+        let event = Event {
+            type_: kind,
+            reason,
+            note: Some(shortened(&printable(&text)).to_owned()),
+            action: "AddInterface".to_owned(),
+            secondary: None,
+        };
         recorder.publish(&event, &reference).await
     }
 

@@ -1,5 +1,8 @@
 //! The agent's log: lines on stderr.
 
+use std::io::{self, Write};
+
+use attachments::text::printable;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,9 +37,70 @@ pub enum Format {
 /// Logs from now on. A second call changes nothing.
 pub fn start(options: &Options) {
     let registry = tracing_subscriber::registry().with(options.level.clone());
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(io::stderr())).with_ansi(false);
     let _ = match options.format {
         Format::Text => registry.with(lines).try_init(),
         Format::Json => registry.with(lines.json()).try_init(),
     };
+}
+
+/// Each write is one line with its end, as the formatter hands it over: whatever a line quotes, it stays one line, and
+/// nothing in it is for a terminal to act on. In a line of JSON the escapes are JSON's.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+        self.0.write_all(format!("{}{end}", printable(text)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_line_quotes_stays_in_it_in_either_layout() {
+        let (text, json) = (Kept::default(), Kept::default());
+        let (text_out, json_out) = (text.clone(), json.clone());
+        let layer = || tracing_subscriber::fmt::layer().with_ansi(false);
+        let said = || tracing::warn!(name = %"a\u{1b}[2J\nb\u{202e}", "c\u{9b}31m\nd");
+        let registry = tracing_subscriber::registry;
+        let lines = registry().with(layer().with_writer(move || Lines(text_out.clone())));
+        tracing::subscriber::with_default(lines, said);
+        let objects = registry().with(layer().json().with_writer(move || Lines(json_out.clone())));
+        tracing::subscriber::with_default(objects, said);
+        for kept in [text, json] {
+            let bytes = kept.0.lock().unwrap().clone();
+            let line = String::from_utf8(bytes).unwrap();
+            let line = line.strip_suffix('\n').unwrap();
+            assert_eq!(printable(line), line);
+            assert!(line.contains("31m\\nd"), "{line}");
+            if line.starts_with('{') {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!(value["fields"]["name"], "a\u{1b}[2J\nb\u{202e}");
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
+use attachments::text::{printable, printable_lines};
 use meta_cni::lint::{Source, lint};
 
 const USAGE: &str = "\
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
     };
     let mut out = io::stdout().lock();
     // An answer that nobody reads is a failure, but no reason for a message: `| head` is usual.
-    let written = out.write_all(output.as_bytes()).and_then(|()| out.flush());
+    // What is checked is a stranger's: a terminal shows it and does not act on it.
+    let written = out.write_all(printable_lines(&output).as_bytes()).and_then(|()| out.flush());
     ExitCode::from(if written.is_ok() { code } else { FAILED })
 }
 
@@ -101,7 +103,7 @@ fn run(options: &Options) -> (String, u8) {
     let report = lint(&sources);
     let (denied, warned) = (report.denied(), report.warned());
     for (name, error) in &unreadable {
-        eprintln!("meta-cnictl: {name}: {error}");
+        eprintln!("meta-cnictl: {}", printable(&format!("{name}: {error}")));
     }
     if !options.json && denied + warned > 0 {
         eprintln!("meta-cnictl: {denied} denied, {warned} warned in {} files", report.files);

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use attachments::text::printable;
 use clap::{Parser, Subcommand};
 use meta_cni::agent::{self, health, host, install, log};
 use meta_cni::fault::Result;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("meta-cnid: {fault}");
+            eprintln!("meta-cnid: {}", printable(&fault.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -33,6 +33,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
+use attachments::text::printable;
 use delegates::call::{Node, Verb};
 use delegates::lock::Lock;
 
@@ -140,5 +141,5 @@ impl Run<'_> {
 
 /// A line for the node's log: stderr reaches the runtime's log and never the result.
 fn warn(text: &str) {
-    eprintln!("meta-cni: {text}");
+    eprintln!("meta-cni: {}", printable(text));
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use attachments::selection::NETWORKS;
+use attachments::text::printable;
 use delegates::lint::{CONFIG, Problem, Severity};
 use serde::Serialize;
 
@@ -53,8 +54,7 @@ impl Report {
                 Some(inside) => Problem { path: format!("cfg{inside}"), ..problem.clone() },
                 None => Problem { path: problem.path.replace(&networks, "nets"), ..problem.clone() },
             };
-            // A text without line breaks: values are quoted as JSON.
-            let _ = writeln!(text, "{file}: {object}{warning}{problem}");
+            let _ = writeln!(text, "{}", printable(&format!("{file}: {object}{warning}{problem}")));
         }
         text
     }
