@@ -1,4 +1,7 @@
 //! Checked names. A value of one of these types has passed the rule of its specification, so no later code checks again.
+//!
+//! A name that somebody asks for follows a stricter rule than one that is found on the node or in a record: what exists
+//! must be told and undone, whatever it is called.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 
-/// Declares a newtype over `String` whose only way in is its rule.
+/// Declares a newtype over `String` whose only ways in are its rules: `FromStr` for names that are asked for, `found` and
+/// serde for names that exist.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $rule:expr, $allowed:expr) => {
+        checked_name!($(#[$doc])* $name, $rule, $allowed, $rule);
+    };
+    ($(#[$doc:meta])* $name:ident, $rule:expr, $allowed:expr, $found:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -23,13 +30,13 @@ macro_rules! checked_name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
-        }
 
-        impl FromStr for $name {
-            type Err = Finding;
+            /// A name that is on the node or in a record already.
+            pub fn found(text: &str) -> Result<Self, Finding> {
+                Self::by($found, text)
+            }
 
-            fn from_str(text: &str) -> Result<Self, Finding> {
-                let rule: fn(&str) -> bool = $rule;
+            fn by(rule: fn(&str) -> bool, text: &str) -> Result<Self, Finding> {
                 if rule(text) {
                     Ok(Self(text.to_owned()))
                 } else {
@@ -38,11 +45,19 @@ macro_rules! checked_name {
             }
         }
 
+        impl FromStr for $name {
+            type Err = Finding;
+
+            fn from_str(text: &str) -> Result<Self, Finding> {
+                Self::by($rule, text)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = Finding;
 
             fn try_from(text: String) -> Result<Self, Finding> {
-                text.parse()
+                Self::found(&text)
             }
         }
 
@@ -75,17 +90,20 @@ checked_name!(
 );
 
 checked_name!(
-    /// A kernel interface name, CNI_IFNAME: what `dev_valid_name` of the kernel accepts.
+    /// A kernel interface name. What exists follows `dev_valid_name` of the kernel. What is asked for also has no '%', which
+    /// the kernel takes for a template and fills in, and nothing that a terminal or an option parser acts on.
     IfName,
-    is_interface_name,
-    "an interface name of 1 to 15 bytes, not '.' or '..', without '/', ':' or white space"
+    |text| is_interface_name(text) && is_visible(text) && !text.contains('%'),
+    "an interface name of 1 to 15 visible ASCII characters, not '.' or '..', without '/', ':' or '%' and no '-' first",
+    is_interface_name
 );
 
 checked_name!(
     /// The `type` of a plugin: a file name that is looked for in the plugin directories, never a path.
     PluginType,
-    |text| !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\\', '\0']),
-    "the file name of a plugin, without a path separator"
+    |text| is_file_name(text) && is_visible(text) && text.len() <= LONGEST,
+    "the file name of a plugin: visible ASCII characters without a path separator, no '-' first",
+    is_file_name
 );
 
 checked_name!(
@@ -98,9 +116,22 @@ checked_name!(
 checked_name!(
     /// A device identifier as the kubelet's device plugins give it out, for example a PCI address.
     DeviceId,
-    |text| !text.is_empty() && !text.contains(char::is_whitespace),
-    "a device identifier without white space"
+    |text| is_visible(text) && text.len() <= LONGEST,
+    "a device identifier of visible ASCII characters, no '-' first",
+    |text| !text.is_empty() && !text.contains(char::is_whitespace)
 );
+
+/// Longest name of a file, in bytes.
+const LONGEST: usize = 255;
+
+/// ASCII that can be seen, and no option to a program.
+fn is_visible(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) && !text.starts_with('-')
+}
+
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\\', '\0'])
+}
 
 fn is_cni_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -269,6 +300,27 @@ mod tests {
         }
         for bad in ["", ".", "..", "a/b", "a:b", "a b", "a\tb", "sixteen-bytes-xx", "nul\0"] {
             assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_visible_and_no_template_and_what_exists_is_read_all_the_same() {
+        for odd in ["br%d", "%", "-a", "a\u{1b}[2J", "a\u{7f}", "br\u{f6}", "\u{202e}a"] {
+            assert!(odd.parse::<IfName>().is_err(), "{odd:?}");
+            assert_eq!(IfName::found(odd).unwrap().as_str(), odd);
+            assert!(serde_json::from_value::<IfName>(odd.into()).is_ok(), "a record");
+        }
+        assert!(IfName::found("a/b").is_err() && IfName::found("sixteen-bytes-xx").is_err());
+        for odd in ["-rf", "a b", "a\n", "s\u{fc}", "a\u{9b}"] {
+            assert!(odd.parse::<PluginType>().is_err() && PluginType::found(odd).is_ok(), "{odd:?}");
+        }
+        let long = "a".repeat(256);
+        assert!(long.parse::<PluginType>().is_err() && long.parse::<DeviceId>().is_err());
+        for odd in ["", "-x", "a b", "a\u{1b}", "\u{e4}"] {
+            assert!(odd.parse::<DeviceId>().is_err(), "{odd:?}");
+        }
+        for good in ["0000:3b:02.1", "mlx5_core.sf.4", "vfio-0"] {
+            assert!(good.parse::<DeviceId>().is_ok(), "{good}");
         }
     }
 

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::cni::object::Object;
+use crate::cni::spelling::{Known, Slip, one_of_each};
 use crate::finding::Finding;
 use crate::names::{DeviceId, Guid, IfName, Mac, NetRef, ObjectName};
 
@@ -16,6 +17,33 @@ use crate::names::{DeviceId, Guid, IfName, Mac, NetRef, ObjectName};
 pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The annotation that replaces the cluster's default network for one pod.
 pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
+
+/// The keys of an element.
+static ELEMENT: Known<'static> = Known {
+    keys: &[&[
+        "name",
+        "namespace",
+        "interface",
+        "interfaceRequest",
+        "ips",
+        "mac",
+        "infiniband-guid",
+        "portMappings",
+        "bandwidth",
+        "cni-args",
+        "default-route",
+        "ipam-claim-reference",
+        "deviceID",
+    ]],
+    inside: &[("portMappings", &PORT_MAPPING), ("bandwidth", &BANDWIDTH)],
+    only: true,
+};
+
+/// The keys of an entry of `portMappings`. containerd hands them over as `HostPort`, without JSON names.
+pub static PORT_MAPPING: Known<'static> = Known::of(&[&["hostPort", "containerPort", "protocol", "hostIP"]]);
+
+/// The keys of `bandwidth`. containerd hands them over as `IngressRate`.
+pub static BANDWIDTH: Known<'static> = Known::of(&[&["ingressRate", "ingressBurst", "egressRate", "egressBurst"]]);
 
 /// One element of an annotation. Absent, `null` and empty are the same, as everywhere in the field's Go.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,10 +129,22 @@ fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<Wanted>, Finding
     let each = |(i, element): (usize, Box<RawValue>)| {
         serde_json::from_str(element.get())
             .map_err(|_| Finding::new("", element.get(), "a JSON object"))
-            .and_then(|object| Wanted::decode(&object, namespace))
+            .and_then(|object| Wanted::decode(&*ELEMENT.read(&object)?, namespace))
             .map_err(|e| e.under(&format!("[{i}]")))
     };
     elements.into_iter().enumerate().map(each).collect()
+}
+
+/// The keys of an annotation that are spelled otherwise than here. None of a text that [`parse`] refuses.
+pub fn slips(annotation: &str, text: &str) -> Vec<Slip> {
+    let mut slips = Vec::new();
+    let elements: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap_or_default();
+    for (i, element) in elements.iter().enumerate() {
+        if let Ok(object) = serde_json::from_str(element.get()) {
+            ELEMENT.respell(&object, &mut |slip| slips.push(slip.under(&format!("[{i}]")).under(annotation)));
+        }
+    }
+    slips
 }
 
 /// R21. Two elements with the key contradict each other, even when one of them is empty.
@@ -156,7 +196,7 @@ impl Wanted {
             infiniband_guid: object.parsed("infiniband-guid", Guid::ALLOWED)?,
             port_mappings: decode_port_mappings(object)?,
             bandwidth: decode_bandwidth(object)?,
-            cni_args: object.object("cni-args")?,
+            cni_args: decode_cni_args(object)?,
             default_route: decode_default_route(object)?,
             ipam_claim: object.parsed("ipam-claim-reference", ObjectName::ALLOWED)?,
             device: object.parsed("deviceID", DeviceId::ALLOWED)?,
@@ -224,6 +264,13 @@ fn decode_default_route(object: &Object) -> Result<Option<Vec<IpAddr>>, Finding>
         gateways.push(gateway);
     }
     Ok(Some(gateways))
+}
+
+/// They go into one object with the definition's, whose reader may take a key in any case.
+fn decode_cni_args(object: &Object) -> Result<Option<Object>, Finding> {
+    let Some(args) = object.object("cni-args")? else { return Ok(None) };
+    one_of_each(&args).map_err(|e| e.under("cni-args"))?;
+    Ok(Some(args))
 }
 
 fn decode_port_mappings(object: &Object) -> Result<Vec<Object>, Finding> {
@@ -337,6 +384,47 @@ mod tests {
         );
         assert_eq!(read(&element(r#""interfaceRequest":"x""#))[1].interface, Some("x".parse().unwrap()));
         assert_eq!(read(&element(r#""ipam-claim-reference":"vm.net.if""#))[1].ipam_claim, "vm.net.if".parse().ok());
+    }
+
+    #[test]
+    fn keys_are_read_in_any_case_and_once() {
+        let text = "[{\"Name\":\"b\",\"IPs\":[\"10.0.0.1/24\"],\"PortMapping\u{17f}\":[{\"HostPort\":80,\"containerPort\":80}],\"CNI-args\":{\"IPS\":1}}]";
+        assert_eq!(
+            read(text)[0].to_string(),
+            r#"{"name":"b","namespace":"pods","ips":["10.0.0.1/24"],"portMappings":[{"hostPort":80,"containerPort":80}],"cni-args":{"IPS":1}}"#
+        );
+        let paths: Vec<String> = slips("nets", text).into_iter().map(|slip| slip.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "nets[0].Name",
+                "nets[0].IPs",
+                "nets[0].PortMapping\u{17f}",
+                "nets[0].PortMapping\u{17f}[0].HostPort",
+                "nets[0].CNI-args"
+            ]
+        );
+        for (fields, start) in [
+            (r#""NAME":"c""#, r#"NAME: got "NAME" beside "name", want one of them, spelled "name""#),
+            (r#""ips":[],"IPs":[]"#, "IPs: got"),
+            (r#""portMappings":[{"hostPort":80,"HostPort":81,"containerPort":80}]"#, "portMappings[0].HostPort: got"),
+            (r#""bandwidth":{"ingressRate":1,"IngressRate":2}"#, "bandwidth.IngressRate: got"),
+            (r#""cni-args":{"ips":1,"IPS":2}"#, "cni-args.IPS: got"),
+        ] {
+            let message = refusal(&element(fields));
+            assert!(message.starts_with(&format!("nets[1].{start}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn links_have_names_that_can_be_seen() {
+        for odd in ["br%d", "-a", "a\\u001b", "\u{e4}"] {
+            assert!(
+                refusal(&element(&format!(r#""interface":"{odd}""#))).starts_with("nets[1].interface: got"),
+                "{odd}"
+            );
+        }
+        assert!(refusal("b@net%d").starts_with(r#"nets[0].interface: got "net%d""#));
     }
 
     #[test]

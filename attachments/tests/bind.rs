@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use attachments::bind::{Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, bind};
-use attachments::cni::conf::NetworkConf;
+use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface, Ip};
+use attachments::cni::spelling::Known;
 use attachments::cni::version::Version;
 use attachments::definition::Definition;
 use attachments::names::{DeviceId, NetRef, PodRef};
@@ -109,7 +110,15 @@ impl Scene {
 
     fn bind(&self) -> Result<Bound, BindError> {
         let found = Found { definitions: &self.definitions, files: &self.files, devices: &self.devices };
-        self.ask(|ask| bind(ask, &found))
+        // A reader of the key `vlanId` and of the argument `ips`.
+        static ARGUMENTS: Known<'static> = Known::of(&[&["ips"]]);
+        static ARGS: Known<'static> = Known { keys: &[&["cni"]], inside: &[("cni", &ARGUMENTS)], only: false };
+        static READER: Known<'static> = Known { keys: &[&["vlanId", "args"]], inside: &[("args", &ARGS)], only: false };
+        let spell = |plugin: &mut PluginConf| {
+            plugin.object = READER.read(&plugin.object)?.into_owned();
+            Ok(())
+        };
+        self.ask(|ask| bind(ask, &found, &spell))
     }
 
     fn bound(&self) -> Vec<Attachment> {
@@ -152,9 +161,9 @@ fn a_name_is_used_once() {
         "k8s.v1.cni.cncf.io/networks[1].interface: got net2, want a name that no earlier attachment has (pods/a has it)"
     );
     assert!(scene("a@eth0").refusal().contains("networks[0].interface: got eth0"));
-    for reserved in ["lo", "all", "default", "net%d"] {
+    for reserved in ["lo", "all", "default"] {
         let message = scene(&format!("a@{reserved}")).refusal();
-        assert!(message.contains(&format!("got {reserved}, want a name without '%' other than lo, all, default")));
+        assert!(message.contains(&format!("got {reserved}, want a name other than lo, all, default")));
     }
     assert!(scene("a@x,a@x").refusal().contains("networks[1].interface: got x"));
 }
@@ -333,6 +342,35 @@ fn cni_args_go_to_every_plugin_and_win() {
         .wants(r#"[{"name":"a","cni-args":{"a":1}}]"#);
     let field = "network-attachment-definition pods/a: spec.config.plugins[1].args.cni: got 3";
     assert!(scene.refusal().starts_with(field));
+}
+
+#[test]
+fn what_is_bound_is_spelled_as_it_is_read() {
+    let scene = |config: &str, wants: &str| Scene::new().defines("pods/a", config).wants(wants);
+    let bound = scene(r#"{"Name":"n","Type":"x","VLANID":7,"other":{"A":1}}"#, "a").bound();
+    assert_eq!(names(&bound)[1..], ["pods/a n net1"]);
+    assert_eq!(bound[1].plugins[0].object.to_json(), r#"{"Name":"n","type":"x","vlanId":7,"other":{"A":1}}"#);
+
+    let args = r#"{"type":"x","ARGS":{"cni":{"ips":1,"b":2}}}"#;
+    let bound = scene(args, r#"[{"name":"a","cni-args":{"IPS":3,"B":4}}]"#).bound();
+    assert_eq!(bound[1].plugins[0].object.to_json(), r#"{"type":"x","args":{"cni":{"ips":3,"B":4}}}"#);
+
+    let list = r#"{"plugins":[{"type":"y"},{"type":"x","vlanId":1,"vlanID":2}]}"#;
+    let field = "network-attachment-definition pods/a: spec.config.plugins[1].vlanID: got \"vlanID\" beside \"vlanId\"";
+    assert!(scene(list, "a").refusal().starts_with(field), "{}", scene(list, "a").refusal());
+    let named = scene(r#"{"name":"mine","NAME":"cbr0","type":"x"}"#, "a").refusal();
+    assert!(named.starts_with("network-attachment-definition pods/a: spec.config.NAME: got"), "{named}");
+}
+
+#[test]
+fn many_arguments_take_no_time_that_grows_with_their_square() {
+    let keys = |value: usize| (0..10_000).map(|i| format!("\"k{i}\":{value}")).collect::<Vec<_>>().join(",");
+    let config = format!(r#"{{"type":"x","args":{{"cni":{{{}}}}}}}"#, keys(1));
+    let bound = Scene::new()
+        .defines("pods/a", &config)
+        .wants(&format!(r#"[{{"name":"a","cni-args":{{{}}}}}]"#, keys(2)))
+        .bound();
+    assert_eq!(bound[1].plugins[0].object.to_json(), config.replace(":1", ":2"));
 }
 
 #[test]

@@ -25,3 +25,4 @@ pub mod priority;
 pub mod reserved;
 mod shared;
 pub mod spec;
+pub mod spelling;

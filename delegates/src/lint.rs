@@ -16,6 +16,7 @@ mod words;
 use std::fmt;
 
 use attachments::cni::conf::NetworkConf;
+use attachments::cni::object::Object;
 use attachments::finding::Finding;
 use attachments::names::is_label;
 use serde::Serialize;
@@ -23,6 +24,8 @@ use serde_json::Value;
 
 pub use network::META_PLUGINS;
 pub use pod::annotations;
+
+use crate::spelling;
 
 /// Where a definition has its configuration.
 pub const CONFIG: &str = "spec.config";
@@ -46,7 +49,7 @@ pub enum Kind {
     Invalid,
     /// A value is none of a list.
     Unsupported,
-    /// A key occurs twice.
+    /// A key occurs twice, in one spelling or in two.
     Duplicate,
     /// A value that could be, and must not.
     Forbidden,
@@ -175,7 +178,14 @@ pub fn config(text: &str, origin: Origin) -> Vec<Problem> {
     if problems.iter().any(|problem| problem.rule == document::SYNTAX) {
         return problems;
     }
-    problems.extend(network::check(&document, text, origin));
+    let written = Object::parse(text.as_bytes()).unwrap_or_default();
+    let respelled = spelling::respell_document(&written, &mut |slip| problems.extend(keys::slip(slip)));
+    // From here on keys are what their readers take them for.
+    let document = match &respelled {
+        Some(respelled) => document::read(&respelled.to_json()).map_or(document, |(document, _)| document),
+        None => document,
+    };
+    problems.extend(network::check(&document, respelled.unwrap_or(written), origin));
     let is_denied = problems.iter().any(|problem| problem.severity == Severity::Deny);
     // No rule denies it: then the engine must be able to read it, whatever the rules have overlooked.
     if !is_denied && let Err(finding) = NetworkConf::parse(text.as_bytes()) {

@@ -1,5 +1,7 @@
 //! The node's configuration: what the conflist that the runtime reads says about this node (docs/configuration.md).
 
+mod keys;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use delegates::reserved::Reserved;
 use serde_json::Value;
 
 use crate::request::Request;
+
+pub use keys::spelled;
 
 /// Key of `runtimeConfig` under which containerd and CRI-O hand over the pod's annotations.
 pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
@@ -112,7 +116,7 @@ pub struct Auxiliary {
 }
 
 impl NodeConf {
-    /// Reads the node configuration of a request.
+    /// Reads the node configuration of a request, whose keys are [`spelled`].
     pub fn from_request(request: &Request) -> Result<Self, Finding> {
         let conf = &request.conf;
         let (delegates, default_networks) = read_networks(conf)?;

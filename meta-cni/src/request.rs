@@ -12,6 +12,7 @@ use attachments::names::{ContainerId, IfName, NetworkName, ObjectName, PodRef};
 use delegates::call::Verb;
 
 use crate::fault::{Fault, Result};
+use crate::node;
 
 /// Longest configuration that is read, in bytes.
 const STDIN_LIMIT: u64 = 4 << 20;
@@ -150,8 +151,10 @@ fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Targ
         .map(|text| text.parse::<ContainerId>().map_err(|e| wrong("CNI_CONTAINERID", e)))
         .transpose()?;
     let netns = var("CNI_NETNS");
-    let ifname =
-        var("CNI_IFNAME").map(|text| text.parse::<IfName>().map_err(|e| wrong("CNI_IFNAME", e))).transpose()?;
+    // What an ADD asks for is made; what it was called before there was a rule is still to be undone.
+    let named: fn(&str) -> std::result::Result<IfName, Finding> =
+        if verb == Verb::Add { str::parse } else { IfName::found };
+    let ifname = var("CNI_IFNAME").map(|text| named(&text).map_err(|e| wrong("CNI_IFNAME", e))).transpose()?;
     let args = parse_args(&var("CNI_ARGS").unwrap_or_default())?;
     let needs_netns = verb != Verb::Del;
     match (container, netns, ifname) {
@@ -195,7 +198,8 @@ fn read_conf(stdin: impl Read) -> Result<Object> {
     if bytes.len() as u64 > STDIN_LIMIT {
         return Err(Fault::Decode(format!("more than {STDIN_LIMIT} bytes")));
     }
-    Object::parse(&bytes).map_err(|e| Fault::Decode(format!("{e}; want one JSON object")))
+    let conf = Object::parse(&bytes).map_err(|e| Fault::Decode(format!("{e}; want one JSON object")))?;
+    Ok(node::spelled(conf)?)
 }
 
 fn read_name(conf: &Object) -> Result<NetworkName> {
@@ -264,6 +268,8 @@ mod tests {
             refusal(&[("CNI_COMMAND", "ADD")], "garbage"),
             (4, "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing".to_owned())
         );
+        assert_eq!(refusal(&add(&[("CNI_IFNAME", "eth%d")]), CONF).0, 4);
+        assert!(run(&add(&[("CNI_IFNAME", "eth%d"), ("CNI_COMMAND", "DEL")]), CONF).is_ok(), "it may be there");
         assert_eq!(refusal(&add(&[("CNI_ARGS", "a:b")]), CONF).0, 4);
         assert_eq!(refusal(&add(&[]), "garbage").0, 6);
         assert_eq!(refusal(&add(&[]), "[]").0, 6);
@@ -275,7 +281,8 @@ mod tests {
         assert_eq!(refusal(&unknown, "x").0, 6);
         assert_eq!(refusal(&unknown, "{}").0, 7);
         assert_eq!(refusal(&unknown, r#"{"name":"a b"}"#).0, 7);
-        assert_eq!(refusal(&unknown, r#"{"name":"n","cniVersion":"9.0.0"}"#).0, 4);
+        assert_eq!(refusal(&unknown, r#"{"name":"n","Name":"m"}"#).0, 7);
+        assert_eq!(refusal(&unknown, r#"{"Name":"n","cniVersion":"9.0.0"}"#).0, 4);
         assert_eq!(refusal(&add(&[]), r#"{"name":"n","cniVersion":"9.0.0"}"#).0, 1);
     }
 

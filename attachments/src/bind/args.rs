@@ -1,9 +1,10 @@
 //! The two ways of arguments to a plugin: CNI_ARGS, and `args.cni` in its configuration (C17, A5, A29).
 
+use std::collections::HashSet;
+
 use super::Chosen;
 use crate::cni::conf::PluginConf;
-use crate::cni::object::Object;
-use crate::cni::object::fold;
+use crate::cni::object::{Object, fold};
 use crate::finding::Finding;
 use crate::selection::Wanted;
 
@@ -24,29 +25,35 @@ pub(super) fn cni_args(incoming: &[(String, String)], added: &[(&str, String)]) 
     pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(";")
 }
 
-/// R18: `cni-args` go into `args.cni` of every plugin and win over what the configuration has there.
-pub(super) fn merge(chosen: &mut Chosen, wanted: &Wanted, field: &str) -> Result<(), Finding> {
-    let Some(args) = &wanted.cni_args else { return Ok(()) };
-    for (key, value) in args.iter() {
+/// R18: `cni-args` go into `args.cni` of every plugin and win over what the configuration has there. False where the pod
+/// gives none.
+pub(super) fn merge(chosen: &mut Chosen, wanted: &Wanted, field: &str) -> Result<bool, Finding> {
+    let Some(args) = &wanted.cni_args else { return Ok(false) };
+    let locked: HashSet<String> = chosen.locked_args.iter().map(|locked| fold(locked)).collect();
+    let folded: HashSet<String> = args.iter().map(|(key, _)| fold(key)).collect();
+    for (key, value) in args.iter().filter(|_| !locked.is_empty()) {
         // Go's decoder takes keys in any case: `IPS` sets what `ips` sets.
-        if chosen.locked_args.iter().any(|locked| fold(locked) == fold(key)) {
+        if locked.contains(&fold(key)) {
             let allowed = format!("no argument that {} locks: {}", chosen.source, chosen.locked_args.join(", "));
             return Err(Finding::new(format!("{field}.cni-args.{key}"), value.get(), allowed));
         }
     }
     for i in 0..chosen.conf.plugins.len() {
         let field = chosen.plugin_field(i);
-        merge_into(&mut chosen.conf.plugins[i], args).map_err(|e| e.under(&field))?;
+        merge_into(&mut chosen.conf.plugins[i], args, &folded).map_err(|e| e.under(&field))?;
     }
-    Ok(())
+    Ok(true)
 }
 
-fn merge_into(plugin: &mut PluginConf, given: &Object) -> Result<(), Finding> {
+/// What is given replaces what the configuration has of the same key, in whatever spelling: nobody reads both.
+fn merge_into(plugin: &mut PluginConf, given: &Object, folded: &HashSet<String>) -> Result<(), Finding> {
+    let exact: HashSet<&str> = given.iter().map(|(key, _)| key).collect();
+    plugin.object.respell("args");
     let mut args = plugin.object.object("args")?.unwrap_or_default();
+    args.respell("cni");
     let mut cni = args.object("cni").map_err(|e| e.under("args"))?.unwrap_or_default();
-    for (key, value) in given.iter() {
-        cni.set(key, &value);
-    }
+    cni.retain(|key| exact.contains(key) || !folded.contains(&fold(key)));
+    cni.set_all(given);
     args.set("cni", &cni);
     plugin.object.set("args", &args);
     Ok(())

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::BindError;
 use super::ask::{Ask, Origin, Slot};
 use super::attachment::Source;
+use super::{BindError, Spell};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
+use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::Definition;
 use crate::finding::Finding;
 use crate::names::{DeviceId, NetRef, NetworkName, ObjectName};
@@ -61,7 +62,7 @@ impl Chosen {
 /// sees it.
 const LOCKED_ARGS: &str = "lockedArgs";
 
-pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>) -> Result<Chosen, BindError> {
+pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>, spell: Spell<'_>) -> Result<Chosen, BindError> {
     let definition = ask.definition_of(slot.origin).and_then(|reference| found.definitions.get(&reference));
     let mut chosen = match (slot.origin, definition) {
         (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
@@ -75,9 +76,11 @@ pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>) -> Resul
     chosen.conf.require_plugins().map_err(|e| e.under(&chosen.field))?;
     for i in 0..chosen.conf.plugins.len() {
         let field = chosen.plugin_field(i);
-        let object = &mut chosen.conf.plugins[i].object;
-        chosen.locked_args.extend(locked_args(object).map_err(|e| e.under(&field))?);
-        object.remove(LOCKED_ARGS);
+        let plugin = &mut chosen.conf.plugins[i];
+        let locked = PLUGIN.read(&plugin.object).and_then(|read| locked_args(&read)).map_err(|e| e.under(&field))?;
+        chosen.locked_args.extend(locked);
+        plugin.object.retain(|key| !is_spelling(key, LOCKED_ARGS));
+        spell(plugin).map_err(|e| e.under(&field))?;
     }
     Ok(chosen)
 }
@@ -112,8 +115,9 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
     let read = |text: &str| {
         let object = Object::parse(text.as_bytes())
             .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "a CNI configuration: a JSON object"))?;
-        let listed = object.get("plugins").is_some();
-        let locked = if listed { locked_args(&object)? } else { Vec::new() };
+        let read = LIST.read(&object)?;
+        let listed = read.get("plugins").is_some();
+        let locked = if listed { locked_args(&read)? } else { Vec::new() };
         let conf = NetworkConf::from_object(object)?;
         // R7. An object's name is always a network's name.
         let name = conf.name.clone().map_or_else(|| reference.name.as_str().parse(), Ok)?;

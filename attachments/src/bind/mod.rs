@@ -11,6 +11,7 @@ mod paths;
 
 use std::collections::BTreeMap;
 
+use crate::cni::conf::PluginConf;
 use crate::finding::Finding;
 use crate::names::{IfName, NetRef, ObjectName};
 use crate::selection::Wanted;
@@ -81,15 +82,19 @@ pub enum BindError {
 /// every link and every link to come.
 const RESERVED: [&str; 3] = ["lo", "all", "default"];
 
+/// Spells the known keys of a plugin's configuration as its reader does, where that reader is in this process, and refuses
+/// two spellings of one. What is bound is then what is read.
+pub type Spell<'a> = &'a dyn Fn(&mut PluginConf) -> Result<(), Finding>;
+
 /// Makes every choice: names, configurations, arguments, devices. Fails before anything could be touched.
-pub fn bind(ask: &Ask<'_>, found: &Found<'_>) -> Result<Bound, BindError> {
+pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound, BindError> {
     // Isolation holds here too, whoever did the lookups.
     ask.references()?;
     ask.check_default_route()?;
     if ask.delegates.is_empty() && ask.default_override.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
-    let mut binder = Binder { ask, found, bound: Bound::default(), devices_taken: BTreeMap::new() };
+    let mut binder = Binder { ask, found, spell, bound: Bound::default(), devices_taken: BTreeMap::new() };
     for slot in ask.slots() {
         binder.attach(&slot)?;
     }
@@ -106,6 +111,7 @@ pub fn bind(ask: &Ask<'_>, found: &Found<'_>) -> Result<Bound, BindError> {
 struct Binder<'a> {
     ask: &'a Ask<'a>,
     found: &'a Found<'a>,
+    spell: Spell<'a>,
     bound: Bound,
     /// How many devices of a resource are given out.
     devices_taken: BTreeMap<String, usize>,
@@ -114,7 +120,7 @@ struct Binder<'a> {
 impl Binder<'_> {
     fn attach(&mut self, slot: &Slot<'_>) -> Result<(), BindError> {
         let ifname = self.name(slot)?;
-        let mut chosen = lookup::choose(self.ask, self.found, slot)?;
+        let mut chosen = lookup::choose(self.ask, self.found, slot, self.spell)?;
         if chosen.tenant {
             let paths = paths::check(&chosen, &self.ask.rules.path_roots)?;
             self.bound.paths.extend(paths);
@@ -122,15 +128,19 @@ impl Binder<'_> {
         let mut added = Vec::new();
         let mut hoped = Hoped::default();
         if let Some(wanted) = slot.wanted {
-            args::merge(&mut chosen, wanted, &slot.field)?;
+            if args::merge(&mut chosen, wanted, &slot.field)? {
+                self.respell(&mut chosen)?;
+            }
             self.check_declared(&chosen, wanted, &slot.field)?;
             (added, hoped) = capabilities::through_args(&chosen.conf, wanted);
         }
         let device = self.device(&chosen, slot.wanted);
         if let Some(Device { id, resource: Some(_) }) = &device {
             for plugin in &mut chosen.conf.plugins {
-                plugin.object.set("deviceID", id);
-                plugin.object.set("pciBusID", id);
+                for key in ["deviceID", "pciBusID"] {
+                    plugin.object.respell(key);
+                    plugin.object.set(key, id);
+                }
             }
         }
         let is_default = self.bound.attachments.is_empty();
@@ -158,6 +168,15 @@ impl Binder<'_> {
         Ok(())
     }
 
+    /// `cni-args` have brought keys of their own.
+    fn respell(&self, chosen: &mut Chosen) -> Result<(), Finding> {
+        for i in 0..chosen.conf.plugins.len() {
+            let field = chosen.plugin_field(i);
+            (self.spell)(&mut chosen.conf.plugins[i]).map_err(|e| e.under(&field))?;
+        }
+        Ok(())
+    }
+
     /// A15: a requested name does not free its number for others. A16: a clash is found before anything is made.
     fn name(&self, slot: &Slot<'_>) -> Result<IfName, BindError> {
         let position = self.bound.attachments.len();
@@ -176,9 +195,8 @@ impl Binder<'_> {
             Some(name) => name,
             None => format!("net{position}").parse::<IfName>().map_err(|e| e.under(&field))?,
         };
-        // The kernel takes a '%' for a template and would choose another name.
-        if RESERVED.contains(&name.as_str()) || name.as_str().contains('%') {
-            let allowed = format!("a name without '%' other than {}", RESERVED.join(", "));
+        if RESERVED.contains(&name.as_str()) {
+            let allowed = format!("a name other than {}", RESERVED.join(", "));
             return Err(Finding::new(field, name, allowed).into());
         }
         match self.bound.attachments.iter().find(|earlier| earlier.ifname == name) {

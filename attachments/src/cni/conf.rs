@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::object::{Object, fold};
+use super::object::Object;
 use super::result::CniResult;
+use super::spelling::{LIST, OF_RUNTIME, PLUGIN, is_spelling};
 use super::version::{Version, parse_numbers};
 use crate::finding::Finding;
 use crate::names::{NetworkName, PluginType};
@@ -26,7 +27,7 @@ pub struct NetworkConf {
     pub plugins: Vec<PluginConf>,
 }
 
-/// The configuration of one plugin. As JSON it is its own document, byte for byte.
+/// The configuration of one plugin. As JSON it is its own document, byte for byte, but for the spelling of `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Object", into = "Object")]
 pub struct PluginConf {
@@ -34,7 +35,8 @@ pub struct PluginConf {
     pub kind: PluginType,
     /// The capabilities that it declares as true.
     pub capabilities: Vec<String>,
-    /// Every key as received.
+    /// Every key as received. What is read of a program's configuration here or elsewhere, is read by
+    /// [`PLUGIN`]: the program may take `Type` for `type`.
     pub object: Object,
 }
 
@@ -59,15 +61,16 @@ impl NetworkConf {
 
     /// The same, from a document that is parsed already.
     pub fn from_object(object: Object) -> Result<Self, Finding> {
-        let name = object.parsed("name", NetworkName::ALLOWED)?;
-        let version = select_version(&object)?;
-        let disable_check = lenient_flag(&object, "disableCheck")?;
-        let disable_gc = lenient_flag(&object, "disableGC")?;
-        let load_only_inlined = lenient_flag(&object, "loadOnlyInlinedPlugins")?;
-        let listed = object.get("plugins").is_some();
+        let read = LIST.read(&object)?;
+        let name = read.parsed("name", NetworkName::ALLOWED)?;
+        let version = select_version(&read)?;
+        let disable_check = lenient_flag(&read, "disableCheck")?;
+        let disable_gc = lenient_flag(&read, "disableGC")?;
+        let load_only_inlined = lenient_flag(&read, "loadOnlyInlinedPlugins")?;
+        let listed = read.get("plugins").is_some();
         let plugins = if listed {
-            parse_list(&object)?
-        } else if object.get("type").is_some() {
+            parse_list(&read)?
+        } else if read.get("type").is_some() {
             vec![PluginConf::from_object(object)?]
         } else if name.is_some() && !load_only_inlined {
             Vec::new()
@@ -94,8 +97,13 @@ impl NetworkConf {
 impl TryFrom<Object> for PluginConf {
     type Error = Finding;
 
+    /// Reads what a record holds: what nobody refused when it was made does not keep it from being undone.
     fn try_from(object: Object) -> Result<Self, Finding> {
-        Self::from_object(object)
+        let (kind, capabilities) = match PLUGIN.read(&object) {
+            Ok(read) => head(&read, PluginType::found)?,
+            Err(_) => head(&object, PluginType::found)?,
+        };
+        Ok(Self { kind, capabilities, object })
     }
 }
 
@@ -106,23 +114,11 @@ impl From<PluginConf> for Object {
 }
 
 impl PluginConf {
-    /// Parses one plugin's configuration.
-    pub fn from_object(object: Object) -> Result<Self, Finding> {
-        let kind = match object.text("type")? {
-            Some(text) => text.parse().map_err(|e: Finding| e.under("type"))?,
-            None => return Err(Finding::missing("type", PluginType::ALLOWED)),
-        };
-        let declared = object.object("capabilities")?.unwrap_or_default();
-        let mut capabilities = Vec::new();
-        for (capability, value) in declared.iter() {
-            match value.get() {
-                "true" => capabilities.push(capability.to_owned()),
-                "false" => {}
-                other => {
-                    return Err(Finding::new(format!("capabilities.{capability}"), other, "true or false"));
-                }
-            }
-        }
+    /// Parses one plugin's configuration. Two spellings of a key that any plugin may have are refused.
+    pub fn from_object(mut object: Object) -> Result<Self, Finding> {
+        let (kind, capabilities) = head(&*PLUGIN.read(&object)?, str::parse)?;
+        // A record is read by this name.
+        object.respell("type");
         Ok(Self { kind, capabilities, object })
     }
 
@@ -135,11 +131,7 @@ impl PluginConf {
     /// runtime may say removed first (C8, C11-C15). Fails only where a result cannot be said in `version`.
     pub fn request(&self, name: &NetworkName, version: Version, injection: &Injection<'_>) -> Result<Object, Finding> {
         let mut object = self.object.clone();
-        // In any case: a Go plugin would read `RuntimeConfig` as the runtime's word.
-        object.retain(|key| {
-            let key = fold(key);
-            !matches!(key.as_str(), "capabilities" | "runtimeconfig" | "prevresult") && !key.starts_with("cni.dev/")
-        });
+        object.retain(|key| !is_of_runtime(key) && !is_spelling(key, "capabilities") && !is_other_spelling(key));
         object.set("cniVersion", &version.as_str());
         object.set("name", name);
         if let Some(offered) = injection.runtime_config {
@@ -159,6 +151,40 @@ impl PluginConf {
         }
         Ok(object)
     }
+}
+
+/// Is it a key of which only the runtime may speak? In any case: a Go plugin would read `RuntimeConfig` as its word.
+pub fn is_of_runtime(key: &str) -> bool {
+    const PREFIX: &[u8] = b"cni.dev/";
+    // No other letter folds into one of these.
+    OF_RUNTIME.iter().any(|known| is_spelling(key, known))
+        || key.as_bytes().get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// Of what is set for every plugin, another spelling would be a second word beside it.
+fn is_other_spelling(key: &str) -> bool {
+    ["name", "cniVersion"].iter().any(|known| key != *known && is_spelling(key, known))
+}
+
+/// `type`, and the capabilities that are declared as true.
+fn head(
+    object: &Object,
+    kind: impl Fn(&str) -> Result<PluginType, Finding>,
+) -> Result<(PluginType, Vec<String>), Finding> {
+    let kind = match object.text("type")? {
+        Some(text) => kind(&text).map_err(|e| e.under("type"))?,
+        None => return Err(Finding::missing("type", PluginType::ALLOWED)),
+    };
+    let declared = object.object("capabilities")?.unwrap_or_default();
+    let mut capabilities = Vec::new();
+    for (capability, value) in declared.iter() {
+        match value.get() {
+            "true" => capabilities.push(capability.to_owned()),
+            "false" => {}
+            other => return Err(Finding::new(format!("capabilities.{capability}"), other, "true or false")),
+        }
+    }
+    Ok((kind, capabilities))
 }
 
 fn parse_list(object: &Object) -> Result<Vec<PluginConf>, Finding> {
@@ -252,8 +278,8 @@ mod tests {
     #[test]
     fn a_request_keeps_unknown_keys_and_owns_the_reserved_ones() {
         let conf = parse(
-            r#"{"type":"x","name":"inner","cniVersion":"0.1.0","big":12345678901234567890,"capabilities":{"mac":true,"ips":false},
-                "prevResult":{},"runtimeConfig":{"evil":1},"RunTimeConfig":{"evil":2},"PREVRE\u017fULT":{},"cni.dev/x":1,"args":{"cni":{"a":1}}}"#,
+            r#"{"type":"x","NAME":"inner","cniVersion":"0.1.0","big":12345678901234567890,"capabilities":{"mac":true,"ips":false},
+                "RunTimeConfig":{"evil":2},"PREVRE\u017fULT":{},"CNI.dev/x":1,"args":{"cni":{"a":1}}}"#,
         )
         .unwrap();
         let offered = Object::parse(br#"{"mac":"02:00:00:00:00:01","ips":["10.0.0.1/24"],"other":1}"#).unwrap();
@@ -262,7 +288,35 @@ mod tests {
         let request = conf.plugins[0].request(&name, Version::V1_1_0, &injection).unwrap();
         assert_eq!(
             request.to_json(),
-            r#"{"type":"x","name":"outer","cniVersion":"1.1.0","big":12345678901234567890,"args":{"cni":{"a":1}},"runtimeConfig":{"mac":"02:00:00:00:00:01"}}"#
+            r#"{"type":"x","cniVersion":"1.1.0","big":12345678901234567890,"args":{"cni":{"a":1}},"name":"outer","runtimeConfig":{"mac":"02:00:00:00:00:01"}}"#
         );
+    }
+
+    #[test]
+    fn keys_are_read_in_any_case_and_a_program_gets_them_as_they_are() {
+        let conf = parse(
+            r#"{"CNIVersion":"0.4.0","Name":"n","DisableGC":true,"Plugins":[{"TYPE":"x","Capabilities":{"ips":true},"IPAM":{"Type":"y"}}]}"#,
+        )
+        .unwrap();
+        assert_eq!((conf.version, conf.name, conf.disable_gc), (Version::V0_4_0, "n".parse().ok(), true));
+        let plugin = &conf.plugins[0];
+        assert!(plugin.kind.as_str() == "x" && plugin.declares("ips"));
+        assert_eq!(plugin.object.to_json(), r#"{"type":"x","Capabilities":{"ips":true},"IPAM":{"Type":"y"}}"#);
+        let single = parse(r#"{"Type":"x","NAME":"n"}"#).unwrap();
+        assert_eq!((single.plugins[0].kind.as_str(), single.name), ("x", "n".parse().ok()));
+    }
+
+    #[test]
+    fn two_spellings_are_refused_and_yet_read_from_a_record() {
+        assert!(
+            refusal(r#"{"name":"mine","NAME":"cbr0","type":"x"}"#).starts_with("NAME: got \"NAME\" beside \"name\"")
+        );
+        assert!(refusal(r#"{"name":"n","plugins":[],"Plugins":[]}"#).starts_with("Plugins: got"));
+        let plugin = |keys: &str| format!(r#"{{"name":"n","plugins":[{{"type":"x"}},{{"type":"y",{keys}}}]}}"#);
+        for keys in [r#""TYPE":"z""#, r#""ipam":{"type":"a","Type":"b"}"#, r#""delegate":{},"Delegate":{}"#] {
+            assert!(refusal(&plugin(keys)).starts_with("plugins[1]."), "{keys}");
+        }
+        let recorded: PluginConf = serde_json::from_str(r#"{"TYPE":"z","type":"a b","NAME":"m","name":"n"}"#).unwrap();
+        assert_eq!(recorded.kind.as_str(), "a b");
     }
 }

@@ -7,5 +7,7 @@ pub mod conf;
 pub mod error;
 mod legacy;
 pub mod object;
+mod plain;
 pub mod result;
+pub mod spelling;
 pub mod version;

@@ -11,6 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::spelling::is_spelling;
 use crate::finding::{Finding, Findings};
 
 /// An ordered JSON object whose values are the original bytes. A key that occurs twice keeps its last value, as in Go.
@@ -28,18 +29,6 @@ impl Object {
     /// Parses one JSON object and nothing behind it.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
-    }
-
-    /// The same object with these keys spelled as here, whatever their case was: containerd hands over Go structures
-    /// without JSON names (`HostPort`, `IngressRate`), which Go's decoder matches in any case.
-    #[must_use]
-    pub fn spelled(&self, keys: &[&str]) -> Self {
-        let mut spelled = Self::new();
-        for (key, value) in self.iter() {
-            let known = keys.iter().find(|known| fold(known) == fold(key));
-            spelled.set(known.copied().unwrap_or(key), &value);
-        }
-        spelled
     }
 
     /// True when there is no key at all.
@@ -128,6 +117,32 @@ impl Object {
         }
     }
 
+    /// Sets every key that the other has, each in place or at the end.
+    pub fn set_all(&mut self, other: &Self) {
+        let mut places = self.fields.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
+        for (key, value) in &other.fields {
+            self.put(&mut places, key.clone(), value.clone());
+        }
+    }
+
+    /// Sets a key whose place, if it has one, is in `places`: objects of many keys are built in one pass.
+    fn put(&mut self, places: &mut HashMap<String, usize>, key: String, value: Box<RawValue>) {
+        match places.get(&key) {
+            Some(place) => self.fields[*place].1 = value,
+            None => {
+                places.insert(key.clone(), self.fields.len());
+                self.fields.push((key, value));
+            }
+        }
+    }
+
+    /// Gives a key this spelling, where the object has it in another one.
+    pub fn respell(&mut self, known: &str) {
+        if let Some((key, _)) = self.fields.iter_mut().find(|(key, _)| is_spelling(key, known)) {
+            known.clone_into(key);
+        }
+    }
+
     /// Removes a key and gives its bytes.
     pub fn remove(&mut self, key: &str) -> Option<Box<RawValue>> {
         let at = self.fields.iter().position(|(k, _)| k == key)?;
@@ -145,9 +160,19 @@ impl Object {
     }
 }
 
-/// Go's decoder matches a key in any case, by Unicode's simple folding: `DATADIR`, and `ſ` for `s`.
+/// A key as Go's decoder compares it, in any case, by Unicode's simple folding: `DATADIR`, and `ſ` for `s`. Letters that
+/// Go tells apart may be taken for the same here, never the other way round: for what must not be said in any spelling.
 pub fn fold(key: &str) -> String {
     key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+impl FromIterator<(String, Box<RawValue>)> for Object {
+    /// A key that comes twice keeps its last value.
+    fn from_iter<I: IntoIterator<Item = (String, Box<RawValue>)>>(entries: I) -> Self {
+        let (mut object, mut places) = (Self::new(), HashMap::new());
+        entries.into_iter().for_each(|(key, value)| object.put(&mut places, key, value));
+        object
+    }
 }
 
 impl PartialEq for Object {
@@ -169,18 +194,12 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
-                let mut places: HashMap<String, usize> = HashMap::new();
-                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    match places.get(&key) {
-                        Some(place) => fields[*place].1 = value,
-                        None => {
-                            places.insert(key.clone(), fields.len());
-                            fields.push((key, value));
-                        }
-                    }
+                let mut object = Object::new();
+                let mut places = HashMap::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    object.put(&mut places, key, value);
                 }
-                Ok(Object { fields })
+                Ok(object)
             }
         }
 

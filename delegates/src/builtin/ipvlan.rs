@@ -51,7 +51,10 @@ impl Config {
             (Some(named), _) => Ok(Some(named.clone())),
             (None, None) => Ok(None),
             (None, Some(previous)) => match previous.interfaces.as_slice() {
-                [one] => Ok(Some(one.name.parse().map_err(|e: Finding| e.under("prevResult.interfaces[0].name"))?)),
+                [one] => {
+                    let name = IfName::found(&one.name).map_err(|e| e.under("prevResult.interfaces[0].name"))?;
+                    Ok(Some(name))
+                }
                 many => {
                     let found = format!("none, and prevResult has {} interfaces", many.len());
                     Err(Finding::new("master", found, "a link, or a prevResult with one interface").into())

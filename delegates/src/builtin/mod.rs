@@ -37,6 +37,7 @@ use std::path::PathBuf;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
+use attachments::cni::spelling::Known;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, PluginType};
 
@@ -121,6 +122,14 @@ impl Builtin {
         }
     }
 
+    /// The keys that it reads in `args.cni`.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Chained(Chained::Tuning) => self.keys(),
+            _ => &["ips", "mac"],
+        }
+    }
+
     /// Everything that is wrong with a configuration, `ipam` included, as far as it can be known without the node.
     pub fn validate(self, conf: &Object) -> Vec<Finding> {
         let own = match self {
@@ -158,9 +167,6 @@ impl Builtin {
         if !call.origin.is_tenants {
             return Ok(());
         }
-        // A program in a switched-off delegate's place may read its keys in any case.
-        let conf = call.conf.spelled(self.keys()).spelled(&["runtimeConfig", "args"]);
-        let call = &Call { conf: &conf, ..call.clone() };
         match self {
             Self::Bridge => bridge::admit(host, call),
             Self::Ptp => ptp::admit(host, call),
@@ -303,6 +309,11 @@ impl Builtin {
         }
         if self.takes_addresses() { ipam::status(&host.node, call) } else { Ok(()) }
     }
+}
+
+/// The keys of an element of a bridge's `vlanTrunk`.
+pub(crate) fn trunk() -> &'static Known<'static> {
+    &bridge::TRUNK
 }
 
 /// GC of what no network's configuration leads to any more: overlays in which no port is left, and changes of shared links

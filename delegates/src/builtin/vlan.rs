@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(
             findings(r#"{"ipam":{"type":"other"}}"#),
             [
-                "master: missing, want an interface name of 1 to 15 bytes, not '.' or '..', without '/', ':' or white space"
+                "master: missing, want an interface name of 1 to 15 visible ASCII characters, not '.' or '..', without '/', ':' or '%' and no '-' first"
             ]
         );
     }

@@ -179,7 +179,7 @@ pub(super) fn hand_back(
 ) -> Outcome<()> {
     let Some(sandbox) = sandbox else { return Ok(()) };
     for state in saved {
-        if let Some(name) = state.parsed(STATE, IfName::ALLOWED)? {
+        if let Some(name) = state.decode::<IfName>(STATE, IfName::ALLOWED)? {
             leave(sandbox, point, &name)?;
         }
     }

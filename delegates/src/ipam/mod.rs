@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::{CniResult, Dns, Ip, Route};
+use attachments::cni::result::{CniResult, Ip, Route};
+use attachments::cni::spelling::{self, Known};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, Findings, under};
 use attachments::names::{ContainerId, PluginType};
@@ -55,17 +56,30 @@ pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
     Ok(kind_of(conf)?.is_some())
 }
 
-/// The keys of an `ipam` section of this type, and of the objects in it by their path without indexes. Nothing for a type
-/// that is a program.
-pub fn keys(kind: &str, path: &str) -> Option<&'static [&'static str]> {
-    match (kind, path) {
-        ("host-local", "") => Some(&host_local::KEYS),
-        ("host-local", "ranges") => Some(&host_local::RANGE_KEYS),
-        ("static", "") => Some(&fixed::KEYS),
-        ("static", "addresses") => Some(&fixed::ADDRESS_KEYS),
-        ("static", "dns") => Some(&Dns::KEYS),
-        ("host-local" | "static", "routes") => Some(&Route::KEYS),
-        _ => None,
+static RANGES: Known<'static> = Known::of(&[&host_local::RANGE_KEYS]);
+static ROUTES: Known<'static> = Known::of(&[&Route::KEYS]);
+static ADDRESSES: Known<'static> = Known::of(&[&fixed::ADDRESS_KEYS]);
+static HOST_LOCAL: Known<'static> =
+    Known { keys: &[&host_local::KEYS], inside: &[("ranges", &RANGES), ("routes", &ROUTES)], only: true };
+static STATIC: Known<'static> = Known {
+    keys: &[&fixed::KEYS],
+    inside: &[("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
+    only: true,
+};
+
+/// What any kind of ours knows.
+pub(crate) static ANY: Known<'static> = Known {
+    keys: &[&host_local::KEYS, &fixed::KEYS],
+    inside: &[("ranges", &RANGES), ("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
+    only: false,
+};
+
+/// The keys of an `ipam` section of this type, and of the objects in it.
+pub(crate) fn known(kind: &str) -> &'static Known<'static> {
+    match kind {
+        "host-local" => &HOST_LOCAL,
+        "static" => &STATIC,
+        _ => &spelling::IPAM,
     }
 }
 
@@ -107,12 +121,11 @@ pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
 }
 
 /// Before anything is attached: a tenant's definition does not name a plugin that makes or takes links for its addresses. The
-/// program would get the whole configuration and do with the node's links what this very plugin is not let do. Whoever the
-/// configuration is for, a program written in Go reads its keys in any case.
+/// program would get the whole configuration and do with the node's links what this very plugin is not let do.
 pub fn admit(call: &Call<'_>) -> Result<()> {
-    let ipam = call.conf.spelled(&["ipam"]).decode::<Object>("ipam", "an object");
+    let ipam = call.conf.decode::<Object>("ipam", "an object");
     let Some(ipam) = ipam.ok().flatten().filter(|_| call.origin.is_tenants) else { return Ok(()) };
-    match ipam.spelled(&["type"]).parsed::<PluginType>("type", PluginType::ALLOWED) {
+    match ipam.parsed::<PluginType>("type", PluginType::ALLOWED) {
         Ok(Some(kind)) if Builtin::from_type(&kind).is_some() => {
             let allowed = format!("a plugin that gives addresses: {kind} makes, takes or changes links");
             Err(Finding::new("ipam.type", format_args!("{:?}", kind.as_str()), allowed).into())

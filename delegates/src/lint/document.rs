@@ -111,20 +111,6 @@ impl Node {
             Self::Object(_) | Self::List(_) => None,
         }
     }
-
-    /// Shows every object with its path, the outermost first.
-    pub fn visit<'a>(&'a self, path: &str, see: &mut impl FnMut(&str, &'a [(String, Self)])) {
-        match self {
-            Self::Object(entries) => {
-                see(path, entries);
-                entries.iter().for_each(|(key, node)| node.visit(&join(path, key), see));
-            }
-            Self::List(nodes) => {
-                nodes.iter().enumerate().for_each(|(i, node)| node.visit(&format!("{path}[{i}]"), see));
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The path of a key of the object at `path`.

@@ -1,6 +1,7 @@
 //! The shape of a configuration or list: versions, names, and which plugins there are (rules N07 to N20).
 
-use attachments::cni::object::{Object, fold};
+use attachments::cni::conf::is_of_runtime;
+use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Findings;
 use attachments::names::{NetworkName, PluginType};
@@ -60,12 +61,11 @@ impl<'a> Plugin<'a> {
 }
 
 /// Everything about a document but its syntax.
-pub fn check(document: &Node, text: &str, origin: Origin) -> Vec<Problem> {
+pub fn check(document: &Node, top: Object, origin: Origin) -> Vec<Problem> {
     let mut problems = Vec::new();
     let version = version(document, &mut problems);
     name(document, origin, &mut problems);
     flags(document, &mut problems);
-    let top = Object::parse(text.as_bytes()).unwrap_or_default();
     match document.get("plugins") {
         Some(list) => {
             if document.get("type").is_some() {
@@ -256,7 +256,7 @@ fn capabilities(plugin: &Plugin<'_>, problems: &mut Vec<Problem>) {
 
 /// What a delegate would be given: nothing of what only a runtime may say, and the network's version.
 fn request(mut object: Object, version: Version) -> Object {
-    object.retain(|key| !matches!(fold(key).as_str(), "runtimeconfig" | "prevresult"));
+    object.retain(|key| !is_of_runtime(key));
     object.set("cniVersion", &version.as_str());
     object
 }

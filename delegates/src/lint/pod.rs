@@ -6,7 +6,7 @@ use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS};
 use serde::de::IgnoredAny;
 
 use super::document::{self, Node};
-use super::{Kind, Problem, words};
+use super::{Kind, Problem, Severity, keys, words};
 
 /// The rule of a field of an element.
 const FIELDS: [(&str, &str); 10] = [
@@ -27,11 +27,23 @@ const FIELDS: [(&str, &str); 10] = [
 pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(text) = annotation(NETWORKS) {
-        problems.extend(problem(NETWORKS, text, selection::parse(NETWORKS, text, namespace).err()));
+        problems.extend(all(NETWORKS, text, selection::parse(NETWORKS, text, namespace).err()));
     }
     if let Some(text) = annotation(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty()) {
         // In which namespace the node looks for it is not known here, and of no matter.
-        problems.extend(problem(DEFAULT_NETWORK, text, selection::parse_default(text, namespace).err()));
+        problems.extend(all(DEFAULT_NETWORK, text, selection::parse_default(text, namespace).err()));
+    }
+    problems
+}
+
+/// What the parser says, and how keys are written. Of two spellings of one key the latter speaks.
+fn all(annotation: &str, text: &str, finding: Option<Finding>) -> Vec<Problem> {
+    let slips = selection::slips(&format!("metadata.annotations[{annotation}]"), text);
+    let mut problems: Vec<Problem> = slips.into_iter().filter_map(keys::slip).collect();
+    if let Some(problem) = problem(annotation, text, finding)
+        && !problems.iter().any(|said| said.severity == Severity::Deny && said.path == problem.path)
+    {
+        problems.push(problem);
     }
     problems
 }
@@ -104,6 +116,15 @@ mod tests {
         ] {
             assert_eq!(nets(text), want, "{text}");
         }
+        let odd = r#"[{"Name":"a","IPs":["10.9.0.3"]}]"#;
+        assert_eq!(
+            nets(odd),
+            r#"nets[0].Name: read as "name", write it so [N05]; nets[0].IPs: read as "ips", write it so [N05]"#
+        );
+        assert_eq!(
+            nets(r#"[{"name":"a","NAME":"b"}]"#),
+            r#"nets[0].NAME: Duplicate value: "NAME": stands beside "name", keep one, spelled "name" [N05]"#
+        );
         let default = annotations(&"shop".parse().unwrap(), |key| (key == DEFAULT_NETWORK).then_some("a,b"));
         assert_eq!(default.len(), 1);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use attachments::cni::object::Object;
+use attachments::cni::spelling::is_spelling;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -85,15 +86,35 @@ fn keys_are_said_once_and_in_their_case() {
     );
     says(
         &list(r#""Master":"eth2""#),
-        r#"plugins[0].Master: Invalid value: "Master": keys are case-sensitive, use "master" [N05]"#,
+        r#"plugins[0].Master: Duplicate value: "Master": stands beside "master", keep one, spelled "master" [N05]"#,
     );
     says(
         &list("\"ma\u{17f}ter\":\"eth2\""),
-        "plugins[0].ma\u{17f}ter: Invalid value: \"ma\u{17f}ter\": keys are case-sensitive, use \"master\" [N05]",
+        "plugins[0].ma\u{17f}ter: Duplicate value: \"ma\u{17f}ter\": stands beside \"master\", keep one, spelled \"master\" [N05]",
     );
     says(
         &host_local(r#""subnet":"10.0.0.0/24","DATADIR":"/x""#),
-        r#"ipam.DATADIR: Invalid value: "DATADIR": keys are case-sensitive, use "dataDir" [N05]"#,
+        r#"ipam.DATADIR: read as "dataDir", write it so [N05]"#,
+    );
+    says(
+        &list("\"m\u{e4}ster\":7"),
+        "plugins[0].m\u{e4}ster: Invalid value: \"m\u{e4}ster\": keys must be ASCII: readers differ in which letters they take for the same [N05]",
+    );
+    // It is read, and so it is checked.
+    assert_eq!(
+        lines(&list(r#""Mode":"brigde""#)),
+        [
+            r#"plugins[0].Mode: read as "mode", write it so [N05]"#,
+            r#"plugins[0].mode: Unsupported value: "brigde": supported values: "bridge", "passthru", "private", "vepa" [N21]"#,
+        ]
+    );
+    says(
+        r#"{"cniVersion":"1.0.0","name":"mine","NAME":"cbr0","type":"bridge"}"#,
+        r#"NAME: Duplicate value: "NAME": stands beside "name", keep one, spelled "name" [N05]"#,
+    );
+    says(
+        &plugin(r#""type":"sriov","ipam":{"type":"static","TYPE":"meta-cni"}"#),
+        r#"ipam.TYPE: Duplicate value: "TYPE": stands beside "type", keep one, spelled "type" [N05]"#,
     );
     says(
         &list(r#""macAddress":7"#),
@@ -105,7 +126,7 @@ fn keys_are_said_once_and_in_their_case() {
     );
     says(
         &list(r#""RunTimeConfig":{"mac":"x"}"#),
-        "plugins[0].RunTimeConfig: ignored; only the runtime may set it [N18]",
+        "plugins[0].runtimeConfig: ignored; only the runtime may set it [N18]",
     );
 }
 
@@ -178,6 +199,28 @@ fn plugins_and_their_types() {
 }
 
 #[test]
+fn names_of_links_can_be_seen_and_are_no_templates() {
+    for odd in ["br%d", "-a", "a\\u001b[2J", "br\u{f6}", "a\\u007f"] {
+        for keys in [
+            format!(r#""type":"bridge","bridge":"{odd}""#),
+            format!(r#""type":"macvlan","master":"{odd}""#),
+            format!(r#""type":"ipvlan","master":"{odd}""#),
+            format!(r#""type":"vlan","master":"{odd}","vlanId":1,"ipam":{{"type":"x"}}"#),
+            format!(r#""type":"vxlan","vni":1,"underlay":"{odd}""#),
+            format!(r#""type":"host-device","device":"{odd}""#),
+            format!(r#""plugins":[{{"type":"bridge"}},{{"type":"vrf","vrfname":"{odd}"}}]"#),
+        ] {
+            let problems = config(&plugin(&keys), Origin::Definition);
+            assert!(matches!(&problems[..], [one] if one.severity == Severity::Deny), "{keys}: {problems:?}");
+        }
+    }
+    for odd in ["-rf", "a b", "s\u{fc}", "a\\u0000"] {
+        let problems = config(&plugin(&format!(r#""type":"{odd}""#)), Origin::Definition);
+        assert!(problems.iter().any(|problem| problem.rule == "N15"), "{odd}: {problems:?}");
+    }
+}
+
+#[test]
 fn what_delegates_say_is_said_in_the_rules_words() {
     for (text, want) in [
         (r#""type":"vxlan","vni":"100""#, r#"vni: Invalid value: "100": must be a number, remove the quotes [N19]"#),
@@ -196,7 +239,7 @@ fn what_delegates_say_is_said_in_the_rules_words() {
         ),
         (
             r#""type":"macvlan","master":"bond0.1234567890""#,
-            r#"master: Invalid value: "bond0.1234567890": must be 1-15 characters without "/", ":" or spaces [N25]"#,
+            r#"master: Invalid value: "bond0.1234567890": must be 1-15 visible ASCII characters without "/", ":" or "%", and no "-" first [N25]"#,
         ),
         (
             r#""type":"bridge","mtu":7"#,
@@ -284,9 +327,10 @@ fn everything_is_said_at_once() {
         "ipam":{"type":"host-local","ranges":[[{"subnet":"x"},{"subnet":"10.0.0.0/24","rangeEnd":"y"}],7,[7]],"routes":[{},{"dst":"z","mtu":"w"}]}},{"type":"/"}]}"#;
     let paths: Vec<String> = config(text, Origin::Definition).into_iter().map(|problem| problem.path).collect();
     let want = [
+        "Type",
         "cniVersion",
         "name",
-        "Type",
+        "",
         "plugins[0].oops",
         "plugins[0].mode",
         "plugins[0].mtu",
@@ -328,7 +372,7 @@ fn the_documented_keys_are_the_known_ones() {
         ("host-local", include_str!("../../../docs/delegates/host-local.md")),
         ("static", include_str!("../../../docs/delegates/static.md")),
     ] {
-        assert_eq!(documented(page), known(ipam::keys(kind, "").unwrap()), "{kind}");
+        assert_eq!(documented(page), known(ipam::known(kind).keys[0]), "{kind}");
     }
 }
 
@@ -439,7 +483,11 @@ fn is_true_to(document: &Value, path: &str, value: &str) -> bool {
     for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
         let next = match step.strip_suffix(']') {
             Some(index) => index.parse::<usize>().ok().and_then(|index| node.get(index)),
-            None => node.get(step),
+            // Findings name a key as its reader spells it.
+            None => node.get(step).or_else(|| {
+                let entries = node.as_object()?.iter().find(|(key, _)| is_spelling(key, step));
+                entries.map(|(_, value)| value)
+            }),
         };
         match next {
             Some(found) if !found.is_null() || !value.is_empty() => node = found,

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use attachments::cni::object::Object;
+use attachments::cni::spelling::LIST;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -63,10 +64,10 @@ fn node_conf(path: &Path) -> Result<Object> {
     let at = path.display();
     let bytes = fs::read(path).map_err(|e| Fault::Io(format!("cannot read {at}: {e}")))?;
     let list = Object::parse(&bytes).map_err(|e| Fault::Config(format!("{at}: {e}; want a JSON object")))?;
-    let ours = list
-        .objects("plugins")?
-        .into_iter()
-        .find(|plugin| plugin.text("type").is_ok_and(|kind| kind.as_deref() == Some(KIND)));
+    let list = LIST.read(&list)?;
+    let mut plugins = list.objects("plugins")?;
+    plugins.iter_mut().for_each(|plugin| plugin.respell("type"));
+    let ours = plugins.into_iter().find(|plugin| plugin.text("type").is_ok_and(|kind| kind.as_deref() == Some(KIND)));
     let mut conf = ours.ok_or_else(|| Fault::Config(format!("{at}: plugins: missing, want one of type {KIND}")))?;
     for key in ["name", "cniVersion"] {
         if let Some(value) = list.get(key) {

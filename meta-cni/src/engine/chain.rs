@@ -17,6 +17,7 @@ use delegates::error::Error;
 use delegates::exec;
 use delegates::ipam;
 use delegates::reserved::Reserved;
+use delegates::spelling;
 use serde_json::value::RawValue;
 
 use super::lock::SandboxLock;
@@ -95,8 +96,10 @@ impl<'a> Chain<'a> {
     /// a program that reads the same keys, and is judged like the one that is built in.
     pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
         for plugin in &self.attachment.plugins {
-            let conf = self.conf(plugin, &Injection::default())?;
-            let call = self.call(&conf, None);
+            let written = self.conf(plugin, &Injection::default())?;
+            // A program in the place of a delegate that is switched off may read its keys in any case.
+            let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
+            let call = self.call(respelled.as_ref().unwrap_or(&written), None);
             ipam::admit(&call).map_err(|e| self.fault(e))?;
             if let Some(builtin) = Builtin::from_type(&plugin.kind) {
                 builtin.admit(host, &call).map_err(|e| self.fault(e))?;

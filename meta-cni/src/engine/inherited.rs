@@ -12,6 +12,7 @@ use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use delegates::lint::META_PLUGINS;
+use delegates::spelling;
 
 use super::record::AttachedEntry;
 use super::warn;
@@ -70,13 +71,18 @@ fn read(
     if !is_ours || object.text("kind")?.as_deref() != Some(KIND) {
         return Ok(None);
     }
-    let conf = decode_conf(&object)?;
+    let mut conf = decode_conf(&object)?;
     // Meta plugins have an entry for themselves, written by the runtime; undoing it would call us again.
     if conf.plugins.iter().any(|plugin| META_PLUGINS.contains(&plugin.kind.as_str())) {
         return Ok(None);
     }
+    for plugin in &mut conf.plugins {
+        // The program that attached it took keys in any case.
+        spelling::settle(plugin, true)?;
+    }
     let network: NetworkName = required(&object, "networkName", NetworkName::ALLOWED)?;
-    let ifname: IfName = required(&object, "ifName", IfName::ALLOWED)?;
+    let ifname: Option<IfName> = object.decode("ifName", IfName::ALLOWED)?;
+    let ifname = ifname.ok_or_else(|| Finding::missing("ifName", IfName::ALLOWED))?;
     let args: Vec<(String, String)> = object.decode("cniArgs", "a list of pairs")?.unwrap_or_default();
     let args: Vec<String> = args.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     let result = match object.object("result")? {

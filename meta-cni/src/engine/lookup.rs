@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use attachments::bind::{self, Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, TenantPath};
-use attachments::cni::conf::NetworkConf;
+use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
@@ -15,6 +15,7 @@ use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
 use delegates::builtin;
 use delegates::call::Verb;
 use delegates::reserved::Reserved;
+use delegates::spelling;
 
 use super::{Run, warn};
 use crate::cluster::wire::NodeAddresses;
@@ -183,7 +184,9 @@ impl<'a> NodeNetworks<'a> {
         let files = if ask.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
         // Devices come with the agent, which asks the kubelet for them.
         let devices = BTreeMap::new();
-        Ok(bind::bind(&ask, &Found { definitions, files: &files, devices: &devices })?)
+        let node = self.run.node(None);
+        let spell = |plugin: &mut PluginConf| spelling::settle(plugin, node.in_process(&plugin.kind));
+        Ok(bind::bind(&ask, &Found { definitions, files: &files, devices: &devices }, &spell)?)
     }
 }
 

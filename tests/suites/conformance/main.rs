@@ -11,5 +11,6 @@ mod node_ports;
 mod replay;
 mod request;
 mod selection;
+mod spelling;
 mod undo;
 mod upkeep;

@@ -347,3 +347,31 @@ fn gc_removes_what_nobody_owns() {
     node.del(&kept).quiet();
     node.assert_clean();
 }
+
+#[test]
+fn keys_in_any_case_make_the_same_bridge() {
+    let node = node();
+    let ranges = json!([[{"Subnet": "10.11.0.0/24", "rangestart": "10.11.0.77"}]]);
+    let ipam = json!({"Type": "host-local", "datadir": node.text("addresses"), "Ranges": ranges});
+    let conf = json!({"cniVersion": "1.0.0", "Type": "bridge", "BRIDGE": "br-a", "isgateway": true, "MTU": 1400, "IPAM": ipam});
+    node.nad("net-a", conf);
+    let pod = node.pod("web", r#"[{"Name":"net-a"}]"#);
+    node.add(&pod).result();
+    assert_eq!(pod.netns.addresses("net1"), ["10.11.0.77/24"]);
+    assert_eq!(pod.netns.link("net1")["mtu"], 1400);
+    assert_eq!(node.netns.addresses("br-a"), ["10.11.0.1/24"]);
+    node.del(&pod).quiet();
+    pod.assert_empty();
+    node.assert_clean();
+}
+
+#[test]
+fn a_name_that_the_kernel_takes_for_a_template_makes_no_bridge() {
+    let node = node();
+    node.nad("net-a", json!({"cniVersion": "1.0.0", "type": "bridge", "bridge": "br%d"}));
+    let pod = node.pod("web", "net-a");
+    node.add(&pod).refused(7, &["default/net-a", "bridge: got \"br%d\""]);
+    let links = node.netns.links();
+    assert!(!links.iter().any(|name| name.starts_with("br")), "{links:?}");
+    node.assert_clean();
+}

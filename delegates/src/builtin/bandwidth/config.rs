@@ -2,6 +2,7 @@
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
+use attachments::selection::BANDWIDTH;
 
 use crate::builtin::keys::Keys;
 use crate::nl::traffic::{Burst, TokenBucket};
@@ -51,7 +52,7 @@ impl Config {
         let mut keys = Keys::of(conf);
         let runtime = keys.keep(conf.object("runtimeConfig")).unwrap_or_default();
         let given = keys.keep(runtime.object("bandwidth").map_err(|e| e.under("runtimeConfig"))).unwrap_or_default();
-        let given = given.spelled(&KEYS);
+        let given = BANDWIDTH.read(&given).map_err(|e| vec![e.under("runtimeConfig.bandwidth")])?.into_owned();
         let is_inline = KEYS.iter().any(|key| conf.get(key).is_some());
         let (source, path) = if is_inline { (conf, "") } else { (&given, "runtimeConfig.bandwidth") };
         let mut limit = |rate, burst| match read_limit(source, rate, burst) {

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 pub(super) use admit::admit;
 pub(super) use config::{Config, DEFAULT, KEYS};
+pub(super) use vlan::TRUNK;
 
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, default_bridge, hardware, stacked};

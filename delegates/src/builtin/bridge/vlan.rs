@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use attachments::cni::object::Object;
+use attachments::cni::spelling::Known;
 use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::errno::Errno;
@@ -18,6 +19,9 @@ use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer, PortVlans};
 use crate::shared::{self, Change, Shared};
 
 const RANGE: std::ops::RangeInclusive<u32> = 1..=4094;
+
+/// The keys of an element of `vlanTrunk`.
+pub(in crate::builtin) static TRUNK: Known<'static> = Known::of(&[&["id", "minID", "maxID"]]);
 
 /// The VLANs that a configuration asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

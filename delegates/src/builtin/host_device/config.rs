@@ -65,7 +65,7 @@ impl Config {
 /// `runtimeConfig.deviceID`, the value of the capability `deviceID`.
 fn allocated(conf: &Object) -> Result<Option<Selector>, Finding> {
     let Some(runtime) = conf.object("runtimeConfig")? else { return Ok(None) };
-    let read = || match runtime.spelled(&["deviceID"]).text("deviceID")? {
+    let read = || match runtime.text("deviceID")? {
         None => Ok(None),
         Some(id) if id.is_empty() => Ok(None),
         Some(id) => match pci_address(&id) {

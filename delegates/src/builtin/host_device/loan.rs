@@ -84,7 +84,7 @@ pub(super) struct Parent {
 impl Loan {
     /// A link of the node as it is, before it goes to a pod.
     pub(super) fn of(host: &mut Host<'_>, sandbox: &mut Sandbox, link: &Link) -> Result<Self> {
-        let name: IfName = link.name.parse()?;
+        let name = IfName::found(&link.name)?;
         let netlink = host.netlink()?;
         let held = netlink.addresses(Some(link.index))?;
         let is_set = |address: &crate::nl::address::Address| {
@@ -114,7 +114,7 @@ impl Loan {
 
     /// What nobody noted: a link that the reference plugin lent, by its alias. That plugin leaves it without an alias, down.
     pub(super) fn unrecorded(link: &Link) -> Option<Self> {
-        Some(Self::as_it_is(link.alias.parse().ok()?, link))
+        Some(Self::as_it_is(IfName::found(&link.alias).ok()?, link))
     }
 
     /// A link without what it carries.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
+use attachments::selection::PORT_MAPPING;
 use nix::libc;
 
 use super::conditions::{self, Language};
@@ -167,7 +168,7 @@ fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
 
 impl Mapping {
     fn read(object: &Object) -> Result<Self, Finding> {
-        let object = &object.spelled(&["hostPort", "containerPort", "protocol", "hostIP"]);
+        let object = &*PORT_MAPPING.read(object)?;
         let port = |key: &str| match object.decode::<u16>(key, PORT)? {
             Some(0) => Err(Finding::new(key, 0, PORT)),
             Some(port) => Ok(port),

@@ -111,7 +111,7 @@ fn let_localhost_through(host: &mut Host<'_>, point: &Point<'_>, address: IpAddr
     let netlink = host.netlink()?;
     let Some(index) = netlink.link_towards(address)? else { return Ok(()) };
     let Some(link) = netlink.link_by_index(index)? else { return Ok(()) };
-    let name: IfName = link.name.parse()?;
+    let name = IfName::found(&link.name)?;
     if !shared::is_ours(&link) && link.kind != Kind::Veth {
         let key = format!("ipv4/conf/{name}/route_localnet");
         let wanted = Change::Sysctl { key, value: "1".to_owned() };

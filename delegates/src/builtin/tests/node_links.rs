@@ -260,20 +260,6 @@ fn kernel_flannel_hands_no_link_of_the_nodes_on() {
 }
 
 #[test]
-fn kernel_keys_in_another_case_are_judged_alike() {
-    on_node(|bed| {
-        bed.master("eth0", 1500, Some("192.0.2.9/24"));
-        ip("route add default via 192.0.2.1");
-        for (kind, conf) in [
-            (Builtin::HostDevice, r#"{"DEVICE":"eth0"}"#),
-            (Builtin::Macvlan, r#"{"Master":"eth0","Mode":"passthru"}"#),
-        ] {
-            assert!(refusal(bed, &Reserved::default(), kind, conf).is_some(), "{conf}");
-        }
-    });
-}
-
-#[test]
 fn kernel_tuning_makes_no_link_of_the_nodes_promiscuous() {
     on_node(|bed| {
         bed.master("eth0", 1500, Some("192.0.2.9/24"));

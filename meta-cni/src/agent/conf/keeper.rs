@@ -12,7 +12,7 @@ use super::plan::{Asked, Choice, Seen, ahead, choose};
 use super::render::{Parts, capabilities, conflist, names_default};
 use super::restores::{FIRST_PAUSE, Restores};
 use crate::agent::place::place;
-use crate::conf_dir;
+use crate::{conf_dir, node};
 
 /// A directory that changed less than this ago may still be being filled.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -145,7 +145,9 @@ impl Keeper {
         match fs::read(path) {
             Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(Object::new()),
             Ok(bytes) => Object::parse(&bytes)
-                .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "one JSON object").under(&shown)),
+                .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "one JSON object"))
+                .and_then(node::spelled)
+                .map_err(|finding| finding.under(&shown)),
             Err(e) => Err(Finding::new(shown, format_args!("an unreadable file ({e})"), "a JSON file")),
         }
     }
