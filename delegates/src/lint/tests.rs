@@ -376,7 +376,7 @@ fn the_documented_keys_are_the_known_ones() {
     }
 }
 
-const WORDS: [&str; 48] = [
+const WORDS: [&str; 56] = [
     "type",
     "plugins",
     "name",
@@ -425,6 +425,14 @@ const WORDS: [&str; 48] = [
     "pciBusID",
     "vrfname",
     "table",
+    "Type",
+    "IPAM",
+    "Ranges",
+    "SUBNET",
+    "rangestart",
+    "VLANTRUNK",
+    "ip\u{17f}",
+    "Plugins",
 ];
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -484,8 +492,8 @@ fn is_true_to(document: &Value, path: &str, value: &str) -> bool {
         let next = match step.strip_suffix(']') {
             Some(index) => index.parse::<usize>().ok().and_then(|index| node.get(index)),
             // Findings name a key as its reader spells it.
-            None => node.get(step).or_else(|| {
-                let entries = node.as_object()?.iter().find(|(key, _)| is_spelling(key, step));
+            None => node.get(step).filter(|found| !found.is_null()).or_else(|| {
+                let entries = node.as_object()?.iter().rfind(|(key, _)| is_spelling(key, step));
                 entries.map(|(_, value)| value)
             }),
         };
