@@ -7,6 +7,9 @@ use crate::names::NetRef;
 /// Annotation of a definition that names the device plugin resource whose devices its attachments use (R9).
 pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
 
+/// Longest configuration of a definition, in bytes.
+pub const LONGEST: usize = 64 << 10;
+
 /// A definition as far as an attachment depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {

@@ -1,9 +1,10 @@
 //! One thing that is wrong with some input, said so that its author can mend it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// A field, the value that was found there, and what is allowed instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// Path of the field from the top of the document, for example `plugins[0].vni`.
     pub path: String,
@@ -59,18 +60,21 @@ pub fn shortened(text: &str, most: usize) -> String {
 
 /// Findings as they are collected: one look at a document shows all that is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings {
+    list: Vec<Finding>,
+    said: HashSet<Finding>,
+}
 
 impl Findings {
     /// Nothing is wrong so far.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Adds one, unless it is said already: several readers may look at one section.
     pub fn push(&mut self, finding: Finding) {
-        if !self.0.contains(&finding) {
-            self.0.push(finding);
+        if self.said.insert(finding.clone()) {
+            self.list.push(finding);
         }
     }
 
@@ -89,7 +93,7 @@ impl Findings {
 
     /// The value, if nothing was wrong.
     pub fn finish<T>(self, value: T) -> Result<T, Vec<Finding>> {
-        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+        if self.list.is_empty() { Ok(value) } else { Err(self.list) }
     }
 }
 
@@ -101,7 +105,7 @@ impl Extend<Finding> for Findings {
 
 impl From<Findings> for Vec<Finding> {
     fn from(findings: Findings) -> Self {
-        findings.0
+        findings.list
     }
 }
 

@@ -8,6 +8,7 @@ pub mod bind;
 pub mod cni;
 pub mod definition;
 pub mod finding;
+pub mod meta_plugins;
 pub mod names;
 pub mod selection;
 pub mod status;

@@ -44,6 +44,8 @@ pub static PORT_MAPPING: Known<'static> = Known::of(&[&["hostPort", "containerPo
 
 /// The keys of `bandwidth`. containerd hands them over as `IngressRate`.
 pub static BANDWIDTH: Known<'static> = Known::of(&[&["ingressRate", "ingressBurst", "egressRate", "egressBurst"]]);
+/// Longest annotation, in bytes: as much as Kubernetes gives all annotations of an object together.
+pub const LONGEST: usize = 256 << 10;
 
 /// One element of an annotation. Absent, `null` and empty are the same, as everywhere in the field's Go.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,10 @@ pub struct Wanted {
 pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result<Vec<Wanted>, Finding> {
     let wanted = match text {
         "" => Ok(Vec::new()),
+        _ if text.len() > LONGEST => {
+            let allowed = format!("at most {LONGEST} bytes");
+            Err(Finding::new("", format_args!("{} bytes", text.len()), allowed))
+        }
         _ if text.contains(['[', '{', '"']) => parse_json(text, pod_namespace),
         _ => parse_references(text, pod_namespace),
     };

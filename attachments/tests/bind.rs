@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use attachments::bind::{Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, bind};
+use attachments::bind::{
+    Ask, Attachment, BindError, Bound, BuiltIn, ConfFile, Found, MOST_BYTES, Network, Rules, bind,
+};
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface, Ip};
@@ -22,6 +24,18 @@ fn reference(text: &str) -> NetRef {
     let (namespace, name) = text.split_once('/').unwrap();
     NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() }
 }
+
+const fn built_in(kind: &'static str, path_keys: &'static [&'static str]) -> BuiltIn {
+    BuiltIn { kind, path_keys, is_on: true }
+}
+
+const BUILT_IN: [BuiltIn; 5] = [
+    built_in("macvlan", &[]),
+    built_in("tuning", &["dataDir"]),
+    built_in("flannel", &["subnetFile", "dataDir"]),
+    built_in("bridge", &[]),
+    built_in("host-local", &["dataDir", "resolvConf"]),
+];
 
 /// A node with an inline default network, and a pod `pods/p` without annotations.
 struct Scene {
@@ -50,6 +64,10 @@ impl Scene {
                 system_namespaces: vec!["kube-system".into()],
                 strict: false,
                 path_roots: vec!["/var/lib/cni".into(), "/run/cni/".into()],
+                built_in: BUILT_IN.to_vec(),
+                programs: None,
+                max_attachments: 64,
+                max_chain: 16,
             },
             delegates: vec![Network::Conf(conf(delegate))],
             default_networks: Vec::new(),
@@ -400,9 +418,27 @@ fn a_definitions_paths_lie_below_the_roots() {
     let paths = bind_with(good).unwrap().paths;
     let shown: Vec<_> = paths.iter().map(|p| format!("{} {}", p.field, p.path)).collect();
     let prefix = "network-attachment-definition pods/a: spec.config.plugins";
-    assert_eq!(shown, [format!("{prefix}[0].ipam.dataDir /var/lib/cni/a"), format!("{prefix}[1].dataDir /run/cni")]);
+    // With it the network's directory there, which may be a symbolic link.
+    let want = [
+        "[0].ipam.dataDir /var/lib/cni/a/a",
+        "[0].ipam.dataDir /var/lib/cni/a",
+        "[1].dataDir /run/cni/a",
+        "[1].dataDir /run/cni",
+    ];
+    assert_eq!(shown, want.map(|path| format!("{prefix}{path}")));
     for (config, field) in [
-        (r#"{"type":"x","kernelpath":"/sys/devices/x"}"#, "kernelpath"),
+        (r#"{"type":"macvlan","ipam":{"type":"host-local","dataDir":"/etc"}}"#, "ipam.dataDir"),
+        (r#"{"type":"macvlan","IPAM":{"type":"host-local","DATADIR":"/etc"}}"#, "IPAM.DATADIR"),
+        (r#"{"type":"flannel","subnetFile":"/etc/passwd"}"#, "subnetFile"),
+        (r#"{"type":"flannel","delegate":{"type":"tuning","dataDir":"run"}}"#, "delegate.dataDir"),
+        // A program may take any text for a path.
+        (r#"{"type":"x","vendor":{"list":["a","/etc/x"]}}"#, "vendor.list[1]"),
+        (
+            r#"{"type":"macvlan","ipam":{"type":"whereabouts","kubernetes":{"kubeconfig":"/root/k"}}}"#,
+            "ipam.kubernetes.kubeconfig",
+        ),
+        (r#"{"type":"flannel","delegate":{"type":"x","socket":"/run/x"}}"#, "delegate.socket"),
+        (r#"{"type":"x","args":{"cni":{"a":"/"}}}"#, "args.cni.a"),
         (r#"{"type":"x","ipam":{"dataDir":"/var/lib/cni/../x"}}"#, "ipam.dataDir"),
         (r#"{"type":"x","ipam":{"dataDir":"/var/lib/cnix"}}"#, "ipam.dataDir"),
         (r#"{"type":"x","ipam":{"resolvConf":"etc/shadow"}}"#, "ipam.resolvConf"),
@@ -419,7 +455,10 @@ fn a_definitions_paths_lie_below_the_roots() {
         let message = bind_with(&format!(r#"{{"type":"x","ipam":{unreadable}}}"#)).unwrap_err().to_string();
         assert!(message.contains("spec.config") && message.contains("\\ud800"), "{message}");
     }
-    let deep = format!(r#"{{"type":"x","k":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    // Where nothing opens them, users' keys may hold what they like.
+    let vendor = r#"{"type":"macvlan","note":"/etc","subnetFile":"/etc","ipam":{"type":"host-local","x":"/"}}"#;
+    assert!(bind_with(vendor).unwrap().paths.is_empty());
+    let deep = format!(r#"{{"type":"x","k":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
     assert!(bind_with(&deep).unwrap_err().to_string().contains("at most 32 levels"));
     // The node's own files may point anywhere.
     let own =
@@ -486,7 +525,7 @@ fn one_attachment_has_the_default_route() {
 fn an_attachment_survives_the_record_byte_for_byte() {
     let config = r#"{"type":"x","big":12345678901234567890.100,"s":{"a" : [ 1,2 ], "u":"\u00e4"},"capabilities":{"ips":true,"CNIDeviceInfoFile":true}}"#;
     let annotation = r#"[{"name":"a","ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","cni-args":{"n":1e400},"default-route":[],"deviceID":"d"}]"#;
-    let scene = Scene::new().defines("pods/a", config).wants(annotation);
+    let scene = Scene::new().defines("pods/a", config).with_resource("pods/a", "vendor.com/nic").wants(annotation);
     for attachment in scene.bound() {
         let text = serde_json::to_string(&attachment).unwrap();
         let again: Attachment = serde_json::from_str(&text).unwrap();
@@ -496,4 +535,211 @@ fn an_attachment_survives_the_record_byte_for_byte() {
     let text = scene.bound()[1].plugins[0].object.to_json();
     assert!(text.starts_with(r#"{"type":"x","big":12345678901234567890.100,"s":{"a" : [ 1,2 ], "u":"\u00e4"}"#));
     assert!(text.ends_with(r#""args":{"cni":{"n":1e400}}}"#));
+}
+
+#[test]
+fn a_meta_plugin_is_nowhere_in_a_tenants_text() {
+    let refusal = |config: &str| Scene::new().defines("pods/a", config).wants("a").refusal();
+    for kind in ["meta-cni", "meta-cnid", "meta-cnictl", "multus", "multus-shim", "genie", "danm", "knitter"] {
+        for (config, field) in [
+            (r#"{"type":"KIND","binDir":"/usr/bin"}"#, "type"),
+            (r#"{"plugins":[{"type":"macvlan"},{"type":"KIND"}]}"#, "plugins[1].type"),
+            (r#"{"type":"macvlan","ipam":{"type":"KIND"}}"#, "ipam.type"),
+            (r#"{"type":"macvlan","ipam":{"TYPE":"KIND"}}"#, "ipam.TYPE"),
+            (r#"{"type":"x","Type":"KIND"}"#, "Type"),
+            (r#"{"type":"flannel","delegate":{"type":"KIND"}}"#, "delegate.type"),
+            (r#"{"type":"flannel","delegate":{"type":"bridge","ipam":{"type":"KIND"}}}"#, "delegate.ipam.type"),
+            (r#"{"type":"x","delegates":[{"type":"y"},{"delegate":{"type":"KIND"}}]}"#, "delegates[1].delegate.type"),
+            (r#"{"type":"x","deep":[[{"a":{"type":"KIND","type":"y"}}]]}"#, "deep[0][0].a.type"),
+        ] {
+            let message = refusal(&config.replace("KIND", kind));
+            let start = format!(
+                "network-attachment-definition pods/a: spec.config.{field}: got \"{kind}\", want a plugin that is no meta plugin"
+            );
+            assert!(message.starts_with(&start), "{message}");
+        }
+    }
+    // The arguments of a pod are a tenant's text, in the node's own networks too.
+    let mut scene = Scene::new().defines("kube-system/own", r#"{"type":"x","delegate":{"type":"multus"}}"#);
+    scene.default_networks = vec![Network::Named("own".parse().unwrap())];
+    assert!(scene.bind().is_ok(), "the node's own text may name others");
+    let args = r#"[{"name":"own","namespace":"kube-system","cni-args":{"type":"multus"}}]"#;
+    assert!(scene.wants(args).refusal().starts_with("k8s.v1.cni.cncf.io/networks[0].cni-args.type: got \"multus\""));
+    let mut scene = Scene::new();
+    scene.delegates.push(Network::Conf(conf(r#"{"name":"again","type":"x","ipam":{"type":"meta-cni"}}"#)));
+    assert!(scene.refusal().starts_with("delegates[1].ipam.type: got \"meta-cni\""), "which would call itself");
+}
+
+#[test]
+fn definitions_use_the_programs_that_the_node_lists() {
+    let scene = |config: &str| {
+        let mut scene = Scene::new().defines("pods/a", config).wants("a");
+        scene.rules.programs = Some(vec!["sriov".parse().unwrap(), "whereabouts".parse().unwrap()]);
+        scene
+    };
+    for good in [
+        r#"{"type":"sriov","ipam":{"type":"whereabouts"}}"#,
+        r#"{"type":"macvlan","ipam":{"type":"host-local"},"vendor":{"type":"anything"}}"#,
+        r#"{"type":"flannel","delegate":{"type":"bridge"}}"#,
+    ] {
+        assert!(scene(good).bind().is_ok(), "{good}");
+    }
+    for (config, field) in [
+        (r#"{"type":"other"}"#, "type: got \"other\""),
+        (r#"{"type":"macvlan","ipam":{"type":"dhcp"}}"#, "ipam.type: got \"dhcp\""),
+        (r#"{"type":"flannel","delegate":{"Type":"other"}}"#, "delegate.Type: got \"other\""),
+        (r#"{"type":"sriov","delegates":[{"type":"other"}]}"#, "delegates[0].type: got \"other\""),
+    ] {
+        let message = scene(config).refusal();
+        let want = format!(
+            "spec.config.{field}, want a type that is built in, or one of the node's programs: sriov, whereabouts"
+        );
+        assert!(message.contains(&want), "{message}");
+    }
+    // Switched off, a built-in type is a program like any other.
+    let mut off = scene(PLAIN);
+    off.rules.built_in[0].is_on = false;
+    assert!(off.refusal().contains("type: got \"macvlan\""));
+}
+
+#[test]
+fn arguments_of_a_pod_hold_no_paths_for_programs() {
+    let wants = r#"[{"name":"a","cni-args":{"file":{"x":["/etc/shadow"]}}}]"#;
+    let message = Scene::new().defines("pods/a", r#"{"type":"x"}"#).wants(wants).refusal();
+    assert!(message.starts_with("k8s.v1.cni.cncf.io/networks[0].cni-args.file.x[0]: got \"/etc/shadow\""), "{message}");
+    assert!(Scene::new().defines("pods/a", PLAIN).wants(wants).bind().is_ok(), "nothing in process opens them");
+}
+
+#[test]
+fn sizes_are_refused_before_the_work() {
+    let nets = |count: usize| vec!["a"; count].join(",");
+    let mut scene = Scene::new().defines("pods/a", PLAIN).wants(&nets(65));
+    assert_eq!(scene.refusal(), "k8s.v1.cni.cncf.io/networks: got 65 networks, want at most 64 (maxAttachments)");
+    scene.rules.max_attachments = 65;
+    assert_eq!(scene.bound().len(), 66);
+
+    let chain = |count: usize| format!(r#"{{"plugins":[{}]}}"#, vec![r#"{"type":"x"}"#; count].join(","));
+    let mut scene = Scene::new().defines("pods/a", &chain(17)).wants("a");
+    let at = "network-attachment-definition pods/a: spec.config";
+    assert_eq!(scene.refusal(), format!("{at}.plugins: got 17 plugins, want at most 16 (maxChain)"));
+    scene.rules.max_chain = 17;
+    assert!(scene.bind().is_ok());
+
+    let long = |bytes: usize| format!(r#"{{"type":"x","k":"{}"}}"#, "k".repeat(bytes - 19));
+    assert_eq!(Scene::new().defines("pods/a", &long(64 << 10)).wants("a").bound().len(), 2);
+    let longer = Scene::new().defines("pods/a", &long((64 << 10) + 1)).wants("a");
+    assert_eq!(longer.refusal(), format!("{at}: got 65537 bytes, want at most 65536 bytes"));
+
+    // One definition of which a pod wants many; and arguments that come into every plugin of a chain.
+    let many = Scene::new().defines("pods/a", &long(64 << 10)).wants(&nets(64));
+    let whole = format!("want at most {MOST_BYTES} bytes of configuration for all networks of a pod");
+    let message = many.refusal();
+    assert!(
+        message.starts_with("k8s.v1.cni.cncf.io/networks[63]: got 41944") && message.ends_with(&whole),
+        "{message}"
+    );
+    let args = |bytes: usize| format!(r#"[{{"name":"a","cni-args":{{"k":"{}"}}}}]"#, "v".repeat(bytes));
+    let own = format!(r#"{{"type":"x","k":"{}"}}"#, "k".repeat(3_000));
+    let wide = format!(r#"{{"plugins":[{}]}}"#, vec![own.as_str(); 16].join(","));
+    let scene = |bytes: usize| Scene::new().defines("pods/a", &wide).wants(&args(bytes));
+    let message = scene(262_000).refusal();
+    assert!(message.starts_with("k8s.v1.cni.cncf.io/networks[0]: got 42") && message.ends_with(&whole), "{message}");
+    assert!(scene(250_000).bind().is_ok());
+
+    let error = parse(NETWORKS, &"[".repeat((256 << 10) + 1), &"pods".parse().unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "k8s.v1.cni.cncf.io/networks: got 262145 bytes, want at most 262144 bytes");
+}
+
+#[test]
+fn many_arguments_come_into_every_plugin_in_one_pass() {
+    let keys: Vec<String> = (0..10_000).map(|i| format!("\"key-{i}\":{i}")).collect();
+    let args = format!(r#"[{{"name":"a","cni-args":{{{}}}}}]"#, keys.join(","));
+    let plugins = vec![r#"{"type":"x","args":{"cni":{"key-7":"own","k":0}}}"#; 16].join(",");
+    let bound = Scene::new().defines("pods/a", &format!(r#"{{"plugins":[{plugins}]}}"#)).wants(&args).bound();
+    for plugin in &bound[1].plugins {
+        let cni = plugin.object.object("args").unwrap().unwrap().object("cni").unwrap().unwrap();
+        assert_eq!((cni.iter().count(), cni.get("key-7").unwrap().get()), (10_001, "7"));
+    }
+}
+
+#[test]
+fn no_definition_takes_the_name_of_a_network_of_the_node() {
+    let refusal = |scene: &Scene, name: &str| {
+        let message = scene.refusal();
+        let want = format!("name: got \"{name}\", want another name: a network of the node's own has it");
+        assert!(message.contains(&want), "{message}");
+    };
+    refusal(&Scene::new().defines("pods/a", r#"{"name":"cluster","type":"x"}"#).wants("a"), "cluster");
+    refusal(&Scene::new().defines("pods/cluster", PLAIN).wants("cluster"), "cluster");
+    let mut scene = Scene::new()
+        .defines("kube-system/own", r#"{"name":"inside","type":"x"}"#)
+        .defines("pods/a", r#"{"name":"inside","type":"x"}"#)
+        .wants("a");
+    assert!(scene.bind().is_ok());
+    scene.default_networks = vec![Network::Named("own".parse().unwrap())];
+    refusal(&scene, "inside");
+    scene.default_networks.clear();
+    scene.auxiliary = Some(conf(r#"{"name":"inside","type":"x"}"#));
+    refusal(&scene, "inside");
+    // In place of the default network too.
+    refusal(&Scene::new().defines("kube-system/a", r#"{"name":"cluster","type":"x"}"#).default_network("a"), "cluster");
+    // A definition that the node names is the node's.
+    let mut own = Scene::new().defines("kube-system/cluster", PLAIN);
+    own.delegates = vec![Network::Named("cluster".parse().unwrap())];
+    assert!(own.bind().is_ok());
+}
+
+#[test]
+fn under_isolation_addresses_lie_by_namespace() {
+    let mut scene = Scene::new().defines("pods/a", r#"{"name":"lan","type":"x"}"#).wants("a");
+    assert_eq!(scene.bound()[1].address_dir, None);
+    scene.rules.namespace_isolation = true;
+    let bound = scene.bound();
+    assert_eq!((bound[0].address_dir.clone(), bound[1].address_dir.as_deref()), (None, Some("pods_lan")));
+    scene.delegates.push(Network::Conf(conf(r#"{"name":"pods_lan","type":"x"}"#)));
+    assert!(scene.refusal().contains("a network of the node's own has it"), "one that is called as the directory");
+    let long = "n".repeat(251);
+    let config = format!(r#"{{"name":"{long}","type":"x"}}"#);
+    let mut scene = Scene::new().defines("pods/a", &config).wants("a");
+    assert!(scene.bind().is_ok());
+    scene.rules.namespace_isolation = true;
+    let want = "spec.config.name: got 256 bytes, want the name of host-local's directory in at most 255 bytes";
+    assert!(scene.refusal().ends_with(want), "{}", scene.refusal());
+}
+
+#[test]
+fn under_isolation_only_global_namespaces_stand_for_the_nodes_files() {
+    let scene = |namespace: &str| {
+        let mut scene =
+            Scene::new().file("a.conf", r#"{"name":"a","type":"x"}"#).defines(&format!("{namespace}/a"), " ");
+        scene.rules.namespace_isolation = true;
+        scene.wants(&format!("{namespace}/a"))
+    };
+    let message = scene("pods").refusal();
+    assert!(
+        message.starts_with(
+            "network-attachment-definition pods/a: namespace isolation enabled, definition violates permission"
+        ),
+        "{message}"
+    );
+    assert!(scene("default").bind().is_ok());
+    let mut named = scene("default");
+    named.rules.global_namespaces.clear();
+    named.wanted.clear();
+    named = named.defines("kube-system/a", "");
+    named.default_networks = vec![Network::Named("a".parse().unwrap())];
+    assert!(named.bind().is_ok(), "the node itself names it");
+}
+
+#[test]
+fn a_device_is_only_named_of_a_definition_that_hands_out_devices() {
+    let wants = r#"[{"name":"a","deviceID":"0000:3b:02.1"}]"#;
+    let scene = || Scene::new().defines("pods/a", PLAIN).wants(wants);
+    let message = scene().refusal();
+    let want = "k8s.v1.cni.cncf.io/networks[0].deviceID: got 0000:3b:02.1, want no device: pods/a has no annotation k8s.v1.cni.cncf.io/resourceName";
+    assert_eq!(message, want);
+    let mut resource = scene().with_resource("pods/a", "vendor.com/nic");
+    assert!(resource.bind().is_ok());
+    resource.rules.namespace_isolation = true;
+    assert!(resource.refusal().contains("no device while namespaceIsolation is on"));
 }

@@ -9,6 +9,7 @@ use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName, PluginType};
 
+use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::reserved::Reserved;
 
@@ -49,6 +50,8 @@ pub struct Origin<'a> {
     pub is_tenants: bool,
     /// The pod's default network.
     pub is_default: bool,
+    /// Name of its directory of host-local, where that is not the network's name.
+    pub address_dir: Option<&'a str>,
 }
 
 /// One attachment point of a pod, the unit that every verb but GC and STATUS is about.
@@ -88,6 +91,11 @@ impl Node<'_> {
     pub fn in_process(&self, kind: &PluginType) -> bool {
         self.builtin.is_none_or(|types| types.contains(kind))
     }
+
+    /// [`Error::Late`] once the deadline has passed. Whoever works through a list of a definition asks at each element.
+    pub fn in_time(&self, work: impl FnOnce() -> String) -> Result<()> {
+        if Instant::now() < self.deadline { Ok(()) } else { Err(Error::Late(work())) }
+    }
 }
 
 /// What is said to one plugin.
@@ -117,6 +125,6 @@ pub(crate) mod testing {
     /// A further network of the node itself.
     pub fn ours() -> Origin<'static> {
         static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::Node("net".parse().unwrap()));
-        Origin { source: &SOURCE, is_tenants: false, is_default: false }
+        Origin { source: &SOURCE, is_tenants: false, is_default: false, address_dir: None }
     }
 }

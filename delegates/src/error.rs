@@ -97,8 +97,15 @@ impl From<Vec<Finding>> for Error {
     }
 }
 
+/// Findings that one message tells; whoever mends these hears of the next.
+const TOLD: usize = 16;
+
 fn join(findings: &[Finding]) -> String {
-    findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("; ")
+    let mut told: Vec<String> = findings.iter().take(TOLD).map(Finding::to_string).collect();
+    if findings.len() > TOLD {
+        told.push(format!("and {} more", findings.len() - TOLD));
+    }
+    told.join("; ")
 }
 
 fn errno_text(errno: i32) -> String {

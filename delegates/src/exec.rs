@@ -34,6 +34,10 @@ use crate::lock::Lock;
 use crate::priority;
 use process::{Broken, Process};
 
+/// The variable by which a program of ours knows that one of ours has started it, at whatever remove: children inherit it.
+/// Whatever the file is called and whoever wrote its configuration, it is then a delegate and no runtime's plugin.
+pub const CALLER: &str = "META_CNI_CALLER";
+
 /// How often a program that someone still writes to ("text file busy") is tried again (C47).
 const BUSY_RETRIES: u32 = 6;
 /// The first pause between two tries; each is twice the one before, 1.3 s in all.
@@ -97,6 +101,7 @@ fn command(program: &Path, node: &Node<'_>, verb: Verb, call: &Call<'_>) -> Comm
         .env("CNI_IFNAME", point.map_or("", |p| p.ifname.as_str()))
         .env("CNI_ARGS", point.map_or("", |p| p.args))
         .env("CNI_PATH", search_path(node.plugin_dirs))
+        .env(CALLER, "meta-cni")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

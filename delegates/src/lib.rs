@@ -12,6 +12,7 @@ pub mod claims;
 pub mod default_route;
 pub mod error;
 pub mod exec;
+pub mod in_process;
 pub mod ipam;
 pub mod lint;
 pub mod loans;

@@ -12,6 +12,8 @@ mod reach;
 #[cfg(test)]
 mod tests;
 mod words;
+#[cfg(test)]
+mod worst;
 
 use std::fmt;
 
@@ -22,7 +24,6 @@ use attachments::names::is_label;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use network::META_PLUGINS;
 pub use pod::annotations;
 
 use crate::spelling;
@@ -31,7 +32,7 @@ use crate::spelling;
 pub const CONFIG: &str = "spec.config";
 
 /// What follows from a problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// It works, and probably not as meant.
@@ -41,7 +42,7 @@ pub enum Severity {
 }
 
 /// The kind of a problem, as Kubernetes names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A field is missing.
     Required,
@@ -64,7 +65,7 @@ pub enum Kind {
 }
 
 /// One thing that a rule says about a field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// The rule of docs/lint.md, for example "N07"; empty where a delegate speaks of what no rule is about.
     pub rule: &'static str,

@@ -3,7 +3,7 @@
 
 use attachments::cni::spelling::SlipKind;
 use attachments::finding::Finding;
-use attachments::selection::{NETWORKS, parse, parse_default, slips};
+use attachments::selection::{LONGEST, NETWORKS, parse, parse_default, slips};
 use attachments::text::printable;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,10 +15,14 @@ fuzz_target!(|text: &str| {
         Err(finding) => return shown(&finding),
     };
     assert!(slips.iter().all(|slip| matches!(slip.kind, SlipKind::Other(_))), "read all the same: {slips:?}");
+    assert!(text.len() <= LONGEST, "{} bytes were read", text.len());
+    let long = text.to_owned() + &" ".repeat(LONGEST);
+    assert!(long.len() == LONGEST || parse(NETWORKS, &long, &namespace).is_err(), "{} bytes were read", long.len());
     let _ = parse_default(text, &namespace);
     let elements: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-    if !elements.is_empty() {
-        let written = format!("[{}]", elements.join(","));
+    // Written out, defaults make it longer.
+    let written = format!("[{}]", elements.join(","));
+    if !elements.is_empty() && written.len() <= LONGEST {
         assert_eq!(parse(NETWORKS, &written, &namespace).as_ref(), Ok(&wanted), "{written}");
     }
     for wanted in &wanted {

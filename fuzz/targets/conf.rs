@@ -3,6 +3,7 @@
 
 use attachments::cni::conf::{Injection, NetworkConf, PluginConf};
 use attachments::cni::object::{Entries, fold};
+use attachments::definition::LONGEST;
 use attachments::text::printable;
 use delegates::builtin::Builtin;
 use delegates::lint::{Origin, Severity, config};
@@ -18,6 +19,9 @@ fuzz_target!(|text: &str| {
         assert_eq!(printable(&shown), shown, "said twice");
     }
     let is_denied = problems.iter().any(|problem| problem.severity == Severity::Deny);
+    assert!(is_denied || text.len() <= LONGEST, "{} bytes were admitted", text.len());
+    let long = config(&(text.to_owned() + &" ".repeat(LONGEST + 1)), Origin::Definition);
+    assert!(long.iter().any(|problem| problem.rule == "N06"), "a text that is too long: {long:?}");
     let conf = match NetworkConf::parse(text.as_bytes()) {
         Ok(conf) => conf,
         Err(finding) => return assert!(is_denied, "admitted, and then: {finding}"),

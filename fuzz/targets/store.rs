@@ -7,12 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachments::bind::Source;
+use attachments::bind::Source;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::call::{Call, Node, Origin, Point};
 use delegates::claims::Claims;
 use delegates::ipam;
+use delegates::reserved::Reserved;
 use delegates::reserved::Reserved;
 use libfuzzer_sys::fuzz_target;
 

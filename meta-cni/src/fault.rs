@@ -165,7 +165,7 @@ impl From<BindError> for Fault {
         match error {
             BindError::NoDefinition(_) | BindError::NoNetwork { .. } => Self::NoNetwork(text),
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
-            BindError::Isolated { .. } => Self::Policy(text),
+            BindError::Isolated { .. } | BindError::IsolatedFile { .. } => Self::Policy(text),
         }
     }
 }

@@ -25,6 +25,9 @@ pub const MULTUS_NAMESPACE: &str = "kube-system";
 /// `confDir` where it is absent.
 pub const CONF_DIR: &str = "/etc/cni/multus/net.d";
 
+/// `pathRoots` where it is absent: where plugins and IPAM programs of the field have their files.
+const PATH_ROOTS: [&str; 5] = ["/var/lib/cni", "/run/cni", "/sys/devices", "/etc/cni/net.d/whereabouts.d", "/var/log"];
+
 /// The configuration of a node. Keys have Multus's names and meanings where they exist.
 #[derive(Debug)]
 pub struct NodeConf {
@@ -149,7 +152,7 @@ impl NodeConf {
             status_wait: Duration::from_millis(up_to(conf, "statusWaitMs", 20, 60_000)?),
             path_roots: match strings(conf, "pathRoots")? {
                 Some(roots) => absolute("pathRoots", roots)?,
-                None => vec!["/var/lib/cni".into(), "/run/cni".into(), "/sys/devices".into()],
+                None => PATH_ROOTS.map(PathBuf::from).into(),
             },
             reserved: read_reserved(conf)?,
             programs: plugin_types(conf, "programs")?,
@@ -336,6 +339,7 @@ mod tests {
         assert_eq!(conf.abandon_after, Duration::from_secs(300));
         assert_eq!((conf.max_attachments, conf.max_chain, conf.programs), (64, 16, None));
         assert_eq!(conf.reserved.ports, [10250..=10250, 10256..=10256, 30000..=32767]);
+        assert!(conf.path_roots.contains(&"/etc/cni/net.d/whereabouts.d".into()), "where whereabouts has its own");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName, ObjectName, PodRef};
 use delegates::call::Verb;
+use delegates::exec::CALLER;
 
 use crate::fault::{Fault, Result};
 use crate::node;
@@ -29,6 +30,8 @@ pub enum Command {
     About,
     /// Answered without reading stdin.
     Version,
+    /// A success without doing anything: DEL or GC, as a delegate of our own. Its ADD was refused.
+    Nothing,
     /// Everything else.
     Call(Box<Request>),
 }
@@ -93,6 +96,9 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     if command == "VERSION" {
         return Ok(Command::Version);
     }
+    if var(CALLER).is_some() {
+        return as_delegate(&command);
+    }
     let verb =
         [Verb::Add, Verb::Del, Verb::Check, Verb::Gc, Verb::Status].into_iter().find(|verb| verb.as_str() == command);
     let target = verb.filter(|verb| has_target(*verb)).map(|verb| read_target(verb, &var)).transpose()?;
@@ -109,6 +115,17 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     Ok(Command::Call(Box::new(Request { verb, target, path, network, version, conf })))
 }
 
+/// One of our programs has started us, by whatever name and at whatever remove. The configuration that we would read is a
+/// delegate's, for which a tenant may have written what only the node's file may say; so it is not read at all.
+pub fn as_delegate(command: &str) -> Result<Command> {
+    let why = "meta-cni as a delegate of meta-cni: want a plugin that attaches something itself";
+    match command {
+        "DEL" | "GC" => Ok(Command::Nothing),
+        "STATUS" => Err(Fault::NotAvailable(why.to_owned())),
+        _ => Err(Fault::Config(why.to_owned())),
+    }
+}
+
 /// A call of `meta-cni replay [SECONDS]`, which is no verb of the protocol: the node's configuration on stdin as in a CNI
 /// call, and how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
 pub fn read_replay(
@@ -117,6 +134,9 @@ pub fn read_replay(
     stdin: impl Read,
 ) -> Result<(Request, Duration)> {
     const ALLOWED: &str = "a number of seconds";
+    if env(CALLER).is_some() {
+        as_delegate("replay")?;
+    }
     let idle =
         match args.next() {
             None => LEFT_ALONE,
@@ -256,6 +276,19 @@ mod tests {
     fn nothing_and_version_do_not_read_stdin() {
         assert!(matches!(run(&[], "garbage"), Ok(Command::About)));
         assert!(matches!(run(&[("CNI_COMMAND", "VERSION")], "garbage"), Ok(Command::Version)));
+    }
+
+    #[test]
+    fn a_delegate_of_ours_attaches_nothing_and_has_nothing_to_undo() {
+        let ours = |command| [("CNI_COMMAND", command), (CALLER, "x")];
+        for command in ["DEL", "GC"] {
+            assert!(matches!(run(&ours(command), "garbage"), Ok(Command::Nothing)), "{command}");
+        }
+        assert!(matches!(run(&ours("VERSION"), "garbage"), Ok(Command::Version)));
+        let codes = ["ADD", "CHECK", "STATUS", "FLY"].map(|command| refusal(&ours(command), "garbage").0);
+        assert_eq!(codes, [7, 7, 50, 7]);
+        let env = |name: &str| (name == CALLER).then(|| "x".to_owned());
+        assert_eq!(read_replay(std::iter::empty(), env, CONF.as_bytes()).unwrap_err().code(), 7);
     }
 
     #[test]

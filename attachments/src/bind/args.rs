@@ -53,7 +53,7 @@ fn merge_into(plugin: &mut PluginConf, given: &Object, folded: &HashSet<String>)
     args.respell("cni");
     let mut cni = args.object("cni").map_err(|e| e.under("args"))?.unwrap_or_default();
     cni.retain(|key| exact.contains(key) || !folded.contains(&fold(key)));
-    cni.set_all(given);
+    cni.extend(given);
     args.set("cni", &cni);
     plugin.object.set("args", &args);
     Ok(())

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::BindError;
+use super::{BindError, BuiltIn};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::definition::Definition;
 use crate::finding::Finding;
-use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PodRef};
+use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
 use crate::selection::{DEFAULT_NETWORK, NETWORKS, Wanted};
 
 /// The node's rules, from its configuration.
@@ -25,6 +25,26 @@ pub struct Rules {
     pub strict: bool,
     /// `pathRoots`: absolute directories below which a definition's paths must lie.
     pub path_roots: Vec<String>,
+    /// Every type that is built in.
+    pub built_in: Vec<BuiltIn>,
+    /// `programs`: the other types that definitions may use; absent means all.
+    pub programs: Option<Vec<PluginType>>,
+    /// `maxAttachments`: the most networks that a pod may ask for beside its default network.
+    pub max_attachments: usize,
+    /// `maxChain`: the most plugins that a definition may list.
+    pub max_chain: usize,
+}
+
+impl Rules {
+    /// The type, if this node runs it in process.
+    pub(super) fn in_process(&self, kind: &str) -> Option<&BuiltIn> {
+        self.built_in.iter().find(|known| known.kind == kind && known.is_on)
+    }
+
+    /// May every pod name this namespace?
+    pub(super) fn is_global(&self, namespace: &ObjectName) -> bool {
+        self.global_namespaces.iter().any(|name| name == namespace.as_str())
+    }
 }
 
 /// A network that the node's configuration names.
@@ -80,8 +100,14 @@ pub(super) enum Origin<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// The definitions that must be looked up. Isolation is checked first: what a pod may not name is not asked for.
+    /// The definitions that must be looked up, each once. Isolation and the number of networks are checked first: what a pod
+    /// may not name is not asked for.
     pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
+        let (asked, most) = (self.wanted.len(), self.rules.max_attachments);
+        if asked > most {
+            let allowed = format!("at most {most} (maxAttachments)");
+            return Err(Finding::new(NETWORKS, format_args!("{asked} networks"), allowed).into());
+        }
         for wanted in self.default_override.iter().copied().chain(self.wanted) {
             self.check_isolation(&wanted.network)?;
         }
@@ -150,11 +176,19 @@ impl<'a> Ask<'a> {
         })
     }
 
+    /// The names of the node's own networks, as far as its configuration tells them.
+    pub(super) fn own_networks(&self) -> impl Iterator<Item = &'a NetworkName> {
+        let networks = self.delegates.iter().chain(self.default_networks).filter_map(|network| match network {
+            Network::Conf(conf) => conf.name.as_ref(),
+            Network::Named(name) => Some(name),
+        });
+        networks.chain(self.auxiliary.and_then(|conf| conf.name.as_ref()))
+    }
+
     /// R34, A36. The default-network annotation is a pod's word like the other (design: isolation applies to both).
     fn check_isolation(&self, reference: &NetRef) -> Result<(), BindError> {
         let target = &reference.namespace;
-        let global = || self.rules.global_namespaces.iter().any(|name| name == target.as_str());
-        if !self.rules.namespace_isolation || *target == self.pod.namespace || global() {
+        if !self.rules.namespace_isolation || *target == self.pod.namespace || self.rules.is_global(target) {
             return Ok(());
         }
         Err(BindError::Isolated { pod: self.pod.namespace.clone(), network: reference.clone() })

@@ -1,5 +1,6 @@
 //! One attachment with every choice made. It is what the engine runs, stores and replays.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -18,6 +19,9 @@ pub struct Attachment {
     pub source: Source,
     /// Name of the CNI network.
     pub network: NetworkName,
+    /// Name of its directory of host-local, where that is not the network's name: under isolation the namespace is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_dir: Option<String>,
     /// Version spoken with its plugins.
     pub version: Version,
     /// CHECK succeeds without a call.
@@ -105,7 +109,8 @@ impl Attachment {
         let has_mac = |mac: Mac| {
             result.interfaces.iter().any(|i| !i.sandbox.is_empty() && i.mac.parse::<Mac>().is_ok_and(|m| m == mac))
         };
-        let missing_ip = |ip: &&IpAddr| !result.ips.iter().any(|given| given.address.addr() == **ip);
+        let given: HashSet<IpAddr> = result.ips.iter().map(|given| given.address.addr()).collect();
+        let missing_ip = |ip: &&IpAddr| !given.contains(*ip);
         let ips = self.hoped.ips.iter().filter(missing_ip).map(|ip| self.unheard("ips", ip));
         let mac = self.hoped.mac.filter(|mac| !has_mac(*mac)).map(|mac| self.unheard("mac", &mac));
         ips.chain(mac).collect()

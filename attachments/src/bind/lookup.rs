@@ -8,7 +8,7 @@ use super::{BindError, Spell};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
-use crate::definition::Definition;
+use crate::definition::{Definition, LONGEST};
 use crate::finding::Finding;
 use crate::names::{DeviceId, NetRef, NetworkName, ObjectName};
 
@@ -33,7 +33,7 @@ pub struct ConfFile {
 }
 
 /// The configuration of one attachment and what is known of its origin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub source: Source,
     pub name: NetworkName,
@@ -49,6 +49,8 @@ pub(super) struct Chosen {
     /// The configuration is a tenant's text: neither in the node's configuration, nor a file of the node, nor a definition
     /// that the node's configuration names.
     pub tenant: bool,
+    /// See [`super::Attachment::address_dir`].
+    pub address_dir: Option<String>,
 }
 
 impl Chosen {
@@ -98,12 +100,18 @@ fn node_conf(conf: &NetworkConf, field: String) -> Result<Chosen, BindError> {
         field,
         listed: conf.plugins.len() > 1,
         tenant: false,
+        address_dir: None,
     })
 }
 
 fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
     let reference = &definition.reference;
+    let is_named_by_node = ask.is_named_by_node(reference);
     let Some(text) = definition.inline() else {
+        let rules = ask.rules;
+        if rules.namespace_isolation && !is_named_by_node && !rules.is_global(&reference.namespace) {
+            return Err(BindError::IsolatedFile { network: reference.clone() });
+        }
         let Some((file, conf)) = file_named(reference.name.as_str(), files) else {
             return Err(BindError::NoConfiguration { reference: reference.clone(), broken: broken_files(files) });
         };
@@ -112,6 +120,10 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
         return Ok(Chosen { source, resource: definition.resource().map(str::to_owned), ..chosen });
     };
     let field = format!("network-attachment-definition {reference}: spec.config");
+    if text.len() > LONGEST {
+        let allowed = format!("at most {LONGEST} bytes");
+        return Err(Finding::new(field, format_args!("{} bytes", text.len()), allowed).into());
+    }
     let read = |text: &str| {
         let object = Object::parse(text.as_bytes())
             .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "a CNI configuration: a JSON object"))?;
@@ -119,20 +131,26 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
         let listed = read.get("plugins").is_some();
         let locked = if listed { locked_args(&read)? } else { Vec::new() };
         let conf = NetworkConf::from_object(object)?;
+        if conf.plugins.len() > ask.rules.max_chain {
+            let allowed = format!("at most {} (maxChain)", ask.rules.max_chain);
+            return Err(Finding::new("plugins", format_args!("{} plugins", conf.plugins.len()), allowed));
+        }
         // R7. An object's name is always a network's name.
         let name = conf.name.clone().map_or_else(|| reference.name.as_str().parse(), Ok)?;
         Ok((name, conf, locked, listed))
     };
-    let (name, conf, locked_args, listed) = read(text).map_err(|e: Finding| e.under(&field))?;
+    let (name, conf, locked_args, listed): (NetworkName, _, _, _) = read(text).map_err(|e: Finding| e.under(&field))?;
+    let is_apart = !is_named_by_node && ask.rules.namespace_isolation;
     Ok(Chosen {
         source: Source::Definition(reference.clone()),
+        address_dir: is_apart.then(|| format!("{}_{name}", reference.namespace)),
         name,
         conf,
         locked_args,
         resource: definition.resource().map(str::to_owned),
         field,
         listed,
-        tenant: !ask.is_named_by_node(reference),
+        tenant: !is_named_by_node,
     })
 }
 

@@ -6,22 +6,26 @@ mod args;
 mod ask;
 mod attachment;
 mod capabilities;
+mod choices;
 mod lookup;
-mod paths;
+mod tenant;
 
 use std::collections::BTreeMap;
 
 use crate::cni::conf::PluginConf;
+use crate::definition::RESOURCE_NAME;
 use crate::finding::Finding;
 use crate::names::{IfName, NetRef, ObjectName};
 use crate::selection::Wanted;
 
 pub use ask::{Ask, Network, Rules};
 pub use attachment::{Attachment, Device, Hoped, Source};
+pub use choices::MOST_BYTES;
 pub use lookup::{ConfFile, Found};
-pub use paths::TenantPath;
+pub use tenant::{BuiltIn, TenantPath};
 
 use ask::Slot;
+use choices::{Choices, fits_file_name};
 use lookup::Chosen;
 
 /// The attachments of a pod, default network first.
@@ -73,6 +77,15 @@ pub enum BindError {
         /// The definition that it refers to.
         network: NetRef,
     },
+    /// Under isolation only the definitions of global namespaces stand for the node's files.
+    #[error(
+        "network-attachment-definition {network}: namespace isolation enabled, definition violates permission, without spec.config it stands for a file of the node, and namespace {} is none of globalNamespaces",
+        .network.namespace
+    )]
+    IsolatedFile {
+        /// The definition without a configuration.
+        network: NetRef,
+    },
     /// A value is wrong; nothing was touched.
     #[error("{0}")]
     Invalid(#[from] Finding),
@@ -94,9 +107,12 @@ pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound,
     if ask.delegates.is_empty() && ask.default_override.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
-    let mut binder = Binder { ask, found, spell, bound: Bound::default(), devices_taken: BTreeMap::new() };
-    for slot in ask.slots() {
-        binder.attach(&slot)?;
+    let slots = ask.slots();
+    let all = Choices::read(ask, found, &slots, spell)?;
+    let bound = Bound { paths: all.paths, ..Bound::default() };
+    let mut binder = Binder { ask, found, spell, bound, devices_taken: BTreeMap::new() };
+    for (slot, chosen) in slots.iter().zip(all.chosen) {
+        binder.attach(slot, chosen)?;
     }
     if ask.needs_files(found.definitions) {
         let broken = found.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
@@ -118,13 +134,8 @@ struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    fn attach(&mut self, slot: &Slot<'_>) -> Result<(), BindError> {
+    fn attach(&mut self, slot: &Slot<'_>, mut chosen: Chosen) -> Result<(), BindError> {
         let ifname = self.name(slot)?;
-        let mut chosen = lookup::choose(self.ask, self.found, slot, self.spell)?;
-        if chosen.tenant {
-            let paths = paths::check(&chosen, &self.ask.rules.path_roots)?;
-            self.bound.paths.extend(paths);
-        }
         let mut added = Vec::new();
         let mut hoped = Hoped::default();
         if let Some(wanted) = slot.wanted {
@@ -134,6 +145,7 @@ impl Binder<'_> {
             self.check_declared(&chosen, wanted, &slot.field)?;
             (added, hoped) = capabilities::through_args(&chosen.conf, wanted);
         }
+        self.check_device(&chosen, slot)?;
         let device = self.device(&chosen, slot.wanted);
         if let Some(Device { id, resource: Some(_) }) = &device {
             for plugin in &mut chosen.conf.plugins {
@@ -145,12 +157,16 @@ impl Binder<'_> {
         }
         let is_default = self.bound.attachments.is_empty();
         let declares_file = chosen.conf.declares(capabilities::DEVICE_INFO_FILE);
-        let device_info_file = declares_file.then(|| self.device_info_file(&chosen.source, &ifname));
+        let device_info_file = match declares_file {
+            true => Some(self.device_info_file(&chosen, &ifname)?),
+            false => None,
+        };
         let base = self.ask.runtime_config.filter(|_| is_default);
         let runtime_config = capabilities::offer(base, slot.wanted, device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
             source: chosen.source,
             network: chosen.name,
+            address_dir: chosen.address_dir,
             version: chosen.conf.version,
             disable_check: chosen.conf.disable_check,
             disable_gc: chosen.conf.disable_gc,
@@ -218,6 +234,20 @@ impl Binder<'_> {
         Ok(())
     }
 
+    /// Which devices are the pod's nobody here knows yet: an annotation may name one of a definition that hands out devices,
+    /// and under isolation none.
+    fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
+        let Some(id) = slot.wanted.and_then(|wanted| wanted.device.as_ref()) else { return Ok(()) };
+        let allowed = match (&chosen.resource, self.ask.rules.namespace_isolation) {
+            (None, _) => format!("no device: {} has no annotation {RESOURCE_NAME}", chosen.source),
+            (Some(_), true) => {
+                "no device while namespaceIsolation is on: whether it is the pod's cannot be known".to_owned()
+            }
+            (Some(_), false) => return Ok(()),
+        };
+        Err(Finding::new(format!("{}.deviceID", slot.field), id, allowed).into())
+    }
+
     /// A30: each attachment of a resource takes the next of its devices; an allocated device beats a requested one.
     fn device(&mut self, chosen: &Chosen, wanted: Option<&Wanted>) -> Option<Device> {
         if let Some(resource) = &chosen.resource {
@@ -236,8 +266,10 @@ impl Binder<'_> {
     }
 
     /// A31, in the directory that NPWG's Device Information specification names.
-    fn device_info_file(&self, source: &Source, ifname: &IfName) -> String {
-        let name = format!("{source}-{}_{ifname}", self.ask.container).replace('/', "-");
-        format!("/var/run/k8s.cni.cncf.io/devinfo/cni/{name}")
+    fn device_info_file(&self, chosen: &Chosen, ifname: &IfName) -> Result<String, Finding> {
+        let name = format!("{}-{}_{ifname}", chosen.source, self.ask.container).replace('/', "-");
+        fits_file_name(&name, "the name of a device information file")
+            .map_err(|finding| finding.under(&chosen.field))?;
+        Ok(format!("/var/run/k8s.cni.cncf.io/devinfo/cni/{name}"))
     }
 }

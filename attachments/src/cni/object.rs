@@ -110,18 +110,25 @@ impl Object {
         }
     }
 
+    /// Sets every key of another object, as [`Object::set`] would one after another, in one pass.
+    pub fn extend(&mut self, other: &Self) {
+        let mut places: HashMap<String, usize> =
+            self.fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect();
+        for (key, value) in &other.fields {
+            self.put(&mut places, key.clone(), value.clone());
+        }
+    }
+
+    /// About as many bytes as its JSON has.
+    pub fn size(&self) -> usize {
+        // Quotes, colon and comma.
+        self.fields.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum::<usize>() + 2
+    }
+
     /// Sets a key when there is a value.
     pub fn set_some(&mut self, key: &str, value: Option<&impl Serialize>) {
         if let Some(value) = value {
             self.set(key, value);
-        }
-    }
-
-    /// Sets every key that the other has, each in place or at the end.
-    pub fn set_all(&mut self, other: &Self) {
-        let mut places = self.fields.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
-        for (key, value) in &other.fields {
-            self.put(&mut places, key.clone(), value.clone());
         }
     }
 
@@ -258,6 +265,14 @@ mod tests {
     fn a_repeated_key_keeps_its_last_value() {
         let object = Object::parse(br#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert_eq!(object.to_json(), r#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn what_extends_an_object_wins_in_place() {
+        let mut object = Object::parse(br#"{"a":1,"b":2}"#).unwrap();
+        object.extend(&Object::parse(br#"{"c":[3, 4],"a":5}"#).unwrap());
+        assert_eq!(object.to_json(), r#"{"a":5,"b":2,"c":[3, 4]}"#);
+        assert!(object.size() >= object.to_json().len());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Chained {
         let previous = previous(call)?;
         match self {
             Self::Portmap => portmap::check(host, call, point, previous),
-            Self::Tuning => tuning::check(sandbox, call, point),
+            Self::Tuning => tuning::check(&host.node, sandbox, call, point),
             Self::Bandwidth => bandwidth::check(host, sandbox, call, point, previous),
             Self::Sbr => sbr::check(sandbox, call, point, previous),
             Self::Vrf => vrf::check(sandbox, call, point),

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::spelling::Known;
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings};
 use attachments::names::{ContainerId, PluginType};
 
 use crate::apply::{Host, Sandbox};
@@ -146,14 +146,10 @@ impl Builtin {
             Self::Chained(chained) => Some(chained.validate(conf)),
         };
         let addresses = if self.takes_addresses() { ipam::validate(conf) } else { Vec::new() };
-        let mut findings: Vec<Finding> = Vec::new();
-        for finding in own.unwrap_or_default().into_iter().chain(addresses) {
-            // What several readers need, each finds wrong.
-            if !findings.contains(&finding) {
-                findings.push(finding);
-            }
-        }
-        findings
+        // What several readers need, each finds wrong.
+        let mut findings = Findings::default();
+        findings.extend(own.unwrap_or_default().into_iter().chain(addresses));
+        findings.into()
     }
 
     /// Does it take addresses for what it makes?
@@ -168,15 +164,16 @@ impl Builtin {
             return Ok(());
         }
         match self {
-            Self::Bridge => bridge::admit(host, call),
-            Self::Ptp => ptp::admit(host, call),
-            Self::HostDevice => host_device::admit(host, call),
-            Self::Flannel => flannel::admit(host, call),
-            Self::Macvlan => default_bridge::refuse_as_master(host, call).and_then(|()| macvlan::admit(host, call)),
-            Self::Vlan => default_bridge::refuse_as_master(host, call).and_then(|()| vlan::admit(host, call)),
-            Self::Ipvlan => default_bridge::refuse_as_master(host, call),
-            Self::Vxlan | Self::Dummy | Self::Loopback | Self::Passthru | Self::Chained(_) => Ok(()),
+            Self::Bridge => bridge::admit(host, call)?,
+            Self::Ptp => ptp::admit(host, call)?,
+            Self::HostDevice => host_device::admit(host, call)?,
+            Self::Flannel => flannel::admit(host, call)?,
+            Self::Macvlan => default_bridge::refuse_as_master(host, call).and_then(|()| macvlan::admit(host, call))?,
+            Self::Vlan => default_bridge::refuse_as_master(host, call).and_then(|()| vlan::admit(host, call))?,
+            Self::Ipvlan => default_bridge::refuse_as_master(host, call)?,
+            Self::Vxlan | Self::Dummy | Self::Loopback | Self::Passthru | Self::Chained(_) => {}
         }
+        Ok(())
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.

@@ -1,5 +1,6 @@
 //! `static`: the addresses that the configuration or the pod names. Nothing is kept on the node.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
@@ -68,9 +69,10 @@ pub fn allocate(call: &Call<'_>) -> Result<CniResult> {
 pub fn check(call: &Call<'_>) -> Result<()> {
     let config = Config::read(call.conf, point(call)?.args)?;
     let result = call.prev_result.ok_or_else(|| Finding::missing("prevResult", "the result of ADD"))?;
+    // Of an address that is told twice the first counts.
+    let told: HashMap<IpAddr, &Ip> = result.ips.iter().rev().map(|ip| (ip.address.addr(), ip)).collect();
     for want in config.ips.iter().filter(|ip| ip.gateway.is_some()) {
-        let of_this = |ip: &&Ip| ip.address.addr() == want.address.addr();
-        if result.ips.iter().find(of_this).is_some_and(|got| got.gateway != want.gateway) {
+        if told.get(&want.address.addr()).is_some_and(|got| got.gateway != want.gateway) {
             let differs = format!("the gateway of {} is not the one of ipam.addresses any more", want.address);
             return Err(Error::Differs(differs));
         }

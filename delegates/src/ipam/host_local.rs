@@ -8,10 +8,13 @@
 mod ranges;
 mod store;
 #[cfg(test)]
+mod tenants;
+#[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,7 +30,7 @@ use super::{Checked, Foreseen, Validated, one_per_family, point, routes, section
 use crate::call::{Call, Node};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
-use ranges::RangeSet;
+use ranges::{Places, RangeSet};
 use store::{Held, Owner, Store};
 
 pub const KEYS: [&str; 9] =
@@ -38,6 +41,9 @@ pub const RANGE_KEYS: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"
 
 /// Where the reference plugin keeps its directories.
 const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// The most that is read of a `resolvConf`: the resolver itself looks at far less.
+const RESOLV_CONF_MAX: u64 = 64 << 10;
 
 /// What is said about one attachment's addresses.
 struct Config {
@@ -91,12 +97,19 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
     let requested = assign(&config.sets, &config.requested)?;
     let dns = config.resolv_conf.as_ref().map(resolv_conf).transpose()?.unwrap_or_default();
 
+    admit(call)?;
     let owner = Owner::new(point.container, point.ifname);
     let store = Store::create(&directory(call)?, node.deadline)?;
-    let held = store.survey(Some(&owner))?;
+    let taking = Taking {
+        held: store.survey(Some(&owner))?,
+        former: former_directory(call)?.and_then(|dir| File::open(dir).ok()),
+        store: &store,
+        owner: &owner,
+        deadline: node.deadline,
+    };
     let mut ips: Vec<Ip> = Vec::with_capacity(config.sets.len());
     for (index, (set, requested)) in config.sets.iter().zip(requested).enumerate() {
-        match take(&store, &owner, &held, set, index, requested) {
+        match taking.take(set, index, requested) {
             Ok(ip) => ips.push(ip),
             Err(error) => {
                 // What cannot be given back here is given back by the DEL that follows every failed ADD.
@@ -139,7 +152,8 @@ pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
         return lost("no address");
     }
     let sets = Config::read(call.conf, "")?.sets;
-    let is_from_here = |address: &IpAddr| sets.iter().any(|set| set.range_of(*address).is_some());
+    let places = Places::of(&sets);
+    let is_from_here = |address: &IpAddr| places.find(*address).is_some();
     let told = call.prev_result.map(|result| result.ips.as_slice()).unwrap_or_default();
     match told.iter().map(|ip| ip.address.addr()).find(|address| is_from_here(address) && !held.contains(address)) {
         Some(address) => lost(&format!("no file {address}")),
@@ -183,31 +197,47 @@ pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) ->
     outcome
 }
 
-/// One address of one set.
-fn take(
-    store: &Store,
-    owner: &Owner,
-    held: &Held,
-    set: &RangeSet,
-    index: usize,
-    requested: Option<IpAddr>,
-) -> Result<Ip> {
-    if let Some(address) = requested {
-        let Some(range) = set.range_of(address) else { return Err(Error::Addresses(no_address(set))) };
-        if !store.reserve(address, owner, index)? {
-            return Err(Error::Addresses(format!("requested address {address} is taken")));
-        }
-        return Ok(given(address, range));
-    }
-    if let Some(own) = held.own.iter().find(|own| set.range_of(**own).is_some()) {
-        return Err(Error::Addresses(format!("this attachment holds {own} of {set} already")));
-    }
-    for (address, range) in set.round_robin(store.last_reserved(index)) {
-        if !held.taken.contains(&address) && store.reserve(address, owner, index)? {
+/// What the addresses of one ADD are taken with.
+struct Taking<'a> {
+    store: &'a Store,
+    owner: &'a Owner,
+    held: Held,
+    /// Where pods from before isolation was switched on have their addresses.
+    former: Option<File>,
+    deadline: Instant,
+}
+
+impl Taking<'_> {
+    /// One address of one set.
+    fn take(&self, set: &RangeSet, index: usize, requested: Option<IpAddr>) -> Result<Ip> {
+        let is_late = || Instant::now() >= self.deadline;
+        if let Some(address) = requested {
+            let Some(range) = set.range_of(address) else { return Err(Error::Addresses(no_address(set))) };
+            if self.is_held_from_before(address) || !self.store.reserve(address, self.owner, index)? {
+                return Err(Error::Addresses(format!("requested address {address} is taken")));
+            }
             return Ok(given(address, range));
         }
+        if let Some(own) = self.held.own.iter().find(|own| set.range_of(**own).is_some()) {
+            return Err(Error::Addresses(format!("this attachment holds {own} of {set} already")));
+        }
+        for (address, range) in set.round_robin(self.store.last_reserved(index)) {
+            if self.held.taken.contains(&address) || self.is_held_from_before(address) {
+                continue;
+            }
+            if is_late() {
+                return Err(Error::Late(format!("taking an address of {set}")));
+            }
+            if self.store.reserve(address, self.owner, index)? {
+                return Ok(given(address, range));
+            }
+        }
+        Err(Error::Addresses(no_address(set)))
     }
-    Err(Error::Addresses(no_address(set)))
+
+    fn is_held_from_before(&self, address: IpAddr) -> bool {
+        self.former.as_ref().is_some_and(|dir| Store::holds(dir, address))
+    }
 }
 
 fn given(address: IpAddr, range: &ranges::Range) -> Ip {
@@ -269,23 +299,21 @@ fn requested(conf: &Object, cni_args: &str, findings: &mut Findings) -> Vec<(Str
 /// Decides which set gives which requested address, before anything is taken.
 fn assign(sets: &[RangeSet], requested: &[(String, IpAddr)]) -> Result<Vec<Option<IpAddr>>> {
     let mut assigned: Vec<Option<IpAddr>> = vec![None; sets.len()];
-    for (path, address) in requested {
+    let mut seen = HashSet::new();
+    let places = Places::of(sets);
+    for (path, address) in requested.iter().filter(|(_, address)| seen.insert(*address)) {
         let refuse = |allowed| Err(Error::Addresses(Finding::new(path.as_str(), address, allowed).to_string()));
-        if assigned.contains(&Some(*address)) {
-            continue;
-        }
-        let mut slots = assigned.iter_mut().zip(sets);
-        let Some((slot, range)) = slots.find_map(|(slot, set)| Some((slot, set.range_of(*address)?))) else {
+        let Some((set, range)) = places.find(*address) else {
             let all: Vec<String> = sets.iter().map(RangeSet::to_string).collect();
             return refuse(format!("an address of {}", all.join(" or ")));
         };
         if *address == range.gateway() {
             return refuse(format!("another address than the gateway of {}", range.subnet()));
         }
-        if let Some(first) = slot {
-            return refuse(format!("one address of a range set; {first} is asked for too"));
+        match &mut assigned[set] {
+            Some(first) => return refuse(format!("one address of a range set; {first} is asked for too")),
+            slot => *slot = Some(*address),
         }
-        *slot = Some(*address);
     }
     Ok(assigned)
 }
@@ -293,7 +321,41 @@ fn assign(sets: &[RangeSet], requested: &[(String, IpAddr)]) -> Result<Vec<Optio
 /// The network's directory. Needs nothing of the section but `dataDir`: a DEL must not fail for a range.
 fn directory(call: &Call<'_>) -> Checked<PathBuf> {
     let data_dir = absolute(&section(call.conf)?, "dataDir")?.unwrap_or_else(|| PathBuf::from(DATA_DIR));
-    Ok(data_dir.join(call.network.as_str()))
+    Ok(data_dir.join(call.origin.address_dir.unwrap_or(call.network.as_str())))
+}
+
+/// The directory that the network had before its namespace was in the name.
+fn former_directory(call: &Call<'_>) -> Checked<Option<PathBuf>> {
+    let dir = directory(call)?;
+    Ok(call.origin.address_dir.map(|_| dir.with_file_name(call.network.as_str())))
+}
+
+/// A tenant's `dataDir` must not make a network's directory of one that holds other networks', nor lie in one: programs that
+/// share this layout walk into what is below.
+pub fn admit(call: &Call<'_>) -> Result<()> {
+    if !call.origin.is_tenants {
+        return Ok(());
+    }
+    let Some(data_dir) = absolute(&section(call.conf)?, "dataDir")? else { return Ok(()) };
+    let dir = directory(call)?;
+    let refuse = |allowed: String| Err(Finding::new("ipam.dataDir", data_dir.display(), allowed).into());
+    let is_inside = data_dir.starts_with(DATA_DIR) && data_dir != Path::new(DATA_DIR);
+    if let Some(outer) = data_dir.ancestors().find(|outer| store::is_one(outer)) {
+        return refuse(format!("a directory outside of those of networks: {} is one", outer.display()));
+    }
+    if is_inside {
+        return refuse(format!("{DATA_DIR} itself, or a directory outside of it: below it each network has its own"));
+    }
+    let below = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut dirs = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
+    match dirs.find(|below| store::is_one(below)) {
+        Some(inner) => refuse(format!(
+            "another directory: {} is this network's then, and {} another's",
+            dir.display(),
+            inner.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn absolute(ipam: &Object, key: &str) -> Checked<Option<PathBuf>> {
@@ -312,7 +374,13 @@ fn resolv_conf(path: &PathBuf) -> Result<Dns> {
         // Opening a pipe would block for ever.
         return Err(Finding::new("ipam.resolvConf", path.display(), "a regular file").into());
     }
-    let bytes = fs::read(path).map_err(op())?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(op())?;
+    file.take(RESOLV_CONF_MAX + 1).read_to_end(&mut bytes).map_err(op())?;
+    if bytes.len() as u64 > RESOLV_CONF_MAX {
+        let allowed = format!("a file of at most {RESOLV_CONF_MAX} bytes");
+        return Err(Finding::new("ipam.resolvConf", path.display(), allowed).into());
+    }
     Ok(parse_resolv_conf(&String::from_utf8_lossy(&bytes)))
 }
 

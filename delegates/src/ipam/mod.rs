@@ -120,8 +120,9 @@ pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
     }
 }
 
-/// Before anything is attached: a tenant's definition does not name a plugin that makes or takes links for its addresses. The
-/// program would get the whole configuration and do with the node's links what this very plugin is not let do.
+/// Before anything is attached: what a tenant's section asks of the node and may not have. It does not name a plugin that makes
+/// or takes links for its addresses: the program would get the whole configuration and do with the node's links what this very
+/// plugin is not let do.
 pub fn admit(call: &Call<'_>) -> Result<()> {
     let ipam = call.conf.decode::<Object>("ipam", "an object");
     let Some(ipam) = ipam.ok().flatten().filter(|_| call.origin.is_tenants) else { return Ok(()) };
@@ -130,7 +131,10 @@ pub fn admit(call: &Call<'_>) -> Result<()> {
             let allowed = format!("a plugin that gives addresses: {kind} makes, takes or changes links");
             Err(Finding::new("ipam.type", format_args!("{:?}", kind.as_str()), allowed).into())
         }
-        _ => Ok(()),
+        _ => match kind_of(call.conf)? {
+            Some(Kind::HostLocal(_)) => host_local::admit(call),
+            Some(Kind::Static(_) | Kind::External(_)) | None => Ok(()),
+        },
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use attachments::cni::object::Entries;
+use attachments::definition::LONGEST;
+use attachments::finding::{Finding, shortened};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
@@ -11,20 +13,44 @@ use super::{Kind, Problem};
 /// The rule of texts that are no JSON; nothing else can be said of them.
 pub const SYNTAX: &str = "N02";
 
-/// Longest text, in bytes.
-const LONGEST: usize = 64 << 10;
-
 /// Deepest nesting of objects and lists.
 const DEEPEST: usize = 32;
 
 /// Characters of the text that a syntax error shows.
 const SHOWN: usize = 40;
 
+/// The members of an object, with their places by key where there are many: a finding is looked up by its path, and one
+/// object may have thousands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Members {
+    entries: Vec<(String, Node)>,
+    places: Option<HashMap<String, usize>>,
+}
+
+impl Members {
+    /// More members than are searched one by one.
+    const FEW: usize = 16;
+
+    fn of(entries: Vec<(String, Node)>) -> Self {
+        let many = entries.len() > Self::FEW;
+        let places = many.then(|| entries.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect());
+        Self { entries, places }
+    }
+
+    fn get(&self, key: &str) -> Option<&Node> {
+        let place = match &self.places {
+            Some(places) => places.get(key).copied(),
+            None => self.entries.iter().position(|(k, _)| k == key),
+        };
+        place.and_then(|place| self.entries.get(place)).map(|(_, node)| node)
+    }
+}
+
 /// A value of the document.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     /// Keys in their order, each once, the last value as Go's readers take it.
-    Object(Vec<(String, Node)>),
+    Object(Members),
     /// A list.
     List(Vec<Node>),
     /// A string.
@@ -59,14 +85,17 @@ impl Node {
     /// The keys of an object; of anything else, none.
     pub fn entries(&self) -> &[(String, Self)] {
         match self {
-            Self::Object(entries) => entries,
+            Self::Object(members) => &members.entries,
             _ => &[],
         }
     }
 
     /// A value of an object; `null` counts as absent.
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.entries().iter().find(|(k, node)| k == key && *node != Self::Null).map(|(_, node)| node)
+        match self {
+            Self::Object(members) => members.get(key).filter(|node| **node != Self::Null),
+            _ => None,
+        }
     }
 
     /// The value at a path as findings have it: `ipam.ranges[0][1].subnet`.
@@ -111,11 +140,26 @@ impl Node {
             Self::Object(_) | Self::List(_) => None,
         }
     }
+
+    /// Shows every object with its path, the outermost first.
+    pub fn visit<'a>(&'a self, path: &str, see: &mut impl FnMut(&str, &'a [(String, Self)])) {
+        match self {
+            Self::Object(Members { entries, .. }) => {
+                see(path, entries);
+                entries.iter().for_each(|(key, node)| node.visit(&join(path, key), see));
+            }
+            Self::List(nodes) => {
+                nodes.iter().enumerate().for_each(|(i, node)| node.visit(&format!("{path}[{i}]"), see));
+            }
+            _ => {}
+        }
+    }
 }
 
-/// The path of a key of the object at `path`.
+/// The path of a key of the object at `path`. A long key is cut: it would be written once for each value below it.
 pub fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let key = shortened(key, Finding::SHOWN);
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 /// A text as JSON has it.
@@ -171,7 +215,7 @@ fn object(entries: Vec<(String, &RawValue)>, path: &str, depth: usize, problems:
         }
         nodes.push((key.clone(), node(value.get(), &at, depth - 1, problems)));
     }
-    Node::Object(nodes)
+    Node::Object(Members::of(nodes))
 }
 
 /// A lone surrogate passes as JSON, and readers differ in what they make of it.

@@ -58,7 +58,7 @@ impl Walk<'_> {
     /// `reader`: who reads the objects there; nobody can be named for a program.
     fn node(&mut self, node: &Node, at: &str, known: Option<&Known<'_>>, reader: Option<&str>) {
         match node {
-            Node::Object(entries) => self.object(entries, at, known, reader),
+            Node::Object(_) => self.object(node.entries(), at, known, reader),
             Node::List(nodes) => {
                 nodes.iter().enumerate().for_each(|(i, node)| self.node(node, &format!("{at}[{i}]"), known, reader));
             }

@@ -1,18 +1,18 @@
 //! The shape of a configuration or list: versions, names, and which plugins there are (rules N07 to N20).
 
+use std::collections::HashSet;
+
 use attachments::cni::conf::is_of_runtime;
-use attachments::cni::object::Object;
+use attachments::cni::object::{Object, fold};
 use attachments::cni::version::Version;
 use attachments::finding::Findings;
+use attachments::meta_plugins::is_meta;
 use attachments::names::{NetworkName, PluginType};
 
-use super::document::{Node, quoted};
+use super::document::{Node, join, quoted};
 use super::{Kind, Origin, Problem, keys, reach, words};
 use crate::builtin::Builtin;
 use crate::ipam;
-
-/// Plugins that call other plugins as we do; one of them as a delegate would call itself, or us, without end.
-pub const META_PLUGINS: [&str; 3] = ["meta-cni", "multus", "multus-shim"];
 
 /// Plugins of the field that change what a plugin before them made.
 const CHAINED: [&str; 6] = ["portmap", "bandwidth", "firewall", "sbr", "tuning", "vrf"];
@@ -39,6 +39,8 @@ const TYPES: [&str; 19] = [
     "tuning",
     "vrf",
 ];
+
+const NO_META: &str = "an attachment cannot delegate to a meta-plugin";
 
 /// More plugins than any chain has.
 const MOST: usize = 16;
@@ -79,13 +81,9 @@ pub fn check(document: &Node, top: Object, origin: Origin) -> Vec<Problem> {
         None => plugin(document, (document, top), "", 0, version, &mut problems),
     }
     // Several plugins may blame the one version that they share.
-    let mut once: Vec<Problem> = Vec::with_capacity(problems.len());
-    problems.into_iter().for_each(|problem| {
-        if !once.contains(&problem) {
-            once.push(problem);
-        }
-    });
-    once
+    let mut said = HashSet::new();
+    problems.retain(|problem| said.insert(problem.clone()));
+    problems
 }
 
 /// The version that plugins are spoken to in, as well as it can be known.
@@ -207,6 +205,7 @@ fn plugin(
         }
     };
     problems.extend(type_problem(kind, place).map(|problem| problem.under(at)));
+    problems.extend(inner_types(node).into_iter().map(|problem| problem.under(at)));
     let plugin = Plugin { at: at.to_owned(), kind, node };
     problems.extend(keys::check_plugin(&plugin));
     capabilities(&plugin, problems);
@@ -225,8 +224,8 @@ fn type_problem(kind: &str, place: usize) -> Option<Problem> {
     if kind.parse::<PluginType>().is_err() || kind.contains("..") || kind.contains(char::is_whitespace) {
         return deny("N15", Kind::Invalid, "must be a plugin name, not a path");
     }
-    if META_PLUGINS.contains(&kind) {
-        return deny("N17", Kind::Forbidden, "an attachment cannot delegate to a meta-plugin");
+    if is_meta(kind) {
+        return deny("N17", Kind::Forbidden, NO_META);
     }
     if place == 0 && CHAINED.contains(&kind) {
         return deny("N20", Kind::Forbidden, "needs a previous plugin, move it after the interface plugin");
@@ -240,12 +239,25 @@ fn type_problem(kind: &str, place: usize) -> Option<Problem> {
     deny("N16", Kind::NotFound, &text).map(Problem::warns)
 }
 
+/// Types further down: of address management, and of the delegates of a plugin that has some.
+fn inner_types(plugin: &Node) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    plugin.visit("", &mut |path, entries| {
+        // A plugin's own type has its own words, unless the key is spelled so that only some readers take it for it.
+        let types = entries.iter().filter(|(key, _)| fold(key) == "type" && !(path.is_empty() && key == "type"));
+        for (key, kind) in types.filter_map(|(key, node)| Some((key, node.text()?))).filter(|(_, kind)| is_meta(kind)) {
+            problems.push(Problem::deny("N17", Kind::Forbidden, join(path, key), quoted(kind), NO_META));
+        }
+    });
+    problems
+}
+
 /// `capabilities` says of each whether the plugin has it.
 fn capabilities(plugin: &Plugin<'_>, problems: &mut Vec<Problem>) {
     match plugin.node.get("capabilities") {
         None => {}
-        Some(Node::Object(entries)) => {
-            for (key, node) in entries.iter().filter(|(_, node)| !matches!(node, Node::Bool(_))) {
+        Some(object @ Node::Object(_)) => {
+            for (key, node) in object.entries().iter().filter(|(_, node)| !matches!(node, Node::Bool(_))) {
                 let path = format!("capabilities.{key}");
                 problems.push(words::wrong_type(&path, node, "true or false").under(&plugin.at));
             }

@@ -2,7 +2,7 @@
 
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
-use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS};
+use attachments::selection::{self, DEFAULT_NETWORK, LONGEST, NETWORKS};
 use serde::de::IgnoredAny;
 
 use super::document::{self, Node};
@@ -27,7 +27,13 @@ const FIELDS: [(&str, &str); 10] = [
 pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(text) = annotation(NETWORKS) {
-        problems.extend(all(NETWORKS, text, selection::parse(NETWORKS, text, namespace).err()));
+        match selection::parse(NETWORKS, text, namespace) {
+            Ok(wanted) if wanted.len() > MOST => {
+                let text = format!("must have at most {MOST}");
+                problems.push(Problem::deny("P25", Kind::TooMany, path_of(NETWORKS), wanted.len(), text));
+            }
+            read => problems.extend(all(NETWORKS, text, read.err())),
+        }
     }
     if let Some(text) = annotation(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty()) {
         // In which namespace the node looks for it is not known here, and of no matter.
@@ -48,9 +54,20 @@ fn all(annotation: &str, text: &str, finding: Option<Finding>) -> Vec<Problem> {
     problems
 }
 
+/// Networks of a pod, where a node says nothing else (`maxAttachments`).
+const MOST: usize = 64;
+
+fn path_of(annotation: &str) -> String {
+    format!("metadata.annotations[{annotation}]")
+}
+
 fn problem(annotation: &str, text: &str, finding: Option<Finding>) -> Option<Problem> {
     let finding = finding?;
-    let at = format!("metadata.annotations[{annotation}]");
+    let at = path_of(annotation);
+    if text.len() > LONGEST {
+        let allowed = format!("must be at most {LONGEST} bytes");
+        return Some(Problem::deny("P33", Kind::TooLong, at, text.len(), allowed));
+    }
     let is_json = text.contains(['[', '{', '"']);
     if is_json && let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return Some(document::syntax("P01", text, &error).under(&at));
@@ -81,6 +98,15 @@ mod tests {
         let problems = annotations(&"shop".parse().unwrap(), |key| (key == NETWORKS).then_some(text));
         let texts: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
         texts.join("; ").replace("metadata.annotations[k8s.v1.cni.cncf.io/networks]", "nets")
+    }
+
+    #[test]
+    fn sizes_are_refused_before_anything_else() {
+        let many = |count| vec!["a"; count].join(",");
+        assert_eq!(nets(&many(MOST)), "");
+        assert_eq!(nets(&many(MOST + 1)), "nets: Too many: 65: must have at most 64 [P25]");
+        let long = "[".repeat(LONGEST + 1);
+        assert_eq!(nets(&long), "nets: Too long: 262145: must be at most 262144 bytes [P33]");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Gateways that the addresses of a configuration cannot reach (rules I10 and I11). Only where its text names every
 //! subnet: what the runtime or the pod may add is not known here.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -40,24 +41,54 @@ fn elsewhere(subnet: &Subnet) -> Option<Problem> {
     Some(Problem::deny("I10", Kind::Invalid, at, quoted(&gateway.to_string()), text).warns())
 }
 
+/// Subnets that a problem names; a definition may have thousands.
+const NAMED: usize = 4;
+
+/// Networks by their prefix, so that the ones which hold an address are found by a look-up for each length.
+#[derive(Default)]
+struct Nets {
+    nets: HashSet<IpNet>,
+    lengths: BTreeSet<(bool, u8)>,
+}
+
+impl Nets {
+    fn of(nets: impl Iterator<Item = IpNet>) -> Self {
+        let mut all = Self::default();
+        for net in nets {
+            all.lengths.insert((net.addr().is_ipv4(), net.prefix_len()));
+            all.nets.insert(net.trunc());
+        }
+        all
+    }
+
+    fn hold(&self, address: IpAddr) -> bool {
+        let of_family = self.lengths.iter().filter(|(is_ipv4, _)| *is_ipv4 == address.is_ipv4());
+        let mut prefixes = of_family.filter_map(|(_, length)| IpNet::new(address, *length).ok());
+        prefixes.any(|prefix| self.nets.contains(&prefix.trunc()))
+    }
+}
+
 /// A route's gateway that is in no subnet, and to which no other route leads.
 fn off_link(ipam: &Node, subnets: &[Subnet]) -> Vec<Problem> {
     let Some(Node::List(routes)) = ipam.get("routes") else { return Vec::new() };
-    let leads_to = |gateway: &IpAddr| {
-        let reached =
-            |node: &Node| parsed::<IpNet>(node, "dst").is_some_and(|dst| dst.contains(gateway) && dst.prefix_len() > 0);
-        subnets.iter().any(|subnet| subnet.net.contains(gateway)) || routes.iter().any(reached)
-    };
+    let reached = routes.iter().filter_map(|node| parsed::<IpNet>(node, "dst")).filter(|dst| dst.prefix_len() > 0);
+    let reached = Nets::of(subnets.iter().map(|subnet| subnet.net).chain(reached));
+    let named = [true, false].map(|is_ipv4| {
+        let family: Vec<&Subnet> = subnets.iter().filter(|subnet| subnet.net.addr().is_ipv4() == is_ipv4).collect();
+        let mut names: Vec<String> = family.iter().take(NAMED).map(|subnet| subnet.net.trunc().to_string()).collect();
+        if family.len() > NAMED {
+            names.push(format!("{} others", family.len() - NAMED));
+        }
+        names.join(" or ")
+    });
     let each = |(i, route): (usize, &Node)| {
         let gateway = parsed::<IpAddr>(route, "gw")?.to_canonical();
-        let mut family = subnets.iter().filter(|subnet| subnet.net.addr().is_ipv4() == gateway.is_ipv4()).peekable();
+        let named = &named[usize::from(!gateway.is_ipv4())];
         // Without a subnet of its family nobody knows which addresses there will be.
-        family.peek()?;
-        if leads_to(&gateway) {
+        if named.is_empty() || reached.hold(gateway) {
             return None;
         }
-        let nets: Vec<String> = family.map(|subnet| subnet.net.trunc().to_string()).collect();
-        let text = format!("must be inside {}", nets.join(" or "));
+        let text = format!("must be inside {named}");
         Some(Problem::deny("I11", Kind::Invalid, format!("routes[{i}].gw"), quoted(&gateway.to_string()), text))
     };
     routes.iter().enumerate().filter_map(each).collect()

@@ -187,6 +187,16 @@ fn plugins_and_their_types() {
         &plugin(r#""type":"multus""#),
         r#"type: Forbidden: "multus": an attachment cannot delegate to a meta-plugin [N17]"#,
     );
+    for (conf, field) in [
+        (r#""type":"danm""#, "type"),
+        (r#""type":"mine","ipam":{"type":"danm"}"#, "ipam.type"),
+        (r#""type":"mine","delegates":[{"a":1},{"delegate":{"Type":"danm"}}]"#, "delegates[1].delegate.Type"),
+        (r#""type":"mine","TYPE":"danm""#, "TYPE"),
+    ] {
+        let says = super::config(&plugin(conf), super::Origin::Definition);
+        let want = format!(r#"{field}: Forbidden: "danm": an attachment cannot delegate to a meta-plugin [N17]"#);
+        assert!(says.iter().any(|problem| problem.to_string() == want), "{conf}: {says:?}");
+    }
     says(&plugin(r#""type":7"#), "type: Invalid value: 7: must be a string [N19]");
     says(
         &plugin(r#""plugins":[{"type":"bandwidth"},{"type":"bandwidth"}]"#),

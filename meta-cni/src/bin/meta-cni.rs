@@ -33,6 +33,7 @@ fn run() -> ExitCode {
     let call = match request::read(env, io::stdin().lock()) {
         Ok(Command::Call(call)) => call,
         Ok(Command::Version) => return print(&versions()),
+        Ok(Command::Nothing) => return ExitCode::SUCCESS,
         Ok(Command::About) => {
             let all: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
             eprintln!("meta-cni {}, a multi-network CNI plugin", env!("CARGO_PKG_VERSION"));

@@ -270,8 +270,8 @@ pub fn call_network(
 }
 
 fn origin(attachment: &Attachment) -> Origin<'_> {
-    let Attachment { source, is_tenants, is_default, .. } = attachment;
-    Origin { source, is_tenants: *is_tenants, is_default: *is_default }
+    let Attachment { source, is_tenants, is_default, address_dir, .. } = attachment;
+    Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir: address_dir.as_deref() }
 }
 
 /// How a message names an attachment: first the network, then the interface.

@@ -167,7 +167,8 @@ impl Asked {
             plugin.object.retain(|key| !matches!(key, "args" | "deviceID" | "pciBusID"));
         }
         let is_same = |other: &&mut Network| {
-            other.attachment.network == attachment.network && other.attachment.plugins == attachment.plugins
+            let (one, two) = (&other.attachment, &attachment);
+            one.network == two.network && one.address_dir == two.address_dir && one.plugins == two.plugins
         };
         match self.networks.iter_mut().find(is_same) {
             Some(other) => other.is_alive |= is_alive,

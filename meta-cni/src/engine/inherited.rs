@@ -9,9 +9,9 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
+use attachments::meta_plugins::is_meta;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use delegates::lint::META_PLUGINS;
 use delegates::spelling;
 
 use super::record::AttachedEntry;
@@ -73,7 +73,7 @@ fn read(
     }
     let mut conf = decode_conf(&object)?;
     // Meta plugins have an entry for themselves, written by the runtime; undoing it would call us again.
-    if conf.plugins.iter().any(|plugin| META_PLUGINS.contains(&plugin.kind.as_str())) {
+    if conf.plugins.iter().any(|plugin| is_meta(plugin.kind.as_str())) {
         return Ok(None);
     }
     for plugin in &mut conf.plugins {
@@ -92,6 +92,7 @@ fn read(
     let attachment = Attachment {
         source: Source::Node(network.clone()),
         network,
+        address_dir: None,
         version: conf.version,
         disable_check: conf.disable_check,
         disable_gc: conf.disable_gc,
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn the_meta_plugins_own_entries_and_other_sandboxes_are_none() {
         let (_, default) = names();
-        for kind in META_PLUGINS {
+        for kind in ["meta-cni", "multus", "multus-shim", "danm"] {
             let text = cached(&format!(r#"{{"cniVersion":"0.4.0","name":"lan","type":"{kind}"}}"#), "eth0");
             assert!(read(text.as_bytes(), &"c1".parse().unwrap(), &default).unwrap().is_none(), "{kind}");
         }

@@ -15,7 +15,7 @@ use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
 use delegates::builtin;
 use delegates::call::Verb;
 use delegates::reserved::Reserved;
-use delegates::spelling;
+use delegates::{in_process, spelling};
 
 use super::{Run, warn};
 use crate::cluster::wire::NodeAddresses;
@@ -205,6 +205,10 @@ fn rules(conf: &NodeConf) -> Rules {
         system_namespaces: conf.system_namespaces.clone(),
         strict: conf.strict,
         path_roots: conf.path_roots.iter().map(|root| root.to_string_lossy().into_owned()).collect(),
+        built_in: in_process::types(conf.builtin.as_deref()),
+        programs: conf.programs.clone(),
+        max_attachments: conf.max_attachments,
+        max_chain: conf.max_chain,
     }
 }
 

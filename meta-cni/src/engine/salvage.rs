@@ -159,6 +159,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
     Some(Attachment {
         source: Source::Node(node.key.network.clone()),
         network: node.key.network.clone(),
+        address_dir: None,
         version: Version::NEWEST,
         disable_check: true,
         disable_gc: true,

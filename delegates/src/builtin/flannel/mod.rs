@@ -153,6 +153,7 @@ pub(super) fn attach(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>
     let config = read(call)?;
     let rendered = config.render(call.conf, &Subnets::read(&config.subnet_file)?)?;
     let note = note_of(&config.data_dir, call)?;
+    require_room(&config.data_dir, call)?;
     write_note(&note, &rendered).map_err(Error::io(format!("write {}", note.display())))?;
     let inner = Call { conf: &rendered, ..call.clone() };
     let attached = match in_process(&host.node, &config.kind) {
@@ -173,8 +174,23 @@ fn note_of(data_dir: &Path, call: &Call<'_>) -> Result<PathBuf> {
     Ok(data_dir.join(point(call)?.container.as_str()))
 }
 
+/// A tenant's network does not write over the note of another, which that one's DEL needs.
+fn require_room(data_dir: &Path, call: &Call<'_>) -> Result<()> {
+    let noted = fs::read(note_of(data_dir, call)?).ok().and_then(|bytes| Object::parse(&bytes).ok());
+    let name = noted.and_then(|noted| noted.text("name").ok().flatten()).filter(|_| call.origin.is_tenants);
+    match name.filter(|name| name != call.network.as_str()) {
+        None => Ok(()),
+        Some(name) => {
+            let allowed = format!("a directory of its own: network {name} has noted there what this pod got");
+            Err(Finding::new("dataDir", data_dir.display(), allowed).into())
+        }
+    }
+}
+
 fn write_note(note: &Path, rendered: &Object) -> std::io::Result<()> {
-    let open = || fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(note);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let open = || options.open(note);
     let mut file = match open() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = note.parent().unwrap_or(Path::new("/"));

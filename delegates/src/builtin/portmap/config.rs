@@ -1,5 +1,6 @@
 //! The configuration of `portmap`: the keys of the reference plugin.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -31,7 +32,7 @@ pub(in crate::builtin) struct Config {
 }
 
 /// One port of the node that leads to a port of the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::builtin) struct Mapping {
     /// The address of the node; unspecified is every address of that family, `None` of both.
     pub host_ip: Option<IpAddr>,
@@ -44,7 +45,7 @@ pub(in crate::builtin) struct Mapping {
 }
 
 /// A transport protocol with ports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::builtin) enum Protocol {
     #[default]
     Tcp = libc::IPPROTO_TCP as isize,
@@ -146,6 +147,7 @@ fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
     let runtime = keys.keep(conf.object("runtimeConfig")).unwrap_or_default();
     let listed = keys.keep(runtime.objects("portMappings").map_err(|e| e.under("runtimeConfig")));
     let mut mappings: Vec<Mapping> = Vec::new();
+    let (mut once, mut taken) = (HashSet::new(), Taken::default());
     for (i, object) in listed.iter().enumerate() {
         let mapping = match Mapping::read(object) {
             Ok(mapping) => mapping,
@@ -154,16 +156,39 @@ fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
                 continue;
             }
         };
-        if mappings.contains(&mapping) {
+        if !once.insert(mapping) {
             continue;
         }
-        if mappings.iter().any(|other| other.overlaps(&mapping)) {
+        if !taken.insert(&mapping) {
             let allowed = "a host port that no other mapping of this pod has";
             keys.refuse(Finding::new(format!("{PATH}[{i}].hostPort"), mapping, allowed));
         }
         mappings.push(mapping);
     }
     mappings
+}
+
+/// The host ports of mappings, by protocol and family: for single addresses, and whether one of them is for all.
+#[derive(Default)]
+struct Taken(HashMap<(u16, Protocol, bool), (HashSet<IpAddr>, bool)>);
+
+impl Taken {
+    /// False when some packet would meet an earlier mapping too.
+    fn insert(&mut self, mapping: &Mapping) -> bool {
+        let mut is_free = true;
+        for ipv4 in [true, false].into_iter().filter(|ipv4| mapping.is_for(*ipv4)) {
+            let (addresses, all) = self.0.entry((mapping.host_port, mapping.protocol, ipv4)).or_default();
+            is_free &= !*all;
+            match mapping.address() {
+                Some(address) => is_free &= addresses.insert(address),
+                None => {
+                    is_free &= addresses.is_empty();
+                    *all = true;
+                }
+            }
+        }
+        is_free
+    }
 }
 
 impl Mapping {

@@ -102,3 +102,24 @@ fn kernel_flannel_that_fails_leaves_nothing() {
         bed.del(Builtin::Flannel, &pod, "net1", &wrong, None).unwrap();
     });
 }
+
+#[test]
+fn kernel_flannel_of_a_tenant_leaves_the_note_of_another_network() {
+    on_node(|bed| {
+        let dir = tempfile::tempdir().unwrap();
+        let (pod, conf) = (bed.pod(), conf(dir.path(), ""));
+        fs::write(dir.path().join("subnet.env"), FILE).unwrap();
+        fs::create_dir(dir.path().join("flannel")).unwrap();
+        let note = dir.path().join("flannel/pod0");
+        fs::write(&note, r#"{"name":"cbr0","type":"bridge"}"#).unwrap();
+        let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
+        let refused = bed.call(&pod, "net1", &conf, None, |host, call| {
+            let origin = crate::call::Origin { is_tenants: true, ..call.origin };
+            Builtin::Flannel.add(host, &mut sandbox, &Call { origin, ..call.clone() })
+        });
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.starts_with("dataDir: got ") && refused.contains("network cbr0 has noted there"), "{refused}");
+        bed.del(Builtin::Flannel, &pod, "net1", &conf, None).unwrap();
+        assert_eq!(fs::read_to_string(&note).unwrap(), r#"{"name":"cbr0","type":"bridge"}"#);
+    });
+}

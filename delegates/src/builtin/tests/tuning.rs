@@ -166,3 +166,20 @@ fn kernel_tuning_brings_back_what_the_reference_plugin_noted() {
         }
     });
 }
+
+#[test]
+fn kernel_tuning_stops_at_the_deadline_and_brings_back_what_it_changed() {
+    on_node(|bed| {
+        let pod = bed.pod();
+        borrowed(&pod);
+        let before = seen(&pod);
+        let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
+        let previous = result(&pod);
+        let late = bed.call(&pod, "net1", ALL, Some(&previous), |host, call| {
+            host.node.deadline = Instant::now();
+            TUNING.add(host, &mut sandbox, call)
+        });
+        assert!(matches!(&late, Err(Error::Late(what)) if what.contains("sysctl")), "{late:?}");
+        assert_eq!(seen(&pod), before);
+    });
+}

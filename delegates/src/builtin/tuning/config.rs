@@ -1,5 +1,6 @@
 //! The configuration of `tuning`: the keys of the reference plugin, and `args.cni` over them.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use attachments::cni::object::Object;
@@ -105,9 +106,12 @@ impl Settings {
 
     /// Takes over what the other says; a key that it has counts, whatever its value.
     fn override_by(&mut self, over: Self, keys: &Object) {
+        let path = |setting: &Setting| setting.path(PLACEHOLDER);
+        let own: HashMap<_, _> = self.sysctls.iter().enumerate().map(|(place, own)| (path(own), place)).collect();
         for setting in over.sysctls {
-            match self.sysctls.iter_mut().find(|own| own.path(PLACEHOLDER) == setting.path(PLACEHOLDER)) {
-                Some(own) => *own = setting,
+            match own.get(&path(&setting)) {
+                Some(place) => self.sysctls[*place] = setting,
+                // Those that come over it are each there once.
                 None => self.sysctls.push(setting),
             }
         }
@@ -133,6 +137,7 @@ fn sysctls(keys: &mut Keys<'_>, conf: &Object) -> Vec<Setting> {
     const PATH: &str = "the name of a setting below net/, as net.ipv4.conf.IFNAME.arp_filter";
     let Members(members) = keys.keep(conf.decode("sysctl", "an object of strings")).unwrap_or_default();
     let mut settings: Vec<Setting> = Vec::new();
+    let mut paths = HashSet::new();
     for (name, value) in members {
         let at = format!("sysctl.{name}");
         let Ok(text) = serde_json::from_str::<String>(value.get()) else {
@@ -143,7 +148,7 @@ fn sysctls(keys: &mut Keys<'_>, conf: &Object) -> Vec<Setting> {
         let path = setting.path(PLACEHOLDER);
         if path.is_none() || path.as_ref().is_some_and(|path| path.iter().any(|part| part.contains('\0'))) {
             keys.refuse(Finding::new("sysctl", format_args!("{:?}", setting.name), PATH));
-        } else if settings.iter().any(|other| other.path(PLACEHOLDER) == path) {
+        } else if !paths.insert(path) {
             keys.refuse(Finding::new(at, value.get(), "each setting once: this is its second value"));
         } else {
             settings.push(setting);

@@ -19,7 +19,7 @@ use self::backup::Backup;
 use self::config::{Settings, path_of};
 use super::{Attached, compare};
 use crate::apply::{Host, Sandbox};
-use crate::call::{Call, Point};
+use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::netns;
@@ -42,11 +42,11 @@ pub(super) fn attach(
     if let Some(link) = link.as_ref().filter(|_| settings.promisc) {
         spare_node(host, sandbox, call, link)?;
     }
-    let backup = note(sandbox, point, settings, link.as_ref())?;
+    let backup = note(&host.node, sandbox, point, settings, link.as_ref())?;
     if !backup.is_empty() {
         host.save(&backup.state())?;
     }
-    let changed = change(sandbox, point, settings, link.as_ref());
+    let changed = change(&host.node, sandbox, point, settings, link.as_ref());
     if changed.is_err() {
         // The first error tells more than a second one would; DEL does this again.
         let _ = backup.restore(sandbox, point.ifname);
@@ -97,11 +97,18 @@ fn goes_with_the_pod(link: &Link, point: &Point<'_>) -> bool {
 }
 
 /// The old values of what will change and would stay changed.
-fn note(sandbox: &Sandbox, point: &Point<'_>, settings: &Settings, link: Option<&Link>) -> Result<Backup> {
+fn note(
+    node: &Node<'_>,
+    sandbox: &Sandbox,
+    point: &Point<'_>,
+    settings: &Settings,
+    link: Option<&Link>,
+) -> Result<Backup> {
     let goes = link.is_some_and(|link| goes_with_the_pod(link, point));
     let mut backup = link.filter(|_| !goes).map(|link| Backup::of(link, settings)).unwrap_or_default();
     sandbox.netns().enter(|| {
         for setting in &settings.sysctls {
+            node.in_time(|| format!("reading sysctl {}", setting.name))?;
             let path = path_of(setting, point.ifname)?;
             if goes && path.iter().any(|part| part == point.ifname.as_str()) {
                 continue;
@@ -119,10 +126,17 @@ fn note(sandbox: &Sandbox, point: &Point<'_>, settings: &Settings, link: Option<
     Ok(backup)
 }
 
-fn change(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings, link: Option<&Link>) -> Result<()> {
+fn change(
+    node: &Node<'_>,
+    sandbox: &mut Sandbox,
+    point: &Point<'_>,
+    settings: &Settings,
+    link: Option<&Link>,
+) -> Result<()> {
     if !settings.sysctls.is_empty() {
         sandbox.netns().enter(|| {
             settings.sysctls.iter().try_for_each(|setting| {
+                node.in_time(|| format!("writing sysctl {}", setting.name))?;
                 let path = path_of(setting, point.ifname)?;
                 netns::write_sysctl(&path.iter().map(String::as_str).collect::<Vec<_>>(), &setting.value)
             })
@@ -186,10 +200,11 @@ pub(super) fn gc(call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
 }
 
 /// CHECK.
-pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
+pub(super) fn check(node: &Node<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
     let Config { settings, .. } = read(call)?.with_environment(point.args)?;
     sandbox.netns().enter(|| {
         for setting in &settings.sysctls {
+            node.in_time(|| format!("reading sysctl {}", setting.name))?;
             let path = path_of(setting, point.ifname)?;
             let is = netns::read_sysctl(&path.iter().map(String::as_str).collect::<Vec<_>>())?.unwrap_or_default();
             if !same_words(&is, &setting.value) {

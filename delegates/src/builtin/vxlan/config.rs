@@ -1,5 +1,6 @@
 //! The configuration of `vxlan`: an overlay said in one place.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
@@ -113,6 +114,7 @@ fn underlay(conf: &Object) -> Result<Option<Underlay>, Finding> {
 fn peers(conf: &Object, keys: &mut Keys<'_>) -> Vec<IpAddr> {
     let texts: Vec<String> = keys.keep(conf.decode("peers", "a list of unicast IP addresses")).unwrap_or_default();
     let mut peers: Vec<IpAddr> = Vec::with_capacity(texts.len());
+    let mut once = HashSet::new();
     for (i, text) in texts.iter().enumerate() {
         let mut refuse = |allowed| keys.refuse(Finding::new(format!("peers[{i}]"), format_args!("{text:?}"), allowed));
         let Some(peer) = text.parse().ok().map(|peer: IpAddr| peer.to_canonical()).filter(is_unicast) else {
@@ -122,7 +124,7 @@ fn peers(conf: &Object, keys: &mut Keys<'_>) -> Vec<IpAddr> {
         // A vxlan device sends over one family.
         if peers.first().is_some_and(|first| first.is_ipv4() != peer.is_ipv4()) {
             refuse("an address of the same family as the others");
-        } else if !peers.contains(&peer) {
+        } else if once.insert(peer) {
             peers.push(peer);
         }
     }

@@ -1,5 +1,6 @@
 //! Ranges and range sets: which addresses there are, and in which order they are tried. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -77,15 +78,54 @@ impl Range {
         self.subnet
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        self.subnet.addr().is_ipv4() == other.subnet.addr().is_ipv4()
-            && self.span.start() <= other.span.end()
-            && other.span.start() <= self.span.end()
-    }
-
     fn candidates(&self, span: RangeInclusive<u128>) -> impl Iterator<Item = (IpAddr, &Self)> {
         let family = self.subnet.addr();
         span.map(move |n| (address_of(family, n), self)).filter(|(address, range)| *address != range.gateway)
+    }
+}
+
+/// Ranges of which no two overlap, by family and first address, each with its last one and whatever it stands for: a
+/// definition may list thousands.
+#[derive(Default)]
+struct Starts(BTreeMap<(bool, u128), (u128, usize)>);
+
+impl Starts {
+    fn insert(&mut self, range: &Range, what: usize) {
+        self.0.insert((range.subnet.addr().is_ipv4(), *range.span.start()), (*range.span.end(), what));
+    }
+
+    /// One that shares an address with the range: of those that begin before its end, the last reaches furthest.
+    fn overlapping(&self, range: &Range) -> Option<usize> {
+        self.reaching(range.subnet.addr().is_ipv4(), *range.span.start(), *range.span.end())
+    }
+
+    fn reaching(&self, is_ipv4: bool, first: u128, last: u128) -> Option<usize> {
+        let (_, (end, what)) = self.0.range((is_ipv4, 0)..=(is_ipv4, last)).next_back()?;
+        (*end >= first).then_some(*what)
+    }
+}
+
+/// Where each address of an attachment's sets is.
+pub struct Places<'a> {
+    starts: Starts,
+    ranges: Vec<(usize, &'a Range)>,
+}
+
+impl<'a> Places<'a> {
+    /// Sets that share no address.
+    pub fn of(sets: &'a [RangeSet]) -> Self {
+        let each = |(set, ranges): (usize, &'a RangeSet)| ranges.ranges.iter().map(move |range| (set, range));
+        let mut places = Self { starts: Starts::default(), ranges: sets.iter().enumerate().flat_map(each).collect() };
+        for (what, (_, range)) in places.ranges.iter().enumerate() {
+            places.starts.insert(range, what);
+        }
+        places
+    }
+
+    /// The index of the set that has an address, and the range in it.
+    pub fn find(&self, address: IpAddr) -> Option<(usize, &'a Range)> {
+        let found = self.starts.reaching(address.is_ipv4(), number(address), number(address))?;
+        self.ranges.get(found).copied().filter(|(_, range)| range.contains(address))
     }
 }
 
@@ -97,6 +137,7 @@ impl RangeSet {
             findings.push(Finding::new(path.as_str(), "[]", "at least one range"));
         }
         let mut ranges: Vec<Range> = Vec::with_capacity(objects.len());
+        let mut starts = Starts::default();
         for (i, object) in objects {
             let at = format!("{path}[{i}]");
             let read = Range::read(object).map(Some).map_err(|wrong| under(&at, wrong));
@@ -105,11 +146,14 @@ impl RangeSet {
                 Some(first) if range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4() => {
                     Some(format!("one address family in a set: {first} came first"))
                 }
-                _ => ranges.iter().find(|other| range.overlaps(other)).map(|other| format!("no overlap with {other}")),
+                _ => starts.overlapping(&range).map(|other| format!("no overlap with {}", ranges[other])),
             };
             match clash {
                 Some(allowed) => findings.push(Finding::new(at, &range, allowed)),
-                None => ranges.push(range),
+                None => {
+                    starts.insert(&range, ranges.len());
+                    ranges.push(range);
+                }
             }
         }
         findings.finish(Self { ranges, path })
@@ -123,14 +167,15 @@ impl RangeSet {
 
     /// Two sets of one attachment share no address.
     pub fn check_apart(sets: &[Self], findings: &mut Findings) {
+        let mut starts = Starts::default();
         for (i, set) in sets.iter().enumerate() {
-            let clashes = |other: &&Self| set.ranges.iter().any(|a| other.ranges.iter().any(|b| a.overlaps(b)));
-            if let Some(other) = sets[..i].iter().find(clashes) {
-                findings.push(Finding::new(
-                    set.path.as_str(),
-                    set,
-                    format!("no overlap with {} ({other})", other.path),
-                ));
+            match set.ranges.iter().find_map(|range| starts.overlapping(range)) {
+                Some(other) => {
+                    let other = &sets[other];
+                    let allowed = format!("no overlap with {} ({other})", other.path);
+                    findings.push(Finding::new(set.path.as_str(), set, allowed));
+                }
+                None => set.ranges.iter().for_each(|range| starts.insert(range, i)),
             }
         }
     }

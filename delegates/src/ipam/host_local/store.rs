@@ -6,22 +6,24 @@
 //!
 //! A file is made and then filled, both under the lock. An address file that is empty when the lock is taken was left by
 //! a process that was killed, or by a power cut, in between: nobody holds the address, and the file is removed.
+//!
+//! Anything else may lie in the directory, for tenants choose where it is: only plain files that are named as an address
+//! are looked at, no directory is entered and no symbolic link followed.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 
 use attachments::names::{ContainerId, IfName};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
-use nix::sys::stat::Mode;
-use nix::unistd::read;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, read, unlinkat};
 
 use crate::claims::{Claims, Owner as Claimant};
 use crate::error::{Error, Result};
@@ -31,7 +33,11 @@ const CONTENT_MAX: usize = 4096;
 
 /// The directory of one network with its lock held until this is dropped.
 pub struct Store {
+    /// Its path, for messages.
     dir: PathBuf,
+    /// The directory itself: whatever becomes of the path, its files are these.
+    handle: File,
+    deadline: Instant,
     _lock: Flock<File>,
 }
 
@@ -48,7 +54,7 @@ pub struct Held {
     /// Every address that somebody holds.
     pub taken: HashSet<IpAddr>,
     /// The addresses of the owner that was asked for, files of the old format included.
-    pub own: Vec<IpAddr>,
+    pub own: HashSet<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,33 +96,35 @@ impl Store {
 
     /// Opens the directory of a network if there is one.
     pub fn open(dir: &Path, deadline: Instant) -> Result<Option<Self>> {
-        let path = dir.join("lock");
-        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
-        let file = match open(&path, flags, Mode::from_bits_truncate(0o750)) {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let handle = match open(dir, flags, Mode::empty()) {
+            Ok(handle) => File::from(handle),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(Error::io(format!("open directory {}", dir.display()))(errno.into())),
+        };
+        let path = dir.join(LOCK);
+        let file = match openat(&handle, LOCK, plain(OFlag::O_RDONLY | OFlag::O_CREAT), Mode::from_bits_truncate(0o750))
+        {
             Ok(file) => File::from(file),
+            // Removed while it was opened.
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(Error::io(format!("open {}", path.display()))(errno.into())),
         };
         let lock = locked(file, &path, deadline)?;
-        Ok(Some(Self { dir: dir.to_owned(), _lock: lock }))
+        Ok(Some(Self { dir: dir.to_owned(), handle, deadline, _lock: lock }))
     }
 
     /// Reads who holds what, and removes what a killed process left behind.
     pub fn survey(&self, owner: Option<&Owner>) -> Result<Held> {
         let mut held = Held::default();
         self.walk(|file| {
-            let address = file.address();
-            if address.is_some() && file.is_leftover() {
-                return file.remove();
+            if file.is_leftover() {
+                return self.remove_file(file.name);
             }
-            if let Some(address) = address {
-                if owner.is_some_and(|owner| file.owner(owner) != Match::No) {
-                    held.own.push(address);
-                }
-                if file.top {
-                    held.taken.insert(address);
-                }
+            if owner.is_some_and(|owner| owner.matches(file.content) != Match::No) {
+                held.own.insert(file.address);
             }
+            held.taken.insert(file.address);
             Ok(())
         })?;
         Ok(held)
@@ -124,26 +132,38 @@ impl Store {
 
     /// Takes an address for an owner; false when somebody holds it. `set` is the index of the range set.
     pub fn reserve(&self, address: IpAddr, owner: &Owner, set: usize) -> Result<bool> {
-        let path = self.dir.join(address.to_string());
-        let op = || format!("reserve address in {}", path.display());
-        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(false),
-            Err(e) => return Err(Error::io(op())(e)),
+        let name = address.to_string();
+        let op = || format!("reserve address in {}", self.dir.join(&name).display());
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mut file = match openat(&self.handle, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => File::from(file),
+            Err(Errno::EEXIST) => return Ok(false),
+            Err(errno) => return Err(Error::io(op())(errno.into())),
         };
         let written = file.write_all(owner.content.as_bytes()).map_err(Error::io(op()));
-        written.and_then(|()| self.remember(address, set)).inspect_err(|_| drop(fs::remove_file(&path)))?;
+        written.and_then(|()| self.remember(address, set)).inspect_err(|_| drop(self.remove(address)))?;
         Ok(true)
     }
 
-    /// Gives one address back that this call has taken.
+    /// Gives one address back.
     pub fn remove(&self, address: IpAddr) -> Result<()> {
-        remove(&self.dir.join(address.to_string()))
+        self.remove_file(&address.to_string())
+    }
+
+    /// Does a file say that somebody holds the address? Where it cannot be known, yes.
+    pub fn holds(dir: &File, address: IpAddr) -> bool {
+        match fstatat(dir, address.to_string().as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat.st_size > 0,
+            Err(errno) => errno != Errno::ENOENT,
+        }
     }
 
     /// The address that a range set gave last, if that is known.
     pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        let text = fs::read_to_string(self.last_reserved_path(set)).ok()?;
+        let file = openat(&self.handle, last_reserved(set).as_str(), plain(OFlag::O_RDONLY), Mode::empty()).ok()?;
+        let mut content = [0; 64];
+        let length = read(&file, &mut content).ok()?;
+        let text = std::str::from_utf8(&content[..length]).ok()?;
         text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
     }
 
@@ -151,42 +171,40 @@ impl Store {
     pub fn release(&self, owner: &Owner) -> Result<()> {
         let mut exact = false;
         let mut old = Vec::new();
-        self.walk(|file| match file.owner(owner) {
+        self.walk(|file| match owner.matches(file.content) {
             Match::Exact => {
                 exact = true;
-                file.remove()
+                self.remove_file(file.name)
             }
             Match::Container => {
-                old.push(file.path());
+                old.push(file.name.to_owned());
                 Ok(())
             }
-            Match::No if file.address().is_some() && file.is_leftover() => file.remove(),
+            Match::No if file.is_leftover() => self.remove_file(file.name),
             Match::No => Ok(()),
         })?;
         if !exact {
-            old.iter().try_for_each(|path| remove(path))?;
+            old.iter().try_for_each(|name| self.remove_file(name))?;
         }
         Ok(())
     }
 
-    /// Removes the addresses of containers that are gone, and tells of those of strangers. Directories inside may be those
-    /// of another network and are left alone. Goes on after a failure and reports the first.
+    /// Removes the addresses of containers that are gone, and tells of those of strangers. Goes on after a failure and
+    /// reports the first.
     pub fn sweep(&self, claims: &Claims<'_>) -> Result<Vec<String>> {
         let mut strangers = Vec::new();
         self.walk(|file| {
-            if !file.top || file.address().is_none() {
-                return Ok(());
-            }
             if file.is_leftover() {
-                return file.remove();
+                return self.remove_file(file.name);
             }
             let content = String::from_utf8_lossy(file.content.trim_ascii());
             match claims.owner_of(content.lines().next().unwrap_or_default()) {
                 Claimant::Living => Ok(()),
-                Claimant::Departed => file.remove(),
+                Claimant::Departed => self.remove_file(file.name),
                 Claimant::Stranger => {
                     let owner: Vec<&str> = content.lines().collect();
-                    strangers.push(format!("address {} of {}", file.path().display(), owner.join(" ")));
+                    let path = self.dir.join(file.name);
+                    strangers.push(format!("address {} of {}", path.display(), owner.join(" ")));
                     Ok(())
                 }
             }
@@ -196,93 +214,79 @@ impl Store {
 
     /// Overwritten in place: truncating first would lose the round robin of a process that is killed in between.
     fn remember(&self, address: IpAddr, set: usize) -> Result<()> {
-        let path = self.last_reserved_path(set);
+        let name = last_reserved(set);
         let text = address.to_string();
         let write = || {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let flags = plain(OFlag::O_WRONLY | OFlag::O_CREAT);
+            let file = File::from(openat(&self.handle, name.as_str(), flags, Mode::from_bits_truncate(0o600))?);
             file.write_all_at(text.as_bytes(), 0)?;
             file.set_len(text.len() as u64)
         };
-        write().map_err(Error::io(format!("write {}", path.display())))
+        write().map_err(Error::io(format!("write {}", self.dir.join(&name).display())))
     }
 
-    fn last_reserved_path(&self, set: usize) -> PathBuf {
-        self.dir.join(format!("last_reserved_ip.{set}"))
-    }
-
-    /// Shows every regular file below the directory. All are visited; the first failure is reported.
+    /// Shows every plain file whose name is an address. All are visited; the first failure is reported.
     fn walk(&self, mut visit: impl FnMut(&Entry<'_>) -> Result<()>) -> Result<()> {
         let mut content = [0; CONTENT_MAX];
         let mut outcome = Ok(());
-        let mut dirs = vec![self.dir.clone()];
-        while let Some(dir) = dirs.pop() {
-            let op = format!("read directory {}", dir.display());
-            let top = dir == self.dir;
-            let handle = File::open(&dir).map_err(Error::io(op.as_str()))?;
-            for entry in fs::read_dir(&dir).map_err(Error::io(op.as_str()))? {
-                let entry = entry.map_err(Error::io(op.as_str()))?;
-                let kind = entry.file_type().map_err(Error::io(op.as_str()))?;
-                let name = entry.file_name();
-                if kind.is_dir() {
-                    dirs.push(dir.join(&name));
-                }
-                if !kind.is_file() || (top && is_bookkeeping(&name)) {
-                    continue;
-                }
-                // What cannot be read is nobody's, as for the reference plugin.
-                let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-                let Ok(file) = openat(&handle, name.as_os_str(), flags, Mode::empty()) else { continue };
-                let Ok(length) = read(&file, &mut content) else { continue };
-                let seen = Entry { dir: &dir, name: name.to_str().unwrap_or(""), top, content: &content[..length] };
-                outcome = outcome.and(visit(&seen));
+        let op = || format!("read directory {}", self.dir.display());
+        // By its path, for want of better: a name that is not in our directory opens nothing.
+        for entry in fs::read_dir(&self.dir).map_err(Error::io(op()))? {
+            if Instant::now() >= self.deadline {
+                return Err(Error::Late(op()));
             }
+            let entry = entry.map_err(Error::io(op()))?;
+            let name = entry.file_name();
+            let Some((name, address)) = name.to_str().and_then(|name| Some((name, name.parse().ok()?))) else {
+                continue;
+            };
+            // What is no plain file, or cannot be read, is nobody's.
+            if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                continue;
+            }
+            let Ok(file) = openat(&self.handle, name, plain(OFlag::O_RDONLY), Mode::empty()) else { continue };
+            let Ok(length) = read(&file, &mut content) else { continue };
+            outcome = outcome.and(visit(&Entry { name, address, content: &content[..length] }));
         }
         outcome
     }
+
+    fn remove_file(&self, name: &str) -> Result<()> {
+        match unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::io(format!("remove {}", self.dir.join(name).display()))(errno.into())),
+        }
+    }
 }
 
-/// A file that says nothing of an owner.
-fn is_bookkeeping(name: &OsStr) -> bool {
-    name == "lock" || name.as_encoded_bytes().starts_with(b"last_reserved_ip.")
+/// The file whose lock guards a directory.
+const LOCK: &str = "lock";
+
+/// How a file of the directory is opened: never by a link, and never waiting for what is no plain file.
+fn plain(how: OFlag) -> OFlag {
+    how | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK
 }
 
-/// One file of the directory.
+fn last_reserved(set: usize) -> String {
+    format!("last_reserved_ip.{set}")
+}
+
+/// Is it the directory of a network? Every program of this layout makes its lock first.
+pub fn is_one(dir: &Path) -> bool {
+    fs::symlink_metadata(dir.join(LOCK)).is_ok_and(|meta| meta.is_file())
+}
+
+/// A plain file that is named as an address.
 struct Entry<'a> {
-    dir: &'a Path,
     name: &'a str,
-    /// It is in the directory itself, not further down.
-    top: bool,
+    address: IpAddr,
     content: &'a [u8],
 }
 
 impl Entry<'_> {
-    /// The address that it is named by.
-    fn address(&self) -> Option<IpAddr> {
-        self.name.parse().ok()
-    }
-
-    fn owner(&self, owner: &Owner) -> Match {
-        owner.matches(self.content)
-    }
-
     /// Nothing but zeros is what some file systems show after a power cut.
     fn is_leftover(&self) -> bool {
         self.content.iter().all(|byte| *byte == 0)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.join(self.name)
-    }
-
-    fn remove(&self) -> Result<()> {
-        remove(&self.path())
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(format!("remove {}", path.display()))(e)),
-        _ => Ok(()),
     }
 }
 

@@ -19,12 +19,12 @@ use crate::exec;
 
 impl Bench {
     /// The network's directory below the bench's.
-    fn lan(&self) -> PathBuf {
+    pub fn lan(&self) -> PathBuf {
         self.dir.path().join("data/lan")
     }
 
     /// A configuration whose data is in the bench.
-    fn conf(&self, ipam: &str) -> String {
+    pub fn conf(&self, ipam: &str) -> String {
         let data = self.dir.path().join("data");
         format!(r#"{{"type":"bridge","ipam":{{"type":"host-local","dataDir":"{}",{ipam}}}}}"#, data.display())
     }
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     /// The addresses that are held, sorted as text.
-    fn held(&self) -> String {
+    pub fn held(&self) -> String {
         let names = fs::read_dir(self.lan()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = names.filter(|name| name.parse::<IpAddr>().is_ok()).collect();
         names.sort();
@@ -259,19 +259,15 @@ fn an_address_file_that_was_never_filled_is_free() {
 }
 
 #[test]
-fn release_follows_the_rules_of_old_files_and_of_directories_inside() {
+fn release_follows_the_rules_of_old_files() {
     let bench = Bench::new();
     let conf = bench.conf(SMALL);
     bench.add(&conf, "a net1");
-    let inner = bench.lan().join("inner");
-    fs::create_dir(&inner).unwrap();
-    fs::write(inner.join("10.0.0.6"), "a\r\nnet1\n").unwrap();
     fs::write(bench.lan().join("10.0.0.5"), " a \n").unwrap();
     fs::write(bench.lan().join("10.0.0.4"), "a\r\nnet2").unwrap();
     // The exact owner first; the container's own file stays while there was one.
     bench.del(&conf, "a net1");
     assert_eq!(bench.held(), "10.0.0.4 10.0.0.5");
-    assert!(!inner.join("10.0.0.6").exists());
     assert!(bench.with(&conf, "a net1", check).is_ok());
     assert!(bench.add(&conf, "a net1").contains("holds 10.0.0.5"));
     bench.del(&conf, "a net1");

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use attachments::cni::conf::NetworkConf;
 use attachments::finding::Finding;
-use delegates::lint::META_PLUGINS;
+use attachments::meta_plugins::is_meta;
 
 /// A file that the runtime would read.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +98,7 @@ fn unusable(file: &Seen) -> Option<String> {
         Err(finding) => Some(finding.clone().under(&file.file).to_string()),
         Ok(conf) => {
             let kinds = conf.plugins.iter().map(|plugin| plugin.kind.as_str());
-            let meta = kinds.into_iter().find(|kind| META_PLUGINS.contains(kind))?;
+            let meta = kinds.into_iter().find(|kind| is_meta(kind))?;
             Some(format!("{}: type: got {meta:?}, want a plugin that makes a network itself", file.file))
         }
     }
