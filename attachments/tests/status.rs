@@ -16,6 +16,7 @@ use attachments::status::{Report, network_status};
 fn cluster() -> Attachment {
     Attachment {
         source: Source::Node("cluster".parse().unwrap()),
+        address_dir: None,
         network: "cluster".parse().unwrap(),
         version: Version::V1_0_0,
         disable_check: false,

@@ -7,14 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attachments::bind::Source;
-use attachments::bind::Source;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::call::{Call, Node, Origin, Point};
 use delegates::claims::Claims;
 use delegates::ipam;
-use delegates::reserved::Reserved;
 use delegates::reserved::Reserved;
 use libfuzzer_sys::fuzz_target;
 
@@ -104,7 +102,7 @@ impl Bench<'_> {
         let point = Point { container, netns: "", ifname: &ifname, args: "", group: 0 };
         let version = Version::V1_0_0;
         let source = Source::Node(network.clone());
-        let origin = Origin { source: &source, is_tenants: false, is_default: true };
+        let origin = Origin { source: &source, is_tenants: false, is_default: true, address_dir: None };
         act(&node, &Call { network: &network, version, conf: &conf, origin, point: Some(point), prev_result: None })
     }
 }

@@ -194,8 +194,9 @@ impl<'a> Reader<'a> {
         if key == "type" {
             self.kind(at, &text, configures)?;
         }
-        let is_path = !text.is_empty() && self.path_keys.contains(&key);
-        if !is_path && !(self.has_program && text.starts_with('/')) {
+        let is_known = !text.is_empty() && self.path_keys.contains(&key);
+        let is_path = is_known || (self.has_program && text.starts_with('/'));
+        if !is_path {
             return Ok(());
         }
         let roots = &self.rules.path_roots;
