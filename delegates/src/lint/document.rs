@@ -141,15 +141,22 @@ impl Node {
         }
     }
 
+    fn has_inside(&self) -> bool {
+        matches!(self, Self::Object(_) | Self::List(_))
+    }
+
     /// Shows every object with its path, the outermost first.
     pub fn visit<'a>(&'a self, path: &str, see: &mut impl FnMut(&str, &'a [(String, Self)])) {
         match self {
             Self::Object(Members { entries, .. }) => {
                 see(path, entries);
-                entries.iter().for_each(|(key, node)| node.visit(&join(path, key), see));
+                // A path is only written for what has an inside.
+                let inner = entries.iter().filter(|(_, node)| node.has_inside());
+                inner.for_each(|(key, node)| node.visit(&join(path, key), see));
             }
             Self::List(nodes) => {
-                nodes.iter().enumerate().for_each(|(i, node)| node.visit(&format!("{path}[{i}]"), see));
+                let inner = nodes.iter().enumerate().filter(|(_, node)| node.has_inside());
+                inner.for_each(|(i, node)| node.visit(&format!("{path}[{i}]"), see));
             }
             _ => {}
         }

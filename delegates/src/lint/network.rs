@@ -81,9 +81,10 @@ pub fn check(document: &Node, top: Object, origin: Origin) -> Vec<Problem> {
         None => plugin(document, (document, top), "", 0, version, &mut problems),
     }
     // Several plugins may blame the one version that they share.
-    let mut said = HashSet::new();
-    problems.retain(|problem| said.insert(problem.clone()));
-    problems
+    let mut said = HashSet::with_capacity(problems.len());
+    let is_new: Vec<bool> = problems.iter().map(|problem| said.insert(problem)).collect();
+    let news = problems.into_iter().zip(is_new).filter(|(_, is_new)| *is_new);
+    news.map(|(problem, _)| problem).collect()
 }
 
 /// The version that plugins are spoken to in, as well as it can be known.
