@@ -31,6 +31,7 @@ static KEYS: Known<'static> = Known {
             "cniDir",
             "builtin",
             "timeoutSeconds",
+            "abandonAfterSeconds",
             "pathRoots",
             "programs",
             "sharedLinks",

@@ -14,7 +14,7 @@ fn own_node(stage: &Stage, kind: &str) -> Value {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     json!({
         "cniVersion": "1.0.0", "name": "own", "type": kind, "binDir": stage.node.path("run"),
-        "cluster": {"directory": stage.node.path("manifests")}, "stateDir": stage.node.path("run"),
+        "cluster": {"directory": stage.node.path("run")}, "stateDir": stage.node.path("run"),
         "delegates": [{"name": "x", "type": "payload"}],
     })
 }

@@ -25,7 +25,7 @@ fn the_devices_own_name_as_its_other_name() {
 
 #[test]
 fn the_name_of_another_link_as_its_other_name() {
-    brings_home(&["ip link property add dev net1 altname eth0"]);
+    brings_home(&["ip link property add dev net1 altname eth1"]);
 }
 
 #[test]

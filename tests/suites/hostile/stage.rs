@@ -1,5 +1,6 @@
 //! The node that a tenant attacks, and how it is seen that nothing came of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use meta_cni_tests::call::Refusal;
@@ -12,7 +13,7 @@ pub struct Stage {
     pub node: Node,
     bystander: Pod,
     result: Value,
-    before: String,
+    before: BTreeSet<String>,
 }
 
 /// Each line is one command of the administrator.
@@ -48,7 +49,7 @@ impl Stage {
         node.conf["pathRoots"] = json!(roots);
         let bystander = node.pod("bystander", "");
         let result = node.add(&bystander).result();
-        let mut stage = Self { node, bystander, result, before: String::new() };
+        let mut stage = Self { node, bystander, result, before: BTreeSet::new() };
         stage.before = stage.traces();
         stage
     }
@@ -96,27 +97,33 @@ impl Stage {
     /// The node is as it was, and the other pod has its network.
     #[track_caller]
     pub fn unharmed(&self) {
-        assert_eq!(self.traces(), self.before);
+        let now = self.traces();
+        let new: Vec<&String> = now.difference(&self.before).collect();
+        let gone: Vec<&String> = self.before.difference(&now).collect();
+        assert!(new.is_empty() && gone.is_empty(), "new: {new:#?}\ngone: {gone:#?}");
         self.node.check(&self.bystander, &self.result).quiet();
     }
 
-    /// Links, addresses, routes, rules, packet filter, forwarding entries, and files of the node.
-    fn traces(&self) -> String {
-        let lines = [
-            "ip -o -d link",
-            "ip -o address",
-            "ip route show table all",
-            "ip -6 route show table all",
-            "ip rule",
-            "bridge fdb",
-            "nft list ruleset",
-        ];
-        let mut traces: Vec<String> = lines.iter().map(|line| stable(&self.node.netns.run(line))).collect();
+    /// Links, addresses, routes, rules, packet filter and files of the node, one line each.
+    fn traces(&self) -> BTreeSet<String> {
+        const OF_A_LINK: [&str; 9] =
+            ["ifname", "address", "mtu", "master", "group", "ifalias", "altnames", "promiscuity", "txqlen"];
+        let mut traces = BTreeSet::new();
+        for link in self.node.netns.ip("link").as_array().into_iter().flatten() {
+            let kept = OF_A_LINK.iter().map(|key| (*key, &link[*key]));
+            let is_up = link["flags"].as_array().is_some_and(|flags| flags.contains(&json!("UP")));
+            traces.insert(format!("link {:?} {} up {is_up}", kept.collect::<Vec<_>>(), link["linkinfo"]["info_kind"]));
+        }
+        let lines = ["ip -o -4 address", "ip -4 route show table all", "ip rule", "nft list ruleset"];
+        for line in lines {
+            let text = self.node.netns.run(line);
+            traces.extend(text.lines().map(|found| format!("{line}: {}", found.trim())));
+        }
         let memory = |path: &String| !path.contains("departed") && !path.ends_with("/lock");
         for sub in ["state", "addresses", "run", "bin", "conf"] {
             traces.extend(self.node.files(sub).into_iter().filter(memory));
         }
-        traces.join("\n")
+        traces
     }
 
     /// A file of the node that only root may write.
@@ -126,24 +133,4 @@ impl Stage {
         fs::write(&path, text).unwrap();
         path.display().to_string()
     }
-}
-
-/// Without what counts up by itself.
-fn stable(text: &str) -> String {
-    let is_counter = |word: &str| word.starts_with("ageing") || word.ends_with("sec");
-    let timers = ["hello_timer", "tcn_timer", "topology_change_timer", "gc_timer"];
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        let mut words: Vec<&str> = Vec::new();
-        let mut skip = false;
-        for word in line.split_whitespace() {
-            if std::mem::take(&mut skip) || is_counter(word) {
-                continue;
-            }
-            skip = timers.contains(&word);
-            words.push(word);
-        }
-        lines.push(words.join(" "));
-    }
-    lines.join("\n")
 }

@@ -7,15 +7,15 @@ use super::{Config, gateway};
 use crate::apply::Host;
 use crate::builtin::default_bridge;
 use crate::call::Call;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// RFC 8200, 5. On a link with a smaller MTU the kernel ends IPv6, and the link's addresses with it.
 const IPV6_MIN_MTU: u32 = 1280;
 
 /// Looks at the bridge as it is.
 pub(in crate::builtin) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    // One that a program of the node understands and we do not is not judged by us.
-    let Ok(config) = Config::read(call.conf) else { return Ok(()) };
+    // What we cannot read, a program in our place might.
+    let config = Config::read(call.conf).map_err(Error::Config)?;
     default_bridge::refuse(host, call, "bridge", &config.bridge)?;
     if config.force_address && !host.node.in_process(&"bridge".parse()?) {
         let allowed = "false: a program does not know whose an address is; only the built-in bridge does";

@@ -311,7 +311,6 @@ fn kernel_an_interface_plugin_gives_no_addresses_to_tenants() {
     on_node(|bed| {
         for (conf, refused) in [
             (r#"{"ipam":{"type":"host-device"},"device":"eth0"}"#, true),
-            (r#"{"IPAM":{"Type":"macvlan"}}"#, true),
             (r#"{"ipam":{"type":"host-local"}}"#, false),
             (r#"{"ipam":{"type":"whereabouts"}}"#, false),
             (r#"{"ipam":{}}"#, false),

@@ -411,7 +411,7 @@ fn kernel_shared_the_default_networks_bridge_is_not_for_definitions() {
             (Builtin::Flannel, "{}", format!("delegate.bridge: {absent}")),
             (Builtin::Macvlan, r#"{"master":"cni0"}"#, format!("master: {named}")),
             (Builtin::Ipvlan, r#"{"master":"cni0"}"#, format!("master: {named}")),
-            (Builtin::Vlan, r#"{"master":"cni0","vlanId":5}"#, format!("master: {named}")),
+            (Builtin::Vlan, r#"{"master":"cni0","vlanId":5,"ipam":{"type":"static"}}"#, format!("master: {named}")),
             (
                 Builtin::Flannel,
                 r#"{"delegate":{"type":"macvlan","master":"cni0"}}"#,
