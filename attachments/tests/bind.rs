@@ -382,7 +382,7 @@ fn what_is_bound_is_spelled_as_it_is_read() {
 
 #[test]
 fn many_arguments_take_no_time_that_grows_with_their_square() {
-    let keys = |value: usize| (0..10_000).map(|i| format!("\"k{i}\":{value}")).collect::<Vec<_>>().join(",");
+    let keys = |value: usize| (0..5_000).map(|i| format!("\"k{i}\":{value}")).collect::<Vec<_>>().join(",");
     let config = format!(r#"{{"type":"x","args":{{"cni":{{{}}}}}}}"#, keys(1));
     let bound = Scene::new()
         .defines("pods/a", &config)
@@ -546,7 +546,6 @@ fn a_meta_plugin_is_nowhere_in_a_tenants_text() {
             (r#"{"plugins":[{"type":"macvlan"},{"type":"KIND"}]}"#, "plugins[1].type"),
             (r#"{"type":"macvlan","ipam":{"type":"KIND"}}"#, "ipam.type"),
             (r#"{"type":"macvlan","ipam":{"TYPE":"KIND"}}"#, "ipam.TYPE"),
-            (r#"{"type":"x","Type":"KIND"}"#, "Type"),
             (r#"{"type":"flannel","delegate":{"type":"KIND"}}"#, "delegate.type"),
             (r#"{"type":"flannel","delegate":{"type":"bridge","ipam":{"type":"KIND"}}}"#, "delegate.ipam.type"),
             (r#"{"type":"x","delegates":[{"type":"y"},{"delegate":{"type":"KIND"}}]}"#, "delegates[1].delegate.type"),
@@ -559,6 +558,7 @@ fn a_meta_plugin_is_nowhere_in_a_tenants_text() {
             assert!(message.starts_with(&start), "{message}");
         }
     }
+    assert!(refusal(r#"{"type":"x","Type":"danm"}"#).contains("want one of them"));
     // The arguments of a pod are a tenant's text, in the node's own networks too.
     let mut scene = Scene::new().defines("kube-system/own", r#"{"type":"x","delegate":{"type":"multus"}}"#);
     scene.default_networks = vec![Network::Named("own".parse().unwrap())];

@@ -28,7 +28,6 @@ fn cluster() -> Attachment {
         default_route: None,
         is_default: true,
         is_tenants: false,
-        address_dir: None,
         device: None,
         device_info_file: None,
         hoped: Default::default(),

@@ -70,8 +70,6 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     for attachment in &bound.attachments {
         Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
     }
-    let reserved = lookup::reserved(run, &bound);
-    let node = Node { reserved: &reserved, ..node };
     let mut host = Host::new(node.clone());
     let asks_the_node = |attachment: &&Attachment| attachment.is_tenants || !attachment.is_default;
     for attachment in bound.attachments.iter().filter(asks_the_node) {

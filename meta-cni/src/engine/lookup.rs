@@ -51,13 +51,14 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
     };
     let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
-    let NodeAddresses { internal_ips, api_servers } = facts.node;
-    Ok((bound, Reserved { node_addresses: internal_ips, api_servers, ..run.conf.reserved.clone() }))
+    let reserved = reserved(run, &bound, facts.node);
+    Ok((bound, reserved))
 }
 
-/// What the node keeps from definitions, the bridge of its default network included.
-pub fn reserved(run: &Run<'_>, bound: &Bound) -> Reserved {
-    let mut reserved = run.conf.reserved.clone();
+/// What the node keeps from definitions: its addresses and the bridge of its default network included.
+fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
+    let NodeAddresses { internal_ips, api_servers } = node;
+    let mut reserved = Reserved { node_addresses: internal_ips, api_servers, ..run.conf.reserved.clone() };
     if reserved.share_default_bridge || !bound.attachments.iter().any(|attachment| attachment.is_tenants) {
         return reserved;
     }

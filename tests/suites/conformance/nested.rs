@@ -53,7 +53,7 @@ fn no_definition_names_a_plugin_that_calls_others() {
     for (conf, field) in [
         (json!({"type": "meta-cni"}), "spec.config.type"),
         (json!({"type": "one", "ipam": {"type": "meta-cni"}}), "spec.config.ipam.type"),
-        (json!({"type": "bridge", "ipam": {"TYPE": "meta-cni"}}), "spec.config.ipam.TYPE"),
+        (json!({"type": "bridge", "ipam": {"TYPE": "meta-cni"}}), "spec.config.ipam.type"),
         (json!({"type": "flannel", "delegate": {"type": "meta-cni"}}), "spec.config.delegate.type"),
         (json!({"type": "one", "inner": {"delegate": {"delegates": [{"type": "multus"}]}}}), "delegates[0].type"),
     ] {

@@ -83,7 +83,8 @@ fn addresses_and_masquerades_of_a_damaged_record_go_whatever_of_it_can_be_read_o
 
 #[test]
 fn a_device_of_the_node_comes_home_from_a_record_without_an_intent() {
-    let node = node();
+    let mut node = node();
+    node.conf["sharedLinks"] = json!(["dev0"]);
     node.netns.run("ip link add dev0 mtu 1400 type veth peer name dev1");
     node.netns.run("ip address add 10.20.0.7/24 dev dev0");
     node.netns.run("ip link set dev0 up");
