@@ -12,9 +12,11 @@ ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-pre
 
 .PHONY: build image test demo bench bench-cluster cluster cluster-down lint reproducible deps clean
 
-# The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release.
+# The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
+# agent, its dependencies would be compiled with the features that only a client of the API server needs.
 build: deps
 	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl
 
 # The image of the DaemonSet, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
 image: build

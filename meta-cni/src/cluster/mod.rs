@@ -1,7 +1,7 @@
 //! Where facts about pods and definitions come from, and where their status goes. The engine does not know which it is.
 
 mod directory;
-pub(crate) mod manifest;
+pub mod manifest;
 pub(crate) mod socket;
 pub mod wire;
 

@@ -25,7 +25,7 @@ mod routes;
 mod salvage;
 mod status;
 mod store;
-pub(crate) mod told;
+pub mod told;
 mod undo;
 
 use std::collections::BTreeMap;

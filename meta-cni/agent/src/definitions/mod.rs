@@ -1,0 +1,383 @@
+//! The definitions of the cluster: read when this node needs them, kept within bounds, and forgotten when the watch tells of
+//! another version.
+//!
+//! What is served is the last version that the agent knows of. One that is known to be out of date is never served: without
+//! an answer of the API server it is unknown. What an agent before this one left in files counts before the first list only
+//! where the API server cannot be asked.
+
+mod cache;
+mod object;
+mod shelf;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use attachments::definition::NetworkAttachmentDefinition;
+use attachments::names::NetRef;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use kube::Resource;
+use meta_cni::cluster::wire::Outcome;
+use meta_cni_kube::{Event, Read, Reader};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::view::{PodName, Shared};
+use super::watch::Seen;
+use cache::{Cache, Known};
+use shelf::Shelf;
+
+/// Reads ahead of questions under way at once.
+const AHEAD: usize = 4;
+/// Reads ahead that wait at most; those beyond are read when they are asked for.
+const WAITING: usize = 1024;
+/// An edit waits this long to be read: the next one may be on its way.
+const SETTLE: Duration = Duration::from_secs(1);
+/// One read ahead.
+const TRY: Duration = Duration::from_secs(15);
+/// How long the API server is asked about a text that a former agent left in a file, before that is served.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// Definitions named by the node's own configuration that are remembered as used.
+const NODES_OWN: usize = 64;
+
+/// What is known of the cluster's definitions. Clones share it.
+#[derive(Clone)]
+pub struct Definitions(Arc<Inner>);
+
+struct Inner {
+    reader: Reader,
+    shelf: Shelf,
+    pods: Shared,
+    state: Mutex<State>,
+    /// Something waits to be read ahead.
+    news: Notify,
+    /// A definition that the agent itself asked for has been read or has changed.
+    awaited: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    cache: Cache,
+    /// One read of a definition at a time: whoever comes later finds what the first one read.
+    flights: BTreeMap<NetRef, Weak<tokio::sync::Mutex<()>>>,
+    ahead: BTreeMap<NetRef, Instant>,
+    nodes_own: BTreeSet<NetRef>,
+    awaited: BTreeSet<NetRef>,
+    is_unwritable: bool,
+}
+
+/// An answer about one definition, without its text where that would take much memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Bytes that its outcome takes.
+    pub weight: usize,
+    /// What was found. Nothing where it is large: [`Definitions::text`] has it.
+    pub outcome: Option<Arc<Outcome>>,
+}
+
+/// Texts up to this long are handed out at once.
+const SMALL: usize = 8 << 10;
+
+impl From<Arc<Outcome>> for Fact {
+    fn from(outcome: Arc<Outcome>) -> Self {
+        let weight = cache::weight(&outcome);
+        Self { weight, outcome: (weight <= SMALL).then_some(outcome) }
+    }
+}
+
+impl From<Outcome> for Fact {
+    fn from(outcome: Outcome) -> Self {
+        Self { weight: cache::weight(&outcome), outcome: Some(Arc::new(outcome)) }
+    }
+}
+
+impl Definitions {
+    /// Begins with what a former agent left in the state directory.
+    pub fn open(reader: Reader, state_dir: &Path, pods: Shared) -> Self {
+        let shelf = Shelf::new(state_dir);
+        let mut state = State::default();
+        for found in shelf.load() {
+            state.cache.found_file(found.reference.clone(), found.revision.into(), found.length);
+            for gone in state.cache.filed(&found.reference, found.length, |_| false) {
+                shelf.remove(&gone);
+            }
+        }
+        let (news, awaited) = (Notify::new(), Notify::new());
+        Self(Arc::new(Inner { reader, shelf, pods, state: Mutex::new(state), news, awaited }))
+    }
+
+    /// Has the watch told of all definitions once?
+    pub fn is_complete(&self) -> bool {
+        self.state().cache.is_complete()
+    }
+
+    /// What the watch tells.
+    pub fn heard(&self, event: Event<Seen>) {
+        let read = |seen: &Seen| {
+            let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
+            Some(NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+        };
+        match event {
+            Event::Begin => self.state().cache.begin(),
+            Event::End => {
+                let gone = self.state().cache.end();
+                gone.iter().for_each(|reference| self.forget(reference));
+            }
+            Event::Listed(seen) | Event::Applied(seen) => {
+                let Some(reference) = read(&seen) else { return };
+                let is_outdated = self.state().cache.told(&reference, &seen.metadata.resource_version);
+                if is_outdated {
+                    self.forget(&reference);
+                    self.read_again(&reference);
+                }
+                self.tell_keeper(&reference);
+            }
+            Event::Deleted(seen) => {
+                let Some(reference) = read(&seen) else { return };
+                if self.state().cache.gone(&reference) {
+                    self.forget(&reference);
+                }
+                self.tell_keeper(&reference);
+            }
+        }
+    }
+
+    /// A pod of this node has come or changed: what it names is read before it is asked for.
+    pub fn expect(&self, pod: &PodName) {
+        let names = self.0.pods.lock().named_by(pod);
+        let now = Instant::now();
+        let mut state = self.state();
+        for reference in names {
+            if state.cache.look(&reference) == Known::Nothing && state.ahead.len() < WAITING {
+                state.ahead.entry(reference).or_insert(now);
+                self.0.news.notify_one();
+            }
+        }
+    }
+
+    /// Reads what is expected or has changed; never ends.
+    pub async fn run(&self) {
+        let mut flights = FuturesUnordered::new();
+        loop {
+            while flights.len() < AHEAD
+                && let Some(reference) = self.next_due()
+            {
+                flights.push(async move {
+                    let fact = self.know(&reference, false, Instant::now() + TRY).await;
+                    tracing::debug!("network-attachment-definition {reference}: read ahead: {} bytes", fact.weight);
+                    // That it is still missing is no news.
+                    if !matches!(fact.outcome.as_deref(), Some(Outcome::Missing | Outcome::Unreachable { .. })) {
+                        self.tell_keeper(&reference);
+                    }
+                });
+            }
+            let earliest = self.state().ahead.values().min().copied().filter(|_| flights.len() < AHEAD);
+            tokio::select! {
+                Some(()) = flights.next() => {}
+                () = self.0.news.notified() => {}
+                () = sleep_until(earliest.unwrap_or_else(|| Instant::now() + TRY)) => {}
+            }
+        }
+    }
+
+    /// Everything about one definition, within the asker's time. `is_optional`: that it is missing is no news, so what the
+    /// watch says of it is enough.
+    pub async fn know(&self, reference: &NetRef, is_optional: bool, deadline: Instant) -> Fact {
+        if is_optional {
+            self.remember_own(reference);
+        }
+        if let Some(fact) = self.known(reference, is_optional) {
+            return fact;
+        }
+        let flight = self.flight(reference);
+        let Ok(_turn) = timeout_at(deadline, flight.lock()).await else {
+            return Outcome::Unreachable { reason: "no answer in time".to_owned() }.into();
+        };
+        match self.known(reference, is_optional) {
+            Some(fact) => fact,
+            None => self.read(reference, deadline).await,
+        }
+    }
+
+    /// The text of a definition that is known, from memory or from its file.
+    pub fn text(&self, reference: &NetRef) -> Option<Arc<Outcome>> {
+        match self.state().cache.look(reference) {
+            Known::Current(Some(outcome)) => return Some(outcome),
+            Known::Current(None) | Known::Unconfirmed => {}
+            Known::Absent | Known::Nothing => return None,
+        }
+        let Some((_, outcome)) = self.0.shelf.read(reference) else {
+            self.state().cache.unfile(reference);
+            return None;
+        };
+        let outcome = Arc::new(outcome);
+        self.state().cache.put_back(reference, &outcome);
+        Some(outcome)
+    }
+
+    /// The text of a definition that the agent itself needs. What is not known is read, and told of by [`Self::awaited`].
+    pub fn config_of(&self, namespace: &str, name: &str) -> Option<String> {
+        let reference = NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
+        self.remember_own(&reference);
+        self.state().awaited = [reference.clone()].into();
+        let outcome = self.text(&reference);
+        let mut state = self.state();
+        if outcome.is_none() && state.cache.look(&reference) == Known::Nothing {
+            state.ahead.entry(reference).or_insert_with(Instant::now);
+            self.0.news.notify_one();
+        }
+        drop(state);
+        match outcome.as_deref()? {
+            Outcome::Found { config, .. } => config.clone(),
+            _ => None,
+        }
+    }
+
+    /// Returns when something that [`Self::config_of`] was asked for may be another now.
+    pub async fn awaited(&self) {
+        self.0.awaited.notified().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, reference: &NetRef, is_optional: bool) -> Option<Fact> {
+        let known = self.state().cache.look(reference);
+        match known {
+            Known::Current(Some(outcome)) => Some(outcome.into()),
+            Known::Current(None) => self.text(reference).map(Fact::from),
+            Known::Absent if is_optional => Some(Outcome::Missing.into()),
+            Known::Unconfirmed | Known::Absent | Known::Nothing => None,
+        }
+    }
+
+    async fn read(&self, reference: &NetRef, deadline: Instant) -> Fact {
+        let is_filed = self.state().cache.look(reference) == Known::Unconfirmed;
+        let until = if is_filed { deadline.min(Instant::now() + CONFIRM) } else { deadline };
+        self.state().cache.begin_read(reference);
+        let collection = NetworkAttachmentDefinition::url_path(&(), Some(reference.namespace.as_str()));
+        let read = self.0.reader.object(&collection, reference.name.as_str(), until).await;
+        let why = match read {
+            Read::Found(json) => match object::read(&json) {
+                Ok((revision, outcome)) => return self.keep(reference, &revision, outcome),
+                Err(e) => format!("an answer that is no definition: {e}"),
+            },
+            Read::Absent => {
+                let mut state = self.state();
+                // Only of what the node's configuration names is it no news that it is missing.
+                let is_own = state.nodes_own.contains(reference);
+                state.cache.put_absent(reference, is_own);
+                drop(state);
+                self.0.shelf.remove(reference);
+                return Outcome::Missing.into();
+            }
+            Read::Unanswered(why) => why,
+        };
+        self.state().cache.end_read(reference);
+        match self.text(reference).filter(|_| is_filed) {
+            Some(outcome) => {
+                tracing::warn!(
+                    "network-attachment-definition {reference}: the API server cannot be asked ({why}); what the agent knew \
+                     before it was restarted is served"
+                );
+                outcome.into()
+            }
+            None => Outcome::Unreachable { reason: why }.into(),
+        }
+    }
+
+    fn keep(&self, reference: &NetRef, revision: &str, outcome: Outcome) -> Fact {
+        let outcome = Arc::new(outcome);
+        let is_kept = self.state().cache.put(reference, revision, Arc::clone(&outcome));
+        if !is_kept {
+            self.forget(reference);
+            self.read_again(reference);
+            return Fact { weight: cache::weight(&outcome), outcome: Some(outcome) };
+        }
+        match self.0.shelf.write(reference, revision, &outcome) {
+            Ok(Some(length)) => {
+                let used = self.used();
+                let mut state = self.state();
+                state.is_unwritable = false;
+                for gone in state.cache.filed(reference, length, |one| used.contains(one)) {
+                    self.0.shelf.remove(&gone);
+                }
+            }
+            Ok(None) => self.0.shelf.remove(reference),
+            Err(error) => {
+                self.0.shelf.remove(reference);
+                let mut state = self.state();
+                if !state.is_unwritable {
+                    tracing::warn!("definitions are not kept for an outage of the API server: {error}");
+                }
+                state.is_unwritable = true;
+            }
+        }
+        outcome.into()
+    }
+
+    /// What is known to be out of date must not come back with the next agent.
+    fn forget(&self, reference: &NetRef) {
+        self.0.shelf.remove(reference);
+    }
+
+    /// A new version of what this node uses is read before it is asked for, for the API server may be away then.
+    fn read_again(&self, reference: &NetRef) {
+        if self.used().contains(reference) {
+            let mut state = self.state();
+            if state.ahead.len() < WAITING {
+                state.ahead.entry(reference.clone()).or_insert_with(|| Instant::now() + SETTLE);
+                self.0.news.notify_one();
+            }
+        }
+    }
+
+    /// What this node's pods and its configuration name.
+    fn used(&self) -> BTreeSet<NetRef> {
+        let mut used: BTreeSet<NetRef> = self.0.pods.lock().named().collect();
+        used.extend(self.state().nodes_own.iter().cloned());
+        used
+    }
+
+    fn remember_own(&self, reference: &NetRef) {
+        let mut state = self.state();
+        if !state.nodes_own.contains(reference) {
+            // The configuration was changed often: what it names now is remembered anew with the next ADD.
+            if state.nodes_own.len() >= NODES_OWN {
+                state.nodes_own.clear();
+            }
+            state.nodes_own.insert(reference.clone());
+        }
+    }
+
+    fn tell_keeper(&self, reference: &NetRef) {
+        if self.state().awaited.contains(reference) {
+            self.0.awaited.notify_one();
+        }
+    }
+
+    fn flight(&self, reference: &NetRef) -> Arc<tokio::sync::Mutex<()>> {
+        let mut state = self.state();
+        if let Some(flight) = state.flights.get(reference).and_then(Weak::upgrade) {
+            return flight;
+        }
+        state.flights.retain(|_, flight| flight.strong_count() > 0);
+        let flight = Arc::default();
+        state.flights.insert(reference.clone(), Arc::downgrade(&flight));
+        flight
+    }
+
+    fn next_due(&self) -> Option<NetRef> {
+        let (mut state, now) = (self.state(), Instant::now());
+        let due = state.ahead.iter().filter(|(_, at)| **at <= now).min_by_key(|(_, at)| **at);
+        let due = due.map(|(reference, _)| reference.clone())?;
+        state.ahead.remove(&due);
+        Some(due)
+    }
+}
+
+#[cfg(test)]
+mod tests;

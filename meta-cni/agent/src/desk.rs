@@ -1,0 +1,66 @@
+//! The agent's answers, each from the part that knows.
+
+use std::time::Duration;
+
+use meta_cni::cluster::wire::{Answer, Health, Publish, Published, Request};
+use tokio::sync::watch;
+
+use super::conf::Wanting;
+use super::events::Events;
+use super::publish::Publisher;
+use super::queue::Status;
+use super::resolve::Facts;
+use super::serve::{Desk, Reply};
+use super::view::PodName;
+
+/// Everything that a question may need.
+pub struct Office {
+    /// Name of the node.
+    pub node: String,
+    /// Facts about pods and definitions.
+    pub facts: Facts,
+    /// Statuses.
+    pub publisher: Publisher,
+    /// Events.
+    pub events: Events,
+    /// What the node's configuration lacks.
+    pub standing: watch::Receiver<Wanting>,
+}
+
+impl Desk for Office {
+    async fn answer(&self, request: Request) -> Reply {
+        let answer = match request {
+            Request::Resolve(request) => match self.facts.resolve(request).await {
+                Ok((resolved, room)) => return Reply { answer: Answer::Resolved(resolved), room: Some(room) },
+                Err(refusal) => Answer::Refused(refusal),
+            },
+            Request::Publish(request) => Answer::Published(self.publish(request).await),
+            Request::Report(report) => {
+                self.events.failed(report.pod, report.reason, report.message);
+                Answer::Noted
+            }
+            Request::Health => Answer::Healthy(self.health()),
+        };
+        answer.into()
+    }
+}
+
+impl Office {
+    async fn publish(&self, Publish { pod, status, added, wait_ms }: Publish) -> Published {
+        let status = Status { uid: pod.uid.clone(), text: status };
+        let written = self.publisher.publish(PodName::from(&pod), status, Duration::from_millis(wait_ms)).await;
+        // After the status, so that they do not compete with it for the API server.
+        added.into_iter().for_each(|text| self.events.added(&pod, text));
+        Published { written }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            node: self.node.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            pods_known: self.facts.pods.lock().is_complete(),
+            definitions_known: self.facts.definitions.is_complete(),
+            wanting: self.standing.borrow().clone(),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Events on pods, in Multus's words. Told at leisure and within bounds: what does not fit is dropped, and nobody waits.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use attachments::names::PodRef;
+use attachments::text::printable;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use meta_cni_kube::said;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::view::{PodName, Shared};
+
+/// Events that wait to be told.
+const WAITING: usize = 1024;
+/// Events at once, and the time that each takes to come back.
+const BURST: (u32, Duration) = (20, Duration::from_millis(50));
+/// One event.
+const TRY: Duration = Duration::from_secs(10);
+/// Pods whose last failure is remembered, so that the same one again counts up instead of coming anew.
+const REMEMBERED: usize = 256;
+/// Longest text: the API server takes 1024 bytes.
+const LONGEST: usize = 1000;
+
+/// Reason of the event that tells of an interface.
+const ADDED: &str = "AddedInterface";
+
+/// Where events are handed in.
+#[derive(Clone, Debug)]
+pub struct Events {
+    sender: Sender<News>,
+}
+
+#[derive(Debug)]
+struct News {
+    pod: PodRef,
+    kind: EventType,
+    reason: String,
+    text: String,
+}
+
+/// Tells what is handed in.
+pub struct Teller {
+    receiver: Receiver<News>,
+    client: Client,
+    reporter: Reporter,
+    view: Shared,
+    failures: HashMap<PodName, (String, Recorder)>,
+}
+
+/// Both ends, for the agent of a node.
+pub fn events(client: Client, view: Shared, node: &str) -> (Events, Teller) {
+    let (sender, receiver) = channel(WAITING);
+    let reporter = Reporter { controller: "meta-cni".to_owned(), instance: Some(node.to_owned()) };
+    (Events { sender }, Teller { receiver, client, reporter, view, failures: HashMap::new() })
+}
+
+impl Events {
+    /// An interface was added.
+    pub fn added(&self, pod: &PodRef, text: String) {
+        self.hand_in(News { pod: pod.clone(), kind: EventType::Normal, reason: ADDED.to_owned(), text });
+    }
+
+    /// An ADD failed.
+    pub fn failed(&self, pod: PodRef, reason: String, text: String) {
+        self.hand_in(News { pod, kind: EventType::Warning, reason, text });
+    }
+
+    fn hand_in(&self, mut news: News) {
+        // What waits is what will be told, and no more.
+        news.text = shortened(&news.text).to_owned();
+        news.reason.truncate(shortened(&news.reason).len());
+        if let Err(full) = self.sender.try_send(news) {
+            tracing::debug!("an event is dropped: {full}");
+        }
+    }
+}
+
+impl Teller {
+    /// Tells; never ends.
+    pub async fn run(mut self) {
+        let mut bucket = Bucket::new(Instant::now());
+        while let Some(news) = self.receiver.recv().await {
+            sleep_until(bucket.take(Instant::now())).await;
+            let pod = news.pod.clone();
+            match timeout(TRY, self.tell(news)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!("an event of pod {pod} is lost: {}", said(&error)),
+                Err(_) => tracing::debug!("an event of pod {pod} is lost: no answer in {TRY:?}"),
+            }
+        }
+    }
+
+    async fn tell(&mut self, News { pod, kind, reason, text }: News) -> Result<(), kube::Error> {
+        let name = PodName::from(&pod);
+        let known = self.view.lock().get(&name).map(|known| known.uid.clone());
+        let reference = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(pod.namespace.to_string()),
+            name: Some(pod.name.to_string()),
+            uid: known.or(pod.uid),
+            ..ObjectReference::default()
+        };
+        let recorder = match kind {
+            EventType::Warning => self.of_failure(name, &text),
+            EventType::Normal => self.recorder(),
+        };
+        let event = Event {
+            type_: kind,
+            reason,
+            note: Some(shortened(&printable(&text)).to_owned()),
+            action: "AddInterface".to_owned(),
+            secondary: None,
+        };
+        recorder.publish(&event, &reference).await
+    }
+
+    /// A recorder takes every event of one reason for the same, whatever it says, and counts up: each interface, and each
+    /// new failure, needs one of its own.
+    fn recorder(&self) -> Recorder {
+        Recorder::new(self.client.clone(), self.reporter.clone())
+    }
+
+    fn of_failure(&mut self, pod: PodName, text: &str) -> Recorder {
+        let anew = self.recorder();
+        if self.failures.len() >= REMEMBERED && !self.failures.contains_key(&pod) {
+            self.failures.clear();
+        }
+        let entry = self.failures.entry(pod).or_insert_with(|| (text.to_owned(), anew.clone()));
+        if entry.0 != text {
+            *entry = (text.to_owned(), anew);
+        }
+        entry.1.clone()
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+/// Lets a burst through, and then one in so often.
+struct Bucket {
+    /// When every event that was let through is made up for.
+    even: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { even: now }
+    }
+
+    /// When the next event may go.
+    fn take(&mut self, now: Instant) -> Instant {
+        let (burst, each) = BURST;
+        self.even = self.even.max(now) + each;
+        self.even.checked_sub(each * burst).map_or(now, |at| at.max(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_at_a_pace() {
+        let now = Instant::now() + Duration::from_secs(3600);
+        let mut bucket = Bucket::new(now);
+        let waits: Vec<_> = (0..23).map(|_| bucket.take(now).duration_since(now).as_millis()).collect();
+        assert!(waits[..20].iter().all(|wait| *wait == 0), "{waits:?}");
+        assert_eq!(waits[20..], [50, 100, 150]);
+        let later = now + Duration::from_secs(10);
+        assert_eq!(bucket.take(later), later);
+    }
+
+    #[test]
+    fn texts_are_cut_at_a_character() {
+        assert_eq!(shortened("short"), "short");
+        let long = "ä".repeat(600);
+        assert!(shortened(&long).len() <= LONGEST && shortened(&long).ends_with('ä'));
+    }
+}

@@ -1,0 +1,65 @@
+//! `meta-cnid health`: what the DaemonSet's probes run. It asks over the socket, as the plugin does.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use meta_cni::cluster::Agent;
+use meta_cni::cluster::wire::Health;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
+use crate::error::{Error, Result};
+
+/// Whom to ask, and what for.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// The agent's socket.
+    #[arg(long, env = "META_CNI_SOCKET", value_name = "PATH", default_value = "/run/meta-cni/agent.sock")]
+    pub socket: PathBuf,
+    /// Asks too whether the runtime's configuration is in place, so that pods get what they ask for.
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// How long an agent that is on its way back is waited for.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Asks the agent; its answer as one line.
+pub fn health(options: &Options) -> Result<String> {
+    let health = Agent::new(&options.socket).health(WAIT)?;
+    require_own(&options.socket)?;
+    if options.ready && !health.wanting.is_empty() {
+        return Err(Error::NotYet(format!("waiting for {}", health.wanting.join("; "))));
+    }
+    Ok(line(&health))
+}
+
+/// The socket's directory is the node's: while one pod follows another, its agent may be the other one's. A probe runs in the
+/// container that it asks about, and a container is a mount namespace.
+fn require_own(socket: &Path) -> Result<()> {
+    let stream = UnixStream::connect(socket).map_err(|e| Error::NotYet(format!("{}: {e}", socket.display())))?;
+    let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return Ok(()) };
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    match (namespace("self"), namespace(&peer.pid().to_string())) {
+        (Some(ours), Some(theirs)) if ours != theirs => Err(Error::NotYet(format!(
+            "the agent at {} is another container's: process {}",
+            socket.display(),
+            peer.pid()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn line(health: &Health) -> String {
+    let known = |all: bool| if all { "known" } else { "asked for one by one" };
+    format!(
+        "meta-cnid {} on {}: pods {}, definitions {}",
+        health.program,
+        health.node,
+        known(health.pods_known),
+        known(health.definitions_known)
+    )
+}

@@ -1,0 +1,103 @@
+//! The node agent: knows the cluster on the plugin's behalf, and reports to it. It makes no interface itself.
+//!
+//! One thread, several parts side by side; [`run`] wires them. What they share is passed to them there and nowhere else.
+
+mod addresses;
+mod audit;
+pub mod conf;
+mod definitions;
+mod desk;
+pub mod error;
+mod events;
+pub mod health;
+pub mod host;
+pub mod install;
+pub mod log;
+pub mod options;
+mod place;
+mod publish;
+mod queue;
+pub mod replay;
+mod resolve;
+mod serve;
+mod view;
+mod warm;
+mod watch;
+
+use std::sync::Arc;
+
+use meta_cni_kube::Reader;
+use tokio::signal::unix::{SignalKind, signal};
+
+use addresses::Addresses;
+use definitions::Definitions;
+use desk::Office;
+use error::{Error, Result};
+use publish::Publisher;
+use resolve::Facts;
+use view::{PodName, Shared};
+
+pub use options::Options;
+
+/// Serves the node until SIGTERM or SIGINT. A part that ends before that ends the agent, for the kubelet to start it anew.
+pub fn run(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| Error::Io(format!("cannot start the agent: {e}")))?.block_on(serve(options))
+}
+
+async fn serve(options: &Options) -> Result<()> {
+    let (client, server) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
+    let addresses = Addresses::new(options.node_ips.clone(), &server);
+    let view = Shared::default();
+    let reader = Reader::new(client.clone());
+    let known = Definitions::open(reader.clone(), &options.state_dir, view.clone());
+    let publisher = Publisher::new(client.clone(), view.clone());
+    let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
+    let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
+    let office = Office {
+        node: options.node_name.clone(),
+        facts: Facts::new(reader, view.clone(), known.clone(), addresses.clone()),
+        publisher: publisher.clone(),
+        events,
+        standing: standing.subscribe(),
+    };
+    let listener = serve::bind(&options.socket)?;
+    tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent serves");
+
+    let definitions = |namespace: &str, name: &str| known.config_of(namespace, name);
+    let awaited = || known.awaited();
+    let seen = |pod: &PodName| {
+        publisher.seen(pod);
+        known.expect(pod);
+    };
+    let parts = async {
+        tokio::join!(
+            watch::pods(client.clone(), &options.node_name, view.clone(), seen),
+            watch::definitions(client.clone(), &known),
+            known.run(),
+            serve::serve(listener, Arc::new(office)),
+            publisher.run(),
+            teller.run(),
+            audit::run(&options.state_dir, &view, &publisher),
+            warm::keep(client.clone(), addresses),
+        );
+    };
+    tokio::select! {
+        () = parts => Err(Error::Bug("the agent has nothing left to do".to_owned())),
+        ended = replay::run(options) => ended,
+        ended = conf::run(options, &standing, &definitions, awaited) => ended,
+        ended = told_to_stop() => ended,
+    }
+}
+
+async fn told_to_stop() -> Result<()> {
+    let failed = |e: std::io::Error| Error::Io(format!("cannot listen for signals: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("told to stop");
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! The node agent's program: what the DaemonSet runs.
+
+use std::process::ExitCode;
+
+use attachments::text::printable;
+use clap::{Parser, Subcommand};
+use meta_cni_agent::error::Result;
+use meta_cni_agent::{health, host, install, log};
+
+/// musl's allocator is slow and keeps a heap that grows with every burst; this is the plugin's too.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// The node agent of meta-cni: what the plugin needs to know of the cluster, and what the cluster is told of the node.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    log: log::Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves this node until it is told to stop.
+    Run(Box<meta_cni_agent::Options>),
+    /// Puts the programs in place on the node.
+    Install(install::Options),
+    /// Gives the node back to its default network.
+    Uninstall(install::RemoveOptions),
+    /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
+    Health(health::Options),
+    /// Becomes a program in the host's mount namespace.
+    #[command(name = host::COMMAND, hide = true)]
+    InHost(host::EnterOptions),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log::start(&arguments.log);
+    let done: Result<()> = match arguments.command {
+        Command::Run(options) => meta_cni_agent::run(&options),
+        Command::Install(options) => install::install(&options),
+        Command::Uninstall(options) => install::uninstall(&options),
+        Command::InHost(options) => host::enter(&options).map(|never| match never {}),
+        Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("meta-cnid: {}", printable(&error.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Facts for an ADD: from what is known, else by reads of the API server within the asker's time, all within bounds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachments::names::{NetRef, PodRef};
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::core::v1::Pod as PodObject;
+use kube::Resource;
+use meta_cni::cluster::wire::{Cause, LONGEST_ANNOTATION, Lookup, Outcome, Refusal, Resolve, Resolved};
+use meta_cni::cluster::{Annotations, named_in};
+use meta_cni_kube::{Read, Reader};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::addresses::Addresses;
+use super::definitions::{Definitions, Fact};
+use super::view::{Pod, PodName, Shared};
+use super::watch::Seen;
+
+/// Nobody waits longer for a call of the runtime.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Definitions that one pod may name. The plugin's own limit, `maxAttachments`, is far lower.
+const MOST: usize = 1024;
+/// Definitions of one question that are looked up at once: no question takes all the requests that the agent may have under
+/// way.
+const AT_ONCE: usize = 8;
+/// The definitions of one answer, in bytes.
+const HEAVIEST: usize = 4 << 20;
+/// Of a question that waits, texts are held up to this many bytes; the others are fetched when its answer is made.
+const HELD: usize = 32 << 10;
+/// Memory for answers that nobody has taken yet, in units of 4 KiB.
+const ROOM: (u32, usize) = (4096, 4 << 10);
+
+/// Where facts come from.
+#[derive(Clone)]
+pub struct Facts {
+    reader: Reader,
+    /// The pods of this node.
+    pub pods: Shared,
+    /// The definitions of the cluster.
+    pub definitions: Definitions,
+    /// Where the node and the API server are.
+    addresses: Addresses,
+    room: Arc<Semaphore>,
+}
+
+/// Room for an answer, until it is taken.
+pub type Room = OwnedSemaphorePermit;
+
+impl Facts {
+    /// Facts by these sources.
+    pub fn new(reader: Reader, pods: Shared, definitions: Definitions, addresses: Addresses) -> Self {
+        Self { reader, pods, definitions, addresses, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
+    }
+
+    /// Everything that is asked for.
+    pub async fn resolve(&self, request: Resolve) -> Result<(Resolved, Room), Refusal> {
+        let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(LONGEST);
+        let mut wanted: BTreeSet<NetRef> = request.references.into_iter().collect();
+        let mut annotations = None;
+        if request.annotations {
+            let Some(pod) = &request.pod else {
+                return Err(Refusal::new(Cause::Malformed, "annotations are wanted of no pod"));
+            };
+            let found = self.annotations(pod, deadline).await?;
+            bounded(pod, &found)?;
+            wanted.extend(named_in(&found, &pod.namespace, &request.multus_namespace));
+            annotations = Some(found);
+        }
+        let who = request.pod.as_ref().map_or_else(|| "the node".to_owned(), |pod| format!("pod {pod}"));
+        let optional: BTreeSet<NetRef> = request.optional.into_iter().filter(|one| !wanted.contains(one)).collect();
+        let number = wanted.len() + optional.len();
+        if number > MOST {
+            let message = format!("{who}: got {number} definitions that are named, want at most {MOST}");
+            return Err(Refusal::new(Cause::Configuration, message));
+        }
+        let facts = self.look_up(wanted, optional, deadline).await;
+        let weight: usize = facts.iter().map(|(_, fact)| fact.weight).sum();
+        if weight > HEAVIEST {
+            let message = format!("{who}: got {weight} bytes of definitions that are named, want at most {HEAVIEST}");
+            return Err(Refusal::new(Cause::Configuration, message));
+        }
+        let room =
+            self.room(weight + annotations.iter().flatten().map(|(_, text)| text.len()).sum::<usize>(), deadline);
+        let room = room.await?;
+        // Nothing is waited for from here on, until the answer is a frame: no two answers are made at a time.
+        let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
+        Ok((Resolved { annotations, definitions, node: self.addresses.known() }, room))
+    }
+
+    async fn look_up(
+        &self,
+        wanted: BTreeSet<NetRef>,
+        optional: BTreeSet<NetRef>,
+        deadline: Instant,
+    ) -> Vec<(NetRef, Fact)> {
+        let each = wanted.into_iter().map(|one| (one, false)).chain(optional.into_iter().map(|one| (one, true)));
+        let each = each.map(|(reference, is_optional)| async move {
+            let fact = self.definitions.know(&reference, is_optional, deadline).await;
+            (reference, fact)
+        });
+        let mut each = stream::iter(each).buffered(AT_ONCE);
+        let (mut facts, mut held) = (Vec::new(), 0);
+        while let Some((reference, mut fact)) = each.next().await {
+            held += fact.weight;
+            if held > HELD && matches!(fact.outcome.as_deref(), Some(Outcome::Found { .. })) {
+                fact.outcome = None;
+            }
+            facts.push((reference, fact));
+        }
+        facts
+    }
+
+    /// Room for an answer of a weight. Its frame is longer, for quotes in texts are escaped.
+    async fn room(&self, weight: usize, deadline: Instant) -> Result<Room, Refusal> {
+        let units = u32::try_from((2 * weight).div_ceil(ROOM.1)).unwrap_or(ROOM.0).min(ROOM.0);
+        match timeout_at(deadline, Arc::clone(&self.room).acquire_many_owned(units)).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(Refusal::new(
+                Cause::Later,
+                "the node agent answers others and had no memory for this answer in time",
+            )),
+        }
+    }
+
+    fn lookup(&self, reference: NetRef, fact: Fact) -> Lookup {
+        let outcome = match fact.outcome.or_else(|| self.definitions.text(&reference)) {
+            Some(outcome) => Arc::unwrap_or_clone(outcome),
+            None => {
+                Outcome::Unreachable { reason: "its text was dropped for others' before it could be served".to_owned() }
+            }
+        };
+        Lookup { reference, outcome }
+    }
+
+    async fn annotations(&self, pod: &PodRef, deadline: Instant) -> Result<Annotations, Refusal> {
+        let later = |text: String| Refusal::new(Cause::Later, format!("pod {pod}: {text}"));
+        if let Some(known) = self.pods.lock().get(&PodName::from(pod)).filter(|known| known.is(pod))
+            && let Some(selection) = &known.selection
+        {
+            return Ok(selection.clone());
+        }
+        let collection = PodObject::url_path(&(), Some(pod.namespace.as_str()));
+        match self.reader.object(&collection, pod.name.as_str(), deadline).await {
+            Read::Found(json) => {
+                let object: Seen = serde_json::from_slice(&json)
+                    .map_err(|e| later(format!("the API server answers with what is no pod: {e}")))?;
+                match Pod::read(object.metadata) {
+                    Some((_, read)) if read.is(pod) => Ok(read.selection.unwrap_or_default()),
+                    Some((_, read)) => {
+                        let asked = pod.uid.as_deref().unwrap_or_default();
+                        Err(later(format!("K8S_POD_UID: got {asked}, want the pod's uid {}", read.uid)))
+                    }
+                    None => Err(later("the API server knows it without a name".to_owned())),
+                }
+            }
+            Read::Absent => Err(later("the API server knows no such pod; it may not be there yet".to_owned())),
+            Read::Unanswered(why) => {
+                Err(later(format!("not known here yet, and the API server cannot be asked: {why}")))
+            }
+        }
+    }
+}
+
+/// Refuses annotations that would take long to read, before anybody reads them.
+fn bounded(pod: &PodRef, annotations: &Annotations) -> Result<(), Refusal> {
+    match annotations.iter().find(|(_, text)| text.len() > LONGEST_ANNOTATION) {
+        Some((key, text)) => Err(Refusal::new(
+            Cause::Configuration,
+            format!("pod {pod}: annotation {key}: got {} bytes, want at most {LONGEST_ANNOTATION}", text.len()),
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotation_that_is_too_long_is_refused_unread() {
+        let pod = PodRef { namespace: "n".parse().unwrap(), name: "p".parse().unwrap(), uid: None };
+        let of = |length: usize| Annotations::from([("networks".to_owned(), "x".repeat(length))]);
+        assert_eq!(bounded(&pod, &of(LONGEST_ANNOTATION)), Ok(()));
+        let refusal = bounded(&pod, &of(LONGEST_ANNOTATION + 1)).unwrap_err();
+        assert_eq!(refusal.cause, Cause::Configuration);
+        assert_eq!(refusal.message, "pod n/p: annotation networks: got 262145 bytes, want at most 262144");
+    }
+}

@@ -1,0 +1,127 @@
+//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata, of which next to nothing is
+//! kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use attachments::definition::NetworkAttachmentDefinition;
+use k8s_openapi::api::core::v1::Pod as PodObject;
+use kube::{Client, Resource};
+use meta_cni::cluster::Annotations;
+use meta_cni_kube::{Collection, Event, Versioned, follow};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::definitions::Definitions;
+use super::view::{Pod, PodName, Shared};
+
+/// Metadata of an object. Of the annotations those are read that anybody here asks for: an object may have 256 KiB of others,
+/// among them its own text once more (`last-applied-configuration`).
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Seen {
+    /// `metadata`.
+    pub metadata: SeenMeta,
+}
+
+/// See [`Seen`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenMeta {
+    /// Namespace.
+    #[serde(default)]
+    pub namespace: String,
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+    /// Uid.
+    #[serde(default)]
+    pub uid: String,
+    /// Version.
+    #[serde(default)]
+    pub resource_version: String,
+    /// Those of [`super::view::READ`].
+    #[serde(default, deserialize_with = "wanted")]
+    pub annotations: Annotations,
+}
+
+impl Versioned for Seen {
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+/// Reads a map's entries whose keys are [`super::view::READ`], and passes over all others.
+pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+    struct Wanted;
+    impl<'de> Visitor<'de> for Wanted {
+        type Value = Annotations;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("annotations")
+        }
+
+        fn visit_unit<E>(self) -> Result<Annotations, E> {
+            Ok(Annotations::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+            let mut kept = BTreeMap::new();
+            while let Some(key) = map.next_key::<String>()? {
+                if super::view::READ.contains(&key.as_str()) {
+                    kept.insert(key, map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(kept)
+        }
+    }
+    deserializer.deserialize_any(Wanted)
+}
+
+/// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
+pub async fn pods(client: Client, node: &str, view: Shared, mut seen: impl FnMut(&PodName)) {
+    let fields = format!("spec.nodeName={node}");
+    let path = PodObject::url_path(&(), None);
+    let collection = Collection { what: "pods", path: &path, fields: Some(&fields) };
+    let take = |event: Event<Seen>| match event {
+        Event::Begin => view.lock().begin(),
+        Event::End => view.lock().end(),
+        Event::Listed(object) | Event::Applied(object) => {
+            if let Some((name, pod)) = Pod::read(object.metadata) {
+                view.lock().apply(name.clone(), pod);
+                seen(&name);
+            }
+        }
+        Event::Deleted(object) => {
+            if let Some((name, _)) = Pod::read(object.metadata) {
+                view.lock().delete(&name);
+            }
+        }
+    };
+    follow(client, collection, take).await;
+}
+
+/// Tells of the cluster's definitions; never ends.
+pub async fn definitions(client: Client, definitions: &Definitions) {
+    let path = NetworkAttachmentDefinition::url_path(&(), None);
+    let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None };
+    follow(client, collection, |event| definitions.heard(event)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_metadata_next_to_nothing_is_kept() {
+        let text = r#"{"kind":"PartialObjectMetadata","metadata":{"namespace":"n","name":"p","uid":"u","resourceVersion":"7",
+            "labels":{"a":"b"},"managedFields":[{"f:x":{}}],
+            "annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{}","k8s.v1.cni.cncf.io/networks":"lan"}}}"#;
+        let seen: Seen = serde_json::from_str(text).unwrap();
+        assert_eq!(seen.version(), "7");
+        assert_eq!(seen.metadata.annotations.into_keys().collect::<Vec<_>>(), ["k8s.v1.cni.cncf.io/networks"]);
+        let bare: Seen = serde_json::from_str(r#"{"metadata":{"name":"p","annotations":null}}"#).unwrap();
+        assert!(bare.metadata.annotations.is_empty() && bare.metadata.namespace.is_empty());
+    }
+}

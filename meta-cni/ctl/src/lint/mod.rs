@@ -1,0 +1,139 @@
+//! `meta-cnictl lint`: the rules of admission on files, before anything is applied.
+//!
+//! Files hold manifests (definitions, pods, workloads whose pods have annotations; YAML or JSON, several documents,
+//! lists) or CNI configurations. [`lint`] is pure: text in, [`Report`] out.
+
+mod objects;
+mod report;
+
+use std::path::Path;
+
+use delegates::lint::{self as rules, Kind, Origin, Problem};
+use meta_cni::cluster::manifest;
+
+pub use report::{Remark, Report};
+
+/// A file to be looked at.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its path as given; `-` is stdin.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Looks at every file and says everything that is wrong.
+pub fn lint(sources: &[Source]) -> Report {
+    let mut report = Report { files: sources.len(), remarks: Vec::new() };
+    for source in sources {
+        let mut say = |object: Option<&str>, problem: Problem| {
+            let object = object.map(str::to_owned);
+            report.remarks.push(Remark { file: source.name.clone(), object, problem });
+        };
+        match is_conf(source) {
+            true => rules::config(&source.text, Origin::File).into_iter().for_each(|problem| say(None, problem)),
+            false => manifests(&source.text, &mut say),
+        }
+    }
+    report
+}
+
+/// Its name tells, or for `.json` and stdin what it looks like.
+fn is_conf(source: &Source) -> bool {
+    match Path::new(&source.name).extension().and_then(|ext| ext.to_str()) {
+        Some("conf" | "conflist") => true,
+        Some("yaml" | "yml") => false,
+        // Also of a text that does not parse: it is the one kind or the other that is broken.
+        _ => source.text.trim_start().starts_with('{') && !source.text.contains("\"kind\""),
+    }
+}
+
+fn manifests(text: &str, say: &mut impl FnMut(Option<&str>, Problem)) {
+    let documents = manifest::documents(text);
+    for (i, document) in documents.iter().enumerate() {
+        match manifest::value(document) {
+            Ok(value) => objects::check(&value, say),
+            Err(why) => {
+                let which = if documents.len() > 1 { format!("document {}: ", i + 1) } else { String::new() };
+                say(None, Problem::deny("", Kind::Invalid, "", "", format!("{which}not a manifest, {why}")));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: lan}\n";
+
+    fn human(name: &str, text: &str) -> String {
+        lint(&[Source { name: name.to_owned(), text: text.to_owned() }]).human()
+    }
+
+    #[test]
+    fn a_definition_is_named_with_its_file_and_field() {
+        let spec = r#"spec: {config: '{"cniVersion":"1.0.0","plugins":[{"type":"vxlan","vni":0}]}'}"#;
+        assert_eq!(
+            human("nets.yaml", &format!("{NAD}{spec}\n")),
+            "nets.yaml: default/lan: cfg.plugins[0].vni: Invalid value: 0: must be an integer from 1 to 16777215 [X01]\n"
+        );
+    }
+
+    #[test]
+    fn every_document_list_item_and_template_is_looked_at() {
+        let text = format!(
+            "{NAD}spec: {{config: '[]'}}\n---\nkind: ConfigMap\ndata: {{a: b}}\n---\n# nothing\n---\nkind: List\nitems:\n\
+             - kind: Pod\n  metadata: {{name: p, namespace: shop, annotations: {{k8s.v1.cni.cncf.io/networks: 'a/b/c'}}}}\n\
+             - kind: Deployment\n  metadata: {{name: d}}\n  spec: {{template: {{metadata: {{annotations: {{k8s.v1.cni.cncf.io/networks: '[{{}}]'}}}}}}}}\n\
+             - kind: CronJob\n  metadata: {{name: c, annotations: {{k8s.v1.cni.cncf.io/networks: lan}}}}\n  spec: {{jobTemplate: {{spec: {{template: {{metadata: {{}}}}}}}}}}\n"
+        );
+        let said = human("-", &text);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 4, "{said}");
+        assert_eq!(lines[0], "-: default/lan: cfg: Invalid value: array: must be a JSON object [N03]");
+        assert!(lines[1].starts_with(r#"-: shop/p: nets[0]: Invalid value: "a/b/c""#), "{said}");
+        assert!(lines[2].starts_with("-: default/d: spec.template.nets[0].name: Required value"), "{said}");
+        assert_eq!(
+            lines[3],
+            "-: default/c: warning: nets: ignored here, move it to spec.jobTemplate.spec.template.metadata.annotations [P30]"
+        );
+    }
+
+    #[test]
+    fn configurations_are_told_by_name_or_looks() {
+        let conf = r#"{"cniVersion":"1.0.0","name":"a","plugins":[]}"#;
+        let want = |name: &str| format!("{name}: plugins: Required value: must list at least one plugin [N12]\n");
+        for name in ["10-a.conflist", "10-a.conf", "a.json", "-"] {
+            assert_eq!(human(name, conf), want(name));
+        }
+        let nad = serde_json::json!({"kind": "NetworkAttachmentDefinition", "metadata": {"name": "n", "namespace": "s"},
+            "spec": {"config": "{"}});
+        assert!(human("a.json", &nad.to_string()).starts_with("a.json: s/n: cfg: Invalid value: line 1 column 1 near"));
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_said_and_the_rest_is_still_read() {
+        let text = format!("{NAD}spec: {{config: 7}}\n---\na: [\n---\n{NAD}spec: x\n---\n{NAD}");
+        let said = human("a.yaml", &text);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 4, "{said}");
+        assert_eq!(lines[0], "a.yaml: default/lan: cfg: Invalid value: 7: must be a string that holds JSON [N19]");
+        assert!(lines[1].starts_with("a.yaml: Invalid value: document 2: not a manifest, "), "{said}");
+        assert_eq!(lines[2], "a.yaml: default/lan: spec: Invalid value: \"x\": must be an object [N19]");
+        assert!(lines[3].starts_with("a.yaml: default/lan: warning: cfg: Required value"), "{said}");
+    }
+
+    #[test]
+    fn json_output_has_every_part() {
+        let spec = r#"spec: {config: '{"type":"vxlan","vni":0}'}"#;
+        let report = lint(&[Source { name: "n.yaml".into(), text: format!("{NAD}{spec}\n") }]);
+        let json: serde_json::Value = serde_json::from_str(&report.json(&[])).unwrap();
+        assert_eq!((&json["files"], &json["denied"], &json["warned"]), (&1.into(), &1.into(), &1.into()));
+        assert_eq!(
+            json["findings"][1],
+            serde_json::json!({"file": "n.yaml", "object": "default/lan", "field": "spec.config.vni", "rule": "X01",
+                "severity": "deny", "message": "Invalid value: 0: must be an integer from 1 to 16777215 [X01]"})
+        );
+    }
+}

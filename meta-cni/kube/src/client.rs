@@ -1,0 +1,34 @@
+//! The way to the API server.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::error::{ClientError, chain};
+
+/// Connection and TLS handshake together: a slow API server is not a dead one.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// A client by a kubeconfig, or by the service account of the pod, and the host that it will talk to. Nothing is sent yet.
+/// Token and authority are read anew from their files every minute.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<(Client, String), ClientError> {
+    let config = match kubeconfig.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => {
+            let failed = |e: &dyn Error| ClientError::Kubeconfig { path: path.to_owned(), why: chain(e) };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| failed(&e))
+        }
+        None => Config::incluster().map_err(|e| ClientError::NoServiceAccount(chain(&e))),
+    };
+    let mut config = config?;
+    config.connect_timeout = Some(CONNECT);
+    // Whoever may try again does so on its own terms.
+    config.default_retry = false;
+    let host = config.cluster_url.host().unwrap_or_default().to_owned();
+    let client = Client::try_from(config).map_err(|e| ClientError::Unusable(chain(&e)))?;
+    Ok((client, host))
+}

@@ -1,0 +1,335 @@
+//! Follows a collection by its metadata: lists it in pages and watches it from there, for as long as the program lives.
+//!
+//! A page is as many objects as fit into [`LONGEST_PAGE`] bytes: metadata alone may be more than a megabyte for an object, and
+//! what a page takes is the peak of the program's memory.
+
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+
+use futures::TryStreamExt;
+use kube::Client;
+use kube::api::{ListParams, WatchParams};
+use kube::core::{Request, WatchEvent};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::{chain, said};
+use crate::fetch::page;
+
+/// Objects in a page, while they are small.
+const PAGE: u32 = 500;
+/// Longest page, in bytes. A longer one is asked for again with fewer objects.
+const LONGEST_PAGE: u64 = 2 << 20;
+/// Longest page of one object.
+const LONGEST_OBJECT: u64 = 8 << 20;
+/// One page.
+const LIST: Duration = Duration::from_secs(60);
+/// A watch ends after this time and is taken up again; one that is silent for longer is dead.
+const WATCH: u32 = 290;
+const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
+/// Before the first try again, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// An object's metadata, as far as somebody wants it.
+pub trait Versioned: Clone + DeserializeOwned {
+    /// `metadata.resourceVersion`.
+    fn version(&self) -> &str;
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// A list begins.
+    Begin,
+    /// An object of the list.
+    Listed(T),
+    /// The list is at its end: it held everything.
+    End,
+    /// An object is new or changed.
+    Applied(T),
+    /// An object is gone.
+    Deleted(T),
+}
+
+/// What is followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Collection<'a> {
+    /// For the log.
+    pub what: &'a str,
+    /// Path in the API.
+    pub path: &'a str,
+    /// A field selector.
+    pub fields: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    metadata: PageMeta,
+    /// `null` where there is none.
+    items: Option<Vec<T>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMeta {
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    next: Option<String>,
+}
+
+/// Why following is to be taken up anew.
+enum Trouble {
+    /// The API server has forgotten where we were (HTTP 410).
+    Forgotten,
+    Failed(String),
+}
+
+impl From<kube::Error> for Trouble {
+    fn from(error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) if status.code == 410 => Self::Forgotten,
+            other => Self::Failed(said(other)),
+        }
+    }
+}
+
+/// Follows a collection; never ends.
+pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mut take: impl FnMut(Event<T>)) {
+    let what = collection.what;
+    let mut log = Log { what, failing: false, pause: PAUSE.0 };
+    let mut version = None;
+    loop {
+        let outcome = match version.take() {
+            None => list(&client, collection, &mut log, &mut take).await.map(|listed| {
+                tracing::info!("{what}: listed");
+                version = Some(listed);
+            }),
+            Some(mut at) => {
+                let outcome = watch(&client, collection, &mut log, &mut at, &mut take).await;
+                if !matches!(outcome, Err(Trouble::Forgotten)) {
+                    version = Some(at);
+                }
+                outcome
+            }
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Trouble::Forgotten) => {
+                sleep(log.trouble("the API server has forgotten where the watch was (410)")).await
+            }
+            Err(Trouble::Failed(why)) => sleep(log.trouble(&why)).await,
+        }
+    }
+}
+
+/// Lists everything; the version to watch from.
+async fn list<T: Versioned>(
+    client: &Client,
+    collection: Collection<'_>,
+    log: &mut Log<'_>,
+    take: &mut impl FnMut(Event<T>),
+) -> Result<String, Trouble> {
+    take(Event::Begin);
+    let (mut limit, mut next) = (PAGE, None);
+    loop {
+        let mut params = ListParams::default().limit(limit);
+        params.field_selector = collection.fields.map(str::to_owned);
+        params.continue_token.clone_from(&next);
+        let longest = if limit == 1 { LONGEST_OBJECT } else { LONGEST_PAGE };
+        let json = timeout(LIST, page(client, collection.path, &params, longest)).await;
+        let json = json.map_err(|_| Trouble::Failed(format!("no list within {LIST:?}")))??;
+        let Some(json) = json else {
+            if limit == 1 {
+                return Err(Trouble::Failed(format!("an object whose metadata is more than {longest} bytes")));
+            }
+            limit = (limit / 4).max(1);
+            continue;
+        };
+        let page: Page<T> =
+            serde_json::from_slice(&json).map_err(|e| Trouble::Failed(format!("a list that is none: {e}")))?;
+        drop(json);
+        log.well();
+        page.items.into_iter().flatten().for_each(|object| take(Event::Listed(object)));
+        limit = limit.saturating_mul(2).min(PAGE);
+        next = page.metadata.next.filter(|token| !token.is_empty());
+        if next.is_none() {
+            take(Event::End);
+            return Ok(page.metadata.resource_version);
+        }
+    }
+}
+
+/// Watches from a version on, until the server ends it.
+async fn watch<T: Versioned>(
+    client: &Client,
+    collection: Collection<'_>,
+    log: &mut Log<'_>,
+    at: &mut String,
+    take: &mut impl FnMut(Event<T>),
+) -> Result<(), Trouble> {
+    let mut params = WatchParams::default().timeout(WATCH);
+    params.field_selector = collection.fields.map(str::to_owned);
+    let request = Request::new(collection.path).watch_metadata(&params, at).map_err(kube::Error::BuildRequest)?;
+    let began = Instant::now();
+    let events = timeout(LIST, client.request_events::<T>(request)).await;
+    let mut events = pin!(events.map_err(|_| Trouble::Failed(format!("no watch within {LIST:?}")))??);
+    log.well();
+    loop {
+        let Ok(event) = timeout(SILENCE, events.try_next()).await else {
+            return Err(Trouble::Failed(format!("nothing was heard for {SILENCE:?}")));
+        };
+        match event? {
+            Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                object.version().clone_into(at);
+                take(Event::Applied(object));
+            }
+            Some(WatchEvent::Deleted(object)) => {
+                object.version().clone_into(at);
+                take(Event::Deleted(object));
+            }
+            Some(WatchEvent::Bookmark(mark)) => *at = mark.metadata.resource_version,
+            Some(WatchEvent::Error(status)) if status.code == 410 => return Err(Trouble::Forgotten),
+            Some(WatchEvent::Error(status)) => return Err(Trouble::Failed(chain(&kube::Error::Api(status)))),
+            // A server that ends every watch at once is not to be asked without a pause.
+            None if began.elapsed() < PAUSE.0 => return Err(Trouble::Failed("the server ended the watch".to_owned())),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// When to try again, and what is said about it.
+struct Log<'a> {
+    what: &'a str,
+    failing: bool,
+    pause: Duration,
+}
+
+impl Log<'_> {
+    fn well(&mut self) {
+        if self.failing {
+            tracing::info!("{}: the watch is back", self.what);
+        }
+        (self.failing, self.pause) = (false, PAUSE.0);
+    }
+
+    fn trouble(&mut self, why: &str) -> Duration {
+        if self.failing {
+            tracing::debug!("{}: {why}", self.what);
+        } else {
+            tracing::warn!("{}: the watch is broken and will be taken up again: {why}", self.what);
+        }
+        self.failing = true;
+        let pause = spread(self.pause);
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        pause
+    }
+}
+
+/// Between half and all of a pause: the agents of a cluster must not come back at once.
+fn spread(pause: Duration) -> Duration {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::testing::{Server, answer};
+
+    #[derive(Clone, Deserialize)]
+    struct Seen {
+        metadata: SeenMeta,
+    }
+
+    #[derive(Clone, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct SeenMeta {
+        name: String,
+        resource_version: String,
+    }
+
+    impl Versioned for Seen {
+        fn version(&self) -> &str {
+            &self.metadata.resource_version
+        }
+    }
+
+    /// The value of a key of a request's query.
+    fn number(path: &str, key: &str) -> Option<usize> {
+        path.split(['?', '&']).find_map(|part| part.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+    }
+
+    fn object(number: usize, padding: usize) -> serde_json::Value {
+        let labels = json!({"padding": "x".repeat(padding)});
+        json!({"metadata": {"namespace": "n", "name": format!("d{number}"), "resourceVersion": "5", "labels": labels}})
+    }
+
+    async fn followed(server: &Server, until: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let (sender, mut receiver) = unbounded_channel();
+        let take = move |event: Event<Seen>| {
+            let text = match event {
+                Event::Begin => "begin".to_owned(),
+                Event::End => "end".to_owned(),
+                Event::Listed(seen) => seen.metadata.name,
+                Event::Applied(seen) => format!("applied {}", seen.metadata.name),
+                Event::Deleted(seen) => format!("deleted {}", seen.metadata.name),
+            };
+            let _ = sender.send(text);
+        };
+        let collection = Collection { what: "things", path: "/apis/x/v1/things", fields: None };
+        let mut heard = Vec::new();
+        let hear = async {
+            while !until(&heard) {
+                heard.extend(receiver.recv().await);
+            }
+        };
+        tokio::select! {
+            () = follow(server.client.clone(), collection, take) => {}
+            () = hear => {}
+        }
+        heard
+    }
+
+    #[tokio::test]
+    async fn objects_of_any_size_are_listed_once_each_and_then_watched() {
+        const ALL: usize = 10;
+        let server = Server::start(|path| {
+            if path.contains("watch=true") {
+                let event = |kind: &str| json!({"type": kind, "object": object(3, 10)}).to_string();
+                return answer("200 OK", &format!("{}\n{}\n", event("MODIFIED"), event("DELETED")));
+            }
+            let (first, limit) = (number(path, "continue").unwrap_or_default(), number(path, "limit").unwrap());
+            let end = (first + limit).min(ALL);
+            let items: Vec<_> = (first..end).map(|number| object(number, 700 << 10)).collect();
+            let next = if end < ALL { end.to_string() } else { String::new() };
+            answer(
+                "200 OK",
+                &json!({"metadata": {"resourceVersion": "7", "continue": next}, "items": items}).to_string(),
+            )
+        })
+        .await;
+        let heard = followed(&server, |heard| heard.last().is_some_and(|last| last == "deleted d3")).await;
+        let mut want = vec!["begin".to_owned()];
+        want.extend((0..ALL).map(|number| format!("d{number}")));
+        want.extend(["end", "applied d3", "deleted d3"].map(str::to_owned));
+        assert_eq!(heard, want);
+    }
+
+    #[tokio::test]
+    async fn a_history_that_is_forgotten_is_listed_anew_and_none_is_a_list_too() {
+        let server = Server::start(|path| {
+            if path.contains("watch=true") {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410});
+                return answer("200 OK", &format!("{}\n", json!({"type": "ERROR", "object": status})));
+            }
+            answer("200 OK", &json!({"metadata": {"resourceVersion": "7"}, "items": null}).to_string())
+        })
+        .await;
+        let heard = followed(&server, |heard| heard.len() >= 4).await;
+        assert_eq!(heard, ["begin", "end", "begin", "end"]);
+    }
+}
