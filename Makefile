@@ -27,9 +27,10 @@ image: build
 test: deps
 	tests/run $(TIERS)
 
-# Two nodes, two pods, four networks, from the manifests in examples/.
-demo: build
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-tests --bin demo
+# Two nodes, two pods, four networks, from the manifests in examples/. Plugin and demo in one build, so that what they share is
+# compiled once, and nothing that neither needs.
+demo: deps
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni -p meta-cni-tests --bin meta-cni --bin demo
 	tests/demo $(abspath $(RELEASE))/demo
 
 # Whole processes: ours beside the reference plugins and Multus. Results also in $(TARGET)/bench.json. BENCH="--pods 300" for
@@ -37,7 +38,7 @@ demo: build
 # Plugin and bench in one build, so that what they share is compiled once.
 bench: deps
 	tests/peers/build
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni -p meta-cni-tests --bin meta-cni --bin bench --bin floor
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni -p meta-cni-tests --bin meta-cni --bin bench --bin floor
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
 
 # Kubernetes on three nodes, in namespaces of this machine; what it prints is for your shell. NODES=5 for more.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fixture that fails ends its test")]
 
 pub mod call;
+#[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod fake;
 pub mod inspect;
