@@ -2,23 +2,55 @@
 
 mod lint;
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use attachments::text::{printable, printable_lines};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use lint::{Source, lint};
 
-const USAGE: &str = "\
-Usage: meta-cnictl lint [--strict] [--output human|json] FILE...
+/// Tools for people who run meta-cni.
+#[derive(Debug, PartialEq, Parser)]
+#[command(name = "meta-cnictl", version, args_override_self = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
 
-Checks NetworkAttachmentDefinitions and the network annotations of pods in manifests (YAML or JSON), and CNI
-configurations (.conf, .conflist), by the rules of admission. FILE may be - for stdin.
+#[derive(Debug, PartialEq, Subcommand)]
+enum Command {
+    /// Checks network definitions, pods and CNI configurations before anybody applies them.
+    ///
+    /// It looks at NetworkAttachmentDefinitions and the network annotations of pods in manifests (YAML or JSON), and at CNI
+    /// configurations (.conf, .conflist), and applies the rules of admission.
+    #[command(args_override_self = true, after_help = LINT_STATUS)]
+    Lint(Options),
+}
 
-  --strict         a warning fails as well
-  --output FORMAT  human (a line for each problem, the default) or json
+const LINT_STATUS: &str = "\
+Exit status: 0 nothing is denied, 1 something is, 2 wrong usage or a file that cannot be read.";
 
-Exit status: 0 nothing is denied, 1 something is, 2 wrong usage or a file that cannot be read.
-";
+#[derive(Debug, PartialEq, Args)]
+struct Options {
+    /// A warning fails as well.
+    #[arg(long)]
+    strict: bool,
+    /// A line for each problem, or one JSON object.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Format::Human)]
+    output: Format,
+    /// Files to check; - is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
 
 /// Nothing is denied, something is, and what kept us from looking.
 const CLEAN: u8 = 0;
@@ -26,13 +58,14 @@ const DENIED: u8 = 1;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
-    let (output, code) = match Command::read(&arguments) {
-        Ok(Command::Help) => (USAGE.to_owned(), CLEAN),
-        Ok(Command::Version) => (format!("meta-cnictl {}\n", env!("CARGO_PKG_VERSION")), CLEAN),
-        Ok(Command::Lint(options)) => run(&options),
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let (output, code) = match parse(&words) {
+        Ok(Arguments { command: Command::Lint(options) }) => run(&options),
+        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            (asked.to_string(), CLEAN)
+        }
         Err(wrong) => {
-            eprint!("meta-cnictl: {wrong}\n\n{USAGE}");
+            eprint!("{}", printable_lines(&wrong.to_string()));
             (String::new(), FAILED)
         }
     };
@@ -43,71 +76,37 @@ fn main() -> ExitCode {
     ExitCode::from(if written.is_ok() { code } else { FAILED })
 }
 
-#[derive(Debug, PartialEq)]
-enum Command {
-    Help,
-    Version,
-    Lint(Options),
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct Options {
-    strict: bool,
-    json: bool,
-    files: Vec<String>,
-}
-
-impl Command {
-    fn read(arguments: &[String]) -> Result<Self, String> {
-        match arguments.first().map(String::as_str) {
-            Some("lint") => {}
-            Some("help" | "--help" | "-h") => return Ok(Self::Help),
-            Some("--version" | "-V") => return Ok(Self::Version),
-            Some(other) => return Err(format!("got {other:?}, want the command lint")),
-            None => return Err("want a command: lint".to_owned()),
-        }
-        let mut options = Options::default();
-        let mut rest = arguments[1..].iter();
-        while let Some(argument) = rest.next() {
-            match argument.as_str() {
-                "--strict" => options.strict = true,
-                "--help" | "-h" => return Ok(Self::Help),
-                "--output" | "-o" => options.json = is_json(rest.next().map_or("", String::as_str))?,
-                "--" => options.files.extend(rest.by_ref().cloned()),
-                flag if flag.starts_with("--output=") => options.json = is_json(&flag["--output=".len()..])?,
-                flag if flag.starts_with('-') && flag != "-" => {
-                    return Err(format!("got {flag:?}, want --strict or --output"));
-                }
-                _ => options.files.push(argument.clone()),
+fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(words).map_err(|mut wrong| {
+        // Of a wrong value clap tells the allowed ones, and leaves the usage out.
+        if wrong.kind() == ErrorKind::InvalidValue {
+            let mut all = Arguments::command();
+            all.build();
+            if let Some(command) = words.get(1).and_then(|name| all.find_subcommand_mut(name)) {
+                wrong.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
             }
         }
-        if options.files.is_empty() { Err("want at least one FILE".to_owned()) } else { Ok(Self::Lint(options)) }
-    }
-}
-
-fn is_json(format: &str) -> Result<bool, String> {
-    match format {
-        "json" => Ok(true),
-        "human" => Ok(false),
-        other => Err(format!("--output: got {other:?}, want human or json")),
-    }
+        wrong
+    })
 }
 
 fn run(options: &Options) -> (String, u8) {
     let mut sources = Vec::new();
     let mut unreadable = Vec::new();
-    for name in &options.files {
-        match read(name) {
-            Ok(text) => sources.push(Source { name: name.clone(), text }),
-            Err(error) => unreadable.push((name.clone(), error.to_string())),
+    for path in &options.files {
+        let name = path.display().to_string();
+        match read(path) {
+            Ok(text) => sources.push(Source { name, text }),
+            Err(error) => unreadable.push((name, error.to_string())),
         }
     }
+    let is_json = options.output == Format::Json;
     let report = lint(&sources);
     let (denied, warned) = (report.denied(), report.warned());
     for (name, error) in &unreadable {
         eprintln!("meta-cnictl: {}", printable(&format!("{name}: {error}")));
     }
-    if !options.json && denied + warned > 0 {
+    if !is_json && denied + warned > 0 {
         eprintln!("meta-cnictl: {denied} denied, {warned} warned in {} files", report.files);
     }
     let code = match (unreadable.is_empty(), denied > 0 || options.strict && warned > 0) {
@@ -115,46 +114,52 @@ fn run(options: &Options) -> (String, u8) {
         (true, true) => DENIED,
         (true, false) => CLEAN,
     };
-    (if options.json { report.json(&unreadable) } else { report.human() }, code)
+    (if is_json { report.json(&unreadable) } else { report.human() }, code)
 }
 
-fn read(name: &str) -> io::Result<String> {
-    if name == "-" {
+fn read(path: &Path) -> io::Result<String> {
+    if path == Path::new("-") {
         let mut text = String::new();
         return io::stdin().lock().read_to_string(&mut text).map(|_| text);
     }
-    std::fs::read_to_string(name)
+    std::fs::read_to_string(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Command, String> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Command::read(&words)
+    fn read(line: &str) -> Result<Options, clap::Error> {
+        let words: Vec<OsString> = ["meta-cnictl"].into_iter().chain(line.split_whitespace()).map(Into::into).collect();
+        parse(&words).map(|Arguments { command: Command::Lint(options) }| options)
     }
 
     #[test]
     fn options_and_files_come_in_any_order() {
-        let files = vec!["a".to_owned(), "-".to_owned(), "--b".to_owned()];
-        let want = Command::Lint(Options { strict: true, json: true, files });
-        assert_eq!(read("lint a --output json - --strict -- --b"), Ok(want));
-        assert_eq!(read("lint --output=human a"), read("lint a"));
-        assert_eq!(read("--help"), Ok(Command::Help));
+        let files = ["a", "-", "--b"].map(PathBuf::from).to_vec();
+        let want = Options { strict: true, output: Format::Json, files };
+        assert_eq!(read("lint a --output json - --strict -- --b").unwrap(), want);
+        assert_eq!(read("lint --output=human a").unwrap(), read("lint a").unwrap());
+        assert_eq!(read("lint -o json -o human --strict --strict a").unwrap(), read("lint --strict a").unwrap());
+        for line in ["--help", "-h", "help", "lint --help", "help lint"] {
+            assert_eq!(read(line).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
+        }
+        assert_eq!(read("--version").unwrap_err().to_string(), format!("meta-cnictl {}\n", env!("CARGO_PKG_VERSION")));
     }
 
     #[test]
     fn wrong_usage_names_the_word() {
         for (line, want) in [
-            ("", "want a command"),
-            ("lnit", "got \"lnit\""),
-            ("lint", "want at least one FILE"),
-            ("lint --json a", "got \"--json\""),
-            ("lint --output yaml a", "got \"yaml\", want human or json"),
-            ("lint --output", "got \"\""),
+            ("", "Usage: meta-cnictl <COMMAND>"),
+            ("lnit", "'lnit'"),
+            ("lint", "<FILE>..."),
+            ("lint --json a", "'--json'"),
+            ("lint --output yaml a", "'yaml' for '--output <FORMAT>'\n  [possible values: human, json]"),
+            ("lint --output", "'--output <FORMAT>'"),
         ] {
-            assert!(read(line).unwrap_err().contains(want), "{line}");
+            let error = read(line).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(want) && text.contains("Usage: meta-cnictl") && error.use_stderr(), "{line}: {text}");
         }
     }
 }
