@@ -260,30 +260,6 @@ fn kernel_flannel_hands_no_link_of_the_nodes_on() {
 }
 
 #[test]
-fn kernel_tuning_makes_no_link_of_the_nodes_promiscuous() {
-    on_node(|bed| {
-        bed.master("eth0", 1500, Some("192.0.2.9/24"));
-        bed.master("eth1", 1500, None);
-        ip("route add default via 192.0.2.1");
-        let (kind, reserved) = (Builtin::Chained(Chained::Tuning), Reserved::default());
-        for (master, is_tenants, refused) in [("eth0", true, true), ("eth0", false, false), ("eth1", true, false)] {
-            let conf = format!(r#"{{"master":"{master}","promisc":true}}"#);
-            let tuned = on_call(bed, &reserved, is_tenants, &conf, |host, sandbox, call| {
-                let made = Builtin::Macvlan.add(host, sandbox, call).unwrap();
-                kind.add(host, sandbox, &Call { prev_result: Some(&made.result), ..call.clone() })
-            });
-            match tuned {
-                Err(Error::Config(findings)) if refused => assert_eq!(
-                    findings[0].to_string(),
-                    "promisc: got true, want false: eth0, which becomes so with it, is the node's own: eth0 carries the node's default route"
-                ),
-                other => assert!(other.is_ok() && !refused, "{master} {other:?}"),
-            }
-        }
-    });
-}
-
-#[test]
 fn kernel_an_ipvlan_does_not_get_an_address_of_the_node() {
     on_node(|bed| {
         bed.master("eth0", 1500, Some("192.0.2.9/24"));

@@ -11,7 +11,6 @@ use std::path::Path;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
-use attachments::finding::Finding;
 
 pub(super) use config::Config;
 
@@ -24,7 +23,6 @@ use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
-use crate::node_links;
 use crate::spec::LinkId;
 
 /// ADD.
@@ -39,9 +37,6 @@ pub(super) fn attach(
     let settings = &config.settings;
     allow::check(&settings.sysctls, Path::new(allow::FILE))?;
     let link = find(sandbox, point, settings)?;
-    if let Some(link) = link.as_ref().filter(|_| settings.promisc) {
-        spare_node(host, sandbox, call, link)?;
-    }
     let backup = note(&host.node, sandbox, point, settings, link.as_ref())?;
     if !backup.is_empty() {
         host.save(&backup.state())?;
@@ -71,24 +66,6 @@ fn find(sandbox: &mut Sandbox, point: &Point<'_>, settings: &Settings) -> Result
         None if settings.touches_link() => Err(Error::Parent(super::chained::no_link(point))),
         found => Ok(found),
     }
-}
-
-/// The kernel makes promiscuous what a promiscuous macvlan or VLAN stands on: no link of the node's own becomes so by a
-/// tenant's definition.
-fn spare_node(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, link: &Link) -> Result<()> {
-    let mut link = link.clone();
-    while let Some(parent) = link.parent.filter(|_| matches!(link.kind.as_str(), "macvlan" | "macvtap" | "vlan")) {
-        if link.is_parent_elsewhere {
-            let Some(master) = host.netlink()?.link_by_index(parent)? else { return Ok(()) };
-            return node_links::keep(host, call, &master, |reason| {
-                let allowed = format!("false: {}, which becomes so with it, is the node's own: {reason}", master.name);
-                Finding::new("promisc", true, allowed)
-            });
-        }
-        let Some(next) = sandbox.netlink.link_by_index(parent)? else { return Ok(()) };
-        link = next;
-    }
-    Ok(())
 }
 
 /// DEL deletes the links of the record's group.
