@@ -10,7 +10,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-prefix=$(CARGO_HOME)=/cargo" \
 	CFLAGS="-ffile-prefix-map=$(CURDIR)=/meta-cni -ffile-prefix-map=$(CARGO_HOME)=/cargo"
 
-.PHONY: build image test demo bench bench-cluster cluster cluster-down lint reproducible deps clean
+.PHONY: build image test demo bench bench-cluster cluster cluster-down lint deny reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
@@ -58,6 +58,10 @@ bench-cluster: image
 cluster-down:
 	@cargo build --locked --workspace --all-features --bin cluster
 	@$(TARGET)/debug/cluster down
+
+# Bans, licences, sources and, where they can be reached, advisories of all dependencies: builds cargo-deny once.
+deny:
+	tests/deny
 
 # The programs of this commit built twice, in two places: the same bytes?
 reproducible: deps

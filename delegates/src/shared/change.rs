@@ -18,8 +18,6 @@ use crate::nl::neighbour::ALL_ZERO;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Change {
-    /// The link is up.
-    Up,
     /// The link is promiscuous.
     Promiscuous,
     /// A setting of the link.
@@ -53,7 +51,6 @@ impl Change {
     /// Looks whether the link has it. `link` is as the kernel holds it now.
     pub(super) fn state(&self, host: &mut Host<'_>, link: &Link) -> Result<State> {
         let is_made = match self {
-            Self::Up => link.up,
             Self::Promiscuous => link.promisc,
             Self::Sysctl { key, value } => {
                 return Ok(match read(key)? {
@@ -74,9 +71,7 @@ impl Change {
 
     /// Makes it.
     pub(crate) fn make(&self, host: &mut Host<'_>, link: &Link) -> Result<()> {
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
         match self {
-            Self::Up => host.netlink()?.set_link(link.index, &up),
             Self::Promiscuous => {
                 host.netlink()?.set_link(link.index, &LinkChange { promisc: Some(true), ..LinkChange::default() })
             }
@@ -98,7 +93,6 @@ impl Change {
 /// of the link that have owners.
 pub(super) fn undo(host: &mut Host<'_>, link: &Link, entry: &Entry, kept: &[Entry]) -> Result<()> {
     let undone = match &entry.change {
-        Change::Up => set(host, link, LinkChange { up: Some(false).filter(|_| link.up), ..LinkChange::default() }),
         Change::Promiscuous => {
             set(host, link, LinkChange { promisc: Some(false).filter(|_| link.promisc), ..LinkChange::default() })
         }

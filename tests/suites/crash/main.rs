@@ -58,6 +58,7 @@ fn scene() -> (Node, Pod) {
     node.netns.run("ip link set up1 up");
     let bridge = |bridge: &str, subnet: &str| json!({"cniVersion": "1.0.0", "name": bridge, "type": "bridge", "bridge": bridge, "isGateway": true, "ipam": node.host_local(subnet)});
     node.netns.run("ip link add br-a type bridge");
+    node.netns.run("ip link set br-a up");
     let (main, mut net_a) = (bridge("cni0", "10.10.0.0/16"), bridge("br-a", "10.11.0.0/16"));
     net_a["promiscMode"] = json!(true);
     let overlay = json!({
@@ -84,7 +85,7 @@ fn clean(node: &Node, pod: &Pod, place: &Place) {
     let is = |flag: &str| bridge["flags"].as_array().is_some_and(|flags| flags.contains(&json!(flag)));
     let accept_ra = node.netns.run("sysctl -n net.ipv6.conf.br-a.accept_ra");
     let now = (is("UP"), is("PROMISC"), node.netns.addresses("br-a"), accept_ra.trim());
-    assert_eq!(now, (false, false, Vec::new(), "1"), "killed at {place:?}");
+    assert_eq!(now, (true, false, Vec::new(), "1"), "killed at {place:?}");
 }
 
 /// The places of an ADD on a node where the bridges exist, as they do from the second pod on; the pod is detached again.

@@ -103,7 +103,7 @@ pub mod on_uml {
         the_default_vlan_kept => bridge().with("vlan", json!(100)).with("preserveDefaultVlan", json!(true));
         a_trunk_with_the_default_vlan => bridge().with("vlanTrunk", json!([{"id": 5}])).with("preserveDefaultVlan", json!(true));
         a_bridge_that_filters => bridge().with("vlan", json!(100)).scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge vlan_filtering 1"])
-            .agrees(&["bridge-mac"]);
+            .agrees(&["bridge-mac"]).gives_back();
         a_bridge_that_does_not_filter => bridge().with("vlan", json!(100)).scene(&["ip link add br0 type bridge"]).refused_by_us("bridge-does-not-filter");
         on_a_kernel_with_vlans => bridge();
     }

@@ -233,7 +233,7 @@ pub const ALL: &[Chosen] = &[
             (
                 "host/address/up0/10.9.0.2/24",
                 ABSENT,
-                r#"{"broadcast":"10.9.0.255","family":"inet","label":"up0","preferred_life_time":4294967295,"scope":"global","valid_life_time":4294967295}"#,
+                r#"{"family":"inet","label":"up0","preferred_life_time":4294967295,"scope":"global","valid_life_time":4294967295}"#,
             ),
             ("host/address/up0/<*link-local of up0>/64", ABSENT, LINK_LOCAL),
             ("host/forwarding/up0 01:00:5e:00:00:01", ABSENT, GROUP),

@@ -96,7 +96,7 @@ fn complete(
     }
     configure(host, sandbox, point, config, &plugged, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
-        Some(id) => Some(vlan::gateway(host, point, &bridge, id, config.vlans.keep_default)?),
+        Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
     gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
@@ -156,13 +156,18 @@ fn set_up(host: &mut Host<'_>, link: &Link, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Somebody else's bridge is changed for as long as an attachment needs it.
+/// Somebody else's bridge is changed for as long as an attachment needs it. One that was down stays up: with it down the
+/// kernel would end the link's IPv6 addresses, whoever gave them.
 fn borrow(host: &mut Host<'_>, point: &Point<'_>, link: &Link, config: &Config) -> Result<()> {
     // The node's routes do not come from the router advertisements of pods.
     let deaf = Change::Sysctl { key: format!("ipv6/conf/{}/accept_ra", link.name), value: "0".to_owned() };
-    let mut wanted = vec![deaf, Change::Up];
+    let mut wanted = vec![deaf];
     wanted.extend(config.promisc.then_some(Change::Promiscuous));
-    Shared::lock(&host.node)?.change(host, point, link, false, &wanted)
+    Shared::lock(&host.node)?.change(host, point, link, false, &wanted)?;
+    if link.up {
+        return Ok(());
+    }
+    host.netlink()?.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })
 }
 
 /// A port that was never made needs nothing of the bridge.

@@ -12,11 +12,10 @@ use crate::apply::{Host, is};
 use crate::builtin::keys::Keys;
 use crate::builtin::port;
 use crate::builtin::{compare, hardware};
-use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer, PortVlans};
-use crate::shared::{self, Change, Shared};
+use crate::shared;
 
 const RANGE: std::ops::RangeInclusive<u32> = 1..=4094;
 
@@ -151,7 +150,6 @@ pub(super) fn gateway_name(bridge: &str, id: u16) -> String {
 /// somebody else made is used as it is.
 pub(super) fn gateway(
     host: &mut Host<'_>,
-    point: &Point<'_>,
     bridge: &Link,
     id: u16,
     keep_default: bool,
@@ -192,7 +190,9 @@ pub(super) fn gateway(
             let allowed = format!("an interface whose other end, {}, has this VLAN as its untagged one", end.name);
             return Err(Error::Parent(Finding::new("vlan", format_args!("{id}: interface {name}"), allowed)));
         }
-        Shared::lock(&host.node)?.change(host, point, &link, false, &[Change::Up])?;
+        if !link.up {
+            netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+        }
         return Ok(link);
     }
     port::ignore_advertisements(&end.name)?;
