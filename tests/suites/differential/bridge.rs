@@ -52,20 +52,20 @@ pub mod on_host {
         duplicates_detected => gateway().with("enabledad", json!(true)).with("ipam", subnets(&["fd00:1::/64"]));
         a_name_service => gateway().with("dns", json!({"nameservers": ["10.1.0.1"], "domain": "d", "search": ["s"], "options": ["o"]}));
 
-        a_bridge_that_is_there => gateway().scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge"]).gives_back();
+        a_bridge_that_is_there => gateway().scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge", "ip link set br0 up"]).gives_back();
         a_bridge_that_is_there_without_a_gateway => bridge()
-            .scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge"]).agrees(&["bridge-mac"]).gives_back();
-        a_bridge_with_another_mtu => gateway().with("mtu", json!(1300)).scene(&["ip link add br0 mtu 1400 type bridge"]).gives_back();
+            .scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge", "ip link set br0 up"]).agrees(&["bridge-mac"]).gives_back();
+        a_bridge_with_another_mtu => gateway().with("mtu", json!(1300)).scene(&["ip link add br0 mtu 1400 type bridge", "ip link set br0 up"]).gives_back();
         a_link_that_is_no_bridge => gateway().scene(&["ip link add br0 type veth peer name br1"]).refused();
-        a_bridge_with_the_address => gateway().scene(&["ip link add br0 type bridge", "ip address add 10.1.0.1/24 dev br0"]).gives_back();
+        a_bridge_with_the_address => gateway().scene(&["ip link add br0 type bridge", "ip address add 10.1.0.1/24 dev br0", "ip link set br0 up"]).gives_back();
         a_bridge_with_another_address => gateway()
             .scene(&["ip link add br0 type bridge", "ip address add 10.9.0.1/24 dev br0"]).refused();
         a_bridge_with_another_address_forced => gateway().with("forceAddress", json!(true))
-            .scene(&["ip link add br0 type bridge", "ip address add 10.9.0.1/24 dev br0"]).gives_back();
+            .scene(&["ip link add br0 type bridge", "ip address add 10.9.0.1/24 dev br0", "ip link set br0 up"]).gives_back();
         a_bridge_with_an_overlapping_address_forced => gateway().with("forceAddress", json!(true)).with("ipam", subnets(&["fd00:1::/64"]))
-            .scene(&["ip link add br0 type bridge", "ip address add fd00:1::9/48 dev br0 nodad"]).gives_back();
+            .scene(&["ip link add br0 type bridge", "ip address add fd00:1::9/48 dev br0 nodad", "ip link set br0 up"]).gives_back();
         a_bridge_with_an_unrelated_ipv6_address => gateway().with("ipam", subnets(&["fd00:1::/64"]))
-            .scene(&["ip link add br0 type bridge", "ip address add fd00:9::9/64 dev br0 nodad"]).gives_back();
+            .scene(&["ip link add br0 type bridge", "ip address add fd00:9::9/64 dev br0 nodad", "ip link set br0 up"]).gives_back();
         a_taken_name => gateway().scene(&["pod ip link add eth0 type veth peer name other"]).refused();
 
         mac_from_the_runtime => gateway().runtime("mac", json!("02:00:5e:00:00:07"));
@@ -102,7 +102,7 @@ pub mod on_uml {
         a_trunk_and_a_vlan => bridge().with("vlan", json!(100)).with("vlanTrunk", json!([{"id": 5}]));
         the_default_vlan_kept => bridge().with("vlan", json!(100)).with("preserveDefaultVlan", json!(true));
         a_trunk_with_the_default_vlan => bridge().with("vlanTrunk", json!([{"id": 5}])).with("preserveDefaultVlan", json!(true));
-        a_bridge_that_filters => bridge().with("vlan", json!(100)).scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge vlan_filtering 1"])
+        a_bridge_that_filters => bridge().with("vlan", json!(100)).scene(&["ip link add br0 address 02:00:00:00:00:01 type bridge vlan_filtering 1", "ip link set br0 up"])
             .agrees(&["bridge-mac"]).gives_back();
         a_bridge_that_does_not_filter => bridge().with("vlan", json!(100)).scene(&["ip link add br0 type bridge"]).refused_by_us("bridge-does-not-filter");
         on_a_kernel_with_vlans => bridge();

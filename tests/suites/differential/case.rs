@@ -238,9 +238,9 @@ impl Run<'_> {
         }
         for (side, adds, deletes) in &sides[1..] {
             if self.case.gives_back && matches!((adds, deletes), (Who::Us, Who::Us)) {
-                // The bridge is up now, which a port has left: its own state is the kernel's. An address that was taken off
-                // comes back with a broadcast address.
-                const KEPT: [&str; 11] = [
+                // A port has joined the bridge and left it: its own state is the kernel's. An address that was taken off comes
+                // back with a broadcast address, or to be looked for duplicates.
+                const KEPT: [&str; 12] = [
                     "/lock",
                     "/last_reserved_ip.",
                     "/forwarding",
@@ -249,9 +249,10 @@ impl Run<'_> {
                     "host/link/br0/",
                     "link-local of br0",
                     "host/forwarding/br0 ",
-                    "multicast ff00::/8 br0",
+                    " br0 ",
                     "/conf/br0/mtu",
                     "10.9.0.",
+                    "host/address/br0/fd00:1::9",
                 ];
                 self.as_before(side, &before, &KEPT);
                 continue;

@@ -148,12 +148,7 @@ pub(super) fn gateway_name(bridge: &str, id: u16) -> String {
 /// Finds the gateway's interface of a VLAN, or makes it: a veth of the node whose other end is a port in that VLAN. It
 /// stays when the last pod has gone. Of many that make it at once, one does and all of them see to its VLAN. One that
 /// somebody else made is used as it is.
-pub(super) fn gateway(
-    host: &mut Host<'_>,
-    bridge: &Link,
-    id: u16,
-    keep_default: bool,
-) -> Result<Link> {
+pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default: bool) -> Result<Link> {
     let name: IfName = gateway_name(&bridge.name, id).parse()?;
     let port_name = port::short_name(&[&bridge.name, name.as_str()])?;
     let netlink = host.netlink()?;
