@@ -52,6 +52,9 @@ fn a_definition_of_another_namespace_is_named_with_it() {
     let status = bed.status("p");
     assert_eq!(status[1]["name"], "default/shared");
     assert_eq!(status[1]["interface"], "extra");
+    // A definition that nobody deletes stays in what the agent keeps for an outage.
+    let path = "/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions/shared";
+    bed.api.delete(path).unwrap();
     bed.clear();
 }
 
