@@ -157,23 +157,22 @@ impl Builtin {
         !matches!(self, Self::Loopback | Self::Passthru | Self::Flannel | Self::Chained(_))
     }
 
-    /// Before anything is attached: what a configuration asks of the node and may not have. It is asked for further networks
-    /// and for tenants' definitions; most is kept from the latter only ([`crate::call::Origin`]).
+    /// Before anything is attached: what a tenant's definition asks of the node and may not have. The node's own text may have
+    /// everything ([`crate::call::Origin`]).
     pub fn admit(self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         if !call.origin.is_tenants {
             return Ok(());
         }
         match self {
-            Self::Bridge => bridge::admit(host, call)?,
-            Self::Ptp => ptp::admit(host, call)?,
-            Self::HostDevice => host_device::admit(host, call)?,
-            Self::Flannel => flannel::admit(host, call)?,
-            Self::Macvlan => default_bridge::refuse_as_master(host, call).and_then(|()| macvlan::admit(host, call))?,
-            Self::Vlan => default_bridge::refuse_as_master(host, call).and_then(|()| vlan::admit(host, call))?,
-            Self::Ipvlan => default_bridge::refuse_as_master(host, call)?,
-            Self::Vxlan | Self::Dummy | Self::Loopback | Self::Passthru | Self::Chained(_) => {}
+            Self::Bridge => bridge::admit(host, call),
+            Self::Ptp => ptp::admit(host, call),
+            Self::HostDevice => host_device::admit(host, call),
+            Self::Flannel => flannel::admit(host, call),
+            Self::Macvlan => default_bridge::refuse_as_master(host, call).and_then(|()| macvlan::admit(host, call)),
+            Self::Vlan => default_bridge::refuse_as_master(host, call).and_then(|()| vlan::admit(host, call)),
+            Self::Ipvlan => default_bridge::refuse_as_master(host, call),
+            Self::Vxlan | Self::Dummy | Self::Loopback | Self::Passthru | Self::Chained(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// ADD. A failure undoes what it did itself, addresses included.

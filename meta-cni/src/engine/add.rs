@@ -71,8 +71,7 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
         Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
     }
     let mut host = Host::new(node.clone());
-    let asks_the_node = |attachment: &&Attachment| attachment.is_tenants || !attachment.is_default;
-    for attachment in bound.attachments.iter().filter(asks_the_node) {
+    for attachment in bound.attachments.iter().filter(|attachment| attachment.is_tenants) {
         Chain::new(&intent, attachment, &intent.netns).admit(&mut host)?;
     }
     let mut ports = HostPorts::default();
