@@ -22,17 +22,22 @@ fn stays(name: &str) -> bool {
 impl Node {
     /// What there is now: links but bridges, addresses held, records, namespaces, firewall rules of pods.
     pub fn traces(&self) -> Traces {
-        let mut traces = Traces::new();
+        let (mut traces, mut bridges) = (Traces::new(), Vec::new());
         for line in self.space().run("ip -o -d link").lines() {
             let name = line.split(": ").nth(1).unwrap_or_default().split('@').next().unwrap_or_default();
             // A bridge stays with its network, as the reference plugin's does. ": bridge " is a bridge itself, "bridge_slave" a port.
-            let bridge = line.contains(" bridge forward_delay");
-            if !bridge {
+            if line.contains(" bridge forward_delay") {
+                bridges.push(name.to_owned());
+            } else {
                 traces.insert(format!("link {name}"));
             }
         }
         for root in STATE {
             walk(&self.file(root), root, &mut traces);
+        }
+        // What is known of a bridge that stays, stays with it.
+        for bridge in &bridges {
+            traces.remove(&format!("file /var/lib/meta-cni/gateways/{bridge}"));
         }
         for line in self.space().run("nft list ruleset").lines() {
             // The service proxy's own tables change with Services. Elements and rules of others name a pod's address or port.
