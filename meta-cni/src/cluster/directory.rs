@@ -166,7 +166,7 @@ fn reference(manifest: &Manifest) -> Option<NetRef> {
 
 fn definition(reference: NetRef, manifest: Manifest) -> Definition {
     let resource_name = manifest.metadata.annotations.get(RESOURCE_NAME).cloned();
-    Definition { reference, config: manifest.spec.config, resource_name }
+    Definition { reference, config: manifest.config, resource_name }
 }
 
 fn read(path: &Path) -> Result<String> {
