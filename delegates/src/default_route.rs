@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use attachments::names::IfName;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::apply::Sandbox;
 use crate::error::{Error, Result};
 use crate::nl::route::{MAIN, Route, RouteFilter};
+use crate::sandbox::Sandbox;
 
 /// Lets the pod's traffic of one family leave by `link` alone: default routes of the main table through other links go.
 /// With a `gateway` it becomes the only default route; without one the link keeps those that it has. What the kernel holds

@@ -16,8 +16,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::apply::Patience;
 use crate::error::{Error, Result};
+use crate::poll::Patience;
 
 /// Directory of locks below `stateDir`. What a killed holder left there is swept by GC and replay.
 pub const DIR: &str = "locks";

@@ -6,10 +6,11 @@ use attachments::cni::result::{CniResult, Ip};
 use attachments::finding::Finding;
 
 use super::{Attached, bandwidth, portmap, sbr, tuning, vrf};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::sandbox::Sandbox;
 
 /// A chained delegate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

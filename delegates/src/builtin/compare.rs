@@ -6,12 +6,13 @@ use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
-use crate::apply::{FORWARDING, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::{FORWARDING, Host};
 use crate::netns;
 use crate::nl::link::{Kind, Link};
 use crate::nl::route::{MAIN, RouteFilter};
+use crate::sandbox::Sandbox;
 
 /// The result of the ADD, which CHECK cannot do without.
 pub(super) fn expected<'a>(call: &'a Call<'_>) -> Result<&'a CniResult> {

@@ -6,10 +6,11 @@ use attachments::finding::Finding;
 
 use super::keys::Keys;
 use super::{Attached, compare, hardware, stacked};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::Result as Outcome;
+use crate::host::Host;
 use crate::nl::link::{NewKind, NewLink};
+use crate::sandbox::Sandbox;
 
 /// Nothing but addresses can be configured.
 pub(super) fn validate(conf: &Object) -> Result<(), Vec<Finding>> {

@@ -7,10 +7,11 @@ use attachments::names::IfName;
 
 use super::keys::Keys;
 use super::{Attached, stacked};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
+use crate::host::Host;
 use crate::nl::link::{IpvlanMode, Kind, Link, NewKind, NewLink};
+use crate::sandbox::Sandbox;
 use crate::shared::{self, Change, Shared};
 
 /// The configuration of an ipvlan attachment.

@@ -4,10 +4,10 @@ use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::names::IfName;
 
 use super::{Attached, compare};
-use crate::apply::Sandbox;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::nl::link::{Link, LinkChange};
+use crate::sandbox::Sandbox;
 
 /// ADD: sets `lo` up and tells its first address of each family. The result of a plugin before passes unchanged.
 pub(super) fn attach(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<Attached> {

@@ -7,11 +7,12 @@ use attachments::names::{IfName, Mac};
 
 use super::keys::Keys;
 use super::{Attached, hardware, stacked};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
+use crate::host::Host;
 use crate::nl::link::{Kind, MacvlanMode, NewKind, NewLink};
 use crate::node_links;
+use crate::sandbox::Sandbox;
 
 /// The configuration of a macvlan attachment.
 #[derive(Clone, Debug, PartialEq)]

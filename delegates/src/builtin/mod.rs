@@ -41,10 +41,11 @@ use attachments::cni::spelling::Known;
 use attachments::finding::{Finding, Findings};
 use attachments::names::{ContainerId, PluginType};
 
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::sandbox::Sandbox;
 use crate::spec::LinkId;
 use crate::{ipam, masquerade, shared};
 

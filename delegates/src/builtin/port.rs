@@ -9,12 +9,15 @@ use ipnet::IpNet;
 use nix::libc;
 
 use super::{hardware, stacked};
-use crate::apply::{self, Host, Patience, Sandbox};
+use crate::apply;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
+use crate::poll::Patience;
+use crate::sandbox::Sandbox;
 use crate::spec::{LinkId, Sysctl};
 
 /// A port to be.

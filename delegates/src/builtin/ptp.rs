@@ -15,13 +15,15 @@ use nix::libc;
 use super::keys::Keys;
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, hardware};
-use crate::apply::{self, Host, Sandbox, is};
+use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
+use crate::host::Host;
 use crate::ipam;
 use crate::masquerade;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::node_networks::{self, Claim};
+use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, Sysctl};
 
 /// Where the pod's link stands among the interfaces of the result: host's end, pod's end.

@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::chained::{addresses_of_pod, no_link};
 use super::keys::Keys;
 use super::{Attached, compare};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::nl::rule::Rule;
+use crate::sandbox::Sandbox;
 
 /// The first table that is taken without being asked for.
 const FIRST_TABLE: u32 = 100;

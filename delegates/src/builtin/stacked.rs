@@ -6,11 +6,13 @@ use attachments::names::{IfName, Mac};
 use nix::errno::Errno;
 
 use super::{Attached, compare};
-use crate::apply::{self, Host, Sandbox};
+use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink};
+use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, LinkId, Sysctl};
 
 /// The socket of the namespace that the master is in.

@@ -11,11 +11,13 @@ use nix::libc;
 
 use super::keys::Keys;
 use super::{Attached, compare, stacked};
-use crate::apply::{self, Host, Sandbox};
+use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result as Outcome};
+use crate::host::Host;
 use crate::nl::link::{Kind, Link, LinkChange, NewKind, NewLink};
 use crate::nl::route::{MAIN, Route, RouteFilter};
+use crate::sandbox::Sandbox;
 
 /// The configuration of a vrf.
 #[derive(Clone, Debug, PartialEq)]

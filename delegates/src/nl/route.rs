@@ -401,9 +401,9 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::apply::Patience;
     use crate::netns::testing::as_host;
     use crate::nl::link::{Bridge, NewKind, NewLink};
+    use crate::poll::Patience;
 
     fn on_a_link(test: impl FnOnce(&mut Netlink, u32) + Send) {
         as_host(|| {

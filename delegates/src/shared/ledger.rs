@@ -23,11 +23,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
-use crate::apply::Patience;
 use crate::boot;
 use crate::call::Node;
 use crate::error::{Error, Result};
 use crate::nl::link::Link;
+use crate::poll::Patience;
 
 /// Directory of the changes below `stateDir`.
 pub(super) const CHANGES: &str = "shared";

@@ -16,12 +16,14 @@ pub(super) use config::Config;
 use self::config::Limit;
 use super::chained::no_link;
 use super::{Attached, compare, hardware};
-use crate::apply::{self, Host, Sandbox, is};
+use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::link::{Kind, Link, NewKind, NewLink};
 use crate::nl::traffic::Burst;
+use crate::sandbox::Sandbox;
 
 /// What the name of every turn begins with.
 const TURN: &str = "bwp";

@@ -4,10 +4,10 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 
 use super::{Config, gateway};
-use crate::apply::Host;
 use crate::builtin::default_bridge;
 use crate::call::Call;
 use crate::error::{Error, Result};
+use crate::host::Host;
 
 /// RFC 8200, 5. On a link with a smaller MTU the kernel ends IPv6, and the link's addresses with it.
 const IPV6_MIN_MTU: u32 = 1280;

@@ -7,10 +7,10 @@ use attachments::finding::Finding;
 use ipnet::IpNet;
 
 use super::{Config, POD_END, vlan};
-use crate::apply::Host;
 use crate::builtin::compare;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::ipam;
 use crate::nl::link::{Link, LinkChange};
 use crate::node_networks::{self, Claim};

@@ -18,11 +18,13 @@ pub(super) use vlan::TRUNK;
 
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, default_bridge, hardware, stacked};
-use crate::apply::{self, Host, Sandbox, is};
+use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::masquerade;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
+use crate::sandbox::Sandbox;
 use crate::shared::{self, Change, Shared};
 use crate::spec::{Addressing, Sysctl};
 

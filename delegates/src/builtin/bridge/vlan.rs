@@ -8,11 +8,12 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::errno::Errno;
 
-use crate::apply::{Host, is};
+use crate::apply::is;
 use crate::builtin::keys::Keys;
 use crate::builtin::port;
 use crate::builtin::{compare, hardware};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer, PortVlans};
 use crate::shared;

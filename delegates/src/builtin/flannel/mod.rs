@@ -18,11 +18,12 @@ use ipnet::{IpNet, Ipv4Net};
 use self::subnet::Subnets;
 use super::keys::Keys;
 use super::{Attached, Builtin, compare, point};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Verb};
 use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::exec;
+use crate::host::Host;
+use crate::sandbox::Sandbox;
 
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 const DATA_DIR: &str = "/var/lib/cni/flannel";

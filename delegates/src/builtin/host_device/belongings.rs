@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::apply::Patience;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::kept::Kept;
 use crate::nl::link::Link;
+use crate::poll::Patience;
 
 /// More routes than a person sets, and what a record can hold.
 const MOST_ROUTES: usize = 4096;

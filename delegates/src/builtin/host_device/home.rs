@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::loan::Loan;
-use crate::apply::{self, Host, Patience, Sandbox};
+use crate::apply;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::netns::NetNs;
 use crate::nl::link::{Kind, Link, LinkChange};
+use crate::poll::Patience;
+use crate::sandbox::Sandbox;
 
 /// How a loan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::belongings::Belongings;
 use super::find;
-use crate::apply::{self, Host, Sandbox};
+use crate::apply;
 use crate::error::Result;
+use crate::host::Host;
 use crate::nl::link::{Link, LinkChange};
+use crate::sandbox::Sandbox;
 
 /// Keys in the states that are saved.
 const STATE: &str = "hostDevice";

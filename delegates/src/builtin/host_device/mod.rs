@@ -23,12 +23,14 @@ use self::find::Selected;
 use self::home::End;
 use self::loan::Loan;
 use super::{Attached, compare, stacked};
-use crate::apply::{self, Astray, Host, Sandbox};
+use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::{Astray, Host};
 use crate::loans::Held;
 use crate::nl::link::Link;
 use crate::node_links;
+use crate::sandbox::Sandbox;
 use crate::spec::Addressing;
 
 /// Before anything is attached: the node's own links are not lent. Whether the device is there and free is found with the ADD.

@@ -16,10 +16,10 @@ pub use host_ports::HostPorts;
 
 use super::Attached;
 use super::chained::addresses_of_pod;
-use crate::apply::Host;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::netns;
 use crate::nl::link::Kind;
 use crate::nl::nft::Nftables;

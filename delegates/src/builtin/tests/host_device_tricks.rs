@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::apply::Astray;
 use crate::error::Error;
+use crate::host::Astray;
 use crate::loans::{Held, Records};
 use crate::nl::link::{Bridge, MacvlanMode};
 

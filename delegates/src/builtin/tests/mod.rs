@@ -29,15 +29,17 @@ use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::IpNet;
 
 use super::{Attached, Builtin, Chained};
-use crate::apply::{Host, Sandbox, detach};
+use crate::apply::detach;
 use crate::call::testing::ours;
 use crate::call::{Call, Node, Point};
 use crate::error::Result;
+use crate::host::Host;
 use crate::netns::NetNs;
 use crate::netns::testing::{as_host, path_of, pod};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer};
 use crate::reserved::Reserved;
+use crate::sandbox::Sandbox;
 
 /// Link group of the pods' records.
 const GROUP: u32 = 0x1234_5678;

@@ -2,10 +2,10 @@
 #![expect(clippy::disallowed_methods, reason = "`ip` of iproute2 sets the scenes")]
 
 use super::*;
-use crate::apply::Patience;
 use crate::call::Origin;
 use crate::error::Error;
 use crate::ipam;
+use crate::poll::Patience;
 
 /// A line of `ip`.
 fn ip(line: &str) {

@@ -17,12 +17,13 @@ pub(super) use config::Config;
 use self::backup::Backup;
 use self::config::{Settings, path_of};
 use super::{Attached, compare};
-use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
+use crate::sandbox::Sandbox;
 use crate::spec::LinkId;
 
 /// ADD.

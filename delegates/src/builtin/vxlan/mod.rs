@@ -10,10 +10,12 @@ use segment::{Names, Segment};
 
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, hardware, stacked};
-use crate::apply::{self, Host, Sandbox};
+use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::link::{NewKind, Vxlan};
+use crate::sandbox::Sandbox;
 use crate::shared;
 use crate::spec::{Addressing, Sysctl};
 

@@ -10,10 +10,11 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::config::{Config, Underlay};
-use crate::apply::{self, Host};
+use crate::apply;
 use crate::builtin::{compare, hardware};
 use crate::call::Point;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::lock::{self, Lock};
 use crate::nl::Netlink;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, Vxlan};
