@@ -5,9 +5,10 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 use nix::errno::Errno;
 
+use super::delegate::Context;
 use super::{Attached, compare};
 use crate::apply;
-use crate::call::{Call, Point};
+use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::nl::Netlink;
@@ -131,14 +132,12 @@ fn finish(
 
 /// CHECK of the link, its master and its addresses; `mode` compares what is particular to the kind.
 pub(super) fn check(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
+    cx: Context<'_, '_>,
     kind: &str,
     (master, in_pod): (Option<&IfName>, bool),
     mode: impl Fn(&Link) -> Result<()>,
 ) -> Result<()> {
+    let Context { host, sandbox, call, point } = cx;
     let expected = compare::expected(call)?;
     let link = compare::pod_link(sandbox, point, expected, Some(kind))?;
     compare::is_up(&link)?;

@@ -9,7 +9,7 @@ use attachments::finding::{Finding, Findings, under};
 use ipnet::IpNet;
 
 use super::requested::{NET, Request, Requests, env_list, net};
-use super::{Checked, Validated, elements, one_per_family, point, routes, section, version_of};
+use super::{Checked, Validated, elements, one_per_family, routes, section, version_of};
 use crate::call::Call;
 use crate::error::{Error, Result};
 
@@ -60,14 +60,14 @@ pub fn validate(conf: &Object) -> Validated<()> {
 
 /// The addresses, as they are named.
 pub fn allocate(call: &Call<'_>) -> Result<CniResult> {
-    let config = Config::read(call.conf, point(call)?.args)?;
+    let config = Config::read(call.conf, call.point()?.args)?;
     one_per_family(call.version, config.families())?;
     Ok(CniResult { ips: config.ips, routes: config.routes, dns: config.dns, ..CniResult::default() })
 }
 
 /// An address that the result has too has the same gateway there.
 pub fn check(call: &Call<'_>) -> Result<()> {
-    let config = Config::read(call.conf, point(call)?.args)?;
+    let config = Config::read(call.conf, call.point()?.args)?;
     let result = call.prev_result.ok_or_else(|| Finding::missing("prevResult", "the result of ADD"))?;
     // Of an address that is told twice the first counts.
     let told: HashMap<IpAddr, &Ip> = result.ips.iter().rev().map(|ip| (ip.address.addr(), ip)).collect();

@@ -19,11 +19,10 @@ use attachments::cni::result::{CniResult, Ip, Route};
 use attachments::cni::spelling::{self, Known};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, Findings, under};
-use attachments::names::{ContainerId, PluginType};
+use attachments::names::PluginType;
 use ipnet::IpNet;
 
-use crate::builtin::Builtin;
-use crate::call::{Call, Node, Point};
+use crate::call::{Call, Node};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 
@@ -49,6 +48,9 @@ impl Kind {
         }
     }
 }
+
+/// The types that are built in, and which of their keys hold paths of the node.
+pub(crate) const TYPES: [(&str, &[&str]); 2] = [("host-local", &["dataDir", "resolvConf"]), ("static", &[])];
 
 /// True when the configuration asks for addresses: `ipam.type` is there and not empty. Otherwise the attachment is
 /// layer 2 only.
@@ -122,12 +124,12 @@ pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
 
 /// Before anything is attached: what a tenant's section asks of the node and may not have. It does not name a plugin that makes
 /// or takes links for its addresses: the program would get the whole configuration and do with the node's links what this very
-/// plugin is not let do.
-pub fn admit(call: &Call<'_>) -> Result<()> {
+/// plugin is not let do. `makes_links` tells which types those are.
+pub fn admit(call: &Call<'_>, makes_links: impl Fn(&PluginType) -> bool) -> Result<()> {
     let ipam = call.conf.decode::<Object>("ipam", "an object");
     let Some(ipam) = ipam.ok().flatten().filter(|_| call.origin.is_tenants) else { return Ok(()) };
     match ipam.parsed::<PluginType>("type", PluginType::ALLOWED) {
-        Ok(Some(kind)) if Builtin::from_type(&kind).is_some() => {
+        Ok(Some(kind)) if makes_links(&kind) => {
             let allowed = format!("a plugin that gives addresses: {kind} makes, takes or changes links");
             Err(Finding::new("ipam.type", format_args!("{:?}", kind.as_str()), allowed).into())
         }
@@ -209,11 +211,6 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
 fn required(call: &Call<'_>) -> Result<Kind> {
     let missing = || Finding::missing("ipam.type", "host-local, static, or the name of an IPAM plugin");
     Ok(kind_of(call.conf)?.ok_or_else(missing)?)
-}
-
-/// The attachment point of a call; verbs that come here always have one.
-fn point<'a, 'b>(call: &'a Call<'b>) -> Result<&'a Point<'b>> {
-    call.point.as_ref().ok_or_else(|| Error::from(Finding::missing("CNI_CONTAINERID", ContainerId::ALLOWED)))
 }
 
 /// The `ipam` section; empty when there is none.

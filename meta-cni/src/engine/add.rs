@@ -14,7 +14,7 @@ use delegates::builtin::HostPorts;
 use delegates::call::Node;
 use delegates::spec::LinkId;
 
-use super::chain::Chain;
+use super::chain::{Chain, ValidChain};
 use super::lock::SandboxLock;
 use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
@@ -67,21 +67,19 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     let (bound, reserved) = lookup::bind(run, target, pod)?;
     let node = Node { reserved: &reserved, ..node };
     let intent = intent(run, target, pod.cloned(), &bound)?;
-    for attachment in &bound.attachments {
-        Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
-    }
+    let chains = chains(&intent, &node)?;
     let mut host = Host::new(node.clone());
-    for attachment in bound.attachments.iter().filter(|attachment| attachment.is_tenants) {
-        Chain::new(&intent, attachment, &intent.netns).admit(&mut host)?;
+    for (chain, _) in chains.iter().zip(&intent.attachments).filter(|(_, attachment)| attachment.is_tenants) {
+        chain.admit(&mut host)?;
     }
     let mut ports = HostPorts::default();
-    for attachment in &bound.attachments {
-        Chain::new(&intent, attachment, &intent.netns).claim_ports(&node, &mut ports)?;
+    for chain in &chains {
+        chain.chain().claim_ports(&node, &mut ports)?;
     }
     let mut record = run.store.begin(&intent)?;
 
     let mut progress = Progress::default();
-    match attach(run, &intent, &mut record, &node, &mut sandbox, &mut progress) {
+    match attach(run, &intent, &chains, &mut record, &node, &mut sandbox, &mut progress) {
         Ok(result) => {
             for warning in &bound.warnings {
                 warn(warning);
@@ -98,10 +96,17 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     }
 }
 
+/// Every attachment's chain, read and found valid: all of them before any is attached.
+fn chains<'a>(intent: &'a Intent, node: &Node<'_>) -> Result<Vec<ValidChain<'a>>> {
+    let each = |attachment: &'a Attachment| Chain::new(intent, attachment, &intent.netns).validate(node);
+    intent.attachments.iter().map(each).collect()
+}
+
 /// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole.
 fn attach(
     run: &Run<'_>,
     intent: &Intent,
+    chains: &[ValidChain<'_>],
     record: &mut RecordFile,
     node: &Node<'_>,
     sandbox: &mut Sandbox,
@@ -111,12 +116,11 @@ fn attach(
     let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
     let others = held::Others { run, own: &intent.key };
     let mut host = Host::with_journal(node.clone(), &mut journal).beside(&others);
-    for (i, attachment) in intent.attachments.iter().enumerate() {
+    for (i, (attachment, chain)) in intent.attachments.iter().zip(chains).enumerate() {
         current.set(i);
         progress.ran = 0;
         devinfo::prepare(attachment)?;
-        let delegates::builtin::Attached { result, links } =
-            Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
+        let delegates::builtin::Attached { result, links } = chain.add(&mut host, sandbox, &mut progress.ran)?;
         if attachment.is_default && !attachment.is_tenants {
             host.note_default(&result);
         }

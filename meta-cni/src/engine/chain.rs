@@ -8,14 +8,14 @@ use attachments::cni::conf::{Injection, PluginConf};
 use attachments::cni::error::code;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
+use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
 use delegates::apply::{Host, Sandbox};
-use delegates::builtin::{Attached, Builtin, HostPorts};
+use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
-use delegates::ipam;
 use delegates::reserved::Reserved;
 use delegates::spelling;
 use serde_json::value::RawValue;
@@ -72,40 +72,26 @@ impl<'a> Chain<'a> {
         Self { attachment, container: &intent.key.container, netns, group: intent.key.group() }
     }
 
-    /// Everything that is wrong with the built-in plugins' configurations, before anything is touched (A33). A program
-    /// that is missing is found here too, not after half of the pod is attached.
-    pub fn validate(&self, node: &Node<'_>) -> Result<()> {
+    /// Reads the built-in plugins' configurations, and tells everything that is wrong with them, before anything is touched
+    /// (A33). A program that is missing is found here too, not after half of the pod is attached.
+    pub fn validate(self, node: &Node<'_>) -> Result<ValidChain<'a>> {
         let many = self.attachment.plugins.len() > 1;
+        let mut plugins = Vec::with_capacity(self.attachment.plugins.len());
         for (i, plugin) in self.attachment.plugins.iter().enumerate() {
-            match Delegate::of(plugin, node) {
-                Delegate::External(kind) => drop(exec::find(kind, node.plugin_dirs).map_err(|e| self.fault(e))?),
+            plugins.push(match Delegate::of(plugin, node) {
+                Delegate::External(kind) => {
+                    exec::find(kind, node.plugin_dirs).map_err(|e| self.fault(e))?;
+                    ValidPlugin::External(kind)
+                }
                 Delegate::Builtin(builtin) => {
                     let conf = self.conf(plugin, &Injection::default())?;
                     let prefix = if many { format!("plugins[{i}]") } else { String::new() };
-                    let findings: Vec<_> = builtin.validate(&conf).into_iter().map(|f| f.under(&prefix)).collect();
-                    if !findings.is_empty() {
-                        return Err(self.fault(Error::Config(findings)));
-                    }
+                    let wrong = |findings| self.fault(Error::Config(under(&prefix, findings)));
+                    ValidPlugin::Builtin(builtin.configure(&conf).map_err(wrong)?)
                 }
-            }
+            });
         }
-        Ok(())
-    }
-
-    /// What a definition may not have of this node, found before anything is attached. A type that the node switched off is
-    /// a program that reads the same keys, and is judged like the one that is built in.
-    pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
-        for plugin in &self.attachment.plugins {
-            let written = self.conf(plugin, &Injection::default())?;
-            // A program in the place of a delegate that is switched off may read its keys in any case.
-            let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
-            let call = self.call(respelled.as_ref().unwrap_or(&written), None);
-            ipam::admit(&call).map_err(|e| self.fault(e))?;
-            if let Some(builtin) = Builtin::from_type(&plugin.kind) {
-                builtin.admit(host, &call).map_err(|e| self.fault(e))?;
-            }
-        }
-        Ok(())
+        Ok(ValidChain { chain: self, plugins })
     }
 
     /// Takes note of the host ports that the attachment asks for. Those of a further network must be nobody's, whatever
@@ -122,28 +108,6 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have done
-    /// something: one that refuses the version has not.
-    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
-        let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
-        for (i, plugin) in self.attachment.plugins.iter().enumerate() {
-            let prev_result = (i > 0).then_some(&attached.result);
-            let conf = self.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
-            let call = self.call(&conf, prev_result);
-            let step = match Delegate::of(plugin, &host.node) {
-                Delegate::Builtin(builtin) => builtin.add(host, sandbox, &call),
-                Delegate::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
-                    .and_then(|stdout| exec::add_result(kind, &stdout, self.attachment.version))
-                    .map(|result| Attached { result, links: Vec::new() }),
-            };
-            *ran = if matches!(&step, Err(Error::Plugin(object)) if object.code == code::VERSION) { i } else { i + 1 };
-            let step = step.map_err(|e| self.fault(e))?;
-            attached.result = step.result;
-            attached.links.extend(step.links);
-        }
-        Ok(attached)
-    }
-
     /// DEL, before any link of the set goes: built-in delegates give back what they only borrowed.
     pub fn hand_back(
         &self,
@@ -156,7 +120,7 @@ impl<'a> Chain<'a> {
             if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
                 let conf = self.conf_with(plugin, result)?;
                 let call = self.call(&conf, result);
-                let done = builtin.hand_back(host, sandbox.as_deref_mut(), &call, saved);
+                let done = builtin.restore(host, sandbox.as_deref_mut(), &call, saved);
                 done.map_err(|e| self.fault(e))?;
             }
         }
@@ -221,6 +185,76 @@ impl<'a> Chain<'a> {
 
     fn fault(&self, source: Error) -> Fault {
         Fault::Delegate { subject: subject(self.attachment), source }
+    }
+}
+
+/// A chain whose plugins can be called: the configurations of those in process are read, and no program is missing.
+pub struct ValidChain<'a> {
+    chain: Chain<'a>,
+    /// In the order of the attachment's plugins.
+    plugins: Vec<ValidPlugin<'a>>,
+}
+
+/// Who serves a plugin's ADD.
+enum ValidPlugin<'a> {
+    /// A delegate in this process, with its configuration.
+    Builtin(Configured),
+    /// A program.
+    External(&'a PluginType),
+}
+
+impl<'a> ValidChain<'a> {
+    /// The chain itself.
+    pub fn chain(&self) -> &Chain<'a> {
+        &self.chain
+    }
+
+    fn plugins(&self) -> impl Iterator<Item = (&'a PluginConf, &ValidPlugin<'a>)> {
+        self.chain.attachment.plugins.iter().zip(&self.plugins)
+    }
+
+    /// What a definition may not have of this node, found before anything is attached. A type that the node switched off is
+    /// a program that reads the same keys, and is judged like the one that is built in.
+    pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
+        let chain = &self.chain;
+        for (plugin, served) in self.plugins() {
+            let written = chain.conf(plugin, &Injection::default())?;
+            // A program in the place of a delegate that is switched off may read its keys in any case.
+            let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
+            let call = chain.call(respelled.as_ref().unwrap_or(&written), None);
+            builtin::admit_addresses(&call).map_err(|e| chain.fault(e))?;
+            let admitted = match served {
+                ValidPlugin::Builtin(delegate) => delegate.admit(host, &call),
+                ValidPlugin::External(kind) => {
+                    Builtin::from_type(kind).map_or(Ok(()), |builtin| builtin.admit(host, &call))
+                }
+            };
+            admitted.map_err(|e| chain.fault(e))?;
+        }
+        Ok(())
+    }
+
+    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have done
+    /// something: one that refuses the version has not.
+    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
+        let chain = &self.chain;
+        let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
+        for (i, (plugin, served)) in self.plugins().enumerate() {
+            let prev_result = (i > 0).then_some(&attached.result);
+            let conf = chain.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
+            let call = chain.call(&conf, prev_result);
+            let step = match served {
+                ValidPlugin::Builtin(delegate) => delegate.add(host, sandbox, &call),
+                ValidPlugin::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
+                    .and_then(|stdout| exec::add_result(kind, &stdout, chain.attachment.version))
+                    .map(|result| Attached { result, links: Vec::new() }),
+            };
+            *ran = if matches!(&step, Err(Error::Plugin(object)) if object.code == code::VERSION) { i } else { i + 1 };
+            let step = step.map_err(|e| chain.fault(e))?;
+            attached.result = step.result;
+            attached.links.extend(step.links);
+        }
+        Ok(attached)
     }
 }
 

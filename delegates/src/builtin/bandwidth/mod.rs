@@ -5,16 +5,16 @@
 
 mod config;
 
+use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, Mac, NetworkName};
 use nix::errno::Errno;
 use sha2::{Digest, Sha512};
 
-pub(super) use config::Config;
-
-use self::config::Limit;
-use super::chained::no_link;
+use self::config::{Config, KEYS, Limit};
+use super::chained::{self, no_link};
+use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, compare, hardware};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
@@ -28,39 +28,123 @@ use crate::sandbox::Sandbox;
 /// What the name of every turn begins with.
 const TURN: &str = "bwp";
 
-/// ADD. Without limits nothing is touched.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    previous: &CniResult,
-) -> Result<Attached> {
-    let config = read(call)?;
-    let mut attached = Attached { result: previous.clone(), links: Vec::new() };
-    if config == Config::default() {
-        return Ok(attached);
-    }
-    let port = host_end(host, sandbox, point, previous)?;
-    if let Some(limit) = config.ingress {
-        host.netlink()?.add_token_bucket(port.index, &limit.bucket())?;
-    }
-    if let Some(limit) = config.egress {
-        let turn = make_turn(host, call.network, point, port.mtu)?;
-        let turned = limit_egress(host, &port, &turn, limit);
-        if turned.is_err() {
-            // The first error tells more than a second one would; DEL does this again.
-            let _ = host.netlink()?.delete_link(turn.index);
-        }
-        turned?;
-        let mac = turn.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        attached.result.interfaces.push(Interface { name: turn.name, mac, ..Interface::default() });
-    }
-    Ok(attached)
-}
+/// The delegate.
+pub(super) struct Bandwidth;
 
-fn read(call: &Call<'_>) -> Result<Config> {
-    Config::read(call.conf).map_err(Error::Config)
+impl Delegate for Bandwidth {
+    const TYPE: &'static str = "bandwidth";
+    const KEYS: &'static [&'static str] = &KEYS;
+    const TAKES_ADDRESSES: bool = false;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
+    }
+
+    /// Without limits nothing is touched.
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let previous = chained::previous(call)?;
+        let mut attached = Attached::nothing(previous.clone());
+        if *config == Config::default() {
+            return Ok(attached);
+        }
+        let port = host_end(host, sandbox, point, previous)?;
+        if let Some(limit) = config.ingress {
+            host.netlink()?.add_token_bucket(port.index, &limit.bucket())?;
+        }
+        if let Some(limit) = config.egress {
+            let turn = make_turn(host, call.network, point, port.mtu)?;
+            let turned = limit_egress(host, &port, &turn, limit);
+            if turned.is_err() {
+                // The first error tells more than a second one would; DEL does this again.
+                let _ = host.netlink()?.delete_link(turn.index);
+            }
+            turned?;
+            let mac = turn.mac.map(|mac| mac.to_string()).unwrap_or_default();
+            attached.result.interfaces.push(Interface { name: turn.name, mac, ..Interface::default() });
+        }
+        Ok(attached)
+    }
+
+    /// Which of the two names was taken the result tells; without one both go, and with them the container's.
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        let Undo { host, call, point } = cx;
+        let names = turn_names(call.network, point.container, point.ifname)?;
+        let told = call.prev_result.map(|result| result.interfaces.as_slice()).unwrap_or_default();
+        let is_told = |name: &&IfName| told.iter().any(|i| i.sandbox.is_empty() && i.name == name.as_str());
+        let mut ours: Vec<&IfName> = names.iter().filter(is_told).collect();
+        if ours.is_empty() {
+            ours.extend(&names);
+        }
+        let netlink = host.netlink()?;
+        for name in ours {
+            if let Some(link) = netlink.link_by_name(name)?.filter(|link| link.kind.as_str() == "ifb") {
+                netlink.delete_link(link.index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { host, sandbox, call, point } = cx;
+        let expected = chained::previous(call)?;
+        if *config == Config::default() {
+            return Ok(());
+        }
+        let port = host_end(host, sandbox, point, expected).map_err(|error| compare::differs(error.to_string()))?;
+        if let Some(limit) = config.ingress {
+            same_bucket(host, &port, limit)?;
+        }
+        let Some(limit) = config.egress else { return Ok(()) };
+        let turned = host.netlink()?.turned_to(port.index)?;
+        let turn = turned.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
+        let names = turn_names(call.network, point.container, point.ifname)?;
+        let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
+        let missing =
+            || compare::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
+        let turn = turn.ok_or_else(missing)?;
+        compare::is_up(&turn)?;
+        same_bucket(host, &turn, limit)
+    }
+
+    /// The turns of containers that are gone. A name is a hash of network and container: whose one is that fits nobody
+    /// cannot be said, not even whether it is another network's, so it stays and nothing is told.
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        let mut turns = host.netlink()?.links(None)?;
+        turns.retain(|link| link.kind.as_str() == "ifb" && link.name.starts_with(TURN));
+        if turns.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The second attachment to a network has its interface in the name of its turn: those that pods are given by default.
+        let usual = (1..=16).map(|number| format!("net{number}")).chain(["eth0".to_owned()]);
+        let usual: Vec<IfName> = usual.map(|name| name.parse()).collect::<std::result::Result<_, _>>()?;
+        for container in claims.departed.iter().filter(|container| claims.owner(container) == Owner::Departed) {
+            for ifname in &usual {
+                let names = turn_names(call.network, container, ifname)?;
+                for turn in turns.iter().filter(|link| names.iter().any(|name| name.as_str() == link.name)) {
+                    host.netlink()?.delete_link(turn.index)?;
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The kernel has ifb, where every pod needs one.
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        if config.egress.is_none() {
+            return Ok(());
+        }
+        let name = "meta-cni-probe".parse()?;
+        // No driver makes a link with a group address, and only one that is there can refuse it for that.
+        let group = Some(Mac([1, 0, 0, 0, 0, 0]));
+        let refused = host.netlink()?.add_link(&NewLink { mac: group, ..NewLink::new(&name, NewKind::Ifb) });
+        if is(&refused, Errno::EOPNOTSUPP) {
+            return Err(Error::NotReady("egressRate: this kernel has no driver for ifb".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// The node's end of the pod's veth, which the result must tell of.
@@ -111,73 +195,6 @@ fn limit_egress(host: &mut Host<'_>, port: &Link, turn: &Link, limit: Limit) -> 
     netlink.turn_to(port.index, turn.index)
 }
 
-/// DEL. Which of the two names was taken the result tells; without one both go, and with them the container's.
-pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let names = turn_names(call.network, point.container, point.ifname)?;
-    let told = call.prev_result.map(|result| result.interfaces.as_slice()).unwrap_or_default();
-    let is_told = |name: &&IfName| told.iter().any(|i| i.sandbox.is_empty() && i.name == name.as_str());
-    let mut ours: Vec<&IfName> = names.iter().filter(is_told).collect();
-    if ours.is_empty() {
-        ours.extend(&names);
-    }
-    let netlink = host.netlink()?;
-    for name in ours {
-        if let Some(link) = netlink.link_by_name(name)?.filter(|link| link.kind.as_str() == "ifb") {
-            netlink.delete_link(link.index)?;
-        }
-    }
-    Ok(())
-}
-
-/// GC: the turns of containers that are gone. A name is a hash of network and container: whose one is that fits nobody
-/// cannot be said, not even whether it is another network's, so it stays and nothing is told.
-pub(super) fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<()> {
-    let mut turns = host.netlink()?.links(None)?;
-    turns.retain(|link| link.kind.as_str() == "ifb" && link.name.starts_with(TURN));
-    if turns.is_empty() {
-        return Ok(());
-    }
-    // The second attachment to a network has its interface in the name of its turn: those that pods are given by default.
-    let usual = (1..=16).map(|number| format!("net{number}")).chain(["eth0".to_owned()]);
-    let usual: Vec<IfName> = usual.map(|name| name.parse()).collect::<std::result::Result<_, _>>()?;
-    for container in claims.departed.iter().filter(|container| claims.owner(container) == Owner::Departed) {
-        for ifname in &usual {
-            let names = turn_names(call.network, container, ifname)?;
-            for turn in turns.iter().filter(|link| names.iter().any(|name| name.as_str() == link.name)) {
-                host.netlink()?.delete_link(turn.index)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// CHECK.
-pub(super) fn check(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    expected: &CniResult,
-) -> Result<()> {
-    let config = read(call)?;
-    if config == Config::default() {
-        return Ok(());
-    }
-    let port = host_end(host, sandbox, point, expected).map_err(|error| compare::differs(error.to_string()))?;
-    if let Some(limit) = config.ingress {
-        same_bucket(host, &port, limit)?;
-    }
-    let Some(limit) = config.egress else { return Ok(()) };
-    let turned = host.netlink()?.turned_to(port.index)?;
-    let turn = turned.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
-    let names = turn_names(call.network, point.container, point.ifname)?;
-    let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
-    let missing = || compare::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
-    let turn = turn.ok_or_else(missing)?;
-    compare::is_up(&turn)?;
-    same_bucket(host, &turn, limit)
-}
-
 fn same_bucket(host: &mut Host<'_>, link: &Link, limit: Limit) -> Result<()> {
     let bucket = host.netlink()?.token_bucket(link.index)?;
     let bucket = bucket.ok_or_else(|| compare::differs(format!("link {} has no token bucket", link.name)))?;
@@ -188,21 +205,6 @@ fn same_bucket(host: &mut Host<'_>, link: &Link, limit: Limit) -> Result<()> {
         Burst::Ticks(_) => compare::same(link, "burst", bucket.burst, wanted.burst),
         Burst::Bytes(_) => Ok(()),
     }
-}
-
-/// STATUS: the kernel has ifb, where every pod needs one.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    if read(call)?.egress.is_none() {
-        return Ok(());
-    }
-    let name = "meta-cni-probe".parse()?;
-    // No driver makes a link with a group address, and only one that is there can refuse it for that.
-    let group = Some(Mac([1, 0, 0, 0, 0, 0]));
-    let refused = host.netlink()?.add_link(&NewLink { mac: group, ..NewLink::new(&name, NewKind::Ifb) });
-    if is(&refused, Errno::EOPNOTSUPP) {
-        return Err(Error::NotReady("egressRate: this kernel has no driver for ifb".to_owned()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use attachments::cni::result::{CniResult, Route};
 use attachments::finding::Finding;
 use ipnet::IpNet;
 
-use super::{Config, POD_END, vlan};
+use super::config::Config;
+use super::{POD_END, vlan};
 use crate::builtin::compare;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::*;
 use crate::error::Error;
 
-const BANDWIDTH: Builtin = Builtin::Chained(Chained::Bandwidth);
+const BANDWIDTH: Builtin = Builtin::Bandwidth;
 const BRIDGE: &str = r#"{"bridge":"br-t","isGateway":true,"mtu":1400,
     "ipam":{"type":"static","addresses":[{"address":"10.77.0.2/24","gateway":"10.77.0.1"}]}}"#;
 

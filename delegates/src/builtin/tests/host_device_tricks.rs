@@ -258,7 +258,7 @@ fn hand_back_telling(bed: &Bed, pod: &Pod, noted: &[Object]) -> (Result<()>, Opt
     let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
     let saved: Vec<&Object> = noted.iter().collect();
     bed.call(pod, "net1", CONF, None, |host, call| {
-        let answer = Builtin::HostDevice.hand_back(host, Some(&mut sandbox), call, &saved);
+        let answer = Builtin::HostDevice.restore(host, Some(&mut sandbox), call, &saved);
         (answer, host.astray())
     })
 }

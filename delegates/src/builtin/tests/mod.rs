@@ -28,11 +28,11 @@ use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::IpNet;
 
-use super::{Attached, Builtin, Chained};
+use super::{Attached, Builtin};
 use crate::apply::detach;
 use crate::call::testing::ours;
 use crate::call::{Call, Node, Point};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::netns::NetNs;
 use crate::netns::testing::{as_host, path_of, pod};
@@ -75,6 +75,13 @@ fn name(text: &str) -> IfName {
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
+}
+
+impl Builtin {
+    /// ADD of one call by itself.
+    fn add(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
+        self.configure(call.conf).map_err(Error::Config)?.add(host, sandbox, call)
+    }
 }
 
 impl Bed {
@@ -204,7 +211,7 @@ impl Bed {
     fn hand_back(&self, kind: Builtin, pod: &Pod, is_there: bool, conf: &str, noted: &[Object]) -> Result<()> {
         let mut sandbox = is_there.then(|| Sandbox::open(&pod.path, &self.node()).unwrap());
         let saved: Vec<&Object> = noted.iter().collect();
-        self.call(pod, "net1", conf, None, |host, call| kind.hand_back(host, sandbox.as_mut(), call, &saved))
+        self.call(pod, "net1", conf, None, |host, call| kind.restore(host, sandbox.as_mut(), call, &saved))
     }
 
     fn check(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str, result: &CniResult) -> Result<()> {
@@ -273,7 +280,7 @@ proptest::proptest! {
         ]),
     ) {
         let conf = object(&format!(r#"{{"{key}":{value}}}"#));
-        let chained = [Chained::Portmap, Chained::Tuning, Chained::Bandwidth, Chained::Sbr].map(Builtin::Chained);
+        let chained = [Builtin::Portmap, Builtin::Tuning, Builtin::Bandwidth, Builtin::Sbr];
         let kinds = [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback, Builtin::Flannel];
         for kind in kinds.into_iter().chain(chained) {
             for finding in kind.validate(&conf) {

@@ -4,7 +4,6 @@
 use super::*;
 use crate::call::Origin;
 use crate::error::Error;
-use crate::ipam;
 use crate::poll::Patience;
 
 /// A line of `ip`.
@@ -292,8 +291,9 @@ fn kernel_an_interface_plugin_gives_no_addresses_to_tenants() {
             (r#"{"ipam":{}}"#, false),
             ("{}", false),
         ] {
-            let judge =
-                |is_tenants| on_call(bed, &Reserved::default(), is_tenants, conf, |_, _, call| ipam::admit(call));
+            let judge = |is_tenants| {
+                on_call(bed, &Reserved::default(), is_tenants, conf, |_, _, call| crate::builtin::admit_addresses(call))
+            };
             assert_eq!(judge(true).is_err(), refused, "{conf}");
             assert!(judge(false).is_ok(), "{conf}");
         }

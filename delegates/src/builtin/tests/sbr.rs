@@ -6,7 +6,7 @@ use super::*;
 use crate::error::Error;
 use crate::nl::route::RouteFilter;
 
-const SBR: Builtin = Builtin::Chained(Chained::Sbr);
+const SBR: Builtin = Builtin::Sbr;
 
 /// A link with two IPv4 subnets and an IPv6 one, a default route and one more.
 fn bridge(subnet: u32) -> String {
@@ -34,7 +34,7 @@ fn routes(pod: &Pod, table: u32) -> Vec<String> {
 fn hand_back(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) {
     let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
     let states: Vec<&Object> = saved.iter().collect();
-    bed.call(pod, "net1", conf, None, |host, call| SBR.hand_back(host, Some(&mut sandbox), call, &states)).unwrap();
+    bed.call(pod, "net1", conf, None, |host, call| SBR.restore(host, Some(&mut sandbox), call, &states)).unwrap();
 }
 
 /// The kernel adds the route to a link's neighbours when it has seen the carrier.
@@ -79,7 +79,7 @@ fn kernel_sbr_gives_each_address_its_table_and_takes_the_rules_back() {
             matches!(&error, Error::Differs(text) if text == "no rule for packets from 10.77.0.2/32 in the pod"),
             "{error}"
         );
-        bed.call(&pod, "net1", "{}", None, |host, call| SBR.hand_back(host, None, call, &[])).unwrap();
+        bed.call(&pod, "net1", "{}", None, |host, call| SBR.restore(host, None, call, &[])).unwrap();
         bed.call(&pod, "net1", "{}", None, |host, call| SBR.del(host, call)).unwrap();
     });
 }

@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use crate::error::Error;
 
-const TUNING: Builtin = Builtin::Chained(Chained::Tuning);
+const TUNING: Builtin = Builtin::Tuning;
 
 const ALL: &str = r#"{"sysctl":{"net.ipv4.ip_unprivileged_port_start":"7","net.ipv4.conf.IFNAME.arp_filter":"1","net.ipv4.tcp_rmem":"4096 5000 6000"},
     "mac":"02:00:00:00:00:09","mtu":1300,"promisc":true,"allmulti":true,"txQLen":55}"#;
@@ -29,7 +29,7 @@ fn result(pod: &Pod) -> CniResult {
 fn hand_back(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) -> Result<()> {
     let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
     let states: Vec<&Object> = saved.iter().collect();
-    bed.call(pod, "net1", conf, None, |host, call| TUNING.hand_back(host, Some(&mut sandbox), call, &states))
+    bed.call(pod, "net1", conf, None, |host, call| TUNING.restore(host, Some(&mut sandbox), call, &states))
 }
 
 /// What a test compares: settings of the link, then of the namespace.
@@ -65,7 +65,7 @@ fn kernel_tuning_sets_everything_and_brings_it_back() {
         }
         pod.netlink().delete_link(before.0.index).unwrap();
         hand_back(bed, &pod, ALL, &saved).unwrap();
-        bed.call(&pod, "net1", ALL, None, |host, call| TUNING.hand_back(host, None, call, &[])).unwrap();
+        bed.call(&pod, "net1", ALL, None, |host, call| TUNING.restore(host, None, call, &[])).unwrap();
     });
 }
 

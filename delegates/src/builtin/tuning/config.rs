@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
 
+/// The keys of the configuration, which `args.cni` may have too.
+pub(super) const KEYS: [&str; 7] = ["sysctl", "mac", "mtu", "promisc", "allmulti", "txQLen", "dataDir"];
+
 const DATA_DIR: &str = "/run/cni/tuning";
 /// Stands for the pod's interface in the name of a setting.
 const PLACEHOLDER: &str = "IFNAME";
@@ -194,11 +197,11 @@ pub(super) fn path_of(setting: &Setting, ifname: &IfName) -> Result<Vec<String>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::{Builtin, Chained};
+    use crate::builtin::Builtin;
 
     fn findings(conf: &str) -> Vec<String> {
         let conf = Object::parse(conf.as_bytes()).unwrap();
-        Builtin::Chained(Chained::Tuning).validate(&conf).iter().map(Finding::to_string).collect()
+        Builtin::Tuning.validate(&conf).iter().map(Finding::to_string).collect()
     }
 
     fn read(conf: &str, args: &str) -> Config {

@@ -3,18 +3,20 @@
 mod config;
 mod segment;
 
+use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface};
 
-pub(super) use config::{Config, KEYS};
-use segment::{Names, Segment};
-
+use self::config::{Config, KEYS};
+use self::segment::{Names, Segment};
+use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, hardware, stacked};
 use crate::apply;
 use crate::call::{Call, Point};
-use crate::error::{Error, Result};
+use crate::claims::Claims;
+use crate::error::Result;
 use crate::host::Host;
-use crate::nl::link::{NewKind, Vxlan};
+use crate::nl::link::{self, NewKind};
 use crate::sandbox::Sandbox;
 use crate::shared;
 use crate::spec::{Addressing, Sysctl};
@@ -22,48 +24,108 @@ use crate::spec::{Addressing, Sysctl};
 /// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
 const POD_END: i64 = 2;
 
-/// ADD.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Result<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let asked = config.mac.or(hardware::from_environment(point.args)?);
-    let mac = asked.map_or_else(hardware::random, Ok)?;
-    let host_name = port::host_name(call.network, point)?;
-    let names = Names::of(&config)?;
-    // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
-    let lock = names.lock(host)?;
-    let joined = segment::ensure(host, point, &config, &names).and_then(|segment| {
-        let port = Port {
-            bridge: Some(segment.bridge),
-            host_name: host_name.clone(),
-            ifname: point.ifname,
-            mtu: Some(segment.mtu),
-            mac,
-            group: point.group,
-            flags: None,
+/// The delegate.
+pub(super) struct Vxlan;
+
+impl Delegate for Vxlan {
+    const TYPE: &'static str = "vxlan";
+    const KEYS: &'static [&'static str] = &KEYS;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
+    }
+
+    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let asked = config.mac.or(hardware::from_environment(point.args)?);
+        let mac = asked.map_or_else(hardware::random, Ok)?;
+        let host_name = port::host_name(call.network, point)?;
+        let names = Names::of(config)?;
+        // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
+        let lock = names.lock(host)?;
+        let joined = segment::ensure(host, point, config, &names).and_then(|segment| {
+            let port = Port {
+                bridge: Some(segment.bridge),
+                host_name: host_name.clone(),
+                ifname: point.ifname,
+                mtu: Some(segment.mtu),
+                mac,
+                group: point.group,
+                flags: None,
+            };
+            Ok((port::plug(host, sandbox, &port)?, segment))
+        });
+        if joined.is_err() {
+            // What it says about the cause is the first error; DEL does this again.
+            let _ = segment::remove_unused(host, &names).and(shared::release(host, point));
+        }
+        drop(lock);
+        let (plugged, segment) = joined?;
+        let mut result = leased;
+        for ip in &mut result.ips {
+            ip.interface = Some(POD_END);
+        }
+        if let Err(error) = configure(host, sandbox, point, &plugged, &result) {
+            let _ = Self::del(Undo { host, call, point });
+            return Err(error);
+        }
+        Ok(tell(point, config, &names, &segment, &plugged, result))
+    }
+
+    /// The veth's end, which stays for a while when the pod's namespace died, and the overlay
+    /// when it was the last.
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        let Undo { host, call, point } = cx;
+        port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
+        // A configuration that cannot be read made no overlay.
+        if let Ok(config) = Config::read(call.conf) {
+            clean(host, &Names::of(&config)?)?;
+        }
+        // Of an overlay that is gone there is nothing to let go of any more.
+        shared::release(host, point)
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { host, sandbox, call, point } = cx;
+        let names = Names::of(config)?;
+        let expected = compare::expected(call)?;
+        let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
+        compare::is_up(&pod)?;
+        let bridge = compare::bridge(host, expected, &names.bridge)?;
+        compare::port(host, expected, &pod, &bridge)?;
+        segment::check(host, config, &names, &bridge)?;
+        compare::addressing(sandbox, &pod, expected)
+    }
+
+    /// The network's overlay goes when no port is left in it.
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, _claims: &Claims<'_>) -> Result<Vec<String>> {
+        // A configuration that cannot be read made no overlay.
+        if let Ok(config) = Config::read(call.conf) {
+            clean(host, &Names::of(&config)?)?;
+        }
+        Ok(Vec::new())
+    }
+
+    /// The tunnels have an end here, and the kernel knows vxlan.
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        port::status(host, false)?;
+        let netlink = host.netlink()?;
+        segment::endpoint(netlink, config)
+            .and_then(|endpoint| segment::mtu(config, &endpoint).map(drop))
+            .map_err(stacked::not_ready)?;
+        let kind = link::Vxlan {
+            vni: config.vni,
+            port: config.port,
+            local: None,
+            underlay: Some(stacked::NO_LINK),
+            group: None,
+            learning: true,
+            ttl: 0,
         };
-        Ok((port::plug(host, sandbox, &port)?, segment))
-    });
-    if joined.is_err() {
-        // What it says about the cause is the first error; DEL does this again.
-        let _ = segment::remove_unused(host, &names).and(shared::release(host, point));
+        stacked::probe(netlink, NewKind::Vxlan(kind))
     }
-    drop(lock);
-    let (plugged, segment) = joined?;
-    let mut result = leased.unwrap_or_default();
-    for ip in &mut result.ips {
-        ip.interface = Some(POD_END);
-    }
-    if let Err(error) = configure(host, sandbox, point, &plugged, &result) {
-        let _ = remove(host, call, point);
-        return Err(error);
-    }
-    Ok(tell(point, &config, &names, &segment, &plugged, result))
 }
 
 fn configure(
@@ -107,24 +169,6 @@ fn tell(
     Attached { result, links: vec![plugged.pod.clone()] }
 }
 
-/// DEL of what is on the host: the veth's end, which stays for a while when the pod's namespace died, and the overlay
-/// when it was the last.
-pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
-    // A configuration that cannot be read made no overlay.
-    if let Ok(config) = Config::read(call.conf) {
-        clean(host, &Names::of(&config)?)?;
-    }
-    // Of an overlay that is gone there is nothing to let go of any more.
-    shared::release(host, point)
-}
-
-/// GC: the network's overlay goes when no port is left in it.
-pub(super) fn gc(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    // A configuration that cannot be read made no overlay.
-    Config::read(call.conf).map_or(Ok(()), |config| clean(host, &Names::of(&config)?))
-}
-
 /// GC of overlays that no configuration leads to any more. They are known by what only we make: a device and a bridge whose
 /// names say the same VNI and port as the device, one in the other.
 pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
@@ -142,37 +186,4 @@ fn clean(host: &mut Host<'_>, names: &Names) -> Result<()> {
     }
     let _lock = names.lock_to_remove(host)?;
     segment::remove_unused(host, names)
-}
-
-/// CHECK.
-pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let names = Names::of(&config)?;
-    let expected = compare::expected(call)?;
-    let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
-    compare::is_up(&pod)?;
-    let bridge = compare::bridge(host, expected, &names.bridge)?;
-    compare::port(host, expected, &pod, &bridge)?;
-    segment::check(host, &config, &names, &bridge)?;
-    compare::addressing(sandbox, &pod, expected)
-}
-
-/// STATUS: the tunnels have an end here, and the kernel knows vxlan.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    port::status(host, false)?;
-    let netlink = host.netlink()?;
-    segment::endpoint(netlink, &config)
-        .and_then(|endpoint| segment::mtu(&config, &endpoint).map(drop))
-        .map_err(stacked::not_ready)?;
-    let kind = Vxlan {
-        vni: config.vni,
-        port: config.port,
-        local: None,
-        underlay: Some(stacked::NO_LINK),
-        group: None,
-        learning: true,
-        ttl: 0,
-    };
-    stacked::probe(netlink, NewKind::Vxlan(kind))
 }
