@@ -91,7 +91,7 @@ impl<'a> Host<'a> {
     }
 
     /// Notes how something was, before it is changed: what a delegate did not make it must be able to give back, also
-    /// after a crash. [`crate::builtin::Builtin::hand_back`] gets it again.
+    /// after a crash. [`crate::builtin::Builtin::restore`] gets it again.
     pub fn save(&mut self, state: &Object) -> Result<()> {
         match &mut self.journal {
             Some(journal) => journal(state),

@@ -109,7 +109,7 @@ impl<'a> Chain<'a> {
     }
 
     /// DEL, before any link of the set goes: built-in delegates give back what they only borrowed.
-    pub fn hand_back(
+    pub fn restore(
         &self,
         host: &mut Host<'_>,
         mut sandbox: Option<&mut Sandbox>,

@@ -65,7 +65,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         undone: Vec::new(),
         faults: Vec::new(),
     };
-    let freed = undo.hand_back(&left, &saved, &current);
+    let freed = undo.restore(&left, &saved, &current);
     undo.delete(&freed, around.deadline);
     if is_damaged && freed.len() == left.len() {
         // Links whose attachment cannot be read carry the group of the record's name all the same.
@@ -99,7 +99,7 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     /// What the pod only borrowed leaves it before anything is destroyed. Gives the attachments that may go on.
-    fn hand_back(&mut self, left: &[usize], saved: &[Saved], current: &Cell<usize>) -> Vec<usize> {
+    fn restore(&mut self, left: &[usize], saved: &[Saved], current: &Cell<usize>) -> Vec<usize> {
         if boot::is_over(self.intent) {
             // What was lent or changed went with the boot, and the node has made it anew.
             return left.to_vec();
@@ -113,7 +113,7 @@ impl Undo<'_> {
             // What a record says nothing of was not borrowed; without a whole record it can be known from the pod only.
             match states.is_empty() && !self.is_incomplete {
                 true => freed.push(i),
-                false => match chain.hand_back(&mut self.host, sandbox, result, &states) {
+                false => match chain.restore(&mut self.host, sandbox, result, &states) {
                     Ok(()) => freed.push(i),
                     Err(fault) => self.faults.push(fault),
                 },

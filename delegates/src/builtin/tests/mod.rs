@@ -208,7 +208,7 @@ impl Bed {
     }
 
     /// The first step of DEL; without `pod` the namespace is gone.
-    fn hand_back(&self, kind: Builtin, pod: &Pod, is_there: bool, conf: &str, noted: &[Object]) -> Result<()> {
+    fn restore(&self, kind: Builtin, pod: &Pod, is_there: bool, conf: &str, noted: &[Object]) -> Result<()> {
         let mut sandbox = is_there.then(|| Sandbox::open(&pod.path, &self.node()).unwrap());
         let saved: Vec<&Object> = noted.iter().collect();
         self.call(pod, "net1", conf, None, |host, call| kind.restore(host, sandbox.as_mut(), call, &saved))

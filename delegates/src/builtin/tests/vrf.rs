@@ -97,14 +97,14 @@ fn kernel_on_uml_vrf_of_somebody_else_stays_as_long_as_it_has_members() {
         let (added, _, noted) = chained(bed, &pod, "net1", r#"{"bridge":"br-t"}"#, VRF);
         added.unwrap();
         assert_eq!((noted.len(), pod.link("net1").unwrap().master), (1, Some(index)));
-        bed.hand_back(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert_eq!(pod.link("net1").unwrap().master, None);
         assert!(pod.link("blue").is_some());
         pod.netlink().delete_link(pod.link("own0").unwrap().index).unwrap();
-        bed.hand_back(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert!(pod.link("blue").is_none(), "the last member has left");
-        bed.hand_back(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
-        bed.hand_back(Builtin::Vrf, &pod, false, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, false, VRF, &noted).unwrap();
     });
 }
 
@@ -122,7 +122,7 @@ fn kernel_on_uml_vrf_that_two_records_share_survives_the_first() {
         let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
         detach(&mut sandbox, other, &[]).unwrap();
         assert_eq!(pod.link("net1").unwrap().master, Some(pod.link("blue").unwrap().index));
-        bed.hand_back(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert!(pod.link("blue").is_none());
     });
 }
