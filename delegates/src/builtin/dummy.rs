@@ -8,7 +8,7 @@ use attachments::cni::result::CniResult;
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, hardware, stacked};
+use super::{Attached, compare, mac_address, stacked};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -43,7 +43,8 @@ impl Delegate for Dummy {
         let Context { host, sandbox, point, .. } = cx;
         let kind = NewKind::Dummy;
         // Every Ethernet link gets its address from us: the record knows the link by it.
-        let link = NewLink { mac: Some(hardware::random()?), group: point.group, ..NewLink::new(point.ifname, kind) };
+        let link =
+            NewLink { mac: Some(mac_address::random()?), group: point.group, ..NewLink::new(point.ifname, kind) };
         stacked::attach(host, sandbox, point, true, &link, leased)
     }
 

@@ -7,7 +7,7 @@ use attachments::names::{IfName, Mac};
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, default_bridge, hardware, stacked};
+use super::{Attached, compare, default_bridge, mac_address, stacked};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -53,8 +53,8 @@ impl Config {
             mtu: keys.mtu(),
             in_pod: keys.flag("linkInContainer"),
             broadcast_queue: keys.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
-            runtime_mac: keys.keep(hardware::from_runtime(conf)),
-            mac: keys.keep(hardware::configured(conf, "mac")),
+            runtime_mac: keys.keep(mac_address::from_runtime(conf)),
+            mac: keys.keep(mac_address::configured(conf, "mac")),
             dns: keys.dns(),
         };
         keys.finish(config)
@@ -63,9 +63,9 @@ impl Config {
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has
     /// its master's unless another was asked for.
     fn hardware_address(&self, args: &str) -> Result<Option<Mac>> {
-        match self.runtime_mac.or(hardware::from_environment(args)?).or(self.mac) {
+        match self.runtime_mac.or(mac_address::from_environment(args)?).or(self.mac) {
             None if self.mode == MacvlanMode::Passthru => Ok(None),
-            None => hardware::random().map(Some),
+            None => mac_address::random().map(Some),
             asked => Ok(asked),
         }
     }

@@ -8,7 +8,7 @@ use attachments::names::{IfName, Mac, NetworkName};
 use ipnet::IpNet;
 use nix::libc;
 
-use super::{hardware, stacked};
+use super::{mac_address, stacked};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -67,7 +67,7 @@ pub(super) fn short_name(parts: &[&str]) -> Result<IfName> {
 
 /// Makes both ends with one message: the host's joined to the bridge and up, the pod's born in the pod.
 pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) -> Result<Plugged> {
-    let host_mac = hardware::random()?;
+    let host_mac = mac_address::random()?;
     let peer = Peer {
         name: port.ifname,
         netns: Some(sandbox.netns().as_fd()),

@@ -14,7 +14,7 @@ use nix::libc;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, hardware};
+use super::{Attached, compare, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -87,7 +87,7 @@ impl Delegate for Ptp {
             host_name: port::host_name(call.network, point)?,
             ifname: point.ifname,
             mtu: config.mtu,
-            mac: hardware::random()?,
+            mac: mac_address::random()?,
             group: point.group,
             flags: None,
         };

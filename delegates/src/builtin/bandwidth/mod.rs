@@ -15,7 +15,7 @@ use sha2::{Digest, Sha512};
 use self::config::{Config, KEYS, Limit};
 use super::chained::{self, no_link};
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::{Attached, compare, hardware};
+use super::{Attached, compare, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::{Claims, Owner};
@@ -165,7 +165,7 @@ fn host_end(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, resul
 
 /// Makes the ifb. A second attachment of one container to one network gets a name of its own.
 fn make_turn(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu: u32) -> Result<Link> {
-    let mac = hardware::random()?;
+    let mac = mac_address::random()?;
     let netlink = host.netlink()?;
     let [first, second] = turn_names(network, point.container, point.ifname)?;
     let new = |name| NewLink { mtu: Some(mtu), mac: Some(mac), up: true, ..NewLink::new(name, NewKind::Ifb) };

@@ -19,7 +19,7 @@ pub(super) use config::DEFAULT;
 use self::config::{Config, KEYS};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, default_bridge, hardware, stacked};
+use super::{Attached, compare, default_bridge, mac_address, stacked};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -54,7 +54,7 @@ impl Delegate for Bridge {
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let asked = config.mac.or(hardware::from_environment(point.args)?);
+        let asked = config.mac.or(mac_address::from_environment(point.args)?);
         // What the default network's plugin told is known by now.
         default_bridge::refuse(host, call, "bridge", &config.bridge)?;
         let mut result = leased;
@@ -73,7 +73,7 @@ impl Delegate for Bridge {
             host_name: port::host_name(call.network, point)?,
             ifname: point.ifname,
             mtu: config.mtu,
-            mac: asked.map_or_else(hardware::random, Ok)?,
+            mac: asked.map_or_else(mac_address::random, Ok)?,
             group: point.group,
             flags: (flags != PortFlags::default()).then_some(flags),
         };
@@ -196,7 +196,7 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Conf
         let bridge = NewLink {
             mtu: config.mtu,
             // Left to itself a bridge takes the lowest address of its ports, another one with every pod.
-            mac: Some(hardware::random()?),
+            mac: Some(mac_address::random()?),
             group: shared::OURS,
             ..NewLink::new(
                 &name,

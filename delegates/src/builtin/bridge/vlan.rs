@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::apply::is;
 use crate::builtin::keys::Keys;
 use crate::builtin::port;
-use crate::builtin::{compare, hardware};
+use crate::builtin::{compare, mac_address};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::nl::Netlink;
@@ -155,7 +155,7 @@ pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default:
     let netlink = host.netlink()?;
     let mut found = netlink.link_by_name(&name)?;
     if found.is_none() {
-        let mac = Some(hardware::random()?);
+        let mac = Some(mac_address::random()?);
         let peer = Peer { name: &name, netns: None, mtu: Some(bridge.mtu), mac, group: shared::OURS };
         let veth = NewLink {
             mtu: Some(bridge.mtu),

@@ -9,8 +9,8 @@ use attachments::names::{IfName, Mac};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
+use crate::builtin::mac_address;
 
 /// The keys of the configuration, which `args.cni` may have too.
 pub(super) const KEYS: [&str; 7] = ["sysctl", "mac", "mtu", "promisc", "allmulti", "txQLen", "dataDir"];
@@ -69,7 +69,7 @@ impl Setting {
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);
-        let runtime_mac = keys.keep(hardware::from_runtime(conf));
+        let runtime_mac = keys.keep(mac_address::from_runtime(conf));
         let data_dir = keys.keep(conf.text("dataDir")).filter(|dir| !dir.is_empty());
         let (mut settings, wrong) = Settings::read(conf);
         wrong.into_iter().for_each(|finding| keys.refuse(finding));
@@ -87,7 +87,7 @@ impl Config {
     /// Fills in the address that CNI_ARGS asks for: it comes after the runtime's and the arguments', before the
     /// configuration's.
     pub fn with_environment(mut self, args: &str) -> Result<Self, Finding> {
-        self.settings.mac = self.settings.mac.or(hardware::from_environment(args)?).or(self.fallback_mac);
+        self.settings.mac = self.settings.mac.or(mac_address::from_environment(args)?).or(self.fallback_mac);
         Ok(self)
     }
 }
@@ -97,7 +97,7 @@ impl Settings {
         let mut keys = Keys::of(conf);
         let settings = Self {
             sysctls: sysctls(&mut keys, conf),
-            mac: keys.keep(hardware::configured(conf, "mac")),
+            mac: keys.keep(mac_address::configured(conf, "mac")),
             promisc: keys.flag("promisc"),
             mtu: keys.mtu(),
             allmulti: keys.keep(conf.decode("allmulti", "true or false")),

@@ -9,8 +9,8 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 use ipnet::IpNet;
 
-use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
+use crate::builtin::mac_address;
 
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
 const IANA_PORT: u16 = 4789;
@@ -64,7 +64,7 @@ impl Config {
             mtu: keys.mtu(),
             peers: peers(conf, &mut keys),
             group: keys.keep(group(conf)),
-            mac: keys.keep(hardware::from_runtime(conf)),
+            mac: keys.keep(mac_address::from_runtime(conf)),
             dns: keys.dns(),
         };
         let l2 = keys.choice("mode", &[("l2", true), ("l3", false)], true);

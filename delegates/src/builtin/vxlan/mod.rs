@@ -10,7 +10,7 @@ use self::config::{Config, KEYS};
 use self::segment::{Names, Segment};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, hardware, stacked};
+use super::{Attached, compare, mac_address, stacked};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -39,8 +39,8 @@ impl Delegate for Vxlan {
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let asked = config.mac.or(hardware::from_environment(point.args)?);
-        let mac = asked.map_or_else(hardware::random, Ok)?;
+        let asked = config.mac.or(mac_address::from_environment(point.args)?);
+        let mac = asked.map_or_else(mac_address::random, Ok)?;
         let host_name = port::host_name(call.network, point)?;
         let names = Names::of(config)?;
         // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::config::{Config, Underlay};
 use crate::apply;
-use crate::builtin::{compare, hardware};
+use crate::builtin::{compare, mac_address};
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -204,7 +204,7 @@ fn ensure_bridge(netlink: &mut Netlink, names: &Names, mtu: u32) -> Result<Link>
             multicast_snooping: Some(false),
             ..Bridge::default()
         });
-        let mac = Some(hardware::random()?);
+        let mac = Some(mac_address::random()?);
         netlink.add_link(&NewLink { mtu: Some(mtu), mac, ..NewLink::new(name, kind) })?;
     }
     let missing = || apply::vanished(format!("find bridge {name}"));
@@ -222,7 +222,7 @@ fn ensure_bridge(netlink: &mut Netlink, names: &Names, mtu: u32) -> Result<Link>
 fn make(netlink: &mut Netlink, names: &Names, wanted: &Vxlan, bridge: &Link, mtu: u32) -> Result<Link> {
     let device = NewLink {
         mtu: Some(mtu),
-        mac: Some(hardware::random()?),
+        mac: Some(mac_address::random()?),
         master: Some(bridge.index),
         up: true,
         ..NewLink::new(&names.device, NewKind::Vxlan(wanted.clone()))
