@@ -8,7 +8,7 @@ use attachments::cni::result::CniResult;
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, mac_address, stacked};
+use super::{Attached, check, mac_address, stacked};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -51,10 +51,10 @@ impl Delegate for Dummy {
     // DEL needs nothing of its own: the link carries the record's group and goes with it, the addresses go with `ipam`.
 
     fn check(_: &Config, cx: Context<'_, '_>) -> Result<()> {
-        let expected = compare::expected(cx.call)?;
-        let link = compare::pod_link(cx.sandbox, cx.point, expected, Some("dummy"))?;
-        compare::is_up(&link)?;
-        compare::addressing(cx.sandbox, &link, expected)
+        let expected = check::expected(cx.call)?;
+        let link = check::pod_link(cx.sandbox, cx.point, expected, Some("dummy"))?;
+        check::is_up(&link)?;
+        check::addressing(cx.sandbox, &link, expected)
     }
 
     fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {

@@ -7,7 +7,7 @@ use attachments::names::IfName;
 
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, compare, default_bridge, stacked};
+use super::{Attached, check, default_bridge, stacked};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -117,7 +117,7 @@ impl Delegate for Ipvlan {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let master = (config.master.as_ref(), config.in_pod);
-        stacked::check(cx, "ipvlan", master, |link| compare::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode)))
+        stacked::check(cx, "ipvlan", master, |link| check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode)))
     }
 
     /// A master that comes from the plugin before is not known yet.

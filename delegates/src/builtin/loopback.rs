@@ -5,7 +5,7 @@ use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::names::IfName;
 
 use super::delegate::{Context, Delegate, Reading};
-use super::{Attached, compare};
+use super::{Attached, check};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -56,8 +56,8 @@ impl Delegate for Loopback {
     /// `lo` is up, and holds what the result says of it.
     fn check((): &(), cx: Context<'_, '_>) -> Result<()> {
         let link = find(cx.sandbox)?;
-        compare::is_up(&link)?;
-        cx.call.prev_result.map_or(Ok(()), |expected| compare::addresses(cx.sandbox, &link, expected))
+        check::is_up(&link)?;
+        cx.call.prev_result.map_or(Ok(()), |expected| check::addresses(cx.sandbox, &link, expected))
     }
 
     fn status((): &(), _host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {

@@ -7,7 +7,7 @@ use attachments::names::{IfName, Mac};
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, default_bridge, mac_address, stacked};
+use super::{Attached, check, default_bridge, mac_address, stacked};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -119,9 +119,7 @@ impl Delegate for Macvlan {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let master = (config.master.as_ref(), config.in_pod);
-        stacked::check(cx, "macvlan", master, |link| {
-            compare::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
-        })
+        stacked::check(cx, "macvlan", master, |link| check::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode)))
     }
 
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {

@@ -6,7 +6,7 @@
 mod bandwidth;
 mod bridge;
 mod chained;
-mod compare;
+mod check;
 mod default_bridge;
 mod delegate;
 mod dummy;

@@ -14,7 +14,7 @@ use nix::libc;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, mac_address};
+use super::{Attached, check, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -122,11 +122,11 @@ impl Delegate for Ptp {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { host, sandbox, call, point } = cx;
-        let expected = compare::expected(call)?;
-        let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
-        compare::is_up(&pod)?;
-        let end = compare::host_end(host, expected, &pod)?;
-        compare::addressing(sandbox, &pod, expected)?;
+        let expected = check::expected(call)?;
+        let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
+        check::is_up(&pod)?;
+        let end = check::host_end(host, expected, &pod)?;
+        check::addressing(sandbox, &pod, expected)?;
         let on_pod = |ip: &&Ip| ip.interface == Some(POD_END);
         let addresses: Vec<IpNet> = expected.ips.iter().filter(on_pod).map(|ip| ip.address).collect();
         let filter = RouteFilter { index: Some(end.index), ..RouteFilter::default() };
@@ -134,7 +134,7 @@ impl Delegate for Ptp {
         for address in &addresses {
             if !held.iter().any(|route| route.destination == IpNet::from(address.addr())) {
                 let text = format!("the node has no route to {} through {}", address.addr(), end.name);
-                return Err(compare::differs(text));
+                return Err(check::differs(text));
             }
         }
         let on_end = host.netlink()?.addresses(Some(end.index))?;
@@ -143,7 +143,7 @@ impl Delegate for Ptp {
         for ip in expected.ips.iter().filter(on_pod) {
             let Some(gateway) = ip.gateway else { continue };
             if !on_end.iter().any(|address| address.net == IpNet::from(gateway)) {
-                return Err(compare::differs(format!("gateway {gateway} is missing on link {} of the host", end.name)));
+                return Err(check::differs(format!("gateway {gateway} is missing on link {} of the host", end.name)));
             }
             // In whichever table: a plugin behind in the chain may have moved them.
             let is_there = |wanted: &Route| {
@@ -152,11 +152,11 @@ impl Delegate for Ptp {
             let wanted = through_gateway(&Ends { pod: ip.address, gateway }, pod.index);
             if let Some(lost) = wanted.iter().find(|wanted| !is_there(wanted)) {
                 let via = lost.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-                return Err(compare::differs(format!("route {}{via} is missing in the pod", lost.destination)));
+                return Err(check::differs(format!("route {}{via} is missing in the pod", lost.destination)));
             }
             gateways.push(gateway);
         }
-        compare::forwarding(&gateways)?;
+        check::forwarding(&gateways)?;
         if config.ip_masq {
             masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::chained::{self, addresses_of_pod, no_link};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, compare};
+use super::{Attached, check};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -129,13 +129,13 @@ impl Delegate for Sbr {
             let source = IpNet::from(ip.address.addr());
             let is = |rule: &&Rule| rule.source == Some(source) && config.table.is_none_or(|table| table == rule.table);
             let rule = rules.iter().find(is);
-            let rule = rule.ok_or_else(|| compare::differs(format!("no rule for packets from {source} in the pod")))?;
+            let rule = rule.ok_or_else(|| check::differs(format!("no rule for packets from {source} in the pod")))?;
             let Some(gateway) = ip.gateway.filter(|_| config.table.is_none()) else { continue };
             let filter = RouteFilter { table: Some(rule.table), ..RouteFilter::default() };
             let routes = sandbox.netlink.routes(filter)?;
             if !routes.iter().any(|route| route.is_default() && route.gateway == Some(gateway)) {
                 let text = format!("no default route via {gateway} in table {} of the pod", rule.table);
-                return Err(compare::differs(text));
+                return Err(check::differs(text));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use attachments::names::{IfName, Mac};
 use nix::errno::Errno;
 
 use super::delegate::Context;
-use super::{Attached, compare};
+use super::{Attached, check};
 use crate::apply;
 use crate::call::Point;
 use crate::error::{Error, Result};
@@ -138,16 +138,16 @@ pub(super) fn check(
     mode: impl Fn(&Link) -> Result<()>,
 ) -> Result<()> {
     let Context { host, sandbox, call, point } = cx;
-    let expected = compare::expected(call)?;
-    let link = compare::pod_link(sandbox, point, expected, Some(kind))?;
-    compare::is_up(&link)?;
+    let expected = check::expected(call)?;
+    let link = check::pod_link(sandbox, point, expected, Some(kind))?;
+    check::is_up(&link)?;
     mode(&link)?;
     if master.is_some() {
         let master = find(side(host, sandbox, in_pod)?, master).map_err(|error| Error::Differs(error.to_string()))?;
         // Both indexes count in the master's namespace.
-        compare::same(&link, "index of the master", link.parent, Some(master.index))?;
+        check::same(&link, "index of the master", link.parent, Some(master.index))?;
     }
-    compare::addressing(sandbox, &link, expected)
+    check::addressing(sandbox, &link, expected)
 }
 
 /// STATUS: the master is there and its MTU large enough, and the kernel knows the kind.

@@ -7,7 +7,7 @@ use attachments::names::IfName;
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, default_bridge, stacked};
+use super::{Attached, check, default_bridge, stacked};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -87,8 +87,8 @@ impl Delegate for Vlan {
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let master = (Some(&config.master), config.in_pod);
         stacked::check(cx, "vlan", master, |link| {
-            compare::same(link, "VLAN", &link.kind, &Kind::Vlan(config.id))?;
-            config.mtu.map_or(Ok(()), |mtu| compare::same(link, "MTU", link.mtu, mtu))
+            check::same(link, "VLAN", &link.kind, &Kind::Vlan(config.id))?;
+            config.mtu.map_or(Ok(()), |mtu| check::same(link, "MTU", link.mtu, mtu))
         })
     }
 

@@ -11,7 +11,7 @@ use nix::libc;
 
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, chained, compare, stacked};
+use super::{Attached, chained, check, stacked};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -91,15 +91,15 @@ impl Delegate for Vrf {
         let Context { sandbox, call, point, .. } = cx;
         chained::previous(call)?;
         let name = &config.name;
-        let missing = |name: &IfName| compare::differs(format!("link {name} is missing in the pod"));
+        let missing = |name: &IfName| check::differs(format!("link {name} is missing in the pod"));
         let vrf = sandbox.netlink.link_by_name(name)?.ok_or_else(|| missing(name))?;
-        compare::same_kind(&vrf, "vrf")?;
-        compare::is_up(&vrf)?;
+        check::same_kind(&vrf, "vrf")?;
+        check::is_up(&vrf)?;
         if let Some(table) = config.table {
-            compare::same(&vrf, "table", &vrf.kind, &Kind::Vrf(table))?;
+            check::same(&vrf, "table", &vrf.kind, &Kind::Vrf(table))?;
         }
         let link = sandbox.netlink.link_by_name(point.ifname)?.ok_or_else(|| missing(point.ifname))?;
-        compare::same(&link, "index of the vrf", link.master, Some(vrf.index))
+        check::same(&link, "index of the vrf", link.master, Some(vrf.index))
     }
 
     fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {

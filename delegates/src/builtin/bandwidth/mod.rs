@@ -15,7 +15,7 @@ use sha2::{Digest, Sha512};
 use self::config::{Config, KEYS, Limit};
 use super::chained::{self, no_link};
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::{Attached, compare, mac_address};
+use super::{Attached, check, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::{Claims, Owner};
@@ -93,7 +93,7 @@ impl Delegate for Bandwidth {
         if *config == Config::default() {
             return Ok(());
         }
-        let port = host_end(host, sandbox, point, expected).map_err(|error| compare::differs(error.to_string()))?;
+        let port = host_end(host, sandbox, point, expected).map_err(|error| check::differs(error.to_string()))?;
         if let Some(limit) = config.ingress {
             same_bucket(host, &port, limit)?;
         }
@@ -103,9 +103,9 @@ impl Delegate for Bandwidth {
         let names = turn_names(call.network, point.container, point.ifname)?;
         let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
         let missing =
-            || compare::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
+            || check::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
         let turn = turn.ok_or_else(missing)?;
-        compare::is_up(&turn)?;
+        check::is_up(&turn)?;
         same_bucket(host, &turn, limit)
     }
 
@@ -197,12 +197,12 @@ fn limit_egress(host: &mut Host<'_>, port: &Link, turn: &Link, limit: Limit) -> 
 
 fn same_bucket(host: &mut Host<'_>, link: &Link, limit: Limit) -> Result<()> {
     let bucket = host.netlink()?.token_bucket(link.index)?;
-    let bucket = bucket.ok_or_else(|| compare::differs(format!("link {} has no token bucket", link.name)))?;
+    let bucket = bucket.ok_or_else(|| check::differs(format!("link {} has no token bucket", link.name)))?;
     let wanted = limit.bucket();
-    compare::same(link, "rate in bytes per second", bucket.rate, wanted.rate)?;
-    compare::same(link, "limit in bytes", bucket.limit, wanted.limit)?;
+    check::same(link, "rate in bytes per second", bucket.rate, wanted.rate)?;
+    check::same(link, "limit in bytes", bucket.limit, wanted.limit)?;
     match wanted.burst {
-        Burst::Ticks(_) => compare::same(link, "burst", bucket.burst, wanted.burst),
+        Burst::Ticks(_) => check::same(link, "burst", bucket.burst, wanted.burst),
         Burst::Bytes(_) => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::config::Config;
 use super::{POD_END, vlan};
-use crate::builtin::compare;
+use crate::builtin::check;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -202,7 +202,7 @@ pub(super) fn check(host: &mut Host<'_>, bridge: &Link, vlan: Option<u16>, expec
         None => bridge.clone(),
         Some(id) => {
             let name = vlan::gateway_name(&bridge.name, id);
-            let missing = || compare::differs(format!("link {name}, the gateway's, is missing on the host"));
+            let missing = || check::differs(format!("link {name}, the gateway's, is missing on the host"));
             netlink.link_by_name(&name.parse()?)?.ok_or_else(missing)?
         }
     };
@@ -212,11 +212,11 @@ pub(super) fn check(host: &mut Host<'_>, bridge: &Link, vlan: Option<u16>, expec
         let Some(gateway) = ip.gateway else { continue };
         let wanted = net(gateway, ip.address.prefix_len())?;
         if !held.iter().any(|address| address.net == wanted) {
-            return Err(compare::differs(format!("gateway {wanted} is missing on link {} of the host", link.name)));
+            return Err(check::differs(format!("gateway {wanted} is missing on link {} of the host", link.name)));
         }
         gateways.push(gateway);
     }
-    compare::forwarding(&gateways)
+    check::forwarding(&gateways)
 }
 
 /// A bridge has one IPv4 subnet, as with the reference plugin, and IPv6 subnets that do not overlap. Link-local

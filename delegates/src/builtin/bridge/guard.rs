@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use attachments::names::Mac;
 
-use crate::builtin::compare;
+use crate::builtin::check;
 use crate::call::Point;
 use crate::error::Result;
 use crate::nl::nft::{self, Action, Condition, Family, Nftables, Step, StoredRule, Table, again_when_raced};
@@ -103,7 +103,7 @@ pub(super) fn check(point: &Point<'_>, mac: Option<Mac>, deadline: Instant) -> R
         return Ok(());
     }
     let text = format!("{}: no rules against other hardware addresses in nftables table {TABLE}", point.ifname);
-    Err(compare::differs(text))
+    Err(check::differs(text))
 }
 
 /// STATUS: the kernel has nf_tables for bridges.

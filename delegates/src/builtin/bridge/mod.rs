@@ -19,7 +19,7 @@ pub(super) use config::DEFAULT;
 use self::config::{Config, KEYS};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, default_bridge, mac_address, stacked};
+use super::{Attached, check, default_bridge, mac_address, stacked};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -99,25 +99,25 @@ impl Delegate for Bridge {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { host, sandbox, call, point } = cx;
-        let expected = compare::expected(call)?;
-        let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
-        let bridge = compare::bridge(host, expected, &config.bridge.parse()?)?;
+        let expected = check::expected(call)?;
+        let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
+        let bridge = check::bridge(host, expected, &config.bridge.parse()?)?;
         if config.promisc {
-            compare::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
+            check::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
         }
         if !config.leave_down {
-            compare::is_up(&pod)?;
+            check::is_up(&pod)?;
         }
-        let port = compare::port(host, expected, &pod, &bridge)?;
+        let port = check::port(host, expected, &pod, &bridge)?;
         let flags = port.port.unwrap_or_default();
         if config.hairpin {
-            compare::same(&port, "hairpinMode", flags.hairpin.unwrap_or_default(), true)?;
+            check::same(&port, "hairpinMode", flags.hairpin.unwrap_or_default(), true)?;
         }
         if config.isolated {
-            compare::same(&port, "portIsolation", flags.isolated.unwrap_or_default(), true)?;
+            check::same(&port, "portIsolation", flags.isolated.unwrap_or_default(), true)?;
         }
         vlan::check(host.netlink()?, &port, &config.vlans)?;
-        compare::addressing(sandbox, &pod, expected)?;
+        check::addressing(sandbox, &pod, expected)?;
         if config.is_gateway {
             gateway::check(host, &bridge, config.vlans.id, expected)?;
         }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::apply::is;
 use crate::builtin::keys::Keys;
 use crate::builtin::port;
-use crate::builtin::{compare, mac_address};
+use crate::builtin::{check, mac_address};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::nl::Netlink;
@@ -131,11 +131,11 @@ pub(super) fn check(netlink: &mut Netlink, port: &Link, vlans: &Vlans) -> Result
     let mut held: BTreeMap<u16, PortVlans> =
         netlink.port_vlans(port.index)?.into_iter().map(|vlan| (vlan.first, vlan)).collect();
     for (id, wanted) in vlans.each() {
-        compare::same(port, &format!("VLAN {id}"), held.remove(&id), Some(wanted))?;
+        check::same(port, &format!("VLAN {id}"), held.remove(&id), Some(wanted))?;
     }
     match held.keys().next() {
         Some(id) if !vlans.keep_default => {
-            Err(compare::differs(format!("port {} is in VLAN {id}, which nobody asked for", port.name)))
+            Err(check::differs(format!("port {} is in VLAN {id}, which nobody asked for", port.name)))
         }
         _ => Ok(()),
     }

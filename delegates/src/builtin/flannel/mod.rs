@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net};
 use self::subnet::Subnets;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, Builtin, compare};
+use super::{Attached, Builtin, check};
 use crate::call::{Call, Node, Point, Verb};
 use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
@@ -323,7 +323,7 @@ fn handed_on(node: &Node<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<Opti
 }
 
 fn unnoted(call: &Call<'_>) -> Error {
-    compare::differs(format!("network {}: dataDir has no note of what was handed on", call.network))
+    check::differs(format!("network {}: dataDir has no note of what was handed on", call.network))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use self::find::Selected;
 use self::home::End;
 use self::loan::Loan;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::{Attached, compare, stacked};
+use super::{Attached, check, stacked};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -90,13 +90,13 @@ impl Delegate for HostDevice {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { sandbox, call, point, .. } = cx;
-        let expected = compare::expected(call)?;
+        let expected = check::expected(call)?;
         if is_userspace(config) {
             return Ok(());
         }
-        let link = compare::pod_link(sandbox, point, expected, None)?;
-        compare::is_up(&link)?;
-        compare::addressing(sandbox, &link, expected)
+        let link = check::pod_link(sandbox, point, expected, None)?;
+        check::is_up(&link)?;
+        check::addressing(sandbox, &link, expected)
     }
 
     /// The device is on the node and in nobody's use: one that a pod holds cannot be given to another.

@@ -15,7 +15,7 @@ use attachments::cni::result::CniResult;
 use self::backup::Backup;
 use self::config::{Config, KEYS, Settings, path_of};
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::{Attached, chained, compare};
+use super::{Attached, chained, check};
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ impl Delegate for Tuning {
                 let is = netns::read_sysctl(&path.iter().map(String::as_str).collect::<Vec<_>>())?.unwrap_or_default();
                 if !same_words(&is, &setting.value) {
                     let (name, want) = (&setting.name, &setting.value);
-                    return Err(compare::differs(format!("sysctl {name} is {is:?}, want {want:?}")));
+                    return Err(check::differs(format!("sysctl {name} is {is:?}, want {want:?}")));
                 }
             }
             Ok(())
@@ -111,17 +111,17 @@ impl Delegate for Tuning {
             return Ok(());
         }
         let link = sandbox.netlink.link_by_name(point.ifname)?;
-        let link = link.ok_or_else(|| compare::differs(format!("link {} is missing in the pod", point.ifname)))?;
+        let link = link.ok_or_else(|| check::differs(format!("link {} is missing in the pod", point.ifname)))?;
         let mac = |mac: Option<attachments::names::Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
         if settings.mac.is_some() {
-            compare::same(&link, "hardware address", mac(link.mac), mac(settings.mac))?;
+            check::same(&link, "hardware address", mac(link.mac), mac(settings.mac))?;
         }
         if settings.promisc {
-            compare::same(&link, "promiscuous mode", link.promisc, true)?;
+            check::same(&link, "promiscuous mode", link.promisc, true)?;
         }
-        compare::same(&link, "MTU", link.mtu, settings.mtu.unwrap_or(link.mtu))?;
-        compare::same(&link, "all-multicast mode", link.allmulti, settings.allmulti.unwrap_or(link.allmulti))?;
-        compare::same(&link, "length of the transmit queue", link.tx_queue, settings.tx_queue.unwrap_or(link.tx_queue))
+        check::same(&link, "MTU", link.mtu, settings.mtu.unwrap_or(link.mtu))?;
+        check::same(&link, "all-multicast mode", link.allmulti, settings.allmulti.unwrap_or(link.allmulti))?;
+        check::same(&link, "length of the transmit queue", link.tx_queue, settings.tx_queue.unwrap_or(link.tx_queue))
     }
 
     /// Notes that the reference plugin left of containers that are gone.

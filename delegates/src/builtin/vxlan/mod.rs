@@ -10,7 +10,7 @@ use self::config::{Config, KEYS};
 use self::segment::{Names, Segment};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
-use super::{Attached, compare, mac_address, stacked};
+use super::{Attached, check, mac_address, stacked};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -90,13 +90,13 @@ impl Delegate for Vxlan {
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { host, sandbox, call, point } = cx;
         let names = Names::of(config)?;
-        let expected = compare::expected(call)?;
-        let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
-        compare::is_up(&pod)?;
-        let bridge = compare::bridge(host, expected, &names.bridge)?;
-        compare::port(host, expected, &pod, &bridge)?;
+        let expected = check::expected(call)?;
+        let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
+        check::is_up(&pod)?;
+        let bridge = check::bridge(host, expected, &names.bridge)?;
+        check::port(host, expected, &pod, &bridge)?;
         segment::check(host, config, &names, &bridge)?;
-        compare::addressing(sandbox, &pod, expected)
+        check::addressing(sandbox, &pod, expected)
     }
 
     /// The network's overlay goes when no port is left in it.
