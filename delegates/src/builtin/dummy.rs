@@ -8,7 +8,7 @@ use attachments::cni::result::CniResult;
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, check, mac_address, stacked};
+use super::{Attached, check, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -45,7 +45,7 @@ impl Delegate for Dummy {
         // Every Ethernet link gets its address from us: the record knows the link by it.
         let link =
             NewLink { mac: Some(mac_address::random()?), group: point.group, ..NewLink::new(point.ifname, kind) };
-        stacked::attach(host, sandbox, point, true, &link, leased)
+        parent_link::add(host, sandbox, point, true, &link, leased)
     }
 
     // DEL needs nothing of its own: the link carries the record's group and goes with it, the addresses go with `ipam`.
@@ -58,7 +58,7 @@ impl Delegate for Dummy {
     }
 
     fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        stacked::probe(host.netlink()?, NewKind::Dummy)
+        parent_link::probe(host.netlink()?, NewKind::Dummy)
     }
 }
 

@@ -7,7 +7,7 @@ use attachments::names::IfName;
 
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, check, default_bridge, stacked};
+use super::{Attached, check, default_bridge, parent_link};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -92,19 +92,20 @@ impl Delegate for Ipvlan {
             spare_own_addresses(host, &addresses)?;
         }
         let name = config.master(call.prev_result)?;
-        let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
+        let master =
+            parent_link::free(parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
         if !config.in_pod {
             claim_mode(host, point, &master, config.mode)?;
         }
         let kind = NewKind::Ipvlan { parent: master.index, mode: config.mode };
         // The hardware address is the master's: the kernel takes no other.
         let link = NewLink {
-            mtu: stacked::bound_mtu(config.mtu, &master)?,
+            mtu: parent_link::bound_mtu(config.mtu, &master)?,
             group: point.group,
             ..NewLink::new(point.ifname, kind)
         };
         let result = CniResult { dns: config.dns.clone(), ..addresses };
-        let attached = stacked::attach(host, sandbox, point, config.in_pod, &link, result);
+        let attached = parent_link::add(host, sandbox, point, config.in_pod, &link, result);
         attached.inspect_err(|_| {
             // What it says about the cause is the first error; DEL does this again.
             let _ = shared::release(host, point);
@@ -117,14 +118,16 @@ impl Delegate for Ipvlan {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let master = (config.master.as_ref(), config.in_pod);
-        stacked::check(cx, "ipvlan", master, |link| check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode)))
+        parent_link::check(cx, "ipvlan", master, |link| {
+            check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
+        })
     }
 
     /// A master that comes from the plugin before is not known yet.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        let kind = NewKind::Ipvlan { parent: stacked::NO_LINK, mode: config.mode };
+        let kind = NewKind::Ipvlan { parent: parent_link::NO_LINK, mode: config.mode };
         let elsewhere = config.in_pod || config.master.is_none();
-        stacked::status(host, (config.master.as_ref(), elsewhere), config.mtu, kind)
+        parent_link::status(host, (config.master.as_ref(), elsewhere), config.mtu, kind)
     }
 }
 

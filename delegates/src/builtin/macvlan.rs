@@ -7,7 +7,7 @@ use attachments::names::{IfName, Mac};
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, check, default_bridge, mac_address, stacked};
+use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -91,7 +91,7 @@ impl Delegate for Macvlan {
         if config.mode != MacvlanMode::Passthru || config.in_pod {
             return Ok(());
         }
-        let Some(master) = stacked::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
+        let Some(master) = parent_link::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
         node_links::keep(host, call, &master, |reason| {
             let allowed = format!("for mode passthru a link that is not the node's own: {reason}");
             match &config.master {
@@ -103,28 +103,32 @@ impl Delegate for Macvlan {
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
         let Context { host, sandbox, point, .. } = cx;
-        let master =
-            stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, config.master.as_ref())?)?;
+        let master = parent_link::free(parent_link::find(
+            parent_link::side(host, sandbox, config.in_pod)?,
+            config.master.as_ref(),
+        )?)?;
         let kind =
             NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
         let link = NewLink {
-            mtu: stacked::bound_mtu(config.mtu, &master)?,
+            mtu: parent_link::bound_mtu(config.mtu, &master)?,
             mac: config.hardware_address(point.args)?,
             group: point.group,
             ..NewLink::new(point.ifname, kind)
         };
         let result = CniResult { dns: config.dns.clone(), ..leased };
-        stacked::attach(host, sandbox, point, config.in_pod, &link, result)
+        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let master = (config.master.as_ref(), config.in_pod);
-        stacked::check(cx, "macvlan", master, |link| check::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode)))
+        parent_link::check(cx, "macvlan", master, |link| {
+            check::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
+        })
     }
 
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        let kind = NewKind::Macvlan { parent: stacked::NO_LINK, mode: config.mode, broadcast_queue: None };
-        stacked::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
+        let kind = NewKind::Macvlan { parent: parent_link::NO_LINK, mode: config.mode, broadcast_queue: None };
+        parent_link::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
     }
 }
 

@@ -17,12 +17,12 @@ mod keys;
 mod loopback;
 mod mac_address;
 mod macvlan;
+mod parent_link;
 mod passthru;
 mod port;
 mod portmap;
 mod ptp;
 mod sbr;
-mod stacked;
 #[cfg(test)]
 mod tests;
 mod tuning;

@@ -8,7 +8,7 @@ use attachments::names::{IfName, Mac, NetworkName};
 use ipnet::IpNet;
 use nix::libc;
 
-use super::{mac_address, stacked};
+use super::{mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -150,7 +150,7 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
 pub(super) fn status(host: &mut Host<'_>, ip_masq: bool) -> Result<()> {
     let other = "meta-cni-peer".parse()?;
     let peer = Peer { name: &other, netns: None, mtu: None, mac: None, group: 0 };
-    stacked::probe(host.netlink()?, NewKind::Veth(peer))?;
+    parent_link::probe(host.netlink()?, NewKind::Veth(peer))?;
     if ip_masq { masquerade::status(host.node.deadline) } else { Ok(()) }
 }
 

@@ -7,7 +7,7 @@ use attachments::names::IfName;
 
 use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, check, default_bridge, stacked};
+use super::{Attached, check, default_bridge, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
@@ -65,7 +65,7 @@ impl Delegate for Vlan {
         if config.id != 0 || config.in_pod {
             return Ok(());
         }
-        let Some(master) = stacked::seek(host.netlink()?, Some(&config.master))? else { return Ok(()) };
+        let Some(master) = parent_link::seek(host.netlink()?, Some(&config.master))? else { return Ok(()) };
         node_links::keep(host, call, &master, |reason| {
             Finding::new("vlanId", 0, format!("1 to 4094 on a link of the node's own: {reason}"))
         })
@@ -73,28 +73,28 @@ impl Delegate for Vlan {
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
         let Context { host, sandbox, point, .. } = cx;
-        let master = stacked::find(stacked::side(host, sandbox, config.in_pod)?, Some(&config.master))?;
+        let master = parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, Some(&config.master))?;
         // The hardware address is the master's: on one wire they are one station.
         let link = NewLink {
-            mtu: stacked::bound_mtu(config.mtu, &master)?,
+            mtu: parent_link::bound_mtu(config.mtu, &master)?,
             group: point.group,
             ..NewLink::new(point.ifname, NewKind::Vlan { parent: master.index, id: config.id })
         };
         let result = CniResult { dns: config.dns.clone(), ..leased };
-        stacked::attach(host, sandbox, point, config.in_pod, &link, result)
+        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let master = (Some(&config.master), config.in_pod);
-        stacked::check(cx, "vlan", master, |link| {
+        parent_link::check(cx, "vlan", master, |link| {
             check::same(link, "VLAN", &link.kind, &Kind::Vlan(config.id))?;
             config.mtu.map_or(Ok(()), |mtu| check::same(link, "MTU", link.mtu, mtu))
         })
     }
 
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        let kind = NewKind::Vlan { parent: stacked::NO_LINK, id: config.id };
-        stacked::status(host, (Some(&config.master), config.in_pod), config.mtu, kind)
+        let kind = NewKind::Vlan { parent: parent_link::NO_LINK, id: config.id };
+        parent_link::status(host, (Some(&config.master), config.in_pod), config.mtu, kind)
     }
 }
 

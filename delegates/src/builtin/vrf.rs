@@ -11,7 +11,7 @@ use nix::libc;
 
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, chained, check, stacked};
+use super::{Attached, chained, check, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ impl Delegate for Vrf {
     }
 
     fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        stacked::probe(host.netlink()?, NewKind::Vrf { table: MAIN })
+        parent_link::probe(host.netlink()?, NewKind::Vrf { table: MAIN })
     }
 }
 

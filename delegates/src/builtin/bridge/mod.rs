@@ -19,7 +19,7 @@ pub(super) use config::DEFAULT;
 use self::config::{Config, KEYS};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
-use super::{Attached, check, default_bridge, mac_address, stacked};
+use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -144,7 +144,7 @@ impl Delegate for Bridge {
                 Err(Error::NotReady(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed).to_string()))
             }
             None => {
-                stacked::probe(host.netlink()?, NewKind::Bridge(link::Bridge::default()))?;
+                parent_link::probe(host.netlink()?, NewKind::Bridge(link::Bridge::default()))?;
                 port::status(host, config.ip_masq)?;
                 if config.guarded { guard::status(host.node.deadline) } else { Ok(()) }
             }

@@ -21,7 +21,7 @@ use self::find::Selected;
 use self::home::End;
 use self::loan::Loan;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::{Attached, check, stacked};
+use super::{Attached, check, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ impl Delegate for HostDevice {
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
         match &config.device {
             Some(device) if !is_userspace(config) => {
-                find::device(host.netlink()?, device).map(drop).map_err(stacked::not_ready)
+                find::device(host.netlink()?, device).map(drop).map_err(parent_link::not_ready)
             }
             // Which device it is the runtime says with the ADD.
             _ => Ok(()),

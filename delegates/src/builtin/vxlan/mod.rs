@@ -10,7 +10,7 @@ use self::config::{Config, KEYS};
 use self::segment::{Names, Segment};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::port::{self, Plugged, Port};
-use super::{Attached, check, mac_address, stacked};
+use super::{Attached, check, mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::claims::Claims;
@@ -114,17 +114,17 @@ impl Delegate for Vxlan {
         let netlink = host.netlink()?;
         segment::endpoint(netlink, config)
             .and_then(|endpoint| segment::mtu(config, &endpoint).map(drop))
-            .map_err(stacked::not_ready)?;
+            .map_err(parent_link::not_ready)?;
         let kind = link::Vxlan {
             vni: config.vni,
             port: config.port,
             local: None,
-            underlay: Some(stacked::NO_LINK),
+            underlay: Some(parent_link::NO_LINK),
             group: None,
             learning: true,
             ttl: 0,
         };
-        stacked::probe(netlink, NewKind::Vxlan(kind))
+        parent_link::probe(netlink, NewKind::Vxlan(kind))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Links that stand on a master: what macvlan, ipvlan and vlan have in common.
+//! Links on a parent link, the `master` of a configuration: what macvlan, ipvlan and vlan have in common.
 
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
@@ -73,7 +73,7 @@ pub(super) fn bound_mtu(mtu: Option<u32>, master: &Link) -> Result<Option<u32>> 
 }
 
 /// Makes the link and gives it what the result says; the result then tells of it. A failure removes the link.
-pub(super) fn attach(
+pub(super) fn add(
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
     point: &Point<'_>,
