@@ -1,7 +1,7 @@
 //! `bandwidth`: token buckets on the node's end of the pod's veth.
 //!
-//! What the pod receives is sent by that end, and waits there. What the pod sends that end receives, where nothing can
-//! wait: it makes a turn through a link of kind ifb, which DEL removes. All else goes with the veth.
+//! Ingress of the pod is sent by that end, which shapes it. Egress of the pod is received by that end, which cannot shape it,
+//! so it is redirected through an ifb device. DEL removes the ifb; all else goes with the veth.
 
 mod config;
 
@@ -25,8 +25,8 @@ use crate::nl::link::{Kind, Link, NewKind, NewLink};
 use crate::nl::traffic::Burst;
 use crate::sandbox::Sandbox;
 
-/// What the name of every turn begins with.
-const TURN: &str = "bwp";
+/// What the name of every ifb begins with.
+const IFB_PREFIX: &str = "bwp";
 
 /// The delegate.
 pub(super) struct Bandwidth;
@@ -55,15 +55,15 @@ impl Delegate for Bandwidth {
             host.netlink()?.add_token_bucket(port.index, &limit.bucket())?;
         }
         if let Some(limit) = config.egress {
-            let turn = make_turn(host, call.network, point, port.mtu)?;
-            let turned = limit_egress(host, &port, &turn, limit);
-            if turned.is_err() {
+            let ifb = make_ifb(host, call.network, point, port.mtu)?;
+            let redirected = limit_egress(host, &port, &ifb, limit);
+            if redirected.is_err() {
                 // The first error tells more than a second one would; DEL does this again.
-                let _ = host.netlink()?.delete_link(turn.index);
+                let _ = host.netlink()?.delete_link(ifb.index);
             }
-            turned?;
-            let mac = turn.mac.map(|mac| mac.to_string()).unwrap_or_default();
-            attached.result.interfaces.push(Interface { name: turn.name, mac, ..Interface::default() });
+            redirected?;
+            let mac = ifb.mac.map(|mac| mac.to_string()).unwrap_or_default();
+            attached.result.interfaces.push(Interface { name: ifb.name, mac, ..Interface::default() });
         }
         Ok(attached)
     }
@@ -71,7 +71,7 @@ impl Delegate for Bandwidth {
     /// Which of the two names was taken the result tells; without one both go, and with them the container's.
     fn del(cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, call, point } = cx;
-        let names = turn_names(call.network, point.container, point.ifname)?;
+        let names = ifb_names(call.network, point.container, point.ifname)?;
         let told = call.prev_result.map(|result| result.interfaces.as_slice()).unwrap_or_default();
         let is_told = |name: &&IfName| told.iter().any(|i| i.sandbox.is_empty() && i.name == name.as_str());
         let mut ours: Vec<&IfName> = names.iter().filter(is_told).collect();
@@ -98,33 +98,33 @@ impl Delegate for Bandwidth {
             same_bucket(host, &port, limit)?;
         }
         let Some(limit) = config.egress else { return Ok(()) };
-        let turned = host.netlink()?.turned_to(port.index)?;
-        let turn = turned.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
-        let names = turn_names(call.network, point.container, point.ifname)?;
-        let turn = turn.filter(|link| names.iter().any(|name| name.as_str() == link.name));
+        let redirected = host.netlink()?.redirected_to(port.index)?;
+        let ifb = redirected.map(|index| host.netlink()?.link_by_index(index)).transpose()?.flatten();
+        let names = ifb_names(call.network, point.container, point.ifname)?;
+        let ifb = ifb.filter(|link| names.iter().any(|name| name.as_str() == link.name));
         let missing =
             || check::differs(format!("link {}: what it receives is not sent through {}", port.name, names[0]));
-        let turn = turn.ok_or_else(missing)?;
-        check::is_up(&turn)?;
-        same_bucket(host, &turn, limit)
+        let ifb = ifb.ok_or_else(missing)?;
+        check::is_up(&ifb)?;
+        same_bucket(host, &ifb, limit)
     }
 
-    /// The turns of containers that are gone. A name is a hash of network and container: whose one is that fits nobody
-    /// cannot be said, not even whether it is another network's, so it stays and nothing is told.
+    /// Removes the ifbs of containers that are gone. A name is a hash of network and container, so an ifb that matches no such
+    /// container may be another network's: it stays, and nothing is told.
     fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        let mut turns = host.netlink()?.links(None)?;
-        turns.retain(|link| link.kind.as_str() == "ifb" && link.name.starts_with(TURN));
-        if turns.is_empty() {
+        let mut ifbs = host.netlink()?.links(None)?;
+        ifbs.retain(|link| link.kind.as_str() == "ifb" && link.name.starts_with(IFB_PREFIX));
+        if ifbs.is_empty() {
             return Ok(Vec::new());
         }
-        // The second attachment to a network has its interface in the name of its turn: those that pods are given by default.
+        // The second attachment to a network has its interface in the name of its ifb: here those that pods are given by default.
         let usual = (1..=16).map(|number| format!("net{number}")).chain(["eth0".to_owned()]);
         let usual: Vec<IfName> = usual.map(|name| name.parse()).collect::<std::result::Result<_, _>>()?;
         for container in claims.departed.iter().filter(|container| claims.owner(container) == Owner::Departed) {
             for ifname in &usual {
-                let names = turn_names(call.network, container, ifname)?;
-                for turn in turns.iter().filter(|link| names.iter().any(|name| name.as_str() == link.name)) {
-                    host.netlink()?.delete_link(turn.index)?;
+                let names = ifb_names(call.network, container, ifname)?;
+                for ifb in ifbs.iter().filter(|link| names.iter().any(|name| name.as_str() == link.name)) {
+                    host.netlink()?.delete_link(ifb.index)?;
                 }
             }
         }
@@ -164,10 +164,10 @@ fn host_end(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, resul
 }
 
 /// Makes the ifb. A second attachment of one container to one network gets a name of its own.
-fn make_turn(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu: u32) -> Result<Link> {
+fn make_ifb(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu: u32) -> Result<Link> {
     let mac = mac_address::random()?;
     let netlink = host.netlink()?;
-    let [first, second] = turn_names(network, point.container, point.ifname)?;
+    let [first, second] = ifb_names(network, point.container, point.ifname)?;
     let new = |name| NewLink { mtu: Some(mtu), mac: Some(mac), up: true, ..NewLink::new(name, NewKind::Ifb) };
     let mut name = &first;
     let mut made = netlink.add_link(&new(name));
@@ -180,19 +180,19 @@ fn make_turn(host: &mut Host<'_>, network: &NetworkName, point: &Point<'_>, mtu:
 }
 
 /// The reference plugin's name, which knows no interface, and one that does.
-fn turn_names(network: &NetworkName, container: &ContainerId, ifname: &IfName) -> Result<[IfName; 2]> {
+fn ifb_names(network: &NetworkName, container: &ContainerId, ifname: &IfName) -> Result<[IfName; 2]> {
     let name = |text: String| -> Result<IfName> {
         let hash: String = Sha512::digest(text.as_bytes())[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{TURN}{hash}").parse()?)
+        Ok(format!("{IFB_PREFIX}{hash}").parse()?)
     };
     Ok([name(format!("{network}{container}"))?, name(format!("{network}{container}\0{ifname}"))?])
 }
 
-fn limit_egress(host: &mut Host<'_>, port: &Link, turn: &Link, limit: Limit) -> Result<()> {
+fn limit_egress(host: &mut Host<'_>, port: &Link, ifb: &Link, limit: Limit) -> Result<()> {
     let netlink = host.netlink()?;
-    // Nothing passes the turn unlimited.
-    netlink.add_token_bucket(turn.index, &limit.bucket())?;
-    netlink.turn_to(port.index, turn.index)
+    // Nothing passes the ifb unlimited.
+    netlink.add_token_bucket(ifb.index, &limit.bucket())?;
+    netlink.redirect_to(port.index, ifb.index)
 }
 
 fn same_bucket(host: &mut Host<'_>, link: &Link, limit: Limit) -> Result<()> {
@@ -212,9 +212,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_turn_has_the_reference_plugins_name_first() {
+    fn the_ifb_has_the_reference_plugins_name_first() {
         let (container, ifname) = ("cnitool-1".parse().unwrap(), "eth0".parse().unwrap());
-        let names = turn_names(&"mynet".parse().unwrap(), &container, &ifname).unwrap();
+        let names = ifb_names(&"mynet".parse().unwrap(), &container, &ifname).unwrap();
         assert_eq!(names.each_ref().map(IfName::as_str), ["bwped0dbb19a95e", "bwpae1c95e2a23c"]);
     }
 }
