@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::loan::Loan;
+use super::saved_device::SavedDevice;
 use crate::apply;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -14,7 +14,7 @@ use crate::nl::link::{Kind, Link, LinkChange};
 use crate::poll::Patience;
 use crate::sandbox::Sandbox;
 
-/// How a loan ended.
+/// How giving a device back ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The device is on the node as it was, or went with the pod's namespace.
@@ -26,7 +26,7 @@ pub(super) enum End {
 /// The kernel takes a namespace apart some time after its last user is gone.
 const DYING: Duration = Duration::from_secs(3);
 
-impl Loan {
+impl SavedDevice {
     /// Brings the link back from wherever it is. Success when it is back already, was never taken, or is gone for good.
     pub(super) fn end(&self, host: &mut Host<'_>, sandbox: Option<&mut Sandbox>) -> Result<End> {
         let node = host.netlink()?.links(None)?;

@@ -8,7 +8,7 @@ mod config;
 mod find;
 mod home;
 mod identity;
-mod loan;
+mod saved_device;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface};
@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use self::config::{Config, KEYS, Selector};
 use self::find::Selected;
 use self::home::End;
-use self::loan::Loan;
+use self::saved_device::SavedDevice;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, check, parent_link};
 use crate::apply;
@@ -73,14 +73,14 @@ impl Delegate for HostDevice {
     /// The device goes back. Without a record what the reference plugin lent goes back by its alias.
     fn restore(cx: Undo<'_, '_>, mut sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
         let Undo { host, point, .. } = cx;
-        for loan in Loan::open(saved.iter().copied())? {
-            end(host, sandbox.as_deref_mut(), &loan)?;
+        for device in SavedDevice::unreturned(saved.iter().copied())? {
+            end(host, sandbox.as_deref_mut(), &device)?;
         }
         match sandbox {
             Some(sandbox) if saved.is_empty() => {
                 let lent = sandbox.netlink.link_by_name(point.ifname)?;
-                match lent.as_ref().and_then(Loan::unrecorded) {
-                    Some(loan) => end(host, Some(sandbox), &loan),
+                match lent.as_ref().and_then(SavedDevice::unrecorded) {
+                    Some(device) => end(host, Some(sandbox), &device),
                     None => Ok(()),
                 }
             }
@@ -144,12 +144,12 @@ fn take(
         refuse_own(config, host, call)?;
     }
     apply::require_free(sandbox, point.ifname)?;
-    let loan = Loan::of(host, sandbox, &link)?;
-    host.save(&loan.state())?;
-    let lent = loan.lend(host, sandbox, point.ifname);
+    let device = SavedDevice::of(host, sandbox, &link)?;
+    host.save(&device.state())?;
+    let lent = device.lend(host, sandbox, point.ifname);
     if apply::is(&lent, Errno::ENODEV) {
         // Another ADD was quicker: that one has to give it back.
-        let _ = host.save(&loan.returned());
+        let _ = host.save(&device.returned());
     }
     let taken = lent.and_then(|()| {
         let link = sandbox.made(point.ifname)?;
@@ -158,7 +158,7 @@ fn take(
     });
     match &taken {
         // The first error tells more than one of the way back would; DEL does this again.
-        Err(_) if !apply::is(&taken, Errno::ENODEV) => drop(loan.end(host, Some(sandbox))),
+        Err(_) if !apply::is(&taken, Errno::ENODEV) => drop(device.end(host, Some(sandbox))),
         _ => {}
     }
     taken
@@ -189,18 +189,18 @@ const FINISHED_AT_MOST: usize = 4;
 /// Is the device lent by a record? What is not on the node is known by what the configuration says of it.
 fn is_held(held: &Held, selector: &Selector, found: Option<&Link>) -> bool {
     // A state that cannot be read is that record's trouble.
-    let open = Loan::open(&held.states).unwrap_or_default();
-    open.iter().any(|loan| match (found, selector) {
-        (Some(link), _) => loan.is_about(link),
-        (None, Selector::Name(name)) => loan.name == *name,
-        (None, Selector::Mac(mac)) => loan.mac == Some(*mac),
-        (None, Selector::Path(_) | Selector::Pci(_) | Selector::Auxiliary(_)) => loan.hardware.is_some(),
+    let lent = SavedDevice::unreturned(&held.states).unwrap_or_default();
+    lent.iter().any(|device| match (found, selector) {
+        (Some(link), _) => device.is_about(link),
+        (None, Selector::Name(name)) => device.name == *name,
+        (None, Selector::Mac(mac)) => device.mac == Some(*mac),
+        (None, Selector::Path(_) | Selector::Pci(_) | Selector::Auxiliary(_)) => device.hardware.is_some(),
     })
 }
 
-/// Ends a loan, and tells where the device is when it is not back.
-fn end(host: &mut Host<'_>, sandbox: Option<&mut Sandbox>, loan: &Loan) -> Result<()> {
-    let ended = loan.end(host, sandbox);
+/// Gives a device back, and tells where the device is when it is not back.
+fn end(host: &mut Host<'_>, sandbox: Option<&mut Sandbox>, device: &SavedDevice) -> Result<()> {
+    let ended = device.end(host, sandbox);
     match ended {
         Ok(End::Over) => {}
         Ok(End::Missing) => host.note_astray(Astray::Missing),

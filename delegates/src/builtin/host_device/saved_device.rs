@@ -2,7 +2,7 @@
 //!
 //! The alias of a lent link is its name on the node, as with the reference plugin: each of the two takes back what the
 //! other lent. One message moves the link and gives it name, alias and index, so it is either on the node as it was or in
-//! the pod. It comes back in steps; until the record says that the last one is done, the loan is open, and the device is
+//! the pod. It comes back in steps; until the record says that the last one is done, the device counts as lent, and the device is
 //! lent to nobody else: only the record knows how it was. An alias alone proves nothing, since people set aliases too.
 
 use std::os::fd::AsFd;
@@ -29,7 +29,7 @@ const RETURNED: &str = "hostDeviceReturned";
 
 /// How a link of the node was before a pod got it; the record keeps it. Records of earlier versions lack what is optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Loan {
+pub(super) struct SavedDevice {
     /// Its name on the node.
     pub name: IfName,
     /// Its index on the node.
@@ -83,7 +83,7 @@ pub(super) struct Parent {
     pub mac: Option<Mac>,
 }
 
-impl Loan {
+impl SavedDevice {
     /// A link of the node as it is, before it goes to a pod.
     pub(super) fn of(host: &mut Host<'_>, sandbox: &mut Sandbox, link: &Link) -> Result<Self> {
         let name = IfName::found(&link.name)?;
@@ -157,13 +157,15 @@ impl Loan {
         state
     }
 
-    /// The loans of a record that are not ended; states of other plugins of the chain are passed over.
-    pub(super) fn open<'a>(states: impl IntoIterator<Item = &'a Object>) -> std::result::Result<Vec<Self>, Finding> {
+    /// The devices of a record that are not back; states of other plugins of the chain are passed over.
+    pub(super) fn unreturned<'a>(
+        states: impl IntoIterator<Item = &'a Object>,
+    ) -> std::result::Result<Vec<Self>, Finding> {
         let mut open: Vec<Self> = Vec::new();
         for state in states {
             open.extend(state.decode::<Self>(STATE, "the state of a host device")?);
             let returned: Option<IfName> = state.decode(RETURNED, "the name of a host device")?;
-            open.retain(|loan| Some(&loan.name) != returned.as_ref());
+            open.retain(|device| Some(&device.name) != returned.as_ref());
         }
         Ok(open)
     }
@@ -200,20 +202,23 @@ mod tests {
     #[test]
     fn a_record_of_an_earlier_version_is_read_and_knows_less() {
         let states = [object(EARLIER)];
-        let [loan] = Loan::open(&states).unwrap().try_into().unwrap();
-        assert_eq!((loan.name.as_str(), loan.alias.as_str(), loan.up), ("eth1", "uplink", true));
-        assert_eq!((&loan.altnames, &loan.belongings, loan.allmulti, &loan.parent), (&None, &None, None, &None));
-        assert_eq!(Loan::open(&[loan.state()]).unwrap(), [loan]);
+        let [device] = SavedDevice::unreturned(&states).unwrap().try_into().unwrap();
+        assert_eq!((device.name.as_str(), device.alias.as_str(), device.up), ("eth1", "uplink", true));
+        assert_eq!(
+            (&device.altnames, &device.belongings, device.allmulti, &device.parent),
+            (&None, &None, None, &None)
+        );
+        assert_eq!(SavedDevice::unreturned(&[device.state()]).unwrap(), [device]);
     }
 
     #[test]
     fn a_loan_is_open_until_its_record_says_that_it_is_back() {
         let lent = object(EARLIER);
-        let [loan] = Loan::open([&lent]).unwrap().try_into().unwrap();
+        let [device] = SavedDevice::unreturned([&lent]).unwrap().try_into().unwrap();
         let other = object(r#"{"tuning":{}}"#);
-        assert_eq!(Loan::open([&lent, &other, &loan.returned()]).unwrap(), []);
-        assert_eq!(Loan::open([&lent, &object(r#"{"hostDeviceReturned":"eth2"}"#)]).unwrap().len(), 1);
-        assert_eq!(Loan::open([&loan.returned(), &lent]).unwrap().len(), 1, "lent again");
-        assert!(Loan::open([&object(r#"{"hostDevice":{}}"#)]).is_err());
+        assert_eq!(SavedDevice::unreturned([&lent, &other, &device.returned()]).unwrap(), []);
+        assert_eq!(SavedDevice::unreturned([&lent, &object(r#"{"hostDeviceReturned":"eth2"}"#)]).unwrap().len(), 1);
+        assert_eq!(SavedDevice::unreturned([&device.returned(), &lent]).unwrap().len(), 1, "lent again");
+        assert!(SavedDevice::unreturned([&object(r#"{"hostDevice":{}}"#)]).is_err());
     }
 }
