@@ -19,13 +19,13 @@ mod mac_address;
 mod macvlan;
 mod parent_link;
 mod passthru;
-mod port;
 mod portmap;
 mod ptp;
 mod sbr;
 #[cfg(test)]
 mod tests;
 mod tuning;
+mod veth;
 mod vlan;
 mod vrf;
 mod vxlan;

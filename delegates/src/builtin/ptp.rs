@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::port::{self, Plugged, Port};
+use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
@@ -82,42 +82,41 @@ impl Delegate for Ptp {
                 ends.iter().flat_map(|end| [Claim::End(end.gateway), Claim::Pod(end.pod.addr())]).collect();
             node_networks::refuse(host, &claims, None)?;
         }
-        let port = Port {
+        let port = NewVeth {
             bridge: None,
-            host_name: port::host_name(call.network, point)?,
+            host_name: veth::host_name(call.network, point)?,
             ifname: point.ifname,
             mtu: config.mtu,
             mac: mac_address::random()?,
             group: point.group,
             flags: None,
         };
-        let plugged = port::plug(host, sandbox, &port)?;
-        let finished = reach(host, &plugged, &ends)
-            .and_then(|()| configure(sandbox, point, &plugged, &ends, &result))
-            .and_then(|()| {
+        let veth = veth::create(host, sandbox, &port)?;
+        let finished =
+            reach(host, &veth, &ends).and_then(|()| configure(sandbox, point, &veth, &ends, &result)).and_then(|()| {
                 let addresses: Vec<_> = ends.iter().map(|end| end.pod).collect();
-                port::hide(host, call, point, config.ip_masq, &addresses)
+                veth::masquerade(host, call, point, config.ip_masq, &addresses)
             });
         if let Err(error) = finished {
             // What it says about the cause is the first error; DEL does all of this again.
-            let _ = port::remove(host, call, point);
+            let _ = veth::del(host, call, point);
             return Err(error);
         }
         let pod = Interface {
             name: point.ifname.to_string(),
-            mac: plugged.pod.mac.to_string(),
+            mac: veth.pod.mac.to_string(),
             sandbox: point.netns.to_owned(),
             ..Interface::default()
         };
-        result.interfaces = vec![plugged.host, pod];
+        result.interfaces = vec![veth.host, pod];
         if config.dns != Dns::default() {
             result.dns = config.dns.clone();
         }
-        Ok(Attached { result, links: vec![plugged.pod] })
+        Ok(Attached { result, links: vec![veth.pod] })
     }
 
     fn del(cx: Undo<'_, '_>) -> Result<()> {
-        port::remove(cx.host, cx.call, cx.point)
+        veth::del(cx.host, cx.call, cx.point)
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
@@ -164,12 +163,12 @@ impl Delegate for Ptp {
     }
 
     fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        port::gc(host, call, claims)
+        veth::gc(host, call, claims)
     }
 
     /// The kernel has what a veth and its masquerade need.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        port::status(host, config.ip_masq)
+        veth::status(host, config.ip_masq)
     }
 }
 
@@ -197,19 +196,19 @@ fn ends(result: &mut CniResult) -> Result<Vec<Ends>> {
 }
 
 /// The node's end: the gateways' addresses, the routes to the pod, forwarding.
-fn reach(host: &mut Host<'_>, plugged: &Plugged, ends: &[Ends]) -> Result<()> {
+fn reach(host: &mut Host<'_>, veth: &Veth, ends: &[Ends]) -> Result<()> {
     let gateways: Vec<IpAddr> = ends.iter().map(|end| end.gateway).collect();
     host.forward(&gateways)?;
     let netlink = host.netlink()?;
     for end in ends {
         // Nobody else is on this wire who could hold the address: it is usable at once.
-        let added = netlink.add_address(plugged.host_index, IpNet::from(end.gateway), true);
+        let added = netlink.add_address(veth.host_index, IpNet::from(end.gateway), true);
         // Addresses of one subnet share their gateway.
         if !is(&added, Errno::EEXIST) {
             added?;
         }
         let scope = Some(libc::RT_SCOPE_HOST);
-        let route = Route { scope, ..Route::new(IpNet::from(end.pod.addr()), plugged.host_index) };
+        let route = Route { scope, ..Route::new(IpNet::from(end.pod.addr()), veth.host_index) };
         let claimed = netlink.claim_route(&route);
         if is(&claimed, Errno::EEXIST) {
             return Err(taken(netlink, end.pod.addr())?);
@@ -231,14 +230,8 @@ fn taken(netlink: &mut crate::nl::Netlink, address: IpAddr) -> Result<Error> {
 }
 
 /// The pod's end. The route that the kernel makes of an address says that its subnet is on the wire; only the gateway is.
-fn configure(
-    sandbox: &mut Sandbox,
-    point: &Point<'_>,
-    plugged: &Plugged,
-    ends: &[Ends],
-    result: &CniResult,
-) -> Result<()> {
-    let index = plugged.pod.index;
+fn configure(sandbox: &mut Sandbox, point: &Point<'_>, veth: &Veth, ends: &[Ends], result: &CniResult) -> Result<()> {
+    let index = veth.pod.index;
     let mut wanted = Addressing::of(point.ifname, result);
     let routes = std::mem::take(&mut wanted.routes);
     if wanted.settle {

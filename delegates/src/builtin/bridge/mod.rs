@@ -18,7 +18,7 @@ pub(super) use config::DEFAULT;
 
 use self::config::{Config, KEYS};
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::port::{self, Plugged, Port};
+use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
@@ -68,17 +68,17 @@ impl Delegate for Bridge {
             isolated: config.isolated.then_some(true),
             ..PortFlags::default()
         };
-        let port = Port {
+        let port = NewVeth {
             bridge: Some(bridge.index),
-            host_name: port::host_name(call.network, point)?,
+            host_name: veth::host_name(call.network, point)?,
             ifname: point.ifname,
             mtu: config.mtu,
             mac: asked.map_or_else(mac_address::random, Ok)?,
             group: point.group,
             flags: (flags != PortFlags::default()).then_some(flags),
         };
-        let plugged = port::plug(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
-        let joined = Joined { bridge, plugged, gateways };
+        let veth = veth::create(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
+        let joined = Joined { bridge, veth, gateways };
         let finished = complete(host, sandbox, call, point, config, joined, result);
         finished.inspect_err(|_| {
             // What it says about the cause is the first error; DEL does all of this again.
@@ -88,7 +88,7 @@ impl Delegate for Bridge {
 
     fn del(cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, call, point } = cx;
-        let removed = port::remove(host, call, point);
+        let removed = veth::del(host, call, point);
         // A configuration that cannot be read now could be read at ADD.
         let unguarded = match call.conf.flag("macspoofchk") {
             Ok(false) => Ok(()),
@@ -133,7 +133,7 @@ impl Delegate for Bridge {
     }
 
     fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        port::gc(host, call, claims)
+        veth::gc(host, call, claims)
     }
 
     /// The bridge's name is free, or a bridge's; the kernel has what its ports and rules need.
@@ -145,7 +145,7 @@ impl Delegate for Bridge {
             }
             None => {
                 parent_link::probe(host.netlink()?, NewKind::Bridge(link::Bridge::default()))?;
-                port::status(host, config.ip_masq)?;
+                veth::status(host, config.ip_masq)?;
                 if config.guarded { guard::status(host.node.deadline) } else { Ok(()) }
             }
         }
@@ -155,7 +155,7 @@ impl Delegate for Bridge {
 /// A port in its bridge, on the way to being complete.
 struct Joined {
     bridge: Link,
-    plugged: Plugged,
+    veth: Veth,
     /// The addresses that the bridge needs.
     gateways: Vec<IpNet>,
 }
@@ -170,21 +170,21 @@ fn complete(
     joined: Joined,
     result: CniResult,
 ) -> Result<Attached> {
-    let Joined { bridge, plugged, gateways } = joined;
+    let Joined { bridge, veth, gateways } = joined;
     // Before the pod's end goes up, and so before the first frame.
-    vlan::join(host.netlink()?, plugged.host_index, &config.vlans)?;
+    vlan::join(host.netlink()?, veth.host_index, &config.vlans)?;
     if config.guarded {
-        guard::add(point, &plugged.host.name, plugged.pod.mac, host.node.deadline)?;
+        guard::add(point, &veth.host.name, veth.pod.mac, host.node.deadline)?;
     }
-    configure(host, sandbox, point, config, &plugged, &result)?;
+    configure(host, sandbox, point, config, &veth, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
         Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
     gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    port::hide(host, call, point, config.ip_masq, &addresses)?;
-    tell(host, point, config, &plugged, of_vlan, result)
+    veth::masquerade(host, call, point, config.ip_masq, &addresses)?;
+    tell(host, point, config, &veth, of_vlan, result)
 }
 
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
@@ -229,7 +229,7 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Conf
 
 /// A bridge that we made is as its attachments want it, and stays so.
 fn set_up(host: &mut Host<'_>, link: &Link, config: &Config) -> Result<()> {
-    port::ignore_advertisements(&link.name)?;
+    veth::ignore_advertisements(&link.name)?;
     let change = LinkChange {
         up: (!link.up).then_some(true),
         promisc: (config.promisc && !link.promisc).then_some(true),
@@ -279,7 +279,7 @@ fn configure(
     sandbox: &mut Sandbox,
     point: &Point<'_>,
     config: &Config,
-    plugged: &Plugged,
+    veth: &Veth,
     result: &CniResult,
 ) -> Result<()> {
     if config.leave_down {
@@ -289,8 +289,8 @@ fn configure(
     if !result.ips.is_empty() {
         wanted.sysctls.extend(notices(point.ifname, config.detect_duplicates));
     }
-    apply::configure(sandbox, plugged.pod.index, &wanted)?;
-    port::await_forwarding(host, plugged)
+    apply::configure(sandbox, veth.pod.index, &wanted)?;
+    veth::await_forwarding(host, veth)
 }
 
 fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {
@@ -310,7 +310,7 @@ fn tell(
     host: &mut Host<'_>,
     point: &Point<'_>,
     config: &Config,
-    plugged: &Plugged,
+    veth: &Veth,
     of_vlan: Option<Link>,
     mut result: CniResult,
 ) -> Result<Attached> {
@@ -319,10 +319,10 @@ fn tell(
     let mac = bridge.and_then(|bridge| bridge.mac).map(|mac| mac.to_string()).unwrap_or_default();
     result.interfaces = vec![
         Interface { name: config.bridge.clone(), mac, ..Interface::default() },
-        plugged.host.clone(),
+        veth.host.clone(),
         Interface {
             name: point.ifname.to_string(),
-            mac: plugged.pod.mac.to_string(),
+            mac: veth.pod.mac.to_string(),
             sandbox: point.netns.to_owned(),
             ..Interface::default()
         },
@@ -334,5 +334,5 @@ fn tell(
     if config.dns != Dns::default() {
         result.dns = config.dns.clone();
     }
-    Ok(Attached { result, links: vec![plugged.pod.clone()] })
+    Ok(Attached { result, links: vec![veth.pod.clone()] })
 }

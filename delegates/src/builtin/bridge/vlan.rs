@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use crate::apply::is;
 use crate::builtin::keys::Keys;
-use crate::builtin::port;
+use crate::builtin::veth;
 use crate::builtin::{check, mac_address};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -151,7 +151,7 @@ pub(super) fn gateway_name(bridge: &str, id: u16) -> String {
 /// somebody else made is used as it is.
 pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default: bool) -> Result<Link> {
     let name: IfName = gateway_name(&bridge.name, id).parse()?;
-    let port_name = port::short_name(&[&bridge.name, name.as_str()])?;
+    let port_name = veth::short_name(&[&bridge.name, name.as_str()])?;
     let netlink = host.netlink()?;
     let mut found = netlink.link_by_name(&name)?;
     if found.is_none() {
@@ -191,7 +191,7 @@ pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default:
         }
         return Ok(link);
     }
-    port::ignore_advertisements(&end.name)?;
+    veth::ignore_advertisements(&end.name)?;
     join(netlink, end.index, &Vlans { id: Some(id), trunk: Vec::new(), keep_default })?;
     if !link.up {
         netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;

@@ -9,7 +9,7 @@ use attachments::cni::result::{CniResult, Dns, Interface};
 use self::config::{Config, KEYS};
 use self::segment::{Names, Segment};
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::port::{self, Plugged, Port};
+use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
@@ -41,12 +41,12 @@ impl Delegate for Vxlan {
         let Context { host, sandbox, call, point } = cx;
         let asked = config.mac.or(mac_address::from_environment(point.args)?);
         let mac = asked.map_or_else(mac_address::random, Ok)?;
-        let host_name = port::host_name(call.network, point)?;
+        let host_name = veth::host_name(call.network, point)?;
         let names = Names::of(config)?;
         // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
         let lock = names.lock(host)?;
         let joined = segment::ensure(host, point, config, &names).and_then(|segment| {
-            let port = Port {
+            let port = NewVeth {
                 bridge: Some(segment.bridge),
                 host_name: host_name.clone(),
                 ifname: point.ifname,
@@ -55,30 +55,30 @@ impl Delegate for Vxlan {
                 group: point.group,
                 flags: None,
             };
-            Ok((port::plug(host, sandbox, &port)?, segment))
+            Ok((veth::create(host, sandbox, &port)?, segment))
         });
         if joined.is_err() {
             // What it says about the cause is the first error; DEL does this again.
             let _ = segment::remove_unused(host, &names).and(shared::release(host, point));
         }
         drop(lock);
-        let (plugged, segment) = joined?;
+        let (veth, segment) = joined?;
         let mut result = leased;
         for ip in &mut result.ips {
             ip.interface = Some(POD_END);
         }
-        if let Err(error) = configure(host, sandbox, point, &plugged, &result) {
+        if let Err(error) = configure(host, sandbox, point, &veth, &result) {
             let _ = Self::del(Undo { host, call, point });
             return Err(error);
         }
-        Ok(tell(point, config, &names, &segment, &plugged, result))
+        Ok(tell(point, config, &names, &segment, &veth, result))
     }
 
     /// The veth's end, which stays for a while when the pod's namespace died, and the overlay
     /// when it was the last.
     fn del(cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, call, point } = cx;
-        port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
+        veth::delete(host, &veth::host_name(call.network, point)?, point.group)?;
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
             clean(host, &Names::of(&config)?)?;
@@ -110,7 +110,7 @@ impl Delegate for Vxlan {
 
     /// The tunnels have an end here, and the kernel knows vxlan.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        port::status(host, false)?;
+        veth::status(host, false)?;
         let netlink = host.netlink()?;
         segment::endpoint(netlink, config)
             .and_then(|endpoint| segment::mtu(config, &endpoint).map(drop))
@@ -132,7 +132,7 @@ fn configure(
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
     point: &Point<'_>,
-    plugged: &Plugged,
+    veth: &Veth,
     result: &CniResult,
 ) -> Result<()> {
     let mut wanted = Addressing::of(point.ifname, result);
@@ -141,8 +141,8 @@ fn configure(
         wanted.sysctls.push(Sysctl::optional(format!("ipv4/conf/{}/arp_notify", point.ifname), "1"));
         wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/ndisc_notify", point.ifname), "1"));
     }
-    apply::configure(sandbox, plugged.pod.index, &wanted)?;
-    port::await_forwarding(host, plugged)
+    apply::configure(sandbox, veth.pod.index, &wanted)?;
+    veth::await_forwarding(host, veth)
 }
 
 fn tell(
@@ -150,15 +150,15 @@ fn tell(
     config: &Config,
     names: &Names,
     segment: &Segment,
-    plugged: &Plugged,
+    veth: &Veth,
     mut result: CniResult,
 ) -> Attached {
     result.interfaces = vec![
         Interface { name: names.bridge.to_string(), mac: segment.bridge_mac.clone(), ..Interface::default() },
-        plugged.host.clone(),
+        veth.host.clone(),
         Interface {
             name: point.ifname.to_string(),
-            mac: plugged.pod.mac.to_string(),
+            mac: veth.pod.mac.to_string(),
             sandbox: point.netns.to_owned(),
             ..Interface::default()
         },
@@ -166,7 +166,7 @@ fn tell(
     if config.dns != Dns::default() {
         result.dns = config.dns.clone();
     }
-    Attached { result, links: vec![plugged.pod.clone()] }
+    Attached { result, links: vec![veth.pod.clone()] }
 }
 
 /// GC of overlays that no configuration leads to any more. They are known by what only we make: a device and a bridge whose
