@@ -11,7 +11,7 @@ pub use crate::host::{Astray, Host};
 use crate::netns;
 use crate::nl;
 use crate::nl::link::{Kind, Link, LinkChange, NewLink};
-use crate::poll::Patience;
+use crate::poll::PollTimer;
 pub use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, LinkId, Sysctl};
 
@@ -120,7 +120,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Waits until duplicate address detection has passed every address. A link without carrier never gets there; its
 /// addresses stay tentative, which is no failure of ours.
 pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
-    let mut patience = Patience::until(sandbox.deadline().min(Instant::now() + SETTLE));
+    let mut timer = PollTimer::until(sandbox.deadline().min(Instant::now() + SETTLE));
     loop {
         let addresses = sandbox.netlink.addresses(Some(link))?;
         if let Some(failed) = addresses.iter().find(|address| address.dad_failed) {
@@ -128,7 +128,7 @@ pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
             return Err(Error::Addresses(text));
         }
         let Some(tentative) = addresses.iter().find(|address| address.tentative) else { return Ok(()) };
-        if !patience.pause() {
+        if !timer.pause() {
             let up = sandbox.netlink.link_by_index(link)?.is_some_and(|link| link.is_operational());
             return if up {
                 Err(Error::Late(format!("duplicate address detection of {}", tentative.net)))

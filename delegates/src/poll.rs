@@ -4,12 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Waiting for the kernel in small steps: what is nearly done is seen at once, what takes long costs little.
-pub struct Patience {
+pub struct PollTimer {
     until: Instant,
     step: Duration,
 }
 
-impl Patience {
+impl PollTimer {
     /// Waits no longer than until then.
     pub fn until(until: Instant) -> Self {
         Self { until, step: Duration::from_micros(50) }

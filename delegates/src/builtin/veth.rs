@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
-use crate::poll::Patience;
+use crate::poll::PollTimer;
 use crate::sandbox::Sandbox;
 use crate::spec::{LinkId, Sysctl};
 
@@ -167,7 +167,7 @@ const FORWARDING: Duration = Duration::from_millis(2550);
 
 /// Waits until the host's end is operational. Usually it is at the first look.
 pub(super) fn await_forwarding(host: &mut Host<'_>, veth: &Veth) -> Result<()> {
-    let mut patience = Patience::until(host.node.deadline.min(Instant::now() + FORWARDING));
+    let mut timer = PollTimer::until(host.node.deadline.min(Instant::now() + FORWARDING));
     loop {
         let link = host.netlink()?.link_by_index(veth.host_index)?;
         let gone = || apply::vanished(format!("find bridge port {}", veth.host.name));
@@ -175,7 +175,7 @@ pub(super) fn await_forwarding(host: &mut Host<'_>, veth: &Veth) -> Result<()> {
         if i32::from(link.ok_or_else(gone)?.operstate) == libc::IF_OPER_UP {
             return Ok(());
         }
-        if !patience.pause() {
+        if !timer.pause() {
             return Err(Error::Late(format!("bridge port {}: coming up", veth.host.name)));
         }
     }

@@ -27,7 +27,7 @@ use crate::boot;
 use crate::call::Node;
 use crate::error::{Error, Result};
 use crate::nl::link::Link;
-use crate::poll::Patience;
+use crate::poll::PollTimer;
 
 /// Directory of the changes below `stateDir`.
 pub(super) const CHANGES: &str = "shared";
@@ -111,11 +111,11 @@ impl Files {
             other => other,
         };
         let mut file = opened.map_err(Error::io(failed()))?;
-        let mut patience = Patience::until(node.deadline);
+        let mut timer = PollTimer::until(node.deadline);
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Self { dir: dir.to_owned(), _lock: lock }),
-                Err((unlocked, Errno::EWOULDBLOCK)) if patience.pause() => file = unlocked,
+                Err((unlocked, Errno::EWOULDBLOCK)) if timer.pause() => file = unlocked,
                 Err((unlocked, Errno::EINTR)) => file = unlocked,
                 Err((_, Errno::EWOULDBLOCK)) => {
                     return Err(Error::Late(format!("waiting for the lock of {}", dir.display())));

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::netns::NetNs;
 use crate::nl::link::{Kind, Link, LinkChange};
-use crate::poll::Patience;
+use crate::poll::PollTimer;
 use crate::sandbox::Sandbox;
 
 /// How giving a device back ended.
@@ -43,7 +43,7 @@ impl SavedDevice {
                 return self.settle(host, &link);
             }
         }
-        let mut patience = Patience::until(host.node.deadline.min(Instant::now() + DYING));
+        let mut timer = PollTimer::until(host.node.deadline.min(Instant::now() + DYING));
         loop {
             let node = host.netlink()?.links(None)?;
             if let Some(link) = self.find_on_node(&node) {
@@ -53,7 +53,7 @@ impl SavedDevice {
             if !self.is_elsewhere(&node) {
                 return Ok(if has_pod { End::Missing } else { End::Over });
             }
-            if !patience.pause() {
+            if !timer.pause() {
                 return Err(match has_pod {
                     true => Error::Busy(format!(
                         "device {} of the node: the pod moved it on into another namespace, out of reach until that ends",

@@ -4,7 +4,7 @@
 use super::*;
 use crate::call::Origin;
 use crate::error::Error;
-use crate::poll::Patience;
+use crate::poll::PollTimer;
 
 /// A line of `ip`.
 fn ip(line: &str) {
@@ -264,8 +264,8 @@ fn kernel_an_ipvlan_does_not_get_an_address_of_the_node() {
         bed.master("eth0", 1500, Some("192.0.2.9/24"));
         bed.master("eth1", 1500, Some("2001:db8::9/64"));
         // The kernel gives an IPv6 address its route a moment later.
-        let mut patience = Patience::until(bed.node().deadline);
-        while !bed.netlink().is_own_address("2001:db8::9".parse().unwrap()).unwrap() && patience.pause() {}
+        let mut timer = PollTimer::until(bed.node().deadline);
+        while !bed.netlink().is_own_address("2001:db8::9".parse().unwrap()).unwrap() && timer.pause() {}
         for (address, is_own) in [("192.0.2.9/24", true), ("2001:db8::9/64", true), ("192.0.2.10/24", false)] {
             let conf = format!(
                 r#"{{"cniVersion":"1.1.0","master":"eth0","ipam":{{"type":"static","addresses":[{{"address":"{address}"}}]}}}}"#
