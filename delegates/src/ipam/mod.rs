@@ -1,12 +1,12 @@
 //! Addresses for an attachment: which kind of address management a configuration asks for, and its verbs.
 //!
-//! `host-local` ([`host_local`]) and `static` ([`fixed`]) are served in process; any other `ipam.type` is a program that
+//! `host-local` ([`host_local`]) and `static` ([`static_ipam`]) are served in process; any other `ipam.type` is a program that
 //! gets the identical environment and the complete configuration ([`external`], C36).
 
 mod external;
-mod fixed;
 mod host_local;
 mod requested;
+mod static_ipam;
 #[cfg(test)]
 mod tests;
 
@@ -60,18 +60,18 @@ pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
 
 static RANGES: Known<'static> = Known::of(&[&host_local::RANGE_KEYS]);
 static ROUTES: Known<'static> = Known::of(&[&Route::KEYS]);
-static ADDRESSES: Known<'static> = Known::of(&[&fixed::ADDRESS_KEYS]);
+static ADDRESSES: Known<'static> = Known::of(&[&static_ipam::ADDRESS_KEYS]);
 static HOST_LOCAL: Known<'static> =
     Known { keys: &[&host_local::KEYS], inside: &[("ranges", &RANGES), ("routes", &ROUTES)], only: true };
 static STATIC: Known<'static> = Known {
-    keys: &[&fixed::KEYS],
+    keys: &[&static_ipam::KEYS],
     inside: &[("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
     only: true,
 };
 
 /// What any kind of ours knows.
 pub(crate) static ANY: Known<'static> = Known {
-    keys: &[&host_local::KEYS, &fixed::KEYS],
+    keys: &[&host_local::KEYS, &static_ipam::KEYS],
     inside: &[("ranges", &RANGES), ("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
     only: false,
 };
@@ -89,7 +89,7 @@ pub(crate) fn known(kind: &str) -> &'static Known<'static> {
 pub fn validate(conf: &Object) -> Vec<Finding> {
     let checked = match kind_of(conf) {
         Ok(Some(Kind::HostLocal(_))) => host_local::validate(conf),
-        Ok(Some(Kind::Static(_))) => fixed::validate(conf),
+        Ok(Some(Kind::Static(_))) => static_ipam::validate(conf),
         Ok(Some(Kind::External(_)) | None) => Ok(()),
         Err(finding) => Err(vec![finding]),
     };
@@ -117,7 +117,7 @@ impl Foreseen {
 pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
     match kind_of(call.conf)? {
         Some(Kind::HostLocal(_)) => host_local::foresee(call),
-        Some(Kind::Static(_)) => Ok(fixed::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
+        Some(Kind::Static(_)) => Ok(static_ipam::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
         Some(Kind::External(_)) | None => Ok(Vec::new()),
     }
 }
@@ -150,7 +150,7 @@ pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) ->
 pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
     let result = match required(call)?.on(node) {
         Kind::HostLocal(_) => host_local::allocate(node, call)?,
-        Kind::Static(_) => fixed::allocate(call)?,
+        Kind::Static(_) => static_ipam::allocate(call)?,
         Kind::External(kind) => external::allocate(node, &kind, call)?,
     };
     if result.ips.is_empty() {
@@ -174,7 +174,7 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match required(call)?.on(node) {
         Kind::HostLocal(_) => host_local::check(node, call),
-        Kind::Static(_) => fixed::check(call),
+        Kind::Static(_) => static_ipam::check(call),
         Kind::External(kind) => external::check(node, &kind, call),
     }
 }
