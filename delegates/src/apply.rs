@@ -7,12 +7,12 @@ use attachments::names::IfName;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
-pub use crate::host::{Astray, Host};
+use crate::host::Host;
 use crate::netns;
 use crate::nl;
 use crate::nl::link::{Kind, Link, LinkChange, NewLink};
 use crate::poll::PollTimer;
-pub use crate::sandbox::Sandbox;
+use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, LinkId, Sysctl};
 
 /// Makes a link on a parent of the host, born in the pod under its own name: nothing is renamed or moved.

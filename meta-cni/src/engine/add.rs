@@ -9,9 +9,10 @@ use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
 use attachments::status::{Report, network_status};
-use delegates::apply::{Host, Sandbox};
 use delegates::builtin::HostPorts;
 use delegates::call::Node;
+use delegates::host::Host;
+use delegates::sandbox::Sandbox;
 use delegates::spec::LinkId;
 
 use super::chain::{Chain, ValidChain};

@@ -10,13 +10,14 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
-use delegates::apply::{Host, Sandbox};
 use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
+use delegates::host::Host;
 use delegates::reserved::Reserved;
+use delegates::sandbox::Sandbox;
 use delegates::spelling;
 use serde_json::value::RawValue;
 

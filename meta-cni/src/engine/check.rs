@@ -2,7 +2,8 @@
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use delegates::apply::{Host, Sandbox};
+use delegates::host::Host;
+use delegates::sandbox::Sandbox;
 
 use super::Run;
 use super::chain::Chain;

@@ -7,9 +7,9 @@ use attachments::bind::Attachment;
 use attachments::cni::conf::PluginConf;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
-use delegates::apply::Host;
 use delegates::builtin;
 use delegates::claims::Claims;
+use delegates::host::Host;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Delegate, Question, call_network};

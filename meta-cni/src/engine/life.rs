@@ -10,8 +10,8 @@ use std::path::Path;
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use delegates::apply::Sandbox;
 use delegates::call::Node;
+use delegates::sandbox::Sandbox;
 
 use super::boot;
 use super::place::{hardware_addresses, namespace_id};

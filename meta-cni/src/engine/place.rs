@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use attachments::cni::result::CniResult;
 use attachments::names::Mac;
-use delegates::apply::Sandbox;
 use delegates::call::Node;
 use delegates::error::Error;
+use delegates::sandbox::Sandbox;
 
 use super::boot;
 use super::chain::has_external;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use attachments::bind::Attachment;
 use attachments::cni::result::{CniResult, Route};
-use delegates::apply::Sandbox;
 use delegates::default_route;
+use delegates::sandbox::Sandbox;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::add::Attached;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use delegates::apply::Host;
+use delegates::host::Host;
 use nix::errno::Errno;
 use nix::libc::O_TMPFILE;
 

@@ -7,7 +7,8 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use delegates::apply::{Astray, Host, detach, detach_unrecorded};
+use delegates::apply::{detach, detach_unrecorded};
+use delegates::host::{Astray, Host};
 use delegates::spec::LinkId;
 
 use super::chain::{Chain, has_builtin};
