@@ -59,6 +59,8 @@ pub(super) trait Delegate {
     const PATHS: &'static [&'static str] = &[];
     /// The keys of objects below one of its keys.
     const NESTED: &'static [(&'static str, &'static Known<'static>)] = &[];
+    /// The delegate changes what a plugin before it in the chain made.
+    const IS_CHAINED: bool = false;
     /// The layer around the delegate takes addresses for what it makes (`ipam`), checks them and gives them back.
     const TAKES_ADDRESSES: bool = true;
 
@@ -114,6 +116,7 @@ pub(super) trait Delegate {
 /// A delegate of the registry, whatever the type of its configuration.
 pub(super) trait Registered: Sync {
     fn kind(&self) -> &'static str;
+    fn is_chained(&self) -> bool;
     fn keys(&self) -> &'static [&'static str];
     fn arguments(&self) -> &'static [&'static str];
     fn paths(&self) -> &'static [&'static str];
@@ -137,6 +140,10 @@ impl<D> Entry<D> {
 impl<D: Delegate + 'static> Registered for Entry<D> {
     fn kind(&self) -> &'static str {
         D::TYPE
+    }
+
+    fn is_chained(&self) -> bool {
+        D::IS_CHAINED
     }
 
     fn keys(&self) -> &'static [&'static str] {

@@ -140,6 +140,11 @@ impl Builtin {
         self.delegate().kind()
     }
 
+    /// Does it need a plugin before it in the chain?
+    pub(crate) fn is_chained(self) -> bool {
+        self.delegate().is_chained()
+    }
+
     /// The keys that a delegate reads, beside those that every plugin may have.
     pub fn keys(self) -> &'static [&'static str] {
         self.delegate().keys()

@@ -66,6 +66,7 @@ pub(super) struct Sbr;
 impl Delegate for Sbr {
     const TYPE: &'static str = "sbr";
     const KEYS: &'static [&'static str] = &["table"];
+    const IS_CHAINED: bool = true;
     const TAKES_ADDRESSES: bool = false;
 
     type Config = Config;

@@ -50,6 +50,7 @@ pub(super) struct Vrf;
 impl Delegate for Vrf {
     const TYPE: &'static str = "vrf";
     const KEYS: &'static [&'static str] = &KEYS;
+    const IS_CHAINED: bool = true;
     const TAKES_ADDRESSES: bool = false;
 
     type Config = Config;

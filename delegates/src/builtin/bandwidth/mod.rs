@@ -34,6 +34,7 @@ pub(super) struct Bandwidth;
 impl Delegate for Bandwidth {
     const TYPE: &'static str = "bandwidth";
     const KEYS: &'static [&'static str] = &KEYS;
+    const IS_CHAINED: bool = true;
     const TAKES_ADDRESSES: bool = false;
 
     type Config = Config;

@@ -34,6 +34,7 @@ impl Delegate for Portmap {
     const TYPE: &'static str = "portmap";
     const KEYS: &'static [&'static str] =
         &["backend", "snat", "masqAll", "markMasqBit", "externalSetMarkChain", "conditionsV4", "conditionsV6"];
+    const IS_CHAINED: bool = true;
     const TAKES_ADDRESSES: bool = false;
 
     type Config = Config;

@@ -33,6 +33,7 @@ impl Delegate for Tuning {
     const KEYS: &'static [&'static str] = &KEYS;
     const ARGUMENTS: &'static [&'static str] = &KEYS;
     const PATHS: &'static [&'static str] = &["dataDir"];
+    const IS_CHAINED: bool = true;
     const TAKES_ADDRESSES: bool = false;
 
     type Config = Config;
