@@ -263,6 +263,15 @@ impl Pod {
     }
 }
 
+#[test]
+fn every_type_is_registered_once() {
+    for builtin in Builtin::all() {
+        assert_eq!(Builtin::from_type(&builtin.kind().parse().unwrap()), Some(builtin));
+        assert!(builtin.paths().iter().all(|path| builtin.keys().contains(path)), "{builtin:?}");
+    }
+    assert_eq!(Builtin::from_type(&"sriov".parse().unwrap()), None);
+}
+
 proptest::proptest! {
     /// Whatever a key holds, the answer is a finding that names it, never a panic.
     #[test]
