@@ -1,6 +1,6 @@
 //! The delegates that run in process, and their registry.
 //!
-//! Each delegate has a file or a directory, which implements [`delegate::Delegate`], and a line in the registry below. A file
+//! Each delegate has a file or a directory, which implements `delegate::Delegate`, and a line in the registry below. A file
 //! that is no delegate holds what several of them share.
 
 mod bandwidth;
