@@ -14,7 +14,7 @@ use attachments::cni::spelling::Known;
 use attachments::cni::version::Version;
 use attachments::definition::Definition;
 use attachments::names::{DeviceId, NetRef, PodRef};
-use attachments::selection::{NETWORKS, Wanted, parse, parse_default};
+use attachments::selection::{NETWORKS, Selection, SelectionTarget, Wanted, parse, parse_default};
 
 fn conf(text: &str) -> NetworkConf {
     NetworkConf::parse(text.as_bytes()).unwrap()
@@ -45,8 +45,7 @@ struct Scene {
     auxiliary: Option<NetworkConf>,
     args: Vec<(String, String)>,
     runtime_config: Option<Object>,
-    default_override: Option<Wanted>,
-    wanted: Vec<Wanted>,
+    selection: Selection,
     definitions: BTreeMap<NetRef, Definition>,
     files: Vec<ConfFile>,
     devices: BTreeMap<String, Vec<DeviceId>>,
@@ -74,8 +73,7 @@ impl Scene {
             auxiliary: None,
             args: [("IgnoreUnknown", "1"), ("K8S_POD_NAME", "p")].map(|(k, v)| (k.into(), v.into())).into(),
             runtime_config: None,
-            default_override: None,
-            wanted: Vec::new(),
+            selection: Selection::default(),
             definitions: BTreeMap::new(),
             files: Vec::new(),
             devices: BTreeMap::new(),
@@ -83,12 +81,12 @@ impl Scene {
     }
 
     fn wants(mut self, annotation: &str) -> Self {
-        self.wanted = parse(NETWORKS, annotation, &"pods".parse().unwrap()).unwrap();
+        self.selection.networks = parse(NETWORKS, annotation, &"pods".parse().unwrap()).unwrap();
         self
     }
 
     fn default_network(mut self, annotation: &str) -> Self {
-        self.default_override = Some(parse_default(annotation, &self.rules.multus_namespace).unwrap());
+        self.selection.default_network = Some(parse_default(annotation, &self.rules.multus_namespace).unwrap());
         self
     }
 
@@ -119,8 +117,7 @@ impl Scene {
             runtime_config: self.runtime_config.as_ref(),
             delegates: &self.delegates,
             default_networks: &self.default_networks,
-            default_override: self.default_override.as_ref(),
-            wanted: &self.wanted,
+            selection: &self.selection,
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
         })
@@ -725,7 +722,7 @@ fn under_isolation_only_global_namespaces_stand_for_the_nodes_files() {
     assert!(scene("default").bind().is_ok());
     let mut named = scene("default");
     named.rules.global_namespaces.clear();
-    named.wanted.clear();
+    named.selection.networks.clear();
     named = named.defines("kube-system/a", "");
     named.default_networks = vec![Network::Named("a".parse().unwrap())];
     assert!(named.bind().is_ok(), "the node itself names it");
@@ -742,4 +739,20 @@ fn a_device_is_only_named_of_a_definition_that_hands_out_devices() {
     assert!(resource.bind().is_ok());
     resource.rules.namespace_isolation = true;
     assert!(resource.refusal().contains("no device while namespaceIsolation is on"));
+}
+
+#[test]
+fn a_selected_file_of_the_node_is_the_nodes_own_text_and_isolation_refuses_it() {
+    let file = SelectionTarget::NodeFile("weave".parse().unwrap());
+    let mut scene = Scene::new().file("10-weave.conf", r#"{"name":"weave","type":"macvlan"}"#);
+    scene.selection.networks = vec![Wanted::new(file)];
+    let bound = scene.bound();
+    assert_eq!(names(&bound)[1], "weave weave net1");
+    assert!(!bound[1].is_tenants);
+    assert_eq!(scene.ask(|ask| ask.references()), Ok(std::collections::BTreeSet::new()));
+    scene.rules.namespace_isolation = true;
+    assert!(scene.refusal().ends_with("pod is in namespace pods but refers to a file of the node"));
+    scene.rules.namespace_isolation = false;
+    scene.files.clear();
+    assert_eq!(scene.refusal(), "cannot find network \"weave\": no configuration file has this name");
 }

@@ -163,9 +163,13 @@ impl From<BindError> for Fault {
     fn from(error: BindError) -> Self {
         let text = error.to_string();
         match error {
-            BindError::NoDefinition(_) | BindError::NoNetwork { .. } => Self::NoNetwork(text),
+            BindError::NoDefinition(_) | BindError::NoNetwork { .. } | BindError::NoNodeFile { .. } => {
+                Self::NoNetwork(text)
+            }
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
-            BindError::Isolated { .. } | BindError::IsolatedFile { .. } => Self::Policy(text),
+            BindError::Isolated { .. } | BindError::IsolatedNodeFile { .. } | BindError::IsolatedFile { .. } => {
+                Self::Policy(text)
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::cni::object::Object;
 use crate::definition::Definition;
 use crate::finding::Finding;
 use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
-use crate::selection::{DEFAULT_NETWORK, NETWORKS, Wanted};
+use crate::selection::{DEFAULT_NETWORK, NETWORKS, Selection, SelectionTarget, Wanted};
 
 /// The node's rules, from its configuration.
 #[derive(Clone, Debug)]
@@ -73,10 +73,8 @@ pub struct Ask<'a> {
     pub delegates: &'a [Network],
     /// `defaultNetworks`.
     pub default_networks: &'a [Network],
-    /// The pod's own default network, in place of the first delegate.
-    pub default_override: Option<&'a Wanted>,
-    /// The pod's networks.
-    pub wanted: &'a [Wanted],
+    /// What the pod selects. Its default network takes the place of the first delegate.
+    pub selection: &'a Selection,
     /// The chain of `auxiliaryCNIChainName`, attached last.
     pub auxiliary: Option<&'a NetworkConf>,
     /// The node's rules.
@@ -97,19 +95,20 @@ pub(super) enum Origin<'a> {
     Conf(&'a NetworkConf),
     Named(&'a NetworkName),
     Definition(&'a NetRef),
+    NodeFile(&'a NetworkName),
 }
 
 impl<'a> Ask<'a> {
     /// The definitions that must be looked up, each once. Isolation and the number of networks are checked first: what a pod
     /// may not name is not asked for.
     pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
-        let (asked, most) = (self.wanted.len(), self.rules.max_attachments);
+        let (asked, most) = (self.selection.networks.len(), self.rules.max_attachments);
         if asked > most {
             let allowed = format!("at most {most} (maxAttachments)");
             return Err(Finding::new(NETWORKS, format_args!("{asked} networks"), allowed).into());
         }
-        for wanted in self.default_override.iter().copied().chain(self.wanted) {
-            self.check_isolation(&wanted.network)?;
+        for wanted in self.selection.elements() {
+            self.check_isolation(&wanted.target)?;
         }
         Ok(self.slots().iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
     }
@@ -119,7 +118,7 @@ impl<'a> Ask<'a> {
         self.slots().iter().any(|slot| {
             match self.definition_of(slot.origin).and_then(|reference| definitions.get(&reference)) {
                 Some(definition) => definition.inline().is_none(),
-                None => matches!(slot.origin, Origin::Named(_)),
+                None => matches!(slot.origin, Origin::Named(_) | Origin::NodeFile(_)),
             }
         })
     }
@@ -137,19 +136,23 @@ impl<'a> Ask<'a> {
         };
         let pod = |annotation: &'static str| {
             move |(i, wanted): (usize, &'a Wanted)| Slot {
-                origin: Origin::Definition(&wanted.network),
+                origin: match &wanted.target {
+                    SelectionTarget::Definition(reference) => Origin::Definition(reference),
+                    SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
+                },
                 wanted: Some(wanted),
                 field: format!("{annotation}[{i}]"),
             }
         };
-        let replaced = usize::from(self.default_override.is_some());
+        let Selection { default_network, networks } = self.selection;
+        let replaced = usize::from(default_network.is_some());
         let system = self.rules.system_namespaces.iter().any(|name| name == self.pod.namespace.as_str());
         let default_networks = if system { &[] } else { self.default_networks };
-        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + self.wanted.len());
-        slots.extend(self.default_override.into_iter().enumerate().map(pod(DEFAULT_NETWORK)));
+        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + networks.len());
+        slots.extend(default_network.iter().enumerate().map(pod(DEFAULT_NETWORK)));
         slots.extend(self.delegates.iter().enumerate().skip(replaced).map(node("delegates")));
         slots.extend(default_networks.iter().enumerate().map(node("defaultNetworks")));
-        slots.extend(self.wanted.iter().enumerate().map(pod(NETWORKS)));
+        slots.extend(networks.iter().enumerate().map(pod(NETWORKS)));
         let auxiliary = |conf| Slot { origin: Origin::Conf(conf), wanted: None, field: "auxiliaryCNIChainName".into() };
         slots.extend(self.auxiliary.map(auxiliary));
         slots
@@ -158,7 +161,7 @@ impl<'a> Ask<'a> {
     /// Which definition an attachment would come from, if it exists.
     pub(super) fn definition_of(&self, origin: Origin<'_>) -> Option<NetRef> {
         match origin {
-            Origin::Conf(_) => None,
+            Origin::Conf(_) | Origin::NodeFile(_) => None,
             Origin::Definition(reference) => Some(reference.clone()),
             // A network's name may hold more than an object's; such a one can only be a file.
             Origin::Named(name) => {
@@ -186,12 +189,22 @@ impl<'a> Ask<'a> {
     }
 
     /// R34, A36. The default-network annotation is a pod's word like the other (design: isolation applies to both).
-    fn check_isolation(&self, reference: &NetRef) -> Result<(), BindError> {
-        let target = &reference.namespace;
-        if !self.rules.namespace_isolation || *target == self.pod.namespace || self.rules.is_global(target) {
-            return Ok(());
+    fn check_isolation(&self, target: &SelectionTarget) -> Result<(), BindError> {
+        let pod = &self.pod.namespace;
+        match target {
+            _ if !self.rules.namespace_isolation => Ok(()),
+            SelectionTarget::Definition(NetRef { namespace, .. })
+                if namespace == pod || self.rules.is_global(namespace) =>
+            {
+                Ok(())
+            }
+            SelectionTarget::Definition(network) => {
+                Err(BindError::Isolated { pod: pod.clone(), network: network.clone() })
+            }
+            SelectionTarget::NodeFile(name) => {
+                Err(BindError::IsolatedNodeFile { pod: pod.clone(), name: name.clone() })
+            }
         }
-        Err(BindError::Isolated { pod: self.pod.namespace.clone(), network: reference.clone() })
     }
 
     /// R21 over both annotations: the parser of one sees only its own elements.

@@ -10,7 +10,7 @@ use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
 use crate::finding::Finding;
-use crate::names::{DeviceId, NetRef, NetworkName, ObjectName};
+use crate::names::{DeviceId, NetRef, NetworkName};
 
 /// What the lookups gave.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +70,9 @@ pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>, spell: S
         (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
         (_, Some(definition)) => of_definition(ask, definition, found.files)?,
         (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
-        (Origin::Named(name), None) => match file_named(name.as_str(), found.files) {
+        (Origin::Named(name) | Origin::NodeFile(name), None) => match file_named(name.as_str(), found.files) {
             Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
-            None => return Err(no_network(name, &ask.rules.multus_namespace, found.files)),
+            None => return Err(no_network(ask, slot.origin, name, found.files)),
         },
     };
     chosen.conf.require_plugins().map_err(|e| e.under(&chosen.field))?;
@@ -166,9 +166,12 @@ fn file_named<'a>(name: &str, files: &'a [ConfFile]) -> Option<(&'a str, &'a Net
     lists.into_iter().chain(singles).next()
 }
 
-fn no_network(name: &NetworkName, namespace: &ObjectName, files: &[ConfFile]) -> BindError {
-    let (name, namespace) = (name.to_string(), namespace.clone());
-    BindError::NoNetwork { name, namespace, broken: broken_files(files) }
+fn no_network(ask: &Ask<'_>, origin: Origin<'_>, name: &NetworkName, files: &[ConfFile]) -> BindError {
+    let broken = broken_files(files);
+    match origin {
+        Origin::NodeFile(name) => BindError::NoNodeFile { name: name.clone(), broken },
+        _ => BindError::NoNetwork { name: name.to_string(), namespace: ask.rules.multus_namespace.clone(), broken },
+    }
 }
 
 /// The files that could not be read, as the end of a sentence: the one that is missed may be among them.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use crate::cni::conf::PluginConf;
 use crate::definition::RESOURCE_NAME;
 use crate::finding::Finding;
-use crate::names::{IfName, NetRef, ObjectName};
+use crate::names::{IfName, NetRef, NetworkName, ObjectName};
 use crate::selection::Wanted;
 
 pub use ask::{Ask, Network, Rules};
@@ -58,6 +58,14 @@ pub enum BindError {
         /// Files that could not be read, as the end of the sentence; empty when there is none.
         broken: String,
     },
+    /// The pod selects a file of the node, and there is none of this name.
+    #[error("cannot find network {:?}: no configuration file has this name{broken}", .name.as_str())]
+    NoNodeFile {
+        /// The name that was looked for.
+        name: NetworkName,
+        /// Files that could not be read, as the end of the sentence; empty when there is none.
+        broken: String,
+    },
     /// A definition without a configuration, and no file of the node has its name (R6).
     #[error("network-attachment-definition {reference}: spec.config is empty, and no configuration file is named {:?}{broken}", .reference.name.as_str())]
     NoConfiguration {
@@ -76,6 +84,16 @@ pub enum BindError {
         pod: ObjectName,
         /// The definition that it refers to.
         network: NetRef,
+    },
+    /// Under isolation a pod selects no file of the node.
+    #[error(
+        "network {name}: namespace isolation enabled, annotation violates permission, pod is in namespace {pod} but refers to a file of the node"
+    )]
+    IsolatedNodeFile {
+        /// Namespace of the pod.
+        pod: ObjectName,
+        /// The file's network.
+        name: NetworkName,
     },
     /// Under isolation only the definitions of global namespaces stand for the node's files.
     #[error(
@@ -104,7 +122,7 @@ pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound,
     // Isolation holds here too, whoever did the lookups.
     ask.references()?;
     ask.check_default_route()?;
-    if ask.delegates.is_empty() && ask.default_override.is_none() {
+    if ask.delegates.is_empty() && ask.selection.default_network.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
     let slots = ask.slots();

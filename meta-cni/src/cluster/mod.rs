@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
-use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS};
+use attachments::selection::Selection;
 
 use crate::fault::{Fault, Result};
 use crate::node::ClusterConf;
@@ -138,8 +138,7 @@ impl Cluster {
 /// The definitions that a pod's annotations name. An annotation that cannot be read names none; whoever binds the pod says
 /// what is wrong with it.
 pub fn named_in(annotations: &Annotations, namespace: &ObjectName, multus_namespace: &ObjectName) -> BTreeSet<NetRef> {
-    let networks = annotations.get(NETWORKS).map(|text| selection::parse(NETWORKS, text, namespace));
-    let default = annotations.get(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty());
-    let default = default.and_then(|text| selection::parse_default(text, multus_namespace).ok());
-    networks.and_then(|parsed| parsed.ok()).into_iter().flatten().chain(default).map(|wanted| wanted.network).collect()
+    let annotation = |name: &str| annotations.get(name).map(String::as_str);
+    let (selection, _) = Selection::read(annotation, namespace, multus_namespace);
+    selection.definitions().cloned().collect()
 }

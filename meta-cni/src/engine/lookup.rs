@@ -11,7 +11,7 @@ use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
-use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
+use attachments::selection::Selection;
 use delegates::builtin;
 use delegates::call::Verb;
 use delegates::reserved::Reserved;
@@ -41,15 +41,9 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
         (None, None) => (Annotations::new(), Facts::default()),
     };
     let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
-    let wanted = match annotations.get(NETWORKS) {
-        Some(text) => selection::parse(NETWORKS, text, &pod.namespace)?,
-        None => Vec::new(),
-    };
-    let default_override = match annotations.get(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty()) {
-        Some(text) => Some(selection::parse_default(text, &run.conf.multus_namespace)?),
-        None => None,
-    };
-    let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), &mut facts)?;
+    let annotation = |name: &str| annotations.get(name).map(String::as_str);
+    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
+    let bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     let reserved = reserved(run, &bound, facts.node);
     Ok((bound, reserved))
@@ -76,7 +70,9 @@ fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
 /// found any more has left nothing that we could undo.
 pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     let pod = target.pod().ok().flatten().map_or_else(nameless_pod, Ok)?;
-    match NodeNetworks::read(run).and_then(|networks| networks.bind(&pod, target, &[], None, &mut Facts::default())) {
+    match NodeNetworks::read(run)
+        .and_then(|networks| networks.bind(&pod, target, &Selection::default(), &mut Facts::default()))
+    {
         Ok(bound) => Ok(bound.attachments),
         Err(fault) => {
             warn(&format!("no record of sandbox {}, and no default network to undo: {fault}", target.container));
@@ -93,7 +89,8 @@ pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
         ifname: parsed::<IfName>("eth0")?,
         args: Vec::new(),
     };
-    let bound = NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &[], None, &mut Facts::default())?;
+    let bound =
+        NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &Selection::default(), &mut Facts::default())?;
     bound.attachments.into_iter().next().ok_or_else(|| Fault::Bug("no default network was bound".to_owned()))
 }
 
@@ -148,16 +145,9 @@ impl<'a> NodeNetworks<'a> {
         }
     }
 
-    /// Binds the node's networks and what a pod wants beside or instead of them. `facts`: what is known already, and after it
+    /// Binds the node's networks and what a pod selects beside or instead of them. `facts`: what is known already, and after it
     /// what is known then.
-    fn bind(
-        &self,
-        pod: &PodRef,
-        target: &Target,
-        wanted: &[Wanted],
-        default_override: Option<&Wanted>,
-        facts: &mut Facts,
-    ) -> Result<Bound> {
+    fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
         let ask = Ask {
             pod,
             container: &target.container,
@@ -166,13 +156,11 @@ impl<'a> NodeNetworks<'a> {
             runtime_config: Some(&self.run.conf.runtime_config),
             delegates: &self.delegates,
             default_networks: &self.default_networks,
-            default_override,
-            wanted,
+            selection,
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
         };
-        let named_by_pod =
-            |reference: &NetRef| wanted.iter().chain(default_override).any(|wanted| wanted.network == *reference);
+        let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
         let unknown = ask.references()?.into_iter().filter(|reference| !facts.cover(reference));
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
         let found = self.ask(&self.query(Some(pod), &references, &optional))?;
