@@ -7,7 +7,7 @@ use crate::cni::object::Object;
 use crate::cni::result::{CniResult, Interface, Ip};
 use crate::cni::version::Version;
 
-/// The annotation.
+/// Annotation that a pod's status is written to (NPWG 5).
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 /// What is reported about one attachment.

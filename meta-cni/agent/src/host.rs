@@ -7,9 +7,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -110,10 +108,9 @@ fn host_process(options: &Options) -> Result<PathBuf> {
 
 /// The host's network namespace is the one that the agent is in.
 fn require_own_network(process: &Path) -> Result<()> {
-    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
     let path = process.join("ns/net");
-    let theirs = id(&path).map_err(|e| Error::Io(format!("cannot look at {}: {e}", path.display())))?;
-    if id(Path::new("/proc/self/ns/net")).is_ok_and(|own| own == theirs) {
+    let theirs = netns::id(&path).map_err(|e| Error::Io(format!("cannot look at {}: {e}", path.display())))?;
+    if netns::id(Path::new("/proc/self/ns/net")).is_ok_and(|own| own == theirs) {
         return Ok(());
     }
     let allowed = "the network namespace that the agent is in (hostNetwork: true)";

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attachments::status::NETWORK_STATUS;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use meta_cni::cluster::NETWORK_STATUS;
 use meta_cni::cluster::wire::LONGEST_ANNOTATION;
 use meta_cni_kube::said;
 use serde_json::json;

@@ -6,15 +6,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use attachments::definition::Definition;
+use attachments::definition::{Definition, RESOURCE_NAME};
 use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::status::NETWORK_STATUS;
 
 use super::manifest::{self, Manifest};
 use super::wire::NodeAddresses;
-use super::{Annotations, Facts, NETWORK_STATUS, Query, named_in};
+use super::{Annotations, Facts, Query, named_in};
 use crate::fault::{Fault, Result};
-
-const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
 
 /// A directory of manifests, read anew for each question: an edit counts at once.
 #[derive(Debug)]

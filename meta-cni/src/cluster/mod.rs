@@ -18,9 +18,6 @@ use crate::node::ClusterConf;
 pub use directory::Directory;
 pub use socket::Agent;
 
-/// Annotation that a pod's status is written to (NPWG 5).
-pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
-
 /// Annotations of a pod.
 pub type Annotations = BTreeMap<String, String>;
 

@@ -5,14 +5,12 @@ use std::time::Instant;
 
 use attachments::bind::{Attachment, Bound};
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
 use attachments::status::{Report, network_status};
 use delegates::apply::{Host, Sandbox};
-use delegates::builtin::HostPorts;
+use delegates::builtin::{Attached, HostPorts};
 use delegates::call::Node;
-use delegates::spec::LinkId;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
@@ -26,18 +24,10 @@ use crate::cluster;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
-/// One attachment that is in place.
-#[derive(Debug)]
-pub struct Attached {
-    /// The final result of its chain; route arbitration edits it.
-    pub result: CniResult,
-    /// What built-in delegates made in the pod.
-    pub links: Vec<LinkId>,
-}
-
 /// How far an ADD came.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Those that are in place. Route arbitration edits their results.
     attached: Vec<Attached>,
     /// How many plugins of the chain behind those may have done something.
     ran: usize,
@@ -115,18 +105,17 @@ fn attach(
         current.set(i);
         progress.ran = 0;
         devinfo::prepare(attachment)?;
-        let delegates::builtin::Attached { result, links } =
-            Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
+        let attached = Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
         if attachment.is_default && !attachment.is_tenants {
-            host.note_default(&result);
+            host.note_default(&attached.result);
         }
-        for unheard in attachment.unmet(&result) {
+        for unheard in attachment.unmet(&attached.result) {
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));
             }
             warn(&unheard);
         }
-        progress.attached.push(Attached { result, links });
+        progress.attached.push(attached);
     }
     let attached = &mut progress.attached;
     routes::arbitrate(sandbox, &intent.attachments, attached)?;

@@ -2,8 +2,7 @@
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-
-use super::add::Attached;
+use delegates::builtin::Attached;
 
 /// The default network's addresses, routes and dns; the interfaces of every attachment, the default's first so that its
 /// indexes stay right. Addresses of further networks only when asked for: CRI-O takes each for an address of the pod.

@@ -1,13 +1,14 @@
 //! Where the sandbox of a record is, if it still is anywhere: whose links are touched when it is undone.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use attachments::cni::result::CniResult;
 use attachments::names::Mac;
 use delegates::apply::Sandbox;
 use delegates::call::Node;
 use delegates::error::Error;
+use delegates::netns;
 
 use super::boot;
 use super::chain::has_external;
@@ -94,5 +95,5 @@ pub fn hardware_addresses<'a>(results: impl Iterator<Item = &'a CniResult>) -> V
 
 /// Device and inode of a namespace.
 pub fn namespace_id(path: &str) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    netns::id(Path::new(path)).ok()
 }

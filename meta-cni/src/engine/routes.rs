@@ -4,12 +4,11 @@
 use std::net::IpAddr;
 
 use attachments::bind::Attachment;
-use attachments::cni::result::{CniResult, Route};
+use attachments::cni::result::{CniResult, Route, default_destination};
 use delegates::apply::Sandbox;
+use delegates::builtin::Attached;
 use delegates::default_route;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::add::Attached;
 use crate::fault::{Fault, Result};
 
 /// What happens to one family's default routes.
@@ -62,8 +61,7 @@ fn edit(result: &mut CniResult, is_winner: bool, step: &Move) {
     result.routes.retain(|route| !(route.is_default() && of_family(route.dst.addr())));
     match (is_winner, step.gateway) {
         (true, Some(gateway)) => {
-            let everywhere: IpNet = if step.ipv4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() };
-            result.routes.push(Route::new(everywhere, Some(gateway)));
+            result.routes.push(Route::new(default_destination(step.ipv4), Some(gateway)));
         }
         // The gateway of an attachment that lost its default route is nobody's next hop any more.
         _ => result.ips.iter_mut().filter(|ip| of_family(ip.address.addr())).for_each(|ip| ip.gateway = None),
