@@ -14,12 +14,14 @@ use delegates::call::Node;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
+use super::log::warn;
 use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
+use super::run::Run;
 use super::salvage::undo_damaged;
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
-use super::{Run, boot, devinfo, held, lookup, merge, resume, routes, warn};
+use super::{boot, devinfo, held, lookup, merge, resume, routes};
 use crate::cluster;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -162,17 +164,7 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
 fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
     let netns_id = namespace_id(&target.netns)
         .ok_or_else(|| Fault::Netns(format!("CNI_NETNS: got {:?}, which went away during the call", target.netns)))?;
-    Ok(Intent {
-        key: run.key(target),
-        pod,
-        netns: target.netns.clone(),
-        netns_id,
-        boot: boot::current(),
-        plugin_dirs: run.conf.plugin_dirs.clone(),
-        builtin: run.conf.builtin.clone(),
-        strict: run.conf.strict,
-        attachments: bound.attachments.clone(),
-    })
+    Ok(Intent { netns_id, boot: boot::current(), ..run.intent(target, pod, bound.attachments.clone()) })
 }
 
 fn done(attached: &[Attached]) -> Result<Done> {

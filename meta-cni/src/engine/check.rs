@@ -4,9 +4,9 @@ use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use delegates::apply::{Host, Sandbox};
 
-use super::Run;
 use super::chain::Chain;
 use super::lock::SandboxLock;
+use super::run::Run;
 use crate::fault::{Fault, Result};
 
 /// Fails with the first difference between what was attached and what is there.

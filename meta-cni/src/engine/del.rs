@@ -5,9 +5,10 @@ use delegates::netns;
 use super::lock::SandboxLock;
 use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Intent};
+use super::run::Run;
 use super::salvage::undo_damaged;
 use super::undo::{Surroundings, undo};
-use super::{Run, inherited, lookup, resume};
+use super::{inherited, lookup, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -60,17 +61,7 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
 
 /// The intent of an ADD for a pod that asks for nothing.
 pub fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
-    Ok(Intent {
-        key: run.key(target),
-        pod: target.pod().ok().flatten(),
-        netns: target.netns.clone(),
-        netns_id: namespace_id(&target.netns).unwrap_or_default(),
-        boot: None,
-        plugin_dirs: run.conf.plugin_dirs.clone(),
-        builtin: run.conf.builtin.clone(),
-        strict: run.conf.strict,
-        attachments: lookup::default_only(run, target)?,
-    })
+    Ok(run.intent(target, target.pod().ok().flatten(), lookup::default_only(run, target)?))
 }
 
 /// What a pod's DEL removes from a namespace must never be removed from the host's.

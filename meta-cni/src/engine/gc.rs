@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{Delegate, Question, call_network};
 use super::lock::SandboxLock;
+use super::log::warn;
 use super::place::Whereabouts;
 use super::record::{Intent, Key};
+use super::run::Run;
 use super::salvage::undo_damaged;
 use super::undo::{Surroundings, undo};
-use super::{Run, lookup, resume, warn};
+use super::{lookup, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 

@@ -6,10 +6,11 @@ use std::time::Instant;
 use attachments::cni::object::Object;
 use delegates::loans::{Held, Records};
 
+use super::log::warn;
 use super::record::Key;
 use super::resume::{Resumed, resume};
+use super::run::Run;
 use super::store::parse_name;
-use super::{Run, warn};
 
 /// All records but one.
 pub struct Others<'r> {

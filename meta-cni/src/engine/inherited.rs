@@ -14,8 +14,8 @@ use attachments::names::{ContainerId, IfName, NetworkName};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use delegates::spelling;
 
+use super::log::warn;
 use super::record::AttachedEntry;
-use super::warn;
 use attachments::cni::version::Version;
 
 /// One attachment that somebody else made.

@@ -17,7 +17,8 @@ use delegates::call::Verb;
 use delegates::reserved::Reserved;
 use delegates::{in_process, spelling};
 
-use super::{Run, warn};
+use super::log::warn;
+use super::run::Run;
 use crate::cluster::wire::NodeAddresses;
 use crate::cluster::{Annotations, Facts, Query};
 use crate::conf_dir;

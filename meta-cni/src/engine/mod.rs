@@ -14,6 +14,7 @@ mod held;
 mod inherited;
 mod life;
 mod lock;
+mod log;
 mod lookup;
 mod memory;
 mod merge;
@@ -22,6 +23,7 @@ mod record;
 mod replay;
 mod resume;
 mod routes;
+mod run;
 mod salvage;
 mod status;
 mod store;
@@ -30,28 +32,16 @@ mod undo;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attachments::cni::object::Object;
-use attachments::text::printable;
-use delegates::call::{Node, Verb};
-use delegates::lock::Lock;
+use delegates::call::Verb;
 
-use crate::cluster::Cluster;
-use crate::fault::{Fault, Result};
-use crate::node::NodeConf;
+use crate::fault::Result;
 use crate::replay::Report;
-use crate::request::{Request, Target};
+use crate::request::Request;
+use run::Run;
 use store::Store;
-
-/// One run: the request, the node's configuration and state, and when it must be over.
-struct Run<'a> {
-    request: &'a Request,
-    conf: NodeConf,
-    cluster: Cluster,
-    store: Store,
-    deadline: Instant,
-}
 
 /// Serves a request. ADD gives the object to print; the other verbs print nothing.
 pub fn serve(request: &Request) -> Result<Option<Object>> {
@@ -88,58 +78,4 @@ pub fn pending(state_dir: &Path) -> Result<BTreeMap<String, Duration>> {
 /// Undoes what nobody else will: no verb of the CNI protocol, but asked for with the same configuration.
 pub fn replay(request: &Request, idle: Duration) -> Result<Report> {
     replay::replay(&Run::of(request)?, idle)
-}
-
-impl<'a> Run<'a> {
-    fn of(request: &'a Request) -> Result<Self> {
-        let started = Instant::now();
-        let conf = NodeConf::from_request(request)?;
-        Ok(Run {
-            request,
-            cluster: Cluster::open(&conf.cluster),
-            store: Store::new(&conf.state_dir),
-            deadline: started + conf.timeout,
-            conf,
-        })
-    }
-}
-
-impl Run<'_> {
-    /// The sandbox of an ADD, DEL or CHECK.
-    fn target(&self) -> Result<&Target> {
-        let target = self.request.target.as_ref();
-        target.ok_or_else(|| Fault::Bug(format!("{} without a sandbox", self.request.verb.as_str())))
-    }
-
-    /// Whose record a call on this sandbox is about.
-    fn key(&self, target: &Target) -> record::Key {
-        record::Key {
-            network: self.conf.network.clone(),
-            container: target.container.clone(),
-            ifname: target.ifname.clone(),
-        }
-    }
-
-    /// The node as it is now.
-    fn node<'a>(&'a self, lock: Option<&'a Lock>) -> Node<'a> {
-        Node {
-            plugin_dirs: &self.conf.plugin_dirs,
-            builtin: self.conf.builtin.as_deref(),
-            state_dir: &self.conf.state_dir,
-            deadline: self.deadline,
-            reserved: &self.conf.reserved,
-            lock,
-        }
-    }
-
-    /// Undoing gets time of its own: the call that failed may have used up all of its.
-    fn undo_deadline(&self) -> Instant {
-        let own = self.conf.timeout.min(Duration::from_secs(10));
-        self.deadline.max(Instant::now() + own)
-    }
-}
-
-/// A line for the node's log: stderr reaches the runtime's log and never the result.
-fn warn(text: &str) {
-    eprintln!("meta-cni: {}", printable(text));
 }

@@ -6,15 +6,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::gc;
 use super::gc::Asked;
 use super::life::{Life, judge};
 use super::lock::SandboxLock;
 use super::place::Whereabouts;
 use super::record::{Intent, Key};
 use super::resume::{self, Resumed};
+use super::run::Run;
 use super::store::{DAMAGED, Pending};
 use super::undo::{Surroundings, undo};
-use super::{Run, gc};
 use crate::fault::{Fault, Result};
 use crate::replay::{Entry, Report};
 

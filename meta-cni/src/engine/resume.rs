@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use attachments::names::PodRef;
 
 use super::lock::SandboxLock;
+use super::log::warn;
 use super::place::Whereabouts;
 use super::record::Key;
+use super::run::Run;
 use super::store::DAMAGED;
 use super::undo::{Surroundings, undo};
-use super::{Run, warn};
 use crate::fault::Result;
 use crate::request::LEFT_ALONE;
 

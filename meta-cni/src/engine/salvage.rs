@@ -14,11 +14,13 @@ use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use serde_json::Deserializer;
 
+use super::log::warn;
 use super::place::Whereabouts;
 use super::record::{AttachedEntry, Done, Intent, Record, Saved};
+use super::run::Run;
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
-use super::{Run, del, gc, warn};
+use super::{del, gc};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 

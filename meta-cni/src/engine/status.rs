@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::libc::O_TMPFILE;
 
 use super::chain::{Delegate, Question, call_network};
-use super::{Run, lookup, resume};
+use super::run::Run;
+use super::{lookup, resume};
 use crate::fault::{Fault, Result};
 
 /// Our own readiness first, then the default network's, plugin by plugin until the first error (C26).

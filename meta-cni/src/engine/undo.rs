@@ -12,10 +12,11 @@ use delegates::spec::LinkId;
 
 use super::chain::{Chain, has_builtin};
 use super::lock::SandboxLock;
+use super::log::warn;
 use super::place::{Place, Whereabouts};
 use super::record::{Entry, Intent, Saved, Undone};
 use super::store::{DAMAGED, RecordFile};
-use super::{boot, devinfo, warn};
+use super::{boot, devinfo};
 use crate::fault::{Fault, Result};
 
 /// What surrounds an undo.
