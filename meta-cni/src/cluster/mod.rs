@@ -70,7 +70,7 @@ impl Facts {
 
 /// What a pod came to, for its status and its events.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct PodStatus {
     /// Text of the annotation.
     pub status: String,
     /// One sentence for each interface.
@@ -99,13 +99,13 @@ impl Cluster {
     }
 
     /// Writes a pod's `network-status`, or hands it to somebody who will. Waits at most `wait` for others.
-    pub fn publish(&self, pod: &PodRef, report: Report, wait: Duration) -> Result<()> {
+    pub fn publish(&self, pod: &PodRef, status: PodStatus, wait: Duration) -> Result<()> {
         match self {
-            Self::Directory(directory) => directory.publish(pod, &report.status),
+            Self::Directory(directory) => directory.publish(pod, &status.status),
             Self::Agent(agent) => agent.publish(wire::Publish {
                 pod: pod.clone(),
-                status: report.status,
-                added: report.added,
+                status: status.status,
+                added: status.added,
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             }),
         }

@@ -7,7 +7,6 @@ use attachments::bind::{Attachment, Bound};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use attachments::status::{Report, network_status};
 use delegates::apply::{Host, Sandbox};
 use delegates::builtin::{Attached, HostPorts};
 use delegates::call::Node;
@@ -15,6 +14,7 @@ use delegates::call::Node;
 use super::chain::Chain;
 use super::lock::SandboxLock;
 use super::log::warn;
+use super::network_status::{Assembled, assemble};
 use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
 use super::run::Run;
@@ -22,7 +22,6 @@ use super::salvage::undo_damaged;
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
 use super::{boot, devinfo, held, lookup, merge, resume, routes};
-use crate::cluster;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -196,18 +195,9 @@ fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock)
 fn report(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment], attached: &[Attached]) {
     let Some(pod) = pod else { return };
     let started = Instant::now();
-    let infos: Vec<Option<Object>> = attachments.iter().map(devinfo::read).collect();
-    let reports: Vec<Report<'_>> = attachments
-        .iter()
-        .zip(attached)
-        .zip(&infos)
-        .map(|((attachment, one), info)| Report { attachment, result: Some(&one.result), device_info: info.as_ref() })
-        .collect();
-    let report = cluster::Report {
-        status: network_status(&reports, run.conf.strict),
-        added: reports.iter().filter_map(Report::event).collect(),
-    };
-    if let Err(fault) = run.cluster.publish(pod, report, run.conf.status_wait) {
+    let results = attached.iter().map(|one| &one.result);
+    let Assembled { status, .. } = assemble(attachments, results, run.conf.strict);
+    if let Err(fault) = run.cluster.publish(pod, status, run.conf.status_wait) {
         warn(&format!("network-status of pod {pod} is not written after {:?}: {fault}", started.elapsed()));
     }
 }

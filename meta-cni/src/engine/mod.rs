@@ -18,6 +18,7 @@ mod log;
 mod lookup;
 mod memory;
 mod merge;
+mod network_status;
 mod place;
 mod record;
 mod replay;

@@ -6,9 +6,8 @@ use std::time::Duration;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use attachments::status::{Report, network_status};
 
-use super::devinfo;
+use super::network_status::{Assembled, assemble};
 use super::record::{Key, Record};
 use super::store::Store;
 use crate::fault::{Fault, Result};
@@ -57,16 +56,6 @@ fn told(record: &Record, age: Duration) -> Result<Option<Told>> {
             .map_err(|e| Fault::Io(format!("record of pod {pod}: {e}")))
     };
     let results: Vec<CniResult> = done.attached.iter().map(read).collect::<Result<_>>()?;
-    let infos: Vec<_> = intent.attachments.iter().map(devinfo::read).collect();
-    let is_whole =
-        intent.attachments.iter().zip(&infos).all(|(a, info)| a.device_info_file.is_none() || info.is_some());
-    let reports: Vec<Report<'_>> = intent
-        .attachments
-        .iter()
-        .zip(&results)
-        .zip(&infos)
-        .map(|((attachment, result), info)| Report { attachment, result: Some(result), device_info: info.as_ref() })
-        .collect();
-    let status = network_status(&reports, intent.strict);
-    Ok(Some(Told { pod, status, age, is_whole }))
+    let Assembled { status, is_whole } = assemble(&intent.attachments, &results, intent.strict);
+    Ok(Some(Told { pod, status: status.status, age, is_whole }))
 }
