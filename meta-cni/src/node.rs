@@ -13,8 +13,6 @@ use attachments::names::{NetworkName, ObjectName, PluginType};
 use delegates::reserved::Reserved;
 use serde_json::Value;
 
-use crate::request::Request;
-
 pub use keys::spelled;
 
 /// Key of `runtimeConfig` under which containerd and CRI-O hand over the pod's annotations.
@@ -119,18 +117,17 @@ pub struct Auxiliary {
 }
 
 impl NodeConf {
-    /// Reads the node configuration of a request, whose keys are [`spelled`].
-    pub fn from_request(request: &Request) -> Result<Self, Finding> {
-        let conf = &request.conf;
+    /// Reads the node configuration, whose keys are [`spelled`]. `network` is its name, `path_variable` CNI_PATH, split.
+    pub fn read(conf: &Object, network: &NetworkName, path_variable: &[PathBuf]) -> Result<Self, Finding> {
         let (delegates, default_networks) = read_networks(conf)?;
         let mut plugin_dirs = vec![path(conf, "binDir")?.unwrap_or_else(|| "/opt/cni/bin".into())];
-        plugin_dirs.extend(request.path.iter().cloned());
+        plugin_dirs.extend(path_variable.iter().cloned());
         let global = conf.text("globalNamespaces")?.unwrap_or_else(|| "default".to_owned());
         let auxiliary = read_auxiliary(conf, &delegates)?;
         let multus_namespace = conf.parsed("multusNamespace", ObjectName::ALLOWED)?;
         let timeout: u64 = positive(conf, "timeoutSeconds", 60, 3600)?;
         Ok(Self {
-            network: request.network.clone(),
+            network: network.clone(),
             delegates,
             default_networks,
             auxiliary,
@@ -315,14 +312,7 @@ mod tests {
 
     fn read(keys: &str) -> Result<NodeConf, Finding> {
         let conf = Object::parse(format!(r#"{{"name":"node","cniVersion":"1.1.0",{keys}}}"#).as_bytes()).unwrap();
-        NodeConf::from_request(&Request {
-            verb: delegates::call::Verb::Status,
-            target: None,
-            path: vec!["/path".into()],
-            network: "node".parse().unwrap(),
-            version: attachments::cni::version::Version::NEWEST,
-            conf,
-        })
+        NodeConf::read(&conf, &"node".parse().unwrap(), &["/path".into()])
     }
 
     const DELEGATE: &str = r#""delegates":[{"name":"d","type":"bridge"}]"#;

@@ -39,10 +39,8 @@ pub enum Command {
 /// A checked request.
 #[derive(Debug)]
 pub struct Request {
-    /// The verb.
-    pub verb: Verb,
-    /// Which sandbox; present exactly for ADD, DEL and CHECK.
-    pub target: Option<Target>,
+    /// What is to be done.
+    pub operation: Operation,
     /// CNI_PATH, split.
     pub path: Vec<PathBuf>,
     /// `name` of the node's network configuration.
@@ -51,6 +49,48 @@ pub struct Request {
     pub version: Version,
     /// The whole document from stdin.
     pub conf: Object,
+}
+
+/// What a request is for: a verb of the protocol, or the recovery that the node agent asks for.
+#[derive(Debug)]
+pub enum Operation {
+    /// ADD.
+    Add(Target),
+    /// DEL.
+    Del(Target),
+    /// CHECK.
+    Check(Target),
+    /// GC.
+    Gc,
+    /// STATUS.
+    Status,
+    /// `meta-cni replay`: undoes what a crash or a restart of the node left behind. No verb of the protocol.
+    Recover {
+        /// How long an unfinished undo must have been left alone.
+        idle: Duration,
+    },
+}
+
+impl Operation {
+    /// The verb of the protocol; a recovery has none.
+    pub fn verb(&self) -> Option<Verb> {
+        match self {
+            Self::Add(_) => Some(Verb::Add),
+            Self::Del(_) => Some(Verb::Del),
+            Self::Check(_) => Some(Verb::Check),
+            Self::Gc => Some(Verb::Gc),
+            Self::Status => Some(Verb::Status),
+            Self::Recover { .. } => None,
+        }
+    }
+
+    /// The sandbox, where the operation is about one.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Add(target) | Self::Del(target) | Self::Check(target) => Some(target),
+            Self::Gc | Self::Status | Self::Recover { .. } => None,
+        }
+    }
 }
 
 /// The sandbox of an ADD, DEL or CHECK.
@@ -101,18 +141,15 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     }
     let verb =
         [Verb::Add, Verb::Del, Verb::Check, Verb::Gc, Verb::Status].into_iter().find(|verb| verb.as_str() == command);
-    let target = verb.filter(|verb| has_target(*verb)).map(|verb| read_target(verb, &var)).transpose()?;
-    if verb == Some(Verb::Gc) && var("CNI_PATH").is_none() {
-        return Err(Fault::Environment("required env variables [CNI_PATH] missing".to_owned()));
-    }
+    let operation = verb.map(|verb| read_operation(verb, &var)).transpose()?;
     let conf = read_conf(stdin)?;
     let network = read_name(&conf)?;
-    let verb = verb.ok_or_else(|| {
+    let operation = operation.ok_or_else(|| {
         Fault::Environment(format!("CNI_COMMAND: got {command:?}, want ADD, DEL, CHECK, GC, STATUS or VERSION"))
     })?;
-    let version = read_version(&conf, verb)?;
+    let version = read_version(&conf, operation.verb())?;
     let path = var("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    Ok(Command::Call(Box::new(Request { verb, target, path, network, version, conf })))
+    Ok(Command::Call(Box::new(Request { operation, path, network, version, conf })))
 }
 
 /// One of our programs has started us, by whatever name and at whatever remove. The configuration that we would read is a
@@ -132,7 +169,7 @@ pub fn read_replay(
     mut args: impl Iterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
     stdin: impl Read,
-) -> Result<(Request, Duration)> {
+) -> Result<Request> {
     const ALLOWED: &str = "a number of seconds";
     if env(CALLER).is_some() {
         as_delegate("replay")?;
@@ -148,20 +185,26 @@ pub fn read_replay(
         return Err(Fault::Environment(format!("replay: got a second argument {more:?}, want {ALLOWED} alone")));
     }
     let conf = read_conf(stdin)?;
-    // Like GC it is about no sandbox. Unlike GC it is there in every version.
-    let request = Request {
-        verb: Verb::Gc,
-        target: None,
+    Ok(Request {
+        operation: Operation::Recover { idle },
         path: env("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         network: read_name(&conf)?,
-        version: read_version(&conf, Verb::Del)?,
+        version: read_version(&conf, None)?,
         conf,
-    };
-    Ok((request, idle))
+    })
 }
 
-fn has_target(verb: Verb) -> bool {
-    matches!(verb, Verb::Add | Verb::Del | Verb::Check)
+fn read_operation(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Operation> {
+    Ok(match verb {
+        Verb::Add => Operation::Add(read_target(verb, var)?),
+        Verb::Del => Operation::Del(read_target(verb, var)?),
+        Verb::Check => Operation::Check(read_target(verb, var)?),
+        Verb::Gc if var("CNI_PATH").is_none() => {
+            return Err(Fault::Environment("required env variables [CNI_PATH] missing".to_owned()));
+        }
+        Verb::Gc => Operation::Gc,
+        Verb::Status => Operation::Status,
+    })
 }
 
 /// A wrong value is named alone, the first one; missing variables are named together.
@@ -230,12 +273,12 @@ fn read_name(conf: &Object) -> Result<NetworkName> {
 }
 
 /// The gates of C34: a version that we do not speak, or a verb that the version does not have.
-fn read_version(conf: &Object, verb: Verb) -> Result<Version> {
+fn read_version(conf: &Object, verb: Option<Verb>) -> Result<Version> {
     let text = conf.decode::<String>("cniVersion", Version::ALLOWED)?.unwrap_or_default();
     let version: Version = text.parse().map_err(|e: Finding| Fault::Version(e.to_string()))?;
-    let since = match verb {
-        Verb::Check if !version.has_check() => "0.4.0",
-        Verb::Gc | Verb::Status if !version.has_gc_and_status() => "1.1.0",
+    let (verb, since) = match verb {
+        Some(verb @ Verb::Check) if !version.has_check() => (verb, "0.4.0"),
+        Some(verb @ (Verb::Gc | Verb::Status)) if !version.has_gc_and_status() => (verb, "1.1.0"),
         _ => return Ok(version),
     };
     Err(Fault::Version(format!("cniVersion: got {version}, want {since} or later for {}", verb.as_str())))
@@ -266,7 +309,7 @@ mod tests {
         let env =
             add(&[("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;X=1=2"), ("CNI_PATH", "/a:/b")]);
         let Ok(Command::Call(request)) = run(&env, CONF) else { panic!("no call") };
-        let target = request.target.unwrap();
+        let target = request.operation.target().unwrap();
         assert_eq!(target.pod().unwrap().unwrap().to_string(), "a/b");
         assert_eq!(target.arg("X"), Some("1=2"));
         assert_eq!(request.path, [PathBuf::from("/a"), PathBuf::from("/b")]);

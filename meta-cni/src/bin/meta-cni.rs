@@ -8,9 +8,9 @@ use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
 use delegates::call::Verb;
 use delegates::priority;
-use meta_cni::engine;
+use meta_cni::engine::{self, Answer};
 use meta_cni::fault::{Fault, Result};
-use meta_cni::request::{self, Command};
+use meta_cni::request::{self, Command, Operation};
 
 /// musl's allocator gives every page back at once and asks for it again; one short call is better served by keeping it.
 #[global_allocator]
@@ -45,23 +45,23 @@ fn run() -> ExitCode {
             return fail(&fault, verb, Version::NEWEST);
         }
     };
-    if matches!(call.verb, Verb::Add | Verb::Del) {
+    if matches!(call.operation, Operation::Add(_) | Operation::Del(_)) {
         priority::hurry();
     }
-    let served: Result<_> = engine::serve(&call);
-    match served {
-        Ok(Some(result)) => print(&result),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(fault) => fail(&fault, Some(call.verb), call.version),
-    }
+    answer(engine::serve(&call), call.operation.verb(), call.version)
 }
 
 /// The maintenance call of the node agent. It fails only where it could not begin; what stayed is in its report.
 fn replay(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
     let read = request::read_replay(args, env, io::stdin().lock());
-    match read.and_then(|(call, idle)| engine::replay(&call, idle)) {
-        Ok(report) => print(&report),
-        Err(fault) => fail(&fault, None, Version::NEWEST),
+    answer(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
+}
+
+fn answer(served: Result<Option<Answer>>, verb: Option<Verb>, version: Version) -> ExitCode {
+    match served {
+        Ok(Some(answer)) => print(&answer),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(fault) => fail(&fault, verb, version),
     }
 }
 

@@ -35,8 +35,7 @@ struct Progress {
 }
 
 /// Attaches a sandbox to all of its networks, or to none. Those who look at the pod hear why.
-pub fn add(run: &Run<'_>) -> Result<Object> {
-    let target = run.target()?;
+pub fn add(run: &Run<'_>, target: &Target) -> Result<Object> {
     let pod = target.pod()?;
     let added = attach_all(run, target, pod.as_ref());
     if let (Err(fault), Some(pod)) = (&added, &pod) {

@@ -16,8 +16,7 @@ use crate::request::Target;
 const OWN: &str = "/proc/self/ns/net";
 
 /// Detaches a sandbox from everything. A success only when everything is undone.
-pub fn del(run: &Run<'_>) -> Result<()> {
-    let target = run.target()?;
+pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };

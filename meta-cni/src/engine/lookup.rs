@@ -13,7 +13,6 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
 use attachments::selection::Selection;
 use delegates::builtin;
-use delegates::call::Verb;
 use delegates::reserved::Reserved;
 use delegates::{in_process, spelling};
 
@@ -24,7 +23,7 @@ use crate::cluster::{Annotations, Facts, Query};
 use crate::conf_dir;
 use crate::fault::{Fault, Result};
 use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
-use crate::request::Target;
+use crate::request::{Operation, Target};
 
 /// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated; and what the node
 /// keeps from definitions, as far as the cluster knows more of it than the node's configuration.
@@ -136,9 +135,9 @@ impl<'a> NodeNetworks<'a> {
 
     /// Only an ADD waits for an agent that is away; DEL, CHECK and GC go on with what the node's files say.
     fn ask(&self, query: &Query<'_>) -> Result<Facts> {
-        let verb = self.run.request.verb;
-        match self.run.cluster.resolve(query, verb == Verb::Add, self.run.deadline) {
-            Err(fault @ Fault::TryLater(_)) if !matches!(verb, Verb::Add | Verb::Status) => {
+        let operation = &self.run.request.operation;
+        match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
+            Err(fault @ Fault::TryLater(_)) if !matches!(operation, Operation::Add(_) | Operation::Status) => {
                 warn(&format!("going on without definitions: {fault}"));
                 Ok(Facts::default())
             }

@@ -36,23 +36,34 @@ use std::path::Path;
 use std::time::Duration;
 
 use attachments::cni::object::Object;
-use delegates::call::Verb;
+use serde::Serialize;
 
 use crate::fault::Result;
 use crate::replay::Report;
-use crate::request::Request;
+use crate::request::{Operation, Request};
 use run::Run;
 use store::Store;
 
-/// Serves a request. ADD gives the object to print; the other verbs print nothing.
-pub fn serve(request: &Request) -> Result<Option<Object>> {
+/// What is printed for a request that was served.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// The merged result of an ADD.
+    Result(Object),
+    /// What a recovery did.
+    Recovery(Report),
+}
+
+/// Serves a request. The verbs but ADD print nothing.
+pub fn serve(request: &Request) -> Result<Option<Answer>> {
     let run = Run::of(request)?;
-    match request.verb {
-        Verb::Add => add::add(&run).map(Some),
-        Verb::Del => del::del(&run).map(|()| None),
-        Verb::Check => check::check(&run).map(|()| None),
-        Verb::Gc => gc::gc(&run).map(|()| None),
-        Verb::Status => status::status(&run).map(|()| None),
+    match &request.operation {
+        Operation::Add(target) => add::add(&run, target).map(|result| Some(Answer::Result(result))),
+        Operation::Del(target) => del::del(&run, target).map(|()| None),
+        Operation::Check(target) => check::check(&run, target).map(|()| None),
+        Operation::Gc => gc::gc(&run).map(|()| None),
+        Operation::Status => status::status(&run).map(|()| None),
+        Operation::Recover { idle } => replay::replay(&run, *idle).map(|report| Some(Answer::Recovery(report))),
     }
 }
 
@@ -74,9 +85,4 @@ pub fn held(state_dir: &Path) -> Result<usize> {
 pub fn pending(state_dir: &Path) -> Result<BTreeMap<String, Duration>> {
     let pending = Store::new(state_dir).pending()?;
     Ok(pending.into_iter().map(|record| (record.key.to_string(), record.idle)).collect())
-}
-
-/// Undoes what nobody else will: no verb of the CNI protocol, but asked for with the same configuration.
-pub fn replay(request: &Request, idle: Duration) -> Result<Report> {
-    replay::replay(&Run::of(request)?, idle)
 }

@@ -85,7 +85,7 @@ pub fn resume(
     deadline: Instant,
     is_wanted: impl Fn(Option<&PodRef>) -> bool,
 ) -> Result<Resumed> {
-    let own = run.request.target.as_ref().is_some_and(|target| target.container == key.container);
+    let own = run.request.operation.target().is_some_and(|target| target.container == key.container);
     if own {
         return Ok(Resumed::No("this call is about it"));
     }

@@ -11,7 +11,7 @@ use super::place::namespace_id;
 use super::record::{Intent, Key};
 use super::store::Store;
 use crate::cluster::Cluster;
-use crate::fault::{Fault, Result};
+use crate::fault::Result;
 use crate::node::NodeConf;
 use crate::request::{Request, Target};
 
@@ -28,7 +28,7 @@ impl<'a> Run<'a> {
     /// Reads the node's configuration. The time of the call begins.
     pub fn of(request: &'a Request) -> Result<Self> {
         let started = Instant::now();
-        let conf = NodeConf::from_request(request)?;
+        let conf = NodeConf::read(&request.conf, &request.network, &request.path)?;
         Ok(Run {
             request,
             cluster: Cluster::open(&conf.cluster),
@@ -40,12 +40,6 @@ impl<'a> Run<'a> {
 }
 
 impl Run<'_> {
-    /// The sandbox of an ADD, DEL or CHECK.
-    pub fn target(&self) -> Result<&Target> {
-        let target = self.request.target.as_ref();
-        target.ok_or_else(|| Fault::Bug(format!("{} without a sandbox", self.request.verb.as_str())))
-    }
-
     /// Whose record a call on this sandbox is about.
     pub fn key(&self, target: &Target) -> Key {
         Key { network: self.conf.network.clone(), container: target.container.clone(), ifname: target.ifname.clone() }

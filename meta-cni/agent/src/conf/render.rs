@@ -7,9 +7,7 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
-use delegates::call::Verb;
 use meta_cni::node::{NodeConf, POD_ANNOTATIONS};
-use meta_cni::request::Request;
 
 /// Name of the node network, whatever the default network is called: it is part of every record's key, and the runtime
 /// appends the plugins of a directory of that name. Neither may follow a default network that is renamed or replaced.
@@ -95,9 +93,7 @@ fn check(plugin: &Object, name: &str) -> Result<(), Finding> {
     conf.set("name", &raw);
     let network = conf.parsed("name", attachments::names::NetworkName::ALLOWED)?;
     let network = network.ok_or_else(|| Finding::missing("name", attachments::names::NetworkName::ALLOWED))?;
-    let request =
-        Request { verb: Verb::Status, target: None, path: Vec::new(), network, version: Version::NEWEST, conf };
-    NodeConf::from_request(&request).map(|_| ())
+    NodeConf::read(&conf, &network, &[]).map(|_| ())
 }
 
 /// People read this file when a node behaves oddly: a line for each key.
