@@ -4,6 +4,7 @@
 //! node's configuration, [`cluster`] the source of facts about pods and definitions: a directory, or the node agent, which is
 //! a package of its own as everything is that asks the API server.
 
+pub mod atomic_file;
 pub mod cluster;
 pub mod conf_dir;
 pub mod engine;

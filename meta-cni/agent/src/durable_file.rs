@@ -1,9 +1,11 @@
 //! Files that other programs read or run at any moment: each is there whole, or as it was before.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use meta_cni::atomic_file::Unfinished;
 
 use crate::error::{Error, Result};
 
@@ -28,20 +30,13 @@ pub fn place(path: &Path, content: &[u8], mode: u32) -> Result<Placed> {
         return Ok(Placed::Untouched);
     }
     sweep(dir);
-    let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(dir)
-        .map_err(|e| failed("write", &e))?;
-    // The mode again: the process's mask has been taken from it.
-    file.write_all(content)
-        .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(mode)))
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|e| failed("write", &e))?;
-    if !fs::read(file.path()).is_ok_and(|read| read == content) {
+    let unfinished = dir.join(format!("{UNFINISHED}{}", std::process::id()));
+    let unfinished = Unfinished::write(unfinished, content, mode).map_err(|e| failed("write", &e))?;
+    unfinished.sync().map_err(|e| failed("write", &e))?;
+    if !fs::read(unfinished.path()).is_ok_and(|read| read == content) {
         return Err(failed("write", &io::Error::other("what was written reads back as something else")));
     }
-    file.persist(path).map_err(|e| failed("put in place", &e.error))?;
+    unfinished.put_in_place(path).map_err(|e| failed("put in place", &e))?;
     sync(dir).map_err(|e| failed("put in place", &e))?;
     Ok(Placed::Written)
 }
@@ -81,6 +76,7 @@ fn sweep(dir: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;

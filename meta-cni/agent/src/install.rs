@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::conf;
-use super::place::{Placed, place, remove};
+use super::durable_file::{Placed, place, remove};
 use crate::error::{Error, Result};
 
 /// The program that the runtime starts.

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use attachments::definition::{Definition, RESOURCE_NAME};
@@ -13,6 +14,7 @@ use attachments::status::NETWORK_STATUS;
 use super::manifest::{self, Manifest};
 use super::wire::NodeAddresses;
 use super::{Annotations, Facts, Query, named_in};
+use crate::atomic_file;
 use crate::fault::{Fault, Result};
 
 /// A directory of manifests, read anew for each question: an edit counts at once.
@@ -172,21 +174,11 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Fault::Config(format!("manifest {}: {e}", path.display())))
 }
 
-/// Readers see the old file or the new one, never half of either. One name serves every file, for whoever writes holds the lock
-/// of the directory: what a killed writer left is overwritten by the next one.
+/// One name serves every file, for whoever writes holds the lock of the directory. The file keeps its mode.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let failed = |e: io::Error| Fault::Io(format!("cannot write {}: {e}", path.display()));
-    let temporary = path.with_file_name(".meta-cni.new");
-    let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(fs::metadata(path)?.permissions())?;
-        fs::rename(&temporary, path)
-    })();
-    written.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        failed(e)
-    })
+    let mode = fs::metadata(path).map(|meta| meta.permissions().mode() & 0o7777);
+    let replaced = mode.and_then(|mode| atomic_file::replace(path, ".meta-cni.new", text.as_bytes(), mode));
+    replaced.map_err(|e| Fault::Io(format!("cannot write {}: {e}", path.display())))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::default::{Definitions, configured};
 use super::plan::{Asked, Choice, Seen, ahead, choose};
 use super::render::{Parts, capabilities, conflist, names_default};
 use super::restores::{FIRST_PAUSE, Restores};
-use crate::place::place;
+use crate::durable_file::place;
 
 /// A directory that changed less than this ago may still be being filled.
 const SETTLE: Duration = Duration::from_secs(3);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use attachments::names::NetRef;
+use meta_cni::atomic_file;
 use meta_cni::cluster::wire::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -107,9 +108,7 @@ impl Shelf {
         let path = self.path(reference);
         let dir = path.parent().unwrap_or(&self.dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let new = dir.join(UNFINISHED);
-        fs::write(&new, &bytes)?;
-        fs::rename(&new, &path)?;
+        atomic_file::replace(&path, UNFINISHED, &bytes, 0o644)?;
         Ok(Some(bytes.len()))
     }
 
