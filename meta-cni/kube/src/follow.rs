@@ -4,8 +4,9 @@
 //! what a page takes is the peak of the program's memory.
 
 use std::pin::pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::TryStreamExt;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
@@ -28,8 +29,11 @@ const LIST: Duration = Duration::from_secs(60);
 /// A watch ends after this time and is taken up again; one that is silent for longer is dead.
 const WATCH: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
-/// Before the first try again, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// The least that a try again waits, at first and in the end. Up to as much again is added at random: the agents of a cluster
+/// must not come back at once.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A watch that the server ends sooner is a failure: it is not to be asked without a pause.
+const SHORTEST_WATCH: Duration = Duration::from_millis(200);
 
 /// An object's metadata, as far as somebody wants it.
 pub trait Versioned: Clone + DeserializeOwned {
@@ -97,7 +101,7 @@ impl From<kube::Error> for Trouble {
 /// Follows a collection; never ends.
 pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mut take: impl FnMut(Event<T>)) {
     let what = collection.what;
-    let mut log = Log { what, failing: false, pause: PAUSE.0 };
+    let mut log = Log { what, failing: false, backoff: backoff() };
     let mut version = None;
     loop {
         let outcome = match version.take() {
@@ -191,8 +195,9 @@ async fn watch<T: Versioned>(
             Some(WatchEvent::Bookmark(mark)) => *at = mark.metadata.resource_version,
             Some(WatchEvent::Error(status)) if status.code == 410 => return Err(Trouble::Forgotten),
             Some(WatchEvent::Error(status)) => return Err(Trouble::Failed(chain(&kube::Error::Api(status)))),
-            // A server that ends every watch at once is not to be asked without a pause.
-            None if began.elapsed() < PAUSE.0 => return Err(Trouble::Failed("the server ended the watch".to_owned())),
+            None if began.elapsed() < SHORTEST_WATCH => {
+                return Err(Trouble::Failed("the server ended the watch".to_owned()));
+            }
             None => return Ok(()),
         }
     }
@@ -202,7 +207,7 @@ async fn watch<T: Versioned>(
 struct Log<'a> {
     what: &'a str,
     failing: bool,
-    pause: Duration,
+    backoff: ExponentialBackoff,
 }
 
 impl Log<'_> {
@@ -210,7 +215,7 @@ impl Log<'_> {
         if self.failing {
             tracing::info!("{}: the watch is back", self.what);
         }
-        (self.failing, self.pause) = (false, PAUSE.0);
+        (self.failing, self.backoff) = (false, backoff());
     }
 
     fn trouble(&mut self, why: &str) -> Duration {
@@ -220,16 +225,13 @@ impl Log<'_> {
             tracing::warn!("{}: the watch is broken and will be taken up again: {why}", self.what);
         }
         self.failing = true;
-        let pause = spread(self.pause);
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        pause
+        self.backoff.next().unwrap_or(BACKOFF.1)
     }
 }
 
-/// Between half and all of a pause: the agents of a cluster must not come back at once.
-fn spread(pause: Duration) -> Duration {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
+fn backoff() -> ExponentialBackoff {
+    let builder = ExponentialBuilder::default().with_min_delay(BACKOFF.0).with_max_delay(BACKOFF.1);
+    builder.with_factor(2.0).with_jitter().without_max_times().build()
 }
 
 #[cfg(test)]
