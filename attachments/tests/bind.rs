@@ -14,7 +14,7 @@ use attachments::cni::spelling::Known;
 use attachments::cni::version::Version;
 use attachments::definition::Definition;
 use attachments::names::{DeviceId, NetRef, PodRef};
-use attachments::selection::{NETWORKS, Selection, SelectionTarget, Wanted, parse, parse_default};
+use attachments::selection::{NETWORKS, NetworkSelection, Selection, SelectionTarget, parse, parse_default};
 
 fn conf(text: &str) -> NetworkConf {
     NetworkConf::parse(text.as_bytes()).unwrap()
@@ -745,7 +745,7 @@ fn a_device_is_only_named_of_a_definition_that_hands_out_devices() {
 fn a_selected_file_of_the_node_is_the_nodes_own_text_and_isolation_refuses_it() {
     let file = SelectionTarget::NodeFile("weave".parse().unwrap());
     let mut scene = Scene::new().file("10-weave.conf", r#"{"name":"weave","type":"macvlan"}"#);
-    scene.selection.networks = vec![Wanted::new(file)];
+    scene.selection.networks = vec![NetworkSelection::new(file)];
     let bound = scene.bound();
     assert_eq!(names(&bound)[1], "weave weave net1");
     assert!(!bound[1].is_tenants);

@@ -6,7 +6,7 @@ use super::Chosen;
 use crate::cni::conf::PluginConf;
 use crate::cni::object::{Object, fold};
 use crate::finding::Finding;
-use crate::selection::Wanted;
+use crate::selection::NetworkSelection;
 
 /// CNI_ARGS: what came, in its order, each key once with its last value, then `added` in place or behind.
 pub(super) fn cni_args(incoming: &[(String, String)], added: &[(&str, String)]) -> String {
@@ -27,8 +27,8 @@ pub(super) fn cni_args(incoming: &[(String, String)], added: &[(&str, String)]) 
 
 /// R18: `cni-args` go into `args.cni` of every plugin and win over what the configuration has there. False where the pod
 /// gives none.
-pub(super) fn merge(chosen: &mut Chosen, wanted: &Wanted, field: &str) -> Result<bool, Finding> {
-    let Some(args) = &wanted.cni_args else { return Ok(false) };
+pub(super) fn merge(chosen: &mut Chosen, selected: &NetworkSelection, field: &str) -> Result<bool, Finding> {
+    let Some(args) = &selected.cni_args else { return Ok(false) };
     let locked: HashSet<String> = chosen.locked_args.iter().map(|locked| fold(locked)).collect();
     let folded: HashSet<String> = args.iter().map(|(key, _)| fold(key)).collect();
     for (key, value) in args.iter().filter(|_| !locked.is_empty()) {

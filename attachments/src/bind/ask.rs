@@ -8,7 +8,7 @@ use crate::cni::object::Object;
 use crate::definition::Definition;
 use crate::finding::Finding;
 use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
-use crate::selection::{DEFAULT_NETWORK, NETWORKS, Selection, SelectionTarget, Wanted};
+use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
 
 /// The node's rules, from its configuration.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub(super) struct Slot<'a> {
     pub origin: Origin<'a>,
-    pub wanted: Option<&'a Wanted>,
+    pub selected: Option<&'a NetworkSelection>,
     /// Path of what asked for it, in an annotation or in the node's configuration.
     pub field: String,
 }
@@ -107,8 +107,8 @@ impl<'a> Ask<'a> {
             let allowed = format!("at most {most} (maxAttachments)");
             return Err(Finding::new(NETWORKS, format_args!("{asked} networks"), allowed).into());
         }
-        for wanted in self.selection.elements() {
-            self.check_isolation(&wanted.target)?;
+        for selected in self.selection.elements() {
+            self.check_isolation(&selected.target)?;
         }
         Ok(self.slots().iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
     }
@@ -131,16 +131,16 @@ impl<'a> Ask<'a> {
                     Network::Conf(conf) => Origin::Conf(conf),
                     Network::Named(name) => Origin::Named(name),
                 };
-                Slot { origin, wanted: None, field: format!("{key}[{i}]") }
+                Slot { origin, selected: None, field: format!("{key}[{i}]") }
             }
         };
         let pod = |annotation: &'static str| {
-            move |(i, wanted): (usize, &'a Wanted)| Slot {
-                origin: match &wanted.target {
+            move |(i, selected): (usize, &'a NetworkSelection)| Slot {
+                origin: match &selected.target {
                     SelectionTarget::Definition(reference) => Origin::Definition(reference),
                     SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
                 },
-                wanted: Some(wanted),
+                selected: Some(selected),
                 field: format!("{annotation}[{i}]"),
             }
         };
@@ -153,7 +153,8 @@ impl<'a> Ask<'a> {
         slots.extend(self.delegates.iter().enumerate().skip(replaced).map(node("delegates")));
         slots.extend(default_networks.iter().enumerate().map(node("defaultNetworks")));
         slots.extend(networks.iter().enumerate().map(pod(NETWORKS)));
-        let auxiliary = |conf| Slot { origin: Origin::Conf(conf), wanted: None, field: "auxiliaryCNIChainName".into() };
+        let auxiliary =
+            |conf| Slot { origin: Origin::Conf(conf), selected: None, field: "auxiliaryCNIChainName".into() };
         slots.extend(self.auxiliary.map(auxiliary));
         slots
     }
@@ -209,7 +210,7 @@ impl<'a> Ask<'a> {
 
     /// R21 over both annotations: the parser of one sees only its own elements.
     pub(super) fn check_default_route(&self) -> Result<(), Finding> {
-        let asking = |slot: &Slot<'_>| slot.wanted.is_some_and(|wanted| wanted.default_route.is_some());
+        let asking = |slot: &Slot<'_>| slot.selected.is_some_and(|selected| selected.default_route.is_some());
         match self.slots().iter().filter(|slot| asking(slot)).nth(1) {
             None => Ok(()),
             Some(slot) => Err(Finding::new(

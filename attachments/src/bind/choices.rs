@@ -84,7 +84,7 @@ impl Choices {
 
     /// The arguments of a pod are a tenant's words, whoever wrote the configuration.
     fn hold_args_to_rules(&mut self, ask: &Ask<'_>, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
-        if let Some(args) = slot.wanted.and_then(|wanted| wanted.cni_args.as_ref()) {
+        if let Some(args) = slot.selected.and_then(|selected| selected.cni_args.as_ref()) {
             let field = format!("{}.cni-args", slot.field);
             self.paths.extend(tenant::check_args(args, &chosen.conf.plugins, &field, ask.rules)?);
         }
@@ -114,7 +114,7 @@ impl Choices {
 /// Bytes of an attachment's plugins as a record will hold them.
 fn size(chosen: &Chosen, slot: &Slot<'_>) -> usize {
     let plugins = &chosen.conf.plugins;
-    let args = slot.wanted.and_then(|wanted| wanted.cni_args.as_ref()).map_or(0, Object::size);
+    let args = slot.selected.and_then(|selected| selected.cni_args.as_ref()).map_or(0, Object::size);
     plugins.iter().map(|plugin| plugin.object.size() + args).sum()
 }
 

@@ -16,7 +16,7 @@ use crate::cni::conf::PluginConf;
 use crate::definition::RESOURCE_NAME;
 use crate::finding::Finding;
 use crate::names::{IfName, NetRef, NetworkName, ObjectName};
-use crate::selection::Wanted;
+use crate::selection::NetworkSelection;
 
 pub use ask::{Ask, Network, Rules};
 pub use attachment::{Attachment, Device, Hoped, Source};
@@ -156,15 +156,15 @@ impl Binder<'_> {
         let ifname = self.name(slot)?;
         let mut added = Vec::new();
         let mut hoped = Hoped::default();
-        if let Some(wanted) = slot.wanted {
-            if args::merge(&mut chosen, wanted, &slot.field)? {
+        if let Some(selected) = slot.selected {
+            if args::merge(&mut chosen, selected, &slot.field)? {
                 self.respell(&mut chosen)?;
             }
-            self.check_declared(&chosen, wanted, &slot.field)?;
-            (added, hoped) = capabilities::through_args(&chosen.conf, wanted);
+            self.check_declared(&chosen, selected, &slot.field)?;
+            (added, hoped) = capabilities::through_args(&chosen.conf, selected);
         }
         self.check_device(&chosen, slot)?;
-        let device = self.device(&chosen, slot.wanted);
+        let device = self.device(&chosen, slot.selected);
         if let Some(Device { id, resource: Some(_) }) = &device {
             for plugin in &mut chosen.conf.plugins {
                 for key in ["deviceID", "pciBusID"] {
@@ -180,7 +180,7 @@ impl Binder<'_> {
             false => None,
         };
         let base = self.ask.runtime_config.filter(|_| is_default);
-        let runtime_config = capabilities::offer(base, slot.wanted, device.as_ref(), device_info_file.as_ref());
+        let runtime_config = capabilities::offer(base, slot.selected, device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
             source: chosen.source,
             network: chosen.name,
@@ -192,7 +192,7 @@ impl Binder<'_> {
             plugins: chosen.conf.plugins,
             runtime_config,
             args: args::cni_args(self.ask.args, &added),
-            default_route: slot.wanted.and_then(|wanted| wanted.default_route.clone()),
+            default_route: slot.selected.and_then(|selected| selected.default_route.clone()),
             is_default,
             is_tenants: chosen.tenant,
             device,
@@ -215,7 +215,7 @@ impl Binder<'_> {
     fn name(&self, slot: &Slot<'_>) -> Result<IfName, BindError> {
         let position = self.bound.attachments.len();
         let field = format!("{}.interface", slot.field);
-        let requested = slot.wanted.and_then(|wanted| wanted.interface.clone());
+        let requested = slot.selected.and_then(|selected| selected.interface.clone());
         if position == 0 {
             let given = self.ask.ifname;
             return match requested.filter(|name| name != given) {
@@ -242,8 +242,8 @@ impl Binder<'_> {
         }
     }
 
-    fn check_declared(&mut self, chosen: &Chosen, wanted: &Wanted, field: &str) -> Result<(), BindError> {
-        for finding in capabilities::undeclared(&chosen.conf, wanted, field) {
+    fn check_declared(&mut self, chosen: &Chosen, selected: &NetworkSelection, field: &str) -> Result<(), BindError> {
+        for finding in capabilities::undeclared(&chosen.conf, selected, field) {
             if self.ask.rules.strict {
                 return Err(finding.into());
             }
@@ -255,7 +255,7 @@ impl Binder<'_> {
     /// Which devices are the pod's nobody here knows yet: an annotation may name one of a definition that hands out devices,
     /// and under isolation none.
     fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
-        let Some(id) = slot.wanted.and_then(|wanted| wanted.device.as_ref()) else { return Ok(()) };
+        let Some(id) = slot.selected.and_then(|selected| selected.device.as_ref()) else { return Ok(()) };
         let allowed = match (&chosen.resource, self.ask.rules.namespace_isolation) {
             (None, _) => format!("no device: {} has no annotation {RESOURCE_NAME}", chosen.source),
             (Some(_), true) => {
@@ -267,7 +267,7 @@ impl Binder<'_> {
     }
 
     /// A30: each attachment of a resource takes the next of its devices; an allocated device beats a requested one.
-    fn device(&mut self, chosen: &Chosen, wanted: Option<&Wanted>) -> Option<Device> {
+    fn device(&mut self, chosen: &Chosen, selected: Option<&NetworkSelection>) -> Option<Device> {
         if let Some(resource) = &chosen.resource {
             let taken = self.devices_taken.entry(resource.clone()).or_default();
             if let Some(id) = self.found.devices.get(resource).and_then(|ids| ids.get(*taken)) {
@@ -279,7 +279,7 @@ impl Binder<'_> {
                 .warnings
                 .push(format!("{source}: no device of {resource} is left for it among those of the pod"));
         }
-        let id = wanted.and_then(|wanted| wanted.device.clone())?;
+        let id = selected.and_then(|selected| selected.device.clone())?;
         Some(Device { id, resource: None })
     }
 

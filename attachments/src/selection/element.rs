@@ -38,7 +38,7 @@ impl fmt::Display for SelectionTarget {
 
 /// One element of an annotation. Absent, `null` and empty are the same, as everywhere in the field's Go.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted {
+pub struct NetworkSelection {
     /// Which network.
     pub target: SelectionTarget,
     /// Name of the interface in the pod.
@@ -63,7 +63,7 @@ pub struct Wanted {
     pub device: Option<DeviceId>,
 }
 
-impl Wanted {
+impl NetworkSelection {
     /// The network and nothing particular.
     pub fn new(target: SelectionTarget) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Wanted {
             Some(interface) => Some(interface),
             None => object.parsed("interfaceRequest", IfName::ALLOWED)?,
         };
-        let wanted = Self {
+        let selected = Self {
             target: SelectionTarget::Definition(network),
             interface,
             ips: values::decode_ips(object)?,
@@ -105,11 +105,11 @@ impl Wanted {
             ipam_claim: object.parsed("ipam-claim-reference", ObjectName::ALLOWED)?,
             device: object.parsed("deviceID", DeviceId::ALLOWED)?,
         };
-        match &wanted.ipam_claim {
-            Some(claim) if !wanted.ips.is_empty() => {
+        match &selected.ipam_claim {
+            Some(claim) if !selected.ips.is_empty() => {
                 Err(Finding::new("ipam-claim-reference", claim, "either ips or ipam-claim-reference, not both"))
             }
-            _ => Ok(wanted),
+            _ => Ok(selected),
         }
     }
 
@@ -137,7 +137,7 @@ impl Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for NetworkSelection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_object().to_json())
     }

@@ -1,7 +1,7 @@
 //! What a pod selects by its annotations: its networks, and the default network in place of the node's.
 //!
 //! [`Selection`] is the one reader of a pod's annotations. Another dialect is one more file beside [`npwg`], whose elements
-//! are [`Wanted`] too.
+//! are [`NetworkSelection`] too.
 
 mod element;
 mod npwg;
@@ -10,7 +10,7 @@ mod values;
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
-pub use element::{SelectionTarget, Wanted};
+pub use element::{NetworkSelection, SelectionTarget};
 pub use npwg::{parse, parse_default, slips};
 pub(crate) use values::address;
 pub use values::{BANDWIDTH, PORT_MAPPING};
@@ -26,9 +26,9 @@ pub const LONGEST: usize = 256 << 10;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
     /// The pod's own default network, in place of the node's.
-    pub default_network: Option<Wanted>,
+    pub default_network: Option<NetworkSelection>,
     /// The pod's further networks, in order.
-    pub networks: Vec<Wanted>,
+    pub networks: Vec<NetworkSelection>,
 }
 
 impl Selection {
@@ -66,7 +66,7 @@ impl Selection {
     }
 
     /// Every element, the default network's first.
-    pub fn elements(&self) -> impl Iterator<Item = &Wanted> {
+    pub fn elements(&self) -> impl Iterator<Item = &NetworkSelection> {
         self.default_network.iter().chain(&self.networks)
     }
 

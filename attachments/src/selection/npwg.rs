@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::element::{SelectionTarget, Wanted};
+use super::element::{NetworkSelection, SelectionTarget};
 use super::values::{BANDWIDTH, PORT_MAPPING};
 use super::{DEFAULT_NETWORK, LONGEST};
 use crate::cni::spelling::{Known, Slip};
@@ -35,8 +35,8 @@ static ELEMENT: Known<'static> = Known {
 
 /// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A reference
 /// without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).
-pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result<Vec<Wanted>, Finding> {
-    let wanted = match text {
+pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
+    let selected = match text {
         "" => Ok(Vec::new()),
         _ if text.len() > LONGEST => {
             let allowed = format!("at most {LONGEST} bytes");
@@ -45,24 +45,24 @@ pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result
         _ if text.contains(['[', '{', '"']) => parse_json(text, pod_namespace),
         _ => parse_references(text, pod_namespace),
     };
-    wanted.and_then(at_most_one_default_route).map_err(|e| e.under(annotation))
+    selected.and_then(at_most_one_default_route).map_err(|e| e.under(annotation))
 }
 
 /// Reads [`DEFAULT_NETWORK`], which names exactly one network, by default in `multus_namespace` (A35).
-pub fn parse_default(text: &str, multus_namespace: &ObjectName) -> Result<Wanted, Finding> {
-    match <[Wanted; 1]>::try_from(parse(DEFAULT_NETWORK, text, multus_namespace)?) {
-        Ok([wanted]) => Ok(wanted),
+pub fn parse_default(text: &str, multus_namespace: &ObjectName) -> Result<NetworkSelection, Finding> {
+    match <[NetworkSelection; 1]>::try_from(parse(DEFAULT_NETWORK, text, multus_namespace)?) {
+        Ok([selected]) => Ok(selected),
         Err(_) => Err(Finding::new(DEFAULT_NETWORK, format_args!("{text:?}"), "exactly one network")),
     }
 }
 
 /// `[namespace/]name[@interface]`, joined by commas, white space around every part.
-fn parse_references(text: &str, namespace: &ObjectName) -> Result<Vec<Wanted>, Finding> {
+fn parse_references(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
     let each = |(i, item): (usize, &str)| parse_reference(item, namespace).map_err(|e| e.under(&format!("[{i}]")));
     text.split(',').enumerate().map(each).collect()
 }
 
-fn parse_reference(item: &str, pod_namespace: &ObjectName) -> Result<Wanted, Finding> {
+fn parse_reference(item: &str, pod_namespace: &ObjectName) -> Result<NetworkSelection, Finding> {
     const SHAPE: &str = "a reference of the form [namespace/]name[@interface]";
     let (reference, interface) = item.split_once('@').unwrap_or((item, ""));
     let (namespace, name) = reference.split_once('/').unwrap_or(("", reference));
@@ -74,7 +74,10 @@ fn parse_reference(item: &str, pod_namespace: &ObjectName) -> Result<Wanted, Fin
         namespace: checked("namespace", namespace)?.unwrap_or_else(|| pod_namespace.clone()),
         name: checked("name", name)?.ok_or_else(|| Finding::missing("name", SHAPE))?,
     };
-    Ok(Wanted { interface: checked("interface", interface)?, ..Wanted::new(SelectionTarget::Definition(network)) })
+    Ok(NetworkSelection {
+        interface: checked("interface", interface)?,
+        ..NetworkSelection::new(SelectionTarget::Definition(network))
+    })
 }
 
 /// One part of a reference; an empty one is absent.
@@ -85,7 +88,7 @@ fn checked<T: FromStr<Err = Finding>>(key: &str, text: &str) -> Result<Option<T>
     }
 }
 
-fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<Wanted>, Finding> {
+fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
     const SHAPE: &str = "a JSON list of objects, or references joined by ','";
     if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
         return Err(Finding::new("", format_args!("invalid JSON ({e})"), SHAPE));
@@ -94,7 +97,7 @@ fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<Wanted>, Finding
     let each = |(i, element): (usize, Box<RawValue>)| {
         serde_json::from_str(element.get())
             .map_err(|_| Finding::new("", element.get(), "a JSON object"))
-            .and_then(|object| Wanted::decode(&*ELEMENT.read(&object)?, namespace))
+            .and_then(|object| NetworkSelection::decode(&*ELEMENT.read(&object)?, namespace))
             .map_err(|e| e.under(&format!("[{i}]")))
     };
     elements.into_iter().enumerate().map(each).collect()
@@ -113,9 +116,9 @@ pub fn slips(annotation: &str, text: &str) -> Vec<Slip> {
 }
 
 /// R21. Two elements with the key contradict each other, even when one of them is empty.
-fn at_most_one_default_route(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, Finding> {
-    match wanted.iter().enumerate().filter(|(_, w)| w.default_route.is_some()).nth(1) {
-        None => Ok(wanted),
+fn at_most_one_default_route(selected: Vec<NetworkSelection>) -> Result<Vec<NetworkSelection>, Finding> {
+    match selected.iter().enumerate().filter(|(_, w)| w.default_route.is_some()).nth(1) {
+        None => Ok(selected),
         Some((i, second)) => Err(Finding::new(
             format!("[{i}].default-route"),
             format_args!("{:?}", second.default_route.as_deref().unwrap_or_default()),

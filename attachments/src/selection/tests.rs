@@ -5,7 +5,7 @@ fn namespace() -> ObjectName {
     "pods".parse().unwrap()
 }
 
-fn read(text: &str) -> Vec<Wanted> {
+fn read(text: &str) -> Vec<NetworkSelection> {
     parse("nets", text, &namespace()).unwrap()
 }
 
@@ -19,9 +19,9 @@ fn element(fields: &str) -> String {
 
 #[test]
 fn references_may_name_namespace_and_interface() {
-    let wanted = read(" a , ns/b.c@eth_1,/d , e @ x ");
+    let selected = read(" a , ns/b.c@eth_1,/d , e @ x ");
     let shown: Vec<_> =
-        wanted.iter().map(|w| format!("{} {}", w.target, w.interface.as_ref().map_or("-", IfName::as_str))).collect();
+        selected.iter().map(|w| format!("{} {}", w.target, w.interface.as_ref().map_or("-", IfName::as_str))).collect();
     assert_eq!(shown, ["pods/a -", "ns/b.c eth_1", "pods/d -", "pods/e x"]);
 }
 

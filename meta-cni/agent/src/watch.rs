@@ -40,7 +40,7 @@ pub struct SeenMeta {
     #[serde(default)]
     pub resource_version: String,
     /// Those of [`super::view::READ`].
-    #[serde(default, deserialize_with = "wanted")]
+    #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Annotations,
 }
 
@@ -51,9 +51,9 @@ impl Versioned for Seen {
 }
 
 /// Reads a map's entries whose keys are [`super::view::READ`], and passes over all others.
-pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
-    struct Wanted;
-    impl<'de> Visitor<'de> for Wanted {
+pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+    struct KnownAnnotations;
+    impl<'de> Visitor<'de> for KnownAnnotations {
         type Value = Annotations;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +76,7 @@ pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations,
             Ok(kept)
         }
     }
-    deserializer.deserialize_any(Wanted)
+    deserializer.deserialize_any(KnownAnnotations)
 }
 
 /// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
