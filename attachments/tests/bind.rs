@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use attachments::bind::{
-    Ask, Attachment, BindError, Bound, BuiltIn, ConfFile, Found, MOST_BYTES, Network, Rules, bind,
+    Attachment, BindError, BindRequest, Bound, BuiltIn, ConfFile, Lookups, MOST_BYTES, Network, Rules, bind,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
@@ -107,9 +107,9 @@ impl Scene {
         self
     }
 
-    fn ask<T>(&self, then: impl FnOnce(&Ask<'_>) -> T) -> T {
+    fn request<T>(&self, then: impl FnOnce(&BindRequest<'_>) -> T) -> T {
         let pod = PodRef { namespace: "pods".parse().unwrap(), name: "p".parse().unwrap(), uid: None };
-        then(&Ask {
+        then(&BindRequest {
             pod: &pod,
             container: &"c1".parse().unwrap(),
             ifname: &"eth0".parse().unwrap(),
@@ -124,7 +124,7 @@ impl Scene {
     }
 
     fn bind(&self) -> Result<Bound, BindError> {
-        let found = Found { definitions: &self.definitions, files: &self.files, devices: &self.devices };
+        let lookups = Lookups { definitions: &self.definitions, files: &self.files, devices: &self.devices };
         // A reader of the key `vlanId` and of the argument `ips`.
         static ARGUMENTS: Known<'static> = Known::of(&[&["ips"]]);
         static ARGS: Known<'static> = Known { keys: &[&["cni"]], inside: &[("cni", &ARGUMENTS)], only: false };
@@ -133,7 +133,7 @@ impl Scene {
             plugin.object = READER.read(&plugin.object)?.into_owned();
             Ok(())
         };
-        self.ask(|ask| bind(ask, &found, &spell))
+        self.request(|request| bind(request, &lookups, &spell))
     }
 
     fn bound(&self) -> Vec<Attachment> {
@@ -236,10 +236,10 @@ fn a_named_default_network_is_a_definition_or_else_a_file() {
 fn lookups_are_announced_and_files_read_only_when_needed() {
     let mut scene = Scene::new().wants("a,ns/b,a").defines("pods/a", PLAIN).defines("ns/b", PLAIN);
     scene.default_networks = vec![Network::Named("d".parse().unwrap())];
-    let references = scene.ask(|ask| ask.references()).unwrap();
+    let references = scene.request(|request| request.references()).unwrap();
     let shown: Vec<String> = references.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["kube-system/d", "ns/b", "pods/a"]);
-    let needs = |scene: &Scene| scene.ask(|ask| ask.needs_files(&scene.definitions));
+    let needs = |scene: &Scene| scene.request(|request| request.needs_files(&scene.definitions));
     assert!(needs(&scene));
     assert!(!needs(&scene.defines("kube-system/d", PLAIN)));
     // What is missing fails without a file.
@@ -282,7 +282,7 @@ fn isolation_holds_for_every_reference() {
     let words = "network ns/b: namespace isolation enabled, annotation violates permission, pod is in namespace pods but refers to target namespace ns";
     let scene = isolated(Scene::new().wants("a,ns/b"));
     assert_eq!(scene.refusal(), words);
-    assert_eq!(scene.ask(|ask| ask.references()).unwrap_err().to_string(), words);
+    assert_eq!(scene.request(|request| request.references()).unwrap_err().to_string(), words);
     assert_eq!(isolated(Scene::new().default_network("ns/b")).refusal(), words);
     let own = Scene::new().defines("pods/a", PLAIN).defines("default/b", PLAIN).wants("a,default/b");
     assert_eq!(isolated(own).bound().len(), 3);
@@ -749,7 +749,7 @@ fn a_selected_file_of_the_node_is_the_nodes_own_text_and_isolation_refuses_it() 
     let bound = scene.bound();
     assert_eq!(names(&bound)[1], "weave weave net1");
     assert!(!bound[1].is_tenants);
-    assert_eq!(scene.ask(|ask| ask.references()), Ok(std::collections::BTreeSet::new()));
+    assert_eq!(scene.request(|request| request.references()), Ok(std::collections::BTreeSet::new()));
     scene.rules.namespace_isolation = true;
     assert!(scene.refusal().ends_with("pod is in namespace pods but refers to a file of the node"));
     scene.rules.namespace_isolation = false;

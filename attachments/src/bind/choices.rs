@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::ask::{Ask, Origin, Slot};
-use super::lookup::{self, Chosen, Found};
+use super::lookup::{self, Chosen, Lookups};
+use super::request::{BindRequest, Origin, Slot};
 use super::tenant::{self, TenantPath};
 use super::{BindError, Spell};
 use crate::cni::object::Object;
@@ -27,8 +27,8 @@ pub(super) struct Choices {
 
 impl Choices {
     pub(super) fn read(
-        ask: &Ask<'_>,
-        found: &Found<'_>,
+        request: &BindRequest<'_>,
+        lookups: &Lookups<'_>,
         slots: &[Slot<'_>],
         spell: Spell<'_>,
     ) -> Result<Self, BindError> {
@@ -37,13 +37,13 @@ impl Choices {
         let mut bytes = 0;
         for (i, slot) in slots.iter().enumerate() {
             let reference =
-                ask.definition_of(slot.origin).filter(|reference| found.definitions.contains_key(reference));
+                request.definition_of(slot.origin).filter(|reference| lookups.definitions.contains_key(reference));
             let chosen = match reference.as_ref().and_then(|reference| known.get(reference)) {
                 Some(earlier) => choices.chosen[*earlier].clone(),
                 None => {
                     known.extend(reference.map(|reference| (reference, i)));
-                    let chosen = lookup::choose(ask, found, slot, spell)?;
-                    choices.hold_to_rules(ask, &chosen)?;
+                    let chosen = lookup::choose(request, lookups, slot, spell)?;
+                    choices.hold_to_rules(request, &chosen)?;
                     chosen
                 }
             };
@@ -52,15 +52,15 @@ impl Choices {
                 let allowed = format!("at most {MOST_BYTES} bytes of configuration for all networks of a pod");
                 return Err(Finding::new(&slot.field, format_args!("{bytes} bytes with it"), allowed).into());
             }
-            choices.hold_args_to_rules(ask, &chosen, slot)?;
+            choices.hold_args_to_rules(request, &chosen, slot)?;
             choices.chosen.push(chosen);
         }
-        choices.keep_apart(ask, slots)?;
+        choices.keep_apart(request, slots)?;
         Ok(choices)
     }
 
     /// What a configuration may name: plugins, programs, paths. The node's own is bound by next to nothing.
-    fn hold_to_rules(&mut self, ask: &Ask<'_>, chosen: &Chosen) -> Result<(), BindError> {
+    fn hold_to_rules(&mut self, request: &BindRequest<'_>, chosen: &Chosen) -> Result<(), BindError> {
         let dir = chosen.address_dir.as_deref().unwrap_or(chosen.name.as_str());
         fits_file_name(dir, "the name of host-local's directory")
             .map_err(|finding| Finding { path: "name".to_owned(), ..finding }.under(&chosen.field))?;
@@ -70,7 +70,7 @@ impl Choices {
                 tenant::check_own(plugin).map_err(|finding| finding.under(&field))?;
                 continue;
             }
-            for path in tenant::check(plugin, &field, ask.rules)? {
+            for path in tenant::check(plugin, &field, request.rules)? {
                 if path.field.ends_with(".dataDir") {
                     // A network's directory in it may be a symbolic link too.
                     let (below, field) = (format!("{}/{dir}", path.path), path.field.clone());
@@ -83,17 +83,22 @@ impl Choices {
     }
 
     /// The arguments of a pod are a tenant's words, whoever wrote the configuration.
-    fn hold_args_to_rules(&mut self, ask: &Ask<'_>, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
+    fn hold_args_to_rules(
+        &mut self,
+        request: &BindRequest<'_>,
+        chosen: &Chosen,
+        slot: &Slot<'_>,
+    ) -> Result<(), BindError> {
         if let Some(args) = slot.selected.and_then(|selected| selected.cni_args.as_ref()) {
             let field = format!("{}.cni-args", slot.field);
-            self.paths.extend(tenant::check_args(args, &chosen.conf.plugins, &field, ask.rules)?);
+            self.paths.extend(tenant::check_args(args, &chosen.conf.plugins, &field, request.rules)?);
         }
         Ok(())
     }
 
     /// host-local's files, and more on the node, go by a network's name: no definition gets into those of the node's own.
-    fn keep_apart(&self, ask: &Ask<'_>, slots: &[Slot<'_>]) -> Result<(), BindError> {
-        let mut own: HashSet<&NetworkName> = ask.own_networks().collect();
+    fn keep_apart(&self, request: &BindRequest<'_>, slots: &[Slot<'_>]) -> Result<(), BindError> {
+        let mut own: HashSet<&NetworkName> = request.own_networks().collect();
         let of_node = |slot: &Slot<'_>| !matches!(slot.origin, Origin::Definition(_));
         own.extend(slots.iter().zip(&self.chosen).filter(|(slot, _)| of_node(slot)).map(|(_, chosen)| &chosen.name));
         let taken = |chosen: &&Chosen| {

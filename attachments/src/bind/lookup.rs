@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::ask::{Ask, Origin, Slot};
 use super::attachment::Source;
+use super::request::{BindRequest, Origin, Slot};
 use super::{BindError, Spell};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
@@ -14,10 +14,10 @@ use crate::names::{DeviceId, NetRef, NetworkName};
 
 /// What the lookups gave.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// The definitions that exist among [`Ask::references`].
+pub struct Lookups<'a> {
+    /// The definitions that exist among [`BindRequest::references`].
     pub definitions: &'a BTreeMap<NetRef, Definition>,
-    /// The configurations in `confDir`, in file-name order; needed when [`Ask::needs_files`] says so.
+    /// The configurations in `confDir`, in file-name order; needed when [`BindRequest::needs_files`] says so.
     pub files: &'a [ConfFile],
     /// The devices allocated to the pod, by resource name, in the order in which they are given out: sorted (A30).
     pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
@@ -64,15 +64,20 @@ impl Chosen {
 /// sees it.
 const LOCKED_ARGS: &str = "lockedArgs";
 
-pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>, spell: Spell<'_>) -> Result<Chosen, BindError> {
-    let definition = ask.definition_of(slot.origin).and_then(|reference| found.definitions.get(&reference));
+pub(super) fn choose(
+    request: &BindRequest<'_>,
+    lookups: &Lookups<'_>,
+    slot: &Slot<'_>,
+    spell: Spell<'_>,
+) -> Result<Chosen, BindError> {
+    let definition = request.definition_of(slot.origin).and_then(|reference| lookups.definitions.get(&reference));
     let mut chosen = match (slot.origin, definition) {
         (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
-        (_, Some(definition)) => of_definition(ask, definition, found.files)?,
+        (_, Some(definition)) => of_definition(request, definition, lookups.files)?,
         (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
-        (Origin::Named(name) | Origin::NodeFile(name), None) => match file_named(name.as_str(), found.files) {
+        (Origin::Named(name) | Origin::NodeFile(name), None) => match file_named(name.as_str(), lookups.files) {
             Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
-            None => return Err(no_network(ask, slot.origin, name, found.files)),
+            None => return Err(no_network(request, slot.origin, name, lookups.files)),
         },
     };
     chosen.conf.require_plugins().map_err(|e| e.under(&chosen.field))?;
@@ -104,11 +109,11 @@ fn node_conf(conf: &NetworkConf, field: String) -> Result<Chosen, BindError> {
     })
 }
 
-fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
+fn of_definition(request: &BindRequest<'_>, definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
     let reference = &definition.reference;
-    let is_named_by_node = ask.is_named_by_node(reference);
+    let is_named_by_node = request.is_named_by_node(reference);
     let Some(text) = definition.inline() else {
-        let rules = ask.rules;
+        let rules = request.rules;
         if rules.namespace_isolation && !is_named_by_node && !rules.is_global(&reference.namespace) {
             return Err(BindError::IsolatedFile { network: reference.clone() });
         }
@@ -131,8 +136,8 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
         let listed = read.get("plugins").is_some();
         let locked = if listed { locked_args(&read)? } else { Vec::new() };
         let conf = NetworkConf::from_object(object)?;
-        if conf.plugins.len() > ask.rules.max_chain {
-            let allowed = format!("at most {} (maxChain)", ask.rules.max_chain);
+        if conf.plugins.len() > request.rules.max_chain {
+            let allowed = format!("at most {} (maxChain)", request.rules.max_chain);
             return Err(Finding::new("plugins", format_args!("{} plugins", conf.plugins.len()), allowed));
         }
         // R7. An object's name is always a network's name.
@@ -140,7 +145,7 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
         Ok((name, conf, locked, listed))
     };
     let (name, conf, locked_args, listed): (NetworkName, _, _, _) = read(text).map_err(|e: Finding| e.under(&field))?;
-    let is_apart = !is_named_by_node && ask.rules.namespace_isolation;
+    let is_apart = !is_named_by_node && request.rules.namespace_isolation;
     Ok(Chosen {
         source: Source::Definition(reference.clone()),
         address_dir: is_apart.then(|| format!("{}_{name}", reference.namespace)),
@@ -166,11 +171,11 @@ fn file_named<'a>(name: &str, files: &'a [ConfFile]) -> Option<(&'a str, &'a Net
     lists.into_iter().chain(singles).next()
 }
 
-fn no_network(ask: &Ask<'_>, origin: Origin<'_>, name: &NetworkName, files: &[ConfFile]) -> BindError {
+fn no_network(request: &BindRequest<'_>, origin: Origin<'_>, name: &NetworkName, files: &[ConfFile]) -> BindError {
     let broken = broken_files(files);
     match origin {
         Origin::NodeFile(name) => BindError::NoNodeFile { name: name.clone(), broken },
-        _ => BindError::NoNetwork { name: name.to_string(), namespace: ask.rules.multus_namespace.clone(), broken },
+        _ => BindError::NoNetwork { name: name.to_string(), namespace: request.rules.multus_namespace.clone(), broken },
     }
 }
 

@@ -1,13 +1,13 @@
 //! From what was asked for to attachments with every choice made. Pure: nothing is touched, everything is validated.
 //!
-//! The engine makes an [`Ask`], looks up the [`Ask::references`], and hands what it found to [`bind`].
+//! The engine makes a [`BindRequest`], looks up the [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
 
 mod args;
-mod ask;
 mod attachment;
 mod capabilities;
 mod choices;
 mod lookup;
+mod request;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -18,15 +18,15 @@ use crate::finding::Finding;
 use crate::names::{IfName, NetRef, NetworkName, ObjectName};
 use crate::selection::NetworkSelection;
 
-pub use ask::{Ask, Network, Rules};
 pub use attachment::{Attachment, Device, Hoped, Source};
 pub use choices::MOST_BYTES;
-pub use lookup::{ConfFile, Found};
+pub use lookup::{ConfFile, Lookups};
+pub use request::{BindRequest, Network, Rules};
 pub use tenant::{BuiltIn, TenantPath};
 
-use ask::Slot;
 use choices::{Choices, fits_file_name};
 use lookup::Chosen;
+use request::Slot;
 
 /// The attachments of a pod, default network first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,22 +118,22 @@ const RESERVED: [&str; 3] = ["lo", "all", "default"];
 pub type Spell<'a> = &'a dyn Fn(&mut PluginConf) -> Result<(), Finding>;
 
 /// Makes every choice: names, configurations, arguments, devices. Fails before anything could be touched.
-pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound, BindError> {
+pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) -> Result<Bound, BindError> {
     // Isolation holds here too, whoever did the lookups.
-    ask.references()?;
-    ask.check_default_route()?;
-    if ask.delegates.is_empty() && ask.selection.default_network.is_none() {
+    request.references()?;
+    request.check_default_route()?;
+    if request.delegates.is_empty() && request.selection.default_network.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
-    let slots = ask.slots();
-    let all = Choices::read(ask, found, &slots, spell)?;
+    let slots = request.slots();
+    let all = Choices::read(request, lookups, &slots, spell)?;
     let bound = Bound { paths: all.paths, ..Bound::default() };
-    let mut binder = Binder { ask, found, spell, bound, devices_taken: BTreeMap::new() };
+    let mut binder = Binder { request, lookups, spell, bound, devices_taken: BTreeMap::new() };
     for (slot, chosen) in slots.iter().zip(all.chosen) {
         binder.attach(slot, chosen)?;
     }
-    if ask.needs_files(found.definitions) {
-        let broken = found.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
+    if request.needs_files(lookups.definitions) {
+        let broken = lookups.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
         let skipped = |(name, finding): (&String, &Finding)| {
             format!("skipped {}", finding.clone().under(&format!("file {name}")))
         };
@@ -143,8 +143,8 @@ pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound,
 }
 
 struct Binder<'a> {
-    ask: &'a Ask<'a>,
-    found: &'a Found<'a>,
+    request: &'a BindRequest<'a>,
+    lookups: &'a Lookups<'a>,
     spell: Spell<'a>,
     bound: Bound,
     /// How many devices of a resource are given out.
@@ -179,7 +179,7 @@ impl Binder<'_> {
             true => Some(self.device_info_file(&chosen, &ifname)?),
             false => None,
         };
-        let base = self.ask.runtime_config.filter(|_| is_default);
+        let base = self.request.runtime_config.filter(|_| is_default);
         let runtime_config = capabilities::offer(base, slot.selected, device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
             source: chosen.source,
@@ -191,7 +191,7 @@ impl Binder<'_> {
             ifname,
             plugins: chosen.conf.plugins,
             runtime_config,
-            args: args::cni_args(self.ask.args, &added),
+            args: args::cni_args(self.request.args, &added),
             default_route: slot.selected.and_then(|selected| selected.default_route.clone()),
             is_default,
             is_tenants: chosen.tenant,
@@ -217,7 +217,7 @@ impl Binder<'_> {
         let field = format!("{}.interface", slot.field);
         let requested = slot.selected.and_then(|selected| selected.interface.clone());
         if position == 0 {
-            let given = self.ask.ifname;
+            let given = self.request.ifname;
             return match requested.filter(|name| name != given) {
                 None => Ok(given.clone()),
                 Some(other) => {
@@ -244,7 +244,7 @@ impl Binder<'_> {
 
     fn check_declared(&mut self, chosen: &Chosen, selected: &NetworkSelection, field: &str) -> Result<(), BindError> {
         for finding in capabilities::undeclared(&chosen.conf, selected, field) {
-            if self.ask.rules.strict {
+            if self.request.rules.strict {
                 return Err(finding.into());
             }
             self.bound.warnings.push(format!("{}: {finding}", chosen.source));
@@ -256,7 +256,7 @@ impl Binder<'_> {
     /// and under isolation none.
     fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
         let Some(id) = slot.selected.and_then(|selected| selected.device.as_ref()) else { return Ok(()) };
-        let allowed = match (&chosen.resource, self.ask.rules.namespace_isolation) {
+        let allowed = match (&chosen.resource, self.request.rules.namespace_isolation) {
             (None, _) => format!("no device: {} has no annotation {RESOURCE_NAME}", chosen.source),
             (Some(_), true) => {
                 "no device while namespaceIsolation is on: whether it is the pod's cannot be known".to_owned()
@@ -270,7 +270,7 @@ impl Binder<'_> {
     fn device(&mut self, chosen: &Chosen, selected: Option<&NetworkSelection>) -> Option<Device> {
         if let Some(resource) = &chosen.resource {
             let taken = self.devices_taken.entry(resource.clone()).or_default();
-            if let Some(id) = self.found.devices.get(resource).and_then(|ids| ids.get(*taken)) {
+            if let Some(id) = self.lookups.devices.get(resource).and_then(|ids| ids.get(*taken)) {
                 *taken += 1;
                 return Some(Device { id: id.clone(), resource: Some(resource.clone()) });
             }
@@ -285,7 +285,7 @@ impl Binder<'_> {
 
     /// A31, in the directory that NPWG's Device Information specification names.
     fn device_info_file(&self, chosen: &Chosen, ifname: &IfName) -> Result<String, Finding> {
-        let name = format!("{}-{}_{ifname}", chosen.source, self.ask.container).replace('/', "-");
+        let name = format!("{}-{}_{ifname}", chosen.source, self.request.container).replace('/', "-");
         fits_file_name(&name, "the name of a device information file")
             .map_err(|finding| finding.under(&chosen.field))?;
         Ok(format!("/var/run/k8s.cni.cncf.io/devinfo/cni/{name}"))

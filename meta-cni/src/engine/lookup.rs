@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attachments::bind::{self, Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, TenantPath};
+use attachments::bind::{
+    self, Attachment, BindError, BindRequest, Bound, ConfFile, Lookups, Network, Rules, TenantPath,
+};
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
@@ -35,7 +37,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
             // One question gives the annotations and every definition that they, or the node, name.
             let (references, optional) = (&[][..], &networks.references()?[..]);
             let mut facts =
-                networks.ask(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
+                networks.resolve(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
             (facts.annotations.take().unwrap_or_default(), facts)
         }
         (None, None) => (Annotations::new(), Facts::default()),
@@ -134,7 +136,7 @@ impl<'a> NodeNetworks<'a> {
     }
 
     /// Only an ADD waits for an agent that is away; DEL, CHECK and GC go on with what the node's files say.
-    fn ask(&self, query: &Query<'_>) -> Result<Facts> {
+    fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
         let operation = &self.run.request.operation;
         match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
             Err(fault @ Fault::TryLater(_)) if !matches!(operation, Operation::Add(_) | Operation::Status) => {
@@ -148,7 +150,7 @@ impl<'a> NodeNetworks<'a> {
     /// Binds the node's networks and what a pod selects beside or instead of them. `facts`: what is known already, and after it
     /// what is known then.
     fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
-        let ask = Ask {
+        let request = BindRequest {
             pod,
             container: &target.container,
             ifname: &target.ifname,
@@ -161,21 +163,21 @@ impl<'a> NodeNetworks<'a> {
             rules: &self.rules,
         };
         let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
-        let unknown = ask.references()?.into_iter().filter(|reference| !facts.cover(reference));
+        let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
-        let found = self.ask(&self.query(Some(pod), &references, &optional))?;
+        let found = self.resolve(&self.query(Some(pod), &references, &optional))?;
         facts.definitions.extend(found.definitions);
         if !found.node.is_empty() {
             facts.node = found.node;
         }
 
         let definitions = &facts.definitions;
-        let files = if ask.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
+        let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
         // Devices come with the agent, which asks the kubelet for them.
         let devices = BTreeMap::new();
         let node = self.run.node(None);
         let spell = |plugin: &mut PluginConf| spelling::settle(plugin, node.in_process(&plugin.kind));
-        Ok(bind::bind(&ask, &Found { definitions, files: &files, devices: &devices }, &spell)?)
+        Ok(bind::bind(&request, &Lookups { definitions, files: &files, devices: &devices }, &spell)?)
     }
 }
 
@@ -264,9 +266,9 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
-    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| resolve(root)).collect();
+    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| follow_links(root)).collect();
     for TenantPath { path, field } in paths {
-        let resolved = resolve(Path::new(path));
+        let resolved = follow_links(Path::new(path));
         if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
             let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             let (end, listed) = (resolved.display(), listed.join(", "));
@@ -278,10 +280,10 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
 }
 
 /// The path with the symbolic links of its existing part followed.
-fn resolve(path: &Path) -> PathBuf {
+fn follow_links(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Ok(resolved), _, _) => resolved,
-        (Err(_), Some(parent), Some(name)) => resolve(parent).join(name),
+        (Err(_), Some(parent), Some(name)) => follow_links(parent).join(name),
         _ => path.to_owned(),
     }
 }

@@ -58,7 +58,7 @@ pub enum Network {
 
 /// Everything about one pod's attachments that is known before anything is looked up.
 #[derive(Clone, Debug)]
-pub struct Ask<'a> {
+pub struct BindRequest<'a> {
     /// The pod.
     pub pod: &'a PodRef,
     /// CNI_CONTAINERID.
@@ -98,7 +98,7 @@ pub(super) enum Origin<'a> {
     NodeFile(&'a NetworkName),
 }
 
-impl<'a> Ask<'a> {
+impl<'a> BindRequest<'a> {
     /// The definitions that must be looked up, each once. Isolation and the number of networks are checked first: what a pod
     /// may not name is not asked for.
     pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
