@@ -310,7 +310,7 @@ fn requests_are_offered_as_they_were_written() {
         bound.attachments[1].runtime_config.to_json(),
         r#"{"ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","infinibandGUID":"c2:11:22:33:44:55:66:77","portMappings":[{"hostPort":1,"containerPort":2}],"bandwidth":{"egressRate":1}}"#
     );
-    assert!(bound.warnings.is_empty() && bound.attachments[1].hoped.is_empty());
+    assert!(bound.warnings.is_empty() && bound.attachments[1].unverified.is_empty());
     assert_eq!(bound.attachments[1].args, "IgnoreUnknown=1;K8S_POD_NAME=p");
 }
 
@@ -755,4 +755,12 @@ fn a_selected_file_of_the_node_is_the_nodes_own_text_and_isolation_refuses_it() 
     scene.rules.namespace_isolation = false;
     scene.files.clear();
     assert_eq!(scene.refusal(), "cannot find network \"weave\": no configuration file has this name");
+}
+
+#[test]
+fn records_keep_their_word_for_requests_that_nobody_declares() {
+    let bound = Scene::new().defines("pods/lan", PLAIN).wants(r#"[{"name":"lan","ips":["10.0.0.9"]}]"#).bound();
+    let json = serde_json::to_value(&bound[1]).unwrap();
+    assert_eq!(json["hoped"], serde_json::json!({"ips": ["10.0.0.9"]}));
+    assert_eq!(serde_json::from_value::<Attachment>(json).unwrap().unverified, bound[1].unverified);
 }

@@ -30,7 +30,7 @@ fn cluster() -> Attachment {
         is_tenants: false,
         device: None,
         device_info_file: None,
-        hoped: Default::default(),
+        unverified: Default::default(),
     }
 }
 

@@ -53,8 +53,8 @@ pub struct Attachment {
     pub device_info_file: Option<String>,
     /// Requests that went into CNI_ARGS because no plugin declares the capability: nothing but the result tells
     /// whether they were heard (A4).
-    #[serde(default, skip_serializing_if = "Hoped::is_empty")]
-    pub hoped: Hoped,
+    #[serde(default, rename = "hoped", skip_serializing_if = "UnverifiedRequests::is_empty")]
+    pub unverified: UnverifiedRequests,
 }
 
 /// Where an attachment's configuration comes from. Prints as the name that status uses (A24).
@@ -87,7 +87,7 @@ pub struct Device {
 
 /// What the result of ADD must show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hoped {
+pub struct UnverifiedRequests {
     /// Addresses, without prefix length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<IpAddr>,
@@ -96,7 +96,7 @@ pub struct Hoped {
     pub mac: Option<Mac>,
 }
 
-impl Hoped {
+impl UnverifiedRequests {
     /// Nothing went into CNI_ARGS.
     pub fn is_empty(&self) -> bool {
         self.ips.is_empty() && self.mac.is_none()
@@ -104,15 +104,15 @@ impl Hoped {
 }
 
 impl Attachment {
-    /// What the result lacks of [`Attachment::hoped`], one sentence each.
+    /// What the result lacks of [`Attachment::unverified`], one sentence each.
     pub fn unmet(&self, result: &CniResult) -> Vec<String> {
         let has_mac = |mac: Mac| {
             result.interfaces.iter().any(|i| !i.sandbox.is_empty() && i.mac.parse::<Mac>().is_ok_and(|m| m == mac))
         };
         let given: HashSet<IpAddr> = result.ips.iter().map(|given| given.address.addr()).collect();
         let missing_ip = |ip: &&IpAddr| !given.contains(*ip);
-        let ips = self.hoped.ips.iter().filter(missing_ip).map(|ip| self.unheard("ips", ip));
-        let mac = self.hoped.mac.filter(|mac| !has_mac(*mac)).map(|mac| self.unheard("mac", &mac));
+        let ips = self.unverified.ips.iter().filter(missing_ip).map(|ip| self.unheard("ips", ip));
+        let mac = self.unverified.mac.filter(|mac| !has_mac(*mac)).map(|mac| self.unheard("mac", &mac));
         ips.chain(mac).collect()
     }
 

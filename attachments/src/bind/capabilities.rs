@@ -1,6 +1,6 @@
 //! What an attachment is offered as runtimeConfig, and what happens to requests that nobody declares (R24, A2-A4).
 
-use super::attachment::{Device, Hoped};
+use super::attachment::{Device, UnverifiedRequests};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::finding::Finding;
@@ -46,16 +46,19 @@ pub(super) fn undeclared(conf: &NetworkConf, selected: &NetworkSelection, field:
 }
 
 /// Addresses and MAC go into CNI_ARGS where no plugin declares the capability (A4).
-pub(super) fn through_args(conf: &NetworkConf, selected: &NetworkSelection) -> (Vec<(&'static str, String)>, Hoped) {
+pub(super) fn through_args(
+    conf: &NetworkConf,
+    selected: &NetworkSelection,
+) -> (Vec<(&'static str, String)>, UnverifiedRequests) {
     let mut args = Vec::new();
-    let mut hoped = Hoped::default();
+    let mut unverified = UnverifiedRequests::default();
     if !selected.ips.is_empty() && !conf.declares("ips") {
         args.push(("IP", selected.ips.join(",")));
-        hoped.ips = selected.ips.iter().filter_map(|ip| address(ip)).collect();
+        unverified.ips = selected.ips.iter().filter_map(|ip| address(ip)).collect();
     }
     if let Some(mac) = selected.mac.filter(|_| !conf.declares("mac")) {
         args.push(("MAC", mac.to_string()));
-        hoped.mac = Some(mac);
+        unverified.mac = Some(mac);
     }
-    (args, hoped)
+    (args, unverified)
 }

@@ -18,7 +18,7 @@ use crate::finding::Finding;
 use crate::names::{IfName, NetRef, NetworkName, ObjectName};
 use crate::selection::NetworkSelection;
 
-pub use attachment::{Attachment, Device, Hoped, Source};
+pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
 pub use choices::MOST_BYTES;
 pub use lookup::{ConfFile, Lookups};
 pub use request::{BindRequest, Network, Rules};
@@ -155,13 +155,13 @@ impl Binder<'_> {
     fn attach(&mut self, slot: &Slot<'_>, mut chosen: Chosen) -> Result<(), BindError> {
         let ifname = self.name(slot)?;
         let mut added = Vec::new();
-        let mut hoped = Hoped::default();
+        let mut unverified = UnverifiedRequests::default();
         if let Some(selected) = slot.selected {
             if args::merge(&mut chosen, selected, &slot.field)? {
                 self.respell(&mut chosen)?;
             }
             self.check_declared(&chosen, selected, &slot.field)?;
-            (added, hoped) = capabilities::through_args(&chosen.conf, selected);
+            (added, unverified) = capabilities::through_args(&chosen.conf, selected);
         }
         self.check_device(&chosen, slot)?;
         let device = self.device(&chosen, slot.selected);
@@ -197,7 +197,7 @@ impl Binder<'_> {
             is_tenants: chosen.tenant,
             device,
             device_info_file,
-            hoped,
+            unverified,
         });
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attachments::bind::{Attachment, Hoped, Source};
+use attachments::bind::{Attachment, Source, UnverifiedRequests};
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
@@ -105,7 +105,7 @@ fn read(
         is_tenants: false,
         device: None,
         device_info_file: None,
-        hoped: Hoped::default(),
+        unverified: UnverifiedRequests::default(),
     };
     Ok(Some((attachment, AttachedEntry { result, links: Vec::new() })))
 }

@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use attachments::bind::{Attachment, Hoped, Source};
+use attachments::bind::{Attachment, Source, UnverifiedRequests};
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
@@ -175,7 +175,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         is_tenants: false,
         device: None,
         device_info_file: None,
-        hoped: Hoped::default(),
+        unverified: UnverifiedRequests::default(),
     })
 }
 
