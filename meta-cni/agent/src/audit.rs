@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use meta_cni::engine::told::{self, Settled, Told};
+use meta_cni::engine::recorded_status::{self, RecordedStatus, SettledRecord};
 use tokio::time::sleep;
 
 use super::publish::Publisher;
@@ -31,7 +31,7 @@ pub async fn run(state_dir: &Path, view: &Shared, publisher: &Publisher) {
 }
 
 async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
-    let settled = match told::settled(state_dir) {
+    let settled = match recorded_status::settled(state_dir) {
         Ok(settled) => settled,
         Err(fault) => return tracing::warn!("statuses are not audited: {fault}"),
     };
@@ -39,10 +39,10 @@ async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
     let mut newest: HashMap<PodName, (Duration, usize)> = HashMap::new();
     for (number, record) in settled.iter().enumerate() {
         match record.read() {
-            Ok(Some(told)) if told.age >= YOUNG => {
-                let pod = PodName::from(&told.pod);
-                if newest.get(&pod).is_none_or(|(age, _)| told.age < *age) && is_untold(view, &told) {
-                    newest.insert(pod, (told.age, number));
+            Ok(Some(recorded)) if recorded.age >= YOUNG => {
+                let pod = PodName::from(&recorded.pod);
+                if newest.get(&pod).is_none_or(|(age, _)| recorded.age < *age) && is_missing(view, &recorded) {
+                    newest.insert(pod, (recorded.age, number));
                 }
             }
             Ok(_) => {}
@@ -52,9 +52,9 @@ async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
         tokio::task::yield_now().await;
     }
     for (pod, (_, number)) in newest {
-        let Some(Ok(Some(told))) = settled.get(number).map(Settled::read) else { continue };
-        let name = told.pod.clone();
-        if !publisher.offer(pod, Status { uid: told.pod.uid, text: told.status }) {
+        let Some(Ok(Some(recorded))) = settled.get(number).map(SettledRecord::read) else { continue };
+        let name = recorded.pod.clone();
+        if !publisher.offer(pod, Status { uid: recorded.pod.uid, text: recorded.status }) {
             return tracing::info!("more statuses are missing than are written at once: the next audit goes on");
         }
         tracing::info!("network-status of pod {name} is missing or out of date and is written from its record");
@@ -62,24 +62,24 @@ async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
     }
 }
 
-fn is_untold(view: &Shared, told: &Told) -> bool {
+fn is_missing(view: &Shared, recorded: &RecordedStatus) -> bool {
     let view = view.lock();
-    let known = view.get(&PodName::from(&told.pod)).filter(|known| known.is(&told.pod));
-    known.is_some_and(|known| differs(known, told))
+    let known = view.get(&PodName::from(&recorded.pod)).filter(|known| known.is(&recorded.pod));
+    known.is_some_and(|known| differs(known, recorded))
 }
 
 /// Does the pod say nothing, or something else? Layout does not count.
-fn differs(pod: &Pod, told: &Told) -> bool {
-    pod.status.is_none_or(|status| told.is_whole && status != fingerprint(&told.status))
+fn differs(pod: &Pod, recorded: &RecordedStatus) -> bool {
+    pod.status.is_none_or(|status| recorded.is_whole && status != fingerprint(&recorded.status))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(status: &str, is_whole: bool) -> Told {
+    fn recorded(status: &str, is_whole: bool) -> RecordedStatus {
         let pod = attachments::names::PodRef { namespace: "n".parse().unwrap(), name: "p".parse().unwrap(), uid: None };
-        Told { pod, status: status.to_owned(), age: YOUNG, is_whole }
+        RecordedStatus { pod, status: status.to_owned(), age: YOUNG, is_whole }
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
             // Somebody who could read the device's information said it.
             (Some(r#"[{"name":"a","device-info":{}}]"#), false, false),
         ] {
-            assert_eq!(differs(&pod(text), &told(r#"[{"name":"a"}]"#, is_whole)), want, "{text:?}");
+            assert_eq!(differs(&pod(text), &recorded(r#"[{"name":"a"}]"#, is_whole)), want, "{text:?}");
         }
     }
 }

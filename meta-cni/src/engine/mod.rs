@@ -21,6 +21,7 @@ mod merge;
 mod network_status;
 mod place;
 mod record;
+pub mod recorded_status;
 mod replay;
 mod resume;
 mod routes;
@@ -28,7 +29,6 @@ mod run;
 mod salvage;
 mod status;
 mod store;
-pub mod told;
 mod undo;
 
 use std::collections::BTreeMap;
