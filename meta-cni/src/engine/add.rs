@@ -21,7 +21,7 @@ use super::run::Run;
 use super::salvage::undo_damaged;
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
-use super::{boot, devinfo, held, lookup, merge, resume, routes};
+use super::{boot, devinfo, held, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -54,7 +54,7 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
         resume::same_pod(run, pod);
     }
 
-    let (bound, reserved) = lookup::bind(run, target, pod)?;
+    let (bound, reserved) = resolve::bind(run, target, pod)?;
     let node = Node { reserved: &reserved, ..node };
     let intent = intent(run, target, pod.cloned(), &bound)?;
     for attachment in &bound.attachments {

@@ -8,7 +8,7 @@ use super::record::{AttachedEntry, Done, Intent};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::undo::{Surroundings, undo};
-use super::{inherited, lookup, resume};
+use super::{inherited, resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -60,7 +60,7 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
 
 /// The intent of an ADD for a pod that asks for nothing.
 pub fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
-    Ok(run.intent(target, target.pod().ok().flatten(), lookup::default_only(run, target)?))
+    Ok(run.intent(target, target.pod().ok().flatten(), resolve::default_only(run, target)?))
 }
 
 /// What a pod's DEL removes from a namespace must never be removed from the host's.

@@ -20,7 +20,7 @@ use super::record::{Intent, Key};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::undo::{Surroundings, undo};
-use super::{lookup, resume};
+use super::{resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -223,7 +223,7 @@ pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf
 fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
     let mut faults = Vec::new();
     let mut living = std::mem::take(&mut asked.living);
-    match lookup::default_network(run) {
+    match resolve::default_network(run) {
         Ok(default) => {
             let unknown =
                 valid.unwrap_or_default().iter().filter(|pair| !asked.ours.contains(&pair.container)).cloned();

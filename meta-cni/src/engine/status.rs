@@ -11,13 +11,13 @@ use nix::libc::O_TMPFILE;
 
 use super::chain::{Delegate, Question, call_network};
 use super::run::Run;
-use super::{lookup, resume};
+use super::{resolve, resume};
 use crate::fault::{Fault, Result};
 
 /// Our own readiness first, then the default network's, plugin by plugin until the first error (C26).
 pub fn status(run: &Run<'_>) -> Result<()> {
     own_readiness(run).map_err(|fault| Fault::NotAvailable(fault.message()))?;
-    let default = lookup::default_network(run).map_err(|fault| Fault::NotAvailable(fault.message()))?;
+    let default = resolve::default_network(run).map_err(|fault| Fault::NotAvailable(fault.message()))?;
     let mut host = Host::new(run.node(None));
     for plugin in &default.plugins {
         if let Delegate::External(kind) = Delegate::of(plugin, &host.node) {
