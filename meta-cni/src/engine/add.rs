@@ -15,10 +15,10 @@ use super::chain::Chain;
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::network_status::{Assembled, assemble};
-use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
 use super::run::Run;
 use super::salvage::undo_damaged;
+use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
 use super::{boot, devinfo, held, merge, resolve, resume, routes};
@@ -154,9 +154,9 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
     }
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
     if found.record.damaged {
-        return undo_damaged(run, found, target, Whereabouts::Told(&target.netns), &around);
+        return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &around);
     }
-    undo(found, Whereabouts::Told(&target.netns), &around)
+    undo(found, Whereabouts::Given(&target.netns), &around)
 }
 
 fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
@@ -185,7 +185,7 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
 /// The failure that the runtime hears is the one that made us turn back; what the way back lacks stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
-    if let Err(fault) = undo(record, Whereabouts::Told(netns), &around) {
+    if let Err(fault) = undo(record, Whereabouts::Given(netns), &around) {
         warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
     }
 }

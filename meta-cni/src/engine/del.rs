@@ -3,10 +3,10 @@
 use delegates::netns;
 
 use super::lock::SandboxLock;
-use super::place::{Whereabouts, namespace_id};
 use super::record::{AttachedEntry, Done, Intent};
 use super::run::Run;
 use super::salvage::undo_damaged;
+use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::undo::{Surroundings, undo};
 use super::{inherited, resolve, resume};
 use crate::fault::{Fault, Result};
@@ -21,8 +21,8 @@ pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match run.store.find(&run.key(target))? {
-        Some(found) if !found.record.damaged => undo(found, Whereabouts::Told(&target.netns), &around),
-        Some(found) => undo_damaged(run, found, target, Whereabouts::Told(&target.netns), &around),
+        Some(found) if !found.record.damaged => undo(found, Whereabouts::Given(&target.netns), &around),
+        Some(found) => undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &around),
         None => unrecorded(run, target, &around),
     };
     drop(lock);
@@ -47,7 +47,7 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     done.attached.extend(inherited.iter().map(|one| one.entry.clone()));
     // A default network that could not be found was not undone: the next DEL looks again.
     let is_known = !intent.attachments.is_empty();
-    undo(run.store.unwritten(intent, done), Whereabouts::Told(&target.netns), around)?;
+    undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), around)?;
     if is_known {
         // Without the note the next DEL merely does the same again.
         let _ = memory.note(&key);

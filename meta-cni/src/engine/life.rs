@@ -14,8 +14,8 @@ use delegates::apply::Sandbox;
 use delegates::call::Node;
 
 use super::boot;
-use super::place::{hardware_addresses, namespace_id};
 use super::record::{Done, Intent};
+use super::sandbox_lookup::{mac_addresses, namespace_id};
 use super::store::DAMAGED;
 
 /// What is known of a sandbox.
@@ -92,7 +92,7 @@ fn holds(sandbox: &mut Sandbox, intent: &Intent, done: &Done) -> Holds {
         .iter()
         .filter_map(|entry| CniResult::from_object(entry.result.clone(), Version::NEWEST).ok())
         .collect();
-    let macs = hardware_addresses(results.iter());
+    let macs = mac_addresses(results.iter());
     let links = match sandbox.netlink.links(None) {
         Ok(links) => links,
         Err(error) => return Holds::Unread(error.to_string()),

@@ -10,9 +10,9 @@ use attachments::names::PodRef;
 
 use super::lock::SandboxLock;
 use super::log::warn;
-use super::place::Whereabouts;
 use super::record::Key;
 use super::run::Run;
+use super::sandbox_lookup::Whereabouts;
 use super::store::DAMAGED;
 use super::undo::{Surroundings, undo};
 use crate::fault::Result;

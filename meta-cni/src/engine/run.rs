@@ -7,8 +7,8 @@ use attachments::names::PodRef;
 use delegates::call::Node;
 use delegates::lock::Lock;
 
-use super::place::namespace_id;
 use super::record::{Intent, Key};
+use super::sandbox_lookup::namespace_id;
 use super::store::Store;
 use crate::cluster::Cluster;
 use crate::fault::Result;

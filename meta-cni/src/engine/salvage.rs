@@ -15,9 +15,9 @@ use attachments::cni::version::Version;
 use serde_json::Deserializer;
 
 use super::log::warn;
-use super::place::Whereabouts;
 use super::record::{AttachedEntry, Done, Intent, Record, Saved};
 use super::run::Run;
+use super::sandbox_lookup::Whereabouts;
 use super::store::RecordFile;
 use super::undo::{Surroundings, undo};
 use super::{del, gc};

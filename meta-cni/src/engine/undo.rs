@@ -13,8 +13,8 @@ use delegates::spec::LinkId;
 use super::chain::{Chain, has_builtin};
 use super::lock::SandboxLock;
 use super::log::warn;
-use super::place::{Place, Whereabouts};
 use super::record::{Entry, Intent, Saved, Undone};
+use super::sandbox_lookup::{FoundSandbox, Whereabouts};
 use super::store::{DAMAGED, RecordFile};
 use super::{boot, devinfo};
 use crate::fault::{Fault, Result};
@@ -49,7 +49,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
     let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
-    let place = Place::find(whereabouts, &intent, &results, &node)?;
+    let found = FoundSandbox::find(whereabouts, &intent, &results, &node)?;
     let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
     let saved = std::mem::take(&mut file.record.saved);
     let current = Cell::new(0);
@@ -58,7 +58,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         intent: &intent,
         results,
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
-        place,
+        found,
         host: Host::with_journal(node, &mut journal),
         is_incomplete,
         lists_links,
@@ -86,7 +86,7 @@ struct Undo<'a> {
     intent: &'a Intent,
     results: Vec<Option<CniResult>>,
     links: Vec<LinkId>,
-    place: Place,
+    found: FoundSandbox,
     host: Host<'a>,
     /// Nobody recorded the set, it is what the node would attach; or the record is damaged.
     is_incomplete: bool,
@@ -109,8 +109,8 @@ impl Undo<'_> {
         for &i in left {
             current.set(i);
             let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
-            let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.place.for_delegates);
-            let (sandbox, result) = (self.place.sandbox.as_mut(), self.results[i].as_ref());
+            let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.found.for_delegates);
+            let (sandbox, result) = (self.found.sandbox.as_mut(), self.results[i].as_ref());
             // What a record says nothing of was not borrowed; without a whole record it can be known from the pod only.
             match states.is_empty() && !self.is_incomplete {
                 true => freed.push(i),
@@ -133,7 +133,7 @@ impl Undo<'_> {
             if has_builtin(attachment, &self.host.node) && !self.detach_once() {
                 continue;
             }
-            let chain = Chain::new(self.intent, attachment, &self.place.for_delegates);
+            let chain = Chain::new(self.intent, attachment, &self.found.for_delegates);
             match chain.del(&mut self.host, self.results[i].as_ref()) {
                 Ok(()) => {
                     devinfo::remove(attachment);
@@ -149,7 +149,7 @@ impl Undo<'_> {
         if let Some(gone) = self.are_links_gone {
             return gone;
         }
-        let detached = match &mut self.place.sandbox {
+        let detached = match &mut self.found.sandbox {
             Some(sandbox) => {
                 let group = match self.host.astray() {
                     // The pod can have put the device into the group. Without the message our links go one by one.

@@ -19,7 +19,7 @@ use crate::fault::{Fault, Result};
 #[derive(Clone, Copy, Debug)]
 pub enum Whereabouts<'a> {
     /// CNI_NETNS of this call, which may be newer than the record's. Where it is empty, the record's path is all there is.
-    Told(&'a str),
+    Given(&'a str),
     /// Nobody says it: the record's path.
     Recorded,
     /// The sandbox is dead, whatever the path leads to by now.
@@ -27,14 +27,14 @@ pub enum Whereabouts<'a> {
 }
 
 /// Where the pod is, if it still is anywhere.
-pub struct Place {
+pub struct FoundSandbox {
     /// The open namespace; nothing when it is gone or another pod's.
     pub sandbox: Option<Sandbox>,
     /// CNI_NETNS for external delegates. Empty keeps them out of a namespace that is not the pod's.
     pub for_delegates: String,
 }
 
-impl Place {
+impl FoundSandbox {
     /// Opens it, unless it is gone: with the node's last boot, as the caller knows, or as the path tells.
     pub fn find(
         whereabouts: Whereabouts<'_>,
@@ -43,11 +43,11 @@ impl Place {
         node: &Node<'_>,
     ) -> Result<Self> {
         let gone = |for_delegates: &str| Self { sandbox: None, for_delegates: for_delegates.to_owned() };
-        let (path, is_told) = match whereabouts {
+        let (path, is_given) = match whereabouts {
             _ if boot::is_over(intent) => return Ok(gone("")),
             Whereabouts::Gone => return Ok(gone("")),
-            Whereabouts::Told(path) if !path.is_empty() => (path, true),
-            Whereabouts::Told(_) | Whereabouts::Recorded => (intent.netns.as_str(), false),
+            Whereabouts::Given(path) if !path.is_empty() => (path, true),
+            Whereabouts::Given(_) | Whereabouts::Recorded => (intent.netns.as_str(), false),
         };
         if path.is_empty() || fs::symlink_metadata(path).is_err() {
             return Ok(gone(path));
@@ -65,7 +65,7 @@ impl Place {
         }
         // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
         let runs_programs = intent.attachments.iter().any(|attachment| has_external(attachment, node));
-        if runs_programs && !is_the_pods(&mut sandbox, results, is_told) {
+        if runs_programs && !is_the_pods(&mut sandbox, results, is_given) {
             return Ok(Self { sandbox: Some(sandbox), for_delegates: String::new() });
         }
         Ok(Self { sandbox: Some(sandbox), for_delegates: path.to_owned() })
@@ -75,20 +75,20 @@ impl Place {
 /// A namespace path can be reused, and so can its inode. What proves that it is the pod's is a hardware address of the
 /// record. Without one the word of the runtime counts, unless a link of another address has a name of the record; the
 /// record's own word counts only for a set that was complete and has no hardware address at all.
-fn is_the_pods(sandbox: &mut Sandbox, results: &[Option<CniResult>], is_told: bool) -> bool {
-    let ours = hardware_addresses(results.iter().flatten());
+fn is_the_pods(sandbox: &mut Sandbox, results: &[Option<CniResult>], is_given: bool) -> bool {
+    let ours = mac_addresses(results.iter().flatten());
     if ours.is_empty() {
-        return is_told || results.iter().any(Option::is_some);
+        return is_given || results.iter().any(Option::is_some);
     }
     // The kernel's answer counts only when there is one.
-    let Ok(links) = sandbox.netlink.links(None) else { return is_told };
+    let Ok(links) = sandbox.netlink.links(None) else { return is_given };
     let is_present = |mac: Mac| links.iter().any(|link| link.mac == Some(mac));
     let is_taken = |name: &str| links.iter().any(|link| link.name.as_str() == name);
-    ours.iter().any(|(_, mac)| is_present(*mac)) || (is_told && !ours.iter().any(|(name, _)| is_taken(name)))
+    ours.iter().any(|(_, mac)| is_present(*mac)) || (is_given && !ours.iter().any(|(name, _)| is_taken(name)))
 }
 
 /// Name and hardware address of everything that results say is in the pod.
-pub fn hardware_addresses<'a>(results: impl Iterator<Item = &'a CniResult>) -> Vec<(&'a str, Mac)> {
+pub fn mac_addresses<'a>(results: impl Iterator<Item = &'a CniResult>) -> Vec<(&'a str, Mac)> {
     let in_pod = results.flat_map(|result| &result.interfaces).filter(|interface| !interface.sandbox.is_empty());
     in_pod.filter_map(|interface| Some((interface.name.as_str(), interface.mac.parse().ok()?))).collect()
 }
