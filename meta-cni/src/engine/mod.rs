@@ -12,7 +12,7 @@ mod failed;
 mod gc;
 mod held;
 mod inherited;
-mod life;
+mod liveness;
 mod lock;
 mod log;
 mod memory;

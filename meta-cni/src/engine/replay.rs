@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::gc;
 use super::gc::Asked;
-use super::life::{Life, judge};
+use super::liveness::{Liveness, judge};
 use super::lock::SandboxLock;
 use super::record::{Intent, Key};
 use super::resume::{self, Resumed};
@@ -110,9 +110,9 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     let Some(intent) = &found.record.intent else { return Err((DAMAGED.to_owned(), false)) };
     let done = found.record.done.as_ref();
     match judge(intent, done, &intent.node(&run.conf.state_dir, deadline, &lock)) {
-        Life::Living => Ok(Settled::Living),
-        Life::Doubtful(why) => Err((why, false)),
-        Life::Dead(why) => {
+        Liveness::Alive => Ok(Settled::Living),
+        Liveness::Unsure(why) => Err((why, false)),
+        Liveness::Dead(why) => {
             let around = Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock };
             match undo(found, Whereabouts::Gone, &around) {
                 Ok(()) => Ok(Settled::Released(why)),

@@ -20,60 +20,60 @@ use super::store::DAMAGED;
 
 /// What is known of a sandbox.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum Liveness {
     /// It is there.
-    Living,
+    Alive,
     /// It is gone, and this is how that is known.
     Dead(String),
     /// It may be there; somebody should know that this is not clear.
-    Doubtful(String),
+    Unsure(String),
 }
 
 /// Looks at boot, path and links. The caller holds the sandbox. A result that a power cut has taken is not needed: no sandbox
 /// outlives the boot of its node.
-pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Life {
+pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Liveness {
     if boot::is_over(intent) {
-        return Life::Dead("the node was restarted since".to_owned());
+        return Liveness::Dead("the node was restarted since".to_owned());
     }
-    let Some(done) = done else { return Life::Doubtful(DAMAGED.to_owned()) };
+    let Some(done) = done else { return Liveness::Unsure(DAMAGED.to_owned()) };
     let path = intent.netns.as_str();
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => match has_directory(path) {
             true => unnamed(intent, done, node, &format!("{path} is gone")),
-            false => Life::Doubtful(format!("{path}: its directory is not there either")),
+            false => Liveness::Unsure(format!("{path}: its directory is not there either")),
         },
-        Err(e) => Life::Doubtful(format!("{path}: {e}")),
+        Err(e) => Liveness::Unsure(format!("{path}: {e}")),
         Ok(_) => named(intent, done, node),
     }
 }
 
 /// Something is at the path.
-fn named(intent: &Intent, done: &Done, node: &Node<'_>) -> Life {
+fn named(intent: &Intent, done: &Done, node: &Node<'_>) -> Liveness {
     let path = intent.netns.as_str();
     let mut sandbox = match Sandbox::open(path, node) {
         Ok(sandbox) => sandbox,
         // Where the mounts of the runtime cannot be seen, every namespace looks like the file that it is mounted on.
-        Err(error) => return Life::Doubtful(error.to_string()),
+        Err(error) => return Liveness::Unsure(error.to_string()),
     };
     let is_same = namespace_id(path) == Some(intent.netns_id);
     match holds(&mut sandbox, intent, done) {
-        Holds::Ours => Life::Living,
-        Holds::Unknown if is_same => Life::Living,
+        Holds::Ours => Liveness::Alive,
+        Holds::Unknown if is_same => Liveness::Alive,
         // A pod may delete its links, and inode numbers are reused.
-        Holds::Nothing if is_same => Life::Doubtful(format!("none of its links is in {path}")),
+        Holds::Nothing if is_same => Liveness::Unsure(format!("none of its links is in {path}")),
         Holds::Nothing | Holds::Unknown => unnamed(intent, done, node, &format!("{path} is another namespace by now")),
-        Holds::Unread(why) => Life::Doubtful(format!("{path}: {why}")),
+        Holds::Unread(why) => Liveness::Unsure(format!("{path}: {why}")),
     }
 }
 
 /// The namespace has lost its name. It lives on while processes are in it; one that is in a namespace of the same number
 /// may be another pod's.
-fn unnamed(intent: &Intent, done: &Done, node: &Node<'_>, why: &str) -> Life {
-    let Some(inside) = inhabited(intent.netns_id) else { return Life::Dead(why.to_owned()) };
+fn unnamed(intent: &Intent, done: &Done, node: &Node<'_>, why: &str) -> Liveness {
+    let Some(inside) = inhabited(intent.netns_id) else { return Liveness::Dead(why.to_owned()) };
     let holds = Sandbox::open(&inside, node).map(|mut sandbox| holds(&mut sandbox, intent, done));
     match holds {
-        Ok(Holds::Nothing) => Life::Dead(why.to_owned()),
-        _ => Life::Doubtful(format!("{why}, but {inside} may be it")),
+        Ok(Holds::Nothing) => Liveness::Dead(why.to_owned()),
+        _ => Liveness::Unsure(format!("{why}, but {inside} may be it")),
     }
 }
 
