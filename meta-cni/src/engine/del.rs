@@ -35,8 +35,8 @@ pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
 /// remembered: runtimes repeat that too. With the namespace gone nothing is left to do then; one that is there is looked at
 /// again, for the call before may have named another.
 fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Result<()> {
-    let (key, memory) = (run.key(target), run.store.memory());
-    if namespace_id(&target.netns).is_none() && memory.knows(&key) {
+    let (key, tombstones) = (run.key(target), run.store.tombstones());
+    if namespace_id(&target.netns).is_none() && tombstones.contains(&key) {
         return Ok(());
     }
     let inherited = inherited::find(&run.conf.cni_dir, &target.container, &target.ifname);
@@ -50,7 +50,7 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), around)?;
     if is_known {
         // Without the note the next DEL merely does the same again.
-        let _ = memory.note(&key);
+        let _ = tombstones.add(&key);
     }
     if !inherited.is_empty() {
         inherited::forget(&run.conf.cni_dir, &target.container, &inherited);

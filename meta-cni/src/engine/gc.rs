@@ -238,7 +238,7 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
         Err(fault) => faults.push(fault),
     }
     living.extend(valid.unwrap_or_default().iter().map(|pair| pair.container.clone()));
-    let departed = run.store.memory().recall();
+    let departed = run.store.tombstones().containers();
     let is_recorded = |container: &ContainerId| run.store.is_recorded(container);
     let claims = Claims { living: &living, departed: &departed, is_recorded: &is_recorded };
 

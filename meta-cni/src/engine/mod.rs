@@ -15,7 +15,6 @@ mod inherited;
 mod liveness;
 mod lock;
 mod log;
-mod memory;
 mod merge;
 mod network_status;
 mod record;
@@ -29,6 +28,7 @@ mod salvage;
 mod sandbox_lookup;
 mod status;
 mod store;
+mod tombstones;
 mod undo;
 
 use std::collections::BTreeMap;

@@ -82,7 +82,7 @@ impl RecordFile {
         }
         let path = self.store.path(&self.key, self.settled)?;
         // Without a note GC tells of what is left instead of removing it.
-        let _ = self.store.memory().note(&self.key);
+        let _ = self.store.tombstones().add(&self.key);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.store.failed_to("remove", &self.key, &e)),
             _ => Ok(()),
@@ -92,7 +92,7 @@ impl RecordFile {
     /// Gives a damaged record up: it stays for people to look at, and no call undoes it any more.
     pub fn abandon(self) -> Result<()> {
         let from = self.store.path(&self.key, self.settled)?;
-        let _ = self.store.memory().note(&self.key);
+        let _ = self.store.tombstones().add(&self.key);
         let moved = rename(&from, &self.store.dir.join(ABANDONED).join(self.key.to_string()));
         moved.map_err(|e| self.store.failed_to("move", &self.key, &e))?;
         self.store.forget_failing(&self.key);

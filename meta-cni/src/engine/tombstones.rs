@@ -18,19 +18,19 @@ const FULL: u64 = 96 << 10;
 
 /// The ids of a state directory.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Tombstones {
     recent: PathBuf,
     older: PathBuf,
 }
 
-impl Memory {
+impl Tombstones {
     /// The memory of the store in a directory.
     pub fn of(dir: &Path) -> Self {
         Self { recent: dir.join("departed"), older: dir.join("departed.old") }
     }
 
     /// Notes the set of a container of which everything is undone.
-    pub fn note(&self, key: &Key) -> io::Result<()> {
+    pub fn add(&self, key: &Key) -> io::Result<()> {
         // One write with O_APPEND: lines of several processes do not mix.
         let mut file = File::options().append(true).create(true).open(&self.recent)?;
         file.write_all(format!("{}\n", line(key)).as_bytes())?;
@@ -42,14 +42,14 @@ impl Memory {
     }
 
     /// Was everything of this very set undone? Runtimes repeat a DEL that succeeded.
-    pub fn knows(&self, key: &Key) -> bool {
+    pub fn contains(&self, key: &Key) -> bool {
         let wanted = line(key);
         let mut files = [&self.recent, &self.older].into_iter().filter_map(|path| fs::read_to_string(path).ok());
         files.any(|text| text.lines().any(|line| line == wanted))
     }
 
     /// Every container that is remembered.
-    pub fn recall(&self) -> HashSet<ContainerId> {
+    pub fn containers(&self) -> HashSet<ContainerId> {
         let files = [&self.older, &self.recent].map(|path| fs::read_to_string(path).unwrap_or_default());
         // Earlier versions wrote the id alone.
         let ids = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split(' ').next());
@@ -68,27 +68,30 @@ mod tests {
     #[test]
     fn the_last_thousand_are_known_and_the_files_stay_small() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = Memory::of(dir.path());
-        assert!(memory.recall().is_empty());
+        let tombstones = Tombstones::of(dir.path());
+        assert!(tombstones.containers().is_empty());
         let id = |number: usize| format!("{number:064}").parse::<ContainerId>().unwrap();
         let key =
             |number| Key { network: "pods".parse().unwrap(), container: id(number), ifname: "eth0".parse().unwrap() };
         for number in 0..5000 {
-            memory.note(&key(number)).unwrap();
+            tombstones.add(&key(number)).unwrap();
         }
-        assert!(memory.knows(&key(4000)) && !memory.knows(&key(5000)));
-        assert!(!memory.knows(&Key { network: "other".parse().unwrap(), ..key(4000) }), "a set, not a container");
-        let known = memory.recall();
+        assert!(tombstones.contains(&key(4000)) && !tombstones.contains(&key(5000)));
+        assert!(
+            !tombstones.contains(&Key { network: "other".parse().unwrap(), ..key(4000) }),
+            "a set, not a container"
+        );
+        let known = tombstones.containers();
         assert!((4000..5000).all(|number| known.contains(&id(number))));
         let size = |path: &Path| fs::metadata(path).unwrap().len();
-        assert!(size(&memory.older) <= FULL + 80 && size(&memory.recent) <= FULL);
+        assert!(size(&tombstones.older) <= FULL + 80 && size(&tombstones.recent) <= FULL);
     }
 
     #[test]
     fn a_torn_line_is_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = Memory::of(dir.path());
-        fs::write(&memory.recent, "a\n\0\0\0\n/\nb\n").unwrap();
-        assert_eq!(memory.recall(), HashSet::from(["a".parse().unwrap(), "b".parse().unwrap()]));
+        let tombstones = Tombstones::of(dir.path());
+        fs::write(&tombstones.recent, "a\n\0\0\0\n/\nb\n").unwrap();
+        assert_eq!(tombstones.containers(), HashSet::from(["a".parse().unwrap(), "b".parse().unwrap()]));
     }
 }

@@ -7,7 +7,7 @@
 //! damaged/NETWORK,CONTAINER,IFNAME    empty: its time is that of the first DEL that a damaged record failed
 //! failed/POD/NETWORK,CONTAINER,IFNAME empty: an undo of this pod's failed (see [`Failed`])
 //! locks/CONTAINER                     sandbox locks, while they are held; overlays' too
-//! departed, departed.old              containers whose records are gone (see [`Memory`])
+//! departed, departed.old              containers whose records are gone (see [`Tombstones`])
 //! ```
 //!
 //! A rename moves a record from one state to the other, so the few that need attention are found without reading the many
@@ -25,8 +25,8 @@ use attachments::names::{ContainerId, PodRef};
 use delegates::lock;
 
 use super::failed::Failed;
-use super::memory::Memory;
 use super::record::{Done, Entry, Intent, Key, Record, header};
+use super::tombstones::Tombstones;
 use crate::fault::{Fault, Result};
 
 pub use file::RecordFile;
@@ -244,8 +244,8 @@ impl Store {
     }
 
     /// The containers whose records are gone.
-    pub fn memory(&self) -> Memory {
-        Memory::of(&self.dir)
+    pub fn tombstones(&self) -> Tombstones {
+        Tombstones::of(&self.dir)
     }
 
     fn list(&self, state: &str) -> Result<Vec<(Key, fs::DirEntry)>> {
@@ -381,12 +381,12 @@ mod tests {
         found.append(&Entry::Undone(&Undone { attachment: 0 })).unwrap();
         assert_eq!(store.keys().unwrap(), [intent("c1").key]);
         assert!(store.is_recorded(&intent("c1").key.container) && !store.is_recorded(&intent("c2").key.container));
-        assert!(store.memory().recall().is_empty());
+        assert!(store.tombstones().containers().is_empty());
         let again = store.find(&intent("c1").key).unwrap().unwrap();
         assert_eq!(again.record.undone, [0]);
         again.remove(None).unwrap();
         assert!(store.find(&intent("c1").key).unwrap().is_none());
-        assert!(store.memory().recall().contains(&intent("c1").key.container));
+        assert!(store.tombstones().containers().contains(&intent("c1").key.container));
     }
 
     #[test]
