@@ -8,7 +8,7 @@ use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::undo::{Surroundings, undo};
-use super::{inherited, resolve, resume};
+use super::{libcni_cache, resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -39,12 +39,12 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     if namespace_id(&target.netns).is_none() && tombstones.contains(&key) {
         return Ok(());
     }
-    let inherited = inherited::find(&run.conf.cni_dir, &target.container, &target.ifname);
+    let cached = libcni_cache::find(&run.conf.cni_dir, &target.container, &target.ifname);
     let mut intent = node_networks(run, target)?;
-    intent.attachments.retain(|ours| !inherited.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
+    intent.attachments.retain(|ours| !cached.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
     let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
-    intent.attachments.extend(inherited.iter().map(|one| one.attachment.clone()));
-    done.attached.extend(inherited.iter().map(|one| one.entry.clone()));
+    intent.attachments.extend(cached.iter().map(|one| one.attachment.clone()));
+    done.attached.extend(cached.iter().map(|one| one.entry.clone()));
     // A default network that could not be found was not undone: the next DEL looks again.
     let is_known = !intent.attachments.is_empty();
     undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), around)?;
@@ -52,8 +52,8 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
         // Without the note the next DEL merely does the same again.
         let _ = tombstones.add(&key);
     }
-    if !inherited.is_empty() {
-        inherited::forget(&run.conf.cni_dir, &target.container, &inherited);
+    if !cached.is_empty() {
+        libcni_cache::forget(&run.conf.cni_dir, &target.container, &cached);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod devinfo;
 mod failed;
 mod gc;
 mod held;
-mod inherited;
+mod libcni_cache;
 mod liveness;
 mod lock;
 mod log;

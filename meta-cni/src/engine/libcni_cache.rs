@@ -20,7 +20,7 @@ use attachments::cni::version::Version;
 
 /// One attachment that somebody else made.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct CachedAttachment {
     /// The entry's file.
     pub file: PathBuf,
     /// What was attached.
@@ -30,30 +30,30 @@ pub struct Inherited {
 }
 
 /// The entries of one sandbox, in the order of their names; the one on `default` is the default network's.
-pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<Inherited> {
+pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<CachedAttachment> {
     let entries = fs::read_dir(cni_dir.join("results")).into_iter().flatten().flatten();
     let of_sandbox = |path: &PathBuf| path.to_string_lossy().contains(container.as_str());
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(of_sandbox).collect();
     files.sort();
-    let mut inherited = Vec::new();
+    let mut cached = Vec::new();
     for file in files {
         match fs::read(&file)
             .map_err(|e| e.to_string())
             .and_then(|bytes| read(&bytes, container, default).map_err(|finding| finding.to_string()))
         {
-            Ok(Some((attachment, entry))) => inherited.push(Inherited { file, attachment, entry }),
+            Ok(Some((attachment, entry))) => cached.push(CachedAttachment { file, attachment, entry }),
             Ok(None) => {}
             // As the library does: an entry that cannot be read is no reason to keep the pod.
             Err(why) => warn(&format!("cached result {} is left alone: {why}", file.display())),
         }
     }
-    inherited.sort_by_key(|one| !one.attachment.is_default);
-    inherited
+    cached.sort_by_key(|one| !one.attachment.is_default);
+    cached
 }
 
 /// Forgets what is undone, as the one who wrote it would have.
-pub fn forget(cni_dir: &Path, container: &ContainerId, inherited: &[Inherited]) {
-    let files = inherited.iter().map(|one| one.file.clone());
+pub fn forget(cni_dir: &Path, container: &ContainerId, cached: &[CachedAttachment]) {
+    let files = cached.iter().map(|one| one.file.clone());
     for file in files.chain([cni_dir.join(container.as_str())]) {
         // What cannot be removed is found again, and undone again: a DEL may repeat.
         let _ = fs::remove_file(file);
@@ -126,7 +126,7 @@ fn decode_conf(object: &Object) -> Result<NetworkConf, Finding> {
 mod tests {
     use super::*;
 
-    fn cached(conf: &str, ifname: &str) -> String {
+    fn cache_entry(conf: &str, ifname: &str) -> String {
         let conf = BASE64_STANDARD.encode(conf);
         format!(
             r#"{{"kind":"cniCacheV1","containerId":"c1","config":"{conf}","ifName":"{ifname}","networkName":"lan",
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn an_entry_becomes_the_attachment_that_it_was() {
         let (container, default) = names();
-        let text = cached(r#"{"cniVersion":"0.4.0","name":"lan","type":"macvlan","vendor":1}"#, "net1");
+        let text = cache_entry(r#"{"cniVersion":"0.4.0","name":"lan","type":"macvlan","vendor":1}"#, "net1");
         let (attachment, entry) = read(text.as_bytes(), &container, &default).unwrap().unwrap();
         assert_eq!(attachment.args, "IgnoreUnknown=1;K8S_POD_NAME=a");
         assert_eq!(attachment.plugins[0].object.get("vendor").map(|v| v.get()), Some("1"));
@@ -154,10 +154,10 @@ mod tests {
     fn the_meta_plugins_own_entries_and_other_sandboxes_are_none() {
         let (_, default) = names();
         for kind in ["meta-cni", "multus", "multus-shim", "danm"] {
-            let text = cached(&format!(r#"{{"cniVersion":"0.4.0","name":"lan","type":"{kind}"}}"#), "eth0");
+            let text = cache_entry(&format!(r#"{{"cniVersion":"0.4.0","name":"lan","type":"{kind}"}}"#), "eth0");
             assert!(read(text.as_bytes(), &"c1".parse().unwrap(), &default).unwrap().is_none(), "{kind}");
         }
-        let text = cached(r#"{"name":"lan","type":"macvlan"}"#, "net1");
+        let text = cache_entry(r#"{"name":"lan","type":"macvlan"}"#, "net1");
         assert!(read(text.as_bytes(), &"c2".parse().unwrap(), &default).unwrap().is_none());
     }
 
@@ -167,8 +167,8 @@ mod tests {
         let results = dir.path().join("results");
         fs::create_dir(&results).unwrap();
         fs::write(results.join("lan-c1-net1"), "{").unwrap();
-        fs::write(results.join("lan-c1-net2"), cached(r#"{"name":"lan","type":"x"}"#, "net2")).unwrap();
-        fs::write(results.join("def-c1-eth0"), cached(r#"{"name":"lan","type":"x"}"#, "eth0")).unwrap();
+        fs::write(results.join("lan-c1-net2"), cache_entry(r#"{"name":"lan","type":"x"}"#, "net2")).unwrap();
+        fs::write(results.join("def-c1-eth0"), cache_entry(r#"{"name":"lan","type":"x"}"#, "eth0")).unwrap();
         let (container, default) = names();
         let found = find(dir.path(), &container, &default);
         let ifnames: Vec<_> = found.iter().map(|one| one.attachment.ifname.as_str()).collect();
