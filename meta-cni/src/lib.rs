@@ -10,5 +10,5 @@ pub mod conf_dir;
 pub mod engine;
 pub mod fault;
 pub mod node;
-pub mod replay;
+pub mod recovery;
 pub mod request;

@@ -165,7 +165,7 @@ pub fn as_delegate(command: &str) -> Result<Command> {
 
 /// A call of `meta-cni replay [SECONDS]`, which is no verb of the protocol: the node's configuration on stdin as in a CNI
 /// call, and how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
-pub fn read_replay(
+pub fn read_recovery(
     mut args: impl Iterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
     stdin: impl Read,
@@ -331,7 +331,7 @@ mod tests {
         let codes = ["ADD", "CHECK", "STATUS", "FLY"].map(|command| refusal(&ours(command), "garbage").0);
         assert_eq!(codes, [7, 7, 50, 7]);
         let env = |name: &str| (name == CALLER).then(|| "x".to_owned());
-        assert_eq!(read_replay(std::iter::empty(), env, CONF.as_bytes()).unwrap_err().code(), 7);
+        assert_eq!(read_recovery(std::iter::empty(), env, CONF.as_bytes()).unwrap_err().code(), 7);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod log;
 pub mod options;
 mod publish;
 mod queue;
-pub mod replay;
+pub mod recover;
 mod resolve;
 mod serve;
 mod view;
@@ -84,7 +84,7 @@ async fn serve(options: &Options) -> Result<()> {
     };
     tokio::select! {
         () = parts => Err(Error::Bug("the agent has nothing left to do".to_owned())),
-        ended = replay::run(options) => ended,
+        ended = recover::run(options) => ended,
         ended = conf::run(options, &standing, &definitions, awaited) => ended,
         ended = told_to_stop() => ended,
     }

@@ -28,7 +28,7 @@ fn run() -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     if args.next().as_deref() == Some("replay") {
-        return replay(args, env);
+        return recover(args, env);
     }
     let call = match request::read(env, io::stdin().lock()) {
         Ok(Command::Call(call)) => call,
@@ -52,8 +52,8 @@ fn run() -> ExitCode {
 }
 
 /// The maintenance call of the node agent. It fails only where it could not begin; what stayed is in its report.
-fn replay(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
-    let read = request::read_replay(args, env, io::stdin().lock());
+fn recover(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
+    let read = request::read_recovery(args, env, io::stdin().lock());
     answer(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
 }
 

@@ -19,7 +19,7 @@ mod merge;
 mod network_status;
 mod record;
 pub mod recorded_status;
-mod replay;
+mod recover;
 mod resolve;
 mod resume;
 mod routes;
@@ -39,7 +39,7 @@ use attachments::cni::object::Object;
 use serde::Serialize;
 
 use crate::fault::Result;
-use crate::replay::Report;
+use crate::recovery::RecoveryReport;
 use crate::request::{Operation, Request};
 use run::Run;
 use store::Store;
@@ -51,7 +51,7 @@ pub enum Answer {
     /// The merged result of an ADD.
     Result(Object),
     /// What a recovery did.
-    Recovery(Report),
+    Recovery(RecoveryReport),
 }
 
 /// Serves a request. The verbs but ADD print nothing.
@@ -63,7 +63,7 @@ pub fn serve(request: &Request) -> Result<Option<Answer>> {
         Operation::Check(target) => check::check(&run, target).map(|()| None),
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
-        Operation::Recover { idle } => replay::replay(&run, *idle).map(|report| Some(Answer::Recovery(report))),
+        Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Answer::Recovery(report))),
     }
 }
 

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 /// The answer. A record that is well and whose sandbox lives is only counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct RecoveryReport {
     /// Unfinished undos that are complete now.
-    pub resumed: Vec<Entry>,
+    pub resumed: Vec<RecordSummary>,
     /// Records of dead sandboxes, undone whole.
-    pub released: Vec<Entry>,
+    pub released: Vec<RecordSummary>,
     /// What needs another look: an undo that is not complete, or a sandbox of which nothing is certain.
-    pub left: Vec<Entry>,
+    pub left: Vec<RecordSummary>,
     /// Settled records of living sandboxes.
     pub living: usize,
-    /// Things on the node that no record explains; at most [`Report::SHOWN`].
+    /// Things on the node that no record explains; at most [`RecoveryReport::SHOWN`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<String>,
     /// What could not be looked at.
@@ -24,7 +24,7 @@ pub struct Report {
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct RecordSummary {
     /// The node network.
     pub network: NetworkName,
     /// The sandbox.
@@ -43,7 +43,7 @@ pub struct Entry {
     pub pending: bool,
 }
 
-impl Report {
+impl RecoveryReport {
     /// The most strangers that are listed.
     pub const SHOWN: usize = 20;
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use attachments::cni::object::Object;
 use attachments::cni::spelling::LIST;
 use meta_cni::engine;
-use meta_cni::replay::{Entry, Report};
+use meta_cni::recovery::{RecordSummary, RecoveryReport};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -33,9 +33,9 @@ pub async fn run(options: &Options) -> Result<()> {
     loop {
         // Without the list, which is written once this agent answers, the plugin has no configuration to run with.
         if let Some(least) = idle.filter(|_| options.cni_conf_dir.join(&options.conf_file).exists()) {
-            match replay(options, least).await {
+            match recover(options, least).await {
                 Ok(report) => {
-                    log.tell(&report);
+                    log.report(&report);
                     schedule.tried(&report);
                     idle = None;
                 }
@@ -50,7 +50,7 @@ pub async fn run(options: &Options) -> Result<()> {
     }
 }
 
-async fn replay(options: &Options, idle: Duration) -> Result<Report> {
+async fn recover(options: &Options, idle: Duration) -> Result<RecoveryReport> {
     let path = options.cni_conf_dir.join(&options.conf_file);
     let conf = node_conf(&path)?;
     let args = ["replay".to_owned(), idle.as_secs().to_string()];
@@ -96,7 +96,7 @@ impl Schedule {
         LOOK.saturating_mul(1 << tries.min(8)).min(LONGEST)
     }
 
-    fn tried(&mut self, report: &Report) {
+    fn tried(&mut self, report: &RecoveryReport) {
         for entry in report.left.iter().filter(|entry| entry.pending) {
             *self.tries.entry(name(entry)).or_default() += 1;
         }
@@ -104,7 +104,7 @@ impl Schedule {
 }
 
 /// The file name of a record.
-fn name(entry: &Entry) -> String {
+fn name(entry: &RecordSummary) -> String {
     format!("{},{},{}", entry.network, entry.container, entry.ifname)
 }
 
@@ -115,10 +115,10 @@ struct Log {
 }
 
 impl Log {
-    fn tell(&mut self, report: &Report) {
+    fn report(&mut self, report: &RecoveryReport) {
         let done = report.resumed.iter().map(|entry| (entry, "undo resumed"));
         for (entry, what) in done.chain(report.released.iter().map(|entry| (entry, "sandbox is dead: undone"))) {
-            let Entry { container, pod, why, .. } = entry;
+            let RecordSummary { container, pod, why, .. } = entry;
             info!(%container, pod = pod.as_deref().unwrap_or_default(), why, "replay: {what}");
         }
         let left = report.left.iter().map(|entry| {
@@ -143,8 +143,8 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn left(container: &str, pending: bool) -> Report {
-        let entry = Entry {
+    fn left(container: &str, pending: bool) -> RecoveryReport {
+        let entry = RecordSummary {
             network: "n".parse().unwrap(),
             container: container.parse().unwrap(),
             ifname: "eth0".parse().unwrap(),
@@ -152,7 +152,7 @@ mod tests {
             why: "x".to_owned(),
             pending,
         };
-        Report { left: vec![entry], ..Report::default() }
+        RecoveryReport { left: vec![entry], ..RecoveryReport::default() }
     }
 
     fn idle(records: &[(&str, u64)]) -> BTreeMap<String, Duration> {

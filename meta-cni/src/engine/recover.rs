@@ -17,32 +17,32 @@ use super::sandbox_lookup::Whereabouts;
 use super::store::{DAMAGED, Pending};
 use super::undo::{Surroundings, undo};
 use crate::fault::{Fault, Result};
-use crate::replay::{Entry, Report};
+use crate::recovery::{RecordSummary, RecoveryReport};
 
 /// The most that one record gets: one that hangs must not keep the others waiting.
 const SHARE: Duration = Duration::from_secs(10);
 
 /// The whole of it. `idle`: how long an unfinished undo must have been left alone.
-pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
-    let mut report = Report::default();
+pub fn recover(run: &Run<'_>, idle: Duration) -> Result<RecoveryReport> {
+    let mut report = RecoveryReport::default();
     let mut asked = Asked::default();
     for pending in run.store.pending()? {
         let known = gc::intent(run, &pending.key);
-        let entry = entry(&pending.key, known.as_ref(), true);
+        let summary = summary(&pending.key, known.as_ref(), true);
         match resume_one(run, &pending, idle) {
             Ok(()) => {
                 asked.leave(known);
-                report.resumed.push(entry);
+                report.resumed.push(summary);
             }
             Err(why) => {
                 asked.stay(run, known);
-                report.left.push(Entry { why, ..entry });
+                report.left.push(RecordSummary { why, ..summary });
             }
         }
     }
     for (key, _) in run.store.settled()? {
         let known = gc::intent(run, &key);
-        let entry = entry(&key, known.as_ref(), false);
+        let summary = summary(&key, known.as_ref(), false);
         match settle_one(run, &key) {
             Ok(Settled::Living) => {
                 asked.stay(run, known);
@@ -51,24 +51,24 @@ pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
             Ok(Settled::Gone) => {}
             Ok(Settled::Released(why)) => {
                 asked.leave(known);
-                report.released.push(Entry { why, ..entry });
+                report.released.push(RecordSummary { why, ..summary });
             }
             Err((why, pending)) => {
                 asked.stay(run, known);
-                report.left.push(Entry { why, pending, ..entry });
+                report.left.push(RecordSummary { why, pending, ..summary });
             }
         }
     }
     let (strangers, faults) = gc::reclaim(run, asked);
-    report.strangers = strangers.into_iter().take(Report::SHOWN).collect();
+    report.strangers = strangers.into_iter().take(RecoveryReport::SHOWN).collect();
     report.faults = faults.iter().map(ToString::to_string).collect();
     SandboxLock::sweep(&run.store.locks());
     run.store.sweep();
     Ok(report)
 }
 
-fn entry(key: &Key, intent: Option<&Intent>, pending: bool) -> Entry {
-    Entry {
+fn summary(key: &Key, intent: Option<&Intent>, pending: bool) -> RecordSummary {
+    RecordSummary {
         network: key.network.clone(),
         container: key.container.clone(),
         ifname: key.ifname.clone(),
