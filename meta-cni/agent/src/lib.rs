@@ -6,7 +6,6 @@ mod addresses;
 mod audit;
 pub mod conf;
 mod definitions;
-mod desk;
 mod durable_file;
 pub mod error;
 mod events;
@@ -20,6 +19,7 @@ mod queue;
 pub mod recover;
 mod resolve;
 mod serve;
+mod service;
 mod view;
 mod warm;
 mod watch;
@@ -31,10 +31,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use addresses::Addresses;
 use definitions::Definitions;
-use desk::Office;
 use error::{Error, Result};
 use publish::Publisher;
 use resolve::Facts;
+use service::AgentService;
 use view::{PodName, Shared};
 
 pub use options::Options;
@@ -54,7 +54,7 @@ async fn serve(options: &Options) -> Result<()> {
     let publisher = Publisher::new(client.clone(), view.clone());
     let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
     let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
-    let office = Office {
+    let service = AgentService {
         node: options.node_name.clone(),
         facts: Facts::new(reader, view.clone(), known.clone(), addresses.clone()),
         publisher: publisher.clone(),
@@ -75,7 +75,7 @@ async fn serve(options: &Options) -> Result<()> {
             watch::pods(client.clone(), &options.node_name, view.clone(), seen),
             watch::definitions(client.clone(), &known),
             known.run(),
-            serve::serve(listener, Arc::new(office)),
+            serve::serve(listener, Arc::new(service)),
             publisher.run(),
             teller.run(),
             audit::run(&options.state_dir, &view, &publisher),

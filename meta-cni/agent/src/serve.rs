@@ -28,7 +28,7 @@ const ROOM: usize = wire::LIMIT;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Answers questions.
-pub trait Desk: Send + Sync + 'static {
+pub trait Service: Send + Sync + 'static {
     /// The answer to one question.
     fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
 }
@@ -72,17 +72,17 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
 }
 
 /// Serves connections; never ends. One question that panics ends no other.
-pub async fn serve(listener: UnixListener, desk: Arc<impl Desk>) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve(listener: UnixListener, service: Arc<impl Service>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let room = Arc::new(Semaphore::new(ROOM));
     loop {
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (desk, room) = (Arc::clone(&desk), Arc::clone(&room));
+                let (service, room) = (Arc::clone(&service), Arc::clone(&room));
                 tokio::spawn(async move {
-                    let _seat = seat;
-                    attend(stream, &*desk, &room).await;
+                    let _seat = permit;
+                    answer_one(stream, &*service, &room).await;
                 });
             }
             Err(error) => {
@@ -94,7 +94,7 @@ pub async fn serve(listener: UnixListener, desk: Arc<impl Desk>) {
 }
 
 /// One connection: one question and its answer.
-async fn attend(mut stream: UnixStream, desk: &impl Desk, room: &Semaphore) {
+async fn answer_one(mut stream: UnixStream, service: &impl Service, room: &Semaphore) {
     let peer = match stream.peer_cred() {
         Ok(peer) => peer,
         Err(error) => return tracing::warn!("dropped a connection of nobody: {error}"),
@@ -116,7 +116,7 @@ async fn attend(mut stream: UnixStream, desk: &impl Desk, room: &Semaphore) {
         Err(error) => return tracing::warn!(pid, "dropped a question that broke off: {error}"),
     };
     let Reply { answer, room: _room } = match request {
-        Ok(request) => match timeout(LONGEST, desk.answer(request)).await {
+        Ok(request) => match timeout(LONGEST, service.answer(request)).await {
             Ok(reply) => reply,
             Err(_) => return,
         },

@@ -8,7 +8,7 @@ use super::*;
 /// Answers after the frame's own wishes: a status `panic` panics, `late` never ends, `long` gives too long an answer.
 struct Scripted;
 
-impl Desk for Scripted {
+impl Service for Scripted {
     async fn answer(&self, request: Request) -> Reply {
         let answer = match request {
             Request::Publish(publish) => match publish.status.as_str() {

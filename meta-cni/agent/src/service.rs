@@ -10,11 +10,11 @@ use super::events::Events;
 use super::publish::Publisher;
 use super::queue::Status;
 use super::resolve::Facts;
-use super::serve::{Desk, Reply};
+use super::serve::{Reply, Service};
 use super::view::PodName;
 
 /// Everything that a question may need.
-pub struct Office {
+pub struct AgentService {
     /// Name of the node.
     pub node: String,
     /// Facts about pods and definitions.
@@ -27,7 +27,7 @@ pub struct Office {
     pub standing: watch::Receiver<Wanting>,
 }
 
-impl Desk for Office {
+impl Service for AgentService {
     async fn answer(&self, request: Request) -> Reply {
         let answer = match request {
             Request::Resolve(request) => match self.facts.resolve(request).await {
@@ -45,7 +45,7 @@ impl Desk for Office {
     }
 }
 
-impl Office {
+impl AgentService {
     async fn publish(&self, Publish { pod, status, added, wait_ms }: Publish) -> Published {
         let status = Status { uid: pod.uid.clone(), text: status };
         let written = self.publisher.publish(PodName::from(&pod), status, Duration::from_millis(wait_ms)).await;
