@@ -10,8 +10,9 @@ mod durable_file;
 pub mod error;
 mod events;
 pub mod health;
-pub mod host;
+pub mod host_exec;
 pub mod install;
+mod keepalive;
 pub mod log;
 pub mod options;
 mod publish;
@@ -21,7 +22,6 @@ mod resolve;
 mod serve;
 mod service;
 mod view;
-mod warm;
 mod watch;
 
 use std::sync::Arc;
@@ -79,7 +79,7 @@ async fn serve(options: &Options) -> Result<()> {
             publisher.run(),
             teller.run(),
             audit::run(&options.state_dir, &view, &publisher),
-            warm::keep(client.clone(), addresses),
+            keepalive::run(client.clone(), addresses),
         );
     };
     tokio::select! {

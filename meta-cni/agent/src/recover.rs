@@ -1,6 +1,6 @@
 //! What must act when the runtime does not call: unfinished undos, and what a crash or a restart of the node left.
 //!
-//! The plugin does it, started on the host ([`host`]). Once when the agent starts; then whenever a record in `pending/` has
+//! The plugin does it, started on the host ([`host_exec`]). Once when the agent starts; then whenever a record in `pending/` has
 //! waited long enough, which is seen from its file alone: 30 s at first, twice as long after each try, 5 minutes at most.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use meta_cni::recovery::{RecordSummary, RecoveryReport};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Options, host};
+use super::{Options, host_exec};
 use crate::error::{Error, Result};
 
 /// How often records are looked at.
@@ -54,7 +54,7 @@ async fn recover(options: &Options, idle: Duration) -> Result<RecoveryReport> {
     let path = options.cni_conf_dir.join(&options.conf_file);
     let conf = node_conf(&path)?;
     let args = ["replay".to_owned(), idle.as_secs().to_string()];
-    let printed = host::plugin(options, &args, conf.to_json().as_bytes(), LIMIT).await?;
+    let printed = host_exec::plugin(options, &args, conf.to_json().as_bytes(), LIMIT).await?;
     serde_json::from_slice(&printed).map_err(|e| Error::Io(format!("the plugin's report cannot be read: {e}")))
 }
 

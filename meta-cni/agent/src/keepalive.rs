@@ -16,7 +16,7 @@ const PERIOD: Duration = Duration::from_secs(30);
 
 /// Keeps it open; never ends. What is asked is what anybody may ask, and the server says with it where it is; whether it is
 /// answered is the watches' to tell.
-pub async fn keep(client: Client, addresses: Addresses) {
+pub async fn run(client: Client, addresses: Addresses) {
     loop {
         // A server that hangs is to be tried by another connection the next time.
         match timeout(PERIOD, client.list_core_api_versions()).await {
