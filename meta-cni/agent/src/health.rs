@@ -31,8 +31,8 @@ const WAIT: Duration = Duration::from_secs(1);
 pub fn health(options: &Options) -> Result<String> {
     let health = Agent::new(&options.socket).health(WAIT)?;
     require_own(&options.socket)?;
-    if options.ready && !health.wanting.is_empty() {
-        return Err(Error::NotYet(format!("waiting for {}", health.wanting.join("; "))));
+    if options.ready && !health.blockers.is_empty() {
+        return Err(Error::NotYet(format!("waiting for {}", health.blockers.join("; "))));
     }
     Ok(line(&health))
 }

@@ -53,13 +53,13 @@ async fn serve(options: &Options) -> Result<()> {
     let known = Definitions::open(reader.clone(), &options.state_dir, view.clone());
     let publisher = Publisher::new(client.clone(), view.clone());
     let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
-    let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
+    let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
         facts: Facts::new(reader, view.clone(), known.clone(), addresses.clone()),
         publisher: publisher.clone(),
         events,
-        standing: standing.subscribe(),
+        readiness: readiness.subscribe(),
     };
     let listener = serve::bind(&options.socket)?;
     tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent serves");
@@ -85,7 +85,7 @@ async fn serve(options: &Options) -> Result<()> {
     tokio::select! {
         () = parts => Err(Error::Bug("the agent has nothing left to do".to_owned())),
         ended = recover::run(options) => ended,
-        ended = conf::run(options, &standing, &definitions, awaited) => ended,
+        ended = conf::run(options, &readiness, &definitions, awaited) => ended,
         ended = told_to_stop() => ended,
     }
 }

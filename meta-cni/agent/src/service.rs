@@ -5,7 +5,7 @@ use std::time::Duration;
 use meta_cni::cluster::wire::{Answer, Health, Publish, Published, Request};
 use tokio::sync::watch;
 
-use super::conf::Wanting;
+use super::conf::Blockers;
 use super::events::Events;
 use super::publish::Publisher;
 use super::queue::Status;
@@ -24,7 +24,7 @@ pub struct AgentService {
     /// Events.
     pub events: Events,
     /// What the node's configuration lacks.
-    pub standing: watch::Receiver<Wanting>,
+    pub readiness: watch::Receiver<Blockers>,
 }
 
 impl Service for AgentService {
@@ -60,7 +60,7 @@ impl AgentService {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             pods_known: self.facts.pods.lock().is_complete(),
             definitions_known: self.facts.definitions.is_complete(),
-            wanting: self.standing.borrow().clone(),
+            blockers: self.readiness.borrow().clone(),
         }
     }
 }

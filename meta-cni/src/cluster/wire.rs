@@ -229,8 +229,8 @@ pub struct Health {
     #[serde(default)]
     pub definitions_known: bool,
     /// What is not in place yet, so that pods may not get what they ask for.
-    #[serde(default)]
-    pub wanting: Vec<String>,
+    #[serde(default, rename = "wanting")]
+    pub blockers: Vec<String>,
 }
 
 /// Why there is no other answer. The same in every version.

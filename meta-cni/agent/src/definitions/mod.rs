@@ -132,14 +132,14 @@ impl Definitions {
                     self.forget(&reference);
                     self.read_again(&reference);
                 }
-                self.tell_keeper(&reference);
+                self.notify_reconciler(&reference);
             }
             Event::Deleted(seen) => {
                 let Some(reference) = read(&seen) else { return };
                 if self.state().cache.gone(&reference) {
                     self.forget(&reference);
                 }
-                self.tell_keeper(&reference);
+                self.notify_reconciler(&reference);
             }
         }
     }
@@ -169,7 +169,7 @@ impl Definitions {
                     tracing::debug!("network-attachment-definition {reference}: read ahead: {} bytes", fact.weight);
                     // That it is still missing is no news.
                     if !matches!(fact.outcome.as_deref(), Some(Outcome::Missing | Outcome::Unreachable { .. })) {
-                        self.tell_keeper(&reference);
+                        self.notify_reconciler(&reference);
                     }
                 });
             }
@@ -353,7 +353,7 @@ impl Definitions {
         }
     }
 
-    fn tell_keeper(&self, reference: &NetRef) {
+    fn notify_reconciler(&self, reference: &NetRef) {
         if self.state().awaited.contains(reference) {
             self.0.awaited.notify_one();
         }

@@ -22,7 +22,7 @@ impl Service for Scripted {
                 program: "0".into(),
                 pods_known: false,
                 definitions_known: false,
-                wanting: Vec::new(),
+                blockers: Vec::new(),
             }),
             _ => Answer::Noted,
         };

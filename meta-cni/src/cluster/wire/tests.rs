@@ -76,7 +76,7 @@ fn answers() -> [(&'static str, Answer); 6] {
         program: "0.1.0".into(),
         pods_known: true,
         definitions_known: false,
-        wanting: vec!["a default network".into()],
+        blockers: vec!["a default network".into()],
     };
     let refusal = Refusal::new(Cause::Later, "pod default/web: the API server has no such pod");
     [

@@ -1,4 +1,4 @@
-//! Wakes the keeper when something happens in the directories that it looks at.
+//! Wakes the reconciler when something happens in the directories that it looks at.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// Directories under watch (inotify(7)).
 #[derive(Debug)]
-pub struct Watch(AsyncFd<Descriptor>);
+pub struct DirectoryWatch(AsyncFd<Descriptor>);
 
 #[derive(Debug)]
 struct Descriptor(Inotify);
@@ -21,7 +21,7 @@ impl AsRawFd for Descriptor {
     }
 }
 
-impl Watch {
+impl DirectoryWatch {
     /// A watch over nothing yet.
     pub fn new() -> Result<Self> {
         let failed = |e: &dyn std::fmt::Display| Error::Io(format!("cannot watch directories: {e}"));
@@ -65,7 +65,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let watch = Watch::new().unwrap();
+            let watch = DirectoryWatch::new().unwrap();
             assert!(watch.over(dir.path()) && watch.over(dir.path()) && !watch.over(&dir.path().join("none")));
             for change in 0..2 {
                 std::fs::write(dir.path().join("a"), format!("{change}")).unwrap();

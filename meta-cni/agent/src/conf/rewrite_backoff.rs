@@ -11,12 +11,12 @@ pub(super) const QUIET: Duration = Duration::from_secs(600);
 
 /// When the file was put back, and how many times without a quiet time in between.
 #[derive(Debug, Default)]
-pub(super) struct Restores {
+pub(super) struct RewriteBackoff {
     count: u32,
     last: Option<Instant>,
 }
 
-impl Restores {
+impl RewriteBackoff {
     /// How long the file is to be left as it is; nothing the first time.
     pub(super) fn pause(&mut self, now: Instant) -> Duration {
         let Some(last) = self.last else { return Duration::ZERO };
