@@ -8,9 +8,9 @@ use std::time::Duration;
 use meta_cni::engine::recorded_status::{self, RecordedStatus, SettledRecord};
 use tokio::time::sleep;
 
+use super::pod_cache::{Pod, PodName, SharedPodCache, fingerprint};
 use super::publish::Publisher;
 use super::queue::Status;
-use super::view::{Pod, PodName, Shared, fingerprint};
 
 /// Between two looks for the first list of pods.
 const SOON: Duration = Duration::from_millis(100);
@@ -20,17 +20,17 @@ const EVERY: Duration = Duration::from_secs(180);
 const YOUNG: Duration = Duration::from_secs(10);
 
 /// Audits once all pods are known, and then every few minutes; never ends.
-pub async fn run(state_dir: &Path, view: &Shared, publisher: &Publisher) {
-    while !view.lock().is_complete() {
+pub async fn run(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
+    while !pods.lock().is_complete() {
         sleep(SOON).await;
     }
     loop {
-        audit(state_dir, view, publisher).await;
+        audit(state_dir, pods, publisher).await;
         sleep(EVERY).await;
     }
 }
 
-async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
+async fn audit(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
     let settled = match recorded_status::settled(state_dir) {
         Ok(settled) => settled,
         Err(fault) => return tracing::warn!("statuses are not audited: {fault}"),
@@ -41,7 +41,7 @@ async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
         match record.read() {
             Ok(Some(recorded)) if recorded.age >= YOUNG => {
                 let pod = PodName::from(&recorded.pod);
-                if newest.get(&pod).is_none_or(|(age, _)| recorded.age < *age) && is_missing(view, &recorded) {
+                if newest.get(&pod).is_none_or(|(age, _)| recorded.age < *age) && is_missing(pods, &recorded) {
                     newest.insert(pod, (recorded.age, number));
                 }
             }
@@ -62,9 +62,9 @@ async fn audit(state_dir: &Path, view: &Shared, publisher: &Publisher) {
     }
 }
 
-fn is_missing(view: &Shared, recorded: &RecordedStatus) -> bool {
-    let view = view.lock();
-    let known = view.get(&PodName::from(&recorded.pod)).filter(|known| known.is(&recorded.pod));
+fn is_missing(pods: &SharedPodCache, recorded: &RecordedStatus) -> bool {
+    let pods = pods.lock();
+    let known = pods.get(&PodName::from(&recorded.pod)).filter(|known| known.is(&recorded.pod));
     known.is_some_and(|known| differs(known, recorded))
 }
 

@@ -12,7 +12,7 @@ use meta_cni_kube::said;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::view::{PodName, Shared};
+use super::pod_cache::{PodName, SharedPodCache};
 
 /// Events that wait to be told.
 const WAITING: usize = 1024;
@@ -47,15 +47,15 @@ pub struct Teller {
     receiver: Receiver<News>,
     client: Client,
     reporter: Reporter,
-    view: Shared,
+    pods: SharedPodCache,
     failures: HashMap<PodName, (String, Recorder)>,
 }
 
 /// Both ends, for the agent of a node.
-pub fn events(client: Client, view: Shared, node: &str) -> (Events, Teller) {
+pub fn events(client: Client, pods: SharedPodCache, node: &str) -> (Events, Teller) {
     let (sender, receiver) = channel(WAITING);
     let reporter = Reporter { controller: "meta-cni".to_owned(), instance: Some(node.to_owned()) };
-    (Events { sender }, Teller { receiver, client, reporter, view, failures: HashMap::new() })
+    (Events { sender }, Teller { receiver, client, reporter, pods, failures: HashMap::new() })
 }
 
 impl Events {
@@ -96,7 +96,7 @@ impl Teller {
 
     async fn tell(&mut self, News { pod, kind, reason, text }: News) -> Result<(), kube::Error> {
         let name = PodName::from(&pod);
-        let known = self.view.lock().get(&name).map(|known| known.uid.clone());
+        let known = self.pods.lock().get(&name).map(|known| known.uid.clone());
         let reference = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),

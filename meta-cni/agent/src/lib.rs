@@ -15,13 +15,13 @@ pub mod install;
 mod keepalive;
 pub mod log;
 pub mod options;
+mod pod_cache;
 mod publish;
 mod queue;
 pub mod recover;
 mod resolve;
 mod serve;
 mod service;
-mod view;
 mod watch;
 
 use std::sync::Arc;
@@ -32,10 +32,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use addresses::Addresses;
 use definitions::Definitions;
 use error::{Error, Result};
+use pod_cache::{PodName, SharedPodCache};
 use publish::Publisher;
 use resolve::Facts;
 use service::AgentService;
-use view::{PodName, Shared};
 
 pub use options::Options;
 
@@ -48,15 +48,15 @@ pub fn run(options: &Options) -> Result<()> {
 async fn serve(options: &Options) -> Result<()> {
     let (client, server) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
-    let view = Shared::default();
+    let pods = SharedPodCache::default();
     let reader = Reader::new(client.clone());
-    let known = Definitions::open(reader.clone(), &options.state_dir, view.clone());
-    let publisher = Publisher::new(client.clone(), view.clone());
-    let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
+    let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
+    let publisher = Publisher::new(client.clone(), pods.clone());
+    let (events, teller) = events::events(client.clone(), pods.clone(), &options.node_name);
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
-        facts: Facts::new(reader, view.clone(), known.clone(), addresses.clone()),
+        facts: Facts::new(reader, pods.clone(), known.clone(), addresses.clone()),
         publisher: publisher.clone(),
         events,
         readiness: readiness.subscribe(),
@@ -72,13 +72,13 @@ async fn serve(options: &Options) -> Result<()> {
     };
     let parts = async {
         tokio::join!(
-            watch::pods(client.clone(), &options.node_name, view.clone(), seen),
+            watch::pods(client.clone(), &options.node_name, pods.clone(), seen),
             watch::definitions(client.clone(), &known),
             known.run(),
             serve::serve(listener, Arc::new(service)),
             publisher.run(),
             teller.run(),
-            audit::run(&options.state_dir, &view, &publisher),
+            audit::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses),
         );
     };

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::queue::{Job, Outcome, Queue, Status};
-use super::view::{Pod, PodName, Shared};
 
 /// Tries at once.
 const FLIGHTS: usize = 4;
@@ -31,15 +31,15 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub struct Publisher {
     client: Client,
-    view: Shared,
+    pods: SharedPodCache,
     queue: Arc<Mutex<Queue>>,
     news: Arc<Notify>,
 }
 
 impl Publisher {
     /// A publisher whose queue is empty.
-    pub fn new(client: Client, view: Shared) -> Self {
-        Self { client, view, queue: Arc::default(), news: Arc::default() }
+    pub fn new(client: Client, pods: SharedPodCache) -> Self {
+        Self { client, pods, queue: Arc::default(), news: Arc::default() }
     }
 
     /// Takes a status and waits for it to be written, for at most `wait`. True when it is; else it is written later.
@@ -120,7 +120,7 @@ impl Publisher {
 
     async fn write(&self, job: &Job) -> Outcome {
         let PodName { namespace, name } = &job.pod;
-        let uid = addressee(&job.status, self.view.lock().get(&job.pod));
+        let uid = addressee(&job.status, self.pods.lock().get(&job.pod));
         let annotations = json!({ NETWORK_STATUS: job.status.text });
         let metadata = match &uid {
             // The API server compares it: the status must not reach a later pod of the same name.
@@ -134,7 +134,7 @@ impl Publisher {
         match timeout(TRY, api.patch_subresource("status", name.as_str(), &params, &patch)).await {
             Ok(Ok(_)) => Outcome::Written,
             Ok(Err(error)) => {
-                let outcome = judge(&error, &job.status, self.view.lock().get(&job.pod));
+                let outcome = judge(&error, &job.status, self.pods.lock().get(&job.pod));
                 let text = said(&error);
                 match outcome {
                     Outcome::Hopeless => tracing::warn!("network-status of pod {namespace}/{name} is given up: {text}"),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
-use super::view::{Pod, PodName, Shared};
+use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::watch::Seen;
 
 /// Nobody waits longer for a call of the runtime.
@@ -39,7 +39,7 @@ const ROOM: (u32, usize) = (4096, 4 << 10);
 pub struct Facts {
     reader: Reader,
     /// The pods of this node.
-    pub pods: Shared,
+    pub pods: SharedPodCache,
     /// The definitions of the cluster.
     pub definitions: Definitions,
     /// Where the node and the API server are.
@@ -52,7 +52,7 @@ pub type Room = OwnedSemaphorePermit;
 
 impl Facts {
     /// Facts by these sources.
-    pub fn new(reader: Reader, pods: Shared, definitions: Definitions, addresses: Addresses) -> Self {
+    pub fn new(reader: Reader, pods: SharedPodCache, definitions: Definitions, addresses: Addresses) -> Self {
         Self { reader, pods, definitions, addresses, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
     }
 

@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 use super::conf::Blockers;
 use super::events::Events;
+use super::pod_cache::PodName;
 use super::publish::Publisher;
 use super::queue::Status;
 use super::resolve::Facts;
 use super::serve::{Reply, Service};
-use super::view::PodName;
 
 /// Everything that a question may need.
 pub struct AgentService {

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::definitions::Definitions;
-use super::view::{Pod, PodName, Shared};
+use super::pod_cache::{Pod, PodName, SharedPodCache};
 
 /// Metadata of an object. Of the annotations those are read that anybody here asks for: an object may have 256 KiB of others,
 /// among them its own text once more (`last-applied-configuration`).
@@ -39,7 +39,7 @@ pub struct SeenMeta {
     /// Version.
     #[serde(default)]
     pub resource_version: String,
-    /// Those of [`super::view::READ`].
+    /// Those of [`super::pod_cache::READ`].
     #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Annotations,
 }
@@ -50,7 +50,7 @@ impl Versioned for Seen {
     }
 }
 
-/// Reads a map's entries whose keys are [`super::view::READ`], and passes over all others.
+/// Reads a map's entries whose keys are [`super::pod_cache::READ`], and passes over all others.
 pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
     struct KnownAnnotations;
     impl<'de> Visitor<'de> for KnownAnnotations {
@@ -67,7 +67,7 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
             let mut kept = BTreeMap::new();
             while let Some(key) = map.next_key::<String>()? {
-                if super::view::READ.contains(&key.as_str()) {
+                if super::pod_cache::READ.contains(&key.as_str()) {
                     kept.insert(key, map.next_value()?);
                 } else {
                     map.next_value::<IgnoredAny>()?;
@@ -80,22 +80,22 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
 }
 
 /// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
-pub async fn pods(client: Client, node: &str, view: Shared, mut seen: impl FnMut(&PodName)) {
+pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: impl FnMut(&PodName)) {
     let fields = format!("spec.nodeName={node}");
     let path = PodObject::url_path(&(), None);
     let collection = Collection { what: "pods", path: &path, fields: Some(&fields) };
     let take = |event: Event<Seen>| match event {
-        Event::Begin => view.lock().begin(),
-        Event::End => view.lock().end(),
+        Event::Begin => pods.lock().begin(),
+        Event::End => pods.lock().end(),
         Event::Listed(object) | Event::Applied(object) => {
             if let Some((name, pod)) = Pod::read(object.metadata) {
-                view.lock().apply(name.clone(), pod);
+                pods.lock().apply(name.clone(), pod);
                 seen(&name);
             }
         }
         Event::Deleted(object) => {
             if let Some((name, _)) = Pod::read(object.metadata) {
-                view.lock().delete(&name);
+                pods.lock().delete(&name);
             }
         }
     };

@@ -24,7 +24,7 @@ use meta_cni_kube::{Event, Read, Reader};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::view::{PodName, Shared};
+use super::pod_cache::{PodName, SharedPodCache};
 use super::watch::Seen;
 use cache::{Cache, Known};
 use shelf::Shelf;
@@ -49,7 +49,7 @@ pub struct Definitions(Arc<Inner>);
 struct Inner {
     reader: Reader,
     shelf: Shelf,
-    pods: Shared,
+    pods: SharedPodCache,
     state: Mutex<State>,
     /// Something waits to be read ahead.
     news: Notify,
@@ -95,7 +95,7 @@ impl From<Outcome> for Fact {
 
 impl Definitions {
     /// Begins with what a former agent left in the state directory.
-    pub fn open(reader: Reader, state_dir: &Path, pods: Shared) -> Self {
+    pub fn open(reader: Reader, state_dir: &Path, pods: SharedPodCache) -> Self {
         let shelf = Shelf::new(state_dir);
         let mut state = State::default();
         for found in shelf.load() {

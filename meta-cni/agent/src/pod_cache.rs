@@ -29,20 +29,20 @@ const ALL: usize = 4 << 20;
 
 /// The pods of this node.
 #[derive(Debug, Default)]
-pub struct Pods {
+pub struct PodCache {
     index: Index<PodName, Pod>,
     /// Bytes of all selections.
     kept: usize,
 }
 
-/// Pods that several parts of the agent share.
+/// PodCache that several parts of the agent share.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Pods>>);
+pub struct SharedPodCache(Arc<Mutex<PodCache>>);
 
-impl Shared {
+impl SharedPodCache {
     /// The pods, for a moment: never held across an await.
-    pub fn lock(&self) -> MutexGuard<'_, Pods> {
-        // Every change is one insertion or removal: a panic elsewhere leaves a whole view.
+    pub fn lock(&self) -> MutexGuard<'_, PodCache> {
+        // Every change is one insertion or removal: a panic elsewhere leaves a whole cache.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,7 +96,7 @@ impl Pod {
     }
 }
 
-impl Pods {
+impl PodCache {
     /// A list begins.
     pub fn begin(&mut self) {
         self.index.begin();
@@ -194,13 +194,13 @@ mod tests {
         Pod { selection: Some([(NETWORKS.to_owned(), networks.to_owned())].into()), ..Pod::default() }
     }
 
-    fn known(pods: &Pods) -> Vec<&str> {
+    fn known(pods: &PodCache) -> Vec<&str> {
         pods.index.iter().map(|(name, _)| name.name.as_str()).collect()
     }
 
     #[test]
     fn a_list_replaces_what_it_does_not_hold_and_only_at_its_end() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         pods.apply(named("early"), Pod::default());
         assert!(!pods.is_complete());
         pods.begin();
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_list_that_is_broken_off_and_begun_again_leaves_nothing_stale() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         for names in [vec!["a", "b"], vec!["a"]] {
             pods.begin();
             names.into_iter().for_each(|name| pods.apply(named(name), Pod::default()));
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_a_pod_wants_at_length_is_not_kept_nor_more_of_all_than_there_is_room() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         pods.apply(named("long"), wanting(&"x".repeat(LONGEST)));
         assert_eq!((pods.get(&named("long")).unwrap().selection.as_ref(), pods.kept), (None, 0));
         let most = wanting(&"x".repeat(LONGEST - NETWORKS.len()));
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_definitions_that_pods_name_are_known() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         pods.apply(named("a"), wanting("lan,other/wan"));
         pods.apply(named("b"), wanting("lan"));
         pods.apply(named("c"), wanting("[garbage"));
