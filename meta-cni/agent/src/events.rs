@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::pod_cache::{PodName, SharedPodCache};
 
-/// Events that wait to be told.
+/// EventSender that wait to be told.
 const WAITING: usize = 1024;
-/// Events at once, and the time that each takes to come back.
+/// EventSender at once, and the time that each takes to come back.
 const BURST: (u32, Duration) = (20, Duration::from_millis(50));
 /// One event.
 const TRY: Duration = Duration::from_secs(10);
@@ -30,12 +30,12 @@ const ADDED: &str = "AddedInterface";
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
-pub struct Events {
-    sender: Sender<News>,
+pub struct EventSender {
+    sender: Sender<PendingEvent>,
 }
 
 #[derive(Debug)]
-struct News {
+struct PendingEvent {
     pod: PodRef,
     kind: EventType,
     reason: String,
@@ -43,8 +43,8 @@ struct News {
 }
 
 /// Tells what is handed in.
-pub struct Teller {
-    receiver: Receiver<News>,
+pub struct EventPublisher {
+    receiver: Receiver<PendingEvent>,
     client: Client,
     reporter: Reporter,
     pods: SharedPodCache,
@@ -52,41 +52,41 @@ pub struct Teller {
 }
 
 /// Both ends, for the agent of a node.
-pub fn events(client: Client, pods: SharedPodCache, node: &str) -> (Events, Teller) {
+pub fn events(client: Client, pods: SharedPodCache, node: &str) -> (EventSender, EventPublisher) {
     let (sender, receiver) = channel(WAITING);
     let reporter = Reporter { controller: "meta-cni".to_owned(), instance: Some(node.to_owned()) };
-    (Events { sender }, Teller { receiver, client, reporter, pods, failures: HashMap::new() })
+    (EventSender { sender }, EventPublisher { receiver, client, reporter, pods, failures: HashMap::new() })
 }
 
-impl Events {
+impl EventSender {
     /// An interface was added.
     pub fn added(&self, pod: &PodRef, text: String) {
-        self.hand_in(News { pod: pod.clone(), kind: EventType::Normal, reason: ADDED.to_owned(), text });
+        self.enqueue(PendingEvent { pod: pod.clone(), kind: EventType::Normal, reason: ADDED.to_owned(), text });
     }
 
     /// An ADD failed.
     pub fn failed(&self, pod: PodRef, reason: String, text: String) {
-        self.hand_in(News { pod, kind: EventType::Warning, reason, text });
+        self.enqueue(PendingEvent { pod, kind: EventType::Warning, reason, text });
     }
 
-    fn hand_in(&self, mut news: News) {
+    fn enqueue(&self, mut event: PendingEvent) {
         // What waits is what will be told, and no more.
-        news.text = shortened(&news.text).to_owned();
-        news.reason.truncate(shortened(&news.reason).len());
-        if let Err(full) = self.sender.try_send(news) {
+        event.text = shortened(&event.text).to_owned();
+        event.reason.truncate(shortened(&event.reason).len());
+        if let Err(full) = self.sender.try_send(event) {
             tracing::debug!("an event is dropped: {full}");
         }
     }
 }
 
-impl Teller {
+impl EventPublisher {
     /// Tells; never ends.
     pub async fn run(mut self) {
         let mut bucket = Bucket::new(Instant::now());
-        while let Some(news) = self.receiver.recv().await {
+        while let Some(event) = self.receiver.recv().await {
             sleep_until(bucket.take(Instant::now())).await;
-            let pod = news.pod.clone();
-            match timeout(TRY, self.tell(news)).await {
+            let pod = event.pod.clone();
+            match timeout(TRY, self.publish(event)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!("an event of pod {pod} is lost: {}", said(&error)),
                 Err(_) => tracing::debug!("an event of pod {pod} is lost: no answer in {TRY:?}"),
@@ -94,7 +94,7 @@ impl Teller {
         }
     }
 
-    async fn tell(&mut self, News { pod, kind, reason, text }: News) -> Result<(), kube::Error> {
+    async fn publish(&mut self, PendingEvent { pod, kind, reason, text }: PendingEvent) -> Result<(), kube::Error> {
         let name = PodName::from(&pod);
         let known = self.pods.lock().get(&name).map(|known| known.uid.clone());
         let reference = ObjectReference {

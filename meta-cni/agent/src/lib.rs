@@ -3,7 +3,6 @@
 //! One thread, several parts side by side; [`run`] wires them. What they share is passed to them there and nowhere else.
 
 mod addresses;
-mod audit;
 pub mod conf;
 mod definitions;
 mod durable_file;
@@ -22,6 +21,7 @@ pub mod recover;
 mod resolve;
 mod serve;
 mod service;
+mod status_resync;
 mod watch;
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ async fn serve(options: &Options) -> Result<()> {
     let reader = Reader::new(client.clone());
     let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
     let publisher = Publisher::new(client.clone(), pods.clone());
-    let (events, teller) = events::events(client.clone(), pods.clone(), &options.node_name);
+    let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name);
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
@@ -77,8 +77,8 @@ async fn serve(options: &Options) -> Result<()> {
             known.run(),
             serve::serve(listener, Arc::new(service)),
             publisher.run(),
-            teller.run(),
-            audit::run(&options.state_dir, &pods, &publisher),
+            event_publisher.run(),
+            status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses),
         );
     };

@@ -33,13 +33,13 @@ pub struct Publisher {
     client: Client,
     pods: SharedPodCache,
     queue: Arc<Mutex<Queue>>,
-    news: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 impl Publisher {
     /// A publisher whose queue is empty.
     pub fn new(client: Client, pods: SharedPodCache) -> Self {
-        Self { client, pods, queue: Arc::default(), news: Arc::default() }
+        Self { client, pods, queue: Arc::default(), wake: Arc::default() }
     }
 
     /// Takes a status and waits for it to be written, for at most `wait`. True when it is; else it is written later.
@@ -54,12 +54,12 @@ impl Publisher {
         let written = {
             let mut queue = self.queue();
             if queue.weight() + status.text.len() > WAITING {
-                // The audit finds it in the pod's record.
+                // The resync finds it in the pod's record.
                 return false;
             }
             queue.put(pod, status, Instant::now())
         };
-        self.news.notify_one();
+        self.wake.notify_one();
         matches!(timeout(wait, written).await, Ok(Ok(())))
     }
 
@@ -71,7 +71,7 @@ impl Publisher {
                 return false;
             }
             drop(queue.put(pod, status, Instant::now()));
-            self.news.notify_one();
+            self.wake.notify_one();
         }
         true
     }
@@ -79,7 +79,7 @@ impl Publisher {
     /// A pod has come or changed.
     pub fn seen(&self, pod: &PodName) {
         if self.queue().appeared(pod, Instant::now()) {
-            self.news.notify_one();
+            self.wake.notify_one();
         }
     }
 
@@ -104,7 +104,7 @@ impl Publisher {
                     Ok((job, outcome)) => self.queue().settle(&job, outcome, Instant::now()),
                     Err(error) => tracing::error!("a status was lost: {error}"),
                 },
-                () = self.news.notified() => {}
+                () = self.wake.notified() => {}
                 () = sleep_until(next.unwrap_or(now + IDLE)) => {}
             }
         }

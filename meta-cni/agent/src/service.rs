@@ -6,7 +6,7 @@ use meta_cni::cluster::wire::{Answer, Health, Publish, Published, Request};
 use tokio::sync::watch;
 
 use super::conf::Blockers;
-use super::events::Events;
+use super::events::EventSender;
 use super::pod_cache::PodName;
 use super::publish::Publisher;
 use super::queue::Status;
@@ -22,7 +22,7 @@ pub struct AgentService {
     /// Statuses.
     pub publisher: Publisher,
     /// Events.
-    pub events: Events,
+    pub events: EventSender,
     /// What the node's configuration lacks.
     pub readiness: watch::Receiver<Blockers>,
 }

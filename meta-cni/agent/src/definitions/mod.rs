@@ -52,7 +52,7 @@ struct Inner {
     pods: SharedPodCache,
     state: Mutex<State>,
     /// Something waits to be read ahead.
-    news: Notify,
+    wake: Notify,
     /// A definition that the agent itself asked for has been read or has changed.
     awaited: Notify,
 }
@@ -104,8 +104,8 @@ impl Definitions {
                 shelf.remove(&gone);
             }
         }
-        let (news, awaited) = (Notify::new(), Notify::new());
-        Self(Arc::new(Inner { reader, shelf, pods, state: Mutex::new(state), news, awaited }))
+        let (wake, awaited) = (Notify::new(), Notify::new());
+        Self(Arc::new(Inner { reader, shelf, pods, state: Mutex::new(state), wake, awaited }))
     }
 
     /// Has the watch told of all definitions once?
@@ -152,7 +152,7 @@ impl Definitions {
         for reference in names {
             if state.cache.look(&reference) == Known::Nothing && state.ahead.len() < WAITING {
                 state.ahead.entry(reference).or_insert(now);
-                self.0.news.notify_one();
+                self.0.wake.notify_one();
             }
         }
     }
@@ -176,7 +176,7 @@ impl Definitions {
             let earliest = self.state().ahead.values().min().copied().filter(|_| flights.len() < AHEAD);
             tokio::select! {
                 Some(()) = flights.next() => {}
-                () = self.0.news.notified() => {}
+                () = self.0.wake.notified() => {}
                 () = sleep_until(earliest.unwrap_or_else(|| Instant::now() + TRY)) => {}
             }
         }
@@ -226,7 +226,7 @@ impl Definitions {
         let mut state = self.state();
         if outcome.is_none() && state.cache.look(&reference) == Known::Nothing {
             state.ahead.entry(reference).or_insert_with(Instant::now);
-            self.0.news.notify_one();
+            self.0.wake.notify_one();
         }
         drop(state);
         match outcome.as_deref()? {
@@ -330,7 +330,7 @@ impl Definitions {
             let mut state = self.state();
             if state.ahead.len() < WAITING {
                 state.ahead.entry(reference.clone()).or_insert_with(|| Instant::now() + SETTLE);
-                self.0.news.notify_one();
+                self.0.wake.notify_one();
             }
         }
     }

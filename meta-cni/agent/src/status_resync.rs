@@ -25,12 +25,12 @@ pub async fn run(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher)
         sleep(SOON).await;
     }
     loop {
-        audit(state_dir, pods, publisher).await;
+        resync(state_dir, pods, publisher).await;
         sleep(EVERY).await;
     }
 }
 
-async fn audit(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
+async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
     let settled = match recorded_status::settled(state_dir) {
         Ok(settled) => settled,
         Err(fault) => return tracing::warn!("statuses are not audited: {fault}"),
