@@ -35,8 +35,8 @@ impl Service for AgentService {
                 Err(refusal) => Answer::Refused(refusal),
             },
             Request::Publish(request) => Answer::Published(self.publish(request).await),
-            Request::Report(report) => {
-                self.events.failed(report.pod, report.reason, report.message);
+            Request::AddFailure(failure) => {
+                self.events.failed(failure.pod, failure.reason, failure.message);
                 Answer::Noted
             }
             Request::Health => Answer::Healthy(self.health()),

@@ -115,7 +115,7 @@ impl Cluster {
     pub fn report_failure(&self, pod: &PodRef, fault: &Fault) {
         match self {
             Self::Directory(_) => {}
-            Self::Agent(agent) => agent.report(wire::Report {
+            Self::Agent(agent) => agent.report(wire::AddFailure {
                 pod: pod.clone(),
                 reason: fault.event_reason().to_owned(),
                 message: fault.message(),

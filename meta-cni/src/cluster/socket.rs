@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use super::wire::{self, Answer, Health, Lookup, Outcome, Publish, Refusal, Report, Request, Resolve};
+use super::wire::{self, AddFailure, Answer, Health, Lookup, Outcome, Publish, Refusal, Request, Resolve};
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
 
@@ -104,8 +104,8 @@ impl Agent {
     }
 
     /// Tells of a failed ADD. Nobody waits, and nobody minds when it is not heard.
-    pub fn report(&self, report: Report) {
-        let _ = self.tell(&Request::Report(report));
+    pub fn report(&self, report: AddFailure) {
+        let _ = self.tell(&Request::AddFailure(report));
     }
 
     /// Asks whether the agent serves.

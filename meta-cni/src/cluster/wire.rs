@@ -47,7 +47,7 @@ pub enum Request {
     /// A pod's status.
     Publish(Publish),
     /// An ADD failed; nobody waits for the answer.
-    Report(Report),
+    AddFailure(AddFailure),
     /// Does the agent serve?
     Health,
 }
@@ -94,7 +94,7 @@ pub struct Publish {
 /// Why a pod has no networks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct AddFailure {
     /// The pod.
     pub pod: PodRef,
     /// Reason of the event: one word.
@@ -110,7 +110,7 @@ pub enum Answer {
     Resolved(Resolved),
     /// To [`Request::Publish`].
     Published(Published),
-    /// To [`Request::Report`].
+    /// To [`Request::AddFailure`].
     Noted,
     /// To [`Request::Health`].
     Healthy(Health),
@@ -332,7 +332,7 @@ impl Request {
         match self {
             Self::Resolve(body) => Self::written("resolve", Some(body)),
             Self::Publish(body) => Self::written("publish", Some(body)),
-            Self::Report(body) => Self::written("report", Some(body)),
+            Self::AddFailure(body) => Self::written("report", Some(body)),
             Self::Health => Self::written("health", None::<()>),
         }
     }
@@ -358,7 +358,7 @@ impl Request {
         let request = match envelope.kind.as_ref() {
             "resolve" => serde_json::from_str(body).map(Self::Resolve),
             "publish" => serde_json::from_str(body).map(Self::Publish),
-            "report" => serde_json::from_str(body).map(Self::Report),
+            "report" => serde_json::from_str(body).map(Self::AddFailure),
             "health" => Ok(Self::Health),
             kind => {
                 let message = format!("a request of the kind {kind:?}, which this agent does not know");

@@ -2,7 +2,7 @@
 
 use attachments::bind::Attachment;
 use attachments::cni::result::CniResult;
-use attachments::status::{Report, network_status};
+use attachments::status::{AttachmentStatus, network_status};
 
 use super::devinfo;
 use crate::cluster::PodStatus;
@@ -23,12 +23,19 @@ pub fn assemble<'a>(
 ) -> Assembled {
     let infos: Vec<_> = attachments.iter().map(devinfo::read).collect();
     let is_whole = attachments.iter().zip(&infos).all(|(one, info)| one.device_info_file.is_none() || info.is_some());
-    let reports: Vec<Report<'_>> = attachments
+    let statuses: Vec<AttachmentStatus<'_>> = attachments
         .iter()
         .zip(results)
         .zip(&infos)
-        .map(|((attachment, result), info)| Report { attachment, result: Some(result), device_info: info.as_ref() })
+        .map(|((attachment, result), info)| AttachmentStatus {
+            attachment,
+            result: Some(result),
+            device_info: info.as_ref(),
+        })
         .collect();
-    let status = network_status(&reports, strict);
-    Assembled { status: PodStatus { status, added: reports.iter().filter_map(Report::event).collect() }, is_whole }
+    let status = network_status(&statuses, strict);
+    Assembled {
+        status: PodStatus { status, added: statuses.iter().filter_map(AttachmentStatus::event).collect() },
+        is_whole,
+    }
 }

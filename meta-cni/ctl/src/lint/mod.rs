@@ -1,7 +1,7 @@
 //! `meta-cnictl lint`: the rules of admission on files, before anything is applied.
 //!
 //! Files hold manifests (definitions, pods, workloads whose pods have annotations; YAML or JSON, several documents,
-//! lists) or CNI configurations. [`lint`] is pure: text in, [`Report`] out.
+//! lists) or CNI configurations. [`lint`] is pure: text in, [`LintReport`] out.
 
 mod objects;
 mod report;
@@ -11,7 +11,7 @@ use std::path::Path;
 use delegates::lint::{self as rules, Kind, Origin, Problem};
 use meta_cni::cluster::manifest;
 
-pub use report::{Remark, Report};
+pub use report::{LintReport, LintedProblem};
 
 /// A file to be looked at.
 #[derive(Clone, Debug)]
@@ -23,12 +23,12 @@ pub struct Source {
 }
 
 /// Looks at every file and says everything that is wrong.
-pub fn lint(sources: &[Source]) -> Report {
-    let mut report = Report { files: sources.len(), remarks: Vec::new() };
+pub fn lint(sources: &[Source]) -> LintReport {
+    let mut report = LintReport { files: sources.len(), remarks: Vec::new() };
     for source in sources {
         let mut say = |object: Option<&str>, problem: Problem| {
             let object = object.map(str::to_owned);
-            report.remarks.push(Remark { file: source.name.clone(), object, problem });
+            report.remarks.push(LintedProblem { file: source.name.clone(), object, problem });
         };
         match is_conf(source) {
             true => rules::config(&source.text, Origin::File).into_iter().for_each(|problem| say(None, problem)),

@@ -9,16 +9,16 @@ use serde::Serialize;
 
 /// What was found in all files.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct LintReport {
     /// Number of files that were looked at.
     pub files: usize,
     /// In the order of files and documents.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<LintedProblem>,
 }
 
 /// One problem and where it is.
 #[derive(Clone, Debug)]
-pub struct Remark {
+pub struct LintedProblem {
     /// The file as it was named.
     pub file: String,
     /// The object as `namespace/name`; absent for a CNI configuration.
@@ -27,7 +27,7 @@ pub struct Remark {
     pub problem: Problem,
 }
 
-impl Report {
+impl LintReport {
     /// How many problems deny.
     pub fn denied(&self) -> usize {
         self.count(Severity::Deny)
@@ -46,7 +46,7 @@ impl Report {
     pub fn human(&self) -> String {
         let networks = format!("metadata.annotations[{NETWORKS}]");
         let mut text = String::new();
-        for Remark { file, object, problem } in &self.remarks {
+        for LintedProblem { file, object, problem } in &self.remarks {
             let object = object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
             let warning = if problem.severity == Severity::Warn { "warning: " } else { "" };
             // The two fields that nearly every line is about have short names.
@@ -61,7 +61,7 @@ impl Report {
 
     /// One JSON object; `unreadable` are files that are not in the report, each with the reason.
     pub fn json(&self, unreadable: &[(String, String)]) -> String {
-        let findings = self.remarks.iter().map(|Remark { file, object, problem }| Finding {
+        let findings = self.remarks.iter().map(|LintedProblem { file, object, problem }| Finding {
             file,
             object: object.as_deref(),
             field: &problem.path,

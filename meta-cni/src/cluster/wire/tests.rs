@@ -66,8 +66,13 @@ fn resolved_at() -> Answer {
 
 fn requests() -> [(&'static str, Request); 4] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
-    let report = Report { pod: pod(None), reason: "NoNetworkFound".into(), message };
-    [("resolve", resolve()), ("publish", publish()), ("report", Request::Report(report)), ("health", Request::Health)]
+    let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
+    [
+        ("resolve", resolve()),
+        ("publish", publish()),
+        ("report", Request::AddFailure(report)),
+        ("health", Request::Health),
+    ]
 }
 
 fn answers() -> [(&'static str, Answer); 6] {
