@@ -33,12 +33,12 @@ pub enum Command {
     /// A success without doing anything: DEL or GC, as a delegate of our own. Its ADD was refused.
     Nothing,
     /// Everything else.
-    Call(Box<Request>),
+    Call(Box<CniRequest>),
 }
 
 /// A checked request.
 #[derive(Debug)]
-pub struct Request {
+pub struct CniRequest {
     /// What is to be done.
     pub operation: Operation,
     /// CNI_PATH, split.
@@ -149,7 +149,7 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     })?;
     let version = read_version(&conf, operation.verb())?;
     let path = var("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    Ok(Command::Call(Box::new(Request { operation, path, network, version, conf })))
+    Ok(Command::Call(Box::new(CniRequest { operation, path, network, version, conf })))
 }
 
 /// One of our programs has started us, by whatever name and at whatever remove. The configuration that we would read is a
@@ -169,7 +169,7 @@ pub fn read_recovery(
     mut args: impl Iterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
     stdin: impl Read,
-) -> Result<Request> {
+) -> Result<CniRequest> {
     const ALLOWED: &str = "a number of seconds";
     if env(CALLER).is_some() {
         as_delegate("replay")?;
@@ -185,7 +185,7 @@ pub fn read_recovery(
         return Err(Fault::Environment(format!("replay: got a second argument {more:?}, want {ALLOWED} alone")));
     }
     let conf = read_conf(stdin)?;
-    Ok(Request {
+    Ok(CniRequest {
         operation: Operation::Recover { idle },
         path: env("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         network: read_name(&conf)?,

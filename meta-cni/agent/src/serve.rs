@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meta_cni::cluster::wire::{self, Answer, Cause, Refusal, Request};
+use meta_cni::cluster::wire::{self, AgentRequest, Answer, Cause, Refusal};
 use nix::unistd::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Answers questions.
 pub trait Service: Send + Sync + 'static {
     /// The answer to one question.
-    fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+    fn answer(&self, request: AgentRequest) -> impl Future<Output = Reply> + Send;
 }
 
 /// An answer, and what it holds until somebody has taken it.
@@ -136,7 +136,7 @@ async fn answer_one(mut stream: UnixStream, service: &impl Service, room: &Semap
 }
 
 /// The version to answer in, and a question or why it is refused.
-type Asked = (u32, std::result::Result<Request, Refusal>);
+type Asked = (u32, std::result::Result<AgentRequest, Refusal>);
 
 /// A question, and the version to answer it in; nothing when the asker left without a word.
 async fn read(stream: &mut UnixStream, room: &Semaphore) -> io::Result<Option<Asked>> {
@@ -147,7 +147,7 @@ async fn read(stream: &mut UnixStream, room: &Semaphore) -> io::Result<Option<As
     let mut json = Vec::new();
     // Memory is taken as bytes come, not as they are promised.
     timeout(TRANSFER, stream.take(length as u64).read_to_end(&mut json)).await??;
-    if json.len() == length { Ok(Some(Request::decode(&json))) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if json.len() == length { Ok(Some(AgentRequest::decode(&json))) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// The length of a frame.

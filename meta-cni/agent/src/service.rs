@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meta_cni::cluster::wire::{Answer, Health, Publish, Published, Request};
+use meta_cni::cluster::wire::{AgentRequest, Answer, Health, Publish, Published};
 use tokio::sync::watch;
 
 use super::conf::Blockers;
@@ -28,18 +28,18 @@ pub struct AgentService {
 }
 
 impl Service for AgentService {
-    async fn answer(&self, request: Request) -> Reply {
+    async fn answer(&self, request: AgentRequest) -> Reply {
         let answer = match request {
-            Request::Resolve(request) => match self.facts.resolve(request).await {
+            AgentRequest::Resolve(request) => match self.facts.resolve(request).await {
                 Ok((resolved, room)) => return Reply { answer: Answer::Resolved(resolved), room: Some(room) },
                 Err(refusal) => Answer::Refused(refusal),
             },
-            Request::Publish(request) => Answer::Published(self.publish(request).await),
-            Request::AddFailure(failure) => {
+            AgentRequest::Publish(request) => Answer::Published(self.publish(request).await),
+            AgentRequest::AddFailure(failure) => {
                 self.events.failed(failure.pod, failure.reason, failure.message);
                 Answer::Noted
             }
-            Request::Health => Answer::Healthy(self.health()),
+            AgentRequest::Health => Answer::Healthy(self.health()),
         };
         answer.into()
     }

@@ -8,7 +8,7 @@ use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
 use delegates::call::Verb;
 use delegates::priority;
-use meta_cni::engine::{self, Answer};
+use meta_cni::engine::{self, Output};
 use meta_cni::fault::{Fault, Result};
 use meta_cni::request::{self, Command, Operation};
 
@@ -48,18 +48,18 @@ fn run() -> ExitCode {
     if matches!(call.operation, Operation::Add(_) | Operation::Del(_)) {
         priority::hurry();
     }
-    answer(engine::serve(&call), call.operation.verb(), call.version)
+    finish(engine::serve(&call), call.operation.verb(), call.version)
 }
 
 /// The maintenance call of the node agent. It fails only where it could not begin; what stayed is in its report.
 fn recover(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
     let read = request::read_recovery(args, env, io::stdin().lock());
-    answer(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
+    finish(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
 }
 
-fn answer(served: Result<Option<Answer>>, verb: Option<Verb>, version: Version) -> ExitCode {
+fn finish(served: Result<Option<Output>>, verb: Option<Verb>, version: Version) -> ExitCode {
     match served {
-        Ok(Some(answer)) => print(&answer),
+        Ok(Some(output)) => print(&output),
         Ok(None) => ExitCode::SUCCESS,
         Err(fault) => fail(&fault, verb, version),
     }

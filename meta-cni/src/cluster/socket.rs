@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use super::wire::{self, AddFailure, Answer, Health, Lookup, Outcome, Publish, Refusal, Request, Resolve};
+use super::wire::{self, AddFailure, AgentRequest, Answer, Health, Lookup, Outcome, Publish, Refusal, Resolve};
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
 
@@ -37,7 +37,7 @@ impl Agent {
     /// Facts for an ADD, in one round trip. `patient`: an agent that is away is asked again for a second.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = Request::Resolve(Resolve {
+        let request = AgentRequest::Resolve(Resolve {
             pod: query.pod.cloned(),
             annotations: query.annotations,
             references: query.references.to_vec(),
@@ -93,9 +93,9 @@ impl Agent {
     /// Hands over a pod's status. An agent that is away is not waited for: it finds out by itself what is missing.
     pub fn publish(&self, publish: Publish) -> Result<()> {
         let wait = Duration::from_millis(publish.wait_ms);
-        let request = Request::Publish(publish);
+        let request = AgentRequest::Publish(publish);
         if wait.is_zero() {
-            return self.tell(&request);
+            return self.send(&request);
         }
         match self.ask(&request, Duration::ZERO, Instant::now() + wait + GRACE)? {
             Answer::Published(_) => Ok(()),
@@ -105,12 +105,12 @@ impl Agent {
 
     /// Tells of a failed ADD. Nobody waits, and nobody minds when it is not heard.
     pub fn report(&self, report: AddFailure) {
-        let _ = self.tell(&Request::AddFailure(report));
+        let _ = self.send(&AgentRequest::AddFailure(report));
     }
 
     /// Asks whether the agent serves.
     pub fn health(&self, within: Duration) -> Result<Health> {
-        match self.ask(&Request::Health, within, Instant::now() + within)? {
+        match self.ask(&AgentRequest::Health, within, Instant::now() + within)? {
             Answer::Healthy(health) => Ok(health),
             other => Err(self.unexpected(&other)),
         }
@@ -127,7 +127,7 @@ impl Agent {
     }
 
     /// One question, one answer. While the agent is away the question is put again, for at most `patience`.
-    fn ask(&self, request: &Request, patience: Duration, deadline: Instant) -> Result<Answer> {
+    fn ask(&self, request: &AgentRequest, patience: Duration, deadline: Instant) -> Result<Answer> {
         let frame = self.encode(request)?;
         let until = (Instant::now() + patience).min(deadline);
         loop {
@@ -149,13 +149,13 @@ impl Agent {
     }
 
     /// Puts a question whose answer nobody waits for.
-    fn tell(&self, request: &Request) -> Result<()> {
+    fn send(&self, request: &AgentRequest) -> Result<()> {
         let frame = self.encode(request)?;
         let told = self.open(Instant::now() + GRACE).and_then(|mut stream| stream.write_all(&frame));
         told.map_err(|e| self.fault(&e))
     }
 
-    fn encode(&self, request: &Request) -> Result<Vec<u8>> {
+    fn encode(&self, request: &AgentRequest) -> Result<Vec<u8>> {
         request.encode().map_err(|e| self.failed(&e))
     }
 

@@ -41,7 +41,7 @@ pub const MOST_REFERENCES: usize = 4096;
 
 /// What the plugin asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum AgentRequest {
     /// Facts for an ADD.
     Resolve(Resolve),
     /// A pod's status.
@@ -106,13 +106,13 @@ pub struct AddFailure {
 /// What the agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Request::Resolve`].
+    /// To [`AgentRequest::Resolve`].
     Resolved(Resolved),
-    /// To [`Request::Publish`].
+    /// To [`AgentRequest::Publish`].
     Published(Published),
-    /// To [`Request::AddFailure`].
+    /// To [`AgentRequest::AddFailure`].
     Noted,
-    /// To [`Request::Health`].
+    /// To [`AgentRequest::Health`].
     Healthy(Health),
     /// To any of them.
     Refused(Refusal),
@@ -326,7 +326,7 @@ fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NetRef>, D:
     deserializer.deserialize_seq(List)
 }
 
-impl Request {
+impl AgentRequest {
     /// The frame, its length in front.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         match self {

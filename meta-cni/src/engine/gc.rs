@@ -63,7 +63,7 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
     }
     let (strangers, unasked) = ask(run, Some(&valid), asked);
     faults.extend(unasked);
-    tell(&strangers);
+    warn_unknown(&strangers);
     resume::others(run);
     SandboxLock::sweep(&run.store.locks());
     run.store.sweep();
@@ -273,7 +273,7 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
 }
 
 /// What nobody here knows the owner of stays, and a person should look at it.
-fn tell(strangers: &BTreeSet<String>) {
+fn warn_unknown(strangers: &BTreeSet<String>) {
     const SHOWN: usize = 20;
     for stranger in strangers.iter().take(SHOWN) {
         warn(&format!("GC: left alone, for no record and no attachment of the runtime explains it: {stranger}"));

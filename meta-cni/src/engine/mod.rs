@@ -40,14 +40,14 @@ use serde::Serialize;
 
 use crate::fault::Result;
 use crate::recovery::RecoveryReport;
-use crate::request::{Operation, Request};
+use crate::request::{CniRequest, Operation};
 use run::Run;
 use store::Store;
 
 /// What is printed for a request that was served.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum Output {
     /// The merged result of an ADD.
     Result(Object),
     /// What a recovery did.
@@ -55,15 +55,15 @@ pub enum Answer {
 }
 
 /// Serves a request. The verbs but ADD print nothing.
-pub fn serve(request: &Request) -> Result<Option<Answer>> {
+pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
     let run = Run::of(request)?;
     match &request.operation {
-        Operation::Add(target) => add::add(&run, target).map(|result| Some(Answer::Result(result))),
+        Operation::Add(target) => add::add(&run, target).map(|result| Some(Output::Result(result))),
         Operation::Del(target) => del::del(&run, target).map(|()| None),
         Operation::Check(target) => check::check(&run, target).map(|()| None),
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
-        Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Answer::Recovery(report))),
+        Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
     }
 }
 

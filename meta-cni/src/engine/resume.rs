@@ -39,7 +39,7 @@ pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
     let mut seen = HashSet::new();
     for key in failed.into_iter().chain(left) {
         if seen.insert(key.to_string()) {
-            tell(&key, resume(run, &key, until, |owner| owner.is_some_and(|owner| is_same(owner, pod))));
+            warn_incomplete(&key, resume(run, &key, until, |owner| owner.is_some_and(|owner| is_same(owner, pod))));
         }
     }
 }
@@ -56,7 +56,7 @@ pub fn others(run: &Run<'_>) {
         }
         let attempt = resume(run, &key, Instant::now() + BUDGET, |_| true);
         let was_tried = !matches!(attempt, Ok(Resumed::No(_)));
-        tell(&key, attempt);
+        warn_incomplete(&key, attempt);
         if was_tried {
             return;
         }
@@ -109,7 +109,7 @@ fn is_same(owner: &PodRef, pod: &PodRef) -> bool {
     owner.namespace == pod.namespace && owner.name == pod.name
 }
 
-fn tell(key: &Key, attempt: Result<Resumed>) {
+fn warn_incomplete(key: &Key, attempt: Result<Resumed>) {
     if let Err(fault) = attempt {
         warn(&format!("sandbox {}: undo is still not complete: {fault}", key.container));
     }

@@ -13,11 +13,11 @@ use super::store::Store;
 use crate::cluster::Cluster;
 use crate::fault::Result;
 use crate::node::NodeConf;
-use crate::request::{Request, Target};
+use crate::request::{CniRequest, Target};
 
 /// One run: the request, the node's configuration and state, and when it must be over.
 pub struct Run<'a> {
-    pub request: &'a Request,
+    pub request: &'a CniRequest,
     pub conf: NodeConf,
     pub cluster: Cluster,
     pub store: Store,
@@ -26,7 +26,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Reads the node's configuration. The time of the call begins.
-    pub fn of(request: &'a Request) -> Result<Self> {
+    pub fn of(request: &'a CniRequest) -> Result<Self> {
         let started = Instant::now();
         let conf = NodeConf::read(&request.conf, &request.network, &request.path)?;
         Ok(Run {
