@@ -46,7 +46,7 @@ fn run() -> ExitCode {
         }
     };
     if matches!(call.operation, Operation::Add(_) | Operation::Del(_)) {
-        priority::hurry();
+        priority::raise_priority();
     }
     finish(engine::serve(&call), call.operation.verb(), call.version)
 }
