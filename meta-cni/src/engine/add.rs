@@ -25,16 +25,16 @@ use super::{boot, devinfo, held, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
-/// How far an ADD came.
+/// How far an ADD got.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Those that are in place. Route arbitration edits their results.
+    /// The attachments that are in place. Route arbitration edits their results.
     attached: Vec<Attached>,
-    /// How many plugins of the chain behind those may have done something.
+    /// How many plugins of the next chain may have done something.
     ran: usize,
 }
 
-/// Attaches a sandbox to all of its networks, or to none. Those who look at the pod hear why.
+/// Attaches a sandbox to all of its networks, or to none. A failure becomes an event on the pod.
 pub fn add(run: &Run<'_>, target: &Target) -> Result<Object> {
     let pod = target.pod()?;
     let added = attach_all(run, target, pod.as_ref());
@@ -88,7 +88,7 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     }
 }
 
-/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole.
+/// From the intent to the answer: every attachment, the routes, the record. The caller rolls back a failure.
 fn attach(
     run: &Run<'_>,
     intent: &Intent,
@@ -127,8 +127,7 @@ fn attach(
     Ok(result)
 }
 
-/// A file that says whether the default network is up is looked at once: waiting here would block every call of the
-/// runtime.
+/// The file says whether the default network is up. It is checked once: waiting here would block every call of the runtime.
 fn require_readiness(run: &Run<'_>) -> Result<()> {
     match &run.conf.readiness_file {
         Some(file) if !file.exists() => Err(Fault::TryLater(format!(
@@ -143,7 +142,7 @@ fn open_sandbox(target: &Target, node: &Node<'_>) -> Result<Sandbox> {
     Sandbox::open(&target.netns, node).map_err(|e| Fault::Netns(e.to_string()))
 }
 
-/// A set that is done is refused before anything is touched; what a crash or a failed undo left behind goes first.
+/// Refuses a set that is attached already, before anything is touched. Undoes what a crash or a failed undo left of the set.
 fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<()> {
     let Some(found) = run.store.find(&run.key(target))? else { return Ok(()) };
     if found.is_settled() {
@@ -172,7 +171,7 @@ fn done(attached: &[Attached]) -> Result<Done> {
     Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
 }
 
-/// What was attempted is undone, the plugin that failed included; what comes behind it is not (R31).
+/// Limits the undo to what was attempted: the plugin that failed, and everything before it (R31).
 fn forget_unattempted(record: &mut Record, progress: &Progress) {
     let Some(intent) = &mut record.intent else { return };
     let failing = progress.attached.len();
@@ -182,7 +181,7 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
     }
 }
 
-/// The failure that the runtime hears is the one that made us turn back; what the way back lacks stays in the record.
+/// The runtime gets the failure of the ADD. What the undo could not finish stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
     let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
     if let Err(fault) = undo(record, Whereabouts::Given(netns), &around) {
@@ -190,7 +189,7 @@ fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock)
     }
 }
 
-/// The pod's `network-status`. The pod has its networks whether or not this can be written.
+/// Publishes the pod's `network-status`. A failure is a warning: the pod has its networks.
 fn report(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment], attached: &[Attached]) {
     let Some(pod) = pod else { return };
     let started = Instant::now();

@@ -10,7 +10,7 @@ use super::run::Run;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
-/// Fails with the first difference between what was attached and what is there.
+/// Fails with the first difference between the result of the ADD and the kernel.
 pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
     if run.conf.disable_check {
         return Ok(());

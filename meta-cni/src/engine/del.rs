@@ -12,10 +12,10 @@ use super::{libcni_cache, resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
-/// The namespace that we run in.
+/// Our own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Detaches a sandbox from everything. A success only when everything is undone.
+/// Detaches a sandbox from all networks. Success means that everything is undone.
 pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
@@ -30,10 +30,10 @@ pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     undone
 }
 
-/// Pods older than the installation: what another meta plugin has noted, and the default network as the node has it now.
-/// The record is made up and lives for this call only; a runtime that is told of a failure repeats the DEL. What succeeded is
-/// remembered: runtimes repeat that too. With the namespace gone nothing is left to do then; one that is there is looked at
-/// again, for the call before may have named another.
+/// DEL of a pod that is older than the installation: undoes what another meta plugin cached, and the default network as the
+/// node has it now. The record is made up for this call; the runtime repeats a DEL that failed. A success leaves a tombstone,
+/// because runtimes repeat a DEL that succeeded too: with a tombstone and without the namespace nothing is left to do. A
+/// namespace that exists is undone again, because the earlier DEL may have named another one.
 fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Result<()> {
     let (key, tombstones) = (run.key(target), run.store.tombstones());
     if namespace_id(&target.netns).is_none() && tombstones.contains(&key) {
@@ -45,11 +45,11 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
     intent.attachments.extend(cached.iter().map(|one| one.attachment.clone()));
     done.attached.extend(cached.iter().map(|one| one.entry.clone()));
-    // A default network that could not be found was not undone: the next DEL looks again.
+    // A default network that cannot be found is not undone: the next DEL looks again.
     let is_known = !intent.attachments.is_empty();
     undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), around)?;
     if is_known {
-        // Without the note the next DEL merely does the same again.
+        // Without the tombstone the next DEL does the same again.
         let _ = tombstones.add(&key);
     }
     if !cached.is_empty() {
@@ -58,12 +58,12 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     Ok(())
 }
 
-/// The intent of an ADD for a pod that asks for nothing.
+/// The intent of an ADD for a pod without annotations.
 pub fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
     Ok(run.intent(target, target.pod().ok().flatten(), resolve::default_only(run, target)?))
 }
 
-/// What a pod's DEL removes from a namespace must never be removed from the host's.
+/// A DEL removes links by name, and must never do so in the host's namespace.
 fn refuse_own_namespace(netns: &str) -> Result<()> {
     let is_own = !netns.is_empty() && namespace_id(netns).is_some_and(|id| Some(id) == namespace_id(OWN));
     if is_own && !netns::own_is_allowed() {

@@ -1,4 +1,4 @@
-//! What the records of other sandboxes still have to give back, for delegates that take an object of the node.
+//! The saved state in the records of other sandboxes, for a delegate that takes an object of the node.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::resume::{Resumed, resume};
 use super::run::Run;
 use super::store::parse_name;
 
-/// All records but one.
+/// All records but that of the call.
 pub struct Others<'r> {
     /// The call.
     pub run: &'r Run<'r>,

@@ -1,5 +1,5 @@
-//! What another meta plugin attached before this one was installed: the result cache of the Go library, which Multus
-//! keeps under its `cniDir` (C41, C42). A DEL that has no record of ours finds there what it must undo.
+//! The result cache of libcni, which Multus keeps under its `cniDir` (C41, C42). A DEL without a record of ours finds there what
+//! another meta plugin attached before this one was installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,18 @@ use super::log::warn;
 use super::record::AttachedEntry;
 use attachments::cni::version::Version;
 
-/// One attachment that somebody else made.
+/// An attachment that another meta plugin made.
 #[derive(Debug)]
 pub struct CachedAttachment {
     /// The entry's file.
     pub file: PathBuf,
     /// What was attached.
     pub attachment: Attachment,
-    /// What came of it.
+    /// Its result.
     pub entry: AttachedEntry,
 }
 
-/// The entries of one sandbox, in the order of their names; the one on `default` is the default network's.
+/// The entries of one sandbox in the order of their file names, the default network's first: that with the interface `default`.
 pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<CachedAttachment> {
     let entries = fs::read_dir(cni_dir.join("results")).into_iter().flatten().flatten();
     let of_sandbox = |path: &PathBuf| path.to_string_lossy().contains(container.as_str());
@@ -43,7 +43,7 @@ pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<Ca
         {
             Ok(Some((attachment, entry))) => cached.push(CachedAttachment { file, attachment, entry }),
             Ok(None) => {}
-            // As the library does: an entry that cannot be read is no reason to keep the pod.
+            // As libcni does: an unreadable entry must not keep the pod.
             Err(why) => warn(&format!("cached result {} is left alone: {why}", file.display())),
         }
     }
@@ -51,11 +51,11 @@ pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<Ca
     cached
 }
 
-/// Forgets what is undone, as the one who wrote it would have.
+/// Removes the entries that are undone, as their writer would have.
 pub fn forget(cni_dir: &Path, container: &ContainerId, cached: &[CachedAttachment]) {
     let files = cached.iter().map(|one| one.file.clone());
     for file in files.chain([cni_dir.join(container.as_str())]) {
-        // What cannot be removed is found again, and undone again: a DEL may repeat.
+        // An entry that cannot be removed is undone again by the next DEL, which is harmless.
         let _ = fs::remove_file(file);
     }
 }
@@ -72,7 +72,7 @@ fn read(
         return Ok(None);
     }
     let mut conf = decode_conf(&object)?;
-    // Meta plugins have an entry for themselves, written by the runtime; undoing it would call us again.
+    // The runtime caches meta plugins too; undoing such an entry would call us again.
     if conf.plugins.iter().any(|plugin| is_meta(plugin.kind.as_str())) {
         return Ok(None);
     }

@@ -1,8 +1,8 @@
-//! Does the sandbox of a settled record still live? Who undoes the record of a living one takes its addresses and links, so
-//! what cannot be told counts as living.
+//! Decides whether the sandbox of a settled record is alive. If unsure, it counts as alive: undoing the record of a live
+//! sandbox would take its links and addresses.
 //!
-//! A namespace has no name of its own: its path can be reused, and its inode number is, at once. What proves a sandbox is
-//! what is in it: links in the record's group, or of its hardware addresses.
+//! A namespace has no name of its own: its path can be reused, and its inode number is reused at once. The links in it prove a
+//! sandbox: links in the record's group, or with its MAC addresses.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,19 +18,19 @@ use super::record::{Done, Intent};
 use super::sandbox_lookup::{mac_addresses, namespace_id};
 use super::store::DAMAGED;
 
-/// What is known of a sandbox.
+/// The state of a sandbox.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It is there.
+    /// The sandbox exists.
     Alive,
-    /// It is gone, and this is how that is known.
+    /// The sandbox is gone, with the reason to say so.
     Dead(String),
-    /// It may be there; somebody should know that this is not clear.
+    /// The sandbox may exist, with the reason for the doubt: a person should look.
     Unsure(String),
 }
 
-/// Looks at boot, path and links. The caller holds the sandbox. A result that a power cut has taken is not needed: no sandbox
-/// outlives the boot of its node.
+/// Compares the boot, the path and the links. The caller holds the sandbox's lock. No sandbox outlives the boot of its node, so
+/// after a reboot no result is needed.
 pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Liveness {
     if boot::is_over(intent) {
         return Liveness::Dead("the node was restarted since".to_owned());
@@ -47,12 +47,12 @@ pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Liveness 
     }
 }
 
-/// Something is at the path.
+/// The path exists.
 fn named(intent: &Intent, done: &Done, node: &Node<'_>) -> Liveness {
     let path = intent.netns.as_str();
     let mut sandbox = match Sandbox::open(path, node) {
         Ok(sandbox) => sandbox,
-        // Where the mounts of the runtime cannot be seen, every namespace looks like the file that it is mounted on.
+        // In a mount namespace without the runtime's mounts, the path is the empty file that the namespace is mounted on.
         Err(error) => return Liveness::Unsure(error.to_string()),
     };
     let is_same = namespace_id(path) == Some(intent.netns_id);
@@ -66,7 +66,7 @@ fn named(intent: &Intent, done: &Done, node: &Node<'_>) -> Liveness {
     }
 }
 
-/// The namespace has lost its name. It lives on while processes are in it; one that is in a namespace of the same number
+/// The namespace has lost its path. It lives on while processes are in it. A process in a namespace with the same inode number
 /// may be another pod's.
 fn unnamed(intent: &Intent, done: &Done, node: &Node<'_>, why: &str) -> Liveness {
     let Some(inside) = inhabited(intent.netns_id) else { return Liveness::Dead(why.to_owned()) };
@@ -77,11 +77,11 @@ fn unnamed(intent: &Intent, done: &Done, node: &Node<'_>, why: &str) -> Liveness
     }
 }
 
-/// What a namespace holds of a record.
+/// Which links of a record a namespace holds.
 enum Holds {
     Ours,
     Nothing,
-    /// The record knows of no link that could be looked for.
+    /// The record names no link.
     Unknown,
     Unread(String),
 }
@@ -110,14 +110,14 @@ fn holds(sandbox: &mut Sandbox, intent: &Intent, done: &Done) -> Holds {
     if knows_some { Holds::Nothing } else { Holds::Unknown }
 }
 
-/// Runtimes keep their namespaces in a directory of their own, which stays: where it is missing, this is not the place from
-/// which the runtime sees its namespaces. Of a process that has ended, everything is gone.
+/// Runtimes keep their namespaces in a directory that stays. A missing directory means that we do not see the runtime's mounts.
+/// A path in /proc goes with its process.
 fn has_directory(path: &str) -> bool {
     let is_process = path.starts_with("/proc/");
     is_process || Path::new(path).parent().is_some_and(Path::is_dir)
 }
 
-/// Where a process shows the network namespace of these numbers.
+/// The path in /proc of a process whose network namespace has this device and inode.
 fn inhabited(id: (u64, u64)) -> Option<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

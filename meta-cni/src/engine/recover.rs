@@ -1,8 +1,8 @@
-//! Replay: what a crash or a restart of the node left behind, undone without a call of the runtime.
+//! Recovery (`meta-cni replay`): undoes what a crash or a restart of the node left behind, without a call of the runtime.
 //!
-//! Runtimes do not repeat what failed, and after a restart they may have forgotten sandboxes. So the agent asks for this: it
-//! resumes unfinished undos, undoes the records of dead sandboxes by the one way back, and has the delegates of ours give
-//! back what is left of containers that have no record any more. A sandbox that lives, or is held by a call, is not touched.
+//! Runtimes do not repeat what failed, and after a restart they may have forgotten sandboxes. So the agent starts a recovery,
+//! which resumes unfinished undos, undoes the records of dead sandboxes, and lets built-in delegates remove the leftovers of
+//! containers without a record. A sandbox that is alive, or that a call has locked, is not touched.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ use super::undo::{Surroundings, undo};
 use crate::fault::{Fault, Result};
 use crate::recovery::{RecordSummary, RecoveryReport};
 
-/// The most that one record gets: one that hangs must not keep the others waiting.
+/// Time for one record: a delegate that hangs must not use up the time of the others.
 const SHARE: Duration = Duration::from_secs(10);
 
-/// The whole of it. `idle`: how long an unfinished undo must have been left alone.
+/// Runs a recovery. `idle` is how long an unfinished undo must have been left alone.
 pub fn recover(run: &Run<'_>, idle: Duration) -> Result<RecoveryReport> {
     let mut report = RecoveryReport::default();
     let mut asked = Asked::default();
@@ -78,7 +78,7 @@ fn summary(key: &Key, intent: Option<&Intent>, pending: bool) -> RecordSummary {
     }
 }
 
-/// Finishes an undo that was left alone; else why it is still there.
+/// Finishes an undo that was left alone long enough. The error says why it is left.
 fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::Result<(), String> {
     if pending.idle < idle {
         return Err(format!("last touched {} s ago", pending.idle.as_secs()));
@@ -94,7 +94,7 @@ fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::
 enum Settled {
     Living,
     Released(String),
-    /// A call was quicker.
+    /// Another call removed it meanwhile.
     Gone,
 }
 
@@ -122,7 +122,7 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     }
 }
 
-/// When the next record must be done with.
+/// The deadline of the next record.
 fn share(run: &Run<'_>) -> std::result::Result<Instant, String> {
     let now = Instant::now();
     if now >= run.deadline {

@@ -1,5 +1,5 @@
-//! Everything that an ADD must find out before it can bind: annotations, definitions, files of the node. All the reading
-//! that `attachments::bind`, which is pure, leaves to its caller.
+//! Looks up what an ADD needs before it can bind: annotations, definitions, files of the node. `attachments::bind` is pure and
+//! leaves all reading to this module.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,14 +27,14 @@ use crate::fault::{Fault, Result};
 use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
 use crate::request::{Operation, Target};
 
-/// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated; and what the node
-/// keeps from definitions, as far as the cluster knows more of it than the node's configuration.
+/// The attachments of an ADD, with every choice made and validated except what only a delegate knows. Also what the node keeps
+/// from definitions: the node's configuration completed by the cluster's facts.
 pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bound, Reserved)> {
     let networks = NodeNetworks::read(run)?;
     let (annotations, mut facts) = match (handed_over(run)?, pod) {
         (Some(annotations), _) => (annotations, Facts::default()),
         (None, Some(pod)) => {
-            // One question gives the annotations and every definition that they, or the node, name.
+            // One query gives the annotations and every definition that they, or the node, name.
             let (references, optional) = (&[][..], &networks.references()?[..]);
             let mut facts =
                 networks.resolve(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
@@ -60,16 +60,16 @@ fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
     }
     let is_nodes = |attachment: &&Attachment| attachment.is_default && !attachment.is_tenants;
     let own = bound.attachments.iter().find(is_nodes).cloned();
-    // Where the pod has another default network, the node's is still the one of all other pods. What cannot be found has
-    // attached nobody.
+    // A pod with another default network must not join the bridge of the node's either. A default network that cannot be found
+    // has attached no pod.
     let default = own.or_else(|| default_network(run).ok());
     let plugins = default.into_iter().flat_map(|default| default.plugins);
     reserved.default_bridges = plugins.filter_map(|p| builtin::bridge_of(p.kind.as_str(), &p.object)).collect();
     reserved
 }
 
-/// The attachments that the node gives to every pod: what a DEL without a record undoes. A default network that cannot be
-/// found any more has left nothing that we could undo.
+/// The attachments that the node gives to every pod, for a DEL without a record. None when the default network cannot be found
+/// any more: then nothing can be undone.
 pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     let pod = target.pod().ok().flatten().map_or_else(nameless_pod, Ok)?;
     match NodeNetworks::read(run)
@@ -83,7 +83,7 @@ pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     }
 }
 
-/// The default network itself, for GC and STATUS, which are about no pod.
+/// The default network, for GC and STATUS, which concern no pod.
 pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
     let nobody = Target {
         container: parsed("node")?,
@@ -119,10 +119,10 @@ impl<'a> NodeNetworks<'a> {
         })
     }
 
-    /// The definitions that the node's configuration names, where a file has not been named instead.
+    /// The definitions that the node's configuration may name: any name that is not a path or inline.
     fn references(&self) -> Result<Vec<NetRef>> {
         let named = |network: &Network| match network {
-            // A network's name may hold more than an object's; such a one can only be a file.
+            // A network's name may hold characters that an object's may not. Such a network can only be a file.
             Network::Named(name) => name.as_str().parse::<ObjectName>().ok(),
             Network::Conf(_) => None,
         };
@@ -135,7 +135,7 @@ impl<'a> NodeNetworks<'a> {
         Query { pod, annotations: false, references, optional, multus_namespace }
     }
 
-    /// Only an ADD waits for an agent that is away; DEL, CHECK and GC go on with what the node's files say.
+    /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
     fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
         let operation = &self.run.request.operation;
         match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
@@ -147,8 +147,8 @@ impl<'a> NodeNetworks<'a> {
         }
     }
 
-    /// Binds the node's networks and what a pod selects beside or instead of them. `facts`: what is known already, and after it
-    /// what is known then.
+    /// Binds the node's networks and what a pod selects beside or instead of them. `facts` holds what is known, and is completed
+    /// here.
     fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
         let request = BindRequest {
             pod,
@@ -173,7 +173,7 @@ impl<'a> NodeNetworks<'a> {
 
         let definitions = &facts.definitions;
         let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
-        // Devices come with the agent, which asks the kubelet for them.
+        // The kubelet's allocations are not read yet.
         let devices = BTreeMap::new();
         let node = self.run.node(None);
         let spell = |plugin: &mut PluginConf| spelling::settle(plugin, node.in_process(&plugin.kind));
@@ -181,7 +181,7 @@ impl<'a> NodeNetworks<'a> {
     }
 }
 
-/// The pod's annotations, where the runtime hands them over (containerd and CRI-O do).
+/// The pod's annotations, if the runtime passes them (containerd and CRI-O do).
 fn handed_over(run: &Run<'_>) -> Result<Option<Annotations>> {
     let path = format!("runtimeConfig[{POD_ANNOTATIONS:?}]");
     let handed = run.conf.runtime_config.decode(POD_ANNOTATIONS, "a map of strings");
@@ -203,7 +203,7 @@ fn rules(conf: &NodeConf) -> Rules {
     }
 }
 
-/// A runtime that is not a Kubernetes one has no pod; its sandboxes get the node's networks.
+/// The pod of a runtime that is no Kubernetes one: its sandboxes get the node's networks.
 fn nameless_pod() -> Result<PodRef> {
     Ok(PodRef { namespace: parsed("default")?, name: parsed("sandbox")?, uid: None })
 }
@@ -234,8 +234,8 @@ fn file_at(path: &Path) -> Result<NetworkConf> {
     }
 }
 
-/// The chain of `auxiliaryCNIChainName`: `passthru`, for its plugins need a result before them, then every file of its
-/// directory. Nothing where there is none.
+/// The chain of `auxiliaryCNIChainName`: every file of its directory, behind `passthru`, because chained plugins need a previous
+/// result. None for an empty directory.
 fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkConf>> {
     let Auxiliary { name, beside } = auxiliary;
     let dir = if beside.is_dir() { beside.join(name.as_str()) } else { beside.with_file_name(name.as_str()) };
@@ -252,7 +252,7 @@ fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkCon
     Ok(Some(chain))
 }
 
-/// The configurations of a directory in the order of their names. A file that is broken says so when it is wanted.
+/// The configurations of a directory in the order of their names. A broken file fails only who needs it.
 fn conf_files(dir: &Path) -> Vec<ConfFile> {
     let each = |path: PathBuf| ConfFile {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -261,7 +261,7 @@ fn conf_files(dir: &Path) -> Vec<ConfFile> {
     conf_dir::paths(dir).into_iter().map(each).collect()
 }
 
-/// Paths of tenants must lie below a root also when the node's symbolic links are followed.
+/// A tenant's path must lie below a root after symbolic links are resolved, too.
 fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
@@ -279,7 +279,7 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The path with the symbolic links of its existing part followed.
+/// Resolves the symbolic links of the part of a path that exists.
 fn follow_links(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Ok(resolved), _, _) => resolved,

@@ -1,7 +1,7 @@
-//! Unfinished undos are resumed by whatever comes first: runtimes do not repeat what failed.
+//! Resumes unfinished undos. The next call on the node does it, because runtimes do not repeat a failed ADD's DEL.
 //!
-//! A call that is about another pod pays little for it, however many records wait: so many names are read, so few records are
-//! looked at, one is undone. The agent's replay does the rest.
+//! The cost for a call of another pod is bounded, however many records wait: it reads [`NAMES`] names, opens [`LOOKS`] records and
+//! undoes one. The agent's recovery does the rest.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -20,18 +20,18 @@ use crate::request::LEFT_ALONE;
 
 /// Names of pending records that one call reads at the most: some 0.3 ms.
 const NAMES: usize = 1024;
-/// Records of others that one call looks at: a stat, a lock and a read each.
+/// Records of other pods that one call opens: a stat, a lock and a read each.
 const LOOKS: usize = 16;
-/// How long one call may look for one that it can undo.
+/// How long one call may look for a record that it can undo.
 const LOOK: Duration = Duration::from_millis(5);
-/// What the one undo of another pod may take. Its attachments that are undone by then need not be undone again.
+/// Time for the one undo of another pod. The attachments that are undone by then are marked.
 const BUDGET: Duration = Duration::from_millis(500);
-/// Records whose beginning an ADD reads, to see whether they are of its own pod: some 3 us each.
+/// Records whose first bytes an ADD reads to find those of its own pod: some 3 us each.
 const BEGINNINGS: usize = 256;
 
-/// Before an ADD: what is left of this pod's earlier sandboxes, because it may hold the addresses that are wanted now. An undo
-/// that failed is found by the pod's name. What a killed call left is found by reading how pending records begin, those of
-/// others too, and so only while they are not too many.
+/// Before an ADD: undoes what is left of the pod's earlier sandboxes, because they may hold the addresses that the ADD needs. The
+/// index of failed undos finds a failed undo. What a killed call left is found by the first bytes of pending records, at most
+/// [`BEGINNINGS`] of them.
 pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
     let until = Instant::now() + run.conf.timeout / 4;
     let failed = run.store.failed().keys(pod);
@@ -44,7 +44,7 @@ pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
     }
 }
 
-/// After a call's own work: one undo that any pod left behind.
+/// After a call's own work: resumes one undo of any pod.
 pub fn others(run: &Run<'_>) {
     let began = Instant::now();
     for (looks, key) in some_pending(run, LOOKS).into_iter().enumerate() {
@@ -74,7 +74,7 @@ fn some_pending(run: &Run<'_>, keep: usize) -> Vec<Key> {
 pub enum Resumed {
     /// Everything is undone.
     Undone,
-    /// It was left alone, and this is why.
+    /// The record was left alone, for this reason.
     No(&'static str),
 }
 
@@ -97,7 +97,7 @@ pub fn resume(
     if found.is_settled() || !is_wanted(owner) {
         return Ok(Resumed::No("nothing is to be undone"));
     }
-    // Without its intent nothing could be undone, and with the record the last trace would go.
+    // Without its intent nothing can be undone, and removing the record would remove the last trace.
     if found.record.damaged && found.record.intent.is_none() {
         return Ok(Resumed::No(DAMAGED));
     }

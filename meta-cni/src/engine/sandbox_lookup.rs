@@ -1,4 +1,4 @@
-//! Where the sandbox of a record is, if it still is anywhere: whose links are touched when it is undone.
+//! Finds the sandbox of a record, if it still exists, and proves that it is the record's before an undo touches its links.
 
 use std::fs;
 use std::path::Path;
@@ -15,27 +15,27 @@ use super::chain::has_external;
 use super::record::Intent;
 use crate::fault::{Fault, Result};
 
-/// What is known of it before anybody looks.
+/// What the caller knows about where the sandbox is.
 #[derive(Clone, Copy, Debug)]
 pub enum Whereabouts<'a> {
-    /// CNI_NETNS of this call, which may be newer than the record's. Where it is empty, the record's path is all there is.
+    /// CNI_NETNS of this call, which may be newer than the record's. If it is empty, the record's path is used.
     Given(&'a str),
-    /// Nobody says it: the record's path.
+    /// Nothing: the record's path is used.
     Recorded,
-    /// The sandbox is dead, whatever the path leads to by now.
+    /// The sandbox is gone, whatever the path leads to now.
     Gone,
 }
 
-/// Where the pod is, if it still is anywhere.
+/// The sandbox that was found.
 pub struct FoundSandbox {
-    /// The open namespace; nothing when it is gone or another pod's.
+    /// The open namespace; None when it is gone or another pod's.
     pub sandbox: Option<Sandbox>,
-    /// CNI_NETNS for external delegates. Empty keeps them out of a namespace that is not the pod's.
+    /// CNI_NETNS for external delegates. Empty when the namespace is not proved to be the pod's.
     pub for_delegates: String,
 }
 
 impl FoundSandbox {
-    /// Opens it, unless it is gone: with the node's last boot, as the caller knows, or as the path tells.
+    /// Opens the namespace, unless it is gone: the node was restarted, the caller says so, or the path does not exist.
     pub fn find(
         whereabouts: Whereabouts<'_>,
         intent: &Intent,
@@ -54,7 +54,7 @@ impl FoundSandbox {
         }
         let mut sandbox = match Sandbox::open(path, node) {
             Ok(sandbox) => sandbox,
-            // Gone in the meantime, or a left-over mount point: nothing of the pod is there.
+            // Gone in the meantime, or a left-over mount point.
             Err(Error::Netns { .. }) => return Ok(gone("")),
             Err(source) => {
                 return Err(Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source });
@@ -63,7 +63,7 @@ impl FoundSandbox {
         if path == intent.netns && namespace_id(path).is_some_and(|id| id != intent.netns_id) {
             return Ok(gone(""));
         }
-        // Our own links prove themselves one by one; only a program would take what it finds under the pod's names.
+        // Our own links are proved one by one. An external program deletes any link with the name.
         let runs_programs = intent.attachments.iter().any(|attachment| has_external(attachment, node));
         if runs_programs && !is_the_pods(&mut sandbox, results, is_given) {
             return Ok(Self { sandbox: Some(sandbox), for_delegates: String::new() });
@@ -72,28 +72,28 @@ impl FoundSandbox {
     }
 }
 
-/// A namespace path can be reused, and so can its inode. What proves that it is the pod's is a hardware address of the
-/// record. Without one the word of the runtime counts, unless a link of another address has a name of the record; the
-/// record's own word counts only for a set that was complete and has no hardware address at all.
+/// Is the namespace the pod's? A path and an inode can be reused, so a MAC address of the record is the proof. Without a match, a
+/// path from the runtime counts, unless a link with another address has a name of the record. The record's own path counts only
+/// for a complete set without any MAC address.
 fn is_the_pods(sandbox: &mut Sandbox, results: &[Option<CniResult>], is_given: bool) -> bool {
     let ours = mac_addresses(results.iter().flatten());
     if ours.is_empty() {
         return is_given || results.iter().any(Option::is_some);
     }
-    // The kernel's answer counts only when there is one.
+    // Without an answer of the kernel, the runtime's path counts.
     let Ok(links) = sandbox.netlink.links(None) else { return is_given };
     let is_present = |mac: Mac| links.iter().any(|link| link.mac == Some(mac));
     let is_taken = |name: &str| links.iter().any(|link| link.name.as_str() == name);
     ours.iter().any(|(_, mac)| is_present(*mac)) || (is_given && !ours.iter().any(|(name, _)| is_taken(name)))
 }
 
-/// Name and hardware address of everything that results say is in the pod.
+/// Names and MAC addresses of the interfaces that results report in the pod.
 pub fn mac_addresses<'a>(results: impl Iterator<Item = &'a CniResult>) -> Vec<(&'a str, Mac)> {
     let in_pod = results.flat_map(|result| &result.interfaces).filter(|interface| !interface.sandbox.is_empty());
     in_pod.filter_map(|interface| Some((interface.name.as_str(), interface.mac.parse().ok()?))).collect()
 }
 
-/// Device and inode of a namespace.
+/// Device and inode of a namespace; None when the path does not exist.
 pub fn namespace_id(path: &str) -> Option<(u64, u64)> {
     netns::id(Path::new(path)).ok()
 }

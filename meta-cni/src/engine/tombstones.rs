@@ -1,8 +1,7 @@
-//! Containers that once stood in a record: for GC, which removes what is left of them and nothing of strangers.
+//! The container ids of deleted records. GC removes the leftovers of these containers and of no others.
 //!
-//! While there is a record, the record is the memory; the moment at which it goes is the moment at which its container's
-//! id is noted. One line is appended and never synced: what a power cut forgets is told instead of removed, no more. When
-//! the file is full it becomes the old one, whose place it takes, so that the last one or two thousand ids are known.
+//! Deleting a record appends its key to `departed`, one line, never synced: after a power cut GC lists a leftover of a
+//! forgotten id instead of removing it. A full file replaces `departed.old`, so the last one to two thousand ids are kept.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -24,12 +23,12 @@ pub struct Tombstones {
 }
 
 impl Tombstones {
-    /// The memory of the store in a directory.
+    /// The tombstones of the store in a directory.
     pub fn of(dir: &Path) -> Self {
         Self { recent: dir.join("departed"), older: dir.join("departed.old") }
     }
 
-    /// Notes the set of a container of which everything is undone.
+    /// Adds an attachment set that is undone completely.
     pub fn add(&self, key: &Key) -> io::Result<()> {
         // One write with O_APPEND: lines of several processes do not mix.
         let mut file = File::options().append(true).create(true).open(&self.recent)?;
@@ -41,14 +40,14 @@ impl Tombstones {
         Ok(())
     }
 
-    /// Was everything of this very set undone? Runtimes repeat a DEL that succeeded.
+    /// Is this very set undone? Runtimes repeat a DEL that succeeded.
     pub fn contains(&self, key: &Key) -> bool {
         let wanted = line(key);
         let mut files = [&self.recent, &self.older].into_iter().filter_map(|path| fs::read_to_string(path).ok());
         files.any(|text| text.lines().any(|line| line == wanted))
     }
 
-    /// Every container that is remembered.
+    /// Every container id that is kept.
     pub fn containers(&self) -> HashSet<ContainerId> {
         let files = [&self.older, &self.recent].map(|path| fs::read_to_string(path).unwrap_or_default());
         // Earlier versions wrote the id alone.
