@@ -1,4 +1,4 @@
-//! What an attachment is offered as runtimeConfig, and what happens to requests that nobody declares (R24, A2-A4).
+//! The runtimeConfig on offer for an attachment, and the requests for which no plugin declares the capability (R24, A2-A4).
 
 use super::attachment::{Device, UnverifiedRequests};
 use crate::cni::conf::NetworkConf;
@@ -9,7 +9,7 @@ use crate::selection::{NetworkSelection, address};
 /// A device information file is offered, and kept, only where a plugin declares this.
 pub(super) const DEVICE_INFO_FILE: &str = "CNIDeviceInfoFile";
 
-/// The runtimeConfig of one attachment: `base`, then what the pod asked for, then what we say.
+/// The runtimeConfig of one attachment: `base`, overridden by the pod's requests, overridden by our device and its file.
 pub(super) fn offer(
     base: Option<&Object>,
     selected: Option<&NetworkSelection>,
@@ -29,7 +29,7 @@ pub(super) fn offer(
     offered
 }
 
-/// The requests that no plugin of the chain will see and that have no other way to it.
+/// The requests that no plugin of the chain gets, neither as a capability nor in CNI_ARGS.
 pub(super) fn undeclared(conf: &NetworkConf, selected: &NetworkSelection, field: &str) -> Vec<Finding> {
     let asked = [
         ("portMappings", "portMappings", !selected.port_mappings.is_empty()),

@@ -1,5 +1,5 @@
-//! The configurations of all attachments, read and held against the rules, before any of them is bound: each definition
-//! once, however often a pod names it, and no more of them than a call may hold.
+//! Reads the configurations of all attachments and checks them against the rules, before any attachment is bound. Each definition is
+//! read once, however often a pod names it, and their total size is limited.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +11,13 @@ use crate::cni::object::Object;
 use crate::finding::Finding;
 use crate::names::{NetRef, NetworkName};
 
-/// The most bytes of configuration that the networks of one pod come to, with arguments in every plugin.
+/// The most bytes of configuration of all networks of one pod, with the arguments in every plugin.
 pub const MOST_BYTES: usize = 4 << 20;
 
 /// The longest name of a file.
 const FILE_NAME: usize = 255;
 
-/// One configuration for each slot.
+/// The configuration of each slot.
 #[derive(Default)]
 pub(super) struct Choices {
     pub chosen: Vec<Chosen>,
@@ -59,7 +59,7 @@ impl Choices {
         Ok(choices)
     }
 
-    /// What a configuration may name: plugins, programs, paths. The node's own is bound by next to nothing.
+    /// Checks the plugins, programs and paths of a configuration. The node's own text may name anything but our own programs.
     fn hold_to_rules(&mut self, request: &BindRequest<'_>, chosen: &Chosen) -> Result<(), BindError> {
         let dir = chosen.address_dir.as_deref().unwrap_or(chosen.name.as_str());
         fits_file_name(dir, "the name of host-local's directory")
@@ -72,7 +72,7 @@ impl Choices {
             }
             for path in tenant::check(plugin, &field, request.rules)? {
                 if path.field.ends_with(".dataDir") {
-                    // A network's directory in it may be a symbolic link too.
+                    // The network's directory below it may be a symbolic link too.
                     let (below, field) = (format!("{}/{dir}", path.path), path.field.clone());
                     self.paths.push(TenantPath { path: below, field });
                 }
@@ -82,7 +82,7 @@ impl Choices {
         Ok(())
     }
 
-    /// The arguments of a pod are a tenant's words, whoever wrote the configuration.
+    /// Checks the arguments of a pod: they are a tenant's text also for the node's own configuration.
     fn hold_args_to_rules(
         &mut self,
         request: &BindRequest<'_>,
@@ -96,7 +96,7 @@ impl Choices {
         Ok(())
     }
 
-    /// host-local's files, and more on the node, go by a network's name: no definition gets into those of the node's own.
+    /// Refuses a definition with the name of a node's own network: host-local's files and other state go by the name.
     fn keep_apart(&self, request: &BindRequest<'_>, slots: &[Slot<'_>]) -> Result<(), BindError> {
         let mut own: HashSet<&NetworkName> = request.own_networks().collect();
         let of_node = |slot: &Slot<'_>| !matches!(slot.origin, Origin::Definition(_));
@@ -116,14 +116,14 @@ impl Choices {
     }
 }
 
-/// Bytes of an attachment's plugins as a record will hold them.
+/// Bytes of an attachment's plugins in a record.
 fn size(chosen: &Chosen, slot: &Slot<'_>) -> usize {
     let plugins = &chosen.conf.plugins;
     let args = slot.selected.and_then(|selected| selected.cni_args.as_ref()).map_or(0, Object::size);
     plugins.iter().map(|plugin| plugin.object.size() + args).sum()
 }
 
-/// A name that is too long fails where the file is made, half-way into an ADD.
+/// Refuses a name that is too long for a file: creating the file would fail half-way into an ADD.
 pub(super) fn fits_file_name(name: &str, what: &str) -> Result<(), Finding> {
     match name.len() {
         0..=FILE_NAME => Ok(()),

@@ -1,4 +1,4 @@
-//! Where an attachment's configuration is: in its definition, or in a file of the node (R6, R7, A32).
+//! Chooses an attachment's configuration: that of its definition, or of a file of the node (R6, R7, A32).
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::definition::{Definition, LONGEST};
 use crate::finding::Finding;
 use crate::names::{DeviceId, NetRef, NetworkName};
 
-/// What the lookups gave.
+/// The results of the lookups.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookups<'a> {
     /// The definitions that exist among [`BindRequest::references`].
     pub definitions: &'a BTreeMap<NetRef, Definition>,
-    /// The configurations in `confDir`, in file-name order; needed when [`BindRequest::needs_files`] says so.
+    /// The configurations in `confDir`, in file-name order; needed if [`BindRequest::needs_files`].
     pub files: &'a [ConfFile],
-    /// The devices allocated to the pod, by resource name, in the order in which they are given out: sorted (A30).
+    /// The devices allocated to the pod, by resource name, in the order of assignment: sorted (A30).
     pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
 }
 
@@ -28,11 +28,11 @@ pub struct Lookups<'a> {
 pub struct ConfFile {
     /// File name without directory.
     pub name: String,
-    /// What it holds. Plugins of its sibling directory are appended already (C6).
+    /// Its configuration. The plugins of its sibling directory are appended already (C6).
     pub conf: Result<NetworkConf, Finding>,
 }
 
-/// The configuration of one attachment and what is known of its origin.
+/// The configuration of one attachment, and its origin.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub source: Source,
@@ -40,11 +40,11 @@ pub(super) struct Chosen {
     pub conf: NetworkConf,
     /// Arguments that `cni-args` may not set.
     pub locked_args: Vec<String>,
-    /// Resource whose devices it uses.
+    /// The resource whose devices the attachment uses.
     pub resource: Option<String>,
     /// Path of the configuration, for findings.
     pub field: String,
-    /// The configuration has a list `plugins`; else it is its only plugin's.
+    /// The configuration has a list `plugins`; else it is that of a single plugin.
     pub listed: bool,
     /// The configuration is a tenant's text: neither in the node's configuration, nor a file of the node, nor a definition
     /// that the node's configuration names.
@@ -60,8 +60,7 @@ impl Chosen {
     }
 }
 
-/// The key of a definition's configuration that lists the arguments which `cni-args` may not set; ours, so no plugin
-/// sees it.
+/// The key of a definition's configuration that lists the arguments which `cni-args` may not set. It is ours: no plugin sees it.
 const LOCKED_ARGS: &str = "lockedArgs";
 
 pub(super) fn choose(
@@ -163,7 +162,7 @@ fn locked_args(object: &Object) -> Result<Vec<String>, Finding> {
     Ok(object.decode(LOCKED_ARGS, "a list of argument names")?.unwrap_or_default())
 }
 
-/// Lists come before single configurations, each in file-name order; a file that cannot be read hides no other.
+/// The file of a network name. Lists come before single configurations, each in file-name order; unreadable files are skipped.
 fn file_named<'a>(name: &str, files: &'a [ConfFile]) -> Option<(&'a str, &'a NetworkConf)> {
     let readable = files.iter().filter_map(|file| Some((file.name.as_str(), file.conf.as_ref().ok()?)));
     let named = readable.filter(|(_, conf)| conf.name.as_ref().is_some_and(|n| n.as_str() == name));
@@ -179,7 +178,7 @@ fn no_network(request: &BindRequest<'_>, origin: Origin<'_>, name: &NetworkName,
     }
 }
 
-/// The files that could not be read, as the end of a sentence: the one that is missed may be among them.
+/// The unreadable files, as the end of a sentence: the missing network may be in one of them.
 fn broken_files(files: &[ConfFile]) -> String {
     let broken = files.iter().filter_map(|file| Some(file.conf.as_ref().err()?.clone().under(&file.name)));
     broken.map(|finding| format!("; skipped {finding}")).collect()

@@ -1,6 +1,7 @@
-//! From what was asked for to attachments with every choice made. Pure: nothing is touched, everything is validated.
+//! Binds a pod's networks: turns a request and its lookups into attachments with every choice made. Pure: it validates everything and
+//! touches nothing.
 //!
-//! The engine makes a [`BindRequest`], looks up the [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
+//! The engine makes a [`BindRequest`], looks up its [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
 
 mod args;
 mod attachment;
@@ -33,10 +34,10 @@ use request::Slot;
 pub struct Bound {
     /// In the order of ADD.
     pub attachments: Vec<Attachment>,
-    /// Paths of definitions that lie below a root as text; the engine must hold that against the symbolic links of the
-    /// node before any delegate runs.
+    /// Paths in definitions that lie below a root as text. The engine must check them with the node's symbolic links resolved, before any
+    /// delegate runs.
     pub paths: Vec<TenantPath>,
-    /// What went unheard but is no error, one sentence each.
+    /// Requests without effect that are no error, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -113,13 +114,13 @@ pub enum BindError {
 /// every link and every link to come.
 const RESERVED: [&str; 3] = ["lo", "all", "default"];
 
-/// Spells the known keys of a plugin's configuration as its reader does, where that reader is in this process, and refuses
-/// two spellings of one. What is bound is then what is read.
+/// Rewrites the known keys of a plugin's configuration to the spelling of their reader, if the reader is in this process, and refuses two
+/// spellings of one key. The delegate then reads what was bound.
 pub type Spell<'a> = &'a dyn Fn(&mut PluginConf) -> Result<(), Finding>;
 
-/// Makes every choice: names, configurations, arguments, devices. Fails before anything could be touched.
+/// Makes every choice: names, configurations, arguments, devices. Fails before anything is touched.
 pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) -> Result<Bound, BindError> {
-    // Isolation holds here too, whoever did the lookups.
+    // Isolation is checked again: the caller may not have used `references`.
     request.references()?;
     request.check_default_route()?;
     if request.delegates.is_empty() && request.selection.default_network.is_none() {
@@ -147,7 +148,7 @@ struct Binder<'a> {
     lookups: &'a Lookups<'a>,
     spell: Spell<'a>,
     bound: Bound,
-    /// How many devices of a resource are given out.
+    /// The number of devices that are assigned, by resource.
     devices_taken: BTreeMap<String, usize>,
 }
 
@@ -202,7 +203,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// `cni-args` have brought keys of their own.
+    /// `cni-args` may have added keys in another spelling.
     fn respell(&self, chosen: &mut Chosen) -> Result<(), Finding> {
         for i in 0..chosen.conf.plugins.len() {
             let field = chosen.plugin_field(i);
@@ -211,7 +212,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// A15: a requested name does not free its number for others. A16: a clash is found before anything is made.
+    /// A15: a requested name does not free its number for another attachment. A16: a clash is refused before anything is made.
     fn name(&self, slot: &Slot<'_>) -> Result<IfName, BindError> {
         let position = self.bound.attachments.len();
         let field = format!("{}.interface", slot.field);
@@ -252,8 +253,8 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// Which devices are the pod's nobody here knows yet: an annotation may name one of a definition that hands out devices,
-    /// and under isolation none.
+    /// The pod's allocated devices are not known yet. So an annotation may name a device only for a definition with a resource, and never
+    /// under isolation.
     fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
         let Some(id) = slot.selected.and_then(|selected| selected.device.as_ref()) else { return Ok(()) };
         let allowed = match (&chosen.resource, self.request.rules.namespace_isolation) {
@@ -266,7 +267,7 @@ impl Binder<'_> {
         Err(Finding::new(format!("{}.deviceID", slot.field), id, allowed).into())
     }
 
-    /// A30: each attachment of a resource takes the next of its devices; an allocated device beats a requested one.
+    /// A30: each attachment of a resource gets the next of its devices. An allocated device wins over a requested one.
     fn device(&mut self, chosen: &Chosen, selected: Option<&NetworkSelection>) -> Option<Device> {
         if let Some(resource) = &chosen.resource {
             let taken = self.devices_taken.entry(resource.clone()).or_default();
@@ -283,7 +284,7 @@ impl Binder<'_> {
         Some(Device { id, resource: None })
     }
 
-    /// A31, in the directory that NPWG's Device Information specification names.
+    /// The path of the device information file (A31), in the directory of NPWG's Device Information specification.
     fn device_info_file(&self, chosen: &Chosen, ifname: &IfName) -> Result<String, Finding> {
         let name = format!("{}-{}_{ifname}", chosen.source, self.request.container).replace('/', "-");
         fits_file_name(&name, "the name of a device information file")

@@ -36,7 +36,7 @@ impl fmt::Display for SelectionTarget {
     }
 }
 
-/// One element of an annotation. Absent, `null` and empty are the same, as everywhere in the field's Go.
+/// One element of an annotation. Absent, `null` and empty are the same, as in Go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkSelection {
     /// Which network.
@@ -55,7 +55,7 @@ pub struct NetworkSelection {
     pub bandwidth: Option<Object>,
     /// `cni-args` as written.
     pub cni_args: Option<Object>,
-    /// `default-route`: the pod's default routes go through this attachment, by these gateways, or by its own when empty.
+    /// `default-route`: the pod's default routes go through this attachment, by these gateways, or by its own gateway when empty.
     pub default_route: Option<Vec<IpAddr>>,
     /// Name of an IPAMClaim in the pod's namespace.
     pub ipam_claim: Option<ObjectName>,
@@ -64,7 +64,7 @@ pub struct NetworkSelection {
 }
 
 impl NetworkSelection {
-    /// The network and nothing particular.
+    /// A selection of the network without further requests.
     pub fn new(target: SelectionTarget) -> Self {
         Self {
             target,
@@ -87,7 +87,7 @@ impl NetworkSelection {
             namespace: object.parsed("namespace", ObjectName::ALLOWED)?.unwrap_or_else(|| pod_namespace.clone()),
             name: name.ok_or_else(|| Finding::missing("name", ObjectName::ALLOWED))?,
         };
-        // `interfaceRequest` is the key's name before Multus 3.2.
+        // The key was called `interfaceRequest` before Multus 3.2.
         let interface = match object.parsed("interface", IfName::ALLOWED)? {
             Some(interface) => Some(interface),
             None => object.parsed("interfaceRequest", IfName::ALLOWED)?,

@@ -103,7 +103,7 @@ fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSelection
     elements.into_iter().enumerate().map(each).collect()
 }
 
-/// The keys of an annotation that are spelled otherwise than here. None of a text that [`parse`] refuses.
+/// The keys of an annotation in another spelling than ours. A text that [`parse`] refuses has none.
 pub fn slips(annotation: &str, text: &str) -> Vec<Slip> {
     let mut slips = Vec::new();
     let elements: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap_or_default();
@@ -115,7 +115,7 @@ pub fn slips(annotation: &str, text: &str) -> Vec<Slip> {
     slips
 }
 
-/// R21. Two elements with the key contradict each other, even when one of them is empty.
+/// R21. Two elements with the key contradict each other, even if one list is empty.
 fn at_most_one_default_route(selected: Vec<NetworkSelection>) -> Result<Vec<NetworkSelection>, Finding> {
     match selected.iter().enumerate().filter(|(_, w)| w.default_route.is_some()).nth(1) {
         None => Ok(selected),

@@ -46,7 +46,7 @@ pub(super) fn decode_default_route(object: &Object) -> Result<Option<Vec<IpAddr>
     Ok(Some(gateways))
 }
 
-/// They go into one object with the definition's, whose reader may take a key in any case.
+/// The arguments join those of the definition, whose reader may take a key in any case: two spellings of one key are refused.
 pub(super) fn decode_cni_args(object: &Object) -> Result<Option<Object>, Finding> {
     let Some(args) = object.object("cni-args")? else { return Ok(None) };
     one_of_each(&args).map_err(|e| e.under("cni-args"))?;
@@ -61,7 +61,7 @@ pub(super) fn decode_port_mappings(object: &Object) -> Result<Vec<Object>, Findi
     Ok(mappings)
 }
 
-/// R19. `hostIP` is in no specification, yet in every implementation.
+/// R19. `hostIP` is in no specification, but in every implementation.
 fn check_port_mapping(mapping: &Object) -> Result<(), Finding> {
     const PORT: &str = "an integer from 1 to 65535";
     for key in ["hostPort", "containerPort"] {
