@@ -1,7 +1,7 @@
-//! Follows a collection by its metadata: lists it in pages and watches it from there, for as long as the program lives.
+//! Follows a collection by its metadata: lists it in pages, then watches it, for as long as the program runs.
 //!
-//! A page is as many objects as fit into [`LONGEST_PAGE`] bytes: metadata alone may be more than a megabyte for an object, and
-//! what a page takes is the peak of the program's memory.
+//! A page has as many objects as fit into [`LONGEST_PAGE`] bytes: the metadata of one object may be more than a megabyte, and one page
+//! is the peak of the program's memory.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::fetch::page;
 
 /// Objects in a page, while they are small.
 const PAGE: u32 = 500;
-/// Longest page, in bytes. A longer one is asked for again with fewer objects.
+/// Longest page, in bytes. A longer one is requested again with fewer objects.
 const LONGEST_PAGE: u64 = 2 << 20;
 /// Longest page of one object.
 const LONGEST_OBJECT: u64 = 8 << 20;
-/// One page.
+/// Timeout of one page.
 const LIST: Duration = Duration::from_secs(60);
-/// A watch ends after this time and is taken up again; one that is silent for longer is dead.
+/// A watch ends after this time and is resumed. A watch that is silent for longer is dead.
 const WATCH: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
 /// The least that a try again waits, at first and in the end. Up to as much again is added at random: the agents of a cluster
@@ -35,20 +35,20 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// A watch that the server ends sooner is a failure: it is not to be asked without a pause.
 const SHORTEST_WATCH: Duration = Duration::from_millis(200);
 
-/// An object's metadata, as far as somebody wants it.
+/// The part of an object's metadata that a follower reads.
 pub trait Versioned: Clone + DeserializeOwned {
     /// `metadata.resourceVersion`.
     fn version(&self) -> &str;
 }
 
-/// What happened.
+/// A change of the collection.
 #[derive(Debug)]
 pub enum Event<T> {
     /// A list begins.
     Begin,
     /// An object of the list.
     Listed(T),
-    /// The list is at its end: it held everything.
+    /// The list is complete.
     End,
     /// An object is new or changed.
     Applied(T),
@@ -56,7 +56,7 @@ pub enum Event<T> {
     Deleted(T),
 }
 
-/// What is followed.
+/// The collection to follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Collection<'a> {
     /// For the log.
@@ -82,9 +82,9 @@ struct PageMeta {
     next: Option<String>,
 }
 
-/// Why following is to be taken up anew.
+/// Why a list or watch ended.
 enum Trouble {
-    /// The API server has forgotten where we were (HTTP 410).
+    /// The API server no longer has the version of the watch (HTTP 410): list anew.
     Forgotten,
     Failed(String),
 }
@@ -127,7 +127,7 @@ pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mu
     }
 }
 
-/// Lists everything; the version to watch from.
+/// Lists the collection. Returns the version to watch from.
 async fn list<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
@@ -164,7 +164,7 @@ async fn list<T: Versioned>(
     }
 }
 
-/// Watches from a version on, until the server ends it.
+/// Watches from a version until the server ends the watch.
 async fn watch<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
@@ -203,7 +203,7 @@ async fn watch<T: Versioned>(
     }
 }
 
-/// When to try again, and what is said about it.
+/// The backoff, and the log: the first failure and the recovery are logged, repeated failures as debug.
 struct Log<'a> {
     what: &'a str,
     failing: bool,

@@ -13,7 +13,7 @@ use meta_cni::cluster::manifest;
 
 pub use report::{LintReport, LintedProblem};
 
-/// A file to be looked at.
+/// A file to check.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Its path as given; `-` is stdin.
@@ -22,7 +22,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// Looks at every file and says everything that is wrong.
+/// Checks every file and reports everything that is wrong.
 pub fn lint(sources: &[Source]) -> LintReport {
     let mut report = LintReport { files: sources.len(), remarks: Vec::new() };
     for source in sources {
@@ -38,12 +38,12 @@ pub fn lint(sources: &[Source]) -> LintReport {
     report
 }
 
-/// Its name tells, or for `.json` and stdin what it looks like.
+/// Is it a CNI configuration? The name decides, or for `.json` and stdin the text.
 fn is_conf(source: &Source) -> bool {
     match Path::new(&source.name).extension().and_then(|ext| ext.to_str()) {
         Some("conf" | "conflist") => true,
         Some("yaml" | "yml") => false,
-        // Also of a text that does not parse: it is the one kind or the other that is broken.
+        // This also works for a text that does not parse.
         _ => source.text.trim_start().starts_with('{') && !source.text.contains("\"kind\""),
     }
 }

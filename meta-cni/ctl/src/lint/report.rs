@@ -1,4 +1,4 @@
-//! What lint found, for people and for programs.
+//! The findings of lint, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,16 @@ use attachments::text::printable;
 use delegates::lint::{CONFIG, Problem, Severity};
 use serde::Serialize;
 
-/// What was found in all files.
+/// The findings in all files.
 #[derive(Clone, Debug)]
 pub struct LintReport {
-    /// Number of files that were looked at.
+    /// The number of files that were checked.
     pub files: usize,
     /// In the order of files and documents.
     pub remarks: Vec<LintedProblem>,
 }
 
-/// One problem and where it is.
+/// One problem and its place.
 #[derive(Clone, Debug)]
 pub struct LintedProblem {
     /// The file as it was named.
@@ -49,7 +49,7 @@ impl LintReport {
         for LintedProblem { file, object, problem } in &self.remarks {
             let object = object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
             let warning = if problem.severity == Severity::Warn { "warning: " } else { "" };
-            // The two fields that nearly every line is about have short names.
+            // The two most frequent fields have short names.
             let problem = match problem.path.strip_prefix(CONFIG) {
                 Some(inside) => Problem { path: format!("cfg{inside}"), ..problem.clone() },
                 None => Problem { path: problem.path.replace(&networks, "nets"), ..problem.clone() },
