@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// A file with the new content, not in its place yet. Dropping it removes it.
+/// A file with the new content that is not in its place yet. Dropping it removes it.
 #[derive(Debug)]
 pub struct Unfinished {
     path: PathBuf,
@@ -38,7 +38,7 @@ impl Unfinished {
         self.file.sync_all()
     }
 
-    /// Takes the place of `target`, which is in the same directory.
+    /// Renames the file to `target`, which is in the same directory.
     pub fn put_in_place(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         self.is_in_place = true;
@@ -49,7 +49,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.is_in_place {
-            // In the way of nobody if it stays: the next writer takes its place.
+            // Harmless if it stays: the next writer removes it.
             let _ = fs::remove_file(&self.path);
         }
     }

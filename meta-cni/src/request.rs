@@ -1,5 +1,5 @@
-//! What the runtime asked for: the environment and stdin, checked in the order of the Go library (C50), so that the same
-//! mistake gets the same code everywhere.
+//! Reads a call: the environment and stdin, checked in the order of libcni (C50), so that a mistake gets the same code as from
+//! other plugins.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -18,21 +18,21 @@ use crate::node;
 /// Longest configuration that is read, in bytes.
 const STDIN_LIMIT: u64 = 4 << 20;
 
-/// How long an unfinished undo must have been left alone before anybody but the runtime goes on with it. A call that is
-/// running holds the sandbox; this spares the runtime's own DEL, which follows a failed ADD within milliseconds, and it
-/// spaces the attempts at an undo that keeps failing.
+/// How long an unfinished undo must have been left alone before another call resumes it. The runtime's own DEL follows a failed
+/// ADD within milliseconds and comes first; the attempts at an undo that keeps failing are spaced. (A running call holds the
+/// sandbox lock.)
 pub const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// What CNI_COMMAND asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// CNI_COMMAND is not set: somebody started the plugin by hand.
+    /// CNI_COMMAND is not set: a person started the plugin by hand.
     About,
     /// Answered without reading stdin.
     Version,
-    /// A success without doing anything: DEL or GC, as a delegate of our own. Its ADD was refused.
+    /// Success without doing anything: DEL or GC as a delegate of our own, whose ADD was refused.
     Nothing,
-    /// Everything else.
+    /// Any other call.
     Call(Box<CniRequest>),
 }
 
@@ -152,8 +152,8 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     Ok(Command::Call(Box::new(CniRequest { operation, path, network, version, conf })))
 }
 
-/// One of our programs has started us, by whatever name and at whatever remove. The configuration that we would read is a
-/// delegate's, for which a tenant may have written what only the node's file may say; so it is not read at all.
+/// Answers a call that one of our programs started, directly or through other programs. The configuration is a delegate's: a tenant
+/// may have written keys that only the node's file may have, so it is not read.
 pub fn as_delegate(command: &str) -> Result<Command> {
     let why = "meta-cni as a delegate of meta-cni: want a plugin that attaches something itself";
     match command {
@@ -163,8 +163,8 @@ pub fn as_delegate(command: &str) -> Result<Command> {
     }
 }
 
-/// A call of `meta-cni replay [SECONDS]`, which is no verb of the protocol: the node's configuration on stdin as in a CNI
-/// call, and how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
+/// Reads a call of `meta-cni replay [SECONDS]`, which is no verb of the protocol. The node's configuration is on stdin as in a CNI
+/// call; SECONDS is how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
 pub fn read_recovery(
     mut args: impl Iterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
@@ -207,14 +207,14 @@ fn read_operation(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<O
     })
 }
 
-/// A wrong value is named alone, the first one; missing variables are named together.
+/// Only the first wrong value is named; missing variables are named together.
 fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Target> {
     let wrong = |name: &str, e: Finding| Fault::Environment(e.under(name).to_string());
     let container = var("CNI_CONTAINERID")
         .map(|text| text.parse::<ContainerId>().map_err(|e| wrong("CNI_CONTAINERID", e)))
         .transpose()?;
     let netns = var("CNI_NETNS");
-    // What an ADD asks for is made; what it was called before there was a rule is still to be undone.
+    // An ADD creates the interface, so the name must be valid. A DEL must undo a name from before the rule too.
     let named: fn(&str) -> std::result::Result<IfName, Finding> =
         if verb == Verb::Add { str::parse } else { IfName::found };
     let ifname = var("CNI_IFNAME").map(|text| named(&text).map_err(|e| wrong("CNI_IFNAME", e))).transpose()?;
@@ -238,7 +238,7 @@ fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Targ
     }
 }
 
-/// `K=V;K=V`. A value may hold '='; a key that comes twice keeps its last value.
+/// `K=V;K=V`. A value may contain '='; of a repeated key the last value counts.
 fn parse_args(text: &str) -> Result<Vec<(String, String)>> {
     let mut args: Vec<(String, String)> = Vec::new();
     for pair in text.split(';').filter(|pair| !pair.is_empty()) {
@@ -272,7 +272,7 @@ fn read_name(conf: &Object) -> Result<NetworkName> {
     }
 }
 
-/// The gates of C34: a version that we do not speak, or a verb that the version does not have.
+/// The gates of C34: refuses a version that we do not speak, and a verb that the version does not have.
 fn read_version(conf: &Object, verb: Option<Verb>) -> Result<Version> {
     let text = conf.decode::<String>("cniVersion", Version::ALLOWED)?.unwrap_or_default();
     let version: Version = text.parse().map_err(|e: Finding| Fault::Version(e.to_string()))?;

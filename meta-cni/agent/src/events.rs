@@ -1,4 +1,4 @@
-//! Events on pods, in Multus's words. Told at leisure and within bounds: what does not fit is dropped, and nobody waits.
+//! Events on pods, in Multus's words. They are queued and rate limited: what exceeds the queue is dropped, and no call waits.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::pod_cache::{PodName, SharedPodCache};
 
-/// EventSender that wait to be told.
+/// The most queued events.
 const WAITING: usize = 1024;
-/// EventSender at once, and the time that each takes to come back.
+/// The size of a burst, and the time after which one more event may go.
 const BURST: (u32, Duration) = (20, Duration::from_millis(50));
-/// One event.
+/// Timeout of one event.
 const TRY: Duration = Duration::from_secs(10);
-/// Pods whose last failure is remembered, so that the same one again counts up instead of coming anew.
+/// The most pods whose last failure is remembered, so that a repeated failure increases the count of its event.
 const REMEMBERED: usize = 256;
 /// Longest text: the API server takes 1024 bytes.
 const LONGEST: usize = 1000;
 
-/// Reason of the event that tells of an interface.
+/// Reason of the event for an added interface.
 const ADDED: &str = "AddedInterface";
 
-/// Where events are handed in.
+/// The sending end of the queue.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     sender: Sender<PendingEvent>,
@@ -42,7 +42,7 @@ struct PendingEvent {
     text: String,
 }
 
-/// Tells what is handed in.
+/// Publishes queued events.
 pub struct EventPublisher {
     receiver: Receiver<PendingEvent>,
     client: Client,
@@ -70,7 +70,7 @@ impl EventSender {
     }
 
     fn enqueue(&self, mut event: PendingEvent) {
-        // What waits is what will be told, and no more.
+        // The queue holds no more of a text than is published.
         event.text = shortened(&event.text).to_owned();
         event.reason.truncate(shortened(&event.reason).len());
         if let Err(full) = self.sender.try_send(event) {
@@ -80,7 +80,7 @@ impl EventSender {
 }
 
 impl EventPublisher {
-    /// Tells; never ends.
+    /// Publishes events; never ends.
     pub async fn run(mut self) {
         let mut bucket = Bucket::new(Instant::now());
         while let Some(event) = self.receiver.recv().await {
@@ -119,8 +119,8 @@ impl EventPublisher {
         recorder.publish(&event, &reference).await
     }
 
-    /// A recorder takes every event of one reason for the same, whatever it says, and counts up: each interface, and each
-    /// new failure, needs one of its own.
+    /// A recorder takes all events of one reason for one event, whatever their text. So each interface and each new failure needs a
+    /// recorder of its own.
     fn recorder(&self) -> Recorder {
         Recorder::new(self.client.clone(), self.reporter.clone())
     }
@@ -143,9 +143,9 @@ fn shortened(text: &str) -> &str {
     &text[..end.unwrap_or_default()]
 }
 
-/// Lets a burst through, and then one in so often.
+/// A token bucket.
 struct Bucket {
-    /// When every event that was let through is made up for.
+    /// When the bucket is full again.
     even: Instant,
 }
 

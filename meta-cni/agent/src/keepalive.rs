@@ -1,7 +1,7 @@
-//! One connection to the API server that is always open: an ADD waits for its pod's status to be written, and is not to
-//! wait for TCP and TLS before that.
+//! Keeps one connection to the API server open: an ADD waits for its pod's status to be written, and must not wait for TCP and TLS
+//! too.
 //!
-//! A watch has its connection to itself (HTTP/1), and both sides close one that has been idle for 90 s.
+//! A watch uses its connection alone (HTTP/1), and both sides close a connection that is idle for 90 s.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use tokio::time::{sleep, timeout};
 
 use super::addresses::Addresses;
 
-/// Between two uses.
+/// The time between two requests.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Keeps it open; never ends. What is asked is what anybody may ask, and the server says with it where it is; whether it is
-/// answered is the watches' to tell.
+/// Keeps the connection open; never ends. The request needs no rights, and its answer has the server's addresses. Failures are
+/// logged as debug only: the watches report an API server that is away.
 pub async fn run(client: Client, addresses: Addresses) {
     loop {
-        // A server that hangs is to be tried by another connection the next time.
+        // A timeout drops the connection, so the next request opens another one.
         match timeout(PERIOD, client.list_core_api_versions()).await {
             Ok(Ok(versions)) => addresses.learn(&versions).await,
             Ok(Err(error)) => tracing::debug!("no connection is kept open: {}", said(&error)),

@@ -1,6 +1,6 @@
-//! The node agent: knows the cluster on the plugin's behalf, and reports to it. It makes no interface itself.
+//! The node agent: it watches the API server for the plugin, and publishes status and events. It makes no interface itself.
 //!
-//! One thread, several parts side by side; [`run`] wires them. What they share is passed to them there and nowhere else.
+//! The parts are tasks of one thread. [`run`] wires them and hands each what it shares with others.
 
 mod addresses;
 pub mod conf;
@@ -39,7 +39,7 @@ use service::AgentService;
 
 pub use options::Options;
 
-/// Serves the node until SIGTERM or SIGINT. A part that ends before that ends the agent, for the kubelet to start it anew.
+/// Serves the node until SIGTERM or SIGINT. If a part ends earlier, the agent ends, and the kubelet restarts it.
 pub fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Error::Io(format!("cannot start the agent: {e}")))?.block_on(serve(options))
@@ -83,14 +83,14 @@ async fn serve(options: &Options) -> Result<()> {
         );
     };
     tokio::select! {
-        () = parts => Err(Error::Bug("the agent has nothing left to do".to_owned())),
+        () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
         ended = recover::run(options) => ended,
         ended = conf::run(options, &readiness, &definitions, awaited) => ended,
-        ended = told_to_stop() => ended,
+        ended = termination() => ended,
     }
 }
 
-async fn told_to_stop() -> Result<()> {
+async fn termination() -> Result<()> {
     let failed = |e: std::io::Error| Error::Io(format!("cannot listen for signals: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -98,6 +98,6 @@ async fn told_to_stop() -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("told to stop");
+    tracing::info!("stops on a signal");
     Ok(())
 }

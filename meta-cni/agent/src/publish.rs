@@ -1,4 +1,4 @@
-//! Writes `network-status`: one PATCH for each status, again until the API server has it or the pod is gone.
+//! Writes `network-status`: one PATCH per status, retried until the API server has it or the pod is gone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,16 +18,16 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::queue::{Job, Outcome, Queue, Status};
 
-/// Tries at once.
+/// The most PATCHes at once.
 const FLIGHTS: usize = 4;
-/// Statuses that are not written yet, in bytes. What is beyond is found in the records later.
+/// The most bytes of unwritten statuses. The resync finds further ones in the records.
 const WAITING: usize = 4 << 20;
-/// One try: a connection that hangs must not hold a status for long.
+/// Timeout of one PATCH: a connection that hangs must not delay a status for long.
 const TRY: Duration = Duration::from_secs(15);
-/// The longest wait of the worker when nothing is due.
+/// How long the worker sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Takes statuses and writes them.
+/// Publishes statuses. Clones share the queue.
 #[derive(Clone)]
 pub struct Publisher {
     client: Client,
@@ -42,7 +42,7 @@ impl Publisher {
         Self { client, pods, queue: Arc::default(), wake: Arc::default() }
     }
 
-    /// Takes a status and waits for it to be written, for at most `wait`. True when it is; else it is written later.
+    /// Queues a status and waits at most `wait` for it to be written. False when it is written later.
     pub async fn publish(&self, pod: PodName, status: Status, wait: Duration) -> bool {
         if status.text.len() > LONGEST_ANNOTATION {
             let (PodName { namespace, name }, length) = (pod, status.text.len());
@@ -63,7 +63,7 @@ impl Publisher {
         matches!(timeout(wait, written).await, Ok(Ok(())))
     }
 
-    /// Takes a status, unless a newer one of the pod is under way. False when there is no room for it now.
+    /// Queues a status, unless one of the pod is queued already. False when the queue is full.
     pub fn offer(&self, pod: PodName, status: Status) -> bool {
         let mut queue = self.queue();
         if !queue.holds(&pod) {
@@ -76,14 +76,14 @@ impl Publisher {
         true
     }
 
-    /// A pod has come or changed.
+    /// A pod appeared or changed: a status may have waited for it.
     pub fn seen(&self, pod: &PodName) {
         if self.queue().appeared(pod, Instant::now()) {
             self.wake.notify_one();
         }
     }
 
-    /// Writes what is taken; never ends.
+    /// Writes queued statuses; never ends.
     pub async fn run(&self) {
         let mut flights: JoinSet<(Job, Outcome)> = JoinSet::new();
         loop {
@@ -97,7 +97,7 @@ impl Publisher {
                 });
             }
             let now = Instant::now();
-            // With every flight taken, a landing is the next thing that counts.
+            // With all PATCHes under way, only the end of one matters.
             let next = if flights.len() < FLIGHTS { self.queue().next(now) } else { None };
             tokio::select! {
                 Some(landed) = flights.join_next() => match landed {
@@ -123,7 +123,7 @@ impl Publisher {
         let uid = addressee(&job.status, self.pods.lock().get(&job.pod));
         let annotations = json!({ NETWORK_STATUS: job.status.text });
         let metadata = match &uid {
-            // The API server compares it: the status must not reach a later pod of the same name.
+            // The API server compares the uid: the status must not reach a later pod of the same name.
             Some(uid) => json!({ "uid": uid, "annotations": annotations }),
             None => json!({ "annotations": annotations }),
         };
@@ -150,8 +150,8 @@ impl Publisher {
     }
 }
 
-/// The uid that the API server must find: of a static pod its own copy's; of any other the one that the runtime said, for
-/// what we know may be the pod before it.
+/// The uid that the PATCH requires. For a static pod it is that of the mirror pod. For other pods it is the runtime's, because the
+/// cache may still hold the pod before.
 fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
     match (known, &status.uid) {
         (Some(known), None) => Some(known.uid.clone()),
@@ -160,7 +160,7 @@ fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
     }
 }
 
-/// What an error of the API server means for a status.
+/// Decides what an error of the API server means for a status.
 fn judge(error: &kube::Error, status: &Status, known: Option<&Pod>) -> Outcome {
     let kube::Error::Api(answer) = error else { return Outcome::Failed };
     let another_pod = || {

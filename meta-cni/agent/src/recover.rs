@@ -1,7 +1,8 @@
-//! What must act when the runtime does not call: unfinished undos, and what a crash or a restart of the node left.
+//! Starts recoveries: the plugin's `replay` undoes what the runtime never calls DEL for, after a failed undo, a crash or a restart
+//! of the node.
 //!
-//! The plugin does it, started on the host ([`host_exec`]). Once when the agent starts; then whenever a record in `pending/` has
-//! waited long enough, which is seen from its file alone: 30 s at first, twice as long after each try, 5 minutes at most.
+//! The plugin runs on the host ([`host_exec`]): once when the agent starts, then whenever a record in `pending/` has waited long
+//! enough by the time of its file: 30 s at first, twice as long after each try, 5 minutes at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,13 +26,13 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// Longest run of the plugin, which has a deadline of its own (`timeoutSeconds`).
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Resumes what is unfinished; ends only with an error.
+/// Starts recoveries when they are due; ends only with an error.
 pub async fn run(options: &Options) -> Result<()> {
     let mut schedule = Schedule::default();
     let mut log = Log::default();
     let mut idle = Some(LOOK);
     loop {
-        // Without the list, which is written once this agent answers, the plugin has no configuration to run with.
+        // The conflist is written once this agent answers. Without it the plugin has no configuration.
         if let Some(least) = idle.filter(|_| options.cni_conf_dir.join(&options.conf_file).exists()) {
             match recover(options, least).await {
                 Ok(report) => {
@@ -39,7 +40,7 @@ pub async fn run(options: &Options) -> Result<()> {
                     schedule.tried(&report);
                     idle = None;
                 }
-                // Not even a try: the next look is one.
+                // The plugin did not run: the next round tries again.
                 Err(fault) => log.fault(&fault),
             }
         }
@@ -58,7 +59,7 @@ async fn recover(options: &Options, idle: Duration) -> Result<RecoveryReport> {
     serde_json::from_slice(&printed).map_err(|e| Error::Io(format!("the plugin's report cannot be read: {e}")))
 }
 
-/// Our entry of the list that the runtime reads, as the runtime would send it.
+/// Our plugin's configuration in the conflist, as the runtime would send it.
 fn node_conf(path: &Path) -> Result<Object> {
     const KIND: &str = "meta-cni";
     let at = path.display();
@@ -84,7 +85,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// The shortest wait among the records that have waited long enough; nothing when none has.
+    /// The shortest wait of the records that have waited long enough; None when none has.
     fn due(&mut self, pending: &BTreeMap<String, Duration>) -> Option<Duration> {
         self.tries.retain(|record, _| pending.contains_key(record));
         let waits = pending.iter().map(|(record, idle)| (self.wait(record), *idle));
@@ -108,7 +109,7 @@ fn name(entry: &RecordSummary) -> String {
     format!("{},{},{}", entry.network, entry.container, entry.ifname)
 }
 
-/// What was done is said each time; what stays as it is, once.
+/// Logs what a recovery did each time, and what stays once.
 #[derive(Debug, Default)]
 struct Log {
     said: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! The agent's answers, each from the part that knows.
+//! The agent's service on the socket: it forwards each request to the part that answers it.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use super::queue::Status;
 use super::resolve::Facts;
 use super::serve::{Reply, Service};
 
-/// Everything that a question may need.
+/// The parts that answer requests.
 pub struct AgentService {
     /// Name of the node.
     pub node: String,
     /// Facts about pods and definitions.
     pub facts: Facts,
-    /// Statuses.
+    /// Publishes statuses.
     pub publisher: Publisher,
-    /// Events.
+    /// Queues events.
     pub events: EventSender,
-    /// What the node's configuration lacks.
+    /// What keeps the node from being ready.
     pub readiness: watch::Receiver<Blockers>,
 }
 
@@ -49,7 +49,7 @@ impl AgentService {
     async fn publish(&self, Publish { pod, status, added, wait_ms }: Publish) -> Published {
         let status = Status { uid: pod.uid.clone(), text: status };
         let written = self.publisher.publish(PodName::from(&pod), status, Duration::from_millis(wait_ms)).await;
-        // After the status, so that they do not compete with it for the API server.
+        // Events come after the status, so that they do not delay it at the API server.
         added.into_iter().for_each(|text| self.events.added(&pod, text));
         Published { written }
     }

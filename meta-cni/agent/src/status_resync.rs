@@ -1,5 +1,5 @@
-//! Compares what the records on disk say of this node's pods with what the API server was told of them: a status that was
-//! lost with an agent, or that nobody was there to take, is written after all.
+//! Compares the records on disk with the `network-status` of this node's pods, and publishes a status that is missing or out of
+//! date: it was lost with an agent, or no agent was there to take it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,14 +12,14 @@ use super::pod_cache::{Pod, PodName, SharedPodCache, fingerprint};
 use super::publish::Publisher;
 use super::queue::Status;
 
-/// Between two looks for the first list of pods.
+/// How often to look whether the first list of pods is complete.
 const SOON: Duration = Duration::from_millis(100);
-/// Between two audits.
+/// The time between two resyncs.
 const EVERY: Duration = Duration::from_secs(180);
-/// A record as young as this is being reported by its plugin.
+/// The plugin is still publishing the status of a younger record.
 const YOUNG: Duration = Duration::from_secs(10);
 
-/// Audits once all pods are known, and then every few minutes; never ends.
+/// Resyncs once all pods are known, and then every few minutes; never ends.
 pub async fn run(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
     while !pods.lock().is_complete() {
         sleep(SOON).await;
@@ -33,9 +33,9 @@ pub async fn run(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher)
 async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
     let settled = match recorded_status::settled(state_dir) {
         Ok(settled) => settled,
-        Err(fault) => return tracing::warn!("statuses are not audited: {fault}"),
+        Err(fault) => return tracing::warn!("no resync of statuses: {fault}"),
     };
-    // Which record, and not what is in it: a record may be as long as a pod's networks are many.
+    // Only the number of a record is kept, not its status: a record of many networks is long.
     let mut newest: HashMap<PodName, (Duration, usize)> = HashMap::new();
     for (number, record) in settled.iter().enumerate() {
         match record.read() {
@@ -46,16 +46,16 @@ async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) 
                 }
             }
             Ok(_) => {}
-            Err(fault) => tracing::warn!("a status is not audited: {fault}"),
+            Err(fault) => tracing::warn!("no resync of a status: {fault}"),
         }
-        // Questions of the plugin come between two files.
+        // Requests of the plugin are served between two records.
         tokio::task::yield_now().await;
     }
     for (pod, (_, number)) in newest {
         let Some(Ok(Some(recorded))) = settled.get(number).map(SettledRecord::read) else { continue };
         let name = recorded.pod.clone();
         if !publisher.offer(pod, Status { uid: recorded.pod.uid, text: recorded.status }) {
-            return tracing::info!("more statuses are missing than are written at once: the next audit goes on");
+            return tracing::info!("more statuses are missing than are written at once: the next resync goes on");
         }
         tracing::info!("network-status of pod {name} is missing or out of date and is written from its record");
         tokio::task::yield_now().await;
@@ -68,7 +68,7 @@ fn is_missing(pods: &SharedPodCache, recorded: &RecordedStatus) -> bool {
     known.is_some_and(|known| differs(known, recorded))
 }
 
-/// Does the pod say nothing, or something else? Layout does not count.
+/// Is the pod's status missing or different? Layout does not count.
 fn differs(pod: &Pod, recorded: &RecordedStatus) -> bool {
     pod.status.is_none_or(|status| recorded.is_whole && status != fingerprint(&recorded.status))
 }
@@ -91,7 +91,7 @@ mod tests {
             (Some(r#"[ {"name": "a"} ]"#), true, false),
             (Some(r#"[{"name":"b"}]"#), true, true),
             (Some("garbage"), true, true),
-            // Somebody who could read the device's information said it.
+            // Written by a reader that could see the device information.
             (Some(r#"[{"name":"a","device-info":{}}]"#), false, false),
         ] {
             assert_eq!(differs(&pod(text), &recorded(r#"[{"name":"a"}]"#, is_whole)), want, "{text:?}");

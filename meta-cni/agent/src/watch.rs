@@ -1,5 +1,5 @@
-//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata, of which next to nothing is
-//! kept.
+//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata watches, and little of the metadata
+//! is kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::definitions::Definitions;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 
-/// Metadata of an object. Of the annotations those are read that anybody here asks for: an object may have 256 KiB of others,
-/// among them its own text once more (`last-applied-configuration`).
+/// An object's metadata. Only the annotations that the agent uses are read: an object may have 256 KiB of others, such as its own
+/// text in `last-applied-configuration`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Seen {
     /// `metadata`.
@@ -39,7 +39,7 @@ pub struct SeenMeta {
     /// Version.
     #[serde(default)]
     pub resource_version: String,
-    /// Those of [`super::pod_cache::READ`].
+    /// The annotations of [`super::pod_cache::READ`].
     #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Annotations,
 }
@@ -50,7 +50,7 @@ impl Versioned for Seen {
     }
 }
 
-/// Reads a map's entries whose keys are [`super::pod_cache::READ`], and passes over all others.
+/// Reads the entries of a map whose keys are in [`super::pod_cache::READ`], and skips all others.
 pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
     struct KnownAnnotations;
     impl<'de> Visitor<'de> for KnownAnnotations {
@@ -79,7 +79,7 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
     deserializer.deserialize_any(KnownAnnotations)
 }
 
-/// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
+/// Feeds the cache of a node's pods; never ends. `seen` is called for each pod that appears or changes.
 pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: impl FnMut(&PodName)) {
     let fields = format!("spec.nodeName={node}");
     let path = PodObject::url_path(&(), None);
@@ -102,7 +102,7 @@ pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: im
     follow(client, collection, take).await;
 }
 
-/// Tells of the cluster's definitions; never ends.
+/// Feeds the changes of the cluster's definitions; never ends.
 pub async fn definitions(client: Client, definitions: &Definitions) {
     let path = NetworkAttachmentDefinition::url_path(&(), None);
     let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None };

@@ -12,14 +12,14 @@ use meta_cni::engine::{self, Output};
 use meta_cni::fault::{Fault, Result};
 use meta_cni::request::{self, Command, Operation};
 
-/// musl's allocator gives every page back at once and asks for it again; one short call is better served by keeping it.
+/// musl's allocator returns every page at once and asks for it again; a short call is faster when it keeps its pages.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     match panic::catch_unwind(run) {
         Ok(code) => code,
-        // The panic's own message went to stderr.
+        // The panic's message is on stderr.
         Err(_) => fail(&Fault::Bug("the plugin panicked; its log has the place".to_owned()), None, Version::NEWEST),
     }
 }
@@ -51,7 +51,7 @@ fn run() -> ExitCode {
     finish(engine::serve(&call), call.operation.verb(), call.version)
 }
 
-/// The maintenance call of the node agent. It fails only where it could not begin; what stayed is in its report.
+/// `meta-cni replay`, which the node agent calls. It fails only if it cannot begin; records that are left are in its report.
 fn recover(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
     let read = request::read_recovery(args, env, io::stdin().lock());
     finish(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
@@ -77,7 +77,7 @@ fn fail(fault: &Fault, verb: Option<Verb>, version: Version) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The specification's one JSON object on stdout (A41). An answer that nobody reads is a failure.
+/// Prints the one JSON object of the specification (A41). A closed stdout is a failure.
 fn print(answer: &impl serde::Serialize) -> ExitCode {
     let mut out = io::stdout().lock();
     let printed = serde_json::to_writer(&mut out, answer).map_err(io::Error::from).and_then(|()| {

@@ -1,4 +1,4 @@
-//! The one that acts: looks at the directory, plans, and puts our file in place. It never takes it away.
+//! Reconciles the runtime's directory: reads it, plans, and writes our conflist. It never removes the conflist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use super::render::{Parts, capabilities, conflist, names_default};
 use super::rewrite_backoff::{FIRST_PAUSE, RewriteBackoff};
 use crate::durable_file::place;
 
-/// A directory that changed less than this ago may still be being filled.
+/// A directory that changed less than this ago may be incomplete.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// What is kept, and where.
+/// What to keep in place.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The runtime's directory.
@@ -34,7 +34,7 @@ pub struct Task {
     pub state_dir: PathBuf,
 }
 
-/// Keeps our file, look after look.
+/// Keeps our conflist in place.
 #[derive(Debug)]
 pub struct ConflistReconciler {
     task: Task,
@@ -47,17 +47,17 @@ pub struct ConflistReconciler {
     logged: Vec<String>,
 }
 
-/// What a look came to.
+/// The outcome of a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Why pods may not get what they ask for: empty when our file is the first one and right.
     pub blockers: Vec<String>,
-    /// When to look again although nothing happened.
+    /// When to look again without an event.
     pub again: Option<Duration>,
 }
 
 impl ConflistReconciler {
-    /// Begins with the choice that our file still tells of: it survives the agent.
+    /// Starts with the default network that our file names: the choice survives the agent.
     pub fn new(task: Task, now: Instant) -> Self {
         let kept = fs::read(task.dir.join(&task.file)).ok().and_then(|bytes| former_choice(&bytes, &task.dir));
         let (seen, logged) = (Vec::new(), Vec::new());
@@ -73,10 +73,10 @@ impl ConflistReconciler {
         }
     }
 
-    /// Looks once, and writes our file where it is not what it should be. What it finds is logged when it is new.
+    /// Looks at the directory once, and writes our file if it is not right. Logs what is new.
     pub fn look(&mut self, now: Instant, definitions: Definitions<'_>) -> Look {
         let seen = see(&self.task.dir);
-        // Our own file's coming and going is no reason to wait.
+        // Changes of our own file are no reason to wait.
         let others = |seen: &[Seen]| seen.iter().filter(|f| f.file != self.task.file).cloned().collect::<Vec<_>>();
         if others(&seen) != others(&self.seen) {
             self.changed = now;
@@ -103,21 +103,21 @@ impl ConflistReconciler {
         look
     }
 
-    /// The text that should be there, or what is waited for.
+    /// The text of our file, or the blocker.
     fn wanted(
         &mut self,
         now: Instant,
         definitions: Definitions<'_>,
         notes: &mut Vec<String>,
     ) -> Result<String, String> {
-        let config = self.config().map_err(|finding| format!("the configuration to be mended: {finding}"))?;
-        let refused = |finding: Finding| format!("the configuration to be mended: {finding}");
+        let config = self.config().map_err(|finding| format!("a valid configuration: {finding}"))?;
+        let refused = |finding: Finding| format!("a valid configuration: {finding}");
         let (primary, capabilities) = if names_default(&config) {
             let declared = configured(&config, definitions).map_err(refused)?;
             if declared.is_none() {
                 notes.push(
-                    "the default network that the configuration names is not to be seen from here: list under `capabilities` \
-                     what it declares, or hostPort and bandwidth do not reach it"
+                    "the agent cannot read the default network that the configuration names: list what it declares under \
+                     `capabilities`, or hostPort and bandwidth do not reach it"
                         .to_owned(),
                 );
             }
@@ -161,7 +161,7 @@ impl ConflistReconciler {
         }
     }
 
-    /// Writes the text where it is not there, and not too often where another program insists on the place.
+    /// Writes the text if the file differs, and ever more rarely if another program keeps changing it.
     fn keep(&mut self, text: &str, now: Instant, look: &mut Look) {
         let path = self.task.dir.join(&self.task.file);
         if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
@@ -212,7 +212,7 @@ impl ConflistReconciler {
     }
 }
 
-/// The file of the directory that our own list names as the default network.
+/// The default network's file that our conflist names, if it is in the directory.
 fn former_choice(bytes: &[u8], dir: &Path) -> Option<String> {
     let list = Object::parse(bytes).ok()?;
     let plugin = list.objects("plugins").ok()?.into_iter().next()?;
@@ -391,7 +391,7 @@ mod tests {
         let good = node.ours();
         for wrong in [r#"{"timeoutSeconds": 0}"#, "{"] {
             fs::write(&config, wrong).unwrap();
-            assert!(node.look(Duration::ZERO).blockers[0].contains("to be mended: "));
+            assert!(node.look(Duration::ZERO).blockers[0].contains("a valid configuration: "));
             assert_eq!(node.ours(), good);
         }
         fs::write(&config, r#"{"clusterNetwork": "somewhere"}"#).unwrap();

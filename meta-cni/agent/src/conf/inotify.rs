@@ -1,4 +1,4 @@
-//! Wakes the reconciler when something happens in the directories that it looks at.
+//! Wakes the reconciler on changes in the directories that it reads.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
 
-/// Directories under watch (inotify(7)).
+/// Watched directories (inotify(7)).
 #[derive(Debug)]
 pub struct DirectoryWatch(AsyncFd<Descriptor>);
 
@@ -22,7 +22,7 @@ impl AsRawFd for Descriptor {
 }
 
 impl DirectoryWatch {
-    /// A watch over nothing yet.
+    /// A watch without directories.
     pub fn new() -> Result<Self> {
         let failed = |e: &dyn std::fmt::Display| Error::Io(format!("cannot watch directories: {e}"));
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|e| failed(&e))?;
@@ -31,8 +31,8 @@ impl DirectoryWatch {
         registered.map(Self).map_err(|e| failed(&e))
     }
 
-    /// Watches a directory, again and again: the same one costs nothing, one that was replaced is found under its new inode.
-    /// False when it is not there.
+    /// Watches a directory. Called again and again: it has no effect on a watched directory, and finds a replaced one. False when
+    /// the directory does not exist.
     pub fn over(&self, dir: &Path) -> bool {
         let events = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE
@@ -44,7 +44,7 @@ impl DirectoryWatch {
         self.0.get_ref().0.add_watch(dir, events).is_ok()
     }
 
-    /// Returns when something happened since the last time. What it was does not matter: everything is looked at anew.
+    /// Returns when something changed since the last call. The events are not kept: the caller reads everything anew.
     pub async fn event(&self) {
         let Ok(mut ready) = self.0.readable().await else { return std::future::pending().await };
         while self.0.get_ref().0.read_events().is_ok_and(|events| !events.is_empty()) {}

@@ -1,6 +1,7 @@
-//! The configuration that the runtime reads, put in place once the agent answers and kept there.
+//! The conflist that the runtime reads: written once the agent answers, and kept in place.
 //!
-//! [`plan`] chooses the default network, [`render`] makes the text, [`conflist_reconciler`] acts on a directory, [`inotify`] wakes it.
+//! [`plan`] chooses the default network, [`render`] makes the text, [`conflist_reconciler`] acts on a directory, and [`inotify`]
+//! wakes it.
 
 mod conflist_reconciler;
 mod default;
@@ -22,24 +23,24 @@ use conflist_reconciler::{ConflistReconciler, Task};
 pub use default::Definitions;
 use inotify::DirectoryWatch;
 
-/// The usual name of our file: before those that network products choose.
+/// The default name of our file: it sorts before the names of network products.
 pub const FILE: &str = "00-meta-cni.conflist";
 
-/// A look without an occasion: what no watch tells, such as a file elsewhere that the configuration names.
+/// The period without events: some changes are not watched, such as a file elsewhere that the configuration names.
 const SLOW: Duration = Duration::from_secs(30);
-/// Files come in bursts, and are complete at their end.
+/// Files change in bursts, and are complete at the end of one.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Why pods may not get what they ask for; empty when our file is in place and the first.
+/// Why pods may not get their networks, one reason each; empty when our file is in place and the first.
 pub type Blockers = Vec<String>;
 
-/// Keeps the configuration in place; ends only with an error. What is missing is told to `readiness`. `news` returns when one of
-/// the definitions that were asked for may be another.
+/// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers. `changed` returns when a definition that was
+/// read may have changed.
 pub async fn run(
     options: &Options,
     readiness: &Sender<Blockers>,
     definitions: Definitions<'_>,
-    news: impl AsyncFn(),
+    changed: impl AsyncFn(),
 ) -> Result<()> {
     let watch = DirectoryWatch::new()?;
     readiness.send_replace(vec!["the agent to answer on its socket".to_owned()]);
@@ -64,7 +65,7 @@ pub async fn run(
         readiness.send_replace(look.blockers);
         tokio::select! {
             () = watch.event() => sleep(BURST).await,
-            () = news() => {}
+            () = changed() => {}
             () = sleep(look.again.unwrap_or(SLOW).min(SLOW)) => {}
         }
     }
