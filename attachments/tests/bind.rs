@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use attachments::bind::{
-    Ask, Attachment, BindError, Bound, BuiltIn, ConfFile, Found, MOST_BYTES, Network, Rules, bind,
+    Attachment, BindError, BindRequest, Bound, BuiltIn, ConfFile, Lookups, MOST_BYTES, Network, Rules, bind,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
@@ -14,7 +14,7 @@ use attachments::cni::spelling::Known;
 use attachments::cni::version::Version;
 use attachments::definition::Definition;
 use attachments::names::{DeviceId, NetRef, PodRef};
-use attachments::selection::{NETWORKS, Wanted, parse, parse_default};
+use attachments::selection::{NETWORKS, NetworkSelection, Selection, SelectionTarget, parse, parse_default};
 
 fn conf(text: &str) -> NetworkConf {
     NetworkConf::parse(text.as_bytes()).unwrap()
@@ -45,8 +45,7 @@ struct Scene {
     auxiliary: Option<NetworkConf>,
     args: Vec<(String, String)>,
     runtime_config: Option<Object>,
-    default_override: Option<Wanted>,
-    wanted: Vec<Wanted>,
+    selection: Selection,
     definitions: BTreeMap<NetRef, Definition>,
     files: Vec<ConfFile>,
     devices: BTreeMap<String, Vec<DeviceId>>,
@@ -74,8 +73,7 @@ impl Scene {
             auxiliary: None,
             args: [("IgnoreUnknown", "1"), ("K8S_POD_NAME", "p")].map(|(k, v)| (k.into(), v.into())).into(),
             runtime_config: None,
-            default_override: None,
-            wanted: Vec::new(),
+            selection: Selection::default(),
             definitions: BTreeMap::new(),
             files: Vec::new(),
             devices: BTreeMap::new(),
@@ -83,12 +81,12 @@ impl Scene {
     }
 
     fn wants(mut self, annotation: &str) -> Self {
-        self.wanted = parse(NETWORKS, annotation, &"pods".parse().unwrap()).unwrap();
+        self.selection.networks = parse(NETWORKS, annotation, &"pods".parse().unwrap()).unwrap();
         self
     }
 
     fn default_network(mut self, annotation: &str) -> Self {
-        self.default_override = Some(parse_default(annotation, &self.rules.multus_namespace).unwrap());
+        self.selection.default_network = Some(parse_default(annotation, &self.rules.multus_namespace).unwrap());
         self
     }
 
@@ -109,9 +107,9 @@ impl Scene {
         self
     }
 
-    fn ask<T>(&self, then: impl FnOnce(&Ask<'_>) -> T) -> T {
+    fn request<T>(&self, then: impl FnOnce(&BindRequest<'_>) -> T) -> T {
         let pod = PodRef { namespace: "pods".parse().unwrap(), name: "p".parse().unwrap(), uid: None };
-        then(&Ask {
+        then(&BindRequest {
             pod: &pod,
             container: &"c1".parse().unwrap(),
             ifname: &"eth0".parse().unwrap(),
@@ -119,15 +117,14 @@ impl Scene {
             runtime_config: self.runtime_config.as_ref(),
             delegates: &self.delegates,
             default_networks: &self.default_networks,
-            default_override: self.default_override.as_ref(),
-            wanted: &self.wanted,
+            selection: &self.selection,
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
         })
     }
 
     fn bind(&self) -> Result<Bound, BindError> {
-        let found = Found { definitions: &self.definitions, files: &self.files, devices: &self.devices };
+        let lookups = Lookups { definitions: &self.definitions, files: &self.files, devices: &self.devices };
         // A reader of the key `vlanId` and of the argument `ips`.
         static ARGUMENTS: Known<'static> = Known::of(&[&["ips"]]);
         static ARGS: Known<'static> = Known { keys: &[&["cni"]], inside: &[("cni", &ARGUMENTS)], only: false };
@@ -136,7 +133,7 @@ impl Scene {
             plugin.object = READER.read(&plugin.object)?.into_owned();
             Ok(())
         };
-        self.ask(|ask| bind(ask, &found, &spell))
+        self.request(|request| bind(request, &lookups, &spell))
     }
 
     fn bound(&self) -> Vec<Attachment> {
@@ -239,10 +236,10 @@ fn a_named_default_network_is_a_definition_or_else_a_file() {
 fn lookups_are_announced_and_files_read_only_when_needed() {
     let mut scene = Scene::new().wants("a,ns/b,a").defines("pods/a", PLAIN).defines("ns/b", PLAIN);
     scene.default_networks = vec![Network::Named("d".parse().unwrap())];
-    let references = scene.ask(|ask| ask.references()).unwrap();
+    let references = scene.request(|request| request.references()).unwrap();
     let shown: Vec<String> = references.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["kube-system/d", "ns/b", "pods/a"]);
-    let needs = |scene: &Scene| scene.ask(|ask| ask.needs_files(&scene.definitions));
+    let needs = |scene: &Scene| scene.request(|request| request.needs_files(&scene.definitions));
     assert!(needs(&scene));
     assert!(!needs(&scene.defines("kube-system/d", PLAIN)));
     // What is missing fails without a file.
@@ -285,7 +282,7 @@ fn isolation_holds_for_every_reference() {
     let words = "network ns/b: namespace isolation enabled, annotation violates permission, pod is in namespace pods but refers to target namespace ns";
     let scene = isolated(Scene::new().wants("a,ns/b"));
     assert_eq!(scene.refusal(), words);
-    assert_eq!(scene.ask(|ask| ask.references()).unwrap_err().to_string(), words);
+    assert_eq!(scene.request(|request| request.references()).unwrap_err().to_string(), words);
     assert_eq!(isolated(Scene::new().default_network("ns/b")).refusal(), words);
     let own = Scene::new().defines("pods/a", PLAIN).defines("default/b", PLAIN).wants("a,default/b");
     assert_eq!(isolated(own).bound().len(), 3);
@@ -313,7 +310,7 @@ fn requests_are_offered_as_they_were_written() {
         bound.attachments[1].runtime_config.to_json(),
         r#"{"ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","infinibandGUID":"c2:11:22:33:44:55:66:77","portMappings":[{"hostPort":1,"containerPort":2}],"bandwidth":{"egressRate":1}}"#
     );
-    assert!(bound.warnings.is_empty() && bound.attachments[1].hoped.is_empty());
+    assert!(bound.warnings.is_empty() && bound.attachments[1].unverified.is_empty());
     assert_eq!(bound.attachments[1].args, "IgnoreUnknown=1;K8S_POD_NAME=p");
 }
 
@@ -725,7 +722,7 @@ fn under_isolation_only_global_namespaces_stand_for_the_nodes_files() {
     assert!(scene("default").bind().is_ok());
     let mut named = scene("default");
     named.rules.global_namespaces.clear();
-    named.wanted.clear();
+    named.selection.networks.clear();
     named = named.defines("kube-system/a", "");
     named.default_networks = vec![Network::Named("a".parse().unwrap())];
     assert!(named.bind().is_ok(), "the node itself names it");
@@ -742,4 +739,28 @@ fn a_device_is_only_named_of_a_definition_that_hands_out_devices() {
     assert!(resource.bind().is_ok());
     resource.rules.namespace_isolation = true;
     assert!(resource.refusal().contains("no device while namespaceIsolation is on"));
+}
+
+#[test]
+fn a_selected_file_of_the_node_is_the_nodes_own_text_and_isolation_refuses_it() {
+    let file = SelectionTarget::NodeFile("weave".parse().unwrap());
+    let mut scene = Scene::new().file("10-weave.conf", r#"{"name":"weave","type":"macvlan"}"#);
+    scene.selection.networks = vec![NetworkSelection::new(file)];
+    let bound = scene.bound();
+    assert_eq!(names(&bound)[1], "weave weave net1");
+    assert!(!bound[1].is_tenants);
+    assert_eq!(scene.request(|request| request.references()), Ok(std::collections::BTreeSet::new()));
+    scene.rules.namespace_isolation = true;
+    assert!(scene.refusal().ends_with("pod is in namespace pods but refers to a file of the node"));
+    scene.rules.namespace_isolation = false;
+    scene.files.clear();
+    assert_eq!(scene.refusal(), "cannot find network \"weave\": no configuration file has this name");
+}
+
+#[test]
+fn records_keep_their_word_for_requests_that_nobody_declares() {
+    let bound = Scene::new().defines("pods/lan", PLAIN).wants(r#"[{"name":"lan","ips":["10.0.0.9"]}]"#).bound();
+    let json = serde_json::to_value(&bound[1]).unwrap();
+    assert_eq!(json["hoped"], serde_json::json!({"ips": ["10.0.0.9"]}));
+    assert_eq!(serde_json::from_value::<Attachment>(json).unwrap().unverified, bound[1].unverified);
 }

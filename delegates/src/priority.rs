@@ -16,7 +16,7 @@ const AHEAD: i32 = 10;
 static USUAL: OnceLock<i32> = OnceLock::new();
 
 /// From now on this thread, and those that it starts, go ahead.
-pub fn hurry() {
+pub fn raise_priority() {
     if let Ok(usual) = getpriority_process(None)
         && setpriority_process(None, usual - AHEAD).is_ok()
     {
@@ -25,7 +25,7 @@ pub fn hurry() {
 }
 
 /// Starts what may live longer than the call, and is not to hurry all its life.
-pub(crate) fn at_usual<T>(start: impl FnOnce() -> T) -> T {
+pub(crate) fn at_normal_priority<T>(start: impl FnOnce() -> T) -> T {
     let Some(usual) = USUAL.get() else { return start() };
     // Where one of these fails the child hurries, or the rest of the call does not.
     let _ = setpriority_process(None, *usual);

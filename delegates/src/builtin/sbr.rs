@@ -4,10 +4,10 @@
 //! with the link; the rules are noted before they are added, and DEL deletes them. Two attachments of one pod never do
 //! this at once: the engine holds the sandbox.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::{CniResult, Ip};
+use attachments::cni::result::{CniResult, Ip, default_destination};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -180,7 +180,7 @@ fn plan(ips: &[&Ip], link: u32, rules: &[Rule], routes: &[Route]) -> Plan {
         let default = ip.gateway.map(|gateway| Route {
             gateway: Some(gateway),
             table,
-            ..Route::new(everywhere(address.is_ipv4()), link)
+            ..Route::new(default_destination(address.is_ipv4()), link)
         });
         let is_default = |route: &Route| route.is_default() && default.is_some();
         let own = moved.iter().filter(|route| belongs(route, &ip.address) && !is_default(route));
@@ -205,11 +205,6 @@ fn belongs(route: &Route, address: &IpNet) -> bool {
     let is_general = route.source.is_none() && route.gateway.is_none();
     let same_family = route.destination.addr().is_ipv4() == address.addr().is_ipv4();
     same_family && (is_inside(route.source) || is_inside(route.gateway) || is_general)
-}
-
-fn everywhere(ipv4: bool) -> IpNet {
-    let any = if ipv4 { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    IpNet::new_assert(any, 0)
 }
 
 fn apply(netlink: &mut Netlink, plan: &Plan) -> Result<()> {

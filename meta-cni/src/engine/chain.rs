@@ -1,4 +1,4 @@
-//! One attachment's chain of plugins, built in and external mixed freely.
+//! The chain of plugins of one attachment, built in and external in any mix.
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,7 +25,7 @@ use super::lock::SandboxLock;
 use super::record::Intent;
 use crate::fault::{Fault, Result};
 
-/// Who serves a plugin's calls.
+/// What serves a plugin's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delegate<'a> {
     /// A delegate in this process.
@@ -35,7 +35,7 @@ pub enum Delegate<'a> {
 }
 
 impl<'p> Delegate<'p> {
-    /// Who serves a plugin on this node.
+    /// What serves a plugin on this node.
     pub fn of(plugin: &'p PluginConf, node: &Node<'_>) -> Self {
         match Builtin::from_type(&plugin.kind).filter(|_| node.in_process(&plugin.kind)) {
             Some(builtin) => Self::Builtin(builtin),
@@ -45,7 +45,7 @@ impl<'p> Delegate<'p> {
 }
 
 impl Intent {
-    /// The node as it was for the ADD: who attached also undoes, and programs are looked for where they were.
+    /// The node as it was for the ADD: the delegate that attached also undoes, and programs are searched where they were.
     pub fn node<'a>(&'a self, state_dir: &'a Path, deadline: Instant, lock: &'a SandboxLock) -> Node<'a> {
         Node {
             plugin_dirs: &self.plugin_dirs,
@@ -58,7 +58,7 @@ impl Intent {
     }
 }
 
-/// An attachment at its place in a sandbox.
+/// An attachment in a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {
     attachment: &'a Attachment,
@@ -73,8 +73,7 @@ impl<'a> Chain<'a> {
         Self { attachment, container: &intent.key.container, netns, group: intent.key.group() }
     }
 
-    /// Reads the built-in plugins' configurations, and tells everything that is wrong with them, before anything is touched
-    /// (A33). A program that is missing is found here too, not after half of the pod is attached.
+    /// Reads the built-in plugins' configurations and looks for the external programs, before anything is touched (A33).
     pub fn validate(self, node: &Node<'_>) -> Result<ValidChain<'a>> {
         let many = self.attachment.plugins.len() > 1;
         let mut plugins = Vec::with_capacity(self.attachment.plugins.len());
@@ -95,8 +94,7 @@ impl<'a> Chain<'a> {
         Ok(ValidChain { chain: self, plugins })
     }
 
-    /// Takes note of the host ports that the attachment asks for. Those of a further network must be nobody's, whatever
-    /// plugin maps them.
+    /// Claims the host ports of the attachment. A further network's ports must be free, whatever plugin maps them.
     pub fn claim_ports(&self, node: &Node<'_>, ports: &mut HostPorts) -> Result<()> {
         const CAPABILITY: &str = "portMappings";
         if self.attachment.runtime_config.get(CAPABILITY).is_none() {
@@ -109,7 +107,7 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// DEL, before any link of the set goes: built-in delegates give back what they only borrowed.
+    /// First step of DEL, before any link of the set is deleted: built-in delegates return what they only borrowed.
     pub fn restore(
         &self,
         host: &mut Host<'_>,
@@ -128,7 +126,7 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// DEL in reverse order with the result of the ADD; stops at the first failure, to be repeated whole (C23, A10).
+    /// DEL in reverse order with the result of the ADD. Stops at the first failure; a repeated DEL runs the whole chain (C23, A10).
     pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
         for plugin in self.attachment.plugins.iter().rev() {
             let conf = self.conf_with(plugin, result)?;
@@ -156,7 +154,7 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// DEL and CHECK see the whole ADD's result where the version has it (C14).
+    /// DEL and CHECK get the result of the whole ADD, where the version has it (C14).
     fn conf_with(&self, plugin: &PluginConf, result: Option<&CniResult>) -> Result<Object> {
         let prev_result = result.filter(|_| self.attachment.version.has_check());
         self.conf(plugin, &Injection { prev_result, ..Injection::default() })
@@ -214,13 +212,13 @@ impl<'a> ValidChain<'a> {
         self.chain.attachment.plugins.iter().zip(&self.plugins)
     }
 
-    /// What a definition may not have of this node, found before anything is attached. A type that the node switched off is
-    /// a program that reads the same keys, and is judged like the one that is built in.
+    /// Refuses what a definition may not take of this node, before anything is attached. A built-in type that the node switched
+    /// off is an external program with the same keys, and is judged alike.
     pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
         let chain = &self.chain;
         for (plugin, served) in self.plugins() {
             let written = chain.conf(plugin, &Injection::default())?;
-            // A program in the place of a delegate that is switched off may read its keys in any case.
+            // The program may read its keys in any case.
             let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
             let call = chain.call(respelled.as_ref().unwrap_or(&written), None);
             builtin::admit_addresses(&call).map_err(|e| chain.fault(e))?;
@@ -235,8 +233,8 @@ impl<'a> ValidChain<'a> {
         Ok(())
     }
 
-    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have done
-    /// something: one that refuses the version has not.
+    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have changed
+    /// something. A plugin that refuses the version has changed nothing.
     pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
         let chain = &self.chain;
         let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
@@ -259,27 +257,26 @@ impl<'a> ValidChain<'a> {
     }
 }
 
-/// True when some plugin of a chain runs in process: its links carry the record's group.
+/// True when a plugin of the chain is built in: its links carry the record's group.
 pub fn has_builtin(attachment: &Attachment, node: &Node<'_>) -> bool {
     attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
 }
 
-/// True when some plugin of a chain is a program.
+/// True when a plugin of the chain is an external program.
 pub fn has_external(attachment: &Attachment, node: &Node<'_>) -> bool {
     attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
-/// What a network is asked beside its attachments.
+/// A call about a network and no sandbox.
 #[derive(Clone, Copy, Debug)]
 pub enum Question<'a> {
     /// STATUS.
     Status,
-    /// GC: the valid attachments as a program reads them, and what a delegate of ours goes by.
+    /// GC: the valid attachments for an external plugin, and what is known of containers for a built-in delegate.
     Gc(&'a RawValue, &'a Claims<'a>),
 }
 
-/// GC or STATUS of one plugin: neither is about a sandbox. GC tells what it left alone because nobody here knows whose it
-/// is.
+/// GC or STATUS of one plugin. GC returns the leftovers of unknown containers, which it leaves alone.
 pub fn call_network(
     host: &mut Host<'_>,
     attachment: &Attachment,
@@ -309,7 +306,7 @@ fn origin(attachment: &Attachment) -> Origin<'_> {
     Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir: address_dir.as_deref() }
 }
 
-/// How a message names an attachment: first the network, then the interface.
+/// How a message names an attachment: network, then interface.
 fn subject(attachment: &Attachment) -> String {
     format!("network {} ({})", attachment.source, attachment.ifname)
 }

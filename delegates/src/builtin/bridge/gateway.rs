@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use attachments::cni::result::{CniResult, Route};
+use attachments::cni::result::{CniResult, Route, default_destination};
 use attachments::finding::Finding;
 use ipnet::IpNet;
 
@@ -32,7 +32,7 @@ pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>
         }
         ip.gateway = Some(gateway);
         if config.is_default_gateway && !result.routes.iter().any(|route| leads_out(route, gateway)) {
-            result.routes.push(Route::new(everywhere(gateway)?, Some(gateway)));
+            result.routes.push(Route::new(default_destination(gateway.is_ipv4()), Some(gateway)));
         }
         needed.push(net(gateway, ip.address.prefix_len())?);
     }
@@ -84,10 +84,6 @@ fn first(subnet: IpNet) -> IpAddr {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_add(1)).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().saturating_add(1)).into(),
     }
-}
-
-fn everywhere(gateway: IpAddr) -> Result<IpNet> {
-    net(if gateway.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, 0)
 }
 
 fn net(address: IpAddr, prefix: u8) -> Result<IpNet> {

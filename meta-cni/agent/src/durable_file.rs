@@ -1,26 +1,28 @@
-//! Files that other programs read or run at any moment: each is there whole, or as it was before.
+//! Files that other programs read or run at any moment: replaced atomically, synced, and only when they change.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use meta_cni::atomic_file::Unfinished;
+
 use crate::error::{Error, Result};
 
-/// Begins the names of files that are being written. No runtime reads them: they end in none of its suffixes.
+/// Prefix of files that are being written. No runtime reads them: they have none of its suffixes.
 const UNFINISHED: &str = ".meta-cni-unfinished.";
 
-/// What came of it.
+/// The outcome of [`place`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
     /// The file is new, or has new content.
     Written,
-    /// The same bytes were there: the file was not touched.
+    /// The file had the same content: it was not touched.
     Untouched,
 }
 
-/// Puts a file of this content and mode (permission bits) at `path`, by a synced file beside it and a rename: a program that
-/// runs keeps its old file. The directory must be there. When this fails, `path` is what it was, and nothing lies beside it.
+/// Writes a file of this content and mode (permission bits) to `path`, by a synced file beside it and a rename: a running program
+/// keeps its old file. The directory must exist. A failure leaves `path` as it was, and no file beside it.
 pub fn place(path: &Path, content: &[u8], mode: u32) -> Result<Placed> {
     let failed = |what: &str, e: &io::Error| Error::Io(format!("cannot {what} {}: {e}", path.display()));
     let dir = path.parent().ok_or_else(|| failed("write", &io::Error::other("it is no file of a directory")))?;
@@ -28,25 +30,18 @@ pub fn place(path: &Path, content: &[u8], mode: u32) -> Result<Placed> {
         return Ok(Placed::Untouched);
     }
     sweep(dir);
-    let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(dir)
-        .map_err(|e| failed("write", &e))?;
-    // The mode again: the process's mask has been taken from it.
-    file.write_all(content)
-        .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(mode)))
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|e| failed("write", &e))?;
-    if !fs::read(file.path()).is_ok_and(|read| read == content) {
+    let unfinished = dir.join(format!("{UNFINISHED}{}", std::process::id()));
+    let unfinished = Unfinished::write(unfinished, content, mode).map_err(|e| failed("write", &e))?;
+    unfinished.sync().map_err(|e| failed("write", &e))?;
+    if !fs::read(unfinished.path()).is_ok_and(|read| read == content) {
         return Err(failed("write", &io::Error::other("what was written reads back as something else")));
     }
-    file.persist(path).map_err(|e| failed("put in place", &e.error))?;
+    unfinished.put_in_place(path).map_err(|e| failed("put in place", &e))?;
     sync(dir).map_err(|e| failed("put in place", &e))?;
     Ok(Placed::Written)
 }
 
-/// Removes a file, for good also after a power failure. False when there was none.
+/// Removes a file durably. False when there was none.
 pub fn remove(path: &Path) -> Result<bool> {
     let failed = |e: &io::Error| Error::Io(format!("cannot remove {}: {e}", path.display()));
     match fs::remove_file(path) {
@@ -58,29 +53,30 @@ pub fn remove(path: &Path) -> Result<bool> {
 }
 
 fn holds(path: &Path, content: &[u8], mode: u32) -> bool {
-    // A link is replaced by the file: what it leads to may be another product's, or another version of ours.
+    // A symbolic link is replaced by the file: its target may belong to another product.
     let Ok(meta) = fs::symlink_metadata(path) else { return false };
     let alike = meta.is_file() && meta.len() == content.len() as u64 && meta.permissions().mode() & 0o7777 == mode;
     alike && fs::read(path).is_ok_and(|there| there == content)
 }
 
-/// Without it the rename may be lost with the power.
+/// Without the sync a power cut may lose the rename.
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// What a killed writer left. Only one program writes a directory at a time: the DaemonSet's pod of the node.
+/// Removes what a killed writer left. Only one program writes a directory at a time: the DaemonSet's pod of the node.
 fn sweep(dir: &Path) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let is_left = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED));
     for path in entries.map(|entry| entry.path()).filter(is_left) {
-        // In the way of nobody if it stays.
+        // Harmless if it stays.
         let _ = fs::remove_file(path);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;

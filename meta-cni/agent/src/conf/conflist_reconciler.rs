@@ -1,4 +1,4 @@
-//! The one that acts: looks at the directory, plans, and puts our file in place. It never takes it away.
+//! Reconciles the runtime's directory: reads it, plans, and writes our conflist. It never removes the conflist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use meta_cni::{conf_dir, node};
 use super::default::{Definitions, configured};
 use super::plan::{Asked, Choice, Seen, ahead, choose};
 use super::render::{Parts, capabilities, conflist, names_default};
-use super::restores::{FIRST_PAUSE, Restores};
-use crate::place::place;
+use super::rewrite_backoff::{FIRST_PAUSE, RewriteBackoff};
+use crate::durable_file::place;
 
-/// A directory that changed less than this ago may still be being filled.
+/// A directory that changed less than this ago may be incomplete.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// What is kept, and where.
+/// What to keep in place.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The runtime's directory.
@@ -34,81 +34,90 @@ pub struct Task {
     pub state_dir: PathBuf,
 }
 
-/// Keeps our file, look after look.
+/// Keeps our conflist in place.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct ConflistReconciler {
     task: Task,
     kept: Option<String>,
     chosen: bool,
     seen: Vec<Seen>,
     changed: Instant,
     written: Option<String>,
-    restores: Restores,
-    told: Vec<String>,
+    rewrites: RewriteBackoff,
+    logged: Vec<String>,
 }
 
-/// What a look came to.
+/// The outcome of a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Why pods may not get what they ask for: empty when our file is the first one and right.
-    pub wanting: Vec<String>,
-    /// When to look again although nothing happened.
+    pub blockers: Vec<String>,
+    /// When to look again without an event.
     pub again: Option<Duration>,
 }
 
-impl Keeper {
-    /// Begins with the choice that our file still tells of: it survives the agent.
+impl ConflistReconciler {
+    /// Starts with the default network that our file names: the choice survives the agent.
     pub fn new(task: Task, now: Instant) -> Self {
         let kept = fs::read(task.dir.join(&task.file)).ok().and_then(|bytes| former_choice(&bytes, &task.dir));
-        let (seen, told) = (Vec::new(), Vec::new());
-        Self { task, kept, chosen: false, seen, changed: now, written: None, restores: Restores::default(), told }
+        let (seen, logged) = (Vec::new(), Vec::new());
+        Self {
+            task,
+            kept,
+            chosen: false,
+            seen,
+            changed: now,
+            written: None,
+            rewrites: RewriteBackoff::default(),
+            logged,
+        }
     }
 
-    /// Looks once, and writes our file where it is not what it should be. What it finds is logged when it is new.
+    /// Looks at the directory once, and writes our file if it is not right. Logs what is new.
     pub fn look(&mut self, now: Instant, definitions: Definitions<'_>) -> Look {
         let seen = see(&self.task.dir);
-        // Our own file's coming and going is no reason to wait.
+        // Changes of our own file are no reason to wait.
         let others = |seen: &[Seen]| seen.iter().filter(|f| f.file != self.task.file).cloned().collect::<Vec<_>>();
         if others(&seen) != others(&self.seen) {
             self.changed = now;
         }
         self.seen = seen;
-        let mut look = Look { wanting: Vec::new(), again: None };
+        let mut look = Look { blockers: Vec::new(), again: None };
         let mut notes = Vec::new();
         match self.wanted(now, definitions, &mut notes) {
             Ok(text) => self.keep(&text, now, &mut look),
-            Err(why) => look.wanting.push(why),
+            Err(why) => look.blockers.push(why),
         }
         let left = SETTLE.saturating_sub(now.duration_since(self.changed));
         if !left.is_zero() {
             look.again = Some(look.again.map_or(left, |again| again.min(left)));
         }
         for file in ahead(&self.seen, &self.task.file) {
-            look.wanting.push(format!(
+            look.blockers.push(format!(
                 "the first place for {}: the runtime uses {file}, and pods get no further networks; remove that, or give ours \
                  an earlier name (--conf-file)",
                 self.task.file
             ));
         }
-        self.tell(notes, &look.wanting);
+        self.log_changes(notes, &look.blockers);
         look
     }
 
-    /// The text that should be there, or what is waited for.
+    /// The text of our file, or the blocker.
     fn wanted(
         &mut self,
         now: Instant,
         definitions: Definitions<'_>,
         notes: &mut Vec<String>,
     ) -> Result<String, String> {
-        let config = self.config().map_err(|finding| format!("the configuration to be mended: {finding}"))?;
-        let refused = |finding: Finding| format!("the configuration to be mended: {finding}");
+        let config = self.config().map_err(|finding| format!("a valid configuration: {finding}"))?;
+        let refused = |finding: Finding| format!("a valid configuration: {finding}");
         let (primary, capabilities) = if names_default(&config) {
             let declared = configured(&config, definitions).map_err(refused)?;
             if declared.is_none() {
                 notes.push(
-                    "the default network that the configuration names is not to be seen from here: list under `capabilities` \
-                     what it declares, or hostPort and bandwidth do not reach it"
+                    "the agent cannot read the default network that the configuration names: list what it declares under \
+                     `capabilities`, or hostPort and bandwidth do not reach it"
                         .to_owned(),
                 );
             }
@@ -152,7 +161,7 @@ impl Keeper {
         }
     }
 
-    /// Writes the text where it is not there, and not too often where another program insists on the place.
+    /// Writes the text if the file differs, and ever more rarely if another program keeps changing it.
     fn keep(&mut self, text: &str, now: Instant, look: &mut Look) {
         let path = self.task.dir.join(&self.task.file);
         if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
@@ -161,17 +170,17 @@ impl Keeper {
         }
         let taken = self.written.as_deref() == Some(text);
         if taken {
-            let pause = self.restores.pause(now);
+            let pause = self.rewrites.pause(now);
             if !pause.is_zero() {
-                look.wanting.push(format!(
+                look.blockers.push(format!(
                     "{} to be left alone: another program took it away {} times",
                     self.task.file,
-                    self.restores.count() + 1
+                    self.rewrites.count() + 1
                 ));
                 look.again = Some(pause);
                 return;
             }
-            self.restores.add(now);
+            self.rewrites.add(now);
             tracing::warn!(
                 path = %path.display(),
                 "another program removed, renamed or changed our configuration; it is put back. If that is a network product \
@@ -184,26 +193,26 @@ impl Keeper {
                 self.written = Some(text.to_owned());
             }
             Err(fault) => {
-                look.wanting.push(format!("the configuration to be written: {fault}"));
+                look.blockers.push(format!("the configuration to be written: {fault}"));
                 look.again = Some(FIRST_PAUSE);
             }
         }
     }
 
-    fn tell(&mut self, notes: Vec<String>, wanting: &[String]) {
-        let mut told = notes;
-        for note in told.iter().filter(|note| !self.told.contains(note)) {
+    fn log_changes(&mut self, notes: Vec<String>, blockers: &[String]) {
+        let mut logged = notes;
+        for note in logged.iter().filter(|note| !self.logged.contains(note)) {
             tracing::info!("{note}");
         }
-        for want in wanting.iter().filter(|want| !self.told.contains(want)) {
-            tracing::warn!("not ready, waiting for: {want}");
+        for blocker in blockers.iter().filter(|blocker| !self.logged.contains(blocker)) {
+            tracing::warn!("not ready, waiting for: {blocker}");
         }
-        told.extend(wanting.iter().cloned());
-        self.told = told;
+        logged.extend(blockers.iter().cloned());
+        self.logged = logged;
     }
 }
 
-/// The file of the directory that our own list names as the default network.
+/// The default network's file that our conflist names, if it is in the directory.
 fn former_choice(bytes: &[u8], dir: &Path) -> Option<String> {
     let list = Object::parse(bytes).ok()?;
     let plugin = list.objects("plugins").ok()?.into_iter().next()?;
@@ -221,7 +230,7 @@ fn see(dir: &Path) -> Vec<Seen> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::restores::QUIET;
+    use super::super::rewrite_backoff::QUIET;
     use super::*;
 
     const OURS: &str = "00-meta-cni.conflist";
@@ -231,15 +240,15 @@ mod tests {
 
     struct Node {
         dir: tempfile::TempDir,
-        keeper: Keeper,
+        reconciler: ConflistReconciler,
         now: Instant,
     }
 
     impl Node {
         fn new() -> Self {
             let (dir, now) = (tempfile::tempdir().unwrap(), Instant::now());
-            let keeper = Keeper::new(task(dir.path()), now);
-            Self { dir, keeper, now }
+            let reconciler = ConflistReconciler::new(task(dir.path()), now);
+            Self { dir, reconciler, now }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -256,7 +265,7 @@ mod tests {
 
         fn look(&mut self, after: Duration) -> Look {
             self.now += after;
-            self.keeper.look(self.now, &|_, _| None)
+            self.reconciler.look(self.now, &|_, _| None)
         }
 
         /// Until nothing is to be waited for.
@@ -281,13 +290,13 @@ mod tests {
     fn a_default_network_that_comes_late_is_waited_for() {
         let mut node = Node::new();
         let look = node.settle();
-        assert_eq!((look.wanting, look.again), (vec!["the default network's configuration".to_owned()], None));
+        assert_eq!((look.blockers, look.again), (vec!["the default network's configuration".to_owned()], None));
         node.write("10-flannel.conflist", FLANNEL);
         let look = node.look(Duration::ZERO);
-        assert!(look.wanting[0].contains("to settle before 10-flannel"), "{look:?}");
+        assert!(look.blockers[0].contains("to settle before 10-flannel"), "{look:?}");
         assert_eq!(look.again, Some(SETTLE));
         assert_eq!(node.ours(), "");
-        assert!(node.look(SETTLE).wanting.is_empty());
+        assert!(node.look(SETTLE).blockers.is_empty());
         assert!(node.ours().contains("/10-flannel.conflist\"") && node.ours().contains("\"portMappings\":true"));
     }
 
@@ -297,11 +306,11 @@ mod tests {
         node.write("10-flannel.conflist", FLANNEL);
         node.settle();
         node.write("05-calico.conflist", CALICO);
-        node.keeper = Keeper::new(task(node.dir.path()), node.now);
-        assert!(node.look(Duration::ZERO).wanting.is_empty());
+        node.reconciler = ConflistReconciler::new(task(node.dir.path()), node.now);
+        assert!(node.look(Duration::ZERO).blockers.is_empty());
         assert!(node.ours().contains("10-flannel.conflist"));
         node.remove("10-flannel.conflist");
-        assert!(node.look(Duration::ZERO).wanting[0].contains("to settle before 05-calico.conflist"));
+        assert!(node.look(Duration::ZERO).blockers[0].contains("to settle before 05-calico.conflist"));
         assert!(node.ours().contains("10-flannel.conflist"), "kept while nothing better is known");
         node.look(SETTLE);
         assert!(node.ours().contains("05-calico.conflist") && node.ours().contains("bandwidth"));
@@ -315,10 +324,10 @@ mod tests {
         let good = node.ours();
         node.write("10-flannel.conflist", "{");
         let look = node.look(Duration::ZERO);
-        assert!(look.wanting[0].starts_with("a usable default network, it was chosen before: 10-flannel"), "{look:?}");
+        assert!(look.blockers[0].starts_with("a usable default network, it was chosen before: 10-flannel"), "{look:?}");
         assert_eq!(node.ours(), good);
         node.write("10-flannel.conflist", &FLANNEL.replace("portMappings", "bandwidth"));
-        assert!(node.look(Duration::ZERO).wanting.is_empty(), "a new content of the same file needs no waiting");
+        assert!(node.look(Duration::ZERO).blockers.is_empty(), "a new content of the same file needs no waiting");
         assert!(node.ours().contains("bandwidth"));
     }
 
@@ -329,13 +338,13 @@ mod tests {
         node.settle();
         let good = node.ours();
         node.remove(OURS);
-        assert!(node.look(Duration::ZERO).wanting.is_empty());
+        assert!(node.look(Duration::ZERO).blockers.is_empty());
         assert_eq!(node.ours(), good);
         node.write(OURS, "{}");
         let look = node.look(Duration::ZERO);
-        assert_eq!((look.wanting.len(), look.again), (1, Some(FIRST_PAUSE)));
+        assert_eq!((look.blockers.len(), look.again), (1, Some(FIRST_PAUSE)));
         assert_eq!(node.ours(), "{}");
-        assert!(node.look(FIRST_PAUSE).wanting.is_empty());
+        assert!(node.look(FIRST_PAUSE).blockers.is_empty());
         assert_eq!(node.ours(), good);
         node.remove(OURS);
         assert_eq!(node.look(Duration::ZERO).again, Some(FIRST_PAUSE * 2));
@@ -352,7 +361,7 @@ mod tests {
         node.settle();
         let written = |node: &Node| fs::metadata(node.dir.path().join(OURS)).unwrap().modified().unwrap();
         let before = written(&node);
-        node.keeper = Keeper::new(task(node.dir.path()), node.now);
+        node.reconciler = ConflistReconciler::new(task(node.dir.path()), node.now);
         node.settle();
         assert_eq!(written(&node), before);
     }
@@ -364,7 +373,7 @@ mod tests {
         node.write("00-calico.conflist", CALICO);
         let look = node.settle();
         assert!(
-            look.wanting[0]
+            look.blockers[0]
                 .starts_with("the first place for 00-meta-cni.conflist: the runtime uses 00-calico.conflist"),
             "{look:?}"
         );
@@ -374,30 +383,30 @@ mod tests {
     fn keys_of_the_administrator_are_read_anew_and_a_wrong_one_changes_nothing() {
         let mut node = Node::new();
         let config = node.dir.path().join("node.txt");
-        node.keeper.task.config = Some(config.clone());
+        node.reconciler.task.config = Some(config.clone());
         node.write("10-flannel.conflist", FLANNEL);
-        assert!(node.settle().wanting[0].contains("node.txt: got an unreadable file"));
+        assert!(node.settle().blockers[0].contains("node.txt: got an unreadable file"));
         fs::write(&config, r#"{"timeoutSeconds": 30}"#).unwrap();
-        assert!(node.look(Duration::ZERO).wanting.is_empty());
+        assert!(node.look(Duration::ZERO).blockers.is_empty());
         let good = node.ours();
         for wrong in [r#"{"timeoutSeconds": 0}"#, "{"] {
             fs::write(&config, wrong).unwrap();
-            assert!(node.look(Duration::ZERO).wanting[0].contains("to be mended: "));
+            assert!(node.look(Duration::ZERO).blockers[0].contains("a valid configuration: "));
             assert_eq!(node.ours(), good);
         }
         fs::write(&config, r#"{"clusterNetwork": "somewhere"}"#).unwrap();
-        assert!(node.look(Duration::ZERO).wanting.is_empty());
+        assert!(node.look(Duration::ZERO).blockers.is_empty());
         assert!(node.ours().contains(r#""clusterNetwork": "somewhere""#));
     }
 
     #[test]
     fn a_directory_that_is_missing_is_said_with_its_name() {
         let mut node = Node::new();
-        node.keeper.task.dir = node.dir.path().join("none");
-        node.keeper.task.config = Some(node.dir.path().join("node.txt"));
+        node.reconciler.task.dir = node.dir.path().join("none");
+        node.reconciler.task.config = Some(node.dir.path().join("node.txt"));
         fs::write(node.dir.path().join("node.txt"), format!(r#"{{"delegates":[{FLANNEL}]}}"#)).unwrap();
         let look = node.look(Duration::ZERO);
-        assert!(look.wanting[0].contains("none/00-meta-cni.conflist"), "{look:?}");
+        assert!(look.blockers[0].contains("none/00-meta-cni.conflist"), "{look:?}");
         assert!(look.again.is_some());
     }
 }

@@ -1,55 +1,51 @@
-//! Everything that an ADD must find out before it can bind: annotations, definitions, files of the node. All the reading
-//! that `attachments::bind`, which is pure, leaves to its caller.
+//! Looks up what an ADD needs before it can bind: annotations, definitions, files of the node. `attachments::bind` is pure and
+//! leaves all reading to this module.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attachments::bind::{self, Ask, Attachment, BindError, Bound, ConfFile, Found, Network, Rules, TenantPath};
+use attachments::bind::{
+    self, Attachment, BindError, BindRequest, Bound, ConfFile, Lookups, Network, Rules, TenantPath,
+};
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
-use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS, Wanted};
+use attachments::selection::Selection;
 use delegates::builtin;
-use delegates::call::Verb;
 use delegates::reserved::Reserved;
 use delegates::{in_process, spelling};
 
-use super::{Run, warn};
+use super::log::warn;
+use super::run::Run;
 use crate::cluster::wire::NodeAddresses;
 use crate::cluster::{Annotations, Facts, Query};
 use crate::conf_dir;
 use crate::fault::{Fault, Result};
 use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
-use crate::request::Target;
+use crate::request::{Operation, Target};
 
-/// The attachments of an ADD, every choice made and everything that needs no delegate's knowledge validated; and what the node
-/// keeps from definitions, as far as the cluster knows more of it than the node's configuration.
+/// The attachments of an ADD, with every choice made and validated except what only a delegate knows. Also what the node keeps
+/// from definitions: the node's configuration completed by the cluster's facts.
 pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bound, Reserved)> {
     let networks = NodeNetworks::read(run)?;
     let (annotations, mut facts) = match (handed_over(run)?, pod) {
         (Some(annotations), _) => (annotations, Facts::default()),
         (None, Some(pod)) => {
-            // One question gives the annotations and every definition that they, or the node, name.
+            // One query gives the annotations and every definition that they, or the node, name.
             let (references, optional) = (&[][..], &networks.references()?[..]);
             let mut facts =
-                networks.ask(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
+                networks.resolve(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
             (facts.annotations.take().unwrap_or_default(), facts)
         }
         (None, None) => (Annotations::new(), Facts::default()),
     };
     let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
-    let wanted = match annotations.get(NETWORKS) {
-        Some(text) => selection::parse(NETWORKS, text, &pod.namespace)?,
-        None => Vec::new(),
-    };
-    let default_override = match annotations.get(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty()) {
-        Some(text) => Some(selection::parse_default(text, &run.conf.multus_namespace)?),
-        None => None,
-    };
-    let bound = networks.bind(&pod, target, &wanted, default_override.as_ref(), &mut facts)?;
+    let annotation = |name: &str| annotations.get(name).map(String::as_str);
+    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
+    let bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     let reserved = reserved(run, &bound, facts.node);
     Ok((bound, reserved))
@@ -64,19 +60,21 @@ fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
     }
     let is_nodes = |attachment: &&Attachment| attachment.is_default && !attachment.is_tenants;
     let own = bound.attachments.iter().find(is_nodes).cloned();
-    // Where the pod has another default network, the node's is still the one of all other pods. What cannot be found has
-    // attached nobody.
+    // A pod with another default network must not join the bridge of the node's either. A default network that cannot be found
+    // has attached no pod.
     let default = own.or_else(|| default_network(run).ok());
     let plugins = default.into_iter().flat_map(|default| default.plugins);
     reserved.default_bridges = plugins.filter_map(|p| builtin::bridge_of(p.kind.as_str(), &p.object)).collect();
     reserved
 }
 
-/// The attachments that the node gives to every pod: what a DEL without a record undoes. A default network that cannot be
-/// found any more has left nothing that we could undo.
+/// The attachments that the node gives to every pod, for a DEL without a record. None when the default network cannot be found
+/// any more: then nothing can be undone.
 pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     let pod = target.pod().ok().flatten().map_or_else(nameless_pod, Ok)?;
-    match NodeNetworks::read(run).and_then(|networks| networks.bind(&pod, target, &[], None, &mut Facts::default())) {
+    match NodeNetworks::read(run)
+        .and_then(|networks| networks.bind(&pod, target, &Selection::default(), &mut Facts::default()))
+    {
         Ok(bound) => Ok(bound.attachments),
         Err(fault) => {
             warn(&format!("no record of sandbox {}, and no default network to undo: {fault}", target.container));
@@ -85,7 +83,7 @@ pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
     }
 }
 
-/// The default network itself, for GC and STATUS, which are about no pod.
+/// The default network, for GC and STATUS, which concern no pod.
 pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
     let nobody = Target {
         container: parsed("node")?,
@@ -93,7 +91,8 @@ pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
         ifname: parsed::<IfName>("eth0")?,
         args: Vec::new(),
     };
-    let bound = NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &[], None, &mut Facts::default())?;
+    let bound =
+        NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &Selection::default(), &mut Facts::default())?;
     bound.attachments.into_iter().next().ok_or_else(|| Fault::Bug("no default network was bound".to_owned()))
 }
 
@@ -120,10 +119,10 @@ impl<'a> NodeNetworks<'a> {
         })
     }
 
-    /// The definitions that the node's configuration names, where a file has not been named instead.
+    /// The definitions that the node's configuration may name: any name that is not a path or inline.
     fn references(&self) -> Result<Vec<NetRef>> {
         let named = |network: &Network| match network {
-            // A network's name may hold more than an object's; such a one can only be a file.
+            // A network's name may hold characters that an object's may not. Such a network can only be a file.
             Network::Named(name) => name.as_str().parse::<ObjectName>().ok(),
             Network::Conf(_) => None,
         };
@@ -136,11 +135,11 @@ impl<'a> NodeNetworks<'a> {
         Query { pod, annotations: false, references, optional, multus_namespace }
     }
 
-    /// Only an ADD waits for an agent that is away; DEL, CHECK and GC go on with what the node's files say.
-    fn ask(&self, query: &Query<'_>) -> Result<Facts> {
-        let verb = self.run.request.verb;
-        match self.run.cluster.resolve(query, verb == Verb::Add, self.run.deadline) {
-            Err(fault @ Fault::TryLater(_)) if !matches!(verb, Verb::Add | Verb::Status) => {
+    /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
+    fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
+        let operation = &self.run.request.operation;
+        match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
+            Err(fault @ Fault::TryLater(_)) if !matches!(operation, Operation::Add(_) | Operation::Status) => {
                 warn(&format!("going on without definitions: {fault}"));
                 Ok(Facts::default())
             }
@@ -148,17 +147,10 @@ impl<'a> NodeNetworks<'a> {
         }
     }
 
-    /// Binds the node's networks and what a pod wants beside or instead of them. `facts`: what is known already, and after it
-    /// what is known then.
-    fn bind(
-        &self,
-        pod: &PodRef,
-        target: &Target,
-        wanted: &[Wanted],
-        default_override: Option<&Wanted>,
-        facts: &mut Facts,
-    ) -> Result<Bound> {
-        let ask = Ask {
+    /// Binds the node's networks and what a pod selects beside or instead of them. `facts` holds what is known, and is completed
+    /// here.
+    fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
+        let request = BindRequest {
             pod,
             container: &target.container,
             ifname: &target.ifname,
@@ -166,32 +158,30 @@ impl<'a> NodeNetworks<'a> {
             runtime_config: Some(&self.run.conf.runtime_config),
             delegates: &self.delegates,
             default_networks: &self.default_networks,
-            default_override,
-            wanted,
+            selection,
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
         };
-        let named_by_pod =
-            |reference: &NetRef| wanted.iter().chain(default_override).any(|wanted| wanted.network == *reference);
-        let unknown = ask.references()?.into_iter().filter(|reference| !facts.cover(reference));
+        let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
+        let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
-        let found = self.ask(&self.query(Some(pod), &references, &optional))?;
+        let found = self.resolve(&self.query(Some(pod), &references, &optional))?;
         facts.definitions.extend(found.definitions);
         if !found.node.is_empty() {
             facts.node = found.node;
         }
 
         let definitions = &facts.definitions;
-        let files = if ask.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
-        // Devices come with the agent, which asks the kubelet for them.
+        let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
+        // The kubelet's allocations are not read yet.
         let devices = BTreeMap::new();
         let node = self.run.node(None);
         let spell = |plugin: &mut PluginConf| spelling::settle(plugin, node.in_process(&plugin.kind));
-        Ok(bind::bind(&ask, &Found { definitions, files: &files, devices: &devices }, &spell)?)
+        Ok(bind::bind(&request, &Lookups { definitions, files: &files, devices: &devices }, &spell)?)
     }
 }
 
-/// The pod's annotations, where the runtime hands them over (containerd and CRI-O do).
+/// The pod's annotations, if the runtime passes them (containerd and CRI-O do).
 fn handed_over(run: &Run<'_>) -> Result<Option<Annotations>> {
     let path = format!("runtimeConfig[{POD_ANNOTATIONS:?}]");
     let handed = run.conf.runtime_config.decode(POD_ANNOTATIONS, "a map of strings");
@@ -213,7 +203,7 @@ fn rules(conf: &NodeConf) -> Rules {
     }
 }
 
-/// A runtime that is not a Kubernetes one has no pod; its sandboxes get the node's networks.
+/// The pod of a runtime that is no Kubernetes one: its sandboxes get the node's networks.
 fn nameless_pod() -> Result<PodRef> {
     Ok(PodRef { namespace: parsed("default")?, name: parsed("sandbox")?, uid: None })
 }
@@ -244,8 +234,8 @@ fn file_at(path: &Path) -> Result<NetworkConf> {
     }
 }
 
-/// The chain of `auxiliaryCNIChainName`: `passthru`, for its plugins need a result before them, then every file of its
-/// directory. Nothing where there is none.
+/// The chain of `auxiliaryCNIChainName`: every file of its directory, behind `passthru`, because chained plugins need a previous
+/// result. None for an empty directory.
 fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkConf>> {
     let Auxiliary { name, beside } = auxiliary;
     let dir = if beside.is_dir() { beside.join(name.as_str()) } else { beside.with_file_name(name.as_str()) };
@@ -262,7 +252,7 @@ fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkCon
     Ok(Some(chain))
 }
 
-/// The configurations of a directory in the order of their names. A file that is broken says so when it is wanted.
+/// The configurations of a directory in the order of their names. A broken file fails only who needs it.
 fn conf_files(dir: &Path) -> Vec<ConfFile> {
     let each = |path: PathBuf| ConfFile {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -271,14 +261,14 @@ fn conf_files(dir: &Path) -> Vec<ConfFile> {
     conf_dir::paths(dir).into_iter().map(each).collect()
 }
 
-/// Paths of tenants must lie below a root also when the node's symbolic links are followed.
+/// A tenant's path must lie below a root after symbolic links are resolved, too.
 fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
-    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| resolve(root)).collect();
+    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| follow_links(root)).collect();
     for TenantPath { path, field } in paths {
-        let resolved = resolve(Path::new(path));
+        let resolved = follow_links(Path::new(path));
         if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
             let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             let (end, listed) = (resolved.display(), listed.join(", "));
@@ -289,11 +279,11 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The path with the symbolic links of its existing part followed.
-fn resolve(path: &Path) -> PathBuf {
+/// Resolves the symbolic links of the part of a path that exists.
+fn follow_links(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Ok(resolved), _, _) => resolved,
-        (Err(_), Some(parent), Some(name)) => resolve(parent).join(name),
+        (Err(_), Some(parent), Some(name)) => follow_links(parent).join(name),
         _ => path.to_owned(),
     }
 }

@@ -1,7 +1,8 @@
-//! What must act when the runtime does not call: unfinished undos, and what a crash or a restart of the node left.
+//! Starts recoveries: the plugin's `replay` undoes what the runtime never calls DEL for, after a failed undo, a crash or a restart
+//! of the node.
 //!
-//! The plugin does it, started on the host ([`host`]). Once when the agent starts; then whenever a record in `pending/` has
-//! waited long enough, which is seen from its file alone: 30 s at first, twice as long after each try, 5 minutes at most.
+//! The plugin runs on the host ([`host_exec`]): once when the agent starts, then whenever a record in `pending/` has waited long
+//! enough by the time of its file: 30 s at first, twice as long after each try, 5 minutes at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,11 +12,11 @@ use std::time::Duration;
 use attachments::cni::object::Object;
 use attachments::cni::spelling::LIST;
 use meta_cni::engine;
-use meta_cni::replay::{Entry, Report};
+use meta_cni::recovery::{RecordSummary, RecoveryReport};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Options, host};
+use super::{Options, host_exec};
 use crate::error::{Error, Result};
 
 /// How often records are looked at.
@@ -25,21 +26,21 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// Longest run of the plugin, which has a deadline of its own (`timeoutSeconds`).
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Resumes what is unfinished; ends only with an error.
+/// Starts recoveries when they are due; ends only with an error.
 pub async fn run(options: &Options) -> Result<()> {
     let mut schedule = Schedule::default();
     let mut log = Log::default();
     let mut idle = Some(LOOK);
     loop {
-        // Without the list, which is written once this agent answers, the plugin has no configuration to run with.
+        // The conflist is written once this agent answers. Without it the plugin has no configuration.
         if let Some(least) = idle.filter(|_| options.cni_conf_dir.join(&options.conf_file).exists()) {
-            match replay(options, least).await {
+            match recover(options, least).await {
                 Ok(report) => {
-                    log.tell(&report);
+                    log.report(&report);
                     schedule.tried(&report);
                     idle = None;
                 }
-                // Not even a try: the next look is one.
+                // The plugin did not run: the next round tries again.
                 Err(fault) => log.fault(&fault),
             }
         }
@@ -50,15 +51,15 @@ pub async fn run(options: &Options) -> Result<()> {
     }
 }
 
-async fn replay(options: &Options, idle: Duration) -> Result<Report> {
+async fn recover(options: &Options, idle: Duration) -> Result<RecoveryReport> {
     let path = options.cni_conf_dir.join(&options.conf_file);
     let conf = node_conf(&path)?;
     let args = ["replay".to_owned(), idle.as_secs().to_string()];
-    let printed = host::plugin(options, &args, conf.to_json().as_bytes(), LIMIT).await?;
+    let printed = host_exec::plugin(options, &args, conf.to_json().as_bytes(), LIMIT).await?;
     serde_json::from_slice(&printed).map_err(|e| Error::Io(format!("the plugin's report cannot be read: {e}")))
 }
 
-/// Our entry of the list that the runtime reads, as the runtime would send it.
+/// Our plugin's configuration in the conflist, as the runtime would send it.
 fn node_conf(path: &Path) -> Result<Object> {
     const KIND: &str = "meta-cni";
     let at = path.display();
@@ -84,7 +85,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// The shortest wait among the records that have waited long enough; nothing when none has.
+    /// The shortest wait of the records that have waited long enough; None when none has.
     fn due(&mut self, pending: &BTreeMap<String, Duration>) -> Option<Duration> {
         self.tries.retain(|record, _| pending.contains_key(record));
         let waits = pending.iter().map(|(record, idle)| (self.wait(record), *idle));
@@ -96,7 +97,7 @@ impl Schedule {
         LOOK.saturating_mul(1 << tries.min(8)).min(LONGEST)
     }
 
-    fn tried(&mut self, report: &Report) {
+    fn tried(&mut self, report: &RecoveryReport) {
         for entry in report.left.iter().filter(|entry| entry.pending) {
             *self.tries.entry(name(entry)).or_default() += 1;
         }
@@ -104,21 +105,21 @@ impl Schedule {
 }
 
 /// The file name of a record.
-fn name(entry: &Entry) -> String {
+fn name(entry: &RecordSummary) -> String {
     format!("{},{},{}", entry.network, entry.container, entry.ifname)
 }
 
-/// What was done is said each time; what stays as it is, once.
+/// Logs what a recovery did each time, and what stays once.
 #[derive(Debug, Default)]
 struct Log {
     said: BTreeSet<String>,
 }
 
 impl Log {
-    fn tell(&mut self, report: &Report) {
+    fn report(&mut self, report: &RecoveryReport) {
         let done = report.resumed.iter().map(|entry| (entry, "undo resumed"));
         for (entry, what) in done.chain(report.released.iter().map(|entry| (entry, "sandbox is dead: undone"))) {
-            let Entry { container, pod, why, .. } = entry;
+            let RecordSummary { container, pod, why, .. } = entry;
             info!(%container, pod = pod.as_deref().unwrap_or_default(), why, "replay: {what}");
         }
         let left = report.left.iter().map(|entry| {
@@ -143,8 +144,8 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn left(container: &str, pending: bool) -> Report {
-        let entry = Entry {
+    fn left(container: &str, pending: bool) -> RecoveryReport {
+        let entry = RecordSummary {
             network: "n".parse().unwrap(),
             container: container.parse().unwrap(),
             ifname: "eth0".parse().unwrap(),
@@ -152,7 +153,7 @@ mod tests {
             why: "x".to_owned(),
             pending,
         };
-        Report { left: vec![entry], ..Report::default() }
+        RecoveryReport { left: vec![entry], ..RecoveryReport::default() }
     }
 
     fn idle(records: &[(&str, u64)]) -> BTreeMap<String, Duration> {

@@ -1,4 +1,4 @@
-//! What the agent knows of its node's pods: a value that a watch feeds and questions read. No I/O, no clock.
+//! The cache of this node's pods: fed by the watch, read by requests. A value without I/O and clock.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -7,41 +7,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use attachments::definition::RESOURCE_NAME;
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS};
-use meta_cni::cluster::{Annotations, NETWORK_STATUS, named_in};
+use attachments::status::NETWORK_STATUS;
+use meta_cni::cluster::{Annotations, named_in};
 use meta_cni::node::MULTUS_NAMESPACE;
 use meta_cni_kube::Index;
 use serde_json::Value;
 
 use super::watch::SeenMeta;
 
-/// Where the kubelet has a pod from; `api`, or nothing, for all but static pods.
+/// The annotation that names a pod's source: `api` or absent for all but static pods.
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
-/// The annotations by which a pod says what it wants.
+/// The annotations by which a pod selects networks.
 const SELECTION: [&str; 2] = [NETWORKS, DEFAULT_NETWORK];
-/// Annotations that are read of an object; all others are passed over.
+/// The annotations that are read; all others are skipped.
 pub const READ: [&str; 5] = [NETWORKS, DEFAULT_NETWORK, NETWORK_STATUS, CONFIG_SOURCE, RESOURCE_NAME];
 
-/// Longest selection of a pod that is kept, in bytes. A longer one is read from the API server when it is asked for.
+/// Longest selection of a pod that is cached, in bytes. A longer one is read from the API server when it is needed.
 const LONGEST: usize = 8 << 10;
-/// The selections of all pods together.
+/// The most bytes of all selections together.
 const ALL: usize = 4 << 20;
 
 /// The pods of this node.
 #[derive(Debug, Default)]
-pub struct Pods {
+pub struct PodCache {
     index: Index<PodName, Pod>,
     /// Bytes of all selections.
     kept: usize,
 }
 
-/// Pods that several parts of the agent share.
+/// The cache as the parts of the agent share it.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Pods>>);
+pub struct SharedPodCache(Arc<Mutex<PodCache>>);
 
-impl Shared {
-    /// The pods, for a moment: never held across an await.
-    pub fn lock(&self) -> MutexGuard<'_, Pods> {
-        // Every change is one insertion or removal: a panic elsewhere leaves a whole view.
+impl SharedPodCache {
+    /// Locks the cache. The guard is never held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, PodCache> {
+        // Every change is one insertion or removal, so a panic leaves the cache consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,21 +62,21 @@ impl From<&PodRef> for PodName {
     }
 }
 
-/// A pod, as far as its networks depend on it.
+/// What is cached of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// `metadata.uid`.
     pub uid: String,
-    /// Is it the API server's copy of a pod that the kubelet has from a file? It has another uid than the pod itself.
+    /// True for a mirror pod, the API server's copy of a static pod. Its uid is not that of the static pod.
     pub is_static: bool,
-    /// The annotations by which it says what it wants; nothing when they are too long to be kept.
+    /// The annotations that select networks; None when they are too long to be cached.
     pub selection: Option<Annotations>,
-    /// [`fingerprint`] of its `network-status`.
+    /// The [`fingerprint`] of its `network-status`.
     pub status: Option<u64>,
 }
 
 impl Pod {
-    /// The pod of an object's metadata, with its whole selection. Nothing without a proper name.
+    /// The pod of an object's metadata, with its whole selection. None without a valid name.
     pub fn read(metadata: SeenMeta) -> Option<(PodName, Self)> {
         let name = PodName { namespace: metadata.namespace.parse().ok()?, name: metadata.name.parse().ok()? };
         let mut selection = metadata.annotations;
@@ -85,7 +86,7 @@ impl Pod {
         Some((name, Self { uid: metadata.uid, is_static, selection: Some(selection), status }))
     }
 
-    /// Is it the pod that is meant? One of the same name that was made anew is another pod.
+    /// Is this the pod that `pod` means? A pod that was recreated under the same name is another pod.
     pub fn is(&self, pod: &PodRef) -> bool {
         pod.uid.as_ref().is_none_or(|uid| *uid == self.uid) || self.is_static
     }
@@ -95,13 +96,13 @@ impl Pod {
     }
 }
 
-impl Pods {
-    /// A list begins.
+impl PodCache {
+    /// A relist begins.
     pub fn begin(&mut self) {
         self.index.begin();
     }
 
-    /// A pod of the list, or one that is new or changed.
+    /// A pod of the list, or a new or changed pod.
     pub fn apply(&mut self, name: PodName, mut pod: Pod) {
         self.delete(&name);
         if pod.weight() > LONGEST.min(ALL - self.kept) {
@@ -118,13 +119,13 @@ impl Pods {
         }
     }
 
-    /// The list is at its end: it held everything.
+    /// The list is complete: pods that it did not have are dropped.
     pub fn end(&mut self) {
         self.index.end();
         self.kept = self.index.iter().map(|(_, pod)| pod.weight()).sum();
     }
 
-    /// Has a whole list come? Until then what is not here may exist all the same.
+    /// Is a first list complete? Until then a pod that is not cached may exist.
     pub fn is_complete(&self) -> bool {
         self.index.is_complete()
     }
@@ -134,20 +135,20 @@ impl Pods {
         self.index.get(name)
     }
 
-    /// The definitions that a pod names, as far as its selection is kept.
+    /// The definitions that a pod names, if its selection is cached.
     pub fn named_by(&self, name: &PodName) -> Vec<NetRef> {
         let Ok(usual) = MULTUS_NAMESPACE.parse::<ObjectName>() else { return Vec::new() };
         let selection = self.get(name).and_then(|pod| pod.selection.as_ref()).filter(|selection| !selection.is_empty());
         selection.map(|selection| named_in(selection, &name.namespace, &usual)).into_iter().flatten().collect()
     }
 
-    /// Every definition that a pod names.
+    /// The definitions that all pods name.
     pub fn named(&self) -> impl Iterator<Item = NetRef> + '_ {
         self.index.iter().flat_map(|(name, _)| self.named_by(name))
     }
 }
 
-/// Stands for a `network-status`: the same for two texts that differ in layout alone.
+/// A hash of a `network-status`, equal for texts that differ in layout only.
 pub fn fingerprint(text: &str) -> u64 {
     fn put(value: &Value, hasher: &mut DefaultHasher) {
         match value {
@@ -193,13 +194,13 @@ mod tests {
         Pod { selection: Some([(NETWORKS.to_owned(), networks.to_owned())].into()), ..Pod::default() }
     }
 
-    fn known(pods: &Pods) -> Vec<&str> {
+    fn known(pods: &PodCache) -> Vec<&str> {
         pods.index.iter().map(|(name, _)| name.name.as_str()).collect()
     }
 
     #[test]
     fn a_list_replaces_what_it_does_not_hold_and_only_at_its_end() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         pods.apply(named("early"), Pod::default());
         assert!(!pods.is_complete());
         pods.begin();
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_list_that_is_broken_off_and_begun_again_leaves_nothing_stale() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         for names in [vec!["a", "b"], vec!["a"]] {
             pods.begin();
             names.into_iter().for_each(|name| pods.apply(named(name), Pod::default()));
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_a_pod_wants_at_length_is_not_kept_nor_more_of_all_than_there_is_room() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         pods.apply(named("long"), wanting(&"x".repeat(LONGEST)));
         assert_eq!((pods.get(&named("long")).unwrap().selection.as_ref(), pods.kept), (None, 0));
         let most = wanting(&"x".repeat(LONGEST - NETWORKS.len()));
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_definitions_that_pods_name_are_known() {
-        let mut pods = Pods::default();
+        let mut pods = PodCache::default();
         pods.apply(named("a"), wanting("lan,other/wan"));
         pods.apply(named("b"), wanting("lan"));
         pods.apply(named("c"), wanting("[garbage"));

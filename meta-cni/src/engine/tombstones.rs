@@ -1,8 +1,7 @@
-//! Containers that once stood in a record: for GC, which removes what is left of them and nothing of strangers.
+//! The container ids of deleted records. GC removes the leftovers of these containers and of no others.
 //!
-//! While there is a record, the record is the memory; the moment at which it goes is the moment at which its container's
-//! id is noted. One line is appended and never synced: what a power cut forgets is told instead of removed, no more. When
-//! the file is full it becomes the old one, whose place it takes, so that the last one or two thousand ids are known.
+//! Deleting a record appends its key to `departed`, one line, never synced: after a power cut GC lists a leftover of a
+//! forgotten id instead of removing it. A full file replaces `departed.old`, so the last one to two thousand ids are kept.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -18,19 +17,19 @@ const FULL: u64 = 96 << 10;
 
 /// The ids of a state directory.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Tombstones {
     recent: PathBuf,
     older: PathBuf,
 }
 
-impl Memory {
-    /// The memory of the store in a directory.
+impl Tombstones {
+    /// The tombstones of the store in a directory.
     pub fn of(dir: &Path) -> Self {
         Self { recent: dir.join("departed"), older: dir.join("departed.old") }
     }
 
-    /// Notes the set of a container of which everything is undone.
-    pub fn note(&self, key: &Key) -> io::Result<()> {
+    /// Adds an attachment set that is undone completely.
+    pub fn add(&self, key: &Key) -> io::Result<()> {
         // One write with O_APPEND: lines of several processes do not mix.
         let mut file = File::options().append(true).create(true).open(&self.recent)?;
         file.write_all(format!("{}\n", line(key)).as_bytes())?;
@@ -41,15 +40,15 @@ impl Memory {
         Ok(())
     }
 
-    /// Was everything of this very set undone? Runtimes repeat a DEL that succeeded.
-    pub fn knows(&self, key: &Key) -> bool {
+    /// Is this very set undone? Runtimes repeat a DEL that succeeded.
+    pub fn contains(&self, key: &Key) -> bool {
         let wanted = line(key);
         let mut files = [&self.recent, &self.older].into_iter().filter_map(|path| fs::read_to_string(path).ok());
         files.any(|text| text.lines().any(|line| line == wanted))
     }
 
-    /// Every container that is remembered.
-    pub fn recall(&self) -> HashSet<ContainerId> {
+    /// Every container id that is kept.
+    pub fn containers(&self) -> HashSet<ContainerId> {
         let files = [&self.older, &self.recent].map(|path| fs::read_to_string(path).unwrap_or_default());
         // Earlier versions wrote the id alone.
         let ids = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split(' ').next());
@@ -68,27 +67,30 @@ mod tests {
     #[test]
     fn the_last_thousand_are_known_and_the_files_stay_small() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = Memory::of(dir.path());
-        assert!(memory.recall().is_empty());
+        let tombstones = Tombstones::of(dir.path());
+        assert!(tombstones.containers().is_empty());
         let id = |number: usize| format!("{number:064}").parse::<ContainerId>().unwrap();
         let key =
             |number| Key { network: "pods".parse().unwrap(), container: id(number), ifname: "eth0".parse().unwrap() };
         for number in 0..5000 {
-            memory.note(&key(number)).unwrap();
+            tombstones.add(&key(number)).unwrap();
         }
-        assert!(memory.knows(&key(4000)) && !memory.knows(&key(5000)));
-        assert!(!memory.knows(&Key { network: "other".parse().unwrap(), ..key(4000) }), "a set, not a container");
-        let known = memory.recall();
+        assert!(tombstones.contains(&key(4000)) && !tombstones.contains(&key(5000)));
+        assert!(
+            !tombstones.contains(&Key { network: "other".parse().unwrap(), ..key(4000) }),
+            "a set, not a container"
+        );
+        let known = tombstones.containers();
         assert!((4000..5000).all(|number| known.contains(&id(number))));
         let size = |path: &Path| fs::metadata(path).unwrap().len();
-        assert!(size(&memory.older) <= FULL + 80 && size(&memory.recent) <= FULL);
+        assert!(size(&tombstones.older) <= FULL + 80 && size(&tombstones.recent) <= FULL);
     }
 
     #[test]
     fn a_torn_line_is_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = Memory::of(dir.path());
-        fs::write(&memory.recent, "a\n\0\0\0\n/\nb\n").unwrap();
-        assert_eq!(memory.recall(), HashSet::from(["a".parse().unwrap(), "b".parse().unwrap()]));
+        let tombstones = Tombstones::of(dir.path());
+        fs::write(&tombstones.recent, "a\n\0\0\0\n/\nb\n").unwrap();
+        assert_eq!(tombstones.containers(), HashSet::from(["a".parse().unwrap(), "b".parse().unwrap()]));
     }
 }

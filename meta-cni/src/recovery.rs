@@ -1,30 +1,30 @@
-//! What `meta-cni replay` did: its answer on stdout, and what the agent reads of it.
+//! The report of `meta-cni replay`, which the plugin prints and the agent reads.
 
 use attachments::names::{ContainerId, IfName, NetworkName};
 use serde::{Deserialize, Serialize};
 
-/// The answer. A record that is well and whose sandbox lives is only counted.
+/// The report. Settled records of live sandboxes are only counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// Unfinished undos that are complete now.
-    pub resumed: Vec<Entry>,
-    /// Records of dead sandboxes, undone whole.
-    pub released: Vec<Entry>,
-    /// What needs another look: an undo that is not complete, or a sandbox of which nothing is certain.
-    pub left: Vec<Entry>,
-    /// Settled records of living sandboxes.
+pub struct RecoveryReport {
+    /// Undos that were unfinished and are complete now.
+    pub resumed: Vec<RecordSummary>,
+    /// Records of dead sandboxes, undone completely.
+    pub released: Vec<RecordSummary>,
+    /// Records that are left: an undo that is not complete, or a sandbox that may be alive.
+    pub left: Vec<RecordSummary>,
+    /// Number of settled records of live sandboxes.
     pub living: usize,
-    /// Things on the node that no record explains; at most [`Report::SHOWN`].
+    /// Leftovers of unknown containers, which stay; at most [`RecoveryReport::SHOWN`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<String>,
-    /// What could not be looked at.
+    /// Failures of the search for leftovers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
 }
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct RecordSummary {
     /// The node network.
     pub network: NetworkName,
     /// The sandbox.
@@ -35,7 +35,7 @@ pub struct Entry {
     /// `namespace/name`, where the record says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// How it is known that the sandbox is dead, or why nothing was done.
+    /// Why the sandbox counts as dead, or why the record is left.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// An undo has begun and is not complete.
@@ -43,7 +43,7 @@ pub struct Entry {
     pub pending: bool,
 }
 
-impl Report {
-    /// The most strangers that are listed.
+impl RecoveryReport {
+    /// The most leftovers that are listed.
     pub const SHOWN: usize = 20;
 }

@@ -1,23 +1,23 @@
-//! How often our file is put back where another program takes it away: two products that both insist on the place would
-//! rewrite it without end. Each time, ours waits longer.
+//! The backoff for rewriting our conflist after another program removed or changed it. Two products that both insist on their file
+//! would otherwise rewrite it without end.
 
 use std::time::{Duration, Instant};
 
-/// The first pause before the file is put back again.
+/// The first pause before the file is written again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// How long a quiet time starts over.
+/// After this time without a rewrite the backoff starts over.
 pub(super) const QUIET: Duration = Duration::from_secs(600);
 
-/// When the file was put back, and how many times without a quiet time in between.
+/// When the file was rewritten, and how often without a quiet time in between.
 #[derive(Debug, Default)]
-pub(super) struct Restores {
+pub(super) struct RewriteBackoff {
     count: u32,
     last: Option<Instant>,
 }
 
-impl Restores {
-    /// How long the file is to be left as it is; nothing the first time.
+impl RewriteBackoff {
+    /// How long to leave the file as it is; zero the first time.
     pub(super) fn pause(&mut self, now: Instant) -> Duration {
         let Some(last) = self.last else { return Duration::ZERO };
         let since = now.duration_since(last);
@@ -28,13 +28,13 @@ impl Restores {
         if self.count == 0 { Duration::ZERO } else { doubled.min(LAST_PAUSE).saturating_sub(since) }
     }
 
-    /// It is put back now.
+    /// The file is rewritten now.
     pub(super) fn add(&mut self, now: Instant) {
         self.count += 1;
         self.last = Some(now);
     }
 
-    /// How many times it was.
+    /// The number of rewrites.
     pub(super) fn count(&self) -> u32 {
         self.count
     }

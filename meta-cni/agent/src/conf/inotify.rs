@@ -1,4 +1,4 @@
-//! Wakes the keeper when something happens in the directories that it looks at.
+//! Wakes the reconciler on changes in the directories that it reads.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
@@ -8,9 +8,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
 
-/// Directories under watch (inotify(7)).
+/// Watched directories (inotify(7)).
 #[derive(Debug)]
-pub struct Watch(AsyncFd<Descriptor>);
+pub struct DirectoryWatch(AsyncFd<Descriptor>);
 
 #[derive(Debug)]
 struct Descriptor(Inotify);
@@ -21,8 +21,8 @@ impl AsRawFd for Descriptor {
     }
 }
 
-impl Watch {
-    /// A watch over nothing yet.
+impl DirectoryWatch {
+    /// A watch without directories.
     pub fn new() -> Result<Self> {
         let failed = |e: &dyn std::fmt::Display| Error::Io(format!("cannot watch directories: {e}"));
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|e| failed(&e))?;
@@ -31,8 +31,8 @@ impl Watch {
         registered.map(Self).map_err(|e| failed(&e))
     }
 
-    /// Watches a directory, again and again: the same one costs nothing, one that was replaced is found under its new inode.
-    /// False when it is not there.
+    /// Watches a directory. Called again and again: it has no effect on a watched directory, and finds a replaced one. False when
+    /// the directory does not exist.
     pub fn over(&self, dir: &Path) -> bool {
         let events = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE
@@ -44,7 +44,7 @@ impl Watch {
         self.0.get_ref().0.add_watch(dir, events).is_ok()
     }
 
-    /// Returns when something happened since the last time. What it was does not matter: everything is looked at anew.
+    /// Returns when something changed since the last call. The events are not kept: the caller reads everything anew.
     pub async fn event(&self) {
         let Ok(mut ready) = self.0.readable().await else { return std::future::pending().await };
         while self.0.get_ref().0.read_events().is_ok_and(|events| !events.is_empty()) {}
@@ -65,7 +65,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let watch = Watch::new().unwrap();
+            let watch = DirectoryWatch::new().unwrap();
             assert!(watch.over(dir.path()) && watch.over(dir.path()) && !watch.over(&dir.path().join("none")));
             for change in 0..2 {
                 std::fs::write(dir.path().join("a"), format!("{change}")).unwrap();

@@ -6,22 +6,21 @@ use std::time::Duration;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use attachments::status::{Report, network_status};
 
-use super::devinfo;
+use super::network_status::{Assembled, assemble};
 use super::record::{Key, Record};
 use super::store::Store;
 use crate::fault::{Fault, Result};
 
 /// A settled record, not opened yet.
-pub struct Settled {
+pub struct SettledRecord {
     store: Store,
     key: Key,
     age: Duration,
 }
 
 /// What a record says about its pod.
-pub struct Told {
+pub struct RecordedStatus {
     /// The pod.
     pub pod: PodRef,
     /// Text of the annotation.
@@ -33,23 +32,23 @@ pub struct Told {
 }
 
 /// The settled records of a state directory.
-pub fn settled(state_dir: &Path) -> Result<Vec<Settled>> {
+pub fn settled(state_dir: &Path) -> Result<Vec<SettledRecord>> {
     let store = Store::new(state_dir);
     let found = store.settled()?;
-    Ok(found.into_iter().map(|(key, age)| Settled { store: store.clone(), key, age }).collect())
+    Ok(found.into_iter().map(|(key, age)| SettledRecord { store: store.clone(), key, age }).collect())
 }
 
-impl Settled {
+impl SettledRecord {
     /// Reads the record. Nothing when it is gone, is being undone, or belongs to no pod.
-    pub fn read(&self) -> Result<Option<Told>> {
+    pub fn read(&self) -> Result<Option<RecordedStatus>> {
         let Some(file) = self.store.find(&self.key)?.filter(|file| file.is_settled() && !file.record.damaged) else {
             return Ok(None);
         };
-        told(&file.record, self.age)
+        recorded_status(&file.record, self.age)
     }
 }
 
-fn told(record: &Record, age: Duration) -> Result<Option<Told>> {
+fn recorded_status(record: &Record, age: Duration) -> Result<Option<RecordedStatus>> {
     let (Some(intent), Some(done)) = (&record.intent, &record.done) else { return Ok(None) };
     let Some(pod) = intent.pod.clone() else { return Ok(None) };
     let read = |entry: &super::record::AttachedEntry| {
@@ -57,16 +56,6 @@ fn told(record: &Record, age: Duration) -> Result<Option<Told>> {
             .map_err(|e| Fault::Io(format!("record of pod {pod}: {e}")))
     };
     let results: Vec<CniResult> = done.attached.iter().map(read).collect::<Result<_>>()?;
-    let infos: Vec<_> = intent.attachments.iter().map(devinfo::read).collect();
-    let is_whole =
-        intent.attachments.iter().zip(&infos).all(|(a, info)| a.device_info_file.is_none() || info.is_some());
-    let reports: Vec<Report<'_>> = intent
-        .attachments
-        .iter()
-        .zip(&results)
-        .zip(&infos)
-        .map(|((attachment, result), info)| Report { attachment, result: Some(result), device_info: info.as_ref() })
-        .collect();
-    let status = network_status(&reports, intent.strict);
-    Ok(Some(Told { pod, status, age, is_whole }))
+    let Assembled { status, is_whole } = assemble(&intent.attachments, &results, intent.strict);
+    Ok(Some(RecordedStatus { pod, status: status.status, age, is_whole }))
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::object::Object;
-use super::result::{CniResult, Dns, Ip, Route, canonical, canonical_net};
-use super::version::Version;
+use super::{CniResult, Dns, Ip, Route, canonical, canonical_net};
+use crate::cni::object::Object;
+use crate::cni::version::Version;
 use crate::finding::Finding;
 
 const KEYS: [&str; 2] = ["ip4", "ip6"];

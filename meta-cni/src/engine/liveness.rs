@@ -1,8 +1,8 @@
-//! Does the sandbox of a settled record still live? Who undoes the record of a living one takes its addresses and links, so
-//! what cannot be told counts as living.
+//! Decides whether the sandbox of a settled record is alive. If unsure, it counts as alive: undoing the record of a live
+//! sandbox would take its links and addresses.
 //!
-//! A namespace has no name of its own: its path can be reused, and its inode number is, at once. What proves a sandbox is
-//! what is in it: links in the record's group, or of its hardware addresses.
+//! A namespace has no name of its own: its path can be reused, and its inode number is reused at once. The links in it prove a
+//! sandbox: links in the record's group, or with its MAC addresses.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,74 +14,74 @@ use delegates::call::Node;
 use delegates::sandbox::Sandbox;
 
 use super::boot;
-use super::place::{hardware_addresses, namespace_id};
 use super::record::{Done, Intent};
+use super::sandbox_lookup::{mac_addresses, namespace_id};
 use super::store::DAMAGED;
 
-/// What is known of a sandbox.
+/// The state of a sandbox.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Life {
-    /// It is there.
-    Living,
-    /// It is gone, and this is how that is known.
+pub enum Liveness {
+    /// The sandbox exists.
+    Alive,
+    /// The sandbox is gone, with the reason to say so.
     Dead(String),
-    /// It may be there; somebody should know that this is not clear.
-    Doubtful(String),
+    /// The sandbox may exist, with the reason for the doubt: a person should look.
+    Unsure(String),
 }
 
-/// Looks at boot, path and links. The caller holds the sandbox. A result that a power cut has taken is not needed: no sandbox
-/// outlives the boot of its node.
-pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Life {
+/// Compares the boot, the path and the links. The caller holds the sandbox's lock. No sandbox outlives the boot of its node, so
+/// after a reboot no result is needed.
+pub fn judge(intent: &Intent, done: Option<&Done>, node: &Node<'_>) -> Liveness {
     if boot::is_over(intent) {
-        return Life::Dead("the node was restarted since".to_owned());
+        return Liveness::Dead("the node was restarted since".to_owned());
     }
-    let Some(done) = done else { return Life::Doubtful(DAMAGED.to_owned()) };
+    let Some(done) = done else { return Liveness::Unsure(DAMAGED.to_owned()) };
     let path = intent.netns.as_str();
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => match has_directory(path) {
             true => unnamed(intent, done, node, &format!("{path} is gone")),
-            false => Life::Doubtful(format!("{path}: its directory is not there either")),
+            false => Liveness::Unsure(format!("{path}: its directory is not there either")),
         },
-        Err(e) => Life::Doubtful(format!("{path}: {e}")),
+        Err(e) => Liveness::Unsure(format!("{path}: {e}")),
         Ok(_) => named(intent, done, node),
     }
 }
 
-/// Something is at the path.
-fn named(intent: &Intent, done: &Done, node: &Node<'_>) -> Life {
+/// The path exists.
+fn named(intent: &Intent, done: &Done, node: &Node<'_>) -> Liveness {
     let path = intent.netns.as_str();
     let mut sandbox = match Sandbox::open(path, node) {
         Ok(sandbox) => sandbox,
-        // Where the mounts of the runtime cannot be seen, every namespace looks like the file that it is mounted on.
-        Err(error) => return Life::Doubtful(error.to_string()),
+        // In a mount namespace without the runtime's mounts, the path is the empty file that the namespace is mounted on.
+        Err(error) => return Liveness::Unsure(error.to_string()),
     };
     let is_same = namespace_id(path) == Some(intent.netns_id);
     match holds(&mut sandbox, intent, done) {
-        Holds::Ours => Life::Living,
-        Holds::Unknown if is_same => Life::Living,
+        Holds::Ours => Liveness::Alive,
+        Holds::Unknown if is_same => Liveness::Alive,
         // A pod may delete its links, and inode numbers are reused.
-        Holds::Nothing if is_same => Life::Doubtful(format!("none of its links is in {path}")),
+        Holds::Nothing if is_same => Liveness::Unsure(format!("none of its links is in {path}")),
         Holds::Nothing | Holds::Unknown => unnamed(intent, done, node, &format!("{path} is another namespace by now")),
-        Holds::Unread(why) => Life::Doubtful(format!("{path}: {why}")),
+        Holds::Unread(why) => Liveness::Unsure(format!("{path}: {why}")),
     }
 }
 
-/// The namespace has lost its name. It lives on while processes are in it; one that is in a namespace of the same number
+/// The namespace has lost its path. It lives on while processes are in it. A process in a namespace with the same inode number
 /// may be another pod's.
-fn unnamed(intent: &Intent, done: &Done, node: &Node<'_>, why: &str) -> Life {
-    let Some(inside) = inhabited(intent.netns_id) else { return Life::Dead(why.to_owned()) };
+fn unnamed(intent: &Intent, done: &Done, node: &Node<'_>, why: &str) -> Liveness {
+    let Some(inside) = inhabited(intent.netns_id) else { return Liveness::Dead(why.to_owned()) };
     let holds = Sandbox::open(&inside, node).map(|mut sandbox| holds(&mut sandbox, intent, done));
     match holds {
-        Ok(Holds::Nothing) => Life::Dead(why.to_owned()),
-        _ => Life::Doubtful(format!("{why}, but {inside} may be it")),
+        Ok(Holds::Nothing) => Liveness::Dead(why.to_owned()),
+        _ => Liveness::Unsure(format!("{why}, but {inside} may be it")),
     }
 }
 
-/// What a namespace holds of a record.
+/// Which links of a record a namespace holds.
 enum Holds {
     Ours,
     Nothing,
-    /// The record knows of no link that could be looked for.
+    /// The record names no link.
     Unknown,
     Unread(String),
 }
@@ -92,7 +92,7 @@ fn holds(sandbox: &mut Sandbox, intent: &Intent, done: &Done) -> Holds {
         .iter()
         .filter_map(|entry| CniResult::from_object(entry.result.clone(), Version::NEWEST).ok())
         .collect();
-    let macs = hardware_addresses(results.iter());
+    let macs = mac_addresses(results.iter());
     let links = match sandbox.netlink.links(None) {
         Ok(links) => links,
         Err(error) => return Holds::Unread(error.to_string()),
@@ -110,14 +110,14 @@ fn holds(sandbox: &mut Sandbox, intent: &Intent, done: &Done) -> Holds {
     if knows_some { Holds::Nothing } else { Holds::Unknown }
 }
 
-/// Runtimes keep their namespaces in a directory of their own, which stays: where it is missing, this is not the place from
-/// which the runtime sees its namespaces. Of a process that has ended, everything is gone.
+/// Runtimes keep their namespaces in a directory that stays. A missing directory means that we do not see the runtime's mounts.
+/// A path in /proc goes with its process.
 fn has_directory(path: &str) -> bool {
     let is_process = path.starts_with("/proc/");
     is_process || Path::new(path).parent().is_some_and(Path::is_dir)
 }
 
-/// Where a process shows the network namespace of these numbers.
+/// The path in /proc of a process whose network namespace has this device and inode.
 fn inhabited(id: (u64, u64)) -> Option<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -1,17 +1,17 @@
 //! The state directory: where records live, and which of them still need attention.
 //!
 //! ```text
-//! pending/NETWORK,CONTAINER,IFNAME    being attached, being undone, or left behind by a crash or a failed undo
+//! pending/NETWORK,CONTAINER,IFNAME    being attached, being undone, or left by a crash or a failed undo
 //! attached/NETWORK,CONTAINER,IFNAME   settled: the ADD succeeded and no DEL has begun
-//! abandoned/NETWORK,CONTAINER,IFNAME  damaged, and given up
-//! damaged/NETWORK,CONTAINER,IFNAME    empty: its time is that of the first DEL that a damaged record failed
+//! abandoned/NETWORK,CONTAINER,IFNAME  damaged and given up
+//! damaged/NETWORK,CONTAINER,IFNAME    empty: its time is that of the first failed DEL of a damaged record
 //! failed/POD/NETWORK,CONTAINER,IFNAME empty: an undo of this pod's failed (see [`Failed`])
 //! locks/CONTAINER                     sandbox locks, while they are held; overlays' too
-//! departed, departed.old              containers whose records are gone (see [`Memory`])
+//! departed, departed.old              keys of deleted records (see [`Tombstones`])
 //! ```
 //!
-//! A rename moves a record from one state to the other, so the few that need attention are found without reading the many
-//! that do not.
+//! A rename moves a record from one state to the other, so the few records that need attention are found without reading the
+//! settled ones.
 
 mod file;
 
@@ -25,22 +25,22 @@ use attachments::names::{ContainerId, PodRef};
 use delegates::lock;
 
 use super::failed::Failed;
-use super::memory::Memory;
 use super::record::{Done, Entry, Intent, Key, Record, header};
+use super::tombstones::Tombstones;
 use crate::fault::{Fault, Result};
 
 pub use file::RecordFile;
 
-/// Why a record is left that cannot say what it holds.
+/// Why a record without a readable intent is left.
 pub const DAMAGED: &str = "its record is damaged; its DEL undoes what can be known";
 
 /// Directory of records that were given up.
 const ABANDONED: &str = "abandoned";
 
-/// Directory of marks that say since when a DEL of a damaged record fails.
+/// Directory of marks: since when the DELs of a damaged record fail.
 const DAMAGES: &str = "damaged";
 
-/// How much of a record is read to see whose it is, in bytes: the pod stands behind the key, at the beginning.
+/// How many bytes of a record are read to see whose it is: the pod follows the key at the beginning of the intent.
 const BEGINNING: u64 = 1024;
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -72,7 +72,7 @@ impl Store {
         self.dir.join(lock::DIR)
     }
 
-    /// Starts a record: writes and syncs the intent. When this fails nothing is left behind.
+    /// Starts a record: writes and syncs the intent. A failure leaves no file.
     pub fn begin(&self, intent: &Intent) -> Result<RecordFile> {
         let path = self.path(&intent.key, false)?;
         let file = create_new(&path).map_err(|e| self.failed_to("create", &intent.key, &e))?;
@@ -90,18 +90,18 @@ impl Store {
         }
     }
 
-    /// A record that is only in memory: for undoing what nobody recorded.
+    /// A record in memory only, for undoing a set that was never recorded.
     pub fn unwritten(&self, intent: Intent, done: Done) -> RecordFile {
         let key = intent.key.clone();
         self.in_memory(&key, Record { intent: Some(intent), done: Some(done), ..Record::default() })
     }
 
-    /// The same of a set of which something is recorded.
+    /// A record in memory only, for undoing what is known of a damaged record.
     pub fn in_memory(&self, key: &Key, record: Record) -> RecordFile {
         RecordFile { key: key.clone(), record, store: self.clone(), file: None, settled: false }
     }
 
-    /// Opens a record wherever it is. Nothing when there is none.
+    /// Opens a record, settled or not. None when there is none.
     pub fn find(&self, key: &Key) -> Result<Option<RecordFile>> {
         for settled in [true, false] {
             match open(&self.path(key, settled)?) {
@@ -110,8 +110,8 @@ impl Store {
                     file.read_to_end(&mut bytes).map_err(|e| self.failed_to("read", key, &e))?;
                     let mut record = Record::decode(&bytes)
                         .map_err(|e| self.failed_to("read", key, &io::Error::other(e.to_string())))?;
-                    // A settled record was whole when it was settled. One that was found damaged looks, when it is pending, as
-                    // one that was never written whole may look.
+                    // A settled record was complete when it was settled. In pending/, a damaged record without an intent looks like
+                    // a torn first write; the mark tells them apart.
                     record.damaged |= match settled {
                         true => record.intent.is_none() || record.done.is_none(),
                         false => record.intent.is_none() && self.mark(key).exists(),
@@ -126,31 +126,31 @@ impl Store {
         Ok(None)
     }
 
-    /// The records that need attention, and those of calls that are running right now.
+    /// The records in `pending/`: those that need attention, and those of running calls.
     pub fn pending(&self) -> Result<Vec<Pending>> {
         Ok(self.list("pending")?.into_iter().map(|(key, entry)| Pending { key, idle: age_of(&entry) }).collect())
     }
 
-    /// Some records in `pending/`, looked for at a price that does not grow with their number: `read` names are read at the
-    /// most, and `keep` of them are given, another part of them each time.
+    /// Some records in `pending/`, at a cost that does not grow with their number: at most `read` names are read, and `keep` of
+    /// them returned, a random part of them each time.
     pub fn some_pending(&self, read: usize, keep: usize) -> Result<Vec<Key>> {
         let dir = self.dir.join("pending");
         let Some(entries) = read_dir(&dir)? else { return Ok(Vec::new()) };
         let mut names: Vec<_> = entries.take(read).flatten().map(|entry| entry.file_name()).collect();
         if names.len() > keep {
-            // A record that nobody can undo must not keep those behind it waiting for ever.
+            // A record that cannot be undone must not block those behind it for ever.
             let start = RandomState::new().hash_one(0) % names.len() as u64;
             names.rotate_left(usize::try_from(start).unwrap_or_default());
         }
         Ok(names.iter().filter_map(|name| parse_name(name.to_str()?)).take(keep).collect())
     }
 
-    /// How long ago a record in `pending/` was last touched. Nothing when it is not there.
+    /// How long ago a record in `pending/` was last touched. None when there is no such record.
     pub fn idle(&self, key: &Key) -> Option<Duration> {
         fs::metadata(self.path(key, false).ok()?).ok().map(|meta| age(&meta))
     }
 
-    /// Does a record in `pending/` begin as one of this pod's does? It is not read whole, and may be damaged.
+    /// Does a record in `pending/` begin like one of this pod? The rest is not read, and may be damaged.
     pub fn is_about(&self, key: &Key, pod: &PodRef) -> bool {
         let mut beginning = Vec::new();
         let read =
@@ -160,12 +160,12 @@ impl Store {
         is_read && String::from_utf8_lossy(&beginning).contains(&wanted)
     }
 
-    /// The records of sandboxes that are attached, and how long they have been.
+    /// The settled records, and how long ago each was settled.
     pub fn settled(&self) -> Result<Vec<(Key, Duration)>> {
         Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age_of(&entry))).collect())
     }
 
-    /// The keys of every record, settled or not, of whatever node network.
+    /// The keys of all records, settled or not, of every node network.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Vec::new();
         for state in ["attached", "pending"] {
@@ -174,33 +174,33 @@ impl Store {
         Ok(keys)
     }
 
-    /// Is a record about this container? A list that cannot be read counts as yes.
+    /// Is there a record of this container? A directory that cannot be read counts as yes.
     pub fn is_recorded(&self, container: &ContainerId) -> bool {
-        // A record that moves from one directory to the other is seen in one of three looks.
+        // Three looks see a record that is renamed between them.
         ["pending", "attached", "pending"].iter().any(|state| {
             self.list(state).map_or(true, |found| found.iter().any(|(key, _)| key.container == *container))
         })
     }
 
-    /// The undos that failed.
+    /// The index of failed undos.
     pub fn failed(&self) -> Failed {
         Failed::of(&self.dir)
     }
 
-    /// Since when DELs of a damaged record fail; now, where none has failed before.
+    /// How long the DELs of a damaged record have been failing. The first call starts the time.
     pub fn failing_for(&self, key: &Key) -> Result<Duration> {
         let path = self.mark(key);
         let noted = fs::metadata(&path).and_then(|meta| meta.modified());
         if let Some(since) = noted.ok().and_then(|at| SystemTime::now().duration_since(at).ok()) {
             return Ok(since);
         }
-        // There is none, or the clock was set back since, and it starts anew.
+        // There is no mark, or the clock was set back since: the time starts anew.
         let made = with_parent(&path, || File::options().write(true).create(true).truncate(false).open(&path));
         let marked = made.and_then(|mark| mark.set_modified(SystemTime::now()));
         marked.map(|()| Duration::ZERO).map_err(|e| self.failed_to("note the damage of", key, &e))
     }
 
-    /// The damaged record is no more.
+    /// Removes the mark of a damaged record that is gone.
     pub fn forget_failing(&self, key: &Key) {
         let _ = fs::remove_file(self.mark(key));
     }
@@ -209,8 +209,8 @@ impl Store {
         self.dir.join(DAMAGES).join(key.to_string())
     }
 
-    /// Removes the marks of records that are gone, for people remove records too, and what killed calls of an earlier version
-    /// left: their STATUS wrote a file `probe.PID`.
+    /// Removes the marks of records that are gone, because people remove records too. Also removes `probe.PID`, which a killed
+    /// STATUS of an earlier version left.
     pub fn sweep(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             if entry
@@ -231,21 +231,21 @@ impl Store {
         }
     }
 
-    /// What there may be of a record and above it, but for the state directory itself.
+    /// Paths that a DEL may lock instead of a lock file: the record and the directories above it, without the state directory.
     pub fn places(&self, key: &Key) -> Vec<PathBuf> {
         let records = [true, false].into_iter().filter_map(|settled| self.path(key, settled).ok());
         let dirs = ["attached", "pending"].map(|state| self.dir.join(state));
         records.chain(dirs).chain(self.dir.ancestors().skip(1).map(Path::to_owned)).collect()
     }
 
-    /// The file of a record in `pending/`, as messages name it.
+    /// The path of a record in `pending/`, for messages.
     pub fn pending_path(&self, key: &Key) -> PathBuf {
         self.dir.join("pending").join(key.to_string())
     }
 
-    /// The containers whose records are gone.
-    pub fn memory(&self) -> Memory {
-        Memory::of(&self.dir)
+    /// The container ids of deleted records.
+    pub fn tombstones(&self) -> Tombstones {
+        Tombstones::of(&self.dir)
     }
 
     fn list(&self, state: &str) -> Result<Vec<(Key, fs::DirEntry)>> {
@@ -254,7 +254,7 @@ impl Store {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| unlisted(&dir, &e))?;
-            // A name that is not ours is not our business.
+            // Other names are not records.
             if let Some(key) = entry.file_name().to_str().and_then(parse_name) {
                 found.push((key, entry));
             }
@@ -280,7 +280,7 @@ impl Store {
     }
 }
 
-/// The entries of a directory; nothing when it is not there.
+/// The entries of a directory; None when it does not exist.
 fn read_dir(dir: &Path) -> Result<Option<fs::ReadDir>> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(Some(entries)),
@@ -293,7 +293,7 @@ fn unlisted(dir: &Path, e: &io::Error) -> Fault {
     Fault::Io(format!("cannot list records in {}: {e}", dir.display()))
 }
 
-/// Opens a record; on a read-only disk for reading alone.
+/// Opens a record; on a read-only disk for reading only.
 fn open(path: &Path) -> io::Result<File> {
     match File::options().read(true).append(true).open(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => File::open(path),
@@ -301,19 +301,19 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Since it was last written. A time that is still to come is that of a clock which was set back since: whoever wrote then has
-/// gone long ago, or holds the sandbox. It must not have to come again before anybody goes on.
+/// Time since the last write. A time in the future means that the clock was set back since, and counts as long ago: the writer is
+/// gone, or it holds the sandbox lock. Otherwise the record would wait until the clock gets there again.
 fn age(meta: &fs::Metadata) -> Duration {
     let written = meta.modified();
     written.map_or(Duration::ZERO, |at| SystemTime::now().duration_since(at).unwrap_or(Duration::MAX))
 }
 
-/// A file that cannot be looked at is gone: it is nobody's to take up.
+/// A file without metadata is gone, and counts as just touched so that nobody resumes it.
 fn age_of(entry: &fs::DirEntry) -> Duration {
     entry.metadata().map_or(Duration::ZERO, |meta| age(&meta))
 }
 
-/// The key that a record's file is named by.
+/// Parses the file name of a record.
 pub fn parse_name(name: &str) -> Option<Key> {
     let mut parts = name.splitn(3, ',');
     Some(Key {
@@ -330,7 +330,7 @@ fn create_new(path: &Path) -> io::Result<File> {
     with_parent(path, open)
 }
 
-/// Runs `act`, and once more after creating the directory that `path` lies in when that was what was missing.
+/// Runs `act`. If the directory of `path` is missing, creates it and runs `act` again.
 fn with_parent<T>(path: &Path, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match (act(), path.parent()) {
         (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
@@ -381,12 +381,12 @@ mod tests {
         found.append(&Entry::Undone(&Undone { attachment: 0 })).unwrap();
         assert_eq!(store.keys().unwrap(), [intent("c1").key]);
         assert!(store.is_recorded(&intent("c1").key.container) && !store.is_recorded(&intent("c2").key.container));
-        assert!(store.memory().recall().is_empty());
+        assert!(store.tombstones().containers().is_empty());
         let again = store.find(&intent("c1").key).unwrap().unwrap();
         assert_eq!(again.record.undone, [0]);
         again.remove(None).unwrap();
         assert!(store.find(&intent("c1").key).unwrap().is_none());
-        assert!(store.memory().recall().contains(&intent("c1").key.container));
+        assert!(store.tombstones().containers().contains(&intent("c1").key.container));
     }
 
     #[test]

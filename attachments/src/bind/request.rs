@@ -1,4 +1,4 @@
-//! What is asked for, before anything is looked up: the node's networks, the pod's, and the rules between them.
+//! The request: the node's networks, the pod's selection, and the rules between them. Nothing is looked up yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::cni::object::Object;
 use crate::definition::Definition;
 use crate::finding::Finding;
 use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
-use crate::selection::{DEFAULT_NETWORK, NETWORKS, Wanted};
+use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
 
 /// The node's rules, from its configuration.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Rules {
     pub path_roots: Vec<String>,
     /// Every type that is built in.
     pub built_in: Vec<BuiltIn>,
-    /// `programs`: the other types that definitions may use; absent means all.
+    /// `programs`: the external types that definitions may use; absent means all.
     pub programs: Option<Vec<PluginType>>,
     /// `maxAttachments`: the most networks that a pod may ask for beside its default network.
     pub max_attachments: usize,
@@ -36,12 +36,12 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The type, if this node runs it in process.
+    /// The built-in type, if this node runs it in process.
     pub(super) fn in_process(&self, kind: &str) -> Option<&BuiltIn> {
         self.built_in.iter().find(|known| known.kind == kind && known.is_on)
     }
 
-    /// May every pod name this namespace?
+    /// May every pod refer to this namespace?
     pub(super) fn is_global(&self, namespace: &ObjectName) -> bool {
         self.global_namespaces.iter().any(|name| name == namespace.as_str())
     }
@@ -56,39 +56,37 @@ pub enum Network {
     Named(NetworkName),
 }
 
-/// Everything about one pod's attachments that is known before anything is looked up.
+/// Everything about a pod's attachments that is known before the lookups.
 #[derive(Clone, Debug)]
-pub struct Ask<'a> {
+pub struct BindRequest<'a> {
     /// The pod.
     pub pod: &'a PodRef,
     /// CNI_CONTAINERID.
     pub container: &'a ContainerId,
     /// CNI_IFNAME: the interface of the default network.
     pub ifname: &'a IfName,
-    /// CNI_ARGS as it came, in pairs.
+    /// CNI_ARGS as given, in pairs.
     pub args: &'a [(String, String)],
-    /// `runtimeConfig` as it came: for the default network only (R35).
+    /// `runtimeConfig` as given: for the default network only (R35).
     pub runtime_config: Option<&'a Object>,
     /// `delegates`, or `clusterNetwork` alone. The first is the default network. At least one.
     pub delegates: &'a [Network],
     /// `defaultNetworks`.
     pub default_networks: &'a [Network],
-    /// The pod's own default network, in place of the first delegate.
-    pub default_override: Option<&'a Wanted>,
-    /// The pod's networks.
-    pub wanted: &'a [Wanted],
+    /// What the pod selects. Its default network takes the place of the first delegate.
+    pub selection: &'a Selection,
     /// The chain of `auxiliaryCNIChainName`, attached last.
     pub auxiliary: Option<&'a NetworkConf>,
     /// The node's rules.
     pub rules: &'a Rules,
 }
 
-/// One attachment to be: its place in the list of all is the number in its interface's name (A15).
+/// A future attachment. Its position among all slots is the number in its interface's name (A15).
 #[derive(Debug)]
 pub(super) struct Slot<'a> {
     pub origin: Origin<'a>,
-    pub wanted: Option<&'a Wanted>,
-    /// Path of what asked for it, in an annotation or in the node's configuration.
+    pub selected: Option<&'a NetworkSelection>,
+    /// Path of its selection, in an annotation or in the node's configuration.
     pub field: String,
 }
 
@@ -97,29 +95,30 @@ pub(super) enum Origin<'a> {
     Conf(&'a NetworkConf),
     Named(&'a NetworkName),
     Definition(&'a NetRef),
+    NodeFile(&'a NetworkName),
 }
 
-impl<'a> Ask<'a> {
-    /// The definitions that must be looked up, each once. Isolation and the number of networks are checked first: what a pod
-    /// may not name is not asked for.
+impl<'a> BindRequest<'a> {
+    /// The definitions to look up, each once. Isolation and the number of networks are checked first: a definition that the pod may not
+    /// name is not looked up.
     pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
-        let (asked, most) = (self.wanted.len(), self.rules.max_attachments);
+        let (asked, most) = (self.selection.networks.len(), self.rules.max_attachments);
         if asked > most {
             let allowed = format!("at most {most} (maxAttachments)");
             return Err(Finding::new(NETWORKS, format_args!("{asked} networks"), allowed).into());
         }
-        for wanted in self.default_override.iter().copied().chain(self.wanted) {
-            self.check_isolation(&wanted.network)?;
+        for selected in self.selection.elements() {
+            self.check_isolation(&selected.target)?;
         }
         Ok(self.slots().iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
     }
 
-    /// True when some network has no configuration but a file of `confDir`.
+    /// True when a network's configuration can only be in a file of `confDir`.
     pub fn needs_files(&self, definitions: &BTreeMap<NetRef, Definition>) -> bool {
         self.slots().iter().any(|slot| {
             match self.definition_of(slot.origin).and_then(|reference| definitions.get(&reference)) {
                 Some(definition) => definition.inline().is_none(),
-                None => matches!(slot.origin, Origin::Named(_)),
+                None => matches!(slot.origin, Origin::Named(_) | Origin::NodeFile(_)),
             }
         })
     }
@@ -132,35 +131,40 @@ impl<'a> Ask<'a> {
                     Network::Conf(conf) => Origin::Conf(conf),
                     Network::Named(name) => Origin::Named(name),
                 };
-                Slot { origin, wanted: None, field: format!("{key}[{i}]") }
+                Slot { origin, selected: None, field: format!("{key}[{i}]") }
             }
         };
         let pod = |annotation: &'static str| {
-            move |(i, wanted): (usize, &'a Wanted)| Slot {
-                origin: Origin::Definition(&wanted.network),
-                wanted: Some(wanted),
+            move |(i, selected): (usize, &'a NetworkSelection)| Slot {
+                origin: match &selected.target {
+                    SelectionTarget::Definition(reference) => Origin::Definition(reference),
+                    SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
+                },
+                selected: Some(selected),
                 field: format!("{annotation}[{i}]"),
             }
         };
-        let replaced = usize::from(self.default_override.is_some());
+        let Selection { default_network, networks } = self.selection;
+        let replaced = usize::from(default_network.is_some());
         let system = self.rules.system_namespaces.iter().any(|name| name == self.pod.namespace.as_str());
         let default_networks = if system { &[] } else { self.default_networks };
-        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + self.wanted.len());
-        slots.extend(self.default_override.into_iter().enumerate().map(pod(DEFAULT_NETWORK)));
+        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + networks.len());
+        slots.extend(default_network.iter().enumerate().map(pod(DEFAULT_NETWORK)));
         slots.extend(self.delegates.iter().enumerate().skip(replaced).map(node("delegates")));
         slots.extend(default_networks.iter().enumerate().map(node("defaultNetworks")));
-        slots.extend(self.wanted.iter().enumerate().map(pod(NETWORKS)));
-        let auxiliary = |conf| Slot { origin: Origin::Conf(conf), wanted: None, field: "auxiliaryCNIChainName".into() };
+        slots.extend(networks.iter().enumerate().map(pod(NETWORKS)));
+        let auxiliary =
+            |conf| Slot { origin: Origin::Conf(conf), selected: None, field: "auxiliaryCNIChainName".into() };
         slots.extend(self.auxiliary.map(auxiliary));
         slots
     }
 
-    /// Which definition an attachment would come from, if it exists.
+    /// The definition of an attachment, if it exists.
     pub(super) fn definition_of(&self, origin: Origin<'_>) -> Option<NetRef> {
         match origin {
-            Origin::Conf(_) => None,
+            Origin::Conf(_) | Origin::NodeFile(_) => None,
             Origin::Definition(reference) => Some(reference.clone()),
-            // A network's name may hold more than an object's; such a one can only be a file.
+            // A network's name may hold characters that an object's may not. Such a network can only be a file.
             Origin::Named(name) => {
                 let name = name.as_str().parse::<ObjectName>().ok()?;
                 Some(NetRef { namespace: self.rules.multus_namespace.clone(), name })
@@ -168,7 +172,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// Does the node's configuration name this definition? Then it is the node's own text, whoever else names it.
+    /// Does the node's configuration name this definition? Then the definition is the node's own text.
     pub(super) fn is_named_by_node(&self, reference: &NetRef) -> bool {
         self.delegates.iter().chain(self.default_networks).any(|network| match network {
             Network::Conf(_) => false,
@@ -176,7 +180,7 @@ impl<'a> Ask<'a> {
         })
     }
 
-    /// The names of the node's own networks, as far as its configuration tells them.
+    /// The names of the node's own networks that its configuration has.
     pub(super) fn own_networks(&self) -> impl Iterator<Item = &'a NetworkName> {
         let networks = self.delegates.iter().chain(self.default_networks).filter_map(|network| match network {
             Network::Conf(conf) => conf.name.as_ref(),
@@ -185,18 +189,28 @@ impl<'a> Ask<'a> {
         networks.chain(self.auxiliary.and_then(|conf| conf.name.as_ref()))
     }
 
-    /// R34, A36. The default-network annotation is a pod's word like the other (design: isolation applies to both).
-    fn check_isolation(&self, reference: &NetRef) -> Result<(), BindError> {
-        let target = &reference.namespace;
-        if !self.rules.namespace_isolation || *target == self.pod.namespace || self.rules.is_global(target) {
-            return Ok(());
+    /// R34, A36. Isolation applies to the default-network annotation too.
+    fn check_isolation(&self, target: &SelectionTarget) -> Result<(), BindError> {
+        let pod = &self.pod.namespace;
+        match target {
+            _ if !self.rules.namespace_isolation => Ok(()),
+            SelectionTarget::Definition(NetRef { namespace, .. })
+                if namespace == pod || self.rules.is_global(namespace) =>
+            {
+                Ok(())
+            }
+            SelectionTarget::Definition(network) => {
+                Err(BindError::Isolated { pod: pod.clone(), network: network.clone() })
+            }
+            SelectionTarget::NodeFile(name) => {
+                Err(BindError::IsolatedNodeFile { pod: pod.clone(), name: name.clone() })
+            }
         }
-        Err(BindError::Isolated { pod: self.pod.namespace.clone(), network: reference.clone() })
     }
 
-    /// R21 over both annotations: the parser of one sees only its own elements.
+    /// R21 across both annotations: the parser sees one annotation only.
     pub(super) fn check_default_route(&self) -> Result<(), Finding> {
-        let asking = |slot: &Slot<'_>| slot.wanted.is_some_and(|wanted| wanted.default_route.is_some());
+        let asking = |slot: &Slot<'_>| slot.selected.is_some_and(|selected| selected.default_route.is_some());
         match self.slots().iter().filter(|slot| asking(slot)).nth(1) {
             None => Ok(()),
             Some(slot) => Err(Finding::new(

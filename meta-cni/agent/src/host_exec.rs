@@ -1,15 +1,13 @@
-//! The one place where the agent starts a program: the plugin, in the host's mount namespace.
+//! Starts the plugin in the host's mount namespace. The agent starts no other program.
 //!
-//! Entering a mount namespace is for a process with one thread, and the agent stays where it is. So the agent starts itself
-//! anew with a hidden command ([`enter`]), which goes over there and becomes the plugin. The agent's pod has the host's
-//! network namespace already (`hostNetwork`), which is looked at first: a plugin in another one would find no link of the
-//! node. It sees the host's processes by `hostPID`.
+//! Only a process with one thread can enter a mount namespace, and the agent must stay in its own. So the agent starts itself with
+//! a hidden command ([`enter`]), which enters the host's mount namespace and executes the plugin. The agent's pod is in the host's
+//! network namespace (`hostNetwork`), which is checked first: in another one the plugin would find no link of the node. The pod
+//! sees the host's processes by `hostPID`.
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,18 +24,18 @@ use crate::error::{Error, Result};
 /// Name of the hidden command.
 pub const COMMAND: &str = "in-host";
 
-/// What the hidden command is told.
+/// The arguments of the hidden command.
 #[derive(Clone, Debug, Args)]
 pub struct EnterOptions {
     /// Directory in /proc of a process of the host.
     process: PathBuf,
-    /// The program, as the host names it.
+    /// The program's path on the host.
     program: PathBuf,
     /// Its arguments.
     args: Vec<String>,
 }
 
-/// Goes into the host's mount namespace and becomes the program. For a process with one thread.
+/// Enters the host's mount namespace and executes the program. The process must have one thread.
 #[expect(clippy::disallowed_methods, reason = "this is the one place of the agent that starts a program")]
 pub fn enter(options: &EnterOptions) -> Result<Infallible> {
     let failed = |what: &str, e: &dyn std::fmt::Display| {
@@ -59,8 +57,8 @@ pub fn enter(options: &EnterOptions) -> Result<Infallible> {
     nix::unistd::execv(&program, &args).map_err(|e| failed("start", &e))
 }
 
-/// Starts the plugin with these arguments and this on stdin, and gives what it printed on stdout. What it says on stderr is
-/// on ours. A plugin that is not done in `limit` is killed: what it has not undone is in its records.
+/// Runs the plugin with these arguments and this stdin, and returns its stdout. Its stderr goes to ours. A plugin that is not done
+/// within `limit` is killed: what it has not undone is in its records.
 pub async fn plugin(options: &Options, args: &[String], stdin: &[u8], limit: Duration) -> Result<Vec<u8>> {
     let program = options.cni_bin_dir.join("meta-cni");
     let failed = |e: &dyn std::fmt::Display| Error::Io(format!("cannot run {} on the host: {e}", program.display()));
@@ -73,7 +71,7 @@ pub async fn plugin(options: &Options, args: &[String], stdin: &[u8], limit: Dur
     let mut pipe = child.stdin.take();
     let talk = async {
         if let Some(pipe) = &mut pipe {
-            // One that ends before it has read everything says why on stdout.
+            // A plugin that ends before it has read everything explains it on stdout.
             let _ = pipe.write_all(stdin).await;
         }
         drop(pipe);
@@ -90,8 +88,8 @@ pub async fn plugin(options: &Options, args: &[String], stdin: &[u8], limit: Dur
     }
 }
 
-/// A process that is in the host's mount namespace. What the flag says; else process 1, or, where that is in another network
-/// than the node's (several nodes on one machine), the one that started us: the runtime's own.
+/// A process in the host's mount namespace: the one of the flag, else process 1. If process 1 is in another network namespace
+/// (several nodes on one machine), it is the parent process, the runtime's own.
 fn host_process(options: &Options) -> Result<PathBuf> {
     if let Some(process) = &options.host_process {
         return Ok(process.clone());
@@ -108,12 +106,11 @@ fn host_process(options: &Options) -> Result<PathBuf> {
     }
 }
 
-/// The host's network namespace is the one that the agent is in.
+/// Checks that a process is in the agent's network namespace, which is the host's.
 fn require_own_network(process: &Path) -> Result<()> {
-    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
     let path = process.join("ns/net");
-    let theirs = id(&path).map_err(|e| Error::Io(format!("cannot look at {}: {e}", path.display())))?;
-    if id(Path::new("/proc/self/ns/net")).is_ok_and(|own| own == theirs) {
+    let theirs = netns::id(&path).map_err(|e| Error::Io(format!("cannot look at {}: {e}", path.display())))?;
+    if netns::id(Path::new("/proc/self/ns/net")).is_ok_and(|own| own == theirs) {
         return Ok(());
     }
     let allowed = "the network namespace that the agent is in (hostNetwork: true)";

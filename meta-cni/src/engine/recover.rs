@@ -1,47 +1,48 @@
-//! Replay: what a crash or a restart of the node left behind, undone without a call of the runtime.
+//! Recovery (`meta-cni replay`): undoes what a crash or a restart of the node left behind, without a call of the runtime.
 //!
-//! Runtimes do not repeat what failed, and after a restart they may have forgotten sandboxes. So the agent asks for this: it
-//! resumes unfinished undos, undoes the records of dead sandboxes by the one way back, and has the delegates of ours give
-//! back what is left of containers that have no record any more. A sandbox that lives, or is held by a call, is not touched.
+//! Runtimes do not repeat what failed, and after a restart they may have forgotten sandboxes. So the agent starts a recovery,
+//! which resumes unfinished undos, undoes the records of dead sandboxes, and lets built-in delegates remove the leftovers of
+//! containers without a record. A sandbox that is alive, or that a call has locked, is not touched.
 
 use std::time::{Duration, Instant};
 
+use super::gc;
 use super::gc::Asked;
-use super::life::{Life, judge};
+use super::liveness::{Liveness, judge};
 use super::lock::SandboxLock;
-use super::place::Whereabouts;
 use super::record::{Intent, Key};
 use super::resume::{self, Resumed};
+use super::run::Run;
+use super::sandbox_lookup::Whereabouts;
 use super::store::{DAMAGED, Pending};
 use super::undo::{Surroundings, undo};
-use super::{Run, gc};
 use crate::fault::{Fault, Result};
-use crate::replay::{Entry, Report};
+use crate::recovery::{RecordSummary, RecoveryReport};
 
-/// The most that one record gets: one that hangs must not keep the others waiting.
+/// Time for one record: a delegate that hangs must not use up the time of the others.
 const SHARE: Duration = Duration::from_secs(10);
 
-/// The whole of it. `idle`: how long an unfinished undo must have been left alone.
-pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
-    let mut report = Report::default();
+/// Runs a recovery. `idle` is how long an unfinished undo must have been left alone.
+pub fn recover(run: &Run<'_>, idle: Duration) -> Result<RecoveryReport> {
+    let mut report = RecoveryReport::default();
     let mut asked = Asked::default();
     for pending in run.store.pending()? {
         let known = gc::intent(run, &pending.key);
-        let entry = entry(&pending.key, known.as_ref(), true);
+        let summary = summary(&pending.key, known.as_ref(), true);
         match resume_one(run, &pending, idle) {
             Ok(()) => {
                 asked.leave(known);
-                report.resumed.push(entry);
+                report.resumed.push(summary);
             }
             Err(why) => {
                 asked.stay(run, known);
-                report.left.push(Entry { why, ..entry });
+                report.left.push(RecordSummary { why, ..summary });
             }
         }
     }
     for (key, _) in run.store.settled()? {
         let known = gc::intent(run, &key);
-        let entry = entry(&key, known.as_ref(), false);
+        let summary = summary(&key, known.as_ref(), false);
         match settle_one(run, &key) {
             Ok(Settled::Living) => {
                 asked.stay(run, known);
@@ -50,24 +51,24 @@ pub fn replay(run: &Run<'_>, idle: Duration) -> Result<Report> {
             Ok(Settled::Gone) => {}
             Ok(Settled::Released(why)) => {
                 asked.leave(known);
-                report.released.push(Entry { why, ..entry });
+                report.released.push(RecordSummary { why, ..summary });
             }
             Err((why, pending)) => {
                 asked.stay(run, known);
-                report.left.push(Entry { why, pending, ..entry });
+                report.left.push(RecordSummary { why, pending, ..summary });
             }
         }
     }
     let (strangers, faults) = gc::reclaim(run, asked);
-    report.strangers = strangers.into_iter().take(Report::SHOWN).collect();
+    report.strangers = strangers.into_iter().take(RecoveryReport::SHOWN).collect();
     report.faults = faults.iter().map(ToString::to_string).collect();
     SandboxLock::sweep(&run.store.locks());
     run.store.sweep();
     Ok(report)
 }
 
-fn entry(key: &Key, intent: Option<&Intent>, pending: bool) -> Entry {
-    Entry {
+fn summary(key: &Key, intent: Option<&Intent>, pending: bool) -> RecordSummary {
+    RecordSummary {
         network: key.network.clone(),
         container: key.container.clone(),
         ifname: key.ifname.clone(),
@@ -77,7 +78,7 @@ fn entry(key: &Key, intent: Option<&Intent>, pending: bool) -> Entry {
     }
 }
 
-/// Finishes an undo that was left alone; else why it is still there.
+/// Finishes an undo that was left alone long enough. The error says why it is left.
 fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::Result<(), String> {
     if pending.idle < idle {
         return Err(format!("last touched {} s ago", pending.idle.as_secs()));
@@ -93,7 +94,7 @@ fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::
 enum Settled {
     Living,
     Released(String),
-    /// A call was quicker.
+    /// Another call removed it meanwhile.
     Gone,
 }
 
@@ -109,9 +110,9 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     let Some(intent) = &found.record.intent else { return Err((DAMAGED.to_owned(), false)) };
     let done = found.record.done.as_ref();
     match judge(intent, done, &intent.node(&run.conf.state_dir, deadline, &lock)) {
-        Life::Living => Ok(Settled::Living),
-        Life::Doubtful(why) => Err((why, false)),
-        Life::Dead(why) => {
+        Liveness::Alive => Ok(Settled::Living),
+        Liveness::Unsure(why) => Err((why, false)),
+        Liveness::Dead(why) => {
             let around = Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock };
             match undo(found, Whereabouts::Gone, &around) {
                 Ok(()) => Ok(Settled::Released(why)),
@@ -121,7 +122,7 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     }
 }
 
-/// When the next record must be done with.
+/// The deadline of the next record.
 fn share(run: &Run<'_>) -> std::result::Result<Instant, String> {
     let now = Instant::now();
     if now >= run.deadline {

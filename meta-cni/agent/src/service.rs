@@ -1,55 +1,55 @@
-//! The agent's answers, each from the part that knows.
+//! The agent's service on the socket: it forwards each request to the part that answers it.
 
 use std::time::Duration;
 
-use meta_cni::cluster::wire::{Answer, Health, Publish, Published, Request};
+use meta_cni::cluster::wire::{AgentRequest, Answer, Health, Publish, Published};
 use tokio::sync::watch;
 
-use super::conf::Wanting;
-use super::events::Events;
+use super::conf::Blockers;
+use super::events::EventSender;
+use super::pod_cache::PodName;
 use super::publish::Publisher;
 use super::queue::Status;
 use super::resolve::Facts;
-use super::serve::{Desk, Reply};
-use super::view::PodName;
+use super::serve::{Reply, Service};
 
-/// Everything that a question may need.
-pub struct Office {
+/// The parts that answer requests.
+pub struct AgentService {
     /// Name of the node.
     pub node: String,
     /// Facts about pods and definitions.
     pub facts: Facts,
-    /// Statuses.
+    /// Publishes statuses.
     pub publisher: Publisher,
-    /// Events.
-    pub events: Events,
-    /// What the node's configuration lacks.
-    pub standing: watch::Receiver<Wanting>,
+    /// Queues events.
+    pub events: EventSender,
+    /// What keeps the node from being ready.
+    pub readiness: watch::Receiver<Blockers>,
 }
 
-impl Desk for Office {
-    async fn answer(&self, request: Request) -> Reply {
+impl Service for AgentService {
+    async fn answer(&self, request: AgentRequest) -> Reply {
         let answer = match request {
-            Request::Resolve(request) => match self.facts.resolve(request).await {
+            AgentRequest::Resolve(request) => match self.facts.resolve(request).await {
                 Ok((resolved, room)) => return Reply { answer: Answer::Resolved(resolved), room: Some(room) },
                 Err(refusal) => Answer::Refused(refusal),
             },
-            Request::Publish(request) => Answer::Published(self.publish(request).await),
-            Request::Report(report) => {
-                self.events.failed(report.pod, report.reason, report.message);
+            AgentRequest::Publish(request) => Answer::Published(self.publish(request).await),
+            AgentRequest::AddFailure(failure) => {
+                self.events.failed(failure.pod, failure.reason, failure.message);
                 Answer::Noted
             }
-            Request::Health => Answer::Healthy(self.health()),
+            AgentRequest::Health => Answer::Healthy(self.health()),
         };
         answer.into()
     }
 }
 
-impl Office {
+impl AgentService {
     async fn publish(&self, Publish { pod, status, added, wait_ms }: Publish) -> Published {
         let status = Status { uid: pod.uid.clone(), text: status };
         let written = self.publisher.publish(PodName::from(&pod), status, Duration::from_millis(wait_ms)).await;
-        // After the status, so that they do not compete with it for the API server.
+        // Events come after the status, so that they do not delay it at the API server.
         added.into_iter().for_each(|text| self.events.added(&pod, text));
         Published { written }
     }
@@ -60,7 +60,7 @@ impl Office {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             pods_known: self.facts.pods.lock().is_complete(),
             definitions_known: self.facts.definitions.is_complete(),
-            wanting: self.standing.borrow().clone(),
+            blockers: self.readiness.borrow().clone(),
         }
     }
 }

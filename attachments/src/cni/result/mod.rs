@@ -1,11 +1,12 @@
 //! What a plugin answers to ADD, held in the shape of 1.1.0 and converted at the border (CNI SPEC, "ADD Success").
 
+mod legacy;
+
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::value::RawValue;
 
-use super::legacy;
 use super::object::Object;
 use super::version::Version;
 use crate::finding::{Finding, Findings, under};
@@ -318,6 +319,11 @@ impl Dns {
     }
 }
 
+/// The destination of a default route: 0.0.0.0/0 or ::/0.
+pub fn default_destination(is_ipv4: bool) -> IpNet {
+    if is_ipv4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() }
+}
+
 /// Takes a list of objects out of a document; a finding inside names the element.
 fn list<T>(object: &mut Object, key: &str, decode: impl Fn(Object) -> Result<T, Finding>) -> Result<Vec<T>, Finding> {
     let elements = object.objects(key)?;
@@ -339,11 +345,11 @@ fn append(object: &mut Object, other: &Object) {
 }
 
 /// An IPv4-mapped IPv6 address counts as IPv4 (C58).
-pub(super) fn canonical(address: IpAddr) -> IpAddr {
+fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-pub(super) fn canonical_net(net: IpNet) -> IpNet {
+fn canonical_net(net: IpNet) -> IpNet {
     match net.addr().to_canonical() {
         IpAddr::V4(v4) if net.addr().is_ipv6() && net.prefix_len() >= 96 => {
             IpNet::new(IpAddr::V4(v4), net.prefix_len() - 96).unwrap_or(net)

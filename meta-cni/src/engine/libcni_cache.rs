@@ -1,10 +1,10 @@
-//! What another meta plugin attached before this one was installed: the result cache of the Go library, which Multus
-//! keeps under its `cniDir` (C41, C42). A DEL that has no record of ours finds there what it must undo.
+//! The result cache of libcni, which Multus keeps under its `cniDir` (C41, C42). A DEL without a record of ours finds there what
+//! another meta plugin attached before this one was installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use attachments::bind::{Attachment, Hoped, Source};
+use attachments::bind::{Attachment, Source, UnverifiedRequests};
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
@@ -14,48 +14,48 @@ use attachments::names::{ContainerId, IfName, NetworkName};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use delegates::spelling;
 
+use super::log::warn;
 use super::record::AttachedEntry;
-use super::warn;
 use attachments::cni::version::Version;
 
-/// One attachment that somebody else made.
+/// An attachment that another meta plugin made.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct CachedAttachment {
     /// The entry's file.
     pub file: PathBuf,
     /// What was attached.
     pub attachment: Attachment,
-    /// What came of it.
+    /// Its result.
     pub entry: AttachedEntry,
 }
 
-/// The entries of one sandbox, in the order of their names; the one on `default` is the default network's.
-pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<Inherited> {
+/// The entries of one sandbox in the order of their file names, the default network's first: that with the interface `default`.
+pub fn find(cni_dir: &Path, container: &ContainerId, default: &IfName) -> Vec<CachedAttachment> {
     let entries = fs::read_dir(cni_dir.join("results")).into_iter().flatten().flatten();
     let of_sandbox = |path: &PathBuf| path.to_string_lossy().contains(container.as_str());
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(of_sandbox).collect();
     files.sort();
-    let mut inherited = Vec::new();
+    let mut cached = Vec::new();
     for file in files {
         match fs::read(&file)
             .map_err(|e| e.to_string())
             .and_then(|bytes| read(&bytes, container, default).map_err(|finding| finding.to_string()))
         {
-            Ok(Some((attachment, entry))) => inherited.push(Inherited { file, attachment, entry }),
+            Ok(Some((attachment, entry))) => cached.push(CachedAttachment { file, attachment, entry }),
             Ok(None) => {}
-            // As the library does: an entry that cannot be read is no reason to keep the pod.
+            // As libcni does: an unreadable entry must not keep the pod.
             Err(why) => warn(&format!("cached result {} is left alone: {why}", file.display())),
         }
     }
-    inherited.sort_by_key(|one| !one.attachment.is_default);
-    inherited
+    cached.sort_by_key(|one| !one.attachment.is_default);
+    cached
 }
 
-/// Forgets what is undone, as the one who wrote it would have.
-pub fn forget(cni_dir: &Path, container: &ContainerId, inherited: &[Inherited]) {
-    let files = inherited.iter().map(|one| one.file.clone());
+/// Removes the entries that are undone, as their writer would have.
+pub fn forget(cni_dir: &Path, container: &ContainerId, cached: &[CachedAttachment]) {
+    let files = cached.iter().map(|one| one.file.clone());
     for file in files.chain([cni_dir.join(container.as_str())]) {
-        // What cannot be removed is found again, and undone again: a DEL may repeat.
+        // An entry that cannot be removed is undone again by the next DEL, which is harmless.
         let _ = fs::remove_file(file);
     }
 }
@@ -72,7 +72,7 @@ fn read(
         return Ok(None);
     }
     let mut conf = decode_conf(&object)?;
-    // Meta plugins have an entry for themselves, written by the runtime; undoing it would call us again.
+    // The runtime caches meta plugins too; undoing such an entry would call us again.
     if conf.plugins.iter().any(|plugin| is_meta(plugin.kind.as_str())) {
         return Ok(None);
     }
@@ -105,7 +105,7 @@ fn read(
         is_tenants: false,
         device: None,
         device_info_file: None,
-        hoped: Hoped::default(),
+        unverified: UnverifiedRequests::default(),
     };
     Ok(Some((attachment, AttachedEntry { result, links: Vec::new() })))
 }
@@ -126,7 +126,7 @@ fn decode_conf(object: &Object) -> Result<NetworkConf, Finding> {
 mod tests {
     use super::*;
 
-    fn cached(conf: &str, ifname: &str) -> String {
+    fn cache_entry(conf: &str, ifname: &str) -> String {
         let conf = BASE64_STANDARD.encode(conf);
         format!(
             r#"{{"kind":"cniCacheV1","containerId":"c1","config":"{conf}","ifName":"{ifname}","networkName":"lan",
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn an_entry_becomes_the_attachment_that_it_was() {
         let (container, default) = names();
-        let text = cached(r#"{"cniVersion":"0.4.0","name":"lan","type":"macvlan","vendor":1}"#, "net1");
+        let text = cache_entry(r#"{"cniVersion":"0.4.0","name":"lan","type":"macvlan","vendor":1}"#, "net1");
         let (attachment, entry) = read(text.as_bytes(), &container, &default).unwrap().unwrap();
         assert_eq!(attachment.args, "IgnoreUnknown=1;K8S_POD_NAME=a");
         assert_eq!(attachment.plugins[0].object.get("vendor").map(|v| v.get()), Some("1"));
@@ -154,10 +154,10 @@ mod tests {
     fn the_meta_plugins_own_entries_and_other_sandboxes_are_none() {
         let (_, default) = names();
         for kind in ["meta-cni", "multus", "multus-shim", "danm"] {
-            let text = cached(&format!(r#"{{"cniVersion":"0.4.0","name":"lan","type":"{kind}"}}"#), "eth0");
+            let text = cache_entry(&format!(r#"{{"cniVersion":"0.4.0","name":"lan","type":"{kind}"}}"#), "eth0");
             assert!(read(text.as_bytes(), &"c1".parse().unwrap(), &default).unwrap().is_none(), "{kind}");
         }
-        let text = cached(r#"{"name":"lan","type":"macvlan"}"#, "net1");
+        let text = cache_entry(r#"{"name":"lan","type":"macvlan"}"#, "net1");
         assert!(read(text.as_bytes(), &"c2".parse().unwrap(), &default).unwrap().is_none());
     }
 
@@ -167,8 +167,8 @@ mod tests {
         let results = dir.path().join("results");
         fs::create_dir(&results).unwrap();
         fs::write(results.join("lan-c1-net1"), "{").unwrap();
-        fs::write(results.join("lan-c1-net2"), cached(r#"{"name":"lan","type":"x"}"#, "net2")).unwrap();
-        fs::write(results.join("def-c1-eth0"), cached(r#"{"name":"lan","type":"x"}"#, "eth0")).unwrap();
+        fs::write(results.join("lan-c1-net2"), cache_entry(r#"{"name":"lan","type":"x"}"#, "net2")).unwrap();
+        fs::write(results.join("def-c1-eth0"), cache_entry(r#"{"name":"lan","type":"x"}"#, "eth0")).unwrap();
         let (container, default) = names();
         let found = find(dir.path(), &container, &default);
         let ifnames: Vec<_> = found.iter().map(|one| one.attachment.ifname.as_str()).collect();
