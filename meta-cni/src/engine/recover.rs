@@ -59,8 +59,8 @@ pub fn recover(run: &Run<'_>, idle: Duration) -> Result<RecoveryReport> {
             }
         }
     }
-    let (strangers, faults) = gc::reclaim(run, asked);
-    report.strangers = strangers.into_iter().take(RecoveryReport::SHOWN).collect();
+    let (unknown, faults) = gc::reclaim(run, asked);
+    report.unknown = unknown.into_iter().take(RecoveryReport::SHOWN).collect();
     report.faults = faults.iter().map(ToString::to_string).collect();
     SandboxLock::sweep(&run.store.locks());
     run.store.sweep();
