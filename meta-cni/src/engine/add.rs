@@ -20,7 +20,7 @@ use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use super::{boot, devinfo, held, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -151,11 +151,11 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
             target.container, target.ifname
         )));
     }
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
     if found.record.damaged {
-        return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &around);
+        return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context);
     }
-    undo(found, Whereabouts::Given(&target.netns), &around)
+    undo(found, Whereabouts::Given(&target.netns), &context)
 }
 
 fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
@@ -183,8 +183,8 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
 
 /// The runtime gets the failure of the ADD. What the undo could not finish stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
-    if let Err(fault) = undo(record, Whereabouts::Given(netns), &around) {
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
+    if let Err(fault) = undo(record, Whereabouts::Given(netns), &context) {
         warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
     }
 }

@@ -19,7 +19,7 @@ use super::record::{AttachedEntry, Done, Intent, Record, Saved};
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
 use super::store::RecordFile;
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use super::{del, gc};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -34,12 +34,12 @@ pub fn undo_damaged(
     mut found: RecordFile,
     target: &Target,
     whereabouts: Whereabouts<'_>,
-    around: &Surroundings<'_>,
+    context: &UndoContext<'_>,
 ) -> Result<()> {
     let key = found.key.clone();
     warn(&format!("the record of sandbox {} is damaged; undoing what can be known", key.container));
     if !found.record.is_undo_incomplete() {
-        return undo(found, whereabouts, around);
+        return undo(found, whereabouts, context);
     }
     let failing_for = run.store.failing_for(&key);
     // Only a marked record may move to pending/: without the mark it would be taken for a torn first write there.
@@ -51,7 +51,7 @@ pub fn undo_damaged(
     let (intent, known) = known(record, del::node_networks(run, target)?);
     let known = Record { intent: Some(intent.clone()), ..known };
     let mut faults = Vec::new();
-    faults.extend(undo(run.store.in_memory(&key, known), whereabouts, around).err());
+    faults.extend(undo(run.store.in_memory(&key, known), whereabouts, context).err());
     faults.extend(gc::reclaim_of(run, &key, intent, dirs));
 
     let patience = run.conf.abandon_after;
