@@ -15,7 +15,7 @@ use super::chain::Chain;
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::network_status::{Assembled, assemble};
-use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
+use super::record::{Done, Entry, Intent, Record, RecordedAttachment, Saved};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
@@ -165,8 +165,8 @@ fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) ->
 }
 
 fn done(attached: &[Attached]) -> Result<Done> {
-    let entry = |one: &Attached| -> Result<AttachedEntry> {
-        Ok(AttachedEntry { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
+    let entry = |one: &Attached| -> Result<RecordedAttachment> {
+        Ok(RecordedAttachment { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
     };
     Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
 }

@@ -3,7 +3,7 @@
 use delegates::netns;
 
 use super::lock::SandboxLock;
-use super::record::{AttachedEntry, Done, Intent};
+use super::record::{Done, Intent, RecordedAttachment};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
@@ -42,7 +42,7 @@ fn unrecorded(run: &Run<'_>, target: &Target, context: &UndoContext<'_>) -> Resu
     let cached = libcni_cache::find(&run.conf.cni_dir, &target.container, &target.ifname);
     let mut intent = node_networks(run, target)?;
     intent.attachments.retain(|ours| !cached.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
-    let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
+    let mut done = Done { attached: vec![RecordedAttachment::default(); intent.attachments.len()] };
     intent.attachments.extend(cached.iter().map(|one| one.attachment.clone()));
     done.attached.extend(cached.iter().map(|one| one.entry.clone()));
     // A default network that cannot be found is not undone: the next DEL looks again.
