@@ -15,8 +15,8 @@ pub struct RecoveryReport {
     /// Number of settled records of live sandboxes.
     pub living: usize,
     /// Leftovers of unknown containers, which stay; at most [`RecoveryReport::SHOWN`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub strangers: Vec<String>,
+    #[serde(default, rename = "strangers", skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
     /// Failures of the search for leftovers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,

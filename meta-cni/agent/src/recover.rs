@@ -126,8 +126,8 @@ impl Log {
             let pod = entry.pod.as_deref().unwrap_or("of no pod");
             format!("sandbox {} ({pod}) is left: {}", entry.container, entry.why)
         });
-        let strangers = report.strangers.iter().map(|stranger| format!("no record explains {stranger}"));
-        let now: BTreeSet<String> = left.chain(strangers).chain(report.faults.iter().cloned()).collect();
+        let unknown = report.unknown.iter().map(|leftover| format!("no record explains {leftover}"));
+        let now: BTreeSet<String> = left.chain(unknown).chain(report.faults.iter().cloned()).collect();
         now.difference(&self.said).for_each(|text| warn!("replay: {text}"));
         self.said = now;
     }

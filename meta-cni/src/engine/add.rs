@@ -16,12 +16,12 @@ use super::chain::{Chain, ValidChain};
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::network_status::{Assembled, assemble};
-use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
+use super::record::{Done, Entry, Intent, Record, RecordedAttachment, Saved};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use super::{boot, devinfo, held, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -157,11 +157,11 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
             target.container, target.ifname
         )));
     }
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
     if found.record.damaged {
-        return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &around);
+        return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context);
     }
-    undo(found, Whereabouts::Given(&target.netns), &around)
+    undo(found, Whereabouts::Given(&target.netns), &context)
 }
 
 fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
@@ -171,8 +171,8 @@ fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) ->
 }
 
 fn done(attached: &[Attached]) -> Result<Done> {
-    let entry = |one: &Attached| -> Result<AttachedEntry> {
-        Ok(AttachedEntry { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
+    let entry = |one: &Attached| -> Result<RecordedAttachment> {
+        Ok(RecordedAttachment { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
     };
     Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
 }
@@ -189,8 +189,8 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
 
 /// The runtime gets the failure of the ADD. What the undo could not finish stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
-    if let Err(fault) = undo(record, Whereabouts::Given(netns), &around) {
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
+    if let Err(fault) = undo(record, Whereabouts::Given(netns), &context) {
         warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
     }
 }

@@ -3,11 +3,11 @@
 use delegates::netns;
 
 use super::lock::SandboxLock;
-use super::record::{AttachedEntry, Done, Intent};
+use super::record::{Done, Intent, RecordedAttachment};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use super::{libcni_cache, resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -19,11 +19,11 @@ const OWN: &str = "/proc/self/ns/net";
 pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match run.store.find(&run.key(target))? {
-        Some(found) if !found.record.damaged => undo(found, Whereabouts::Given(&target.netns), &around),
-        Some(found) => undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &around),
-        None => unrecorded(run, target, &around),
+        Some(found) if !found.record.damaged => undo(found, Whereabouts::Given(&target.netns), &context),
+        Some(found) => undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context),
+        None => unrecorded(run, target, &context),
     };
     drop(lock);
     resume::others(run);
@@ -34,7 +34,7 @@ pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
 /// node has it now. The record is made up for this call; the runtime repeats a DEL that failed. A success leaves a tombstone,
 /// because runtimes repeat a DEL that succeeded too: with a tombstone and without the namespace nothing is left to do. A
 /// namespace that exists is undone again, because the earlier DEL may have named another one.
-fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Result<()> {
+fn unrecorded(run: &Run<'_>, target: &Target, context: &UndoContext<'_>) -> Result<()> {
     let (key, tombstones) = (run.key(target), run.store.tombstones());
     if namespace_id(&target.netns).is_none() && tombstones.contains(&key) {
         return Ok(());
@@ -42,12 +42,12 @@ fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Resu
     let cached = libcni_cache::find(&run.conf.cni_dir, &target.container, &target.ifname);
     let mut intent = node_networks(run, target)?;
     intent.attachments.retain(|ours| !cached.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
-    let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
+    let mut done = Done { attached: vec![RecordedAttachment::default(); intent.attachments.len()] };
     intent.attachments.extend(cached.iter().map(|one| one.attachment.clone()));
     done.attached.extend(cached.iter().map(|one| one.entry.clone()));
     // A default network that cannot be found is not undone: the next DEL looks again.
     let is_known = !intent.attachments.is_empty();
-    undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), around)?;
+    undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), context)?;
     if is_known {
         // Without the tombstone the next DEL does the same again.
         let _ = tombstones.add(&key);

@@ -19,7 +19,7 @@ use super::record::{Intent, Key};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::Whereabouts;
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use super::{resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -90,10 +90,10 @@ fn collect(run: &Run<'_>, key: &Key) -> Result<Collected> {
         return Ok(Collected::AtWork);
     };
     let Some(found) = run.store.find(key)? else { return Ok(Collected::Undone) };
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match found.record.damaged {
-        true => undo_damaged(run, found, &nowhere(key), Whereabouts::Recorded, &around),
-        false => undo(found, Whereabouts::Recorded, &around),
+        true => undo_damaged(run, found, &nowhere(key), Whereabouts::Recorded, &context),
+        false => undo(found, Whereabouts::Recorded, &context),
     };
     undone.map(|()| Collected::Undone)
 }

@@ -15,7 +15,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use delegates::spelling;
 
 use super::log::warn;
-use super::record::AttachedEntry;
+use super::record::RecordedAttachment;
 use attachments::cni::version::Version;
 
 /// An attachment that another meta plugin made.
@@ -26,7 +26,7 @@ pub struct CachedAttachment {
     /// What was attached.
     pub attachment: Attachment,
     /// Its result.
-    pub entry: AttachedEntry,
+    pub entry: RecordedAttachment,
 }
 
 /// The entries of one sandbox in the order of their file names, the default network's first: that with the interface `default`.
@@ -64,7 +64,7 @@ fn read(
     bytes: &[u8],
     container: &ContainerId,
     default: &IfName,
-) -> Result<Option<(Attachment, AttachedEntry)>, Finding> {
+) -> Result<Option<(Attachment, RecordedAttachment)>, Finding> {
     const KIND: &str = "cniCacheV1";
     let object = Object::parse(bytes).map_err(|e| Finding::new("", e, "a cached result"))?;
     let is_ours = object.text("containerId")?.as_deref() == Some(container.as_str());
@@ -107,7 +107,7 @@ fn read(
         device_info_file: None,
         unverified: UnverifiedRequests::default(),
     };
-    Ok(Some((attachment, AttachedEntry { result, links: Vec::new() })))
+    Ok(Some((attachment, RecordedAttachment { result, links: Vec::new() })))
 }
 
 fn required<T: std::str::FromStr>(object: &Object, key: &str, allowed: &str) -> Result<T, Finding> {

@@ -99,12 +99,12 @@ pub struct Saved {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Done {
     /// One for each attachment, in order.
-    pub attached: Vec<AttachedEntry>,
+    pub attached: Vec<RecordedAttachment>,
 }
 
-/// The result of one attachment.
+/// What is recorded of an attachment that is in place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct AttachedEntry {
+pub struct RecordedAttachment {
     /// The final result of its chain, as 1.1.0.
     pub result: Object,
     /// The links that built-in delegates made in the pod.
@@ -297,7 +297,7 @@ mod tests {
         let mut bytes = header();
         bytes.extend(Entry::Intent(&intent()).encode());
         bytes.extend(Entry::Saved(&saved()).encode());
-        bytes.extend(Entry::Done(&Done { attached: vec![AttachedEntry::default()] }).encode());
+        bytes.extend(Entry::Done(&Done { attached: vec![RecordedAttachment::default()] }).encode());
         bytes.extend(Entry::Undone(&Undone { attachment: 0 }).encode());
         bytes
     }

@@ -51,7 +51,7 @@ impl SettledRecord {
 fn recorded_status(record: &Record, age: Duration) -> Result<Option<RecordedStatus>> {
     let (Some(intent), Some(done)) = (&record.intent, &record.done) else { return Ok(None) };
     let Some(pod) = intent.pod.clone() else { return Ok(None) };
-    let read = |entry: &super::record::AttachedEntry| {
+    let read = |entry: &super::record::RecordedAttachment| {
         CniResult::parse(entry.result.to_json().as_bytes(), Version::NEWEST)
             .map_err(|e| Fault::Io(format!("record of pod {pod}: {e}")))
     };

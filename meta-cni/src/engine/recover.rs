@@ -15,7 +15,7 @@ use super::resume::{self, Resumed};
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
 use super::store::{DAMAGED, Pending};
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use crate::fault::{Fault, Result};
 use crate::recovery::{RecordSummary, RecoveryReport};
 
@@ -59,8 +59,8 @@ pub fn recover(run: &Run<'_>, idle: Duration) -> Result<RecoveryReport> {
             }
         }
     }
-    let (strangers, faults) = gc::reclaim(run, asked);
-    report.strangers = strangers.into_iter().take(RecoveryReport::SHOWN).collect();
+    let (unknown, faults) = gc::reclaim(run, asked);
+    report.unknown = unknown.into_iter().take(RecoveryReport::SHOWN).collect();
     report.faults = faults.iter().map(ToString::to_string).collect();
     SandboxLock::sweep(&run.store.locks());
     run.store.sweep();
@@ -113,8 +113,8 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
         Liveness::Alive => Ok(Settled::Living),
         Liveness::Unsure(why) => Err((why, false)),
         Liveness::Dead(why) => {
-            let around = Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock };
-            match undo(found, Whereabouts::Gone, &around) {
+            let context = UndoContext { state_dir: &run.conf.state_dir, deadline, lock: &lock };
+            match undo(found, Whereabouts::Gone, &context) {
                 Ok(()) => Ok(Settled::Released(why)),
                 Err(fault) => Err((format!("{why}; its undo is not complete: {fault}"), true)),
             }

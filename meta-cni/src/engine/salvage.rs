@@ -15,11 +15,11 @@ use attachments::cni::version::Version;
 use serde_json::Deserializer;
 
 use super::log::warn;
-use super::record::{AttachedEntry, Done, Intent, Record, Saved};
+use super::record::{Done, Intent, Record, RecordedAttachment, Saved};
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
 use super::store::RecordFile;
-use super::undo::{Surroundings, undo};
+use super::undo::{UndoContext, undo};
 use super::{del, gc};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -34,12 +34,12 @@ pub fn undo_damaged(
     mut found: RecordFile,
     target: &Target,
     whereabouts: Whereabouts<'_>,
-    around: &Surroundings<'_>,
+    context: &UndoContext<'_>,
 ) -> Result<()> {
     let key = found.key.clone();
     warn(&format!("the record of sandbox {} is damaged; undoing what can be known", key.container));
     if !found.record.is_undo_incomplete() {
-        return undo(found, whereabouts, around);
+        return undo(found, whereabouts, context);
     }
     let failing_for = run.store.failing_for(&key);
     // Only a marked record may move to pending/: without the mark it would be taken for a torn first write there.
@@ -51,7 +51,7 @@ pub fn undo_damaged(
     let (intent, known) = known(record, del::node_networks(run, target)?);
     let known = Record { intent: Some(intent.clone()), ..known };
     let mut faults = Vec::new();
-    faults.extend(undo(run.store.in_memory(&key, known), whereabouts, around).err());
+    faults.extend(undo(run.store.in_memory(&key, known), whereabouts, context).err());
     faults.extend(gc::reclaim_of(run, &key, intent, dirs));
 
     let patience = run.conf.abandon_after;
@@ -100,7 +100,7 @@ fn known(mut record: Record, mut node: Intent) -> (Intent, Record) {
     let place = |old: usize| (old < certain && slots[old].is_some()).then(|| slots[..old].iter().flatten().count());
 
     let total = slots.iter().flatten().count() + given.len();
-    let mut attached = vec![AttachedEntry::default(); total];
+    let mut attached = vec![RecordedAttachment::default(); total];
     let mut links = Vec::new();
     for (old, entry) in results.into_iter().enumerate() {
         match place(old) {
@@ -117,7 +117,7 @@ fn known(mut record: Record, mut node: Intent) -> (Intent, Record) {
     if let Some(borrower) = borrower(&node).filter(|_| !lost.is_empty()) {
         record.saved.extend(lost.into_iter().map(|s| Saved { attachment: node.attachments.len(), ..s }));
         node.attachments.push(borrower);
-        attached.push(AttachedEntry::default());
+        attached.push(RecordedAttachment::default());
     }
     attached.iter_mut().take(1).for_each(|entry| entry.links.append(&mut links));
     record.done = Some(Done { attached });
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(names(&known(damaged("\"net1\""), switched_off).0.attachments), ["eth0", "net2"]);
 
         let mut counted = damaged("\"net1\"");
-        counted.done = Some(Done { attached: vec![AttachedEntry::default(); 3] });
+        counted.done = Some(Done { attached: vec![RecordedAttachment::default(); 3] });
         let (_, record) = known(counted, node());
         assert_eq!(places(&record), [0, 1, 2], "the results say that one is missing: {:?}", record.saved);
     }

@@ -21,7 +21,7 @@ use super::{boot, devinfo};
 use crate::fault::{Fault, Result};
 
 /// The context of an undo.
-pub struct Surroundings<'a> {
+pub struct UndoContext<'a> {
     /// The state directory.
     pub state_dir: &'a std::path::Path,
     /// When it must be over.
@@ -32,7 +32,7 @@ pub struct Surroundings<'a> {
 
 /// Undoes everything in a record and removes the record. What fails stays in the record for the next attempt, and the error
 /// lists it.
-pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroundings<'_>) -> Result<()> {
+pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoContext<'_>) -> Result<()> {
     let Some(intent) = file.record.intent.take() else {
         // A torn intent means that no delegate ran. A damaged intent does not.
         return if file.record.damaged { Err(damaged(&file)) } else { file.remove(None) };
@@ -41,7 +41,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         // A full or read-only disk must not stop the undo of what is in the kernel.
         warn(&fault.to_string());
     }
-    let node = intent.node(around.state_dir, around.deadline, around.lock);
+    let node = intent.node(context.state_dir, context.deadline, context.lock);
     let is_damaged = file.record.damaged;
     let is_incomplete = file.is_made_up() || is_damaged;
     let lists_links = file.record.done.is_some() && !is_incomplete;
@@ -68,7 +68,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         faults: Vec::new(),
     };
     let freed = undo.restore(&left, &saved, &current);
-    undo.delete(&freed, around.deadline);
+    undo.delete(&freed, context.deadline);
     if is_damaged && freed.len() == left.len() {
         // The links of an attachment that cannot be read carry the record's group too.
         undo.detach_once();
