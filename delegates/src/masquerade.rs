@@ -11,9 +11,9 @@ use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha512};
 
-use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::nl::nft::{self, Action, Condition, Family, Hook, Nftables, Step, StoredRule, Table, again_when_raced};
+use crate::ownership::{Owner, Ownership};
 
 const TABLE: Table = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
 const TABLE_COMMENT: &str = "Masquerading for plugins from github.com/containernetworking/plugins";
@@ -81,12 +81,12 @@ pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, d
     })
 }
 
-/// Removes the rules of containers that are gone, those of one network or all, and tells of those of strangers.
-pub fn sweep(network: Option<&NetworkName>, claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String>> {
+/// Removes the rules of containers that are gone, those of one network or all, and tells of those of unknown.
+pub fn sweep(network: Option<&NetworkName>, ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>> {
     let of_network = network.map_or_else(String::new, |network| format!("{}-", short_hash(network.as_str())));
-    let mut strangers = Vec::new();
+    let mut unknown = Vec::new();
     again_when_raced(deadline, || {
-        strangers.clear();
+        unknown.clear();
         let listed = Nftables::open(deadline).and_then(|mut nftables| Ok((nftables.rules(TABLE)?, nftables)));
         let (present, mut nftables) = match listed {
             Err(error) if nft::is_missing(&error) => return Ok(()),
@@ -95,35 +95,35 @@ pub fn sweep(network: Option<&NetworkName>, claims: &Claims<'_>, deadline: Insta
         let mut steps = Vec::new();
         for rule in present.iter().filter(|rule| belongs(rule, &of_network)) {
             let comment = rule.comment.as_deref().unwrap_or_default();
-            match owner(comment, claims) {
+            match owner(comment, ownership) {
                 Owner::Living => {}
                 Owner::Departed => steps.push(Step::DeleteRule { chain: RULES, handle: rule.handle }),
-                Owner::Stranger => strangers.push(format!("masquerade rule {comment:?} in nftables table {TABLE}")),
+                Owner::Unknown => unknown.push(format!("masquerade rule {comment:?} in nftables table {TABLE}")),
             }
         }
         if steps.is_empty() { Ok(()) } else { nftables.commit(&[(TABLE, steps)]) }
     })?;
     // An attachment has a rule for each of its addresses.
-    strangers.dedup();
-    Ok(strangers)
+    unknown.dedup();
+    Ok(unknown)
 }
 
 /// Whose rule it is. The kernel keeps 128 bytes of a comment: where the id is cut off, the mark tells it from others that
 /// begin alike.
-fn owner(comment: &str, claims: &Claims<'_>) -> Owner {
+fn owner(comment: &str, ownership: &Ownership<'_>) -> Owner {
     let parts = comment.split_once(", net: ").and_then(|(mark, rest)| {
         let (rest, id) = rest.rsplit_once(", id: ")?;
         let (_, ifname) = rest.rsplit_once(", if: ")?;
         Some((mark.split_once('-')?.1, ifname, id))
     });
-    let Some((hash, ifname, id)) = parts else { return Owner::Stranger };
+    let Some((hash, ifname, id)) = parts else { return Owner::Unknown };
     if comment.len() < COMMENT_MAX {
-        return claims.owner_of(id);
+        return ownership.owner_of(id);
     }
     let is_it = |container: &&ContainerId| {
         container.as_str().starts_with(id) && short_hash(&format!("{ifname}:{container}")) == hash
     };
-    claims.containers().find(is_it).map_or(Owner::Stranger, |container| claims.owner(container))
+    ownership.containers().find(is_it).map_or(Owner::Unknown, |container| ownership.owner(container))
 }
 
 /// [`Error::Differs`] unless every address has its rule.
@@ -360,10 +360,10 @@ mod tests {
             let ids = |names: &[String]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<ContainerId>>();
             let living = ids(&["living".to_owned(), long("living")]).into_iter().collect();
             let departed = ids(&["departed".to_owned(), long("dead")]).into_iter().collect();
-            let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
+            let ownership = Ownership { living: &living, departed: &departed, is_recorded: &|_| false };
             let network = "n".repeat(40).parse().unwrap();
-            let strangers = sweep(Some(&network), &claims, soon()).unwrap();
-            assert!(matches!(strangers.as_slice(), [one] if one.contains("id: stranger")), "{strangers:?}");
+            let unknown = sweep(Some(&network), &ownership, soon()).unwrap();
+            assert!(matches!(unknown.as_slice(), [one] if one.contains("id: stranger")), "{unknown:?}");
             let ruleset = nft(&["list", "ruleset"], "");
             let count = |text: &str| ruleset.matches(text).count();
             assert_eq!((count("id: living"), count("id: stranger"), count("id: dead")), (4, 2, 0), "{ruleset}");
@@ -372,7 +372,7 @@ mod tests {
                 (1, 1),
                 "another network's rules are not looked at"
             );
-            assert_eq!(sweep(Some(&network), &claims, soon()).unwrap(), strangers);
+            assert_eq!(sweep(Some(&network), &ownership, soon()).unwrap(), unknown);
         });
     }
 

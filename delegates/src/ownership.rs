@@ -1,62 +1,65 @@
-//! Whose is it? What a GC knows of the containers whose names stand on things that lie about on the node.
+//! Decides during GC whether a leftover's container is live, gone, or unknown to us.
 //!
-//! Directories of addresses and tables of rules are shared: with runtimes that we are not called by, and with plugins that
-//! ran here before us. So not being known is no reason to remove anything. What is removed belonged to a container that
-//! stood in a record of ours, and stands in none any more.
+//! Address directories and rule tables are shared with runtimes that do not call us, and with plugins that ran here before
+//! us. So a leftover of an unknown container stays. GC removes only leftovers of a container that had a record of ours and
+//! has none any more.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use attachments::names::ContainerId;
 
-/// What a GC knows of containers.
-pub struct Claims<'a> {
-    /// Those that the runtime lists, and those that a record is about.
+/// What GC knows of containers.
+pub struct Ownership<'a> {
+    /// The containers that the runtime lists, and those that have a record.
     pub living: &'a BTreeSet<ContainerId>,
-    /// Those that a record was about.
+    /// The containers that had a record.
     pub departed: &'a HashSet<ContainerId>,
-    /// Is there a record of it by now? Asked when something was found: an ADD writes its record before it takes anything,
-    /// and what it takes after this GC began is in no list.
+    /// Does the container have a record now? Asked for each leftover: an ADD that began after this GC is in no list, and
+    /// has written its record before it takes anything.
     pub is_recorded: &'a dyn Fn(&ContainerId) -> bool,
 }
 
-/// What is to be done with a thing of a container's.
+/// What GC does with a leftover of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// It stays.
+    /// The container is live: the leftover stays.
     Living,
-    /// It goes.
+    /// The container is gone: the leftover is removed.
     Departed,
-    /// It stays, and somebody should know.
-    Stranger,
+    /// The container is unknown: the leftover stays and is listed.
+    Unknown,
 }
 
-impl Claims<'_> {
-    /// Of a container.
+impl Ownership<'_> {
+    /// The owner by container id.
     pub fn owner(&self, container: &ContainerId) -> Owner {
         if self.living.contains(container) || (self.is_recorded)(container) {
             Owner::Living
         } else if self.departed.contains(container) {
             Owner::Departed
         } else {
-            Owner::Stranger
+            Owner::Unknown
         }
     }
 
-    /// Of a name as it stands in a file or comment; one that is no container's is a stranger's.
+    /// The owner by a name in a file or comment; a name that is no container id is unknown.
     pub fn owner_of(&self, name: &str) -> Owner {
-        name.parse().map_or(Owner::Stranger, |container| self.owner(&container))
+        name.parse().map_or(Owner::Unknown, |container| self.owner(&container))
     }
 
-    /// Every container that it has heard of.
+    /// All containers that are known.
     pub fn containers(&self) -> impl Iterator<Item = &ContainerId> {
         self.living.iter().chain(self.departed)
     }
 }
 
-impl fmt::Debug for Claims<'_> {
+impl fmt::Debug for Ownership<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claims").field("living", self.living).field("departed", self.departed).finish_non_exhaustive()
+        f.debug_struct("Ownership")
+            .field("living", self.living)
+            .field("departed", self.departed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,9 +76,9 @@ mod tests {
         let living = BTreeSet::from([id("a"), id("again")]);
         let departed = HashSet::from([id("b"), id("again"), id("new")]);
         let is_recorded = |container: &ContainerId| container.as_str() == "new";
-        let claims = Claims { living: &living, departed: &departed, is_recorded: &is_recorded };
-        let owners = ["a", "again", "b", "new", "c", "not/an/id", ""].map(|name| claims.owner_of(name));
-        use Owner::{Departed, Living, Stranger};
-        assert_eq!(owners, [Living, Living, Departed, Living, Stranger, Stranger, Stranger]);
+        let ownership = Ownership { living: &living, departed: &departed, is_recorded: &is_recorded };
+        let owners = ["a", "again", "b", "new", "c", "not/an/id", ""].map(|name| ownership.owner_of(name));
+        use Owner::{Departed, Living, Unknown};
+        assert_eq!(owners, [Living, Living, Departed, Living, Unknown, Unknown, Unknown]);
     }
 }

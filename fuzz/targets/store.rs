@@ -11,7 +11,7 @@ use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::call::{Call, Node, Origin, Point};
-use delegates::claims::Claims;
+use delegates::ownership::Ownership;
 use delegates::ipam;
 use delegates::reserved::Reserved;
 use libfuzzer_sys::fuzz_target;
@@ -64,8 +64,8 @@ impl Bench<'_> {
 
         let held = self.held();
         let (living, departed) = (BTreeSet::from([other.clone()]), HashSet::from([pod.clone()]));
-        let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
-        self.with(&other, |node, call| ipam::gc(node, call, &claims)).expect("a GC is always possible");
+        let ownership = Ownership { living: &living, departed: &departed, is_recorded: &|_| false };
+        self.with(&other, |node, call| ipam::gc(node, call, &ownership)).expect("a GC is always possible");
         let is_pods = |owner: &[u8]| String::from_utf8_lossy(owner.trim_ascii()).lines().next() == Some("pod");
         assert!(held.into_iter().filter(|(_, owner)| !is_pods(owner)).eq(self.held()), "GC took somebody's address");
     }

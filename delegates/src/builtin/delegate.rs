@@ -13,10 +13,10 @@ use attachments::finding::{Finding, Findings};
 
 use super::Attached;
 use crate::call::{Call, Node, Point};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::ipam;
+use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 
 /// What reading a configuration gives: the configuration, or everything that is wrong with it.
@@ -105,7 +105,7 @@ pub(super) trait Delegate {
 
     /// GC: removes what containers that are gone have left in this network on the node, and tells what lies about of
     /// strangers.
-    fn gc(_host: &mut Host<'_>, _call: &Call<'_>, _claims: &Claims<'_>) -> Result<Vec<String>> {
+    fn gc(_host: &mut Host<'_>, _call: &Call<'_>, _claims: &Ownership<'_>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
@@ -126,7 +126,7 @@ pub(super) trait Registered: Sync {
     fn restore(&self, cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()>;
     fn del(&self, cx: Undo<'_, '_>) -> Result<()>;
     fn check(&self, cx: Context<'_, '_>) -> Result<()>;
-    fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>>;
+    fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>>;
     fn status(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
 }
 
@@ -194,10 +194,10 @@ impl<D: Delegate + 'static> Registered for Entry<D> {
         D::check(&config, cx)
     }
 
-    fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        let mut told = D::gc(host, call, claims)?;
+    fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
+        let mut told = D::gc(host, call, ownership)?;
         if D::TAKES_ADDRESSES {
-            told.extend(ipam::gc(&host.node, call, claims)?);
+            told.extend(ipam::gc(&host.node, call, ownership)?);
         }
         Ok(told)
     }

@@ -45,9 +45,9 @@ use attachments::names::PluginType;
 use self::delegate::{Context, Entry, Registered, Undo};
 
 use crate::call::Call;
-use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::spec::LinkId;
 use crate::{ipam, masquerade, shared};
@@ -207,8 +207,8 @@ impl Builtin {
     }
 
     /// GC: removes what containers that are gone have left in this network, and tells what lies about of strangers.
-    pub fn gc(self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        self.delegate().gc(host, call, claims)
+    pub fn gc(self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
+        self.delegate().gc(host, call, ownership)
     }
 
     /// STATUS: [`Error::NotReady`] when an ADD would fail now.
@@ -225,20 +225,20 @@ pub fn admit_addresses(call: &Call<'_>) -> Result<()> {
 
 /// GC of what no network's configuration leads to any more: overlays in which no port is left, and changes of shared links
 /// whose owners are gone.
-pub fn sweep(host: &mut Host<'_>, claims: &Claims<'_>) -> Result<()> {
-    vxlan::sweep(host).and(shared::sweep(host, claims))
+pub fn sweep(host: &mut Host<'_>, ownership: &Ownership<'_>) -> Result<()> {
+    vxlan::sweep(host).and(shared::sweep(host, ownership))
 }
 
 /// What needs no network's configuration to be found: masquerades, mappings of ports, addresses of host-local below these
 /// directories and its usual one, all of which name their container; and overlays in which no port is left. Everything is
 /// tried.
-pub fn reclaim(host: &mut Host<'_>, data_dirs: &[PathBuf], claims: &Claims<'_>) -> Vec<Error> {
+pub fn reclaim(host: &mut Host<'_>, data_dirs: &[PathBuf], ownership: &Ownership<'_>) -> Vec<Error> {
     let deadline = host.node.deadline;
     let done = [
-        masquerade::sweep(None, claims, deadline).map(drop),
-        portmap::sweep(host, claims).map(drop),
-        ipam::reclaim(data_dirs, claims, deadline),
-        sweep(host, claims),
+        masquerade::sweep(None, ownership, deadline).map(drop),
+        portmap::sweep(host, ownership).map(drop),
+        ipam::reclaim(data_dirs, ownership, deadline),
+        sweep(host, ownership),
     ];
     done.into_iter().filter_map(Result::err).collect()
 }

@@ -17,13 +17,13 @@ use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::ipam;
 use crate::masquerade;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::node_networks::{self, Claim};
+use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, Sysctl};
 
@@ -162,8 +162,8 @@ impl Delegate for Ptp {
         Ok(())
     }
 
-    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        veth::gc(host, call, claims)
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
+        veth::gc(host, call, ownership)
     }
 
     /// The kernel has what a veth and its masquerade need.

@@ -11,11 +11,11 @@ use nix::libc;
 use super::{mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
+use crate::ownership::Ownership;
 use crate::poll::PollTimer;
 use crate::sandbox::Sandbox;
 use crate::spec::{LinkId, Sysctl};
@@ -155,10 +155,10 @@ pub(super) fn status(host: &mut Host<'_>, ip_masq: bool) -> Result<()> {
 }
 
 /// GC: masquerades of the network. A veth goes with its pod's end.
-pub(super) fn gc(host: &Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+pub(super) fn gc(host: &Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     match call.conf.flag("ipMasq") {
         Ok(false) => Ok(Vec::new()),
-        _ => masquerade::sweep(Some(call.network), claims, host.node.deadline),
+        _ => masquerade::sweep(Some(call.network), ownership, host.node.deadline),
     }
 }
 

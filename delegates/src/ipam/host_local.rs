@@ -28,8 +28,8 @@ use serde_json::value::RawValue;
 use super::requested::Requests;
 use super::{Checked, Foreseen, Validated, one_per_family, routes, section, version_of};
 use crate::call::{Call, Node};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::ownership::Ownership;
 use ranges::{Places, RangeSet};
 use store::{Held, Owner, Store};
 
@@ -174,23 +174,23 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 }
 
 /// Gives back what is left of containers that are gone, and tells of the addresses of strangers.
-pub fn gc(node: &Node<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+pub fn gc(node: &Node<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     match Store::open(&directory(call)?, node.deadline)? {
-        Some(store) => store.sweep(claims),
+        Some(store) => store.sweep(ownership),
         None => Ok(Vec::new()),
     }
 }
 
 /// The same in every network's directory below these and the usual one. Goes on after a failure and reports the first.
-pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) -> Result<()> {
+pub fn reclaim(data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
     let mut outcome = Ok(());
     let dirs: BTreeSet<&Path> = data_dirs.iter().map(PathBuf::as_path).chain([Path::new(DATA_DIR)]).collect();
     for network in dirs.into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()) {
         // A directory without the lock is none of host-local's.
         let dir = network.path();
         if dir.join("lock").is_file() {
-            let swept =
-                Store::open(&dir, deadline).and_then(|store| store.map_or(Ok(Vec::new()), |store| store.sweep(claims)));
+            let swept = Store::open(&dir, deadline)
+                .and_then(|store| store.map_or(Ok(Vec::new()), |store| store.sweep(ownership)));
             outcome = outcome.and(swept.map(drop));
         }
     }

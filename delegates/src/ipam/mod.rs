@@ -23,8 +23,8 @@ use attachments::names::PluginType;
 use ipnet::IpNet;
 
 use crate::call::{Call, Node};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::ownership::Ownership;
 
 /// What reading a configuration gives.
 type Checked<T> = std::result::Result<T, Finding>;
@@ -141,8 +141,8 @@ pub fn admit(call: &Call<'_>, makes_links: impl Fn(&PluginType) -> bool) -> Resu
 }
 
 /// Gives back what containers that are gone hold in any network of host-local, below these directories and its usual one.
-pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) -> Result<()> {
-    host_local::reclaim(data_dirs, claims, deadline)
+pub fn reclaim(data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
+    host_local::reclaim(data_dirs, ownership, deadline)
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
@@ -190,9 +190,9 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 
 /// GC: gives back what is left of containers that are gone, and tells of what strangers hold. A program gets the valid
 /// attachments with the configuration, and tells nothing.
-pub fn gc(node: &Node<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+pub fn gc(node: &Node<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     match kind_of(call.conf)?.map(|kind| kind.on(node)) {
-        Some(Kind::HostLocal(_)) => host_local::gc(node, call, claims),
+        Some(Kind::HostLocal(_)) => host_local::gc(node, call, ownership),
         Some(Kind::External(kind)) => external::gc(node, &kind, call).map(|()| Vec::new()),
         Some(Kind::Static(_)) | None => Ok(Vec::new()),
     }

@@ -210,9 +210,9 @@ fn gc_and_status_reach_only_plugins_that_know_them() {
     let mut bench = Bench::new();
     bench.plugin("true");
     let (living, departed) = Default::default();
-    let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
+    let ownership = Ownership { living: &living, departed: &departed, is_recorded: &|_| false };
     let both = |bench: &Bench| {
-        bench.with(FAKE, "c net1", |node, call| gc(node, call, &claims)).unwrap();
+        bench.with(FAKE, "c net1", |node, call| gc(node, call, &ownership)).unwrap();
         bench.with(FAKE, "c net1", status).unwrap();
     };
     both(&bench);

@@ -35,10 +35,10 @@ pub(crate) use self::change::Change;
 use self::change::{State, flooded, undo};
 use self::ledger::{CHANGES, Entry, Files, GATEWAYS};
 use crate::call::{Node, Point};
-use crate::claims::{Claims, Owner};
 use crate::error::Result;
 use crate::host::Host;
 use crate::nl::link::Link;
+use crate::ownership::{Owner, Ownership};
 
 /// Link group of bridges, and of the gateways of VLANs, that we made. Groups of records have bit 30 set: none is this one.
 pub(crate) const OURS: u32 = 0x2d63_6e69;
@@ -151,7 +151,7 @@ pub(crate) fn release(host: &mut Host<'_>, point: &Point<'_>) -> Result<()> {
 }
 
 /// GC: nothing is owned by who has no record any more, and nothing is kept about links that are gone.
-pub(crate) fn sweep(host: &mut Host<'_>, claims: &Claims<'_>) -> Result<()> {
+pub(crate) fn sweep(host: &mut Host<'_>, ownership: &Ownership<'_>) -> Result<()> {
     let state_dir = host.node.state_dir;
     let (changed, is_torn) = ledger::names(state_dir, CHANGES);
     let (gateways, _) = ledger::names(state_dir, GATEWAYS);
@@ -163,7 +163,7 @@ pub(crate) fn sweep(host: &mut Host<'_>, claims: &Claims<'_>) -> Result<()> {
     // An owner had its record before it was noted, so one without a record is gone, whoever remembers it.
     let is_gone = |owner: &str| {
         let container = owner.split_once(',').map_or(owner, |(container, _)| container);
-        claims.owner_of(container) != Owner::Living
+        ownership.owner_of(container) != Owner::Living
     };
     let_go(host, &files, &changed, is_gone)?;
     for name in &gateways {

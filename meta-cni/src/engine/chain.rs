@@ -12,10 +12,10 @@ use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
 use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
-use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
 use delegates::host::Host;
+use delegates::ownership::Ownership;
 use delegates::reserved::Reserved;
 use delegates::sandbox::Sandbox;
 use delegates::spelling;
@@ -94,7 +94,7 @@ impl<'a> Chain<'a> {
         Ok(ValidChain { chain: self, plugins })
     }
 
-    /// Claims the host ports of the attachment. A further network's ports must be free, whatever plugin maps them.
+    /// Ownership the host ports of the attachment. A further network's ports must be free, whatever plugin maps them.
     pub fn claim_ports(&self, node: &Node<'_>, ports: &mut HostPorts) -> Result<()> {
         const CAPABILITY: &str = "portMappings";
         if self.attachment.runtime_config.get(CAPABILITY).is_none() {
@@ -273,7 +273,7 @@ pub enum Question<'a> {
     /// STATUS.
     Status,
     /// GC: the valid attachments for an external plugin, and what is known of containers for a built-in delegate.
-    Gc(&'a RawValue, &'a Claims<'a>),
+    Gc(&'a RawValue, &'a Ownership<'a>),
 }
 
 /// GC or STATUS of one plugin. GC returns the leftovers of unknown containers, which it leaves alone.
@@ -295,7 +295,7 @@ pub fn call_network(
     let call = Call { network, version: *version, conf: &conf, origin, point: None, prev_result: None };
     match (Delegate::of(plugin, &host.node), question) {
         (Delegate::Builtin(builtin), Question::Status) => builtin.status(host, &call).map(|()| Vec::new()),
-        (Delegate::Builtin(builtin), Question::Gc(_, claims)) => builtin.gc(host, &call, claims),
+        (Delegate::Builtin(builtin), Question::Gc(_, ownership)) => builtin.gc(host, &call, ownership),
         (Delegate::External(kind), _) => exec::run(&host.node, kind, verb, &call).map(|_| Vec::new()),
     }
     .map_err(fault)

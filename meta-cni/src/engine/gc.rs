@@ -8,8 +8,8 @@ use attachments::cni::conf::PluginConf;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::builtin;
-use delegates::claims::Claims;
 use delegates::host::Host;
+use delegates::ownership::Ownership;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Delegate, Question, call_network};
@@ -191,7 +191,7 @@ pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf
     let departed = HashSet::from([key.container.clone()]);
     // Leftovers of other containers stay, and are not listed either.
     let is_recorded = |container: &ContainerId| *container != key.container;
-    let claims = Claims { living: &BTreeSet::new(), departed: &departed, is_recorded: &is_recorded };
+    let ownership = Ownership { living: &BTreeSet::new(), departed: &departed, is_recorded: &is_recorded };
     let mut asked = Asked::default();
     asked.leave(Some(known));
     run.store.keys().unwrap_or_default().iter().for_each(|key| asked.leave(intent(run, key)));
@@ -208,11 +208,11 @@ pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf
             if let (Delegate::Builtin(_), Ok(nobody)) =
                 (Delegate::of(plugin, &host.node), serde_json::value::to_raw_value(&[(); 0]))
             {
-                faults.extend(call_network(&mut host, attachment, plugin, Question::Gc(&nobody, &claims)).err());
+                faults.extend(call_network(&mut host, attachment, plugin, Question::Gc(&nobody, &ownership)).err());
             }
         }
     }
-    let unasked = builtin::reclaim(&mut host, &dirs, &claims).into_iter();
+    let unasked = builtin::reclaim(&mut host, &dirs, &ownership).into_iter();
     faults.extend(unasked.map(|source| Fault::Delegate { subject: format!("sandbox {}", key.container), source }));
     faults
 }
@@ -240,7 +240,7 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
     living.extend(valid.unwrap_or_default().iter().map(|pair| pair.container.clone()));
     let departed = run.store.tombstones().containers();
     let is_recorded = |container: &ContainerId| run.store.is_recorded(container);
-    let claims = Claims { living: &living, departed: &departed, is_recorded: &is_recorded };
+    let ownership = Ownership { living: &living, departed: &departed, is_recorded: &is_recorded };
 
     let mut host = Host::new(run.node(None));
     let mut unknown_leftovers = BTreeSet::new();
@@ -261,13 +261,13 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
                     continue;
                 }
             }
-            match call_network(&mut host, attachment, plugin, Question::Gc(&pairs, &claims)) {
+            match call_network(&mut host, attachment, plugin, Question::Gc(&pairs, &ownership)) {
                 Ok(found) => unknown_leftovers.extend(found),
                 Err(fault) => faults.push(fault),
             }
         }
     }
-    let swept = builtin::sweep(&mut host, &claims);
+    let swept = builtin::sweep(&mut host, &ownership);
     faults.extend(swept.err().map(|source| Fault::Delegate { subject: "shared links".to_owned(), source }));
     (unknown_leftovers, faults)
 }

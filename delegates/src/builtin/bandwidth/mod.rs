@@ -18,11 +18,11 @@ use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, check, mac_address};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
-use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::nl::link::{Kind, Link, NewKind, NewLink};
 use crate::nl::traffic::Burst;
+use crate::ownership::{Owner, Ownership};
 use crate::sandbox::Sandbox;
 
 /// What the name of every ifb begins with.
@@ -112,7 +112,7 @@ impl Delegate for Bandwidth {
 
     /// Removes the ifbs of containers that are gone. A name is a hash of network and container, so an ifb that matches no such
     /// container may be another network's: it stays, and nothing is told.
-    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         let mut ifbs = host.netlink()?.links(None)?;
         ifbs.retain(|link| link.kind.as_str() == "ifb" && link.name.starts_with(IFB_PREFIX));
         if ifbs.is_empty() {
@@ -121,7 +121,7 @@ impl Delegate for Bandwidth {
         // The second attachment to a network has its interface in the name of its ifb: here those that pods are given by default.
         let usual = (1..=16).map(|number| format!("net{number}")).chain(["eth0".to_owned()]);
         let usual: Vec<IfName> = usual.map(|name| name.parse()).collect::<std::result::Result<_, _>>()?;
-        for container in claims.departed.iter().filter(|container| claims.owner(container) == Owner::Departed) {
+        for container in ownership.departed.iter().filter(|container| ownership.owner(container) == Owner::Departed) {
             for ifname in &usual {
                 let names = ifb_names(call.network, container, ifname)?;
                 for ifb in ifbs.iter().filter(|link| names.iter().any(|name| name.as_str() == link.name)) {

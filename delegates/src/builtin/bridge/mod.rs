@@ -22,11 +22,11 @@ use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::masquerade;
 use crate::nl::link::{self, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
+use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::shared::{self, Change, Shared};
 use crate::spec::{Addressing, Sysctl};
@@ -132,8 +132,8 @@ impl Delegate for Bridge {
         Ok(())
     }
 
-    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        veth::gc(host, call, claims)
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
+        veth::gc(host, call, ownership)
     }
 
     /// The bridge's name is free, or a bridge's; the kernel has what its ports and rules need.

@@ -21,10 +21,10 @@ use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
 use super::{Attached, Builtin, check};
 use crate::call::{Call, Node, Point, Verb};
-use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::exec;
 use crate::host::Host;
+use crate::ownership::{Owner, Ownership};
 use crate::sandbox::Sandbox;
 
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
@@ -217,10 +217,10 @@ impl Delegate for Flannel {
     }
 
     /// Notes of containers that are gone, and what the plugin that was handed the subnet has to remove.
-    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         let config = Config::read(call.conf).map_err(Error::Config)?;
         for note in fs::read_dir(&config.data_dir).into_iter().flatten().flatten() {
-            if note.file_name().to_str().is_some_and(|name| claims.owner_of(name) == Owner::Departed) {
+            if note.file_name().to_str().is_some_and(|name| ownership.owner_of(name) == Owner::Departed) {
                 let op = format!("remove {}", note.path().display());
                 fs::remove_file(note.path()).map_err(Error::io(op))?;
             }
@@ -230,7 +230,7 @@ impl Delegate for Flannel {
         let rendered = config.render(call.conf, &subnets)?;
         let inner = Call { conf: &rendered, ..call.clone() };
         match in_process(&host.node, &config.kind) {
-            Some(builtin) => builtin.gc(host, &inner, claims),
+            Some(builtin) => builtin.gc(host, &inner, ownership),
             None if call.version.has_gc_and_status() => {
                 exec::run(&host.node, &config.kind, Verb::Gc, &inner).map(|_| Vec::new())
             }

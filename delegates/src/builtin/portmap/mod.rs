@@ -19,12 +19,12 @@ use super::chained::addresses_of_pod;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, chained};
 use crate::call::{Call, Point};
-use crate::claims::Claims;
 use crate::error::Result;
 use crate::host::Host;
 use crate::netns;
 use crate::nl::link::Kind;
 use crate::nl::nft::Nftables;
+use crate::ownership::Ownership;
 use crate::shared::{self, Change, Shared};
 
 /// The delegate.
@@ -89,8 +89,8 @@ impl Delegate for Portmap {
         rules::check(config, point.container, &one_of_each_family(expected, point), host.node.deadline)
     }
 
-    fn gc(host: &mut Host<'_>, _call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-        sweep(host, claims)
+    fn gc(host: &mut Host<'_>, _call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
+        sweep(host, ownership)
     }
 
     /// The kernel has nf_tables.
@@ -100,8 +100,8 @@ impl Delegate for Portmap {
 }
 
 /// Removes the mappings of containers that are gone, of whatever network.
-pub(super) fn sweep(host: &Host<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
-    rules::sweep(claims, host.node.deadline)
+pub(super) fn sweep(host: &Host<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
+    rules::sweep(ownership, host.node.deadline)
 }
 
 /// The pod's first address of each family.

@@ -14,11 +14,11 @@ use nix::libc;
 
 use super::config::{Config, Mapping, Protocol};
 use super::host_ports::{Holder, refused};
-use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::nl::nft::{
     self, Action, Condition, Family, Field, Hook, Nftables, Step, StoredRule, Table, again_when_raced,
 };
+use crate::ownership::{Owner, Ownership};
 
 const NAME: &str = "cni_hostport";
 const TABLES: [Table; 2] = [Table { family: Family::Ip, name: NAME }, Table { family: Family::Ip6, name: NAME }];
@@ -128,7 +128,7 @@ pub(super) fn remove(container: &ContainerId, deadline: Instant) -> Result<()> {
 
 /// Removes the rules of containers that are gone, and tells of those of strangers: the tables are the node's, not a
 /// network's.
-pub(super) fn sweep(claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String>> {
+pub(super) fn sweep(ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for table in TABLES {
         match Nftables::open(deadline).and_then(|mut nftables| nftables.rules(table)) {
@@ -143,7 +143,7 @@ pub(super) fn sweep(claims: &Claims<'_>, deadline: Instant) -> Result<Vec<String
     let mut strangers = Vec::new();
     for name in names {
         // An id that fills the comment may be cut off; nobody has such long ones.
-        match (claims.owner_of(&name), name.parse()) {
+        match (ownership.owner_of(&name), name.parse()) {
             (Owner::Departed, Ok(container)) => remove(&container, deadline)?,
             (Owner::Living, _) => {}
             _ => strangers.push(format!("port mappings of {name} in nftables")),

@@ -8,9 +8,9 @@ use attachments::bind::Source;
 
 use super::*;
 use crate::call::Origin;
-use crate::claims::Claims;
 use crate::nl::link::Bridge;
 use crate::nl::neighbour::ALL_ZERO;
+use crate::ownership::Ownership;
 use crate::shared::OURS;
 
 /// Who asks: the node itself, or a tenant with a definition of this name.
@@ -72,8 +72,8 @@ impl Bed {
 
     fn sweep(&self, living: &[&Pod]) {
         let living: BTreeSet<ContainerId> = living.iter().map(|pod| pod.container.clone()).collect();
-        let claims = Claims { living: &living, departed: &HashSet::new(), is_recorded: &|_| false };
-        crate::builtin::sweep(&mut Host::new(self.node()), &claims).unwrap();
+        let ownership = Ownership { living: &living, departed: &HashSet::new(), is_recorded: &|_| false };
+        crate::builtin::sweep(&mut Host::new(self.node()), &ownership).unwrap();
     }
 }
 

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::config::Settings;
 use crate::apply::is;
 use crate::call::Point;
-use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
+use crate::ownership::{Owner, Ownership};
 use crate::sandbox::Sandbox;
 use nix::errno::Errno;
 
@@ -133,7 +133,7 @@ pub(super) fn forget_reference(data_dir: &Path, point: &Point<'_>) {
 }
 
 /// Removes what the reference plugin noted of containers that are gone, and tells of the notes of strangers.
-pub(super) fn sweep_reference(data_dir: &Path, claims: &Claims<'_>) -> Result<Vec<String>> {
+pub(super) fn sweep_reference(data_dir: &Path, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -144,8 +144,8 @@ pub(super) fn sweep_reference(data_dir: &Path, claims: &Claims<'_>) -> Result<Ve
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
         let Some(name) = name.filter(|name| name.contains('_')) else { continue };
         // Both halves may hold the character that joins them: the container is one that somebody has heard of.
-        let halves = name.match_indices('_').map(|(at, _)| claims.owner_of(&name[..at]));
-        let owners: Vec<Owner> = halves.filter(|owner| *owner != Owner::Stranger).collect();
+        let halves = name.match_indices('_').map(|(at, _)| ownership.owner_of(&name[..at]));
+        let owners: Vec<Owner> = halves.filter(|owner| *owner != Owner::Unknown).collect();
         match owners.as_slice() {
             [] => strangers.push(format!("settings noted by tuning in {}", path.display())),
             owners if owners.contains(&Owner::Living) => {}

@@ -17,11 +17,11 @@ use self::config::{Config, KEYS, Settings, path_of};
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, chained, check};
 use crate::call::{Call, Node, Point};
-use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
+use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::spec::LinkId;
 
@@ -126,9 +126,9 @@ impl Delegate for Tuning {
     }
 
     /// Notes that the reference plugin left of containers that are gone.
-    fn gc(_host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+    fn gc(_host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         let config = Config::read(call.conf).map_err(Error::Config)?;
-        backup::sweep_reference(&config.data_dir, claims)
+        backup::sweep_reference(&config.data_dir, ownership)
     }
 
     /// The node allows the settings.

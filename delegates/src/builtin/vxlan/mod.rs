@@ -13,10 +13,10 @@ use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
-use crate::claims::Claims;
 use crate::error::Result;
 use crate::host::Host;
 use crate::nl::link::{self, NewKind};
+use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::shared;
 use crate::spec::{Addressing, Sysctl};
@@ -100,7 +100,7 @@ impl Delegate for Vxlan {
     }
 
     /// The network's overlay goes when no port is left in it.
-    fn gc(host: &mut Host<'_>, call: &Call<'_>, _claims: &Claims<'_>) -> Result<Vec<String>> {
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, _claims: &Ownership<'_>) -> Result<Vec<String>> {
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
             clean(host, &Names::of(&config)?)?;

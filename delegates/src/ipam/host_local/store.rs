@@ -25,8 +25,8 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat};
 
-use crate::claims::{Claims, Owner as Claimant};
 use crate::error::{Error, Result};
+use crate::ownership::{Owner as Claimant, Ownership};
 
 /// Longest content that is read; identifiers of containers have 64 characters.
 const CONTENT_MAX: usize = 4096;
@@ -191,17 +191,17 @@ impl Store {
 
     /// Removes the addresses of containers that are gone, and tells of those of strangers. Goes on after a failure and
     /// reports the first.
-    pub fn sweep(&self, claims: &Claims<'_>) -> Result<Vec<String>> {
+    pub fn sweep(&self, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         let mut strangers = Vec::new();
         self.walk(|file| {
             if file.is_leftover() {
                 return self.remove_file(file.name);
             }
             let content = String::from_utf8_lossy(file.content.trim_ascii());
-            match claims.owner_of(content.lines().next().unwrap_or_default()) {
+            match ownership.owner_of(content.lines().next().unwrap_or_default()) {
                 Claimant::Living => Ok(()),
                 Claimant::Departed => self.remove_file(file.name),
-                Claimant::Stranger => {
+                Claimant::Unknown => {
                     let owner: Vec<&str> = content.lines().collect();
                     let path = self.dir.join(file.name);
                     strangers.push(format!("address {} of {}", path.display(), owner.join(" ")));

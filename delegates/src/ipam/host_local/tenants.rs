@@ -59,8 +59,8 @@ fn whatever_lies_in_the_directory_stays_but_plain_files_of_addresses() {
     assert_eq!(bench.add(&conf, "b net1"), "10.0.0.5/29");
     assert!(bench.add(&conf, "c net1").starts_with("no address left"));
     let departed = HashSet::from(["a".parse().unwrap()]);
-    let claims = Claims { living: &BTreeSet::new(), departed: &departed, is_recorded: &|_| false };
-    bench.with(&conf, "x net1", |node, call| gc(node, call, &claims)).unwrap();
+    let ownership = Ownership { living: &BTreeSet::new(), departed: &departed, is_recorded: &|_| false };
+    bench.with(&conf, "x net1", |node, call| gc(node, call, &ownership)).unwrap();
     bench.del(&conf, "a net1");
     bench.del(&conf, "b net1");
     let two = bench.conf(r#""ranges":[[{"subnet":"10.0.0.0/29"}],[{"subnet":"10.1.0.0/29"}]]"#);

@@ -286,7 +286,7 @@ fn del_needs_neither_a_directory_nor_valid_ranges() {
 }
 
 #[test]
-fn gc_removes_what_departed_left_and_tells_of_strangers() {
+fn gc_removes_what_departed_left_and_tells_of_unknown() {
     let bench = Bench::new();
     let conf = bench.conf(SMALL);
     for who in ["living net1", "living net2", "departed net1", "stranger net1"] {
@@ -299,9 +299,9 @@ fn gc_removes_what_departed_left_and_tells_of_strangers() {
     fs::write(bench.lan().join("inner/10.0.0.6"), "departed\r\nnet1").unwrap();
     let living = BTreeSet::from(["living".parse().unwrap()]);
     let departed = HashSet::from(["departed".parse().unwrap()]);
-    let claims = Claims { living: &living, departed: &departed, is_recorded: &|_| false };
-    let strangers = bench.with(&conf, "x net1", |node, call| gc(node, call, &claims)).unwrap();
-    assert_eq!(strangers, [format!("address {} of stranger net1", bench.lan().join("10.0.0.5").display())]);
+    let ownership = Ownership { living: &living, departed: &departed, is_recorded: &|_| false };
+    let unknown = bench.with(&conf, "x net1", |node, call| gc(node, call, &ownership)).unwrap();
+    assert_eq!(unknown, [format!("address {} of stranger net1", bench.lan().join("10.0.0.5").display())]);
     assert_eq!(bench.held(), "10.0.0.2 10.0.0.3 10.0.0.5");
     assert!(bench.lan().join("inner/10.0.0.6").exists());
     assert!(bench.lan().join("lock").exists() && bench.lan().join("last_reserved_ip.0").exists());
