@@ -34,7 +34,7 @@ impl Agent {
         Self { socket: socket.to_owned() }
     }
 
-    /// Facts for an ADD, in one round trip. `patient` retries for [`PATIENCE`] while the agent is away.
+    /// Facts for an ADD, in one round trip. `patient` retries for a second while the agent is away.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = AgentRequest::Resolve(Resolve {

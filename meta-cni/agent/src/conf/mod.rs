@@ -1,6 +1,6 @@
 //! The conflist that the runtime reads: written once the agent answers, and kept in place.
 //!
-//! [`plan`] chooses the default network, [`render`] makes the text, [`conflist_reconciler`] acts on a directory, and [`inotify`]
+//! `plan` chooses the default network, `render` makes the text, `conflist_reconciler` acts on a directory, and `inotify`
 //! wakes it.
 
 mod conflist_reconciler;
