@@ -116,8 +116,8 @@ impl Agent {
         }
     }
 
-    /// Is the agent there, or restarting? A socket without a listener is that of an agent that restarts: calls wait or are retried,
-    /// while a node that reports not ready would be taken out of every Service.
+    /// Is the agent there, or restarting? A socket without a listener is that of an agent that restarts: calls wait or are
+    /// retried, while a node that reports not ready would be taken out of every Service.
     pub fn ready(&self, within: Duration) -> Result<()> {
         let opened = self.open(Instant::now() + within);
         if opened.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
