@@ -1,9 +1,9 @@
 //! CPU priority of a call.
 //!
-//! A call needs a few milliseconds of CPU, in some hundred pieces between waits for the kernel, and its pod cannot start before the
-//! call ends. When many pods start at once, the CPUs are busy with containers that have started, and a call that queues behind
-//! them for each piece takes a hundred times as long (measured with 30 pods on 2 CPUs: docs/performance.md). So a call raises
-//! its priority with setpriority(2). Without CAP_SYS_NICE it runs at normal priority.
+//! A call needs a few milliseconds of CPU, in some hundred pieces between waits for the kernel, and its pod cannot start
+//! before the call ends. When many pods start at once, the CPUs are busy with containers that have started, and a call that
+//! queues behind them for each piece takes a hundred times as long (measured with 30 pods on 2 CPUs: docs/performance.md).
+//! So a call raises its priority with setpriority(2). Without CAP_SYS_NICE it runs at normal priority.
 
 use std::sync::OnceLock;
 

@@ -152,8 +152,8 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     Ok(Command::Call(Box::new(CniRequest { operation, path, network, version, conf })))
 }
 
-/// Answers a call that one of our programs started, directly or through other programs. The configuration is a delegate's: a tenant
-/// may have written keys that only the node's file may have, so it is not read.
+/// Answers a call that one of our programs started, directly or through other programs. The configuration is a delegate's:
+/// a tenant may have written keys that only the node's file may have, so it is not read.
 pub fn as_delegate(command: &str) -> Result<Command> {
     let why = "meta-cni as a delegate of meta-cni: want a plugin that attaches something itself";
     match command {
@@ -163,8 +163,8 @@ pub fn as_delegate(command: &str) -> Result<Command> {
     }
 }
 
-/// Reads a call of `meta-cni replay [SECONDS]`, which is no verb of the protocol. The node's configuration is on stdin as in a CNI
-/// call; SECONDS is how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
+/// Reads a call of `meta-cni replay [SECONDS]`, which is no verb of the protocol. The node's configuration is on stdin as
+/// in a CNI call; SECONDS is how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
 pub fn read_recovery(
     mut args: impl Iterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,

@@ -51,8 +51,8 @@ pub struct Attachment {
     /// Absolute path of its device information file, when a plugin of the chain declares the capability (R55).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_info_file: Option<String>,
-    /// Requests that went into CNI_ARGS because no plugin declares the capability: only the result shows whether a plugin granted
-    /// them (A4).
+    /// Requests that went into CNI_ARGS because no plugin declares the capability: only the result shows whether a plugin
+    /// granted them (A4).
     #[serde(default, rename = "hoped", skip_serializing_if = "UnverifiedRequests::is_empty")]
     pub unverified: UnverifiedRequests,
 }

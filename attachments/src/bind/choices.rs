@@ -1,5 +1,5 @@
-//! Reads the configurations of all attachments and checks them against the rules, before any attachment is bound. Each definition is
-//! read once, however often a pod names it, and their total size is limited.
+//! Reads the configurations of all attachments and checks them against the rules, before any attachment is bound. Each
+//! definition is read once, however often a pod names it, and their total size is limited.
 
 use std::collections::{HashMap, HashSet};
 

@@ -60,7 +60,8 @@ impl Chosen {
     }
 }
 
-/// The key of a definition's configuration that lists the arguments which `cni-args` may not set. It is ours: no plugin sees it.
+/// The key of a definition's configuration that lists the arguments which `cni-args` may not set. It is ours: no plugin
+/// sees it.
 const LOCKED_ARGS: &str = "lockedArgs";
 
 pub(super) fn choose(

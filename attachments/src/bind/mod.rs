@@ -1,5 +1,5 @@
-//! Binds a pod's networks: turns a request and its lookups into attachments with every choice made. Pure: it validates everything and
-//! touches nothing.
+//! Binds a pod's networks: turns a request and its lookups into attachments with every choice made. Pure: it validates
+//! everything and touches nothing.
 //!
 //! The engine makes a [`BindRequest`], looks up its [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
 
@@ -34,8 +34,8 @@ use request::Slot;
 pub struct Bound {
     /// In the order of ADD.
     pub attachments: Vec<Attachment>,
-    /// Paths in definitions that lie below a root as text. The engine must check them with the node's symbolic links resolved, before any
-    /// delegate runs.
+    /// Paths in definitions that lie below a root as text. The engine must check them with the node's symbolic links
+    /// resolved, before any delegate runs.
     pub paths: Vec<TenantPath>,
     /// Requests without effect that are no error, one sentence each.
     pub warnings: Vec<String>,
@@ -114,8 +114,8 @@ pub enum BindError {
 /// every link and every link to come.
 const RESERVED: [&str; 3] = ["lo", "all", "default"];
 
-/// Rewrites the known keys of a plugin's configuration to the spelling of their reader, if the reader is in this process, and refuses two
-/// spellings of one key. The delegate then reads what was bound.
+/// Rewrites the known keys of a plugin's configuration to the spelling of their reader, if the reader is in this process,
+/// and refuses two spellings of one key. The delegate then reads what was bound.
 pub type Spell<'a> = &'a dyn Fn(&mut PluginConf) -> Result<(), Finding>;
 
 /// Makes every choice: names, configurations, arguments, devices. Fails before anything is touched.
@@ -253,8 +253,8 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// The pod's allocated devices are not known yet. So an annotation may name a device only for a definition with a resource, and never
-    /// under isolation.
+    /// The pod's allocated devices are not known yet. So an annotation may name a device only for a definition with a
+    /// resource, and never under isolation.
     fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
         let Some(id) = slot.selected.and_then(|selected| selected.device.as_ref()) else { return Ok(()) };
         let allowed = match (&chosen.resource, self.request.rules.namespace_isolation) {

@@ -99,8 +99,8 @@ pub(super) enum Origin<'a> {
 }
 
 impl<'a> BindRequest<'a> {
-    /// The definitions to look up, each once. Isolation and the number of networks are checked first: a definition that the pod may not
-    /// name is not looked up.
+    /// The definitions to look up, each once. Isolation and the number of networks are checked first: a definition that the
+    /// pod may not name is not looked up.
     pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
         let (asked, most) = (self.selection.networks.len(), self.rules.max_attachments);
         if asked > most {

@@ -1,5 +1,5 @@
-//! Checks a tenant's text: it must not start a meta plugin or a program that is not in the node's list, nor touch a file of the node
-//! outside the roots.
+//! Checks a tenant's text: it must not start a meta plugin or a program that is not in the node's list, nor touch a file of
+//! the node outside the roots.
 
 use std::fmt;
 use std::path::{Component, Path};
@@ -38,7 +38,8 @@ const DEEPEST: usize = 32;
 /// Keys of objects, and of lists of objects, that configure another plugin.
 const DELEGATES: [&str; 4] = ["ipam", "delegate", "delegates", "plugins"];
 
-/// Checks one plugin's configuration against the rules. Its paths lie below the roots as text; the caller resolves symbolic links.
+/// Checks one plugin's configuration against the rules. Its paths lie below the roots as text; the caller resolves symbolic
+/// links.
 pub(super) fn check(plugin: &PluginConf, at: &str, rules: &Rules) -> Result<Vec<TenantPath>, Finding> {
     let mut reader = Reader::of(&[plugin], rules);
     reader.kind("type", plugin.kind.as_str(), true).map_err(|finding| finding.under(at))?;
@@ -79,7 +80,8 @@ fn is_of_runtime(key: &str) -> bool {
     matches!(fold(key).as_str(), "runtimeconfig" | "prevresult")
 }
 
-/// The types that a configuration starts: the plugin, its address management, flannel's delegate, and that one's address management.
+/// The types that a configuration starts: the plugin, its address management, flannel's delegate, and that one's address
+/// management.
 fn kinds(plugin: &PluginConf) -> Vec<(&'static str, String)> {
     let folded = |object: &Object, key: &str| object.iter().find(|(k, _)| fold(k) == key).map(|(_, v)| v.to_owned());
     let object = |object: &Object, key: &str| {

@@ -55,7 +55,8 @@ pub struct NetworkSelection {
     pub bandwidth: Option<Object>,
     /// `cni-args` as written.
     pub cni_args: Option<Object>,
-    /// `default-route`: the pod's default routes go through this attachment, by these gateways, or by its own gateway when empty.
+    /// `default-route`: the pod's default routes go through this attachment, by these gateways, or by its own gateway when
+    /// empty.
     pub default_route: Option<Vec<IpAddr>>,
     /// Name of an IPAMClaim in the pod's namespace.
     pub ipam_claim: Option<ObjectName>,

@@ -1,6 +1,6 @@
 //! What a pod selects by its annotations: its networks, and the default network in place of the node's.
 //!
-//! [`Selection`] is the one reader of a pod's annotations. Another dialect is one more file beside [`npwg`], whose elements
+//! [`Selection`] is the one reader of a pod's annotations. Another dialect is one more file beside `npwg`, whose elements
 //! are [`NetworkSelection`] too.
 
 mod element;

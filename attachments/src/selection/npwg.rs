@@ -33,8 +33,8 @@ static ELEMENT: Known<'static> = Known {
     only: true,
 };
 
-/// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A reference
-/// without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).
+/// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A
+/// reference without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).
 pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
     let selected = match text {
         "" => Ok(Vec::new()),

@@ -21,8 +21,8 @@ pub enum Placed {
     Untouched,
 }
 
-/// Writes a file of this content and mode (permission bits) to `path`, by a synced file beside it and a rename: a running program
-/// keeps its old file. The directory must exist. A failure leaves `path` as it was, and no file beside it.
+/// Writes a file of this content and mode (permission bits) to `path`, by a synced file beside it and a rename: a running
+/// program keeps its old file. The directory must exist. A failure leaves `path` as it was, and no file beside it.
 pub fn place(path: &Path, content: &[u8], mode: u32) -> Result<Placed> {
     let failed = |what: &str, e: &io::Error| Error::Io(format!("cannot {what} {}: {e}", path.display()));
     let dir = path.parent().ok_or_else(|| failed("write", &io::Error::other("it is no file of a directory")))?;

@@ -119,8 +119,8 @@ impl EventPublisher {
         recorder.publish(&event, &reference).await
     }
 
-    /// A recorder takes all events of one reason for one event, whatever their text. So each interface and each new failure needs a
-    /// recorder of its own.
+    /// A recorder takes all events of one reason for one event, whatever their text. So each interface and each new failure
+    /// needs a recorder of its own.
     fn recorder(&self) -> Recorder {
         Recorder::new(self.client.clone(), self.reporter.clone())
     }

@@ -37,8 +37,8 @@ pub fn health(options: &Options) -> Result<String> {
     Ok(line(&health))
 }
 
-/// Refuses the agent of another container: during a rollout the socket may be the other pod's. The probe runs in the container that
-/// it checks, and each container has its own mount namespace.
+/// Refuses the agent of another container: during a rollout the socket may be the other pod's. The probe runs in the
+/// container that it checks, and each container has its own mount namespace.
 fn require_own(socket: &Path) -> Result<()> {
     let stream = UnixStream::connect(socket).map_err(|e| Error::NotYet(format!("{}: {e}", socket.display())))?;
     let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return Ok(()) };

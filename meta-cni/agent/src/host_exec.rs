@@ -1,9 +1,9 @@
 //! Starts the plugin in the host's mount namespace. The agent starts no other program.
 //!
-//! Only a process with one thread can enter a mount namespace, and the agent must stay in its own. So the agent starts itself with
-//! a hidden command ([`enter`]), which enters the host's mount namespace and executes the plugin. The agent's pod is in the host's
-//! network namespace (`hostNetwork`), which is checked first: in another one the plugin would find no link of the node. The pod
-//! sees the host's processes by `hostPID`.
+//! Only a process with one thread can enter a mount namespace, and the agent must stay in its own. So the agent starts
+//! itself with a hidden command ([`enter`]), which enters the host's mount namespace and executes the plugin. The agent's
+//! pod is in the host's network namespace (`hostNetwork`), which is checked first: in another one the plugin would find no
+//! link of the node. The pod sees the host's processes by `hostPID`.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -57,8 +57,8 @@ pub fn enter(options: &EnterOptions) -> Result<Infallible> {
     nix::unistd::execv(&program, &args).map_err(|e| failed("start", &e))
 }
 
-/// Runs the plugin with these arguments and this stdin, and returns its stdout. Its stderr goes to ours. A plugin that is not done
-/// within `limit` is killed: what it has not undone is in its records.
+/// Runs the plugin with these arguments and this stdin, and returns its stdout. Its stderr goes to ours. A plugin that is
+/// not done within `limit` is killed: what it has not undone is in its records.
 pub async fn plugin(options: &Options, args: &[String], stdin: &[u8], limit: Duration) -> Result<Vec<u8>> {
     let program = options.cni_bin_dir.join("meta-cni");
     let failed = |e: &dyn std::fmt::Display| Error::Io(format!("cannot run {} on the host: {e}", program.display()));

@@ -59,8 +59,8 @@ pub fn install(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Gives the node back to its default network: the runtime attaches new pods to it directly. The plugin stays as long as sandboxes
-/// have further networks.
+/// Gives the node back to its default network: the runtime attaches new pods to it directly. The plugin stays as long as
+/// sandboxes have further networks.
 pub fn uninstall(options: &RemoveOptions) -> Result<()> {
     let conf = options.cni_conf_dir.join(&options.conf_file);
     match remove(&conf)? {

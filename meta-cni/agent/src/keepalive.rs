@@ -1,5 +1,5 @@
-//! Keeps one connection to the API server open: an ADD waits for its pod's status to be written, and must not wait for TCP and TLS
-//! too.
+//! Keeps one connection to the API server open: an ADD waits for its pod's status to be written, and must not wait for TCP
+//! and TLS too.
 //!
 //! A watch uses its connection alone (HTTP/1), and both sides close a connection that is idle for 90 s.
 

@@ -44,8 +44,8 @@ pub fn start(options: &Options) {
     };
 }
 
-/// Escapes control characters: a line stays one line whatever it quotes, and a terminal acts on nothing in it. Each write is one
-/// line with its end, as the formatter writes it. A line of JSON has JSON's escapes.
+/// Escapes control characters: a line stays one line whatever it quotes, and a terminal acts on nothing in it. Each write
+/// is one line with its end, as the formatter writes it. A line of JSON has JSON's escapes.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {

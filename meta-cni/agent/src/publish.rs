@@ -150,8 +150,8 @@ impl Publisher {
     }
 }
 
-/// The uid that the PATCH requires. For a static pod it is that of the mirror pod. For other pods it is the runtime's, because the
-/// cache may still hold the pod before.
+/// The uid that the PATCH requires. For a static pod it is that of the mirror pod. For other pods it is the runtime's,
+/// because the cache may still hold the pod before.
 fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
     match (known, &status.uid) {
         (Some(known), None) => Some(known.uid.clone()),

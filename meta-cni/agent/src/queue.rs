@@ -71,8 +71,8 @@ pub enum Outcome {
 }
 
 impl Queue {
-    /// Queues a status in place of an older one of the pod. The receiver resolves when the status is written, and fails when it is
-    /// replaced or given up.
+    /// Queues a status in place of an older one of the pod. The receiver resolves when the status is written, and fails
+    /// when it is replaced or given up.
     pub fn put(&mut self, pod: PodName, status: Status, now: Instant) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.serial += 1;

@@ -1,8 +1,8 @@
-//! Starts recoveries: the plugin's `replay` undoes what the runtime never calls DEL for, after a failed undo, a crash or a restart
-//! of the node.
+//! Starts recoveries: the plugin's `replay` undoes what the runtime never calls DEL for, after a failed undo, a crash or a
+//! restart of the node.
 //!
-//! The plugin runs on the host ([`host_exec`]): once when the agent starts, then whenever a record in `pending/` has waited long
-//! enough by the time of its file: 30 s at first, twice as long after each try, 5 minutes at most.
+//! The plugin runs on the host ([`host_exec`]): once when the agent starts, then whenever a record in `pending/` has waited
+//! long enough by the time of its file: 30 s at first, twice as long after each try, 5 minutes at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata watches, and little of the metadata
-//! is kept.
+//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata watches, and little of the
+//! metadata is kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::definitions::Definitions;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 
-/// An object's metadata. Only the annotations that the agent uses are read: an object may have 256 KiB of others, such as its own
-/// text in `last-applied-configuration`.
+/// An object's metadata. Only the annotations that the agent uses are read: an object may have 256 KiB of others, such as
+/// its own text in `last-applied-configuration`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Seen {
     /// `metadata`.

@@ -70,8 +70,8 @@ fn main() -> ExitCode {
         }
     };
     let mut out = io::stdout().lock();
-    // A closed stdout is a failure without a message: `| head` is usual. The checked text may be anybody's, so control characters are
-    // escaped for the terminal.
+    // A closed stdout is a failure without a message: `| head` is usual. The checked text may be anybody's, so control
+    // characters are escaped for the terminal.
     let written = out.write_all(printable_lines(&output).as_bytes()).and_then(|()| out.flush());
     ExitCode::from(if written.is_ok() { code } else { FAILED })
 }

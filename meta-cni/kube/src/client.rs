@@ -12,8 +12,8 @@ use crate::error::{ClientError, chain};
 /// Timeout of the connection and the TLS handshake together: a slow API server is not a dead one.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// A client from a kubeconfig, or from the pod's service account, and the host that it connects to. Nothing is sent yet. Token and
-/// authority are read from their files again every minute.
+/// A client from a kubeconfig, or from the pod's service account, and the host that it connects to. Nothing is sent yet.
+/// Token and authority are read from their files again every minute.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<(Client, String), ClientError> {
     let config = match kubeconfig.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {

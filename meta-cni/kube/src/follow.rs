@@ -1,7 +1,7 @@
 //! Follows a collection by its metadata: lists it in pages, then watches it, for as long as the program runs.
 //!
-//! A page has as many objects as fit into [`LONGEST_PAGE`] bytes: the metadata of one object may be more than a megabyte, and one page
-//! is the peak of the program's memory.
+//! A page has as many objects as fit into [`LONGEST_PAGE`] bytes: the metadata of one object may be more than a megabyte,
+//! and one page is the peak of the program's memory.
 
 use std::pin::pin;
 use std::time::Duration;

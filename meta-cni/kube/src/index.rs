@@ -3,8 +3,8 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-/// Objects by name. A relist is merged, so that every cached object can be read meanwhile; objects that the list did not have are
-/// dropped when it ends.
+/// Objects by name. A relist is merged, so that every cached object can be read meanwhile; objects that the list did not
+/// have are dropped when it ends.
 #[derive(Debug)]
 pub struct Index<K, V> {
     entries: BTreeMap<K, (u32, V)>,

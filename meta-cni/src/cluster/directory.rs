@@ -55,7 +55,8 @@ impl Directory {
         Ok(manifest.metadata.annotations)
     }
 
-    /// The definitions, and the InternalIPs of the Node manifests. Those of another node are on no link here, so they do no harm.
+    /// The definitions, and the InternalIPs of the Node manifests. Those of another node are on no link here, so they do no
+    /// harm.
     fn definitions(&self, wanted: &BTreeSet<NetRef>, node: &mut NodeAddresses) -> Result<BTreeMap<NetRef, Definition>> {
         let mut found = BTreeMap::new();
         if wanted.is_empty() {

@@ -1,5 +1,5 @@
-//! The source of facts about pods and definitions, and the sink of their status: a directory of manifests or the node agent. The
-//! engine does not know which.
+//! The source of facts about pods and definitions, and the sink of their status: a directory of manifests or the node
+//! agent. The engine does not know which.
 
 mod directory;
 pub mod manifest;
@@ -87,8 +87,8 @@ impl Cluster {
         }
     }
 
-    /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11. `patient` waits a
-    /// moment for an agent that restarts.
+    /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11.
+    /// `patient` waits a moment for an agent that restarts.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
         if !query.annotations && query.references.is_empty() && query.optional.is_empty() {
             return Ok(Facts::default());

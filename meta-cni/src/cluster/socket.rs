@@ -34,7 +34,7 @@ impl Agent {
         Self { socket: socket.to_owned() }
     }
 
-    /// Facts for an ADD, in one round trip. `patient` retries for [`PATIENCE`] while the agent is away.
+    /// Facts for an ADD, in one round trip. `patient` retries for a second while the agent is away.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = AgentRequest::Resolve(Resolve {
@@ -116,8 +116,8 @@ impl Agent {
         }
     }
 
-    /// Is the agent there, or restarting? A socket without a listener is that of an agent that restarts: calls wait or are retried,
-    /// while a node that reports not ready would be taken out of every Service.
+    /// Is the agent there, or restarting? A socket without a listener is that of an agent that restarts: calls wait or are
+    /// retried, while a node that reports not ready would be taken out of every Service.
     pub fn ready(&self, within: Duration) -> Result<()> {
         let opened = self.open(Instant::now() + within);
         if opened.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {

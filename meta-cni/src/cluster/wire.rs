@@ -65,8 +65,8 @@ pub struct Resolve {
     /// Definitions to look up, each once.
     #[serde(default, deserialize_with = "bounded")]
     pub references: Vec<NetRef>,
-    /// Further definitions, which a file of the node may replace. They are usually missing, so once the cache is complete the API
-    /// server is not asked for them.
+    /// Further definitions, which a file of the node may replace. They are usually missing, so once the cache is complete
+    /// the API server is not asked for them.
     #[serde(default, deserialize_with = "bounded")]
     pub optional: Vec<NetRef>,
     /// The namespace of a default-network annotation that names none: `multusNamespace`.

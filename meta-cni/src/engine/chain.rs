@@ -126,7 +126,8 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// DEL in reverse order with the result of the ADD. Stops at the first failure; a repeated DEL runs the whole chain (C23, A10).
+    /// DEL in reverse order with the result of the ADD. Stops at the first failure; a repeated DEL runs the whole chain
+    /// (C23, A10).
     pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
         for plugin in self.attachment.plugins.iter().rev() {
             let conf = self.conf_with(plugin, result)?;

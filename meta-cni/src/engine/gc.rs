@@ -185,8 +185,9 @@ pub fn reclaim(run: &Run<'_>, asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
     ask(run, None, asked)
 }
 
-/// Removes what the networks of this node hold of one container whose record is damaged: built-in delegates search for it as for
-/// a deleted record's. `known` is what can be read of the record, `dirs` are further address directories. Returns the faults.
+/// Removes what the networks of this node hold of one container whose record is damaged: built-in delegates search for it
+/// as for a deleted record's. `known` is what can be read of the record, `dirs` are further address directories. Returns
+/// the faults.
 pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf>) -> Vec<Fault> {
     let departed = HashSet::from([key.container.clone()]);
     // Leftovers of other containers stay, and are not listed either.

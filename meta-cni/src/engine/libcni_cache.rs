@@ -1,5 +1,5 @@
-//! The result cache of libcni, which Multus keeps under its `cniDir` (C41, C42). A DEL without a record of ours finds there what
-//! another meta plugin attached before this one was installed.
+//! The result cache of libcni, which Multus keeps under its `cniDir` (C41, C42). A DEL without a record of ours finds there
+//! what another meta plugin attached before this one was installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

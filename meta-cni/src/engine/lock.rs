@@ -27,9 +27,9 @@ impl SandboxLock {
         taken.map(Self).map_err(|error| fault(container, error))
     }
 
-    /// Takes the lock for a DEL, which must work on a full or read-only disk. Where no lock file can be created, the record is
-    /// locked, or the first of its directories that exists. `stateDir` itself is not used: the same DEL may need it for the lock
-    /// of an overlay.
+    /// Takes the lock for a DEL, which must work on a full or read-only disk. Where no lock file can be created, the record
+    /// is locked, or the first of its directories that exists. `stateDir` itself is not used: the same DEL may need it for
+    /// the lock of an overlay.
     pub fn acquire_for_undo(store: &Store, key: &Key, deadline: Instant) -> Result<Self> {
         let places = store.places(key);
         let taken = FileLock::take_for_undo(

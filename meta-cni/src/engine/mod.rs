@@ -1,6 +1,6 @@
 //! The engine: each verb is one visible sequence over all attachments of a sandbox.
 //!
-//! To follow one ADD, start at [`add`]: it reads from top to bottom as the design's straight line.
+//! To follow one ADD, start at `add`: it reads from top to bottom as the design's straight line.
 
 mod add;
 mod boot;

@@ -147,8 +147,8 @@ impl<'a> NodeNetworks<'a> {
         }
     }
 
-    /// Binds the node's networks and what a pod selects beside or instead of them. `facts` holds what is known, and is completed
-    /// here.
+    /// Binds the node's networks and what a pod selects beside or instead of them. `facts` holds what is known, and is
+    /// completed here.
     fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
         let request = BindRequest {
             pod,
@@ -234,8 +234,8 @@ fn file_at(path: &Path) -> Result<NetworkConf> {
     }
 }
 
-/// The chain of `auxiliaryCNIChainName`: every file of its directory, behind `passthru`, because chained plugins need a previous
-/// result. None for an empty directory.
+/// The chain of `auxiliaryCNIChainName`: every file of its directory, behind `passthru`, because chained plugins need a
+/// previous result. None for an empty directory.
 fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkConf>> {
     let Auxiliary { name, beside } = auxiliary;
     let dir = if beside.is_dir() { beside.join(name.as_str()) } else { beside.with_file_name(name.as_str()) };

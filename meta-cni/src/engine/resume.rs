@@ -1,7 +1,7 @@
 //! Resumes unfinished undos. The next call on the node does it, because runtimes do not repeat a failed ADD's DEL.
 //!
-//! The cost for a call of another pod is bounded, however many records wait: it reads [`NAMES`] names, opens [`LOOKS`] records and
-//! undoes one. The agent's recovery does the rest.
+//! The cost for a call of another pod is bounded, however many records wait: it reads [`NAMES`] names, opens [`LOOKS`]
+//! records and undoes one. The agent's recovery does the rest.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -29,9 +29,9 @@ const BUDGET: Duration = Duration::from_millis(500);
 /// Records whose first bytes an ADD reads to find those of its own pod: some 3 us each.
 const BEGINNINGS: usize = 256;
 
-/// Before an ADD: undoes what is left of the pod's earlier sandboxes, because they may hold the addresses that the ADD needs. The
-/// index of failed undos finds a failed undo. What a killed call left is found by the first bytes of pending records, at most
-/// [`BEGINNINGS`] of them.
+/// Before an ADD: undoes what is left of the pod's earlier sandboxes, because they may hold the addresses that the ADD
+/// needs. The index of failed undos finds a failed undo. What a killed call left is found by the first bytes of pending
+/// records, at most [`BEGINNINGS`] of them.
 pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
     let until = Instant::now() + run.conf.timeout / 4;
     let failed = run.store.failed().keys(pod);

@@ -72,9 +72,9 @@ impl FoundSandbox {
     }
 }
 
-/// Is the namespace the pod's? A path and an inode can be reused, so a MAC address of the record is the proof. Without a match, a
-/// path from the runtime counts, unless a link with another address has a name of the record. The record's own path counts only
-/// for a complete set without any MAC address.
+/// Is the namespace the pod's? A path and an inode can be reused, so a MAC address of the record is the proof. Without a
+/// match, a path from the runtime counts, unless a link with another address has a name of the record. The record's own
+/// path counts only for a complete set without any MAC address.
 fn is_the_pods(sandbox: &mut Sandbox, results: &[Option<CniResult>], is_given: bool) -> bool {
     let ours = mac_addresses(results.iter().flatten());
     if ours.is_empty() {

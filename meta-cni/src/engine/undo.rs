@@ -112,7 +112,8 @@ impl Undo<'_> {
             let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
             let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.found.for_delegates);
             let (sandbox, result) = (self.found.sandbox.as_mut(), self.results[i].as_ref());
-            // Without saved state nothing was borrowed. An incomplete record proves nothing, so the delegate looks into the pod.
+            // Without saved state nothing was borrowed. An incomplete record proves nothing, so the delegate looks into the
+            // pod.
             match states.is_empty() && !self.is_incomplete {
                 true => freed.push(i),
                 false => match chain.restore(&mut self.host, sandbox, result, &states) {
@@ -178,8 +179,8 @@ impl Undo<'_> {
 /// The group with which [`detach`] sends no message.
 const NO_GROUP: u32 = 0;
 
-/// Removes the record, or marks in it how far the undo got. A record that cannot be removed is no failure: a repeated undo finds
-/// nothing to do.
+/// Removes the record, or marks in it how far the undo got. A record that cannot be removed is no failure: a repeated undo
+/// finds nothing to do.
 fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: Vec<Fault>) -> Result<()> {
     if faults.is_empty() {
         if let Err(fault) = file.remove(pod) {

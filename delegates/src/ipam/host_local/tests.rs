@@ -286,7 +286,7 @@ fn del_needs_neither_a_directory_nor_valid_ranges() {
 }
 
 #[test]
-fn gc_removes_what_departed_left_and_tells_of_unknown() {
+fn gc_removes_what_departed_left_and_tells_of_strangers() {
     let bench = Bench::new();
     let conf = bench.conf(SMALL);
     for who in ["living net1", "living net2", "departed net1", "stranger net1"] {

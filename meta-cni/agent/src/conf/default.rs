@@ -14,8 +14,8 @@ use super::render::capabilities;
 /// Looks up the text of a definition by namespace and name.
 pub type Definitions<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
 
-/// The capabilities of the network of `clusterNetwork` or `delegates`. None when the agent cannot read it: a file of a directory that
-/// is not mounted, a definition that does not exist yet.
+/// The capabilities of the network of `clusterNetwork` or `delegates`. None when the agent cannot read it: a file of a
+/// directory that is not mounted, a definition that does not exist yet.
 pub fn configured(config: &Object, definitions: Definitions<'_>) -> Result<Option<BTreeSet<String>>, Finding> {
     let Some(name) = config.text("clusterNetwork")?.filter(|name| !name.is_empty()) else {
         let first = config.objects("delegates")?.into_iter().next();

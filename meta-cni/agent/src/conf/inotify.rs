@@ -31,8 +31,8 @@ impl DirectoryWatch {
         registered.map(Self).map_err(|e| failed(&e))
     }
 
-    /// Watches a directory. Called again and again: it has no effect on a watched directory, and finds a replaced one. False when
-    /// the directory does not exist.
+    /// Watches a directory. Called again and again: it has no effect on a watched directory, and finds a replaced one.
+    /// False when the directory does not exist.
     pub fn over(&self, dir: &Path) -> bool {
         let events = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE

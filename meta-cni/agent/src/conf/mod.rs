@@ -1,6 +1,6 @@
 //! The conflist that the runtime reads: written once the agent answers, and kept in place.
 //!
-//! [`plan`] chooses the default network, [`render`] makes the text, [`conflist_reconciler`] acts on a directory, and [`inotify`]
+//! `plan` chooses the default network, `render` makes the text, `conflist_reconciler` acts on a directory, and `inotify`
 //! wakes it.
 
 mod conflist_reconciler;
@@ -34,8 +34,8 @@ const BURST: Duration = Duration::from_millis(100);
 /// Why pods may not get their networks, one reason each; empty when our file is in place and the first.
 pub type Blockers = Vec<String>;
 
-/// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers. `changed` returns when a definition that was
-/// read may have changed.
+/// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers. `changed` returns when a definition
+/// that was read may have changed.
 pub async fn run(
     options: &Options,
     readiness: &Sender<Blockers>,

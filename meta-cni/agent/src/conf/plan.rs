@@ -37,8 +37,8 @@ pub enum Choice<'a> {
     Waits(String),
 }
 
-/// Chooses the file that the administrator names; else the file that was chosen before, while it exists; else the first usable file
-/// by name, once the directory is settled.
+/// Chooses the file that the administrator names; else the file that was chosen before, while it exists; else the first
+/// usable file by name, once the directory is settled.
 pub fn choose<'a>(seen: &'a [Seen], asked: &Asked<'_>) -> Choice<'a> {
     let others: Vec<&Seen> = seen.iter().filter(|file| file.file != asked.ours).collect();
     if let Some(wanted) = asked.primary {

@@ -1,5 +1,5 @@
-//! The backoff for rewriting our conflist after another program removed or changed it. Two products that both insist on their file
-//! would otherwise rewrite it without end.
+//! The backoff for rewriting our conflist after another program removed or changed it. Two products that both insist on
+//! their file would otherwise rewrite it without end.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,9 @@
-//! The cache of the definitions that this node asked for: what is known of each, and which is dropped when memory is short. A value
-//! without I/O and clock.
+//! The cache of the definitions that this node asked for: what is known of each, and which is dropped when memory is short.
+//! A value without I/O and clock.
 //!
-//! Definitions that this node never asked for are not cached, however many the cluster has; the watch only invalidates entries. There
-//! are two budgets, for texts in memory and in files. When one is exceeded, the namespace with the largest share loses an entry.
+//! Definitions that this node never asked for are not cached, however many the cluster has; the watch only invalidates
+//! entries. There are two budgets, for texts in memory and in files. When one is exceeded, the namespace with the largest
+//! share loses an entry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

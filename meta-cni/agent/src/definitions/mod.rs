@@ -1,9 +1,9 @@
-//! The definitions of the cluster: read when this node needs them, cached within bounds, and dropped when the watch reports another
-//! version.
+//! The definitions of the cluster: read when this node needs them, cached within bounds, and dropped when the watch reports
+//! another version.
 //!
-//! The agent serves the last version that it knows of, and never one that is known to be out of date: without an answer of the API
-//! server such a definition is unknown. Files of an earlier agent are served before the first list is complete, and only if the
-//! API server cannot be asked.
+//! The agent serves the last version that it knows of, and never one that is known to be out of date: without an answer of
+//! the API server such a definition is unknown. Files of an earlier agent are served before the first list is complete, and
+//! only if the API server cannot be asked.
 
 mod cache;
 mod object;
@@ -182,8 +182,8 @@ impl Definitions {
         }
     }
 
-    /// Looks up one definition until `deadline`. For an optional one, which is usually missing, a complete watch is enough to say that
-    /// it does not exist.
+    /// Looks up one definition until `deadline`. For an optional one, which is usually missing, a complete watch is enough
+    /// to say that it does not exist.
     pub async fn know(&self, reference: &NetRef, is_optional: bool, deadline: Instant) -> Fact {
         if is_optional {
             self.remember_own(reference);
@@ -217,7 +217,8 @@ impl Definitions {
         Some(outcome)
     }
 
-    /// The text of a definition that the agent itself needs. An unknown one is read, and [`Self::awaited`] returns when it is there.
+    /// The text of a definition that the agent itself needs. An unknown one is read, and [`Self::awaited`] returns when it
+    /// is there.
     pub fn config_of(&self, namespace: &str, name: &str) -> Option<String> {
         let reference = NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
         self.remember_own(&reference);

@@ -1,5 +1,5 @@
-//! `stateDir/definitions`: files with the texts that this node's pods use. With them pods start while the API server is away, also
-//! after a restart of the agent. `NAMESPACE/NAME` is a line of JSON followed by the text.
+//! `stateDir/definitions`: files with the texts that this node's pods use. With them pods start while the API server is
+//! away, also after a restart of the agent. `NAMESPACE/NAME` is a line of JSON followed by the text.
 //!
 //! Nothing is synced: a definition whose file a power cut took is read from the API server again, and an incomplete file is
 //! removed.
@@ -97,8 +97,8 @@ impl Shelf {
         Some((head.resource_version, Outcome::Found { config, resource_name: head.resource_name }))
     }
 
-    /// Writes the text of a version in place of another one, and returns the length of the file. A definition that cannot be attached
-    /// has no file.
+    /// Writes the text of a version in place of another one, and returns the length of the file. A definition that cannot
+    /// be attached has no file.
     pub fn write(&self, reference: &NetRef, revision: &str, outcome: &Outcome) -> io::Result<Option<usize>> {
         let Outcome::Found { config, resource_name } = outcome else { return Ok(None) };
         let length = config.as_ref().map(|text| text.len() as u64);

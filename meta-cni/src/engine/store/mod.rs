@@ -110,8 +110,8 @@ impl Store {
                     file.read_to_end(&mut bytes).map_err(|e| self.failed_to("read", key, &e))?;
                     let mut record = Record::decode(&bytes)
                         .map_err(|e| self.failed_to("read", key, &io::Error::other(e.to_string())))?;
-                    // A settled record was complete when it was settled. In pending/, a damaged record without an intent looks like
-                    // a torn first write; the mark tells them apart.
+                    // A settled record was complete when it was settled. In pending/, a damaged record without an intent
+                    // looks like a torn first write; the mark tells them apart.
                     record.damaged |= match settled {
                         true => record.intent.is_none() || record.done.is_none(),
                         false => record.intent.is_none() && self.mark(key).exists(),
@@ -301,8 +301,8 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Time since the last write. A time in the future means that the clock was set back since, and counts as long ago: the writer is
-/// gone, or it holds the sandbox lock. Otherwise the record would wait until the clock gets there again.
+/// Time since the last write. A time in the future means that the clock was set back since, and counts as long ago: the
+/// writer is gone, or it holds the sandbox lock. Otherwise the record would wait until the clock gets there again.
 fn age(meta: &fs::Metadata) -> Duration {
     let written = meta.modified();
     written.map_or(Duration::ZERO, |at| SystemTime::now().duration_since(at).unwrap_or(Duration::MAX))
