@@ -1,6 +1,7 @@
 //! What people set on a link, kept as the kernel told it: the same message, sent back, makes the same object again, with
 //! everything that we have no name for.
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,15 @@ impl Kept {
             libc::RTM_NEWROUTE if is_ipv4 || self.attribute(libc::RTA_MULTIPATH).is_some() => libc::NLM_F_APPEND,
             _ => libc::NLM_F_EXCL,
         }
+    }
+
+    /// Is it this address?
+    pub fn is_address(&self, net: &IpNet) -> bool {
+        // An address with a peer names the peer in IFA_ADDRESS.
+        let own = self.attribute(libc::IFA_LOCAL).or_else(|| self.attribute(libc::IFA_ADDRESS));
+        self.kind == libc::RTM_NEWADDR
+            && self.body.get(1) == Some(&net.prefix_len())
+            && own.and_then(|ip| wire::ip(ip).ok()) == Some(net.addr())
     }
 
     /// In words, for the error.

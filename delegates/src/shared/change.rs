@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::netns;
 use crate::nl;
+use crate::nl::kept::Kept;
 use crate::nl::link::{Link, LinkChange};
 use crate::nl::neighbour::ALL_ZERO;
 
@@ -42,7 +43,7 @@ pub(crate) enum Change {
 pub(super) enum State {
     /// As the change would make it.
     Made,
-    /// Otherwise. For a setting: its value.
+    /// Otherwise. For a setting: its value. For an address that goes: the message that makes it again ([`Kept`]).
     Lacking(Option<String>),
     /// The kernel knows no such setting.
     Unknown,
@@ -61,7 +62,11 @@ impl Change {
                 });
             }
             Self::Address(net) => holds(host, link, net)?,
-            Self::NoAddress(net) => !holds(host, link, net)?,
+            Self::NoAddress(net) if holds(host, link, net)? => {
+                let kept = host.netlink()?.keep_addresses(link.index)?.into_iter().find(|kept| kept.is_address(net));
+                return Ok(State::Lacking(kept.map(String::from)));
+            }
+            Self::NoAddress(_) => true,
             // To add a destination once more changes nothing, and costs less than a look.
             Self::Peers(_) => false,
             // No message tells it; a master without an ipvlan has none.
@@ -102,10 +107,13 @@ pub(super) fn undo(host: &mut Host<'_>, link: &Link, entry: &Entry, kept: &[Entr
             _ => Ok(()),
         },
         Change::Address(net) => host.netlink()?.delete_address(link.index, *net).map(drop),
-        Change::NoAddress(net) => {
-            let added = host.netlink()?.add_address(link.index, *net, false);
-            if is(&added, Errno::EEXIST) { Ok(()) } else { added }
-        }
+        Change::NoAddress(net) => match entry.was.clone().map(Kept::try_from) {
+            Some(Ok(kept)) => host.netlink()?.bring_back(&kept, link.index, link.index).map(drop),
+            _ => {
+                let added = host.netlink()?.add_address(link.index, *net, false);
+                if is(&added, Errno::EEXIST) { Ok(()) } else { added }
+            }
+        },
         Change::Peers(_) => {
             let is_needed = |peer: &&IpAddr| kept.iter().any(|entry| entry.owned_peers().any(|kept| kept == *peer));
             for peer in entry.owned_peers().filter(|peer| !is_needed(peer)) {

@@ -57,7 +57,7 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub change: Change,
-    /// The value that a setting had.
+    /// The value that a setting had; the message that makes an address again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
     /// Peers that the device had before any of ours asked for them.
