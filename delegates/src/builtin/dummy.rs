@@ -4,7 +4,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
 
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::{Attached, compare, hardware, stacked};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
@@ -13,9 +13,9 @@ use crate::nl::link::{NewKind, NewLink};
 
 /// Nothing but addresses can be configured.
 pub(super) fn validate(conf: &Object) -> Result<(), Vec<Finding>> {
-    let mut keys = Keys::of(conf);
-    keys.addresses();
-    keys.finish(())
+    let mut reader = ConfReader::of(conf);
+    reader.addresses();
+    reader.finish(())
 }
 
 /// ADD.

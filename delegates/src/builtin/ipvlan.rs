@@ -5,7 +5,7 @@ use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::{Attached, stacked};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
@@ -34,15 +34,15 @@ const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMod
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: keys.parsed("master", IfName::ALLOWED),
-            mode: keys.choice("mode", &MODES, IpvlanMode::L2),
-            mtu: keys.mtu(),
-            in_pod: keys.flag("linkInContainer"),
-            dns: keys.dns(),
+            master: reader.parsed("master", IfName::ALLOWED),
+            mode: reader.choice("mode", &MODES, IpvlanMode::L2),
+            mtu: reader.mtu(),
+            in_pod: reader.flag("linkInContainer"),
+            dns: reader.dns(),
         };
-        keys.finish(config)
+        reader.finish(config)
     }
 
     /// The master's name: `master`, or the one interface of the plugin before.

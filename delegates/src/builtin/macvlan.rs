@@ -5,7 +5,7 @@ use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::{Attached, hardware, stacked};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
@@ -45,18 +45,18 @@ const MODES: [(&str, MacvlanMode); 4] = [
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: keys.parsed("master", IfName::ALLOWED),
-            mode: keys.choice("mode", &MODES, MacvlanMode::Bridge),
-            mtu: keys.mtu(),
-            in_pod: keys.flag("linkInContainer"),
-            broadcast_queue: keys.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
-            runtime_mac: keys.keep(hardware::from_runtime(conf)),
-            mac: keys.keep(hardware::configured(conf, "mac")),
-            dns: keys.dns(),
+            master: reader.parsed("master", IfName::ALLOWED),
+            mode: reader.choice("mode", &MODES, MacvlanMode::Bridge),
+            mtu: reader.mtu(),
+            in_pod: reader.flag("linkInContainer"),
+            broadcast_queue: reader.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
+            runtime_mac: reader.keep(hardware::from_runtime(conf)),
+            mac: reader.keep(hardware::configured(conf, "mac")),
+            dns: reader.dns(),
         };
-        keys.finish(config)
+        reader.finish(config)
     }
 
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has

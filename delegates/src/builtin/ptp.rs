@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, hardware};
 use crate::apply::{self, Host, Sandbox, is};
@@ -42,11 +42,11 @@ pub(super) const KEYS: [&str; 5] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "d
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let config = Self { ip_masq: keys.flag("ipMasq"), mtu: keys.mtu(), dns: keys.dns() };
-        keys.masquerade_backend();
-        keys.addresses();
-        keys.finish(config)
+        let mut reader = ConfReader::of(conf);
+        let config = Self { ip_masq: reader.flag("ipMasq"), mtu: reader.mtu(), dns: reader.dns() };
+        reader.masquerade_backend();
+        reader.addresses();
+        reader.finish(config)
     }
 }
 

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::chained::{addresses_of_pod, no_link};
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::{Attached, compare};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
@@ -36,9 +36,9 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let config = Self { table: keys.integer("table", 1..=u32::MAX) };
-        keys.finish(config)
+        let mut reader = ConfReader::of(conf);
+        let config = Self { table: reader.integer("table", 1..=u32::MAX) };
+        reader.finish(config)
     }
 }
 

@@ -5,7 +5,7 @@ use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::{Attached, compare, stacked};
 use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Point};
@@ -32,17 +32,17 @@ pub(super) const KEYS: [&str; 6] = ["master", "vlanId", "mtu", "linkInContainer"
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: keys.required("master", IfName::ALLOWED),
+            master: reader.required("master", IfName::ALLOWED),
             // 4095 is reserved by IEEE 802.1Q.
-            id: keys.integer("vlanId", 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0),
-            mtu: keys.mtu(),
-            in_pod: keys.flag("linkInContainer"),
-            dns: keys.dns(),
+            id: reader.integer("vlanId", 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0),
+            mtu: reader.mtu(),
+            in_pod: reader.flag("linkInContainer"),
+            dns: reader.dns(),
         };
-        keys.addresses();
-        keys.finish(config)
+        reader.addresses();
+        reader.finish(config)
     }
 }
 

@@ -9,7 +9,7 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::libc;
 
-use super::keys::Keys;
+use super::conf_reader::ConfReader;
 use super::{Attached, compare, stacked};
 use crate::apply::{self, Host, Sandbox};
 use crate::call::{Call, Point};
@@ -33,12 +33,12 @@ const STATE: &str = "vrf";
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let config = Self {
-            name: keys.required("vrfname", IfName::ALLOWED),
-            table: keys.integer("table", 0..=u32::MAX).filter(|table| *table != 0),
+            name: reader.required("vrfname", IfName::ALLOWED),
+            table: reader.integer("table", 0..=u32::MAX).filter(|table| *table != 0),
         };
-        keys.finish(config)
+        reader.finish(config)
     }
 
     fn name(&self) -> Outcome<&IfName> {

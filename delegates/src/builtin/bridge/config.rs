@@ -6,8 +6,8 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
 use super::vlan::{self, Vlans};
+use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::hardware;
-use crate::builtin::keys::Keys;
 use crate::ipam;
 
 pub(in crate::builtin) const KEYS: [&str; 18] = [
@@ -71,42 +71,42 @@ pub(in crate::builtin) struct Config {
 
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let is_default_gateway = keys.flag("isDefaultGateway");
-        let runtime_mac = keys.keep(hardware::from_runtime(conf));
+        let mut reader = ConfReader::of(conf);
+        let is_default_gateway = reader.flag("isDefaultGateway");
+        let runtime_mac = reader.keep(hardware::from_runtime(conf));
         let config = Self {
-            bridge: keys.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| DEFAULT.to_owned(), String::from),
-            is_gateway: keys.flag("isGateway") || is_default_gateway,
+            bridge: reader.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| DEFAULT.to_owned(), String::from),
+            is_gateway: reader.flag("isGateway") || is_default_gateway,
             is_default_gateway,
-            force_address: keys.flag("forceAddress"),
-            ip_masq: keys.flag("ipMasq"),
-            mtu: keys.mtu(),
-            hairpin: keys.flag("hairpinMode"),
-            promisc: keys.flag("promiscMode"),
-            detect_duplicates: keys.flag("enabledad"),
-            leave_down: keys.flag("disableContainerInterface"),
-            isolated: keys.flag("portIsolation"),
-            vlans: Vlans::read(&mut keys, conf),
-            guarded: keys.flag("macspoofchk"),
-            mac: runtime_mac.or(keys.keep(hardware::from_args(conf))),
-            dns: keys.dns(),
+            force_address: reader.flag("forceAddress"),
+            ip_masq: reader.flag("ipMasq"),
+            mtu: reader.mtu(),
+            hairpin: reader.flag("hairpinMode"),
+            promisc: reader.flag("promiscMode"),
+            detect_duplicates: reader.flag("enabledad"),
+            leave_down: reader.flag("disableContainerInterface"),
+            isolated: reader.flag("portIsolation"),
+            vlans: Vlans::read(&mut reader, conf),
+            guarded: reader.flag("macspoofchk"),
+            mac: runtime_mac.or(reader.keep(hardware::from_args(conf))),
+            dns: reader.dns(),
         };
-        keys.masquerade_backend();
+        reader.masquerade_backend();
         if config.hairpin && config.promisc {
-            keys.refuse(Finding::new("hairpinMode", true, "false when promiscMode is true"));
+            reader.refuse(Finding::new("hairpinMode", true, "false when promiscMode is true"));
         }
-        if config.leave_down && keys.keep(ipam::configured(conf)) {
-            keys.refuse(Finding::new("disableContainerInterface", true, "false when ipam.type is set"));
+        if config.leave_down && reader.keep(ipam::configured(conf)) {
+            reader.refuse(Finding::new("disableContainerInterface", true, "false when ipam.type is set"));
         }
         if let (true, Some(id)) = (config.is_gateway, config.vlans.id) {
             let name = vlan::gateway_name(&config.bridge, id);
             if name.parse::<IfName>().is_err() {
                 let allowed =
                     format!("a shorter name: the gateway of the VLAN would be {name}, which has over 15 bytes");
-                keys.refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed));
+                reader.refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed));
             }
         }
-        keys.finish(config)
+        reader.finish(config)
     }
 }
 

@@ -13,12 +13,12 @@ use attachments::finding::{Finding, Findings};
 use crate::ipam;
 
 /// A configuration that is being read.
-pub(super) struct Keys<'a> {
+pub(super) struct ConfReader<'a> {
     conf: &'a Object,
     findings: Vec<Finding>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> ConfReader<'a> {
     pub(super) fn of(conf: &'a Object) -> Self {
         Self { conf, findings: Vec::new() }
     }
