@@ -4,6 +4,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
 use super::{Attached, stacked};
@@ -36,8 +37,8 @@ impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: reader.parsed("master", IfName::ALLOWED),
-            mode: reader.choice("mode", &MODES, IpvlanMode::L2),
+            master: reader.parsed(("master", Rule::MasterName), stacked::MASTER),
+            mode: reader.choice(("mode", Rule::IpvlanMode), &MODES, IpvlanMode::L2),
             mtu: reader.mtu(),
             in_pod: reader.flag("linkInContainer"),
             dns: reader.dns(),

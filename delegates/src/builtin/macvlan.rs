@@ -4,6 +4,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
 use super::{Attached, hardware, stacked};
@@ -47,8 +48,8 @@ impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: reader.parsed("master", IfName::ALLOWED),
-            mode: reader.choice("mode", &MODES, MacvlanMode::Bridge),
+            master: reader.parsed(("master", Rule::MasterName), stacked::MASTER),
+            mode: reader.choice(("mode", Rule::MacvlanMode), &MODES, MacvlanMode::Bridge),
             mtu: reader.mtu(),
             in_pod: reader.flag("linkInContainer"),
             broadcast_queue: reader.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),

@@ -4,6 +4,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
 use super::{Attached, compare, stacked};
@@ -34,9 +35,9 @@ impl Config {
     pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: reader.required("master", IfName::ALLOWED),
+            master: reader.required(("master", Rule::VlanMaster), IfName::ALLOWED),
             // 4095 is reserved by IEEE 802.1Q.
-            id: reader.integer("vlanId", 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0),
+            id: reader.integer(("vlanId", Rule::VlanId), 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0),
             mtu: reader.mtu(),
             in_pod: reader.flag("linkInContainer"),
             dns: reader.dns(),

@@ -108,5 +108,5 @@ fn the_longest_texts_are_read_to_their_end() {
         assert!(said < 8 << 20, "{what}: {said} bytes are said");
     }
     let longer = " ".repeat(LONGEST + 1);
-    assert_eq!(config(&longer, super::Origin::Definition)[0].rule, "N06");
+    assert_eq!(config(&longer, super::Origin::Definition)[0].rule, Some(Rule::ConfigSize));
 }

@@ -2,6 +2,7 @@
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
+use attachments::rule::Rule;
 use attachments::selection::BANDWIDTH;
 
 use crate::builtin::conf_reader::ConfReader;
@@ -70,10 +71,11 @@ impl Config {
 
 fn read_limit(source: &Object, rate_key: &str, burst_key: &str) -> Result<Option<Limit>, Vec<Finding>> {
     let mut reader = ConfReader::of(source);
-    let mut bytes = |key: &str, allowed: &str, most: u64| {
-        let bits = reader.keep(source.decode::<u64>(key, allowed)).unwrap_or_default();
+    let mut bytes = |key: &str, allowed: &'static str, most: u64| {
+        let read = source.decode::<u64>(key, allowed).map_err(|e| e.of(Rule::Bandwidth));
+        let bits = reader.keep(read).unwrap_or_default();
         if (1..8).contains(&bits) || bits / 8 > most {
-            reader.refuse(Finding::new(key, bits, allowed));
+            reader.refuse(Finding::new(key, bits, allowed).of(Rule::Bandwidth));
         }
         bits / 8
     };
@@ -82,7 +84,8 @@ fn read_limit(source: &Object, rate_key: &str, burst_key: &str) -> Result<Option
     let burst = bytes(burst_key, BURST, u64::from(u32::MAX) - 1);
     for (here, there, key, other) in [(rate, burst, rate_key, burst_key), (burst, rate, burst_key, rate_key)] {
         if here == 0 && there != 0 && source.get(key).is_none_or(|value| value.get() == "0") {
-            reader.refuse(Finding::missing(key, format!("a value, because {other} has one")));
+            let allowed = format!("a value, because {other} has one");
+            reader.refuse(Finding::missing(key, allowed).of(Rule::Bandwidth));
         }
     }
     let limit = u32::try_from(burst).ok().filter(|_| rate != 0).map(|burst| Limit { rate, burst });

@@ -2,8 +2,9 @@
 
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 
 use super::vlan::{self, Vlans};
 use crate::builtin::conf_reader::ConfReader;
@@ -75,7 +76,9 @@ impl Config {
         let is_default_gateway = reader.flag("isDefaultGateway");
         let runtime_mac = reader.keep(hardware::from_runtime(conf));
         let config = Self {
-            bridge: reader.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| DEFAULT.to_owned(), String::from),
+            bridge: reader
+                .parsed::<IfName>(("bridge", Rule::BridgeName), IfName::ALLOWED)
+                .map_or_else(|| DEFAULT.to_owned(), String::from),
             is_gateway: reader.flag("isGateway") || is_default_gateway,
             is_default_gateway,
             force_address: reader.flag("forceAddress"),
@@ -93,17 +96,20 @@ impl Config {
         };
         reader.masquerade_backend();
         if config.hairpin && config.promisc {
-            reader.refuse(Finding::new("hairpinMode", true, "false when promiscMode is true"));
+            reader.refuse(Finding::new("hairpinMode", true, Allowed::without("promiscMode")).of(Rule::BridgeFlags));
         }
         if config.leave_down && reader.keep(ipam::configured(conf)) {
-            reader.refuse(Finding::new("disableContainerInterface", true, "false when ipam.type is set"));
+            reader.refuse(
+                Finding::new("disableContainerInterface", true, Allowed::without("ipam.type")).of(Rule::BridgeFlags),
+            );
         }
         if let (true, Some(id)) = (config.is_gateway, config.vlans.id) {
             let name = vlan::gateway_name(&config.bridge, id);
             if name.parse::<IfName>().is_err() {
                 let allowed =
                     format!("a shorter name: the gateway of the VLAN would be {name}, which has over 15 bytes");
-                reader.refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed));
+                reader
+                    .refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed).of(Rule::BridgeName));
             }
         }
         reader.finish(config)
@@ -145,7 +151,7 @@ mod tests {
             r#"{"bridge":"a/b","isGateway":"yes","mtu":67,"vlan":4095,"vlanTrunk":{},"hairpinMode":true,"promiscMode":true,
                 "ipMasqBackend":"pf","runtimeConfig":{"mac":"x"},"dns":[]}"#,
         );
-        let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split(':').next()).collect();
+        let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split([':', ' ']).next()).collect();
         let want = [
             "runtimeConfig.mac",
             "bridge",
@@ -172,6 +178,6 @@ mod tests {
     #[test]
     fn a_link_that_stays_down_takes_no_addresses() {
         let wrong = findings(r#"{"disableContainerInterface":true,"ipam":{"type":"other"}}"#);
-        assert_eq!(wrong, ["disableContainerInterface: got true, want false when ipam.type is set"]);
+        assert_eq!(wrong, ["disableContainerInterface cannot be combined with ipam.type"]);
     }
 }

@@ -6,6 +6,7 @@ use attachments::cni::object::Object;
 use attachments::cni::spelling::Known;
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use attachments::rule::Rule;
 use nix::errno::Errno;
 
 use crate::apply::{Host, is};
@@ -39,7 +40,10 @@ const NATIVE: u16 = 1;
 impl Vlans {
     pub(super) fn read(reader: &mut ConfReader<'_>, conf: &Object) -> Self {
         Self {
-            id: reader.integer("vlan", 0..=*RANGE.end()).and_then(|id| u16::try_from(id).ok()).filter(|id| *id != 0),
+            id: reader
+                .integer(("vlan", Rule::VlanId), 0..=*RANGE.end())
+                .and_then(|id| u16::try_from(id).ok())
+                .filter(|id| *id != 0),
             trunk: trunk(reader, conf),
             keep_default: reader.flag("preserveDefaultVlan"),
         }
@@ -80,11 +84,11 @@ fn trunk(reader: &mut ConfReader<'_>, conf: &Object) -> Vec<(u16, u16)> {
     let mut ids = std::collections::BTreeSet::new();
     for (i, item) in reader.elements(conf, "vlanTrunk") {
         let mut inner = ConfReader::of(&item);
-        let [id, first, last] = ["id", "minID", "maxID"].map(|key| inner.integer(key, RANGE));
+        let [id, first, last] = ["id", "minID", "maxID"].map(|key| inner.integer((key, Rule::VlanTrunk), RANGE));
         let has = |key| item.get(key).is_some();
         let whole = "an object with `id`, or with `minID` and `maxID`, which is no less";
         if has("minID") != has("maxID") || !(has("id") || has("minID")) || first > last {
-            inner.refuse(Finding::new("", item.to_json(), whole));
+            inner.refuse(Finding::new("", item.to_json(), whole).of(Rule::VlanTrunk));
         }
         match inner.finish(()) {
             Ok(()) => ids.extend(first.zip(last).into_iter().chain(id.zip(id)).flat_map(|(first, last)| first..=last)),

@@ -6,6 +6,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 
 use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::hardware;
@@ -46,7 +47,7 @@ impl Config {
     /// The keys, tried in the order of the reference plugin.
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut reader = ConfReader::of(conf);
-        let name = reader.parsed("device", IfName::ALLOWED).map(Selector::Name);
+        let name = reader.parsed(("device", Rule::Device), IfName::ALLOWED).map(Selector::Name);
         let mac = reader.keep(hardware::configured(conf, "hwaddr")).map(Selector::Mac);
         let path = reader.checked("kernelpath", KERNEL_PATH, kernel_path).map(Selector::Path);
         let bus_id = reader.checked("pciBusID", PCI, pci_address);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::selection::PORT_MAPPING;
 use nix::libc;
 
@@ -97,7 +97,7 @@ impl Config {
         );
         let config = Self {
             mappings: mappings(&mut reader, conf),
-            snat: reader.keep(conf.decode("snat", "true or false")).unwrap_or(true),
+            snat: reader.keep(conf.decode("snat", Allowed::BOOLEAN)).unwrap_or(true),
             masquerade_all: reader.flag("masqAll"),
             conditions_v4: conditions(&mut reader, conf, "conditionsV4", true, backend),
             conditions_v6: conditions(&mut reader, conf, "conditionsV6", false, backend),
@@ -109,7 +109,7 @@ impl Config {
                 reader.refuse(Finding::new(
                     "externalSetMarkChain",
                     format_args!("{chain:?}"),
-                    "no markMasqBit beside it",
+                    Allowed::without("markMasqBit"),
                 ));
             }
             if backend == Some(Language::Nftables) {
@@ -128,7 +128,7 @@ fn conditions(
     ipv4: bool,
     backend: Option<Language>,
 ) -> Vec<Condition> {
-    let words: Vec<String> = reader.keep(conf.decode(key, "a list of strings")).unwrap_or_default();
+    let words: Vec<String> = reader.keep(conf.decode(key, Allowed::STRINGS)).unwrap_or_default();
     let written = conf.get(key).map_or("", |value| value.get());
     let Some(language) = Language::of(&words) else { return Vec::new() };
     if let Some(backend) = backend.filter(|backend| *backend != language) {

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -97,7 +98,7 @@ impl Settings {
             mac: reader.keep(hardware::configured(conf, "mac")),
             promisc: reader.flag("promisc"),
             mtu: reader.mtu(),
-            allmulti: reader.keep(conf.decode("allmulti", "true or false")),
+            allmulti: reader.keep(conf.decode("allmulti", Allowed::BOOLEAN)),
             // The kernel's number is signed where drivers see it.
             tx_queue: reader.integer("txQLen", 0..=i32::MAX as u32),
         };
@@ -135,21 +136,23 @@ impl Settings {
 
 fn sysctls(reader: &mut ConfReader<'_>, conf: &Object) -> Vec<Setting> {
     const PATH: &str = "the name of a setting below net/, as net.ipv4.conf.IFNAME.arp_filter";
-    let Members(members) = reader.keep(conf.decode("sysctl", "an object of strings")).unwrap_or_default();
+    let Members(members) =
+        reader.keep(conf.decode("sysctl", "an object of strings").map_err(|e| e.of(Rule::Sysctl))).unwrap_or_default();
     let mut settings: Vec<Setting> = Vec::new();
     let mut paths = HashSet::new();
     for (name, value) in members {
         let at = format!("sysctl.{name}");
         let Ok(text) = serde_json::from_str::<String>(value.get()) else {
-            reader.refuse(Finding::new(at, value.get(), "a string"));
+            reader.refuse(Finding::unread(at, value.get(), Allowed::STRING).of(Rule::Sysctl));
             continue;
         };
         let setting = Setting { name, value: text };
         let path = setting.path(PLACEHOLDER);
         if path.is_none() || path.as_ref().is_some_and(|path| path.iter().any(|part| part.contains('\0'))) {
-            reader.refuse(Finding::new("sysctl", format_args!("{:?}", setting.name), PATH));
+            reader.refuse(Finding::new("sysctl", format_args!("{:?}", setting.name), PATH).of(Rule::Sysctl));
         } else if !paths.insert(path) {
-            reader.refuse(Finding::new(at, value.get(), "each setting once: this is its second value"));
+            reader
+                .refuse(Finding::new(at, value.get(), "each setting once: this is its second value").of(Rule::Sysctl));
         } else {
             settings.push(setting);
         }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 use ipnet::IpNet;
 
 use crate::builtin::conf_reader::ConfReader;
@@ -53,9 +54,9 @@ pub(in crate::builtin) enum Underlay {
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut reader = ConfReader::of(conf);
-        let vni = reader.integer("vni", 1..=0xff_ffff);
+        let vni = reader.integer(("vni", Rule::Vni), 1..=0xff_ffff);
         if vni.is_none() && conf.get("vni").is_none() {
-            reader.refuse(Finding::missing("vni", "an integer from 1 to 16777215"));
+            reader.refuse(Finding::missing("vni", Allowed::Integer(1, 0xff_ffff)).of(Rule::Vni));
         }
         let config = Self {
             vni: vni.unwrap_or_default(),
@@ -76,7 +77,7 @@ impl Config {
             ));
         }
         if config.group.is_some() && !config.peers.is_empty() {
-            reader.refuse(Finding::new("group", shown(conf, "group"), "no group beside `peers`: one of the two"));
+            reader.refuse(Finding::new("group", shown(conf, "group"), Allowed::without("peers")));
         }
         if let (Underlay::Subnet(subnet), Some(ipv6)) = (&config.underlay, config.is_ipv6())
             && subnet.addr().is_ipv6() != ipv6
@@ -112,7 +113,8 @@ fn underlay(conf: &Object) -> Result<Option<Underlay>, Finding> {
 }
 
 fn peers(conf: &Object, reader: &mut ConfReader<'_>) -> Vec<IpAddr> {
-    let texts: Vec<String> = reader.keep(conf.decode("peers", "a list of unicast IP addresses")).unwrap_or_default();
+    let texts: Vec<String> =
+        reader.keep(conf.decode("peers", Allowed::list("a list of unicast IP addresses"))).unwrap_or_default();
     let mut peers: Vec<IpAddr> = Vec::with_capacity(texts.len());
     let mut once = HashSet::new();
     for (i, text) in texts.iter().enumerate() {
@@ -216,7 +218,7 @@ mod tests {
             (r#""peers":["::ffff:127.0.0.1"]"#, "peers[0]: got \"::ffff:127.0.0.1\", want a unicast"),
             (r#""peers":["192.0.2.1","fd00::1"]"#, "peers[1]: got \"fd00::1\", want an address of the same family"),
             (r#""group":"192.0.2.1""#, "group: got \"192.0.2.1\", want a multicast IP address"),
-            (r#""group":"239.1.1.1","peers":["192.0.2.1"]"#, "group: got \"239.1.1.1\", want no group beside `peers`"),
+            (r#""group":"239.1.1.1","peers":["192.0.2.1"]"#, "group cannot be combined with peers"),
             (
                 r#""underlay":"fd00::/64","peers":["192.0.2.1"]"#,
                 "underlay: got \"fd00::/64\", want a subnet of the family",
