@@ -1,5 +1,7 @@
 //! Every rule by its exact words, and what holds for any document.
 
+mod rules;
+
 use std::collections::BTreeSet;
 
 use attachments::cni::object::Object;
