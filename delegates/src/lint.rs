@@ -15,8 +15,6 @@ mod problem;
 mod reach;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod worst;
 
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
