@@ -1,9 +1,15 @@
 //! One thing that is wrong with some input, said so that its author can mend it.
 
+mod allowed;
+
 use std::collections::HashSet;
 use std::fmt;
 
-/// A field, the value that was found there, and what is allowed instead.
+pub use allowed::{Allowed, Conflict, JsonType};
+
+use crate::rule::Rule;
+
+/// A field, the value that was found there, what is allowed instead, and the rule that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// Path of the field from the top of the document, for example `plugins[0].vni`.
@@ -11,8 +17,10 @@ pub struct Finding {
     /// The offending value as it was written, its middle cut out beyond [`Finding::SHOWN`] characters; empty when the field
     /// is missing.
     pub value: String,
-    /// What would have been accepted, in words that follow "want": `an integer from 1 to 16777215`.
-    pub allowed: String,
+    /// What would have been accepted. Boxed, for results carry findings by value.
+    pub allowed: Box<Allowed>,
+    /// The rule that it breaks; absent where a delegate speaks of what no rule is about.
+    pub rule: Option<Rule>,
 }
 
 impl Finding {
@@ -21,14 +29,36 @@ impl Finding {
     pub const SHOWN: usize = 60;
 
     /// A finding about a value that is present.
-    pub fn new(path: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
+    pub fn new(path: impl Into<String>, value: impl fmt::Display, allowed: impl Into<Allowed>) -> Self {
         let value = shortened(&value.to_string(), Self::SHOWN);
-        Self { path: path.into(), value, allowed: allowed.into() }
+        Self { path: path.into(), value, allowed: Box::new(allowed.into()), rule: None }
+    }
+
+    /// A finding about a value that could not be read as what it should be. A value of another JSON type than what is allowed
+    /// breaks the rule about types.
+    pub fn unread(path: impl Into<String>, json: &str, allowed: impl Into<Allowed>) -> Self {
+        let finding = Self::new(path, json, allowed);
+        let is_of_type = finding.allowed.json_type().is_none_or(|kind| kind == JsonType::of(json));
+        if is_of_type { finding } else { finding.of(Rule::JsonType) }
     }
 
     /// A finding about a field that is required and absent.
-    pub fn missing(path: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self { path: path.into(), value: String::new(), allowed: allowed.into() }
+    pub fn missing(path: impl Into<String>, allowed: impl Into<Allowed>) -> Self {
+        Self { path: path.into(), value: String::new(), allowed: Box::new(allowed.into()), rule: None }
+    }
+
+    /// Names the rule that it breaks, unless that is known already: a reader knows what is wrong with a value's type before its
+    /// caller knows what the value is for.
+    #[must_use]
+    pub fn of(mut self, rule: Rule) -> Self {
+        self.rule = self.rule.or(Some(rule));
+        self
+    }
+
+    /// Names the rule that it breaks, whatever its reader took it for: the fields of an annotation have rules of their own.
+    #[must_use]
+    pub fn by(self, rule: Rule) -> Self {
+        Self { rule: Some(rule), ..self }
     }
 
     /// The same finding seen from an enclosing document: `prefix` is put in front of the path.
@@ -116,7 +146,12 @@ pub fn under(prefix: &str, findings: Vec<Finding>) -> Vec<Finding> {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.value.is_empty() {
+        if let Allowed::Conflict(conflict) = &*self.allowed {
+            match conflict {
+                Conflict::Overlaps(_) => write!(f, "{}: {} {conflict}", self.path, self.value),
+                Conflict::With(_) | Conflict::Requires { .. } => write!(f, "{} {conflict}", self.path),
+            }
+        } else if self.value.is_empty() {
             write!(f, "{}: missing, want {}", self.path, self.allowed)
         } else {
             write!(f, "{}: got {}, want {}", self.path, self.value, self.allowed)
@@ -142,6 +177,21 @@ mod tests {
             "{text}"
         );
         assert!(text.len() < 120, "{text}");
+    }
+
+    #[test]
+    fn a_conflict_has_a_form_of_its_own() {
+        let said = |allowed| Finding::new("a", "7-9", allowed).under("conf").to_string();
+        assert_eq!(said(Allowed::without("b")), "conf.a cannot be combined with b");
+        assert_eq!(said(Allowed::requires("b", "a path")), "conf.a requires b to be a path");
+        assert_eq!(said(Allowed::apart_from("8-12")), "conf.a: 7-9 overlaps 8-12");
+    }
+
+    #[test]
+    fn a_value_of_another_type_breaks_the_rule_about_types_whatever_it_is_for() {
+        let read = |json| Finding::unread("vni", json, Allowed::Integer(1, 9)).of(Rule::Vni).rule;
+        assert_eq!(read("\"5\""), Some(Rule::JsonType));
+        assert_eq!(read("1.5"), Some(Rule::Vni));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod definition;
 pub mod finding;
 pub mod meta_plugins;
 pub mod names;
+pub mod rule;
 pub mod selection;
 pub mod status;
 pub mod text;

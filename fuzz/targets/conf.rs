@@ -6,7 +6,7 @@ use attachments::cni::object::{Entries, fold};
 use attachments::definition::LONGEST;
 use attachments::text::printable;
 use delegates::builtin::Builtin;
-use delegates::lint::{Origin, Severity, config};
+use delegates::lint::{Origin, Rule, Severity, config};
 use delegates::spelling;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,7 +21,7 @@ fuzz_target!(|text: &str| {
     let is_denied = problems.iter().any(|problem| problem.severity == Severity::Deny);
     assert!(is_denied || text.len() <= LONGEST, "{} bytes were admitted", text.len());
     let long = config(&(text.to_owned() + &" ".repeat(LONGEST + 1)), Origin::Definition);
-    assert!(long.iter().any(|problem| problem.rule == "N06"), "a text that is too long: {long:?}");
+    assert!(long.iter().any(|problem| problem.rule == Some(Rule::ConfigSize)), "a text that is too long: {long:?}");
     let conf = match NetworkConf::parse(text.as_bytes()) {
         Ok(conf) => conf,
         Err(finding) => return assert!(is_denied, "admitted, and then: {finding}"),

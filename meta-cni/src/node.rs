@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{NetworkName, ObjectName, PluginType};
 use delegates::reserved::Reserved;
 use serde_json::Value;
@@ -189,7 +189,7 @@ fn read_auxiliary(conf: &Object, delegates: &[Declared]) -> Result<Option<Auxili
     let Some(name) = conf.parsed::<NetworkName>(KEY, NetworkName::ALLOWED)? else { return Ok(None) };
     match delegates {
         [Declared::Path(path)] => Ok(Some(Auxiliary { name, beside: path.clone() })),
-        _ => Err(Finding::new(KEY, name, "clusterNetwork to be a path: the chain's directory is beside it")),
+        _ => Err(Finding::new(KEY, name, Allowed::requires("clusterNetwork", "a path"))),
     }
 }
 
@@ -294,15 +294,15 @@ fn strings(conf: &Object, key: &str) -> Result<Option<Vec<String>>, Finding> {
 
 /// An integer from 1 to `max`; absent is `default`.
 fn positive(conf: &Object, key: &str, default: u64, max: u64) -> Result<u64, Finding> {
-    let allowed = format!("an integer from 1 to {max}");
-    let value = conf.decode::<u64>(key, &allowed)?.unwrap_or(default);
+    let allowed = Allowed::Integer(1, max);
+    let value = conf.decode::<u64>(key, allowed.clone())?.unwrap_or(default);
     if (1..=max).contains(&value) { Ok(value) } else { Err(Finding::new(key, value, allowed)) }
 }
 
 /// An integer from 0 to `max`; absent is `default`.
 fn up_to(conf: &Object, key: &str, default: u64, max: u64) -> Result<u64, Finding> {
-    let allowed = format!("an integer from 0 to {max}");
-    let value = conf.decode::<u64>(key, &allowed)?.unwrap_or(default);
+    let allowed = Allowed::Integer(0, max);
+    let value = conf.decode::<u64>(key, allowed.clone())?.unwrap_or(default);
     if value <= max { Ok(value) } else { Err(Finding::new(key, value, allowed)) }
 }
 

@@ -7,8 +7,9 @@ use super::object::Object;
 use super::result::CniResult;
 use super::spelling::{LIST, OF_RUNTIME, PLUGIN, is_spelling};
 use super::version::{Version, parse_numbers};
-use crate::finding::Finding;
+use crate::finding::{Allowed, Finding};
 use crate::names::{NetworkName, PluginType};
+use crate::rule::Rule;
 
 /// A network configuration. A single-plugin configuration is a list of one (C9).
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +63,7 @@ impl NetworkConf {
     /// The same, from a document that is parsed already.
     pub fn from_object(object: Object) -> Result<Self, Finding> {
         let read = LIST.read(&object)?;
-        let name = read.parsed("name", NetworkName::ALLOWED)?;
+        let name = read.parsed("name", NetworkName::ALLOWED).map_err(|e| e.of(Rule::NetworkName))?;
         let version = select_version(&read)?;
         let disable_check = lenient_flag(&read, "disableCheck")?;
         let disable_gc = lenient_flag(&read, "disableGC")?;
@@ -75,7 +76,7 @@ impl NetworkConf {
         } else if name.is_some() && !load_only_inlined {
             Vec::new()
         } else {
-            return Err(Finding::missing("type", "a plugin type, or a list `plugins`"));
+            return Err(Finding::missing("type", "a plugin type, or a list `plugins`").of(Rule::NoType));
         };
         Ok(Self { name, version, disable_check, disable_gc, load_only_inlined, plugins })
     }
@@ -83,7 +84,7 @@ impl NetworkConf {
     /// A network without a plugin cannot be attached (C5).
     pub fn require_plugins(&self) -> Result<(), Finding> {
         if self.plugins.is_empty() {
-            return Err(Finding::missing("plugins", "at least one plugin"));
+            return Err(Finding::missing("plugins", "at least one plugin").of(Rule::NoPlugins));
         }
         Ok(())
     }
@@ -173,7 +174,7 @@ fn head(
 ) -> Result<(PluginType, Vec<String>), Finding> {
     let kind = match object.text("type")? {
         Some(text) => kind(&text).map_err(|e| e.under("type"))?,
-        None => return Err(Finding::missing("type", PluginType::ALLOWED)),
+        None => return Err(Finding::missing("type", PluginType::ALLOWED).of(Rule::NoType)),
     };
     let declared = object.object("capabilities")?.unwrap_or_default();
     let mut capabilities = Vec::new();
@@ -181,7 +182,7 @@ fn head(
         match value.get() {
             "true" => capabilities.push(capability.to_owned()),
             "false" => {}
-            other => return Err(Finding::new(format!("capabilities.{capability}"), other, "true or false")),
+            other => return Err(Finding::unread(format!("capabilities.{capability}"), other, Allowed::BOOLEAN)),
         }
     }
     Ok((kind, capabilities))
@@ -190,7 +191,7 @@ fn head(
 fn parse_list(object: &Object) -> Result<Vec<PluginConf>, Finding> {
     let plugins = object.objects("plugins")?;
     if plugins.is_empty() {
-        return Err(Finding::new("plugins", "[]", "at least one plugin"));
+        return Err(Finding::new("plugins", "[]", "at least one plugin").of(Rule::NoPlugins));
     }
     let each = |(i, plugin)| PluginConf::from_object(plugin).map_err(|e| e.under(&format!("plugins[{i}]")));
     plugins.into_iter().enumerate().map(each).collect()
@@ -199,7 +200,7 @@ fn parse_list(object: &Object) -> Result<Vec<PluginConf>, Finding> {
 /// `cniVersion` alone is taken as it is; with `cniVersions` the highest that we speak of both is chosen (C7).
 fn select_version(object: &Object) -> Result<Version, Finding> {
     let single = object.decode::<String>("cniVersion", Version::ALLOWED)?;
-    let Some(offered) = object.decode::<Vec<String>>("cniVersions", "a list of version strings")? else {
+    let Some(offered) = object.decode::<Vec<String>>("cniVersions", Allowed::list("a list of version strings"))? else {
         return single.unwrap_or_default().parse();
     };
     let mut best: Option<Version> = None;
@@ -220,7 +221,7 @@ fn lenient_flag(object: &Object, key: &str) -> Result<bool, Finding> {
     match value.get().trim_matches('"').to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(Finding::new(key, value.get(), "true or false")),
+        _ => Err(Finding::unread(key, value.get(), Allowed::BOOLEAN)),
     }
 }
 

@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::spelling::is_spelling;
-use crate::finding::{Finding, Findings};
+use crate::finding::{Allowed, Finding, Findings};
+
+const OBJECTS: Allowed = Allowed::list("a list of objects");
 
 /// An ordered JSON object whose values are the original bytes. A key that occurs twice keeps its last value, as in Go.
 #[derive(Clone, Debug, Default)]
@@ -47,18 +49,18 @@ impl Object {
     }
 
     /// Decodes a value. Absent and `null` are `None`; a value of another type is a finding that says what was wanted.
-    pub fn decode<T: DeserializeOwned>(&self, key: &str, allowed: &str) -> Result<Option<T>, Finding> {
+    pub fn decode<T: DeserializeOwned>(&self, key: &str, allowed: impl Into<Allowed>) -> Result<Option<T>, Finding> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        serde_json::from_str(value.get()).map(Some).map_err(|_| Finding::new(key, value.get(), allowed))
+        serde_json::from_str(value.get()).map(Some).map_err(|_| Finding::unread(key, value.get(), allowed))
     }
 
     /// A value that must be a string.
     pub fn text(&self, key: &str) -> Result<Option<String>, Finding> {
-        self.decode(key, "a string")
+        self.decode(key, Allowed::STRING)
     }
 
     /// A string that must follow a type's rule, for example an address. An empty string counts as absent, as in Go.
-    pub fn parsed<T: std::str::FromStr>(&self, key: &str, allowed: &str) -> Result<Option<T>, Finding> {
+    pub fn parsed<T: std::str::FromStr>(&self, key: &str, allowed: impl Into<Allowed>) -> Result<Option<T>, Finding> {
         match self.text(key)? {
             None => Ok(None),
             Some(text) if text.is_empty() => Ok(None),
@@ -68,27 +70,27 @@ impl Object {
 
     /// A boolean; absent is false.
     pub fn flag(&self, key: &str) -> Result<bool, Finding> {
-        Ok(self.decode(key, "true or false")?.unwrap_or(false))
+        Ok(self.decode(key, Allowed::BOOLEAN)?.unwrap_or(false))
     }
 
     /// A list of objects; absent is empty. Findings inside name the element: `key[i]`.
     pub fn objects(&self, key: &str) -> Result<Vec<Object>, Finding> {
-        let list: Vec<Box<RawValue>> = self.decode(key, "a list of objects")?.unwrap_or_default();
+        let list: Vec<Box<RawValue>> = self.decode(key, OBJECTS)?.unwrap_or_default();
         let each = |(i, value): (usize, Box<RawValue>)| {
             serde_json::from_str(value.get())
-                .map_err(|_| Finding::new(format!("{key}[{i}]"), value.get(), "a JSON object"))
+                .map_err(|_| Finding::unread(format!("{key}[{i}]"), value.get(), Allowed::OBJECT))
         };
         list.into_iter().enumerate().map(each).collect()
     }
 
     /// The same with the index of each object; every element that is none is a finding, not only the first.
     pub fn elements(&self, key: &str, findings: &mut Findings) -> Vec<(usize, Object)> {
-        let list: Vec<Box<RawValue>> = findings.keep(self.decode(key, "a list of objects")).unwrap_or_default();
+        let list: Vec<Box<RawValue>> = findings.keep(self.decode(key, OBJECTS)).unwrap_or_default();
         let mut elements = Vec::with_capacity(list.len());
         for (i, value) in list.iter().enumerate() {
             match serde_json::from_str(value.get()) {
                 Ok(object) => elements.push((i, object)),
-                Err(_) => findings.push(Finding::new(format!("{key}[{i}]"), value.get(), "a JSON object")),
+                Err(_) => findings.push(Finding::unread(format!("{key}[{i}]"), value.get(), Allowed::OBJECT)),
             }
         }
         elements
@@ -96,7 +98,7 @@ impl Object {
 
     /// A nested object, if the key is there.
     pub fn object(&self, key: &str) -> Result<Option<Object>, Finding> {
-        self.decode(key, "a JSON object")
+        self.decode(key, Allowed::OBJECT)
     }
 
     /// Sets a key in place, or at the end when it is new.

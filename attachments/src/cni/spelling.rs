@@ -14,6 +14,7 @@ use super::object::{Entries, Object, fold};
 use super::plain;
 use super::result::Dns;
 use crate::finding::Finding;
+use crate::rule::Rule;
 
 /// Deeper nesting than any reader's; beyond it a search would cost a tenant nothing and us the stack.
 const DEEPEST: usize = 32;
@@ -190,7 +191,8 @@ impl Slip {
             SlipKind::Other(_) => None,
             SlipKind::Twice { meant, before } => {
                 let value = format!("{:?} beside {before:?}", self.key);
-                Some(Finding::new(self.path.as_str(), value, format!("one of them, spelled {meant:?}")))
+                let allowed = format!("one of them, spelled {meant:?}");
+                Some(Finding::new(self.path.as_str(), value, allowed).of(Rule::KeySpelling))
             }
             SlipKind::Unreadable => {
                 let allowed = format!("JSON whose strings are Unicode, of at most {DEEPEST} levels");
@@ -222,7 +224,8 @@ pub fn one_of_each(object: &Object) -> Result<(), Finding> {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (key, _) in object.iter() {
         if let Some(before) = seen.insert(fold(key), key) {
-            return Err(Finding::new(key, format!("{key:?} beside {before:?}"), "one of them"));
+            let value = format!("{key:?} beside {before:?}");
+            return Err(Finding::new(key, value, "one of them").of(Rule::KeySpelling));
         }
     }
     Ok(())

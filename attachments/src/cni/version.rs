@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::Finding;
+use crate::finding::{Allowed, Finding};
+use crate::rule::Rule;
 
 /// A published version of the CNI specification, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,7 +66,8 @@ impl FromStr for Version {
 
     /// Parses `a[.b[.c]]` numerically as libcni does; an empty text is 0.1.0, a missing part is 0.
     fn from_str(text: &str) -> Result<Self, Finding> {
-        let refuse = || Finding::new("cniVersion", format_args!("{text:?}"), Self::ALLOWED);
+        let all = || Allowed::OneOf(Self::ALL.map(Self::as_str).to_vec());
+        let refuse = || Finding::new("cniVersion", format_args!("{text:?}"), all()).of(Rule::CniVersion);
         let numbers = parse_numbers(text).ok_or_else(refuse)?;
         Self::ALL.into_iter().find(|version| parse_numbers(version.as_str()) == Some(numbers)).ok_or_else(refuse)
     }

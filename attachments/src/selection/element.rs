@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::npwg::{of_interface, of_name};
 use super::values;
 use crate::cni::object::Object;
-use crate::finding::Finding;
+use crate::finding::{Allowed, Finding};
 use crate::names::{DeviceId, Guid, IfName, Mac, NetRef, NetworkName, ObjectName};
+use crate::rule::Rule;
 
 /// Where a selected network's configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,32 +85,33 @@ impl NetworkSelection {
     }
 
     pub(super) fn decode(object: &Object, pod_namespace: &ObjectName) -> Result<Self, Finding> {
-        let name = object.parsed("name", ObjectName::ALLOWED)?;
+        let part = |key| object.parsed(key, ObjectName::ALLOWED).map_err(of_name);
+        let name = part("name")?;
         let network = NetRef {
-            namespace: object.parsed("namespace", ObjectName::ALLOWED)?.unwrap_or_else(|| pod_namespace.clone()),
-            name: name.ok_or_else(|| Finding::missing("name", ObjectName::ALLOWED))?,
+            namespace: part("namespace")?.unwrap_or_else(|| pod_namespace.clone()),
+            name: name.ok_or_else(|| of_name(Finding::missing("name", ObjectName::ALLOWED)))?,
         };
         // The key was called `interfaceRequest` before Multus 3.2.
-        let interface = match object.parsed("interface", IfName::ALLOWED)? {
+        let interface = match object.parsed("interface", IfName::ALLOWED).map_err(of_interface)? {
             Some(interface) => Some(interface),
-            None => object.parsed("interfaceRequest", IfName::ALLOWED)?,
+            None => object.parsed("interfaceRequest", IfName::ALLOWED).map_err(of_interface)?,
         };
         let selected = Self {
             target: SelectionTarget::Definition(network),
             interface,
-            ips: values::decode_ips(object)?,
-            mac: object.parsed("mac", Mac::ALLOWED)?,
-            infiniband_guid: object.parsed("infiniband-guid", Guid::ALLOWED)?,
+            ips: values::decode_ips(object).map_err(|e| e.by(Rule::Ips))?,
+            mac: object.parsed("mac", Mac::ALLOWED).map_err(|e| e.by(Rule::Mac))?,
+            infiniband_guid: object.parsed("infiniband-guid", Guid::ALLOWED).map_err(|e| e.by(Rule::Guid))?,
             port_mappings: values::decode_port_mappings(object)?,
             bandwidth: values::decode_bandwidth(object)?,
             cni_args: values::decode_cni_args(object)?,
-            default_route: values::decode_default_route(object)?,
+            default_route: values::decode_default_route(object).map_err(|e| e.by(Rule::DefaultRoute))?,
             ipam_claim: object.parsed("ipam-claim-reference", ObjectName::ALLOWED)?,
             device: object.parsed("deviceID", DeviceId::ALLOWED)?,
         };
         match &selected.ipam_claim {
             Some(claim) if !selected.ips.is_empty() => {
-                Err(Finding::new("ipam-claim-reference", claim, "either ips or ipam-claim-reference, not both"))
+                Err(Finding::new("ipam-claim-reference", claim, Allowed::without("ips")))
             }
             _ => Ok(selected),
         }

@@ -11,7 +11,7 @@ use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
 pub use element::{NetworkSelection, SelectionTarget};
-pub use npwg::{parse, parse_default, slips};
+pub use npwg::{is_json, parse, parse_default, slips};
 pub(crate) use values::address;
 pub use values::{BANDWIDTH, PORT_MAPPING};
 

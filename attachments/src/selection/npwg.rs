@@ -9,8 +9,9 @@ use super::element::{NetworkSelection, SelectionTarget};
 use super::values::{BANDWIDTH, PORT_MAPPING};
 use super::{DEFAULT_NETWORK, LONGEST};
 use crate::cni::spelling::{Known, Slip};
-use crate::finding::Finding;
-use crate::names::{NetRef, ObjectName};
+use crate::finding::{Allowed, Finding};
+use crate::names::{IfName, NetRef, ObjectName};
+use crate::rule::Rule;
 
 /// The keys of an element.
 static ELEMENT: Known<'static> = Known {
@@ -40,19 +41,27 @@ pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result
         "" => Ok(Vec::new()),
         _ if text.len() > LONGEST => {
             let allowed = format!("at most {LONGEST} bytes");
-            Err(Finding::new("", format_args!("{} bytes", text.len()), allowed))
+            Err(Finding::new("", format_args!("{} bytes", text.len()), allowed).by(Rule::AnnotationSize))
         }
-        _ if text.contains(['[', '{', '"']) => parse_json(text, pod_namespace),
+        _ if is_json(text) => parse_json(text, pod_namespace),
         _ => parse_references(text, pod_namespace),
     };
     selected.and_then(at_most_one_default_route).map_err(|e| e.under(annotation))
+}
+
+/// Has an annotation the JSON form? No reference has any of these characters.
+pub fn is_json(text: &str) -> bool {
+    text.contains(['[', '{', '"'])
 }
 
 /// Reads [`DEFAULT_NETWORK`], which names exactly one network, by default in `multus_namespace` (A35).
 pub fn parse_default(text: &str, multus_namespace: &ObjectName) -> Result<NetworkSelection, Finding> {
     match <[NetworkSelection; 1]>::try_from(parse(DEFAULT_NETWORK, text, multus_namespace)?) {
         Ok([selected]) => Ok(selected),
-        Err(_) => Err(Finding::new(DEFAULT_NETWORK, format_args!("{text:?}"), "exactly one network")),
+        Err(_) => {
+            let rule = if is_json(text) { Rule::ElementShape } else { Rule::ShortForm };
+            Err(Finding::new(DEFAULT_NETWORK, format_args!("{text:?}"), "exactly one network").by(rule))
+        }
     }
 }
 
@@ -68,16 +77,32 @@ fn parse_reference(item: &str, pod_namespace: &ObjectName) -> Result<NetworkSele
     let (namespace, name) = reference.split_once('/').unwrap_or(("", reference));
     let nameless_interface = item.contains('@') && interface.trim().is_empty();
     if name.trim().is_empty() || name.contains('/') || interface.contains('@') || nameless_interface {
-        return Err(Finding::new("", format_args!("{:?}", item.trim()), SHAPE));
+        return Err(Finding::new("", format_args!("{:?}", item.trim()), SHAPE).by(Rule::ShortForm));
     }
     let network = NetRef {
-        namespace: checked("namespace", namespace)?.unwrap_or_else(|| pod_namespace.clone()),
-        name: checked("name", name)?.ok_or_else(|| Finding::missing("name", SHAPE))?,
+        namespace: checked("namespace", namespace).map_err(of_name)?.unwrap_or_else(|| pod_namespace.clone()),
+        name: checked("name", name)
+            .and_then(|name| name.ok_or_else(|| Finding::missing("name", SHAPE)))
+            .map_err(of_name)?,
     };
     Ok(NetworkSelection {
-        interface: checked("interface", interface)?,
+        interface: checked("interface", interface).map_err(of_interface)?,
         ..NetworkSelection::new(SelectionTarget::Definition(network))
     })
+}
+
+pub(super) fn of_name(finding: Finding) -> Finding {
+    finding.by(Rule::SelectionName)
+}
+
+/// What most often is wrong with the name of an interface is told by itself.
+pub(super) fn of_interface(finding: Finding) -> Finding {
+    const MOST: usize = 15;
+    if finding.value.trim_matches('"').chars().count() <= MOST {
+        return finding.by(Rule::InterfaceName);
+    }
+    let allowed = Allowed::told(IfName::ALLOWED, "must be at most 15 characters");
+    Finding { allowed: Box::new(allowed), ..finding }.by(Rule::InterfaceLength)
 }
 
 /// One part of a reference; an empty one is absent.
@@ -91,12 +116,13 @@ fn checked<T: FromStr<Err = Finding>>(key: &str, text: &str) -> Result<Option<T>
 fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
     const SHAPE: &str = "a JSON list of objects, or references joined by ','";
     if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
-        return Err(Finding::new("", format_args!("invalid JSON ({e})"), SHAPE));
+        return Err(Finding::new("", format_args!("invalid JSON ({e})"), SHAPE).by(Rule::AnnotationJson));
     }
-    let elements: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(|_| Finding::new("", text, SHAPE))?;
+    let elements: Vec<Box<RawValue>> =
+        serde_json::from_str(text).map_err(|_| Finding::new("", text, SHAPE).by(Rule::ElementShape))?;
     let each = |(i, element): (usize, Box<RawValue>)| {
         serde_json::from_str(element.get())
-            .map_err(|_| Finding::new("", element.get(), "a JSON object"))
+            .map_err(|_| Finding::new("", element.get(), Allowed::OBJECT).by(Rule::ElementShape))
             .and_then(|object| NetworkSelection::decode(&*ELEMENT.read(&object)?, namespace))
             .map_err(|e| e.under(&format!("[{i}]")))
     };
@@ -123,6 +149,7 @@ fn at_most_one_default_route(selected: Vec<NetworkSelection>) -> Result<Vec<Netw
             format!("[{i}].default-route"),
             format_args!("{:?}", second.default_route.as_deref().unwrap_or_default()),
             "default-route in at most one element",
-        )),
+        )
+        .by(Rule::DefaultRoute)),
     }
 }

@@ -129,12 +129,12 @@ fn a_bad_value_is_refused_with_its_path() {
         (r#""portMappings":[{"hostPort":1,"containerPort":1,"hostIP":"x"}]"#, "portMappings[0].hostIP: got"),
         (r#""bandwidth":{}"#, "bandwidth: missing, want ingressRate or egressRate"),
         (r#""bandwidth":{"ingressRate":0}"#, "bandwidth.ingressRate: got 0"),
-        (r#""bandwidth":{"egressBurst":5}"#, "bandwidth.egressBurst: got 5, want egressBurst only beside egressRate"),
+        (r#""bandwidth":{"egressBurst":5}"#, "bandwidth.egressBurst requires egressRate to be set"),
         (r#""bandwidth":{"egressRate":1.5}"#, "bandwidth.egressRate: got 1.5"),
         (r#""cni-args":[]"#, "cni-args: got [], want a JSON object"),
         (r#""default-route":["x"]"#, r#"default-route[0]: got "x""#),
         (r#""default-route":["10.0.0.1","10.0.0.2"]"#, r#"default-route[1]: got "10.0.0.2", want at most one"#),
-        (r#""ips":["10.0.0.1"],"ipam-claim-reference":"c""#, "ipam-claim-reference: got c, want either"),
+        (r#""ips":["10.0.0.1"],"ipam-claim-reference":"c""#, "ipam-claim-reference cannot be combined with ips"),
         (r#""deviceID":"a b""#, "deviceID: got"),
     ] {
         let message = refusal(&element(fields));

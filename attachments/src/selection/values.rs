@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::cni::object::Object;
 use crate::cni::spelling::{Known, one_of_each};
-use crate::finding::Finding;
+use crate::finding::{Allowed, Finding};
 
 /// The keys of an entry of `portMappings`. containerd hands them over as `HostPort`, without JSON names.
 pub static PORT_MAPPING: Known<'static> = Known::of(&[&["hostPort", "containerPort", "protocol", "hostIP"]]);
@@ -21,7 +21,7 @@ pub(crate) fn address(text: &str) -> Option<IpAddr> {
 }
 
 pub(super) fn decode_ips(object: &Object) -> Result<Vec<String>, Finding> {
-    let ips: Vec<String> = object.decode("ips", "a list of strings")?.unwrap_or_default();
+    let ips: Vec<String> = object.decode("ips", Allowed::STRINGS)?.unwrap_or_default();
     match ips.iter().enumerate().find(|(_, ip)| address(ip).is_none()) {
         None => Ok(ips),
         Some((i, ip)) => Err(Finding::new(
@@ -33,7 +33,7 @@ pub(super) fn decode_ips(object: &Object) -> Result<Vec<String>, Finding> {
 }
 
 pub(super) fn decode_default_route(object: &Object) -> Result<Option<Vec<IpAddr>>, Finding> {
-    let Some(texts) = object.decode::<Vec<String>>("default-route", "a list of strings")? else { return Ok(None) };
+    let Some(texts) = object.decode::<Vec<String>>("default-route", Allowed::STRINGS)? else { return Ok(None) };
     let mut gateways: Vec<IpAddr> = Vec::new();
     for (i, text) in texts.iter().enumerate() {
         let refuse = |allowed| Finding::new(format!("default-route[{i}]"), format_args!("{text:?}"), allowed);
@@ -96,7 +96,7 @@ fn check_bandwidth(bandwidth: &Object) -> Result<(), Finding> {
         });
         let (rate, burst) = (rate?, burst?);
         if let (None, Some(burst)) = (rate, burst) {
-            return Err(Finding::new(burst_key, burst, format!("{burst_key} only beside {rate_key}")));
+            return Err(Finding::new(burst_key, burst, Allowed::requires(rate_key, "set")));
         }
         any |= rate.is_some();
     }

@@ -6,8 +6,8 @@
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading};
-use super::keys::Keys;
 use super::{Attached, check, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
@@ -23,9 +23,9 @@ pub(super) struct Config;
 
 impl Config {
     fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
-        keys.addresses();
-        keys.finish(Self)
+        let mut reader = ConfReader::of(conf);
+        reader.addresses();
+        reader.finish(Self)
     }
 }
 

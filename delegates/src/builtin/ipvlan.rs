@@ -4,9 +4,10 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use attachments::rule::Rule;
 
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::keys::Keys;
 use super::{Attached, check, default_bridge, parent_link};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -35,15 +36,15 @@ const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMod
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: keys.parsed("master", IfName::ALLOWED),
-            mode: keys.choice("mode", &MODES, IpvlanMode::L2),
-            mtu: keys.mtu(),
-            in_pod: keys.flag("linkInContainer"),
-            dns: keys.dns(),
+            master: reader.parsed(("master", Rule::MasterName), parent_link::MASTER),
+            mode: reader.choice(("mode", Rule::IpvlanMode), &MODES, IpvlanMode::L2),
+            mtu: reader.mtu(),
+            in_pod: reader.flag("linkInContainer"),
+            dns: reader.dns(),
         };
-        keys.finish(config)
+        reader.finish(config)
     }
 
     /// The master's name: `master`, or the one interface of the plugin before.

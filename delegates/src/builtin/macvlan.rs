@@ -4,9 +4,10 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading};
-use super::keys::Keys;
 use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
@@ -46,18 +47,18 @@ const MODES: [(&str, MacvlanMode); 4] = [
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let config = Self {
-            master: keys.parsed("master", IfName::ALLOWED),
-            mode: keys.choice("mode", &MODES, MacvlanMode::Bridge),
-            mtu: keys.mtu(),
-            in_pod: keys.flag("linkInContainer"),
-            broadcast_queue: keys.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
-            runtime_mac: keys.keep(mac_address::from_runtime(conf)),
-            mac: keys.keep(mac_address::configured(conf, "mac")),
-            dns: keys.dns(),
+            master: reader.parsed(("master", Rule::MasterName), parent_link::MASTER),
+            mode: reader.choice(("mode", Rule::MacvlanMode), &MODES, MacvlanMode::Bridge),
+            mtu: reader.mtu(),
+            in_pod: reader.flag("linkInContainer"),
+            broadcast_queue: reader.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
+            runtime_mac: reader.keep(mac_address::from_runtime(conf)),
+            mac: reader.keep(mac_address::configured(conf, "mac")),
+            dns: reader.dns(),
         };
-        keys.finish(config)
+        reader.finish(config)
     }
 
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has

@@ -1,7 +1,7 @@
 //! Links on a parent link, the `master` of a configuration: what macvlan, ipvlan and vlan have in common.
 
 use attachments::cni::result::{CniResult, Interface};
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
 use nix::errno::Errno;
 
@@ -49,6 +49,12 @@ pub(super) fn seek(netlink: &mut Netlink, master: Option<&IfName>) -> Result<Opt
         },
     }
 }
+
+/// What a `master` may be called.
+pub(super) const MASTER: Allowed = Allowed::told(
+    IfName::ALLOWED,
+    "must be 1-15 visible ASCII characters without \"/\", \":\" or \"%\", and no \"-\" first",
+);
 
 fn refused(name: &str, allowed: String) -> Error {
     Error::Parent(Finding::new("master", format_args!("{name:?}"), allowed))

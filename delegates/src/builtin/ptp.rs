@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::keys::Keys;
 use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, mac_address};
 use crate::apply::{self, is};
@@ -45,11 +45,11 @@ const KEYS: [&str; 5] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "dns"];
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
-        let config = Self { ip_masq: keys.flag("ipMasq"), mtu: keys.mtu(), dns: keys.dns() };
-        keys.masquerade_backend();
-        keys.addresses();
-        keys.finish(config)
+        let mut reader = ConfReader::of(conf);
+        let config = Self { ip_masq: reader.flag("ipMasq"), mtu: reader.mtu(), dns: reader.dns() };
+        reader.masquerade_backend();
+        reader.addresses();
+        reader.finish(config)
     }
 }
 

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::chained::{self, addresses_of_pod, no_link};
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::keys::Keys;
 use super::{Attached, check};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -37,9 +37,9 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
-        let config = Self { table: keys.integer("table", 1..=u32::MAX) };
-        keys.finish(config)
+        let mut reader = ConfReader::of(conf);
+        let config = Self { table: reader.integer("table", 1..=u32::MAX) };
+        reader.finish(config)
     }
 }
 

@@ -4,9 +4,10 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use attachments::rule::Rule;
 
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading};
-use super::keys::Keys;
 use super::{Attached, check, default_bridge, parent_link};
 use crate::call::Call;
 use crate::error::Result;
@@ -33,14 +34,13 @@ const KEYS: [&str; 6] = ["master", "vlanId", "mtu", "linkInContainer", "ipam", "
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
-        let master = keys.required("master", IfName::ALLOWED);
+        let mut reader = ConfReader::of(conf);
+        let master = reader.required(("master", Rule::VlanMaster), IfName::ALLOWED);
         // 4095 is reserved by IEEE 802.1Q.
-        let id = keys.integer("vlanId", 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0);
-        let (mtu, in_pod, dns) = (keys.mtu(), keys.flag("linkInContainer"), keys.dns());
-        keys.addresses();
-        let config = master.map(|master| Self { master, id, mtu, in_pod, dns });
-        keys.finish(config)?.ok_or_else(|| vec![Finding::missing("master", IfName::ALLOWED)])
+        let id = reader.integer(("vlanId", Rule::VlanId), 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0);
+        let (mtu, in_pod, dns) = (reader.mtu(), reader.flag("linkInContainer"), reader.dns());
+        reader.addresses();
+        reader.finish_required(master.map(|master| Self { master, id, mtu, in_pod, dns }))
     }
 }
 

@@ -9,8 +9,8 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::libc;
 
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::keys::Keys;
 use super::{Attached, chained, check, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
@@ -36,11 +36,10 @@ const STATE: &str = "vrf";
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
-        let name = keys.required("vrfname", IfName::ALLOWED);
-        let table = keys.integer("table", 0..=u32::MAX).filter(|table| *table != 0);
-        keys.finish(name.map(|name| Self { name, table }))?
-            .ok_or_else(|| vec![Finding::missing("vrfname", IfName::ALLOWED)])
+        let mut reader = ConfReader::of(conf);
+        let name = reader.required("vrfname", IfName::ALLOWED);
+        let table = reader.integer("table", 0..=u32::MAX).filter(|table| *table != 0);
+        reader.finish_required(name.map(|name| Self { name, table }))
     }
 }
 

@@ -21,7 +21,8 @@ use std::time::Instant;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
-use attachments::finding::{Finding, Findings, under};
+use attachments::finding::{Allowed, Finding, Findings, under};
+use attachments::rule::Rule;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 
@@ -251,7 +252,11 @@ fn no_address(set: &RangeSet) -> String {
 }
 
 fn no_ranges() -> Finding {
-    Finding::missing("ipam.ranges", "at least one range set, here, as ipam.subnet or by the capability ipRanges")
+    const ALLOWED: Allowed = Allowed::told(
+        "at least one range set, here, as ipam.subnet or by the capability ipRanges",
+        "set subnet or ranges",
+    );
+    Finding::missing("ipam.ranges", ALLOWED).of(Rule::NoRanges)
 }
 
 /// What the runtime supplies comes first, then the old single-range form, then `ranges`.
@@ -267,7 +272,7 @@ fn range_sets(conf: &Object, ipam: &Object, findings: &mut Findings) -> Vec<Rang
 }
 
 fn listed(object: &Object, key: &str, at: &str, findings: &mut Findings) -> Vec<RangeSet> {
-    const SETS: &str = "a list of range sets, each a list of ranges";
+    const SETS: Allowed = Allowed::list("a list of range sets, each a list of ranges");
     let lists: Vec<Box<RawValue>> =
         findings.keep(object.decode(key, SETS).map_err(|e| e.under(at))).unwrap_or_default();
     let mut sets = Vec::with_capacity(lists.len());

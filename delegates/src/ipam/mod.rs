@@ -18,8 +18,9 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Ip, Route};
 use attachments::cni::spelling::{self, Known};
 use attachments::cni::version::Version;
-use attachments::finding::{Finding, Findings, under};
+use attachments::finding::{Allowed, Finding, Findings, under};
 use attachments::names::PluginType;
+use attachments::rule::Rule;
 use ipnet::IpNet;
 
 use crate::call::{Call, Node};
@@ -245,8 +246,11 @@ fn version_of(conf: &Object) -> Version {
 fn one_per_family(version: Version, is_ipv4: impl Iterator<Item = bool>) -> Checked<()> {
     let (v4, v6): (Vec<bool>, Vec<bool>) = is_ipv4.partition(|v4| *v4);
     if version < Version::V0_3_0 && (v4.len() > 1 || v6.len() > 1) {
-        let allowed = "0.3.0 or later where an attachment has more than one address of a family";
-        return Err(Finding::new("cniVersion", version, allowed));
+        const ALLOWED: Allowed = Allowed::told(
+            "0.3.0 or later where an attachment has more than one address of a family",
+            "must be \"0.3.0\" or later for more than one address of a family",
+        );
+        return Err(Finding::new("cniVersion", version, ALLOWED).of(Rule::VersionForAddresses));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
-use attachments::finding::{Finding, Findings};
+use attachments::finding::{Allowed, Finding, Findings};
 use ipnet::IpNet;
 
 use super::Checked;
@@ -58,7 +58,7 @@ impl Request {
         net(&self.text).ok_or_else(|| self.refused(NET))
     }
 
-    fn refused(&self, allowed: &str) -> Finding {
+    fn refused(&self, allowed: &'static str) -> Finding {
         Finding::new(self.path.as_str(), format_args!("{:?}", self.text), allowed)
     }
 }
@@ -76,7 +76,7 @@ pub fn env_list(cni_args: &str, key: &str) -> impl Iterator<Item = String> {
 }
 
 fn listed(object: &Object, at: &str, findings: &mut Findings) -> Vec<Request> {
-    let texts = object.decode("ips", "a list of IP addresses").map_err(|e| e.under(at));
+    let texts = object.decode("ips", Allowed::list("a list of IP addresses")).map_err(|e| e.under(at));
     let texts: Vec<String> = findings.keep(texts).unwrap_or_default();
     texts.into_iter().enumerate().map(|(i, text)| Request { path: format!("{at}.ips[{i}]"), text }).collect()
 }

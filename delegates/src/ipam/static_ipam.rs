@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
-use attachments::finding::{Finding, Findings, under};
+use attachments::finding::{Allowed, Finding, Findings, under};
+use attachments::rule::Rule;
 use ipnet::IpNet;
 
 use super::requested::{NET, Request, Requests, env_list, net};
@@ -85,7 +86,8 @@ fn configured(ipam: &Object, findings: &mut Findings) -> Vec<Ip> {
     for (i, object) in elements(ipam, "addresses", findings) {
         let at = format!("ipam.addresses[{i}]");
         let address = address(&object).map(Some).map_err(|e| e.under(&at));
-        let gateway: Checked<Option<IpAddr>> = object.parsed("gateway", "an IP address").map_err(|e| e.under(&at));
+        let gateway: Checked<Option<IpAddr>> =
+            object.parsed("gateway", "an IP address").map_err(|e| e.of(Rule::Gateway).under(&at));
         let (address, gateway) = (findings.keep(address), findings.keep(gateway));
         ips.extend(address.map(|address| Ip::new(address, gateway.map(|g| g.to_canonical()), None)));
     }
@@ -93,8 +95,12 @@ fn configured(ipam: &Object, findings: &mut Findings) -> Vec<Ip> {
 }
 
 fn address(object: &Object) -> Checked<IpNet> {
-    let text = object.text("address")?.ok_or_else(|| Finding::missing("address", NET))?;
-    net(&text).ok_or_else(|| Finding::new("address", format_args!("{text:?}"), NET))
+    const ADDRESS: Allowed = Allowed::told(NET, "must include a prefix, for example \"10.9.0.7/24\"");
+    let read = || {
+        let text = object.text("address")?.ok_or_else(|| Finding::missing("address", ADDRESS))?;
+        net(&text).ok_or_else(|| Finding::new("address", format_args!("{text:?}"), ADDRESS))
+    };
+    read().map_err(|finding: Finding| finding.of(Rule::StaticAddress))
 }
 
 fn nets(requests: &[Request], findings: &mut Findings) -> Vec<Ip> {

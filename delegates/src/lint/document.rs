@@ -4,14 +4,12 @@ use std::collections::HashMap;
 
 use attachments::cni::object::Entries;
 use attachments::definition::LONGEST;
-use attachments::finding::{Finding, shortened};
+use attachments::finding::{Finding, JsonType, shortened};
+use attachments::rule::Rule;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Kind, Problem};
-
-/// The rule of texts that are no JSON; nothing else can be said of them.
-pub const SYNTAX: &str = "N02";
+use super::problem::{Kind, Problem};
 
 /// Deepest nesting of objects and lists.
 const DEEPEST: usize = 32;
@@ -68,16 +66,16 @@ pub enum Node {
 pub fn read(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
     if text.len() > LONGEST {
         let allowed = format!("must be at most {LONGEST} bytes");
-        return Err(Problem::deny("N06", Kind::TooLong, "", text.len(), allowed));
+        return Err(Problem::of(Rule::ConfigSize, Kind::TooLong, "", text.len(), allowed));
     }
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-        return Err(syntax(SYNTAX, text, &error));
+        return Err(syntax(Rule::NoJson, text, &error));
     }
     let mut problems = Vec::new();
     let node = node(text, "", DEEPEST, &mut problems);
     match node {
         Node::Object(_) => Ok((node, problems)),
-        other => Err(Problem::deny("N03", Kind::Invalid, "", other.kind(), "must be a JSON object")),
+        other => Err(Problem::of(Rule::NoObject, Kind::Invalid, "", other.kind(), "must be a JSON object")),
     }
 }
 
@@ -120,14 +118,15 @@ impl Node {
 
     /// What it is, in JSON's words.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Object(_) => "object",
-            Self::List(_) => "array",
-            Self::Text(_) => "string",
-            Self::Number(_) => "number",
-            Self::Bool(_) => "boolean",
-            Self::Null => "null",
-        }
+        let kind = match self {
+            Self::Object(_) => JsonType::Object,
+            Self::List(_) => JsonType::Array,
+            Self::Text(_) => JsonType::String,
+            Self::Number(_) => JsonType::Number,
+            Self::Bool(_) => JsonType::Boolean,
+            Self::Null => JsonType::Null,
+        };
+        kind.as_str()
     }
 
     /// The value as JSON where it has no inside.
@@ -179,7 +178,7 @@ fn node(text: &str, path: &str, depth: usize, problems: &mut Vec<Problem>) -> No
     match text.as_bytes().first() {
         Some(b'{' | b'[') if depth == 0 => {
             let allowed = format!("must be at most {DEEPEST} levels");
-            problems.push(Problem::deny("N06", Kind::Invalid, path, "deeper nesting", allowed));
+            problems.push(Problem::of(Rule::ConfigSize, Kind::Invalid, path, "deeper nesting", allowed));
             Node::Null
         }
         Some(b'{') => match serde_json::from_str(text) {
@@ -218,7 +217,7 @@ fn object(entries: Vec<(String, &RawValue)>, path: &str, depth: usize, problems:
         let at = join(path, key);
         if count > 1 {
             let text = format!("appears {count} times in one object, keep one");
-            problems.push(Problem::deny("N04", Kind::Duplicate, at.as_str(), quoted(key), text));
+            problems.push(Problem::of(Rule::KeyTwice, Kind::Duplicate, at.as_str(), quoted(key), text));
         }
         nodes.push((key.clone(), node(value.get(), &at, depth - 1, problems)));
     }
@@ -227,12 +226,12 @@ fn object(entries: Vec<(String, &RawValue)>, path: &str, depth: usize, problems:
 
 /// A lone surrogate passes as JSON, and readers differ in what they make of it.
 fn unreadable(text: &str, path: &str, problems: &mut Vec<Problem>) -> Node {
-    problems.push(Problem::deny(SYNTAX, Kind::Invalid, path, text, "must be JSON whose strings are Unicode"));
+    problems.push(Problem::of(Rule::NoJson, Kind::Invalid, path, text, "must be JSON whose strings are Unicode"));
     Node::Null
 }
 
 /// Where the text stops being JSON: line, column, and what stands there.
-pub fn syntax(rule: &'static str, text: &str, error: &serde_json::Error) -> Problem {
+pub fn syntax(rule: Rule, text: &str, error: &serde_json::Error) -> Problem {
     let (line, column) = (error.line(), error.column());
     let whole: Vec<char> = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().chars().collect();
     // The column counts bytes.
@@ -243,5 +242,5 @@ pub fn syntax(rule: &'static str, text: &str, error: &serde_json::Error) -> Prob
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or_default().replace('`', "\"");
     let value = format!("line {line} column {} near {}", at + 1, quoted(near.trim()));
-    Problem::deny(rule, Kind::Invalid, "", value, format!("not valid JSON, {reason}"))
+    Problem::of(rule, Kind::Invalid, "", value, format!("not valid JSON, {reason}"))
 }

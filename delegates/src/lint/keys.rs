@@ -3,16 +3,14 @@
 use attachments::cni::conf::is_of_runtime;
 use attachments::cni::spelling::{Known, OF_RUNTIME, Slip, SlipKind};
 use attachments::names::PluginType;
+use attachments::rule::Rule;
 
-use super::Problem;
 use super::document::{Node, join, quoted};
-use super::network::{Plugin, nearest};
+use super::nearest::nearest;
+use super::plugin::Plugin;
+use super::problem::{Kind, Problem};
 use crate::builtin::Builtin;
-use crate::lint::Kind;
 use crate::spelling;
-
-/// The rule of keys that are not written as they are read.
-const SPELLING: &str = "N05";
 
 /// A key in another spelling works, for readers take it in any case; two of one key leave open which of them counts. What
 /// cannot be read is said by the text's own rules.
@@ -21,11 +19,11 @@ pub fn slip(Slip { path, key, kind }: Slip) -> Option<Problem> {
         // Whatever it is spelled, it is ignored, and that is said.
         SlipKind::Other(meant) if OF_RUNTIME.contains(&meant) => None,
         SlipKind::Other(meant) => {
-            Some(Problem::remark(SPELLING, path, format!("read as {}, write it so", quoted(meant))))
+            Some(Problem::remark(Rule::KeySpelling, path, format!("read as {}, write it so", quoted(meant))))
         }
         SlipKind::Twice { meant, before } => {
             let text = format!("stands beside {}, keep one, spelled {}", quoted(&before), quoted(meant));
-            Some(Problem::deny(SPELLING, Kind::Duplicate, path, quoted(&key), text))
+            Some(Problem::of(Rule::KeySpelling, Kind::Duplicate, path, quoted(&key), text))
         }
         SlipKind::Unreadable => None,
     }
@@ -70,7 +68,7 @@ impl Walk<'_> {
         for (key, _) in entries {
             let path = join(at, key);
             if at.is_empty() && is_of_runtime(key) {
-                self.problems.push(Problem::remark("N18", path, "ignored; only the runtime may set it"));
+                self.problems.push(Problem::remark(Rule::UnknownKey, path, "ignored; only the runtime may set it"));
             } else if known.is_some_and(|known| known.meant(key).is_some()) {
                 // It is somebody's.
             } else if let Some(problem) = confusing(key, &path) {
@@ -100,17 +98,11 @@ fn unknown(key: &str, at: String, reader: &str, known: &[&[&'static str]]) -> Pr
         None if own.is_empty() => "it has none of its own".to_owned(),
         None => format!("allowed: {}", own.join(", ")),
     };
-    Problem::remark("N18", at, format!("unknown key for {}; {text}", quoted(reader)))
+    Problem::remark(Rule::UnknownKey, at, format!("unknown key for {}; {text}", quoted(reader)))
 }
 
 /// Which letters are the same, readers do not agree upon outside of ASCII.
 fn confusing(key: &str, at: &str) -> Option<Problem> {
     let text = "keys must be ASCII: readers differ in which letters they take for the same";
-    (!key.is_ascii()).then(|| Problem::deny(SPELLING, Kind::Invalid, at, quoted(key), text))
-}
-
-/// `ipam.ranges[0][1]` is of the same kind as `ipam.ranges`.
-pub fn without_indexes(path: &str) -> String {
-    let steps = path.split('.').map(|step| step.split('[').next().unwrap_or_default());
-    steps.collect::<Vec<_>>().join(".")
+    (!key.is_ascii()).then(|| Problem::of(Rule::KeySpelling, Kind::Invalid, at, quoted(key), text))
 }

@@ -5,12 +5,16 @@ use std::collections::HashSet;
 use attachments::cni::conf::is_of_runtime;
 use attachments::cni::object::{Object, fold};
 use attachments::cni::version::Version;
-use attachments::finding::Findings;
+use attachments::finding::{Allowed, Finding, Findings};
 use attachments::meta_plugins::is_meta;
 use attachments::names::{NetworkName, PluginType};
+use attachments::rule::Rule;
 
 use super::document::{Node, join, quoted};
-use super::{Kind, Origin, Problem, keys, reach, words};
+use super::nearest::nearest;
+use super::plugin::Plugin;
+use super::problem::{Kind, Problem};
+use super::{judge, keys, reach};
 use crate::builtin::Builtin;
 use crate::ipam;
 
@@ -27,21 +31,13 @@ const NO_META: &str = "an attachment cannot delegate to a meta-plugin";
 /// More plugins than any chain has.
 const MOST: usize = 16;
 
-/// One plugin's configuration in a document.
-pub struct Plugin<'a> {
-    /// Path of the configuration.
-    pub at: String,
-    /// `type`.
-    pub kind: &'a str,
-    /// The configuration.
-    pub node: &'a Node,
-}
-
-impl<'a> Plugin<'a> {
-    /// `ipam.type`.
-    pub fn ipam_kind(&self) -> &'a str {
-        self.node.at("ipam.type").and_then(Node::text).unwrap_or_default()
-    }
+/// Where a configuration stands: what may be left out depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In a NetworkAttachmentDefinition, whose name the network has when it says none.
+    Definition,
+    /// In a file of the node, whose list may be completed by a directory beside it.
+    File,
 }
 
 /// Everything about a document but its syntax.
@@ -54,7 +50,7 @@ pub fn check(document: &Node, top: Object, origin: Origin) -> Vec<Problem> {
         Some(list) => {
             if document.get("type").is_some() {
                 let text = "\"type\" and \"plugins\" together; move the plugin into \"plugins\"";
-                problems.push(Problem::deny("N13", Kind::Forbidden, "", "", text));
+                problems.push(Problem::of(Rule::TypeAndPlugins, Kind::Forbidden, "", "", text));
             }
             problems.extend(keys::check_list(document));
             chain(document, list, &top, version, &mut problems);
@@ -78,7 +74,7 @@ fn version(document: &Node, problems: &mut Vec<Problem>) -> Version {
     let mut read = |path: String, node: &Node| match node {
         Node::Text(text) => text.parse::<Version>().ok(),
         other => {
-            problems.push(words::wrong_type(&path, other, "a string"));
+            problems.push(judge::wrong_type(&path, other, &Allowed::STRING));
             Some(Version::NEWEST)
         }
     };
@@ -95,14 +91,14 @@ fn version(document: &Node, problems: &mut Vec<Problem>) -> Version {
         (_, Some(version)) => return version,
         (Some(node), None) => {
             let value = node.scalar().unwrap_or_default();
-            problems.push(Problem::deny("N07", Kind::Unsupported, "cniVersion", value, supported()));
+            problems.push(Problem::of(Rule::CniVersion, Kind::Unsupported, "cniVersion", value, supported()));
         }
         (None, None) if list.is_some() => {
-            problems.push(Problem::deny("N07", Kind::Unsupported, "cniVersions", "", supported()));
+            problems.push(Problem::of(Rule::CniVersion, Kind::Unsupported, "cniVersions", "", supported()));
         }
         (None, None) => {
             let text = "assumed \"0.1.0\", which reports one address per family; set \"1.0.0\"";
-            problems.push(Problem::deny("N08", Kind::Required, "cniVersion", "", text).warns());
+            problems.push(Problem::of(Rule::NoCniVersion, Kind::Required, "cniVersion", "", text));
         }
     }
     Version::V0_1_0
@@ -113,11 +109,11 @@ fn name(document: &Node, origin: Origin, problems: &mut Vec<Problem>) {
         Some(Node::Text(name)) if name.is_empty() || name.parse::<NetworkName>().is_ok() => {}
         Some(Node::Text(name)) => {
             let text = "must start with a letter or digit and contain only letters, digits, \".\", \"_\" or \"-\"";
-            problems.push(Problem::deny("N09", Kind::Invalid, "name", quoted(name), text));
+            problems.push(Problem::of(Rule::NetworkName, Kind::Invalid, "name", quoted(name), text));
         }
-        Some(other) => problems.push(words::wrong_type("name", other, "a string")),
+        Some(other) => problems.push(judge::wrong_type("name", other, &Allowed::STRING)),
         None if origin == Origin::File => {
-            problems.push(Problem::deny("N09", Kind::Required, "name", "", "name of the network"));
+            problems.push(Problem::of(Rule::NetworkName, Kind::Required, "name", "", "name of the network"));
         }
         None => {}
     }
@@ -129,7 +125,7 @@ fn flags(document: &Node, problems: &mut Vec<Problem>) {
         match document.get(key) {
             None | Some(Node::Bool(_)) => {}
             Some(Node::Text(text)) if ["true", "false"].contains(&text.to_ascii_lowercase().as_str()) => {}
-            Some(other) => problems.push(words::wrong_type(key, other, "true or false")),
+            Some(other) => problems.push(judge::wrong_type(key, other, &Allowed::BOOLEAN)),
         }
     }
 }
@@ -144,15 +140,21 @@ fn is_completed_elsewhere(document: &Node, origin: Origin) -> bool {
 
 fn chain(document: &Node, list: &Node, top: &Object, version: Version, problems: &mut Vec<Problem>) {
     let Node::List(nodes) = list else {
-        problems.push(Problem::deny("N11", Kind::Invalid, "plugins", list.kind(), "must be a list of objects"));
+        problems.push(Problem::of(
+            Rule::PluginsShape,
+            Kind::Invalid,
+            "plugins",
+            list.kind(),
+            "must be a list of objects",
+        ));
         return;
     };
     if nodes.is_empty() {
-        problems.push(Problem::deny("N12", Kind::Required, "plugins", "", "must list at least one plugin"));
+        problems.push(Problem::of(Rule::NoPlugins, Kind::Required, "plugins", "", "must list at least one plugin"));
     }
     if nodes.len() > MOST {
         let text = format!("must have at most {MOST}");
-        problems.push(Problem::deny("N06", Kind::TooMany, "plugins", nodes.len(), text));
+        problems.push(Problem::of(Rule::ConfigSize, Kind::TooMany, "plugins", nodes.len(), text));
         return;
     }
     let objects = top.elements("plugins", &mut Findings::default());
@@ -162,7 +164,7 @@ fn chain(document: &Node, list: &Node, top: &Object, version: Version, problems:
             Some((_, object)) if matches!(node, Node::Object(_)) => {
                 plugin(document, (node, object.clone()), &at, i, version, problems);
             }
-            _ => problems.push(Problem::deny("N11", Kind::Invalid, at, node.kind(), "must be an object")),
+            _ => problems.push(Problem::of(Rule::PluginsShape, Kind::Invalid, at, node.kind(), "must be an object")),
         }
     }
 }
@@ -178,12 +180,12 @@ fn plugin(
     let kind = match node.get("type") {
         Some(Node::Text(kind)) if !kind.is_empty() => kind,
         Some(other) if other.text().is_none() => {
-            problems.push(words::wrong_type("type", other, "a string").under(at));
+            problems.push(judge::wrong_type("type", other, &Allowed::STRING).under(at));
             return;
         }
         _ => {
             let text = "name of the CNI plugin, for example \"macvlan\"";
-            problems.push(Problem::deny("N14", Kind::Required, "type", "", text).under(at));
+            problems.push(Problem::of(Rule::NoType, Kind::Required, "type", "", text).under(at));
             return;
         }
     };
@@ -198,21 +200,26 @@ fn plugin(
         // Whoever makes the interface: the addresses are ours to check where the IPAM is one of ours.
         None => ipam::validate(&request),
     };
-    problems.extend(findings.into_iter().map(|finding| words::judge(finding, &plugin, document)));
+    problems.extend(findings.into_iter().map(|finding| judge::problem(seen_from_document(finding, at), document)));
     problems.extend(reach::check(&plugin));
 }
 
+/// The version is the network's: a list has it at its top.
+fn seen_from_document(finding: Finding, at: &str) -> Finding {
+    if finding.path == "cniVersion" { finding } else { finding.under(at) }
+}
+
 fn type_problem(kind: &str, place: usize) -> Option<Problem> {
-    let deny = |rule, problem, text: &str| Some(Problem::deny(rule, problem, "type", quoted(kind), text));
+    let say = |rule, problem, text: &str| Some(Problem::of(rule, problem, "type", quoted(kind), text));
     if kind.parse::<PluginType>().is_err() || kind.contains("..") || kind.contains(char::is_whitespace) {
-        return deny("N15", Kind::Invalid, "must be a plugin name, not a path");
+        return say(Rule::TypeName, Kind::Invalid, "must be a plugin name, not a path");
     }
     if is_meta(kind) {
-        return deny("N17", Kind::Forbidden, NO_META);
+        return say(Rule::MetaPlugin, Kind::Forbidden, NO_META);
     }
     let known = known_types().find(|(known, _)| *known == kind);
     if place == 0 && known.is_some_and(|(_, is_chained)| is_chained) {
-        return deny("N20", Kind::Forbidden, "needs a previous plugin, move it after the interface plugin");
+        return say(Rule::ChainedFirst, Kind::Forbidden, "needs a previous plugin, move it after the interface plugin");
     }
     if known.is_some() {
         return None;
@@ -220,7 +227,7 @@ fn type_problem(kind: &str, place: usize) -> Option<Problem> {
     // Which programs the nodes have is not in the text; a type that is one slip away from a known one is a guess.
     let meant = nearest(kind, &known_types().map(|(known, _)| known).collect::<Vec<_>>())?;
     let text = format!("not built in; did you mean {}?", quoted(meant));
-    deny("N16", Kind::NotFound, &text).map(Problem::warns)
+    say(Rule::UnknownType, Kind::NotFound, &text)
 }
 
 /// Types further down: of address management, and of the delegates of a plugin that has some.
@@ -230,7 +237,7 @@ fn inner_types(plugin: &Node) -> Vec<Problem> {
         // A plugin's own type has its own words, unless the key is spelled so that only some readers take it for it.
         let types = entries.iter().filter(|(key, _)| fold(key) == "type" && !(path.is_empty() && key == "type"));
         for (key, kind) in types.filter_map(|(key, node)| Some((key, node.text()?))).filter(|(_, kind)| is_meta(kind)) {
-            problems.push(Problem::deny("N17", Kind::Forbidden, join(path, key), quoted(kind), NO_META));
+            problems.push(Problem::of(Rule::MetaPlugin, Kind::Forbidden, join(path, key), quoted(kind), NO_META));
         }
     });
     problems
@@ -243,10 +250,10 @@ fn capabilities(plugin: &Plugin<'_>, problems: &mut Vec<Problem>) {
         Some(object @ Node::Object(_)) => {
             for (key, node) in object.entries().iter().filter(|(_, node)| !matches!(node, Node::Bool(_))) {
                 let path = format!("capabilities.{key}");
-                problems.push(words::wrong_type(&path, node, "true or false").under(&plugin.at));
+                problems.push(judge::wrong_type(&path, node, &Allowed::BOOLEAN).under(&plugin.at));
             }
         }
-        Some(other) => problems.push(words::wrong_type("capabilities", other, "a JSON object").under(&plugin.at)),
+        Some(other) => problems.push(judge::wrong_type("capabilities", other, &Allowed::OBJECT).under(&plugin.at)),
     }
 }
 
@@ -255,32 +262,4 @@ fn request(mut object: Object, version: Version) -> Object {
     object.retain(|key| !is_of_runtime(key));
     object.set("cniVersion", &version.as_str());
     object
-}
-
-/// The word that was probably meant: one or two slips away.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let slips = if word.len() > 4 { 2 } else { 1 };
-    known
-        .iter()
-        .copied()
-        .map(|known| (distance(word, known), known))
-        .filter(|(far, _)| *far <= slips)
-        .min()
-        .map(|(_, known)| known)
-}
-
-/// Letters to insert, remove or change to get from one word to the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(32).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -2,25 +2,13 @@
 
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
+use attachments::rule::{Rule, Severity};
 use attachments::selection::{self, DEFAULT_NETWORK, LONGEST, NETWORKS, Selection};
 use serde::de::IgnoredAny;
 
 use super::document::{self, Node};
-use super::{Kind, Problem, Severity, keys, words};
-
-/// The rule of a field of an element.
-const FIELDS: [(&str, &str); 10] = [
-    (".name", "P05"),
-    (".namespace", "P05"),
-    (".interface", "P12"),
-    (".mac", "P13"),
-    (".ips", "P16"),
-    (".default-route", "P22"),
-    (".infiniband-guid", "P32"),
-    (".portMappings", ""),
-    (".bandwidth", ""),
-    (".", ""),
-];
+use super::problem::{Kind, Problem};
+use super::{judge, keys};
 
 /// What is wrong with the annotations by which a pod of `namespace` chooses its networks, by paths of the object.
 /// `annotation` gives the text of an annotation.
@@ -33,7 +21,13 @@ pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Opti
         match annotation(name) {
             Some(_) if name == NETWORKS && selection.networks.len() > MOST => {
                 let text = format!("must have at most {MOST}");
-                problems.push(Problem::deny("P25", Kind::TooMany, path_of(name), selection.networks.len(), text));
+                problems.push(Problem::of(
+                    Rule::TooManyNetworks,
+                    Kind::TooMany,
+                    path_of(name),
+                    selection.networks.len(),
+                    text,
+                ));
             }
             Some(text) => problems.extend(all(name, text, finding)),
             None => {}
@@ -66,28 +60,16 @@ fn problem(annotation: &str, text: &str, finding: Option<Finding>) -> Option<Pro
     let at = path_of(annotation);
     if text.len() > LONGEST {
         let allowed = format!("must be at most {LONGEST} bytes");
-        return Some(Problem::deny("P33", Kind::TooLong, at, text.len(), allowed));
+        return Some(Problem::of(Rule::AnnotationSize, Kind::TooLong, at, text.len(), allowed));
     }
-    let is_json = text.contains(['[', '{', '"']);
-    if is_json && let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-        return Some(document::syntax("P01", text, &error).under(&at));
+    if selection::is_json(text)
+        && let Err(error) = serde_json::from_str::<IgnoredAny>(text)
+    {
+        return Some(document::syntax(Rule::AnnotationJson, text, &error).under(&at));
     }
     let inside = finding.path.strip_prefix(annotation).unwrap_or_default();
-    let field = inside.split_once(']').map_or("", |(_, field)| field);
-    let rule = match FIELDS.iter().find(|(name, _)| field.starts_with(name)) {
-        Some((_, rule)) => rule,
-        None if is_json => "P02",
-        None => "P03",
-    };
     let path = format!("{at}{inside}");
-    let problem = words::plain(Finding { path, ..finding }, &Node::Null);
-    let is_too_long = rule == "P12" && problem.value.trim_matches('"').chars().count() > 15;
-    Some(match is_too_long {
-        true => {
-            Problem { rule: "P10", kind: Kind::TooLong, text: "must be at most 15 characters".to_owned(), ..problem }
-        }
-        false => Problem { rule, ..problem },
-    })
+    Some(judge::problem(Finding { path, ..finding }, &Node::Null))
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use attachments::rule::Rule;
 use ipnet::IpNet;
 
-use super::document::{Node, quoted};
-use super::network::Plugin;
-use super::{Kind, Problem};
+use super::document::{Node, join, quoted};
+use super::plugin::Plugin;
+use super::problem::{Kind, Problem};
 
 /// A subnet with its gateway, and where it stands.
 struct Subnet {
@@ -37,8 +38,8 @@ pub fn check(plugin: &Plugin<'_>) -> Vec<Problem> {
 fn elsewhere(subnet: &Subnet) -> Option<Problem> {
     let gateway = subnet.gateway.filter(|gateway| !subnet.net.contains(gateway))?;
     let text = format!("must be inside {}", subnet.net.trunc());
-    let at = super::document::join(&subnet.at, "gateway");
-    Some(Problem::deny("I10", Kind::Invalid, at, quoted(&gateway.to_string()), text).warns())
+    let at = join(&subnet.at, "gateway");
+    Some(Problem::of(Rule::Gateway, Kind::Invalid, at, quoted(&gateway.to_string()), text).warns())
 }
 
 /// Subnets that a problem names; a definition may have thousands.
@@ -89,7 +90,7 @@ fn off_link(ipam: &Node, subnets: &[Subnet]) -> Vec<Problem> {
             return None;
         }
         let text = format!("must be inside {named}");
-        Some(Problem::deny("I11", Kind::Invalid, format!("routes[{i}].gw"), quoted(&gateway.to_string()), text))
+        Some(Problem::of(Rule::Route, Kind::Invalid, format!("routes[{i}].gw"), quoted(&gateway.to_string()), text))
     };
     routes.iter().enumerate().filter_map(each).collect()
 }

@@ -110,7 +110,7 @@ fn read(
     Ok(Some((attachment, RecordedAttachment { result, links: Vec::new() })))
 }
 
-fn required<T: std::str::FromStr>(object: &Object, key: &str, allowed: &str) -> Result<T, Finding> {
+fn required<T: std::str::FromStr>(object: &Object, key: &str, allowed: &'static str) -> Result<T, Finding> {
     object.parsed(key, allowed)?.ok_or_else(|| Finding::missing(key, allowed))
 }
 

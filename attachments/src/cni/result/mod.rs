@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::object::Object;
 use super::version::Version;
-use crate::finding::{Finding, Findings, under};
+use crate::finding::{Allowed, Finding, Findings, under};
+use crate::rule::Rule;
 
 const ADDRESS: &str = "an IP address with a prefix length, as 10.1.2.3/24";
 const GATEWAY: &str = "an IP address";
@@ -168,7 +169,7 @@ impl Interface {
         let interface = Self {
             name: object.text("name")?.unwrap_or_default(),
             mac: object.text("mac")?.unwrap_or_default(),
-            mtu: object.decode("mtu", "an integer")?,
+            mtu: object.decode("mtu", Allowed::INTEGER)?,
             sandbox: object.text("sandbox")?.unwrap_or_default(),
             socket_path: object.text("socketPath")?,
             pci_id: object.text("pciID")?,
@@ -210,7 +211,7 @@ impl Ip {
         let ip = Self {
             address: canonical_net(address),
             gateway: object.parsed("gateway", GATEWAY)?.map(canonical),
-            interface: object.decode("interface", "an integer")?,
+            interface: object.decode("interface", Allowed::INTEGER)?,
             other: Object::new(),
         };
         object.retain(|key| !matches!(key, "version" | "address" | "gateway" | "interface"));
@@ -241,19 +242,22 @@ impl Route {
 
     /// The same with everything that is wrong in it.
     pub fn read(mut object: Object) -> Result<Self, Vec<Finding>> {
-        const DST: &str = "a destination with a prefix length, as 10.1.0.0/16";
+        const DST: Allowed = Allowed::told(
+            "a destination with a prefix length, as 10.1.0.0/16",
+            "must be CIDR, use \"0.0.0.0/0\" for a default route",
+        );
         let mut findings = Findings::default();
         let dst = object.parsed("dst", DST).and_then(|dst| dst.ok_or_else(|| Finding::missing("dst", DST)));
-        let dst = findings.keep(dst.map(Some));
-        let gw: Option<IpAddr> = findings.keep(object.parsed("gw", GATEWAY));
+        let dst = findings.keep(dst.map(Some).map_err(|e| e.of(Rule::Route)));
+        let gw: Option<IpAddr> = findings.keep(object.parsed("gw", GATEWAY).map_err(|e| e.of(Rule::Route)));
         let route = Self {
             dst: canonical_net(dst.unwrap_or_default()),
             gw: gw.map(canonical),
-            mtu: findings.keep(object.decode("mtu", "an integer")),
-            advmss: findings.keep(object.decode("advmss", "an integer")),
-            priority: findings.keep(object.decode("priority", "an integer")),
-            table: findings.keep(object.decode("table", "an integer")),
-            scope: findings.keep(object.decode("scope", "an integer from 0 to 255")),
+            mtu: findings.keep(object.decode("mtu", Allowed::INTEGER)),
+            advmss: findings.keep(object.decode("advmss", Allowed::INTEGER)),
+            priority: findings.keep(object.decode("priority", Allowed::INTEGER)),
+            table: findings.keep(object.decode("table", Allowed::INTEGER)),
+            scope: findings.keep(object.decode("scope", Allowed::Integer(0, 255))),
             other: Object::new(),
         };
         object.retain(|key| !Self::KEYS.contains(&key));
@@ -287,16 +291,15 @@ impl Dns {
 
     /// Reads the key `dns` of a configuration, with everything that is wrong in it.
     pub fn read(object: &Object) -> Result<Self, Vec<Finding>> {
-        const LIST: &str = "a list of strings";
         let Some(mut inner) = object.object("dns").map_err(|finding| vec![finding])? else {
             return Ok(Self::default());
         };
         let mut findings = Findings::default();
         let dns = Self {
-            nameservers: findings.keep(inner.decode("nameservers", LIST)).unwrap_or_default(),
+            nameservers: findings.keep(inner.decode("nameservers", Allowed::STRINGS)).unwrap_or_default(),
             domain: findings.keep(inner.text("domain")),
-            search: findings.keep(inner.decode("search", LIST)).unwrap_or_default(),
-            options: findings.keep(inner.decode("options", LIST)).unwrap_or_default(),
+            search: findings.keep(inner.decode("search", Allowed::STRINGS)).unwrap_or_default(),
+            options: findings.keep(inner.decode("options", Allowed::STRINGS)).unwrap_or_default(),
             other: Object::new(),
         };
         inner.retain(|key| !Self::KEYS.contains(&key));

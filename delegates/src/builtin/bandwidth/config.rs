@@ -2,9 +2,10 @@
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
+use attachments::rule::Rule;
 use attachments::selection::BANDWIDTH;
 
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::nl::traffic::{Burst, TokenBucket};
 
 pub(super) const KEYS: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
@@ -49,31 +50,32 @@ impl Limit {
 impl Config {
     /// The keys of the configuration; `runtimeConfig.bandwidth` only where it has none of them.
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let runtime = keys.keep(conf.object("runtimeConfig")).unwrap_or_default();
-        let given = keys.keep(runtime.object("bandwidth").map_err(|e| e.under("runtimeConfig"))).unwrap_or_default();
+        let mut reader = ConfReader::of(conf);
+        let runtime = reader.keep(conf.object("runtimeConfig")).unwrap_or_default();
+        let given = reader.keep(runtime.object("bandwidth").map_err(|e| e.under("runtimeConfig"))).unwrap_or_default();
         let given = BANDWIDTH.read(&given).map_err(|e| vec![e.under("runtimeConfig.bandwidth")])?.into_owned();
         let is_inline = KEYS.iter().any(|key| conf.get(key).is_some());
         let (source, path) = if is_inline { (conf, "") } else { (&given, "runtimeConfig.bandwidth") };
         let mut limit = |rate, burst| match read_limit(source, rate, burst) {
             Ok(limit) => limit,
             Err(findings) => {
-                findings.into_iter().for_each(|finding| keys.refuse(finding.under(path)));
+                findings.into_iter().for_each(|finding| reader.refuse(finding.under(path)));
                 None
             }
         };
         let [ingress_rate, ingress_burst, egress_rate, egress_burst] = KEYS;
         let config = Self { ingress: limit(ingress_rate, ingress_burst), egress: limit(egress_rate, egress_burst) };
-        keys.finish(config)
+        reader.finish(config)
     }
 }
 
 fn read_limit(source: &Object, rate_key: &str, burst_key: &str) -> Result<Option<Limit>, Vec<Finding>> {
-    let mut keys = Keys::of(source);
-    let mut bytes = |key: &str, allowed: &str, most: u64| {
-        let bits = keys.keep(source.decode::<u64>(key, allowed)).unwrap_or_default();
+    let mut reader = ConfReader::of(source);
+    let mut bytes = |key: &str, allowed: &'static str, most: u64| {
+        let read = source.decode::<u64>(key, allowed).map_err(|e| e.of(Rule::Bandwidth));
+        let bits = reader.keep(read).unwrap_or_default();
         if (1..8).contains(&bits) || bits / 8 > most {
-            keys.refuse(Finding::new(key, bits, allowed));
+            reader.refuse(Finding::new(key, bits, allowed).of(Rule::Bandwidth));
         }
         bits / 8
     };
@@ -82,11 +84,12 @@ fn read_limit(source: &Object, rate_key: &str, burst_key: &str) -> Result<Option
     let burst = bytes(burst_key, BURST, u64::from(u32::MAX) - 1);
     for (here, there, key, other) in [(rate, burst, rate_key, burst_key), (burst, rate, burst_key, rate_key)] {
         if here == 0 && there != 0 && source.get(key).is_none_or(|value| value.get() == "0") {
-            keys.refuse(Finding::missing(key, format!("a value, because {other} has one")));
+            let allowed = format!("a value, because {other} has one");
+            reader.refuse(Finding::missing(key, allowed).of(Rule::Bandwidth));
         }
     }
     let limit = u32::try_from(burst).ok().filter(|_| rate != 0).map(|burst| Limit { rate, burst });
-    keys.finish(limit)
+    reader.finish(limit)
 }
 
 #[cfg(test)]

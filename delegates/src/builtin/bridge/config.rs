@@ -2,11 +2,12 @@
 
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 
 use super::vlan::{self, Vlans};
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 use crate::ipam;
 
@@ -71,42 +72,47 @@ pub(in crate::builtin) struct Config {
 
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let is_default_gateway = keys.flag("isDefaultGateway");
-        let runtime_mac = keys.keep(mac_address::from_runtime(conf));
+        let mut reader = ConfReader::of(conf);
+        let is_default_gateway = reader.flag("isDefaultGateway");
+        let runtime_mac = reader.keep(mac_address::from_runtime(conf));
         let config = Self {
-            bridge: keys.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| DEFAULT.to_owned(), String::from),
-            is_gateway: keys.flag("isGateway") || is_default_gateway,
+            bridge: reader
+                .parsed::<IfName>(("bridge", Rule::BridgeName), IfName::ALLOWED)
+                .map_or_else(|| DEFAULT.to_owned(), String::from),
+            is_gateway: reader.flag("isGateway") || is_default_gateway,
             is_default_gateway,
-            force_address: keys.flag("forceAddress"),
-            ip_masq: keys.flag("ipMasq"),
-            mtu: keys.mtu(),
-            hairpin: keys.flag("hairpinMode"),
-            promisc: keys.flag("promiscMode"),
-            detect_duplicates: keys.flag("enabledad"),
-            leave_down: keys.flag("disableContainerInterface"),
-            isolated: keys.flag("portIsolation"),
-            vlans: Vlans::read(&mut keys, conf),
-            guarded: keys.flag("macspoofchk"),
-            mac: runtime_mac.or(keys.keep(mac_address::from_args(conf))),
-            dns: keys.dns(),
+            force_address: reader.flag("forceAddress"),
+            ip_masq: reader.flag("ipMasq"),
+            mtu: reader.mtu(),
+            hairpin: reader.flag("hairpinMode"),
+            promisc: reader.flag("promiscMode"),
+            detect_duplicates: reader.flag("enabledad"),
+            leave_down: reader.flag("disableContainerInterface"),
+            isolated: reader.flag("portIsolation"),
+            vlans: Vlans::read(&mut reader, conf),
+            guarded: reader.flag("macspoofchk"),
+            mac: runtime_mac.or(reader.keep(mac_address::from_args(conf))),
+            dns: reader.dns(),
         };
-        keys.masquerade_backend();
+        reader.masquerade_backend();
         if config.hairpin && config.promisc {
-            keys.refuse(Finding::new("hairpinMode", true, "false when promiscMode is true"));
+            reader.refuse(Finding::new("hairpinMode", true, Allowed::without("promiscMode")).of(Rule::BridgeFlags));
         }
-        if config.leave_down && keys.keep(ipam::configured(conf)) {
-            keys.refuse(Finding::new("disableContainerInterface", true, "false when ipam.type is set"));
+        if config.leave_down && reader.keep(ipam::configured(conf)) {
+            reader.refuse(
+                Finding::new("disableContainerInterface", true, Allowed::without("ipam.type")).of(Rule::BridgeFlags),
+            );
         }
         if let (true, Some(id)) = (config.is_gateway, config.vlans.id) {
             let name = vlan::gateway_name(&config.bridge, id);
             if name.parse::<IfName>().is_err() {
                 let allowed =
                     format!("a shorter name: the gateway of the VLAN would be {name}, which has over 15 bytes");
-                keys.refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed));
+                reader
+                    .refuse(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed).of(Rule::BridgeName));
             }
         }
-        keys.finish(config)
+        reader.finish(config)
     }
 }
 
@@ -145,7 +151,7 @@ mod tests {
             r#"{"bridge":"a/b","isGateway":"yes","mtu":67,"vlan":4095,"vlanTrunk":{},"hairpinMode":true,"promiscMode":true,
                 "ipMasqBackend":"pf","runtimeConfig":{"mac":"x"},"dns":[]}"#,
         );
-        let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split(':').next()).collect();
+        let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split([':', ' ']).next()).collect();
         let want = [
             "runtimeConfig.mac",
             "bridge",
@@ -172,6 +178,6 @@ mod tests {
     #[test]
     fn a_link_that_stays_down_takes_no_addresses() {
         let wrong = findings(r#"{"disableContainerInterface":true,"ipam":{"type":"other"}}"#);
-        assert_eq!(wrong, ["disableContainerInterface: got true, want false when ipam.type is set"]);
+        assert_eq!(wrong, ["disableContainerInterface cannot be combined with ipam.type"]);
     }
 }

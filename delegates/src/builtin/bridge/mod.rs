@@ -9,7 +9,7 @@ mod vlan;
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface};
 use attachments::cni::spelling::Known;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::IfName;
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -214,11 +214,11 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Conf
         }
         found = netlink.link_by_name(&name)?;
     }
-    let refuse = |what: &str| Error::Parent(Finding::new("bridge", format_args!("{:?}", config.bridge), what));
-    let link = found.ok_or_else(|| refuse("a bridge that stays while a pod is attached to it"))?;
+    let refuse = |what: Allowed| Error::Parent(Finding::new("bridge", format_args!("{:?}", config.bridge), what));
+    let link = found.ok_or_else(|| refuse("a bridge that stays while a pod is attached to it".into()))?;
     // The kernel finds a link by its alternative names too.
     default_bridge::refuse(host, call, "bridge", &link.name)?;
-    refuse_kind(&link, config).map_or(Ok(()), |allowed| Err(refuse(&allowed)))?;
+    refuse_kind(&link, config).map_or(Ok(()), |allowed| Err(refuse(allowed.into())))?;
     if shared::is_ours(&link) {
         set_up(host, &link, config)?
     } else {

@@ -6,10 +6,11 @@ use attachments::cni::object::Object;
 use attachments::cni::spelling::Known;
 use attachments::finding::Finding;
 use attachments::names::IfName;
+use attachments::rule::Rule;
 use nix::errno::Errno;
 
 use crate::apply::is;
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::veth;
 use crate::builtin::{check, mac_address};
 use crate::error::{Error, Result};
@@ -38,11 +39,14 @@ pub(in crate::builtin) struct Vlans {
 const NATIVE: u16 = 1;
 
 impl Vlans {
-    pub(super) fn read(keys: &mut Keys<'_>, conf: &Object) -> Self {
+    pub(super) fn read(reader: &mut ConfReader<'_>, conf: &Object) -> Self {
         Self {
-            id: keys.integer("vlan", 0..=*RANGE.end()).and_then(|id| u16::try_from(id).ok()).filter(|id| *id != 0),
-            trunk: trunk(keys, conf),
-            keep_default: keys.flag("preserveDefaultVlan"),
+            id: reader
+                .integer(("vlan", Rule::VlanId), 0..=*RANGE.end())
+                .and_then(|id| u16::try_from(id).ok())
+                .filter(|id| *id != 0),
+            trunk: trunk(reader, conf),
+            keep_default: reader.flag("preserveDefaultVlan"),
         }
     }
 
@@ -77,20 +81,20 @@ impl Vlans {
 }
 
 /// The ranges of `vlanTrunk`, joined where they touch.
-fn trunk(keys: &mut Keys<'_>, conf: &Object) -> Vec<(u16, u16)> {
+fn trunk(reader: &mut ConfReader<'_>, conf: &Object) -> Vec<(u16, u16)> {
     let mut ids = std::collections::BTreeSet::new();
-    for (i, item) in keys.elements(conf, "vlanTrunk") {
-        let mut inner = Keys::of(&item);
-        let [id, first, last] = ["id", "minID", "maxID"].map(|key| inner.integer(key, RANGE));
+    for (i, item) in reader.elements(conf, "vlanTrunk") {
+        let mut inner = ConfReader::of(&item);
+        let [id, first, last] = ["id", "minID", "maxID"].map(|key| inner.integer((key, Rule::VlanTrunk), RANGE));
         let has = |key| item.get(key).is_some();
         let whole = "an object with `id`, or with `minID` and `maxID`, which is no less";
         if has("minID") != has("maxID") || !(has("id") || has("minID")) || first > last {
-            inner.refuse(Finding::new("", item.to_json(), whole));
+            inner.refuse(Finding::new("", item.to_json(), whole).of(Rule::VlanTrunk));
         }
         match inner.finish(()) {
             Ok(()) => ids.extend(first.zip(last).into_iter().chain(id.zip(id)).flat_map(|(first, last)| first..=last)),
             Err(findings) => {
-                findings.into_iter().for_each(|finding| keys.refuse(finding.under(&format!("vlanTrunk[{i}]"))));
+                findings.into_iter().for_each(|finding| reader.refuse(finding.under(&format!("vlanTrunk[{i}]"))));
             }
         }
     }
@@ -205,9 +209,9 @@ mod tests {
 
     fn read(conf: &str) -> std::result::Result<Vlans, Vec<String>> {
         let conf = Object::parse(conf.as_bytes()).unwrap();
-        let mut keys = Keys::of(&conf);
-        let vlans = Vlans::read(&mut keys, &conf);
-        keys.finish(vlans).map_err(|findings| findings.iter().map(Finding::to_string).collect())
+        let mut reader = ConfReader::of(&conf);
+        let vlans = Vlans::read(&mut reader, &conf);
+        reader.finish(vlans).map_err(|findings| findings.iter().map(Finding::to_string).collect())
     }
 
     #[test]

@@ -17,8 +17,8 @@ use attachments::names::PluginType;
 use ipnet::{IpNet, Ipv4Net};
 
 use self::subnet::Subnets;
+use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::keys::Keys;
 use super::{Attached, Builtin, check};
 use crate::call::{Call, Node, Point, Verb};
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ pub(super) struct Config {
     data_dir: PathBuf,
     /// Who gets it.
     kind: PluginType,
-    /// Its own keys.
+    /// Its own reader.
     delegate: Object,
     /// `ipam`, which flannel's subnet goes into.
     ipam: Object,
@@ -50,29 +50,29 @@ pub(super) struct Config {
 
 impl Config {
     fn read(conf: &Object) -> Reading<Self> {
-        let mut keys = Keys::of(conf);
-        let path = |keys: &mut Keys<'_>, key: &str, default: &str| {
-            let text = keys.keep(conf.text(key)).filter(|text| !text.is_empty());
+        let mut reader = ConfReader::of(conf);
+        let path = |reader: &mut ConfReader<'_>, key: &str, default: &str| {
+            let text = reader.keep(conf.text(key)).filter(|text| !text.is_empty());
             text.map_or_else(|| PathBuf::from(default), PathBuf::from)
         };
-        let subnet_file = path(&mut keys, "subnetFile", SUBNET_FILE);
-        let data_dir = path(&mut keys, "dataDir", DATA_DIR);
-        let delegate = keys.keep(conf.object("delegate")).unwrap_or_default();
+        let subnet_file = path(&mut reader, "subnetFile", SUBNET_FILE);
+        let data_dir = path(&mut reader, "dataDir", DATA_DIR);
+        let delegate = reader.keep(conf.object("delegate")).unwrap_or_default();
         for key in ["name", "ipam"] {
             if let Some(value) = delegate.get(key) {
                 let allowed = "nothing: flannel sets it";
-                keys.refuse(Finding::new(format!("delegate.{key}"), value.get(), allowed));
+                reader.refuse(Finding::new(format!("delegate.{key}"), value.get(), allowed));
             }
         }
         let kind =
-            keys.keep(delegate.parsed::<PluginType>("type", PluginType::ALLOWED).map_err(|e| e.under("delegate")));
+            reader.keep(delegate.parsed::<PluginType>("type", PluginType::ALLOWED).map_err(|e| e.under("delegate")));
         if kind.as_ref().is_some_and(|kind| kind.as_str() == "flannel") {
-            keys.refuse(Finding::new("delegate.type", "\"flannel\"", "another plugin than flannel itself"));
+            reader.refuse(Finding::new("delegate.type", "\"flannel\"", "another plugin than flannel itself"));
         }
         let kind = kind.map_or_else(|| "bridge".parse(), Ok).map_err(|finding: Finding| vec![finding])?;
-        let ipam = keys.keep(conf.object("ipam")).unwrap_or_default();
-        keys.keep(ipam.objects("routes").map_err(|e| e.under("ipam")));
-        keys.finish(Self { subnet_file, data_dir, kind, delegate, ipam })
+        let ipam = reader.keep(conf.object("ipam")).unwrap_or_default();
+        reader.keep(ipam.objects("routes").map_err(|e| e.under("ipam")));
+        reader.finish(Self { subnet_file, data_dir, kind, delegate, ipam })
     }
 
     /// The configuration of the plugin that it is handed on to.

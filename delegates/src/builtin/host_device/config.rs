@@ -6,8 +6,9 @@ use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 
 /// The configuration of a host-device attachment.
@@ -45,20 +46,20 @@ const DEVICE_ID: &str = "a PCI address, as 0000:3b:02.1, or the name of a device
 impl Config {
     /// The keys, tried in the order of the reference plugin.
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let name = keys.parsed("device", IfName::ALLOWED).map(Selector::Name);
-        let mac = keys.keep(mac_address::configured(conf, "hwaddr")).map(Selector::Mac);
-        let path = keys.checked("kernelpath", KERNEL_PATH, kernel_path).map(Selector::Path);
-        let bus_id = keys.checked("pciBusID", PCI, pci_address);
-        let allocated = keys.keep(allocated(conf));
+        let mut reader = ConfReader::of(conf);
+        let name = reader.parsed(("device", Rule::Device), IfName::ALLOWED).map(Selector::Name);
+        let mac = reader.keep(mac_address::configured(conf, "hwaddr")).map(Selector::Mac);
+        let path = reader.checked("kernelpath", KERNEL_PATH, kernel_path).map(Selector::Path);
+        let bus_id = reader.checked("pciBusID", PCI, pci_address);
+        let allocated = reader.keep(allocated(conf));
         let pci = match &allocated {
             Some(Selector::Pci(address)) => Some(address.clone()),
             Some(_) => None,
             None => bus_id,
         };
         let by_bus = pci.clone().map(Selector::Pci).or(allocated);
-        let config = Self { device: name.or(mac).or(path).or(by_bus), pci, dns: keys.dns() };
-        keys.finish(config)
+        let config = Self { device: name.or(mac).or(path).or(by_bus), pci, dns: reader.dns() };
+        reader.finish(config)
     }
 }
 

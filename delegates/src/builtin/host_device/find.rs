@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 
 use super::config::Selector;
 use crate::error::{Error, Result};
@@ -53,10 +53,11 @@ pub(super) fn select<'a>(links: &'a [Link], selector: &Selector) -> Result<Selec
 pub(super) fn device(netlink: &mut Netlink, selector: &Selector) -> Result<Link> {
     let links = netlink.links(None)?;
     let Selected { key, value, link } = select(&links, selector)?;
-    let refuse = |allowed: &str| Error::Parent(Finding::new(key, &value, allowed));
-    let link = link.ok_or_else(|| refuse("a device with a link on the node; one that a pod holds has none here"))?;
+    let refuse = |allowed: Allowed| Error::Parent(Finding::new(key, &value, allowed));
+    let link =
+        link.ok_or_else(|| refuse("a device with a link on the node; one that a pod holds has none here".into()))?;
     match in_use(link, &links) {
-        Some(how) => Err(refuse(&format!("a link that is not in use: {} {how}", link.name))),
+        Some(how) => Err(refuse(format!("a link that is not in use: {} {how}", link.name).into())),
         None => Ok(link.clone()),
     }
 }

@@ -13,6 +13,7 @@ mod saved_device;
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
+use attachments::rule::Rule;
 
 use nix::errno::Errno;
 
@@ -136,8 +137,10 @@ fn take(
     config: &Config,
     result: &CniResult,
 ) -> Result<Link> {
-    let missing =
-        || Finding::missing("device", "a name here, or one of hwaddr, kernelpath, pciBusID, runtimeConfig.deviceID");
+    let missing = || {
+        Finding::missing("device", "a name here, or one of hwaddr, kernelpath, pciBusID, runtimeConfig.deviceID")
+            .of(Rule::Device)
+    };
     let link = returned(host, config.device.as_ref().ok_or_else(missing)?)?;
     // One address, and one PCI device, may have several links; and a device that has just come home has its addresses again.
     if call.origin.is_tenants {

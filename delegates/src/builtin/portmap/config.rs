@@ -5,12 +5,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::selection::PORT_MAPPING;
 use nix::libc;
 
 use super::conditions::{self, Language};
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::nl::nft::Condition;
 
 const PORT: &str = "an integer from 1 to 65535";
@@ -89,70 +89,76 @@ impl fmt::Display for Mapping {
 
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let backend = keys.choice(
+        let mut reader = ConfReader::of(conf);
+        let backend = reader.choice(
             "backend",
             &[("iptables", Some(Language::Iptables)), ("nftables", Some(Language::Nftables))],
             None,
         );
         let config = Self {
-            mappings: mappings(&mut keys, conf),
-            snat: keys.keep(conf.decode("snat", "true or false")).unwrap_or(true),
-            masquerade_all: keys.flag("masqAll"),
-            conditions_v4: conditions(&mut keys, conf, "conditionsV4", true, backend),
-            conditions_v6: conditions(&mut keys, conf, "conditionsV6", false, backend),
+            mappings: mappings(&mut reader, conf),
+            snat: reader.keep(conf.decode("snat", Allowed::BOOLEAN)).unwrap_or(true),
+            masquerade_all: reader.flag("masqAll"),
+            conditions_v4: conditions(&mut reader, conf, "conditionsV4", true, backend),
+            conditions_v6: conditions(&mut reader, conf, "conditionsV6", false, backend),
         };
         // A mark tells another chain to masquerade; our rules do it themselves, so there is nothing to mark.
-        let bit = keys.integer("markMasqBit", 0..=31);
-        if let Some(chain) = keys.keep(conf.text("externalSetMarkChain")) {
+        let bit = reader.integer("markMasqBit", 0..=31);
+        if let Some(chain) = reader.keep(conf.text("externalSetMarkChain")) {
             if bit.is_some() {
-                keys.refuse(Finding::new(
+                reader.refuse(Finding::new(
                     "externalSetMarkChain",
                     format_args!("{chain:?}"),
-                    "no markMasqBit beside it",
+                    Allowed::without("markMasqBit"),
                 ));
             }
             if backend == Some(Language::Nftables) {
                 let allowed = "`backend` iptables, or none: nftables has no such chain";
-                keys.refuse(Finding::new("externalSetMarkChain", format_args!("{chain:?}"), allowed));
+                reader.refuse(Finding::new("externalSetMarkChain", format_args!("{chain:?}"), allowed));
             }
         }
-        keys.finish(config)
+        reader.finish(config)
     }
 }
 
-fn conditions(keys: &mut Keys<'_>, conf: &Object, key: &str, ipv4: bool, backend: Option<Language>) -> Vec<Condition> {
-    let words: Vec<String> = keys.keep(conf.decode(key, "a list of strings")).unwrap_or_default();
+fn conditions(
+    reader: &mut ConfReader<'_>,
+    conf: &Object,
+    key: &str,
+    ipv4: bool,
+    backend: Option<Language>,
+) -> Vec<Condition> {
+    let words: Vec<String> = reader.keep(conf.decode(key, Allowed::STRINGS)).unwrap_or_default();
     let written = conf.get(key).map_or("", |value| value.get());
     let Some(language) = Language::of(&words) else { return Vec::new() };
     if let Some(backend) = backend.filter(|backend| *backend != language) {
-        keys.refuse(Finding::new(key, written, format!("conditions in the language of `backend`, {backend}")));
+        reader.refuse(Finding::new(key, written, format!("conditions in the language of `backend`, {backend}")));
         return Vec::new();
     }
     conditions::read(&words, language, ipv4).unwrap_or_else(|allowed| {
-        keys.refuse(Finding::new(key, written, allowed));
+        reader.refuse(Finding::new(key, written, allowed));
         Vec::new()
     })
 }
 
 /// `runtimeConfig.portMappings` alone, each once.
 pub(super) fn mappings_of(conf: &Object) -> Result<Vec<Mapping>, Vec<Finding>> {
-    let mut keys = Keys::of(conf);
-    let mappings = mappings(&mut keys, conf);
-    keys.finish(mappings)
+    let mut reader = ConfReader::of(conf);
+    let mappings = mappings(&mut reader, conf);
+    reader.finish(mappings)
 }
 
-fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
+fn mappings(reader: &mut ConfReader<'_>, conf: &Object) -> Vec<Mapping> {
     const PATH: &str = "runtimeConfig.portMappings";
-    let runtime = keys.keep(conf.object("runtimeConfig")).unwrap_or_default();
-    let listed = keys.keep(runtime.objects("portMappings").map_err(|e| e.under("runtimeConfig")));
+    let runtime = reader.keep(conf.object("runtimeConfig")).unwrap_or_default();
+    let listed = reader.keep(runtime.objects("portMappings").map_err(|e| e.under("runtimeConfig")));
     let mut mappings: Vec<Mapping> = Vec::new();
     let (mut once, mut taken) = (HashSet::new(), Taken::default());
     for (i, object) in listed.iter().enumerate() {
         let mapping = match Mapping::read(object) {
             Ok(mapping) => mapping,
             Err(finding) => {
-                keys.refuse(finding.under(&format!("{PATH}[{i}]")));
+                reader.refuse(finding.under(&format!("{PATH}[{i}]")));
                 continue;
             }
         };
@@ -161,7 +167,7 @@ fn mappings(keys: &mut Keys<'_>, conf: &Object) -> Vec<Mapping> {
         }
         if !taken.insert(&mapping) {
             let allowed = "a host port that no other mapping of this pod has";
-            keys.refuse(Finding::new(format!("{PATH}[{i}].hostPort"), mapping, allowed));
+            reader.refuse(Finding::new(format!("{PATH}[{i}].hostPort"), mapping, allowed));
         }
         mappings.push(mapping);
     }

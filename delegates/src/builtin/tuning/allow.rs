@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use attachments::finding::Finding;
+use attachments::rule::Rule;
 use regex_lite::Regex;
 
 use super::config::Setting;
@@ -40,7 +41,7 @@ pub(super) fn check(settings: &[Setting], file: &Path) -> Result<()> {
         .filter(|setting| !expressions.iter().any(|expression| expression.is_match(&setting.name)))
         // The list is quoted for each: nobody reads more of them, and a definition may have thousands.
         .take(TOLD)
-        .map(|setting| Finding::new("sysctl", format_args!("{:?}", setting.name), allowed.as_str()))
+        .map(|setting| Finding::new("sysctl", format_args!("{:?}", setting.name), allowed.clone()).of(Rule::Sysctl))
         .collect();
     if findings.is_empty() { Ok(()) } else { Err(Error::Config(findings)) }
 }

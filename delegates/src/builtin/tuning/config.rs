@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use attachments::cni::object::Object;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 
 /// The keys of the configuration, which `args.cni` may have too.
@@ -68,20 +69,20 @@ impl Setting {
 
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let runtime_mac = keys.keep(mac_address::from_runtime(conf));
-        let data_dir = keys.keep(conf.text("dataDir")).filter(|dir| !dir.is_empty());
+        let mut reader = ConfReader::of(conf);
+        let runtime_mac = reader.keep(mac_address::from_runtime(conf));
+        let data_dir = reader.keep(conf.text("dataDir")).filter(|dir| !dir.is_empty());
         let (mut settings, wrong) = Settings::read(conf);
-        wrong.into_iter().for_each(|finding| keys.refuse(finding));
+        wrong.into_iter().for_each(|finding| reader.refuse(finding));
         let fallback_mac = settings.mac.take();
         settings.mac = runtime_mac;
-        let args = keys.keep(conf.object("args")).unwrap_or_default();
-        let given = keys.keep(args.object("cni").map_err(|e| e.under("args"))).unwrap_or_default();
+        let args = reader.keep(conf.object("args")).unwrap_or_default();
+        let given = reader.keep(args.object("cni").map_err(|e| e.under("args"))).unwrap_or_default();
         let (over, wrong) = Settings::read(&given);
-        wrong.into_iter().for_each(|finding| keys.refuse(finding.under("args.cni")));
+        wrong.into_iter().for_each(|finding| reader.refuse(finding.under("args.cni")));
         settings.override_by(over, &given);
         let data_dir = data_dir.map_or_else(|| PathBuf::from(DATA_DIR), PathBuf::from);
-        keys.finish(Self { data_dir, settings, fallback_mac })
+        reader.finish(Self { data_dir, settings, fallback_mac })
     }
 
     /// Fills in the address that CNI_ARGS asks for: it comes after the runtime's and the arguments', before the
@@ -94,17 +95,17 @@ impl Config {
 
 impl Settings {
     fn read(conf: &Object) -> (Self, Vec<Finding>) {
-        let mut keys = Keys::of(conf);
+        let mut reader = ConfReader::of(conf);
         let settings = Self {
-            sysctls: sysctls(&mut keys, conf),
-            mac: keys.keep(mac_address::configured(conf, "mac")),
-            promisc: keys.flag("promisc"),
-            mtu: keys.mtu(),
-            allmulti: keys.keep(conf.decode("allmulti", "true or false")),
+            sysctls: sysctls(&mut reader, conf),
+            mac: reader.keep(mac_address::configured(conf, "mac")),
+            promisc: reader.flag("promisc"),
+            mtu: reader.mtu(),
+            allmulti: reader.keep(conf.decode("allmulti", Allowed::BOOLEAN)),
             // The kernel's number is signed where drivers see it.
-            tx_queue: keys.integer("txQLen", 0..=i32::MAX as u32),
+            tx_queue: reader.integer("txQLen", 0..=i32::MAX as u32),
         };
-        (settings, keys.finish(()).err().unwrap_or_default())
+        (settings, reader.finish(()).err().unwrap_or_default())
     }
 
     /// Takes over what the other says; a key that it has counts, whatever its value.
@@ -136,23 +137,25 @@ impl Settings {
     }
 }
 
-fn sysctls(keys: &mut Keys<'_>, conf: &Object) -> Vec<Setting> {
+fn sysctls(reader: &mut ConfReader<'_>, conf: &Object) -> Vec<Setting> {
     const PATH: &str = "the name of a setting below net/, as net.ipv4.conf.IFNAME.arp_filter";
-    let Members(members) = keys.keep(conf.decode("sysctl", "an object of strings")).unwrap_or_default();
+    let Members(members) =
+        reader.keep(conf.decode("sysctl", "an object of strings").map_err(|e| e.of(Rule::Sysctl))).unwrap_or_default();
     let mut settings: Vec<Setting> = Vec::new();
     let mut paths = HashSet::new();
     for (name, value) in members {
         let at = format!("sysctl.{name}");
         let Ok(text) = serde_json::from_str::<String>(value.get()) else {
-            keys.refuse(Finding::new(at, value.get(), "a string"));
+            reader.refuse(Finding::unread(at, value.get(), Allowed::STRING).of(Rule::Sysctl));
             continue;
         };
         let setting = Setting { name, value: text };
         let path = setting.path(PLACEHOLDER);
         if path.is_none() || path.as_ref().is_some_and(|path| path.iter().any(|part| part.contains('\0'))) {
-            keys.refuse(Finding::new("sysctl", format_args!("{:?}", setting.name), PATH));
+            reader.refuse(Finding::new("sysctl", format_args!("{:?}", setting.name), PATH).of(Rule::Sysctl));
         } else if !paths.insert(path) {
-            keys.refuse(Finding::new(at, value.get(), "each setting once: this is its second value"));
+            reader
+                .refuse(Finding::new(at, value.get(), "each setting once: this is its second value").of(Rule::Sysctl));
         } else {
             settings.push(setting);
         }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::{IfName, Mac};
+use attachments::rule::Rule;
 use ipnet::IpNet;
 
-use crate::builtin::keys::Keys;
+use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
@@ -52,42 +53,42 @@ pub(in crate::builtin) enum Underlay {
 
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
-        let mut keys = Keys::of(conf);
-        let vni = keys.integer("vni", 1..=0xff_ffff);
+        let mut reader = ConfReader::of(conf);
+        let vni = reader.integer(("vni", Rule::Vni), 1..=0xff_ffff);
         if vni.is_none() && conf.get("vni").is_none() {
-            keys.refuse(Finding::missing("vni", "an integer from 1 to 16777215"));
+            reader.refuse(Finding::missing("vni", Allowed::Integer(1, 0xff_ffff)).of(Rule::Vni));
         }
         let config = Self {
             vni: vni.unwrap_or_default(),
-            port: keys.integer("port", 1..=65_535).and_then(|port| port.try_into().ok()).unwrap_or(IANA_PORT),
-            underlay: keys.keep(underlay(conf)).unwrap_or(Underlay::DefaultRoute),
-            mtu: keys.mtu(),
-            peers: peers(conf, &mut keys),
-            group: keys.keep(group(conf)),
-            mac: keys.keep(mac_address::from_runtime(conf)),
-            dns: keys.dns(),
+            port: reader.integer("port", 1..=65_535).and_then(|port| port.try_into().ok()).unwrap_or(IANA_PORT),
+            underlay: reader.keep(underlay(conf)).unwrap_or(Underlay::DefaultRoute),
+            mtu: reader.mtu(),
+            peers: peers(conf, &mut reader),
+            group: reader.keep(group(conf)),
+            mac: reader.keep(mac_address::from_runtime(conf)),
+            dns: reader.dns(),
         };
-        let l2 = keys.choice("mode", &[("l2", true), ("l3", false)], true);
+        let l2 = reader.choice("mode", &[("l2", true), ("l3", false)], true);
         if !l2 {
-            keys.refuse(Finding::new(
+            reader.refuse(Finding::new(
                 "mode",
                 "\"l3\"",
                 "\"l2\": l3 routes address blocks, which are not supported yet",
             ));
         }
         if config.group.is_some() && !config.peers.is_empty() {
-            keys.refuse(Finding::new("group", shown(conf, "group"), "no group beside `peers`: one of the two"));
+            reader.refuse(Finding::new("group", shown(conf, "group"), Allowed::without("peers")));
         }
         if let (Underlay::Subnet(subnet), Some(ipv6)) = (&config.underlay, config.is_ipv6())
             && subnet.addr().is_ipv6() != ipv6
         {
-            keys.refuse(Finding::new(
+            reader.refuse(Finding::new(
                 "underlay",
                 shown(conf, "underlay"),
                 "a subnet of the family of `peers` or `group`",
             ));
         }
-        keys.finish(config)
+        reader.finish(config)
     }
 
     /// The family that the tunnel's addresses must have; absent: whichever the underlay has.
@@ -111,12 +112,14 @@ fn underlay(conf: &Object) -> Result<Option<Underlay>, Finding> {
     }
 }
 
-fn peers(conf: &Object, keys: &mut Keys<'_>) -> Vec<IpAddr> {
-    let texts: Vec<String> = keys.keep(conf.decode("peers", "a list of unicast IP addresses")).unwrap_or_default();
+fn peers(conf: &Object, reader: &mut ConfReader<'_>) -> Vec<IpAddr> {
+    let texts: Vec<String> =
+        reader.keep(conf.decode("peers", Allowed::list("a list of unicast IP addresses"))).unwrap_or_default();
     let mut peers: Vec<IpAddr> = Vec::with_capacity(texts.len());
     let mut once = HashSet::new();
     for (i, text) in texts.iter().enumerate() {
-        let mut refuse = |allowed| keys.refuse(Finding::new(format!("peers[{i}]"), format_args!("{text:?}"), allowed));
+        let mut refuse =
+            |allowed| reader.refuse(Finding::new(format!("peers[{i}]"), format_args!("{text:?}"), allowed));
         let Some(peer) = text.parse().ok().map(|peer: IpAddr| peer.to_canonical()).filter(is_unicast) else {
             refuse("a unicast IP address");
             continue;
@@ -215,7 +218,7 @@ mod tests {
             (r#""peers":["::ffff:127.0.0.1"]"#, "peers[0]: got \"::ffff:127.0.0.1\", want a unicast"),
             (r#""peers":["192.0.2.1","fd00::1"]"#, "peers[1]: got \"fd00::1\", want an address of the same family"),
             (r#""group":"192.0.2.1""#, "group: got \"192.0.2.1\", want a multicast IP address"),
-            (r#""group":"239.1.1.1","peers":["192.0.2.1"]"#, "group: got \"239.1.1.1\", want no group beside `peers`"),
+            (r#""group":"239.1.1.1","peers":["192.0.2.1"]"#, "group cannot be combined with peers"),
             (
                 r#""underlay":"fd00::/64","peers":["192.0.2.1"]"#,
                 "underlay: got \"fd00::/64\", want a subnet of the family",

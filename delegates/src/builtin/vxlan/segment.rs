@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::IfName;
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -341,10 +341,10 @@ pub(super) fn endpoint(netlink: &mut Netlink, config: &Config) -> Result<Endpoin
     };
     let none = || match (&config.underlay, subnet) {
         (_, Some(subnet)) => {
-            refuse(format!("\"{subnet}\""), &format!("a subnet in which this node has an {which}address"))
+            refuse(format!("\"{subnet}\""), format!("a subnet in which this node has an {which}address"))
         }
-        (Underlay::Link(name), _) => refuse(format!("\"{name}\""), &format!("a link with a global {which}address")),
-        _ => refuse(String::new(), &format!("a link with a global {which}address: that of the default route has none")),
+        (Underlay::Link(name), _) => refuse(format!("\"{name}\""), format!("a link with a global {which}address")),
+        _ => refuse(String::new(), format!("a link with a global {which}address: that of the default route has none")),
     };
     let address = held.first().ok_or_else(none)?;
     let link = netlink.link_by_index(address.index)?.ok_or_else(none)?;
@@ -365,8 +365,8 @@ fn refuse_broadcast(config: &Config, endpoint: &Endpoint) -> Result<()> {
     }
 }
 
-fn refuse(value: String, allowed: &str) -> Error {
-    Error::Parent(Finding { path: "underlay".to_owned(), value, allowed: allowed.to_owned() })
+fn refuse(value: String, allowed: impl Into<Allowed>) -> Error {
+    Error::Parent(Finding::new("underlay", value, allowed))
 }
 
 /// The overlay's MTU: the one asked for, at most what the underlay has room for.

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use attachments::cni::object::Object;
-use attachments::finding::{Finding, Findings, under};
+use attachments::finding::{Allowed, Finding, Findings, under};
+use attachments::rule::Rule;
 use ipnet::IpNet;
 
 use super::super::{Checked, Validated};
@@ -37,14 +38,15 @@ impl Range {
         let mut findings = Findings::default();
         let subnet = findings.keep(subnet_of(object).map(Some));
         let mut address = |key| {
-            let read: Option<IpAddr> = findings.keep(object.parsed(key, ADDRESS));
-            read.map(|address| address.to_canonical())
+            let read: Checked<Option<IpAddr>> = object.parsed(key, ADDRESS);
+            let read = read.map_err(|e| if key == "gateway" { e.of(Rule::Gateway) } else { e });
+            findings.keep(read).map(|address| address.to_canonical())
         };
         let (start, end, gateway) = (address("rangeStart"), address("rangeEnd"), address("gateway"));
         let Some(subnet) = subnet else { return Err(findings.into()) };
         for (key, found) in [("rangeStart", start), ("rangeEnd", end)] {
             if let Some(outside) = found.filter(|address| !subnet.contains(address)) {
-                findings.push(Finding::new(key, outside, format!("an address in {subnet}")));
+                findings.push(Finding::new(key, outside, Allowed::AddressIn(subnet)).of(Rule::OutsideSubnet));
             }
         }
         let (network, broadcast) = (number(subnet.network()), number(subnet.broadcast()));
@@ -53,12 +55,13 @@ impl Range {
         let range =
             Self { subnet, gateway: gateway.unwrap_or(address_of(subnet.addr(), network + 1)), span: first..=last };
         if findings.is_empty() && first > last {
-            let key = if object.get("rangeStart").is_some() { "rangeStart" } else { "rangeEnd" };
-            findings.push(Finding::new(
-                key,
-                &range,
-                format!("a start that is not behind the end {}", address_of(subnet.addr(), last)),
-            ));
+            let last = address_of(subnet.addr(), last);
+            let (key, told) = match object.get("rangeStart") {
+                Some(_) => ("rangeStart", format!("must not be above rangeEnd {last}").into()),
+                None => ("rangeEnd", "must not be below rangeStart".into()),
+            };
+            let allowed = Allowed::Told { want: format!("a start that is not behind the end {last}").into(), told };
+            findings.push(Finding::new(key, &range, allowed).of(Rule::RangeOrder));
         }
         findings.finish(range)
     }
@@ -144,12 +147,16 @@ impl RangeSet {
             let Some(range) = findings.keep_all(read) else { continue };
             let clash = match ranges.first() {
                 Some(first) if range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4() => {
-                    Some(format!("one address family in a set: {first} came first"))
+                    let want = format!("one address family in a set: {first} came first").into();
+                    Some((Allowed::Told { want, told: "one list per address family".into() }, Rule::RangeFamilies))
                 }
-                _ => starts.overlapping(&range).map(|other| format!("no overlap with {}", ranges[other])),
+                _ => {
+                    let other = starts.overlapping(&range);
+                    other.map(|other| (Allowed::apart_from(&ranges[other]), Rule::RangesOverlap))
+                }
             };
             match clash {
-                Some(allowed) => findings.push(Finding::new(at, &range, allowed)),
+                Some((allowed, rule)) => findings.push(Finding::new(at, &range, allowed).of(rule)),
                 None => {
                     starts.insert(&range, ranges.len());
                     ranges.push(range);
@@ -172,8 +179,8 @@ impl RangeSet {
             match set.ranges.iter().find_map(|range| starts.overlapping(range)) {
                 Some(other) => {
                     let other = &sets[other];
-                    let allowed = format!("no overlap with {} ({other})", other.path);
-                    findings.push(Finding::new(set.path.as_str(), set, allowed));
+                    let allowed = Allowed::apart_from(format_args!("{} ({other})", other.path));
+                    findings.push(Finding::new(set.path.as_str(), set, allowed).of(Rule::RangesOverlap));
                 }
                 None => set.ranges.iter().for_each(|range| starts.insert(range, i)),
             }
@@ -230,17 +237,24 @@ impl fmt::Display for RangeSet {
 }
 
 fn subnet_of(object: &Object) -> Checked<IpNet> {
-    const SUBNET: &str = "a subnet with a prefix length, as 10.1.0.0/16";
-    let subnet: IpNet = object.parsed("subnet", SUBNET)?.ok_or_else(|| Finding::missing("subnet", SUBNET))?;
-    let refuse = |allowed: &str| Err(Finding::new("subnet", subnet, allowed));
+    const SUBNET: Allowed =
+        Allowed::told("a subnet with a prefix length, as 10.1.0.0/16", "must be CIDR, for example \"10.9.0.0/24\"");
+    let read = object.parsed("subnet", SUBNET).and_then(|read| read.ok_or_else(|| Finding::missing("subnet", SUBNET)));
+    let subnet: IpNet = read.map_err(|e| e.of(Rule::Subnet))?;
+    let refuse = |allowed: Allowed, rule| Err(Finding::new("subnet", subnet, allowed).of(rule));
     if subnet.addr().to_canonical() != subnet.addr() {
-        return refuse("an IPv4 subnet in IPv4 notation");
+        return refuse("an IPv4 subnet in IPv4 notation".into(), Rule::Subnet);
     }
     if subnet.prefix_len() + 2 > subnet.max_prefix_len() {
-        return refuse("a prefix length of at most 30 (IPv4) or 126 (IPv6)");
+        const LONGEST: Allowed =
+            Allowed::told("a prefix length of at most 30 (IPv4) or 126 (IPv6)", "must leave at least 2 host bits");
+        return refuse(LONGEST, Rule::SmallSubnet);
     }
     if subnet.trunc() != subnet {
-        return refuse(&format!("no host bits: {}", subnet.trunc()));
+        let without = subnet.trunc();
+        let want = format!("no host bits: {without}").into();
+        let told = format!("host bits set, use \"{without}\"").into();
+        return refuse(Allowed::Told { want, told }, Rule::HostBits);
     }
     Ok(subnet)
 }
@@ -403,7 +417,7 @@ mod tests {
             ),
             (
                 r#"[{"subnet":"10.0.0.0/16"},{"subnet":"10.0.9.0/24"}]"#,
-                "ipam.ranges[0][1]: got 10.0.9.1-10.0.9.254, want no overlap with 10.0.0.1-10.0.255.254",
+                "ipam.ranges[0][1]: 10.0.9.1-10.0.9.254 overlaps 10.0.0.1-10.0.255.254",
             ),
         ] {
             let got = refusal(text);

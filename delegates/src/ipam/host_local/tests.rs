@@ -225,9 +225,7 @@ fn ranges_of_the_runtime_come_first() {
     let runtime = format!("{}{more}", conf.strip_suffix('}').unwrap());
     assert_eq!(bench.add(&runtime, "a net1"), "10.2.0.2/24 10.0.0.2/24 10.1.0.2/24");
     let overlap = bench.add(&runtime.replace("10.2.0.0/24", "10.1.0.0/16"), "b net1");
-    assert!(
-        overlap.starts_with("ipam.ranges[0]: got 10.1.0.1-10.1.0.254, want no overlap with runtimeConfig.ipRanges[0]")
-    );
+    assert!(overlap.starts_with("ipam.ranges[0]: 10.1.0.1-10.1.0.254 overlaps runtimeConfig.ipRanges[0]"));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn manifests(text: &str, say: &mut impl FnMut(Option<&str>, Problem)) {
             Ok(value) => objects::check(&value, say),
             Err(why) => {
                 let which = if documents.len() > 1 { format!("document {}: ", i + 1) } else { String::new() };
-                say(None, Problem::deny("", Kind::Invalid, "", "", format!("{which}not a manifest, {why}")));
+                say(None, Problem::unruled(Kind::Invalid, "", "", format!("{which}not a manifest, {why}")));
             }
         }
     }

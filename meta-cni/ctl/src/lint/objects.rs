@@ -2,7 +2,7 @@
 
 use attachments::names::ObjectName;
 use attachments::selection::NETWORKS;
-use delegates::lint::{self as rules, Problem};
+use delegates::lint::{self as rules, Problem, Rule};
 use serde_json::Value;
 
 /// Where the kinds that create pods have the pod template.
@@ -47,7 +47,11 @@ fn workload(object: &Value, namespace: &str, template: &str) -> Vec<Problem> {
     let mut problems: Vec<Problem> = of_pods.into_iter().map(|problem| problem.under(&at)).collect();
     if object["metadata"]["annotations"][NETWORKS].is_string() {
         let path = format!("metadata.annotations[{NETWORKS}]");
-        problems.push(Problem::remark("P30", path, format!("ignored here, move it to {at}.metadata.annotations")));
+        problems.push(Problem::remark(
+            Rule::MisplacedAnnotation,
+            path,
+            format!("ignored here, move it to {at}.metadata.annotations"),
+        ));
     }
     problems
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use attachments::selection::NETWORKS;
 use attachments::text::printable;
-use delegates::lint::{CONFIG, Problem, Severity};
+use delegates::lint::{CONFIG, Problem, Rule, Severity};
 use serde::Serialize;
 
 /// The findings in all files.
@@ -65,7 +65,7 @@ impl LintReport {
             file,
             object: object.as_deref(),
             field: &problem.path,
-            rule: problem.rule,
+            rule: problem.rule.map(Rule::id),
             severity: problem.severity,
             message: problem.message(),
         });
@@ -98,8 +98,8 @@ struct Finding<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<&'a str>,
     field: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    rule: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'static str>,
     severity: Severity,
     message: String,
 }

@@ -101,12 +101,12 @@ fn the_longest_texts_are_read_to_their_end() {
     for (what, text, least) in cases {
         assert!(text.len() <= LONGEST && text.len() > LONGEST - 200, "{what}: {} bytes", text.len());
         let started = Instant::now();
-        let problems = config(&text, super::Origin::Definition);
+        let problems = config(&text, Origin::Definition);
         println!("{what}: {} problems in {:?}", problems.len(), started.elapsed());
         assert!(problems.len() >= least, "{what}: {} problems: {:?}", problems.len(), problems.first());
         let said: usize = problems.iter().map(|problem| problem.path.len() + problem.message().len()).sum();
         assert!(said < 8 << 20, "{what}: {said} bytes are said");
     }
     let longer = " ".repeat(LONGEST + 1);
-    assert_eq!(config(&longer, super::Origin::Definition)[0].rule, "N06");
+    assert_eq!(config(&longer, Origin::Definition)[0].rule, Some(Rule::ConfigSize));
 }
