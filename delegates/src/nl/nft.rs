@@ -14,7 +14,7 @@ use nix::libc;
 pub use rule::{Action, Condition};
 pub use stored::{Field, StoredRule, Test};
 
-use super::socket::Netlink;
+use super::socket::{Netfilter, Socket};
 use super::wire::{self, Request};
 use crate::error::{Error, Result};
 
@@ -166,23 +166,23 @@ pub enum Step<'a> {
 
 /// The tables of the namespace that the thread was in.
 pub struct Nftables {
-    netlink: Netlink,
+    netlink: Socket<Netfilter>,
     deadline: Instant,
 }
 
 impl Nftables {
     /// EPROTONOSUPPORT when the kernel lacks netfilter's netlink.
     pub fn open(deadline: Instant) -> Result<Self> {
-        Ok(Self::over(Netlink::open_netfilter(deadline)?, deadline))
+        Ok(Self::over(Socket::open(deadline)?, deadline))
     }
 
-    /// Over a socket that is open; see [`Netlink::over`].
-    pub fn over(netlink: Netlink, deadline: Instant) -> Self {
+    /// Over a socket that is open; see [`Socket::over`].
+    pub fn over(netlink: Socket<Netfilter>, deadline: Instant) -> Self {
         Self { netlink, deadline }
     }
 
     /// The socket, for netfilter's other subsystems.
-    pub(super) fn netlink(&mut self) -> &mut Netlink {
+    pub(super) fn netlink(&mut self) -> &mut Socket<Netfilter> {
         &mut self.netlink
     }
 
