@@ -1,7 +1,7 @@
 //! Everything that makes an interface.
 //!
-//! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`nl`] speaks netlink,
-//! [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine
+//! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`firewall`] knows every
+//! nftables table of ours, [`nl`] speaks netlink, [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine
 //! hands it to either. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
@@ -12,12 +12,12 @@ pub mod claims;
 pub mod default_route;
 pub mod error;
 pub mod exec;
+pub mod firewall;
 pub mod in_process;
 pub mod ipam;
 pub mod lint;
 pub mod loans;
 pub mod lock;
-pub mod masquerade;
 pub mod netns;
 pub mod nl;
 mod node_links;

@@ -45,8 +45,9 @@ use crate::apply::{Host, Sandbox};
 use crate::call::{Call, Node, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
+use crate::firewall::masquerade;
 use crate::spec::LinkId;
-use crate::{ipam, masquerade, shared};
+use crate::{ipam, shared};
 
 /// A plugin type that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

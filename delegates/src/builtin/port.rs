@@ -13,7 +13,7 @@ use crate::apply::{self, Host, Patience, Sandbox};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
-use crate::masquerade;
+use crate::firewall::masquerade;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
 use crate::spec::{LinkId, Sysctl};
 

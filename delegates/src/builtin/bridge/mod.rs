@@ -3,7 +3,6 @@
 mod admit;
 mod config;
 mod gateway;
-mod guard;
 mod vlan;
 
 use attachments::cni::result::{CniResult, Dns, Interface};
@@ -21,7 +20,7 @@ use super::{Attached, compare, default_bridge, hardware, stacked};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
-use crate::masquerade;
+use crate::firewall::{mac_spoof_check, masquerade};
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
 use crate::shared::{self, Change, Shared};
 use crate::spec::{Addressing, Sysctl};
@@ -92,7 +91,7 @@ fn complete(
     // Before the pod's end goes up, and so before the first frame.
     vlan::join(host.netlink()?, plugged.host_index, &config.vlans)?;
     if config.guarded {
-        guard::add(point, &plugged.host.name, plugged.pod.mac, host.node.deadline)?;
+        mac_spoof_check::add(point, &plugged.host.name, plugged.pod.mac, host.node.deadline)?;
     }
     configure(host, sandbox, point, config, &plugged, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
@@ -258,7 +257,7 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
     // A configuration that cannot be read now could be read at ADD.
     let unguarded = match call.conf.flag("macspoofchk") {
         Ok(false) => Ok(()),
-        _ => guard::remove(point, host.node.deadline),
+        _ => mac_spoof_check::remove(point, host.node.deadline),
     };
     removed.and(unguarded).and(shared::release(host, point))
 }
@@ -289,7 +288,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
         gateway::check(host, &bridge, config.vlans.id, expected)?;
     }
     if config.guarded {
-        guard::check(point, pod.mac, host.node.deadline)?;
+        mac_spoof_check::check(point, pod.mac, host.node.deadline)?;
     }
     if config.ip_masq {
         let addresses: Vec<_> =
@@ -310,7 +309,7 @@ pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         None => {
             stacked::probe(host.netlink()?, NewKind::Bridge(Bridge::default()))?;
             port::status(host, config.ip_masq)?;
-            if config.guarded { guard::status(host.node.deadline) } else { Ok(()) }
+            if config.guarded { mac_spoof_check::status(host.node.deadline) } else { Ok(()) }
         }
     }
 }
