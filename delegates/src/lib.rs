@@ -1,7 +1,7 @@
 //! Everything that makes an interface.
 //!
 //! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`firewall`] knows every
-//! nftables table of ours, [`nl`] speaks netlink, [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine
+//! nftables table of ours, [`overlay`] what a node holds of a VXLAN overlay, [`nl`] speaks netlink, [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine
 //! hands it to either. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
@@ -22,7 +22,9 @@ pub mod netns;
 pub mod nl;
 mod node_links;
 pub mod node_networks;
+pub mod overlay;
 pub mod priority;
+mod random;
 pub mod reserved;
 mod shared;
 pub mod spec;

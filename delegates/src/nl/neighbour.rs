@@ -204,7 +204,16 @@ mod tests {
         as_host(|| {
             let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
             let name = "vx1".parse().unwrap();
-            let vxlan = Vxlan { vni: 1, port: 4789, local: None, underlay: None, group: None, learning: false, ttl: 0 };
+            let vxlan = Vxlan {
+                vni: 1,
+                port: 4789,
+                local: None,
+                underlay: None,
+                group: None,
+                learning: false,
+                ttl: 0,
+                udp_checksum: true,
+            };
             netlink.add_link(&NewLink { up: true, ..NewLink::new(&name, NewKind::Vxlan(vxlan)) }).unwrap();
             let index = netlink.link_by_name(&name).unwrap().unwrap().index;
             test(&mut netlink, index);

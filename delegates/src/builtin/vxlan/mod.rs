@@ -6,7 +6,7 @@ mod segment;
 use attachments::cni::result::{CniResult, Dns, Interface};
 
 pub(super) use config::{Config, KEYS};
-use segment::{Names, Segment};
+use segment::Segment;
 
 use super::port::{self, Plugged, Port};
 use super::{Attached, compare, hardware, stacked};
@@ -14,6 +14,7 @@ use crate::apply::{self, Host, Sandbox};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::nl::link::{NewKind, Vxlan};
+use crate::overlay::{self, Names};
 use crate::shared;
 use crate::spec::{Addressing, Sysctl};
 
@@ -32,9 +33,9 @@ pub(super) fn attach(
     let asked = config.mac.or(hardware::from_environment(point.args)?);
     let mac = asked.map_or_else(hardware::random, Ok)?;
     let host_name = port::host_name(call.network, point)?;
-    let names = Names::of(&config)?;
+    let names = config.names()?;
     // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
-    let lock = names.lock(host)?;
+    let lock = names.lock(host.node.state_dir, host.node.deadline)?;
     let joined = segment::ensure(host, point, &config, &names).and_then(|segment| {
         let port = Port {
             bridge: Some(segment.bridge),
@@ -111,7 +112,7 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
     port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
     // A configuration that cannot be read made no overlay.
     if let Ok(config) = Config::read(call.conf) {
-        clean(host, &Names::of(&config)?)?;
+        clean(host, &config.names()?)?;
     }
     // Of an overlay that is gone there is nothing to let go of any more.
     shared::release(host, point)
@@ -120,13 +121,12 @@ pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) ->
 /// GC: the network's overlay goes when no port is left in it.
 pub(super) fn gc(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
     // A configuration that cannot be read made no overlay.
-    Config::read(call.conf).map_or(Ok(()), |config| clean(host, &Names::of(&config)?))
+    Config::read(call.conf).map_or(Ok(()), |config| clean(host, &config.names()?))
 }
 
-/// GC of overlays that no configuration leads to any more. They are known by what only we make: a device and a bridge whose
-/// names say the same VNI and port as the device, one in the other.
+/// GC of overlays that no configuration leads to any more.
 pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
-    for names in segment::all(host)? {
+    for names in overlay::all(host.netlink()?)? {
         clean(host, &names)?;
     }
     Ok(())
@@ -135,17 +135,17 @@ pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
 /// Removes an overlay unless a port is left in it. The lock is for whoever has something to remove, be it the lock of a
 /// call that was killed: a repeated DEL costs three questions.
 fn clean(host: &mut Host<'_>, names: &Names) -> Result<()> {
-    if !segment::exists(host, names)? && !names.lock_is_there(host) {
+    if !overlay::exists(host.netlink()?, names)? && !names.lock_is_there(host.node.state_dir) {
         return Ok(());
     }
-    let _lock = names.lock_to_remove(host)?;
+    let _lock = names.lock_to_remove(host.node.state_dir, host.node.deadline)?;
     segment::remove_unused(host, names)
 }
 
 /// CHECK.
 pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
-    let names = Names::of(&config)?;
+    let names = config.names()?;
     let expected = compare::expected(call)?;
     let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
     compare::is_up(&pod)?;
@@ -160,8 +160,9 @@ pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
     let config = Config::read(call.conf).map_err(Error::Config)?;
     port::status(host, false)?;
     let netlink = host.netlink()?;
-    segment::endpoint(netlink, &config)
-        .and_then(|endpoint| segment::mtu(&config, &endpoint).map(drop))
+    let spec = config.overlay();
+    overlay::endpoint(netlink, &spec)
+        .and_then(|endpoint| overlay::mtu(&spec, &endpoint).map(drop))
         .map_err(stacked::not_ready)?;
     let kind = Vxlan {
         vni: config.vni,
@@ -171,6 +172,7 @@ pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         group: None,
         learning: true,
         ttl: 0,
+        udp_checksum: true,
     };
     stacked::probe(netlink, NewKind::Vxlan(kind))
 }

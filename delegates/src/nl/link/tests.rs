@@ -157,6 +157,7 @@ fn kernel_a_vxlan_is_made_as_told() {
             group: None,
             learning: false,
             ttl: 0,
+            udp_checksum: true,
         };
         let link = NewLink {
             mtu: Some(1450),
@@ -179,6 +180,7 @@ fn kernel_a_vxlan_is_made_as_told() {
             group: Some("ff05::7".parse().unwrap()),
             learning: true,
             ttl: 4,
+            udp_checksum: true,
         };
         let name = self::name("vx7");
         host.add_link(&NewLink::new(&name, NewKind::Vxlan(multicast.clone()))).unwrap();
