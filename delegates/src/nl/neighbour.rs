@@ -12,6 +12,10 @@ use crate::error::Result;
 /// Bytes of `struct ndmsg`.
 const HEADER: usize = 12;
 
+// linux/neighbour.h, not in libc for every C library.
+const NDA_PROTOCOL: u16 = 12;
+const NTF_EXT_LEARNED: u8 = 1 << 4;
+
 /// The entry that floods: frames with no better entry go to every destination appended to it.
 pub const ALL_ZERO: Mac = Mac([0; 6]);
 
@@ -26,6 +30,8 @@ pub struct Forwarding {
     pub own: bool,
     /// Never ages and was not learned.
     pub permanent: bool,
+    /// A control plane gave it (NTF_EXT_LEARNED).
+    pub is_external: bool,
 }
 
 /// A neighbour of a link.
@@ -37,7 +43,64 @@ pub struct Neighbour {
     pub mac: Option<Mac>,
     /// Set by somebody, not resolved.
     pub permanent: bool,
+    /// `RTPROT_*`: who set it; 0 where nobody said, and before Linux 5.0.
+    pub protocol: u8,
 }
+
+/// One of many changes of forwarding entries and neighbours; see [`Netlink::change_entries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A MAC address gets one destination on a vxlan device, and the device's port on its bridge, by a control plane: neither
+    /// ages. What was learned is replaced.
+    Forward {
+        /// Index of the device.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+        /// The remote VTEP.
+        remote: IpAddr,
+    },
+    /// A MAC address gets one more destination on a vxlan device.
+    Append {
+        /// Index of the device.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+        /// The remote VTEP.
+        remote: IpAddr,
+    },
+    /// A destination of a vxlan device goes, or without `remote` the entry of its bridge.
+    Remove {
+        /// Index of the device.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+        /// The remote VTEP.
+        remote: Option<IpAddr>,
+    },
+    /// A permanent neighbour, in the place of what is there.
+    Resolve {
+        /// Index of the link.
+        index: u32,
+        /// Its address.
+        ip: IpAddr,
+        /// Its MAC address.
+        mac: Mac,
+        /// `RTPROT_*`: who sets it.
+        protocol: u8,
+    },
+    /// A neighbour goes.
+    Unresolve {
+        /// Index of the link.
+        index: u32,
+        /// Its address.
+        ip: IpAddr,
+    },
+}
+
+/// Messages of one datagram: all acknowledgements of a datagram wait in the receive buffer (200 KiB), and each takes up to
+/// 1 KiB of it.
+const CHUNK: usize = 128;
 
 impl Netlink {
     /// Adds one more destination for `mac` to a vxlan device; nothing changes when it is there already.
@@ -49,10 +112,19 @@ impl Netlink {
 
     /// The same for many at once, in one datagram.
     pub fn append_forwardings(&mut self, index: u32, mac: Mac, remotes: &[IpAddr]) -> Result<()> {
-        // All acknowledgements of a datagram wait in the receive buffer (200 KiB): each takes up to 1 KiB of it.
-        for some in remotes.chunks(128) {
+        for some in remotes.chunks(CHUNK) {
             let requests = some.iter().map(|remote| append(index, mac, *remote)).collect();
             self.batch(requests, &|| format!("append destinations of {mac} to vxlan {index}"))?;
+        }
+        Ok(())
+    }
+
+    /// Changes many entries in that order, some in one datagram. What is to go and is gone already is no error. After an error
+    /// the rest of its datagram was tried, and what follows was not.
+    pub fn change_entries(&mut self, entries: &[Entry], what: &str) -> Result<()> {
+        for some in entries.chunks(CHUNK) {
+            let requests = some.iter().map(change).collect();
+            self.batch_tolerant(requests, &[libc::ENOENT], &|| format!("change {what}"))?;
         }
         Ok(())
     }
@@ -87,6 +159,7 @@ impl Netlink {
                     remote: entry.ip,
                     own: entry.flags & libc::NTF_SELF != 0,
                     permanent: entry.is_permanent(),
+                    is_external: entry.flags & NTF_EXT_LEARNED != 0,
                 }))
             },
         )
@@ -94,18 +167,12 @@ impl Netlink {
 
     /// Sets a permanent neighbour, replacing what is there.
     pub fn set_neighbour(&mut self, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
-        let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header(family(ip), index, libc::NUD_PERMANENT, 0));
-        request.ip(libc::NDA_DST, ip);
-        request.bytes(libc::NDA_LLADDR, &mac.0);
-        self.acknowledged(request, || format!("set neighbour {ip} at {mac} on link {index}"))
+        self.acknowledged(resolution(index, ip, mac), || format!("set neighbour {ip} at {mac} on link {index}"))
     }
 
     /// Removes a neighbour. `false` when it was not there.
     pub fn delete_neighbour(&mut self, index: u32, ip: IpAddr) -> Result<bool> {
-        let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header(family(ip), index, 0, 0));
-        request.ip(libc::NDA_DST, ip);
-        gone_is_false(self.acknowledged(request, || format!("delete neighbour {ip} of link {index}")))
+        gone_is_false(self.acknowledged(removal(index, ip), || format!("delete neighbour {ip} of link {index}")))
     }
 
     /// The neighbours of a link, of both families.
@@ -119,7 +186,8 @@ impl Netlink {
                 let entry = decode(message)?;
                 let known = entry.index == index && entry.state & libc::NUD_NOARP == 0;
                 let Some(ip) = entry.ip.filter(|_| known) else { return Ok(None) };
-                Ok(Some(Neighbour { ip, mac: entry.mac, permanent: entry.state & libc::NUD_PERMANENT != 0 }))
+                let permanent = entry.state & libc::NUD_PERMANENT != 0;
+                Ok(Some(Neighbour { ip, mac: entry.mac, permanent, protocol: entry.protocol }))
             },
         )
     }
@@ -163,29 +231,79 @@ fn forwarding(kind: u16, flags: i32, index: u32, mac: Mac, remote: IpAddr) -> Re
     request
 }
 
-struct Entry {
+/// A permanent neighbour, replacing what is there.
+fn resolution(index: u32, ip: IpAddr, mac: Mac) -> Request {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+    let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header(family(ip), index, libc::NUD_PERMANENT, 0));
+    request.ip(libc::NDA_DST, ip);
+    request.bytes(libc::NDA_LLADDR, &mac.0);
+    request
+}
+
+fn removal(index: u32, ip: IpAddr) -> Request {
+    let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header(family(ip), index, 0, 0));
+    request.ip(libc::NDA_DST, ip);
+    request
+}
+
+fn change(entry: &Entry) -> Request {
+    let add = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+    match *entry {
+        Entry::Forward { index, mac, remote } => {
+            // NOARP keeps the device from ageing it. PERMANENT would do that too, but a bridge takes it for an address of its
+            // own; it needs no more than the flag.
+            let state = libc::NUD_NOARP | libc::NUD_REACHABLE;
+            let flags = libc::NTF_SELF | libc::NTF_MASTER | NTF_EXT_LEARNED;
+            let mut request = Request::new(libc::RTM_NEWNEIGH, add, &header(libc::AF_BRIDGE, index, state, flags));
+            request.bytes(libc::NDA_LLADDR, &mac.0);
+            request.ip(libc::NDA_DST, remote);
+            request
+        }
+        Entry::Append { index, mac, remote } => append(index, mac, remote),
+        Entry::Remove { index, mac, remote: Some(remote) } => {
+            forwarding(libc::RTM_DELNEIGH, libc::NLM_F_ACK, index, mac, remote)
+        }
+        Entry::Remove { index, mac, remote: None } => {
+            let header = header(libc::AF_BRIDGE, index, 0, libc::NTF_MASTER);
+            let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header);
+            request.bytes(libc::NDA_LLADDR, &mac.0);
+            request
+        }
+        Entry::Resolve { index, ip, mac, protocol } => {
+            let mut request = resolution(index, ip, mac);
+            request.u8(NDA_PROTOCOL, protocol);
+            request
+        }
+        Entry::Unresolve { index, ip } => removal(index, ip),
+    }
+}
+
+/// An entry as the kernel tells it.
+struct Told {
     index: u32,
     state: u16,
     flags: u8,
+    protocol: u8,
     ip: Option<IpAddr>,
     mac: Option<Mac>,
 }
 
-impl Entry {
+impl Told {
     fn is_permanent(&self) -> bool {
         self.state & (libc::NUD_PERMANENT | libc::NUD_NOARP) != 0
     }
 }
 
-fn decode(message: &Message<'_>) -> Decoded<Entry> {
+fn decode(message: &Message<'_>) -> Decoded<Told> {
     let head: [u8; HEADER] = wire::fixed(message.body)?;
-    let mut entry =
-        Entry { index: wire::u32(&head[4..8])?, state: wire::u16(&head[8..10])?, flags: head[10], ip: None, mac: None };
+    let (index, state) = (wire::u32(&head[4..8])?, wire::u16(&head[8..10])?);
+    let mut entry = Told { index, state, flags: head[10], protocol: 0, ip: None, mac: None };
     for attribute in Attributes::after(message.body, HEADER)? {
         let (kind, value) = attribute?;
         match kind {
             libc::NDA_DST => entry.ip = Some(wire::ip(value)?),
             libc::NDA_LLADDR => entry.mac = wire::mac(value),
+            NDA_PROTOCOL => entry.protocol = wire::u8(value)?,
             _ => {}
         }
     }
@@ -273,8 +391,10 @@ mod tests {
                 netlink.set_neighbour(index, *ip, mac).unwrap();
             }
             let listed = netlink.neighbours(index).unwrap();
-            let expected: Vec<_> =
-                addresses.iter().map(|ip| Neighbour { ip: *ip, mac: Some(mac), permanent: true }).collect();
+            let expected: Vec<_> = addresses
+                .iter()
+                .map(|ip| Neighbour { ip: *ip, mac: Some(mac), permanent: true, protocol: 0 })
+                .collect();
             assert_eq!(listed, expected);
             assert!(netlink.delete_neighbour(index, addresses[0]).unwrap());
             assert!(!netlink.delete_neighbour(index, addresses[0]).unwrap());

@@ -104,12 +104,22 @@ impl<P: Protocol> Socket<P> {
 
     /// See [`Exchange::batch`], with one request.
     pub(super) fn acknowledged(&mut self, request: Request, op: impl Fn() -> String) -> Result<()> {
-        self.exchange.batch(vec![request], &op)
+        self.exchange.batch(vec![request], &[], &op)
     }
 
     /// See [`Exchange::batch`].
     pub(super) fn batch(&mut self, requests: Vec<Request>, op: &dyn Fn() -> String) -> Result<()> {
-        self.exchange.batch(requests, op)
+        self.exchange.batch(requests, &[], op)
+    }
+
+    /// The same; a refusal with one of these errors counts as done.
+    pub(super) fn batch_tolerant(
+        &mut self,
+        requests: Vec<Request>,
+        harmless: &[i32],
+        op: &dyn Fn() -> String,
+    ) -> Result<()> {
+        self.exchange.batch(requests, harmless, op)
     }
 
     /// See [`Exchange::one`].
@@ -158,8 +168,9 @@ impl AsFd for Peer {
 }
 
 impl Exchange {
-    /// Sends requests as one datagram and waits until every one is acknowledged; the first refusal is the error.
-    fn batch(&mut self, requests: Vec<Request>, op: &dyn Fn() -> String) -> Result<()> {
+    /// Sends requests as one datagram and waits until every one is acknowledged; the first refusal that is not `harmless` is the
+    /// error.
+    fn batch(&mut self, requests: Vec<Request>, harmless: &[i32], op: &dyn Fn() -> String) -> Result<()> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         let mut open = 0;
@@ -178,7 +189,10 @@ impl Exchange {
                     continue;
                 }
                 if let Some(answer) = verdict(&message).map_err(|Malformed| malformed(op))? {
-                    answer.map_err(|refusal| refusal.because(op))?;
+                    match answer {
+                        Err(refusal) if !harmless.contains(&refusal.errno) => return Err(refusal.because(op)),
+                        _ => {}
+                    }
                     // Whatever follows the last answer is about nothing that was asked.
                     match open {
                         2.. => open -= 1,

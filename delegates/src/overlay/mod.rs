@@ -13,13 +13,18 @@
 //!
 //! Names follow from VNI and UDP port ([`Names`]), so nothing must be read to find an overlay. [`ensure`] makes device and
 //! bridge, [`remove_unused`] ends them with the last port; both under the lock of the names. A [`Spec`] with `learning` finds the
-//! pods by their frames, and what it does not know goes to the peers that somebody appended; without it the entries are given.
+//! pods by their frames, and what it does not know goes to the peers that somebody appended; without it, [`reconcile`] brings the
+//! entries to what is wanted, however they are, and touches none of others ([`entries`]).
 
+pub mod entries;
 mod names;
+mod reconcile;
 mod segment;
 mod underlay;
 
+pub use self::entries::{Change, Entries, Obstacle, Plan, Present, plan};
 pub use self::names::Names;
+pub use self::reconcile::{present, reconcile};
 pub use self::segment::{Segment, Spec, all, ensure, exists, remove_unused};
 pub use self::underlay::{Endpoint, Underlay, endpoint, mtu};
 
@@ -27,6 +32,9 @@ use crate::nl::link::PortFlags;
 
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
 pub const IANA_PORT: u16 = 4789;
+
+/// The protocol (`RTPROT_*`) of neighbours that are ours. No other program of `rt_protos` has it.
+pub const PROTOCOL: u8 = 121;
 
 /// The flags of the device's bridge port in an overlay whose entries are given.
 fn suppression() -> PortFlags {
