@@ -36,7 +36,7 @@ pub(super) struct Port<'a> {
 }
 
 /// A port that was made.
-pub(super) struct Plugged {
+pub(super) struct Created {
     /// The pod's end.
     pub pod: LinkId,
     /// Index of the host's end.
@@ -63,7 +63,7 @@ pub(super) fn short_name(parts: &[&str]) -> Result<IfName> {
 }
 
 /// Makes both ends with one message: the host's joined to the bridge and up, the pod's born in the pod.
-pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) -> Result<Plugged> {
+pub(super) fn create(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) -> Result<Created> {
     let host_mac = hardware::random()?;
     let peer = Peer {
         name: port.ifname,
@@ -83,15 +83,15 @@ pub(super) fn plug(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>) 
     };
     let made = host.netlink()?.add_link(&veth);
     made.map_err(|error| apply::taken(sandbox, port.ifname, error))?;
-    let plugged = look_up(host, sandbox, port, host_mac);
-    if plugged.is_err() {
+    let created = look_up(host, sandbox, port, host_mac);
+    if created.is_err() {
         // The first error tells more than a second one would.
-        let _ = unplug(host, &port.host_name, port.group);
+        let _ = delete(host, &port.host_name, port.group);
     }
-    plugged
+    created
 }
 
-fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac: Mac) -> Result<Plugged> {
+fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac: Mac) -> Result<Created> {
     let link = sandbox.made(port.ifname)?;
     // IFLA_LINK of a veth is the index of its peer.
     let gone = || apply::vanished(format!("find the host's end of {}", port.ifname));
@@ -101,7 +101,7 @@ fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, port: &Port<'_>, host_mac
     }
     ignore_advertisements(port.host_name.as_str())?;
     let host = Interface { name: port.host_name.to_string(), mac: host_mac.to_string(), ..Interface::default() };
-    Ok(Plugged { pod: LinkId::of(port.ifname, &link), host_index, host })
+    Ok(Created { pod: LinkId::of(port.ifname, &link), host_index, host })
 }
 
 /// The node's routes do not come from the router advertisements of pods.
@@ -110,7 +110,7 @@ pub(super) fn ignore_advertisements(link: &str) -> Result<()> {
 }
 
 /// Removes a port by the host's end, if it is there and in the record's group; the pod's end goes with it.
-pub(super) fn unplug(host: &mut Host<'_>, host_name: &IfName, group: u32) -> Result<()> {
+pub(super) fn delete(host: &mut Host<'_>, host_name: &IfName, group: u32) -> Result<()> {
     let netlink = host.netlink()?;
     if let Some(link) = netlink.link_by_name(host_name)?.filter(|link| link.group == group) {
         netlink.delete_link(link.index)?;
@@ -119,7 +119,7 @@ pub(super) fn unplug(host: &mut Host<'_>, host_name: &IfName, group: u32) -> Res
 }
 
 /// Masquerades what leaves the subnets of the pod's addresses, if that was asked for.
-pub(super) fn hide(
+pub(super) fn masquerade(
     host: &Host<'_>,
     call: &Call<'_>,
     point: &Point<'_>,
@@ -134,13 +134,13 @@ pub(super) fn hide(
 
 /// DEL of what is on the host: the veth's end, where the pod's is gone or was never reached, and the masquerade.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let unplugged = host_name(call.network, point).and_then(|name| unplug(host, &name, point.group));
+    let deleted = host_name(call.network, point).and_then(|name| delete(host, &name, point.group));
     // A configuration that cannot be read now could be read at ADD: then there may be rules.
-    let revealed = match call.conf.flag("ipMasq") {
+    let unmasqueraded = match call.conf.flag("ipMasq") {
         Ok(false) => Ok(()),
         _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
     };
-    unplugged.and(revealed)
+    deleted.and(unmasqueraded)
 }
 
 /// STATUS: the kernel has veth, and nf_tables where pods are masqueraded.
@@ -163,17 +163,17 @@ pub(super) fn gc(host: &Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Resul
 const FORWARDING: Duration = Duration::from_millis(2550);
 
 /// Waits until the host's end is operational. Usually it is at the first look.
-pub(super) fn await_forwarding(host: &mut Host<'_>, plugged: &Plugged) -> Result<()> {
+pub(super) fn await_forwarding(host: &mut Host<'_>, created: &Created) -> Result<()> {
     let mut patience = Patience::until(host.node.deadline.min(Instant::now() + FORWARDING));
     loop {
-        let link = host.netlink()?.link_by_index(plugged.host_index)?;
-        let gone = || apply::vanished(format!("find bridge port {}", plugged.host.name));
+        let link = host.netlink()?.link_by_index(created.host_index)?;
+        let gone = || apply::vanished(format!("find bridge port {}", created.host.name));
         // "Unknown" is what a veth says before the kernel has looked: the bridge does not forward yet.
         if i32::from(link.ok_or_else(gone)?.operstate) == libc::IF_OPER_UP {
             return Ok(());
         }
         if !patience.pause() {
-            return Err(Error::Late(format!("bridge port {}: coming up", plugged.host.name)));
+            return Err(Error::Late(format!("bridge port {}: coming up", created.host.name)));
         }
     }
 }

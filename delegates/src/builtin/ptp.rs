@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::keys::Keys;
-use super::port::{self, Plugged, Port};
+use super::port::{self, Created, Port};
 use super::{Attached, compare, hardware};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
@@ -82,12 +82,12 @@ pub(super) fn attach(
         group: point.group,
         flags: None,
     };
-    let plugged = port::plug(host, sandbox, &port)?;
-    let finished = reach(host, &plugged, &ends)
-        .and_then(|()| configure(sandbox, point, &plugged, &ends, &result))
+    let created = port::create(host, sandbox, &port)?;
+    let finished = reach(host, &created, &ends)
+        .and_then(|()| configure(sandbox, point, &created, &ends, &result))
         .and_then(|()| {
             let addresses: Vec<_> = ends.iter().map(|end| end.pod).collect();
-            port::hide(host, call, point, config.ip_masq, &addresses)
+            port::masquerade(host, call, point, config.ip_masq, &addresses)
         });
     if let Err(error) = finished {
         // What it says about the cause is the first error; DEL does all of this again.
@@ -96,15 +96,15 @@ pub(super) fn attach(
     }
     let pod = Interface {
         name: point.ifname.to_string(),
-        mac: plugged.pod.mac.to_string(),
+        mac: created.pod.mac.to_string(),
         sandbox: point.netns.to_owned(),
         ..Interface::default()
     };
-    result.interfaces = vec![plugged.host, pod];
+    result.interfaces = vec![created.host, pod];
     if config.dns != Dns::default() {
         result.dns = config.dns;
     }
-    Ok(Attached { result, links: vec![plugged.pod] })
+    Ok(Attached { result, links: vec![created.pod] })
 }
 
 /// The two addresses of one family or subnet.
@@ -131,19 +131,19 @@ fn ends(result: &mut CniResult) -> Outcome<Vec<Ends>> {
 }
 
 /// The node's end: the gateways' addresses, the routes to the pod, forwarding.
-fn reach(host: &mut Host<'_>, plugged: &Plugged, ends: &[Ends]) -> Outcome<()> {
+fn reach(host: &mut Host<'_>, created: &Created, ends: &[Ends]) -> Outcome<()> {
     let gateways: Vec<IpAddr> = ends.iter().map(|end| end.gateway).collect();
     host.forward(&gateways)?;
     let netlink = host.netlink()?;
     for end in ends {
         // Nobody else is on this wire who could hold the address: it is usable at once.
-        let added = netlink.add_address(plugged.host_index, IpNet::from(end.gateway), true);
+        let added = netlink.add_address(created.host_index, IpNet::from(end.gateway), true);
         // Addresses of one subnet share their gateway.
         if !is(&added, Errno::EEXIST) {
             added?;
         }
         let scope = Some(libc::RT_SCOPE_HOST);
-        let route = Route { scope, ..Route::new(IpNet::from(end.pod.addr()), plugged.host_index) };
+        let route = Route { scope, ..Route::new(IpNet::from(end.pod.addr()), created.host_index) };
         let claimed = netlink.claim_route(&route);
         if is(&claimed, Errno::EEXIST) {
             return Err(taken(netlink, end.pod.addr())?);
@@ -168,11 +168,11 @@ fn taken(netlink: &mut crate::nl::Netlink, address: IpAddr) -> Outcome<Error> {
 fn configure(
     sandbox: &mut Sandbox,
     point: &Point<'_>,
-    plugged: &Plugged,
+    created: &Created,
     ends: &[Ends],
     result: &CniResult,
 ) -> Outcome<()> {
-    let index = plugged.pod.index;
+    let index = created.pod.index;
     let mut wanted = Addressing::of(point.ifname, result);
     let routes = std::mem::take(&mut wanted.routes);
     if wanted.settle {

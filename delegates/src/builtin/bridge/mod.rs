@@ -15,7 +15,7 @@ pub(super) use admit::admit;
 pub(super) use config::{Config, DEFAULT, KEYS};
 pub(super) use vlan::TRUNK;
 
-use super::port::{self, Plugged, Port};
+use super::port::{self, Created, Port};
 use super::{Attached, compare, default_bridge, hardware, stacked};
 use crate::apply::{self, Host, Sandbox, is};
 use crate::call::{Call, Point};
@@ -60,8 +60,8 @@ pub(super) fn attach(
         group: point.group,
         flags: (flags != PortFlags::default()).then_some(flags),
     };
-    let plugged = port::plug(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
-    let joined = Joined { bridge, plugged, gateways };
+    let created = port::create(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
+    let joined = Joined { bridge, created, gateways };
     let finished = complete(host, sandbox, call, point, &config, joined, result);
     finished.inspect_err(|_| {
         // What it says about the cause is the first error; DEL does all of this again.
@@ -72,7 +72,7 @@ pub(super) fn attach(
 /// A port in its bridge, on the way to being complete.
 struct Joined {
     bridge: Link,
-    plugged: Plugged,
+    created: Created,
     /// The addresses that the bridge needs.
     gateways: Vec<IpNet>,
 }
@@ -87,21 +87,21 @@ fn complete(
     joined: Joined,
     result: CniResult,
 ) -> Result<Attached> {
-    let Joined { bridge, plugged, gateways } = joined;
+    let Joined { bridge, created, gateways } = joined;
     // Before the pod's end goes up, and so before the first frame.
-    vlan::join(host.netlink()?, plugged.host_index, &config.vlans)?;
-    if config.guarded {
-        mac_spoof_check::add(point, &plugged.host.name, plugged.pod.mac, host.node.deadline)?;
+    vlan::join(host.netlink()?, created.host_index, &config.vlans)?;
+    if config.mac_spoof_check {
+        mac_spoof_check::add(point, &created.host.name, created.pod.mac, host.node.deadline)?;
     }
-    configure(host, sandbox, point, config, &plugged, &result)?;
+    configure(host, sandbox, point, config, &created, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
         Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
     gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    port::hide(host, call, point, config.ip_masq, &addresses)?;
-    tell(host, point, config, &plugged, of_vlan, result)
+    port::masquerade(host, call, point, config.ip_masq, &addresses)?;
+    tell(host, point, config, &created, of_vlan, result)
 }
 
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
@@ -193,7 +193,7 @@ fn configure(
     sandbox: &mut Sandbox,
     point: &Point<'_>,
     config: &Config,
-    plugged: &Plugged,
+    created: &Created,
     result: &CniResult,
 ) -> Result<()> {
     if config.leave_down {
@@ -203,8 +203,8 @@ fn configure(
     if !result.ips.is_empty() {
         wanted.sysctls.extend(notices(point.ifname, config.detect_duplicates));
     }
-    apply::configure(sandbox, plugged.pod.index, &wanted)?;
-    port::await_forwarding(host, plugged)
+    apply::configure(sandbox, created.pod.index, &wanted)?;
+    port::await_forwarding(host, created)
 }
 
 fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {
@@ -224,7 +224,7 @@ fn tell(
     host: &mut Host<'_>,
     point: &Point<'_>,
     config: &Config,
-    plugged: &Plugged,
+    created: &Created,
     of_vlan: Option<Link>,
     mut result: CniResult,
 ) -> Result<Attached> {
@@ -233,10 +233,10 @@ fn tell(
     let mac = bridge.and_then(|bridge| bridge.mac).map(|mac| mac.to_string()).unwrap_or_default();
     result.interfaces = vec![
         Interface { name: config.bridge.clone(), mac, ..Interface::default() },
-        plugged.host.clone(),
+        created.host.clone(),
         Interface {
             name: point.ifname.to_string(),
-            mac: plugged.pod.mac.to_string(),
+            mac: created.pod.mac.to_string(),
             sandbox: point.netns.to_owned(),
             ..Interface::default()
         },
@@ -248,7 +248,7 @@ fn tell(
     if config.dns != Dns::default() {
         result.dns = config.dns.clone();
     }
-    Ok(Attached { result, links: vec![plugged.pod.clone()] })
+    Ok(Attached { result, links: vec![created.pod.clone()] })
 }
 
 /// DEL of what is on the host.
@@ -287,7 +287,7 @@ pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>,
     if config.is_gateway {
         gateway::check(host, &bridge, config.vlans.id, expected)?;
     }
-    if config.guarded {
+    if config.mac_spoof_check {
         mac_spoof_check::check(point, pod.mac, host.node.deadline)?;
     }
     if config.ip_masq {
@@ -309,7 +309,7 @@ pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         None => {
             stacked::probe(host.netlink()?, NewKind::Bridge(Bridge::default()))?;
             port::status(host, config.ip_masq)?;
-            if config.guarded { mac_spoof_check::status(host.node.deadline) } else { Ok(()) }
+            if config.mac_spoof_check { mac_spoof_check::status(host.node.deadline) } else { Ok(()) }
         }
     }
 }

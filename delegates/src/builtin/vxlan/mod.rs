@@ -8,7 +8,7 @@ use attachments::cni::result::{CniResult, Dns, Interface};
 pub(super) use config::{Config, KEYS};
 use segment::Segment;
 
-use super::port::{self, Plugged, Port};
+use super::port::{self, Created, Port};
 use super::{Attached, compare, hardware, stacked};
 use crate::apply::{self, Host, Sandbox};
 use crate::call::{Call, Point};
@@ -46,30 +46,30 @@ pub(super) fn attach(
             group: point.group,
             flags: None,
         };
-        Ok((port::plug(host, sandbox, &port)?, segment))
+        Ok((port::create(host, sandbox, &port)?, segment))
     });
     if joined.is_err() {
         // What it says about the cause is the first error; DEL does this again.
         let _ = segment::remove_unused(host, &names).and(shared::release(host, point));
     }
     drop(lock);
-    let (plugged, segment) = joined?;
+    let (created, segment) = joined?;
     let mut result = leased.unwrap_or_default();
     for ip in &mut result.ips {
         ip.interface = Some(POD_END);
     }
-    if let Err(error) = configure(host, sandbox, point, &plugged, &result) {
+    if let Err(error) = configure(host, sandbox, point, &created, &result) {
         let _ = remove(host, call, point);
         return Err(error);
     }
-    Ok(tell(point, &config, &names, &segment, &plugged, result))
+    Ok(tell(point, &config, &names, &segment, &created, result))
 }
 
 fn configure(
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
     point: &Point<'_>,
-    plugged: &Plugged,
+    created: &Created,
     result: &CniResult,
 ) -> Result<()> {
     let mut wanted = Addressing::of(point.ifname, result);
@@ -78,8 +78,8 @@ fn configure(
         wanted.sysctls.push(Sysctl::optional(format!("ipv4/conf/{}/arp_notify", point.ifname), "1"));
         wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/ndisc_notify", point.ifname), "1"));
     }
-    apply::configure(sandbox, plugged.pod.index, &wanted)?;
-    port::await_forwarding(host, plugged)
+    apply::configure(sandbox, created.pod.index, &wanted)?;
+    port::await_forwarding(host, created)
 }
 
 fn tell(
@@ -87,15 +87,15 @@ fn tell(
     config: &Config,
     names: &Names,
     segment: &Segment,
-    plugged: &Plugged,
+    created: &Created,
     mut result: CniResult,
 ) -> Attached {
     result.interfaces = vec![
         Interface { name: names.bridge.to_string(), mac: segment.bridge_mac.clone(), ..Interface::default() },
-        plugged.host.clone(),
+        created.host.clone(),
         Interface {
             name: point.ifname.to_string(),
-            mac: plugged.pod.mac.to_string(),
+            mac: created.pod.mac.to_string(),
             sandbox: point.netns.to_owned(),
             ..Interface::default()
         },
@@ -103,13 +103,13 @@ fn tell(
     if config.dns != Dns::default() {
         result.dns = config.dns.clone();
     }
-    Attached { result, links: vec![plugged.pod.clone()] }
+    Attached { result, links: vec![created.pod.clone()] }
 }
 
 /// DEL of what is on the host: the veth's end, which stays for a while when the pod's namespace died, and the overlay
 /// when it was the last.
 pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    port::unplug(host, &port::host_name(call.network, point)?, point.group)?;
+    port::delete(host, &port::host_name(call.network, point)?, point.group)?;
     // A configuration that cannot be read made no overlay.
     if let Ok(config) = Config::read(call.conf) {
         clean(host, &config.names()?)?;
