@@ -6,7 +6,8 @@
 //! - A neighbour of ours has [`PROTOCOL`](super::PROTOCOL).
 //! - A flood destination has no room for a mark of its own. It is ours when some forwarding entry of ours leads to the same
 //!   tunnel end: each member brings one, that of its own device's MAC address. So it is added after that entry and goes before
-//!   it, and a plan that was cut short is finished by the next.
+//!   it, and a plan that was cut short is finished by the next. A destination that somebody else appended too is one entry in
+//!   the kernel, and goes with the member: a network has members or `peers`, not both.
 //!
 //! An entry of somebody else is never changed and never removed. Where it says what is wanted it serves; where it says
 //! something else it is an [`Obstacle`].

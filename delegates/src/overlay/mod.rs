@@ -12,9 +12,9 @@
 //! ```
 //!
 //! Names follow from VNI and UDP port ([`Names`]), so nothing must be read to find an overlay. [`ensure`] makes device and
-//! bridge, [`remove_unused`] ends them with the last port; both under the lock of the names. A [`Spec`] with `learning` finds the
-//! pods by their frames, and what it does not know goes to the peers that somebody appended; without it, [`reconcile`] brings the
-//! entries to what is wanted, however they are, and touches none of others ([`entries`]).
+//! bridge, [`remove_unused`] ends them with the last port; both under the lock of the names. An overlay with `learning` finds
+//! the pods by their frames, and what it does not know goes to the peers that somebody appended. Without it, [`reconcile()`]
+//! brings the entries to what is wanted, however they are, and touches none of others ([`entries`]).
 
 pub mod entries;
 mod names;

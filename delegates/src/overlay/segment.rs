@@ -32,9 +32,9 @@ pub struct Spec {
     pub mtu: Option<u32>,
     /// MAC address of the vxlan device, for frames to the node itself; `None` is a random one.
     pub mac: Option<Mac>,
-    /// The source addresses of frames become forwarding entries. Without it the node knows what
-    /// [`reconcile`](super::reconcile) told it and nothing else: the bridge's port learns nothing either, and ARP and ND for
-    /// known neighbours are answered here.
+    /// The source addresses of frames become forwarding entries. Without it the node knows what it was told
+    /// ([`reconcile()`](super::reconcile())) and nothing else: the bridge's port learns nothing either, and ARP and ND for known
+    /// neighbours are answered here.
     pub learning: bool,
     /// TTL of the outer packets; 0 leaves it to the kernel (1 for multicast, the route's otherwise).
     pub ttl: u8,
