@@ -1,4 +1,4 @@
-//! What a pod is told about its networks: the annotation `network-status`, in the shape that Multus writes.
+//! The annotation `network-status`, in the shape that Multus writes.
 
 use std::net::IpAddr;
 
@@ -7,29 +7,30 @@ use crate::cni::object::Object;
 use crate::cni::result::{CniResult, Interface, Ip};
 use crate::cni::version::Version;
 
-/// The annotation.
+/// Annotation that a pod's status is written to (NPWG 5).
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
-/// What is reported about one attachment.
+/// One attachment as `network-status` reports it.
 #[derive(Clone, Copy, Debug)]
-pub struct Report<'a> {
+pub struct AttachmentStatus<'a> {
     /// The attachment.
     pub attachment: &'a Attachment,
-    /// The final result of its ADD, after routes were edited; absent when there is none.
+    /// The final result of its ADD, after route arbitration; absent when there is none.
     pub result: Option<&'a CniResult>,
-    /// What its device information file holds.
+    /// The content of its device information file.
     pub device_info: Option<&'a Object>,
 }
 
 /// The annotation's text. `strict` writes addresses with their prefix length as the specification's examples do (A21).
-pub fn network_status(reports: &[Report<'_>], strict: bool) -> String {
-    let entries: Vec<String> = reports.iter().flat_map(|report| report.entries(strict)).map(|e| indented(&e)).collect();
+pub fn network_status(statuses: &[AttachmentStatus<'_>], strict: bool) -> String {
+    let entries: Vec<String> =
+        statuses.iter().flat_map(|status| status.entries(strict)).map(|e| indented(&e)).collect();
     format!("[{}]", entries.join(","))
 }
 
-/// The part of an entry that differs between the interfaces of one attachment.
+/// The fields that differ between the interfaces of one attachment.
 #[derive(Default)]
-struct Place<'a> {
+struct InterfaceFields<'a> {
     interface: Option<&'a str>,
     mac: Option<&'a str>,
     mtu: Option<u64>,
@@ -37,7 +38,7 @@ struct Place<'a> {
     default: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> InterfaceFields<'a> {
     fn at(interface: &'a Interface) -> Self {
         Self {
             interface: Some(interface.name.as_str()).filter(|name| !name.is_empty()),
@@ -48,9 +49,9 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Report<'_> {
-    /// The text of the event that tells of this attachment, in Multus's words: `Add net1 [10.43.0.10/24] from default/lan`.
-    /// Nothing for a result with neither an interface nor an address.
+impl AttachmentStatus<'_> {
+    /// The text of the event for this attachment, as Multus writes it: `Add net1 [10.43.0.10/24] from default/lan`. None for a
+    /// result without interfaces and addresses.
     pub fn event(&self) -> Option<String> {
         let result = self.result.filter(|result| !result.interfaces.is_empty() || !result.ips.is_empty())?;
         let ips: Vec<String> = result.ips.iter().map(|ip| ip.address.to_string()).collect();
@@ -59,45 +60,45 @@ impl Report<'_> {
     }
 }
 
-impl<'a> Report<'a> {
+impl<'a> AttachmentStatus<'a> {
     fn entries(&self, strict: bool) -> Vec<Object> {
         let places = match self.result {
-            None => vec![Place { default: self.attachment.is_default, ..Place::default() }],
+            None => vec![InterfaceFields { default: self.attachment.is_default, ..InterfaceFields::default() }],
             Some(result) => self.places(result),
         };
         places.iter().map(|place| self.entry(place, strict)).collect()
     }
 
-    /// One place for each interface in the pod, at least one in all (A22, A23).
-    fn places(&self, result: &'a CniResult) -> Vec<Place<'a>> {
+    /// One entry for each interface in the pod, at least one (A22, A23).
+    fn places(&self, result: &'a CniResult) -> Vec<InterfaceFields<'a>> {
         let in_pod = |interface: &Interface| !interface.sandbox.is_empty();
-        let homeless = |ip: &&Ip| ip.interface.is_none_or(|index| index < 0);
+        let without_interface = |ip: &&Ip| ip.interface.is_none_or(|index| index < 0);
         let default = self.attachment.is_default;
         if let [only] = result.interfaces.as_slice() {
-            let place = if in_pod(only) { Place::at(only) } else { Place::default() };
-            return vec![Place { ips: result.ips.iter().collect(), default, ..place }];
+            let place = if in_pod(only) { InterfaceFields::at(only) } else { InterfaceFields::default() };
+            return vec![InterfaceFields { ips: result.ips.iter().collect(), default, ..place }];
         }
         let pods: Vec<(usize, &Interface)> = result.interfaces.iter().enumerate().filter(|(_, i)| in_pod(i)).collect();
         let Some((last, _)) = pods.last() else {
-            // Results below 0.3.0 name no interface: it is the one that was asked for (R41).
+            // Results below 0.3.0 name no interface: it is CNI_IFNAME (R41).
             let interface = (self.attachment.version < Version::V0_3_0).then(|| self.attachment.ifname.as_str());
-            let ips = result.ips.iter().filter(homeless).collect();
-            return vec![Place { interface, ips, default, ..Place::default() }];
+            let ips = result.ips.iter().filter(without_interface).collect();
+            return vec![InterfaceFields { interface, ips, default, ..InterfaceFields::default() }];
         };
-        // The pod's default interface is where the gateway is, else the first.
+        // The default interface is the one with the gateway, else the first.
         let index_of = |ip: &Ip| ip.interface.and_then(|index| usize::try_from(index).ok());
         let with_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).find_map(index_of);
         let main = with_gateway.filter(|index| pods.iter().any(|(i, _)| i == index)).unwrap_or(pods[0].0);
         let place = |(i, interface): &(usize, &'a Interface)| {
-            let here = |ip: &&Ip| index_of(ip) == Some(*i) || (i == last && homeless(ip));
+            let here = |ip: &&Ip| index_of(ip) == Some(*i) || (i == last && without_interface(ip));
             let ips = result.ips.iter().filter(here).collect();
-            Place { ips, default: default && *i == main, ..Place::at(interface) }
+            InterfaceFields { ips, default: default && *i == main, ..InterfaceFields::at(interface) }
         };
         pods.iter().map(place).collect()
     }
 
-    /// Keys in the order of the field's Go type. `dns` is always there, `default` only when true (A20).
-    fn entry(&self, place: &Place<'_>, strict: bool) -> Object {
+    /// Keys in the order of the Go type. `dns` is always present, `default` only when true (A20).
+    fn entry(&self, place: &InterfaceFields<'_>, strict: bool) -> Object {
         let mut entry = Object::new();
         entry.set("name", &self.attachment.source.to_string());
         entry.set_some("interface", place.interface.as_ref());
@@ -125,7 +126,7 @@ fn set_list<T: serde::Serialize>(entry: &mut Object, key: &str, list: &Vec<T>) {
     }
 }
 
-/// The four keys that the annotation knows, without empty ones.
+/// The four keys of the annotation's `dns`, without empty ones.
 fn dns(result: &CniResult) -> Object {
     let mut dns = result.dns.encode();
     dns.retain(|key| matches!(key, "nameservers" | "domain" | "search" | "options"));
@@ -142,7 +143,7 @@ fn default_gateways(result: &CniResult) -> Vec<IpAddr> {
     default_routes.filter_map(|route| route.gw.or_else(|| of_family(route.dst.addr().is_ipv4()))).collect()
 }
 
-/// JSON with an indent of four spaces as Go writes it. Works on the text, so that numbers keep their bytes.
+/// JSON indented by four spaces as Go writes it. It works on the text, so that numbers keep their bytes.
 fn indented(entry: &Object) -> String {
     let mut out = String::new();
     let (mut depth, mut quoted, mut escaped, mut opened) = (0_usize, false, false, false);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's own constants")]
 
 use attachments::names::ObjectName;
-use attachments::selection::{Wanted, parse};
+use attachments::selection::{NetworkSelection, parse};
 use proptest::prelude::*;
 
 fn namespace() -> ObjectName {
@@ -52,16 +52,16 @@ fn element() -> impl Strategy<Value = String> {
     })
 }
 
-fn printed(wanted: &[Wanted]) -> String {
-    let elements: Vec<String> = wanted.iter().map(Wanted::to_string).collect();
+fn printed(networks: &[NetworkSelection]) -> String {
+    let elements: Vec<String> = networks.iter().map(NetworkSelection::to_string).collect();
     format!("[{}]", elements.join(","))
 }
 
 fn check(text: &str) -> Result<(), TestCaseError> {
-    if let Ok(wanted) = parse("nets", text, &namespace()) {
+    if let Ok(networks) = parse("nets", text, &namespace()) {
         // What is printed names its namespace: another pod's reads it the same.
-        let again = parse("nets", &printed(&wanted), &"elsewhere".parse().unwrap());
-        prop_assert_eq!(again, Ok(wanted));
+        let again = parse("nets", &printed(&networks), &"elsewhere".parse().unwrap());
+        prop_assert_eq!(again, Ok(networks));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::NetRef;
-use attachments::status::{Report, network_status};
+use attachments::status::{AttachmentStatus, network_status};
 
 fn cluster() -> Attachment {
     Attachment {
@@ -30,7 +30,7 @@ fn cluster() -> Attachment {
         is_tenants: false,
         device: None,
         device_info_file: None,
-        hoped: Default::default(),
+        unverified: Default::default(),
     }
 }
 
@@ -48,11 +48,11 @@ fn result(text: &str) -> CniResult {
     CniResult::parse(text.as_bytes(), Version::V1_0_0).unwrap()
 }
 
-fn report<'a>(attachment: &'a Attachment, result: &'a CniResult) -> Report<'a> {
-    Report { attachment, result: Some(result), device_info: None }
+fn report<'a>(attachment: &'a Attachment, result: &'a CniResult) -> AttachmentStatus<'a> {
+    AttachmentStatus { attachment, result: Some(result), device_info: None }
 }
 
-fn golden(name: &str, reports: &[Report<'_>], strict: bool) {
+fn golden(name: &str, reports: &[AttachmentStatus<'_>], strict: bool) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
     let text = network_status(reports, strict);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -103,7 +103,8 @@ fn an_old_result_is_on_the_interface_that_was_asked_for() {
 #[test]
 fn no_result_has_a_minimal_entry() {
     let (cluster, secondary) = (cluster(), secondary());
-    let [first, second] = [&cluster, &secondary].map(|a| Report { attachment: a, result: None, device_info: None });
+    let [first, second] =
+        [&cluster, &secondary].map(|a| AttachmentStatus { attachment: a, result: None, device_info: None });
     golden("no-result", &[first, second], false);
 }
 
@@ -120,7 +121,7 @@ fn a_requested_default_route_is_told() {
 fn device_information_is_told_as_it_is() {
     let info = Object::parse(br#"{"type":"pci","version":"1.1.0","pci":{"pci-address":"0000:01:00.1","x":12345678901234567890.10},"list":[ ]}"#).unwrap();
     let (secondary, net1) = (secondary(), result(NET1));
-    golden("device-info", &[Report { device_info: Some(&info), ..report(&secondary, &net1) }], false);
+    golden("device-info", &[AttachmentStatus { device_info: Some(&info), ..report(&secondary, &net1) }], false);
 }
 
 #[test]

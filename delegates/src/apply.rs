@@ -1,182 +1,19 @@
-//! Brings the kernel to a specification and back out; the only writer of links.
+//! Brings the kernel to a specification, and takes the links of a record out of a pod.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 use attachments::names::IfName;
 use nix::errno::Errno;
 
-use crate::call::Node;
 use crate::error::{Error, Result};
-use crate::loans::{Held, Records};
-use crate::netns::{self, NetNs};
+use crate::host::Host;
+use crate::netns;
+use crate::nl;
 use crate::nl::link::{Kind, Link, LinkChange, NewLink};
-use crate::nl::{self, Netlink};
+use crate::poll::PollTimer;
+use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, LinkId, Sysctl};
-
-/// Takes old state into the record of the attachment that is being made.
-pub type Journal<'a> = dyn FnMut(&Object) -> Result<()> + 'a;
-
-/// What makes a node hand on packets, for IPv4 and IPv6.
-pub(crate) const FORWARDING: [(bool, &[&str]); 2] =
-    [(true, &["ipv4", "ip_forward"]), (false, &["ipv6", "conf", "all", "forwarding"])];
-
-/// Why a lent device is not on the node while its pod is undone. The pod may have put it among the links of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Astray {
-    /// It was not seen in the pod: it is gone, or in a shape that nobody knows.
-    Missing,
-    /// Giving it back failed, and will be tried again.
-    Kept,
-}
-
-/// The host's side of a run.
-pub struct Host<'a> {
-    /// The node's data of the run.
-    pub node: Node<'a>,
-    netlink: Option<Netlink>,
-    /// Families, IPv4 first, that the node is known to forward.
-    forwards: [bool; 2],
-    /// Links of the node that the default network's result names.
-    default_links: Vec<String>,
-    journal: Option<&'a mut Journal<'a>>,
-    records: Option<&'a dyn Records>,
-    astray: Option<Astray>,
-}
-
-impl<'a> Host<'a> {
-    /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
-    pub fn new(node: Node<'a>) -> Self {
-        let (default_links, journal, records) = (Vec::new(), None, None);
-        Self { node, netlink: None, forwards: [false; 2], default_links, journal, records, astray: None }
-    }
-
-    /// The same for an ADD, whose delegates note old state in `journal`.
-    pub fn with_journal(node: Node<'a>, journal: &'a mut Journal<'a>) -> Self {
-        Self { journal: Some(journal), ..Self::new(node) }
-    }
-
-    /// Takes note of the links of the node that the default network's result names: a bridge may be among them that its
-    /// configuration says nothing of.
-    pub fn note_default(&mut self, result: &CniResult) {
-        let of_node = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
-        self.default_links.extend(of_node.map(|interface| interface.name.clone()));
-    }
-
-    /// Is that link one of the default network's?
-    pub fn is_of_default(&self, link: &str) -> bool {
-        self.default_links.iter().chain(&self.node.reserved.default_bridges).any(|name| name == link)
-    }
-
-    /// The same for an ADD, whose delegates must not take what another record has to give back.
-    pub fn beside(self, records: &'a dyn Records) -> Self {
-        Self { records: Some(records), ..self }
-    }
-
-    /// What other records hold.
-    pub fn held_by_others(&self) -> Vec<Held> {
-        self.records.map(Records::held).unwrap_or_default()
-    }
-
-    /// Finishes an undo that another record waits for. False when it still holds what it held.
-    pub fn finish(&self, held: &Held) -> bool {
-        self.records.is_some_and(|records| records.finish(held))
-    }
-
-    /// Notes that a lent device did not come back to the node; the worst counts.
-    pub fn note_astray(&mut self, how: Astray) {
-        self.astray = self.astray.max(Some(how));
-    }
-
-    /// Has any lent device not come back?
-    pub fn astray(&self) -> Option<Astray> {
-        self.astray
-    }
-
-    /// Notes how something was, before it is changed: what a delegate did not make it must be able to give back, also
-    /// after a crash. [`crate::builtin::Builtin::hand_back`] gets it again.
-    pub fn save(&mut self, state: &Object) -> Result<()> {
-        match &mut self.journal {
-            Some(journal) => journal(state),
-            None => Ok(()),
-        }
-    }
-
-    /// The rtnetlink socket of the host's namespace. It keeps to the node's deadline of now, which an undo moves.
-    pub fn netlink(&mut self) -> Result<&mut Netlink> {
-        let deadline = self.node.deadline;
-        let netlink = match self.netlink.take() {
-            Some(netlink) => netlink,
-            None => Netlink::open(deadline)?,
-        };
-        let netlink = self.netlink.insert(netlink);
-        netlink.keep_to(deadline);
-        Ok(netlink)
-    }
-
-    /// Makes the node forward packets of the families of these addresses.
-    pub fn forward(&mut self, addresses: &[IpAddr]) -> Result<()> {
-        for (known, (v4, key)) in self.forwards.iter_mut().zip(FORWARDING) {
-            if *known || !addresses.iter().any(|ip| ip.is_ipv4() == v4) {
-                continue;
-            }
-            // Looked at first: a write takes the kernel's lock of all network configuration.
-            if netns::read_sysctl(key)?.as_deref() != Some("1") {
-                netns::write_sysctl(key, "1")?;
-            }
-            *known = true;
-        }
-        Ok(())
-    }
-}
-
-/// A pod's network namespace, open, with an rtnetlink socket that acts in it.
-pub struct Sandbox {
-    path: String,
-    netns: NetNs,
-    deadline: Instant,
-    /// The socket.
-    pub netlink: Netlink,
-}
-
-impl Sandbox {
-    /// Opens CNI_NETNS. [`Error::Netns`] when it is no network namespace, or the thread's own.
-    pub fn open(path: &str, node: &Node<'_>) -> Result<Self> {
-        Self::around(path, NetNs::open(Path::new(path))?, node)
-    }
-
-    /// As [`Self::open`], but a path where nothing is gives `Ok(None)`: the pod is gone, and its links with it.
-    pub fn find(path: &str, node: &Node<'_>) -> Result<Option<Self>> {
-        let found = NetNs::find(Path::new(path))?;
-        found.map(|netns| Self::around(path, netns, node)).transpose()
-    }
-
-    fn around(path: &str, netns: NetNs, node: &Node<'_>) -> Result<Self> {
-        let netlink = netns.socket(node.deadline)?;
-        Ok(Self { path: path.to_owned(), netns, deadline: node.deadline, netlink })
-    }
-
-    /// CNI_NETNS as the runtime gave it.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The namespace.
-    pub fn netns(&self) -> &NetNs {
-        &self.netns
-    }
-
-    /// The link of that name, which was made a moment ago.
-    pub fn made(&mut self, name: &IfName) -> Result<Link> {
-        let found = self.netlink.link_by_name(name)?;
-        found.ok_or_else(|| vanished(format!("find link {name} in the pod")))
-    }
-}
 
 /// Makes a link on a parent of the host, born in the pod under its own name: nothing is renamed or moved.
 pub fn make_in_pod(host: &mut Host<'_>, sandbox: &mut Sandbox, link: &NewLink<'_>) -> Result<Link> {
@@ -241,7 +78,7 @@ pub fn taken(sandbox: &mut Sandbox, name: &IfName, error: Error) -> Error {
 /// Gives a link of the pod what it should hold, and sets it up.
 pub fn configure(sandbox: &mut Sandbox, link: u32, wanted: &Addressing) -> Result<()> {
     if !wanted.sysctls.is_empty() {
-        sandbox.netns.enter(|| write_sysctls(&wanted.sysctls))?;
+        sandbox.netns().enter(|| write_sysctls(&wanted.sysctls))?;
     }
     for address in &wanted.addresses {
         sandbox.netlink.add_address(link, *address, false)?;
@@ -283,7 +120,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Waits until duplicate address detection has passed every address. A link without carrier never gets there; its
 /// addresses stay tentative, which is no failure of ours.
 pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
-    let mut patience = Patience::until(sandbox.deadline.min(Instant::now() + SETTLE));
+    let mut timer = PollTimer::until(sandbox.deadline().min(Instant::now() + SETTLE));
     loop {
         let addresses = sandbox.netlink.addresses(Some(link))?;
         if let Some(failed) = addresses.iter().find(|address| address.dad_failed) {
@@ -291,7 +128,7 @@ pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
             return Err(Error::Addresses(text));
         }
         let Some(tentative) = addresses.iter().find(|address| address.tentative) else { return Ok(()) };
-        if !patience.pause() {
+        if !timer.pause() {
             let up = sandbox.netlink.link_by_index(link)?.is_some_and(|link| link.is_operational());
             return if up {
                 Err(Error::Late(format!("duplicate address detection of {}", tentative.net)))
@@ -299,27 +136,6 @@ pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
                 Ok(())
             };
         }
-    }
-}
-
-/// Waiting for the kernel in small steps: what is nearly done is seen at once, what takes long costs little.
-pub struct Patience {
-    until: Instant,
-    step: Duration,
-}
-
-impl Patience {
-    /// Waits no longer than until then.
-    pub fn until(until: Instant) -> Self {
-        Self { until, step: Duration::from_micros(50) }
-    }
-
-    /// Sleeps one step; `false` when the time is over.
-    pub fn pause(&mut self) -> bool {
-        let left = self.until.saturating_duration_since(Instant::now());
-        thread::sleep(self.step.min(left));
-        self.step = (self.step * 2).min(Duration::from_millis(20));
-        !left.is_zero()
     }
 }
 

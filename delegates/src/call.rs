@@ -7,6 +7,7 @@ use attachments::bind::Source;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
+use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName, PluginType};
 
 use crate::error::{Error, Result};
@@ -114,6 +115,13 @@ pub struct Call<'a> {
     pub point: Option<Point<'a>>,
     /// The result of the plugin before (ADD) or of the whole ADD (CHECK, DEL).
     pub prev_result: Option<&'a CniResult>,
+}
+
+impl<'a> Call<'a> {
+    /// The attachment point, which every verb but GC and STATUS has.
+    pub fn point(&self) -> Result<&Point<'a>> {
+        self.point.as_ref().ok_or_else(|| Finding::missing("CNI_CONTAINERID", ContainerId::ALLOWED).into())
+    }
 }
 
 #[cfg(test)]

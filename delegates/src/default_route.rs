@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use attachments::cni::result::default_destination;
 use attachments::names::IfName;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::apply::Sandbox;
 use crate::error::{Error, Result};
 use crate::nl::route::{MAIN, Route, RouteFilter};
+use crate::sandbox::Sandbox;
 
 /// Lets the pod's traffic of one family leave by `link` alone: default routes of the main table through other links go.
 /// With a `gateway` it becomes the only default route; without one the link keeps those that it has. What the kernel holds
@@ -21,7 +21,7 @@ pub fn move_to(sandbox: &mut Sandbox, link: &IfName, ipv4: bool, gateway: Option
         }
     }
     if let Some(gateway) = gateway {
-        let route = Route { gateway: Some(gateway), ..Route::new(everywhere(ipv4), index) };
+        let route = Route { gateway: Some(gateway), ..Route::new(default_destination(ipv4), index) };
         if !default_routes(sandbox, ipv4)?.iter().any(|present| present.gateway == Some(gateway)) {
             sandbox.netlink.replace_route(&route)?;
         }
@@ -50,9 +50,4 @@ fn verify(sandbox: &mut Sandbox, link: &IfName, index: u32, ipv4: bool, gateway:
 fn default_routes(sandbox: &mut Sandbox, ipv4: bool) -> Result<Vec<Route>> {
     let filter = RouteFilter { ipv4: Some(ipv4), table: Some(MAIN), index: None };
     Ok(sandbox.netlink.routes(filter)?.into_iter().filter(Route::is_default).collect())
-}
-
-/// 0.0.0.0/0 or ::/0.
-fn everywhere(ipv4: bool) -> IpNet {
-    if ipv4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() }
 }

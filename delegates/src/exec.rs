@@ -126,7 +126,7 @@ fn start(command: &mut Command, lock: Option<&Lock>, deadline: Instant) -> std::
         if Instant::now() >= deadline {
             break;
         }
-        match inherit(lock, || priority::at_usual(|| command.spawn())) {
+        match inherit(lock, || priority::at_normal_priority(|| command.spawn())) {
             Ok(child) => return Process::new(child),
             Err(e) if e.raw_os_error() == Some(Errno::ETXTBSY as i32) && retry < BUSY_RETRIES => {
                 sleep(pause.min(deadline.saturating_duration_since(Instant::now())));

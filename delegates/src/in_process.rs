@@ -3,43 +3,27 @@
 use attachments::bind::BuiltIn;
 use attachments::names::PluginType;
 
-/// All that are built in.
-const ALL: [(&str, &[&str]); 18] = [
-    ("bandwidth", &[]),
-    ("bridge", &[]),
-    ("dummy", &[]),
-    ("flannel", &["subnetFile", "dataDir"]),
-    ("host-device", &["kernelpath"]),
-    ("host-local", &["dataDir", "resolvConf"]),
-    ("ipvlan", &[]),
-    ("loopback", &[]),
-    ("macvlan", &[]),
-    ("passthru", &[]),
-    ("portmap", &[]),
-    ("ptp", &[]),
-    ("sbr", &[]),
-    ("static", &[]),
-    ("tuning", &["dataDir"]),
-    ("vlan", &[]),
-    ("vrf", &[]),
-    ("vxlan", &[]),
-];
+use crate::builtin::Builtin;
+use crate::ipam;
 
-/// All types that are built in; `builtin` is the node's list of those that it runs in process ([`crate::call::Node::builtin`]).
+/// All types that are built in, by their names; `builtin` is the node's list of those that it runs in process ([`crate::call::Node::builtin`]).
 pub fn types(builtin: Option<&[PluginType]>) -> Vec<BuiltIn> {
     let is_on = |kind: &str| builtin.is_none_or(|types| types.iter().any(|on| on.as_str() == kind));
-    ALL.into_iter().map(|(kind, path_keys)| BuiltIn { kind, path_keys, is_on: is_on(kind) }).collect()
+    let delegates = Builtin::all().map(|builtin| (builtin.kind(), builtin.paths()));
+    let each = |(kind, path_keys)| BuiltIn { kind, path_keys, is_on: is_on(kind) };
+    let mut types: Vec<BuiltIn> = delegates.chain(ipam::TYPES).map(each).collect();
+    types.sort_unstable_by_key(|known| known.kind);
+    types
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::Builtin;
-    use crate::ipam;
 
     #[test]
     fn the_list_is_that_of_the_delegates_and_their_keys() {
-        for (kind, paths) in ALL {
+        let all = types(None);
+        for BuiltIn { kind, path_keys: paths, .. } in &all {
             let builtin = Builtin::from_type(&kind.parse().unwrap());
             let keys = builtin.map_or_else(|| ipam::known(kind).keys.concat(), |builtin| builtin.keys().to_vec());
             assert!(!keys.is_empty() || builtin.is_some(), "{kind} is no type");
@@ -50,6 +34,6 @@ mod tests {
             assert!(sounding.iter().all(|key| paths.contains(key)), "{kind}: {sounding:?} and {paths:?}");
         }
         let on = |list: Option<&[PluginType]>| types(list).iter().filter(|known| known.is_on).count();
-        assert_eq!((on(None), on(Some(&["vxlan".parse().unwrap(), "nothing".parse().unwrap()]))), (ALL.len(), 1));
+        assert_eq!((on(None), on(Some(&["vxlan".parse().unwrap(), "nothing".parse().unwrap()]))), (all.len(), 1));
     }
 }

@@ -10,7 +10,7 @@ pub struct Held {
     pub container: ContainerId,
     /// How its record is found again; the engine's own word.
     pub record: String,
-    /// What its delegates saved ([`crate::apply::Host::save`]).
+    /// What its delegates saved ([`crate::host::Host::save`]).
     pub states: Vec<Object>,
 }
 

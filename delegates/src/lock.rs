@@ -16,8 +16,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::apply::Patience;
 use crate::error::{Error, Result};
+use crate::poll::PollTimer;
 
 /// Directory of locks below `stateDir`. What a killed holder left there is swept by GC and replay.
 pub const DIR: &str = "locks";
@@ -106,12 +106,12 @@ impl Drop for Lock {
 
 /// Tries again until the deadline.
 fn wait<T>(path: &Path, deadline: Instant, attempt: impl Fn() -> Result<Option<T>>) -> Result<T> {
-    let mut patience = Patience::until(deadline);
+    let mut timer = PollTimer::until(deadline);
     loop {
         if let Some(taken) = attempt()? {
             return Ok(taken);
         }
-        if !patience.pause() {
+        if !timer.pause() {
             return Err(Error::Late(format!("waiting for the lock {}", path.display())));
         }
     }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one module that enters namespaces")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -120,6 +120,12 @@ impl Drop for WayBack {
 /// `CNI_NETNS_OVERRIDE` lets a caller attach the very namespace that plugins run in (C52).
 pub fn own_is_allowed() -> bool {
     std::env::var("CNI_NETNS_OVERRIDE").is_ok_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
+}
+
+/// Device and inode of the namespace at a path, of whatever kind. Equal numbers prove nothing later on: they are reused at
+/// once.
+pub fn id(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn own() -> Result<File> {

@@ -12,9 +12,9 @@ use attachments::finding::Finding;
 use ipnet::IpNet;
 use nix::libc;
 
-use crate::apply::Host;
 use crate::call::Call;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::address::Address;
 use crate::nl::link::{Kind, Link};

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use attachments::finding::Finding;
 use ipnet::IpNet;
 
-use crate::apply::Host;
 use crate::error::Result;
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::link::Kind;
 use crate::nl::route::Route;

@@ -1,35 +1,35 @@
-//! First at the processor.
+//! CPU priority of a call.
 //!
-//! A call needs a few milliseconds of it, in some hundred pieces with waits for the kernel between them, and a pod cannot
-//! start before its end. Where many pods start at once the processors are busy with what comes after that, and a call that
-//! queues behind it for each of its pieces takes a hundred times as long (measured with 30 pods on 2 CPUs:
-//! docs/performance.md). So it goes ahead, by setpriority(2); without the right to it (CAP_SYS_NICE) it goes on as it is.
+//! A call needs a few milliseconds of CPU, in some hundred pieces between waits for the kernel, and its pod cannot start before the
+//! call ends. When many pods start at once, the CPUs are busy with containers that have started, and a call that queues behind
+//! them for each piece takes a hundred times as long (measured with 30 pods on 2 CPUs: docs/performance.md). So a call raises
+//! its priority with setpriority(2). Without CAP_SYS_NICE it runs at normal priority.
 
 use std::sync::OnceLock;
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// By how much: a weight of about nine (sched(7), nice values).
+/// The change of the nice value: a weight of about nine (sched(7)).
 const AHEAD: i32 = 10;
 
-/// What was usual before; absent when it is so still.
-static USUAL: OnceLock<i32> = OnceLock::new();
+/// The nice value before the priority was raised; unset when it was not.
+static NORMAL: OnceLock<i32> = OnceLock::new();
 
-/// From now on this thread, and those that it starts, go ahead.
-pub fn hurry() {
-    if let Ok(usual) = getpriority_process(None)
-        && setpriority_process(None, usual - AHEAD).is_ok()
+/// Raises the priority of this thread and of those that it starts.
+pub fn raise_priority() {
+    if let Ok(normal) = getpriority_process(None)
+        && setpriority_process(None, normal - AHEAD).is_ok()
     {
-        let _ = USUAL.set(usual);
+        let _ = NORMAL.set(normal);
     }
 }
 
-/// Starts what may live longer than the call, and is not to hurry all its life.
-pub(crate) fn at_usual<T>(start: impl FnOnce() -> T) -> T {
-    let Some(usual) = USUAL.get() else { return start() };
-    // Where one of these fails the child hurries, or the rest of the call does not.
-    let _ = setpriority_process(None, *usual);
+/// Spawns a child at normal priority: the child may outlive this call.
+pub(crate) fn at_normal_priority<T>(start: impl FnOnce() -> T) -> T {
+    let Some(normal) = NORMAL.get() else { return start() };
+    // If one of these fails, the child has the raised priority, or the rest of the call has the normal one.
+    let _ = setpriority_process(None, *normal);
     let started = start();
-    let _ = setpriority_process(None, usual - AHEAD);
+    let _ = setpriority_process(None, normal - AHEAD);
     started
 }

@@ -7,7 +7,7 @@ use attachments::cni::spelling::{ARGS, CAPABILITIES, DNS, Known, LIST, OF_LIST, 
 use attachments::finding::Finding;
 use attachments::names::PluginType;
 
-use crate::builtin::{self, Builtin};
+use crate::builtin::Builtin;
 use crate::ipam;
 
 /// What it hands on is read by another plugin; it refuses to hand anything on to itself.
@@ -112,13 +112,8 @@ pub(crate) fn known<T>(kind: &PluginType, ipam: Option<&str>, then: impl FnOnce(
     };
     let cni = Known { keys: &[delegate.arguments()], inside: &[], only: false };
     let args = Known { keys: &[&["cni"]], inside: &[("cni", &cni)], only: false };
-    let inside = [
-        ("ipam", ipam),
-        ("dns", &DNS),
-        ("args", &args),
-        ("capabilities", &CAPABILITIES),
-        ("vlanTrunk", builtin::trunk()),
-    ];
+    let mut inside = vec![("ipam", ipam), ("dns", &DNS), ("args", &args), ("capabilities", &CAPABILITIES)];
+    inside.extend(delegate.nested());
     then(&Known { keys: &[&OF_PLUGIN, &OF_LIST, &OF_RUNTIME, delegate.keys()], inside: &inside, only: true })
 }
 

@@ -1,4 +1,4 @@
-//! Network configurations in a directory, as the Go library and the runtimes read them.
+//! Network configurations in a directory, read as libcni and the runtimes read them.
 
 use std::fs;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::finding::Finding;
 
-/// The file that a path of the node's configuration stands for: itself, or the first one of a directory.
+/// The file that a path of the node's configuration means: itself, or the first file of a directory.
 pub fn file(path: &Path) -> Option<PathBuf> {
     if path.is_dir() { paths(path).into_iter().next() } else { Some(path.to_owned()) }
 }
 
-/// The files of a directory that a runtime would read, in its order.
+/// The files of a directory that a runtime reads, in the runtime's order.
 pub fn paths(dir: &Path) -> Vec<PathBuf> {
     let is_conf = |path: &PathBuf| {
         path.extension().is_some_and(|ext| ["conflist", "conf", "json"].iter().any(|known| ext == *known))
@@ -23,7 +23,7 @@ pub fn paths(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// A file with the plugins of its sibling directory appended (C6).
+/// Reads a file and appends the plugins of its sibling directory (C6).
 pub fn read(path: &Path) -> Result<NetworkConf, Finding> {
     let mut conf = parse(path)?;
     let is_list = path.extension().is_some_and(|ext| ext == "conflist");
@@ -34,7 +34,7 @@ pub fn read(path: &Path) -> Result<NetworkConf, Finding> {
     Ok(conf)
 }
 
-/// The plugins of a directory that completes a list: its .conf files. Findings name the file.
+/// The plugins of the directory beside a list: its .conf files. Findings name the file.
 pub fn plugins(dir: &Path) -> Result<Vec<PluginConf>, Finding> {
     let mut plugins = Vec::new();
     for path in paths(dir).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "conf")) {

@@ -9,7 +9,7 @@ use delegates::call::Verb;
 use delegates::error::Error as DelegateError;
 use nix::errno::Errno;
 
-/// A failed call. Text starts with what a person looks for first: network, field, value.
+/// A failed call. The text starts with what a person looks for first: network, field, value.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// An environment variable is missing or wrong.
@@ -18,13 +18,13 @@ pub enum Fault {
     /// The input is no JSON object.
     #[error("configuration on stdin: {0}")]
     Decode(String),
-    /// `cniVersion` is none that we speak, or the verb needs a later one.
+    /// We do not speak `cniVersion`, or the verb needs a later version.
     #[error("{0}")]
     Version(String),
     /// The node configuration, a definition or an annotation is wrong.
     #[error("{0}")]
     Config(String),
-    /// A well-formed request for something that we do not do.
+    /// A well-formed request for something unsupported.
     #[error("{0}")]
     Unsupported(String),
     /// CNI_NETNS is no network namespace, or our own.
@@ -33,16 +33,16 @@ pub enum Fault {
     /// stdin, the state directory or the record could not be read or written.
     #[error("{0}")]
     Io(String),
-    /// Something that a later call will find in place: an object not seen yet, an agent restarting, a locked sandbox.
+    /// A later call may succeed: an object not seen yet, an agent that restarts, a locked sandbox.
     #[error("{0}")]
     TryLater(String),
-    /// A network that is not there yet. A definition that is applied a moment later is found by the next try.
+    /// A network that does not exist yet. The next try finds a definition that is applied meanwhile.
     #[error("{0}")]
     NoNetwork(String),
     /// CHECK of a sandbox that has no attachments of ours.
     #[error("{0}")]
     Unknown(String),
-    /// Isolation or another rule of the cluster denies it.
+    /// Isolation or another rule of the cluster denies the request.
     #[error("{0}")]
     Policy(String),
     /// ADD for an attachment set that exists, or an interface that exists.
@@ -56,7 +56,7 @@ pub enum Fault {
     Delegate {
         /// `network NAME (IFNAME)`.
         subject: String,
-        /// What the delegate said.
+        /// The delegate's error.
         source: DelegateError,
     },
     /// Several parts of a DEL or GC failed; the first one gives the code.
@@ -70,9 +70,9 @@ pub enum Fault {
 /// The usual result of a step of the engine.
 pub type Result<T> = std::result::Result<T, Fault>;
 
-/// How much of a message people see of an event, in characters: network, value and cause stand within it.
+/// How many characters of a message people see in an event: network, value and cause must be within.
 const SEEN: usize = 200;
-/// The least that a long name leaves of a delegate's words.
+/// The least number of characters for a delegate's message behind a long name.
 const LEAST: usize = 80;
 
 impl Fault {
@@ -97,7 +97,7 @@ impl Fault {
         }
     }
 
-    /// The reason of the event that tells of a failed ADD: Multus's word where it has one.
+    /// The reason of the event for a failed ADD: Multus's word where it has one.
     pub fn event_reason(&self) -> &'static str {
         match self {
             Self::NoNetwork(_) => "NoNetworkFound",
@@ -163,9 +163,13 @@ impl From<BindError> for Fault {
     fn from(error: BindError) -> Self {
         let text = error.to_string();
         match error {
-            BindError::NoDefinition(_) | BindError::NoNetwork { .. } => Self::NoNetwork(text),
+            BindError::NoDefinition(_) | BindError::NoNetwork { .. } | BindError::NoNodeFile { .. } => {
+                Self::NoNetwork(text)
+            }
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
-            BindError::Isolated { .. } | BindError::IsolatedFile { .. } => Self::Policy(text),
+            BindError::Isolated { .. } | BindError::IsolatedNodeFile { .. } | BindError::IsolatedFile { .. } => {
+                Self::Policy(text)
+            }
         }
     }
 }
@@ -199,7 +203,7 @@ fn delegate_code(error: &DelegateError) -> u32 {
     }
 }
 
-/// What the system and Go's plugins say: what was tried, then why it failed.
+/// True for errors of the system and of Go plugins, which say first what was tried and then why it failed.
 fn says_cause_last(error: &DelegateError) -> bool {
     match error {
         DelegateError::Kernel { .. } | DelegateError::Io { .. } | DelegateError::Netns { .. } => true,

@@ -1,4 +1,4 @@
-//! The node's configuration: what the conflist that the runtime reads says about this node (docs/configuration.md).
+//! The node's configuration, from the conflist that the runtime reads (docs/configuration.md).
 
 mod keys;
 
@@ -13,11 +13,9 @@ use attachments::names::{NetworkName, ObjectName, PluginType};
 use delegates::reserved::Reserved;
 use serde_json::Value;
 
-use crate::request::Request;
-
 pub use keys::spelled;
 
-/// Key of `runtimeConfig` under which containerd and CRI-O hand over the pod's annotations.
+/// Key of `runtimeConfig` in which containerd and CRI-O pass the pod's annotations.
 pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// `multusNamespace` where it is absent.
@@ -25,7 +23,7 @@ pub const MULTUS_NAMESPACE: &str = "kube-system";
 /// `confDir` where it is absent.
 pub const CONF_DIR: &str = "/etc/cni/multus/net.d";
 
-/// `pathRoots` where it is absent: where plugins and IPAM programs of the field have their files.
+/// `pathRoots` where it is absent: the usual directories of plugins and IPAM programs.
 const PATH_ROOTS: [&str; 5] = ["/var/lib/cni", "/run/cni", "/sys/devices", "/etc/cni/net.d/whereabouts.d", "/var/log"];
 
 /// The configuration of a node. Keys have Multus's names and meanings where they exist.
@@ -55,7 +53,7 @@ pub struct NodeConf {
     pub global_namespaces: Vec<String>,
     /// `readinessindicatorfile`.
     pub readiness_file: Option<PathBuf>,
-    /// Where facts about pods and definitions come from.
+    /// The source of facts about pods and definitions.
     pub cluster: ClusterConf,
     /// `stateDir`.
     pub state_dir: PathBuf,
@@ -75,11 +73,11 @@ pub struct NodeConf {
     pub max_attachments: usize,
     /// `maxChain`: plugins that a configuration may list.
     pub max_chain: usize,
-    /// `abandonAfterSeconds`: how long DELs of a record that cannot be undone fail.
+    /// `abandonAfterSeconds`: how long the DELs of a damaged record fail before the record is given up.
     pub abandon_after: Duration,
     /// `mergeIPs`: addresses of further networks in the merged result.
     pub merge_ips: bool,
-    /// `strict`: the specification's wording where the field is lenient.
+    /// `strict`: follows the specification where Multus is lenient.
     pub strict: bool,
     /// `disableGC`: GC succeeds without doing anything.
     pub disable_gc: bool,
@@ -89,7 +87,7 @@ pub struct NodeConf {
     pub runtime_config: Object,
 }
 
-/// Where facts come from.
+/// The source of facts about pods and definitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterConf {
     /// `cluster.directory`: ordinary manifests.
@@ -119,18 +117,17 @@ pub struct Auxiliary {
 }
 
 impl NodeConf {
-    /// Reads the node configuration of a request, whose keys are [`spelled`].
-    pub fn from_request(request: &Request) -> Result<Self, Finding> {
-        let conf = &request.conf;
+    /// Reads the node configuration, whose keys are [`spelled`]. `network` is its name, `path_variable` CNI_PATH, split.
+    pub fn read(conf: &Object, network: &NetworkName, path_variable: &[PathBuf]) -> Result<Self, Finding> {
         let (delegates, default_networks) = read_networks(conf)?;
         let mut plugin_dirs = vec![path(conf, "binDir")?.unwrap_or_else(|| "/opt/cni/bin".into())];
-        plugin_dirs.extend(request.path.iter().cloned());
+        plugin_dirs.extend(path_variable.iter().cloned());
         let global = conf.text("globalNamespaces")?.unwrap_or_else(|| "default".to_owned());
         let auxiliary = read_auxiliary(conf, &delegates)?;
         let multus_namespace = conf.parsed("multusNamespace", ObjectName::ALLOWED)?;
         let timeout: u64 = positive(conf, "timeoutSeconds", 60, 3600)?;
         Ok(Self {
-            network: request.network.clone(),
+            network: network.clone(),
             delegates,
             default_networks,
             auxiliary,
@@ -168,7 +165,7 @@ impl NodeConf {
     }
 }
 
-/// `delegates`, or `clusterNetwork` with `defaultNetworks`; one of the two must be there.
+/// `delegates`, or `clusterNetwork` with `defaultNetworks`; one of the two is required.
 fn read_networks(conf: &Object) -> Result<(Vec<Declared>, Vec<Declared>), Finding> {
     if let Some(name) = conf.text("clusterNetwork")?.filter(|name| !name.is_empty()) {
         let default_networks = strings(conf, "defaultNetworks")?.unwrap_or_default();
@@ -192,7 +189,7 @@ fn read_auxiliary(conf: &Object, delegates: &[Declared]) -> Result<Option<Auxili
     let Some(name) = conf.parsed::<NetworkName>(KEY, NetworkName::ALLOWED)? else { return Ok(None) };
     match delegates {
         [Declared::Path(path)] => Ok(Some(Auxiliary { name, beside: path.clone() })),
-        _ => Err(Finding::new(KEY, name, "it only where `clusterNetwork` is a path: its directory is beside that")),
+        _ => Err(Finding::new(KEY, name, "clusterNetwork to be a path: the chain's directory is beside it")),
     }
 }
 
@@ -315,14 +312,7 @@ mod tests {
 
     fn read(keys: &str) -> Result<NodeConf, Finding> {
         let conf = Object::parse(format!(r#"{{"name":"node","cniVersion":"1.1.0",{keys}}}"#).as_bytes()).unwrap();
-        NodeConf::from_request(&Request {
-            verb: delegates::call::Verb::Status,
-            target: None,
-            path: vec!["/path".into()],
-            network: "node".parse().unwrap(),
-            version: attachments::cni::version::Version::NEWEST,
-            conf,
-        })
+        NodeConf::read(&conf, &"node".parse().unwrap(), &["/path".into()])
     }
 
     const DELEGATE: &str = r#""delegates":[{"name":"d","type":"bridge"}]"#;

@@ -1,5 +1,5 @@
-//! What the runtime asked for: the environment and stdin, checked in the order of the Go library (C50), so that the same
-//! mistake gets the same code everywhere.
+//! Reads a call: the environment and stdin, checked in the order of libcni (C50), so that a mistake gets the same code as from
+//! other plugins.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -18,31 +18,29 @@ use crate::node;
 /// Longest configuration that is read, in bytes.
 const STDIN_LIMIT: u64 = 4 << 20;
 
-/// How long an unfinished undo must have been left alone before anybody but the runtime goes on with it. A call that is
-/// running holds the sandbox; this spares the runtime's own DEL, which follows a failed ADD within milliseconds, and it
-/// spaces the attempts at an undo that keeps failing.
+/// How long an unfinished undo must have been left alone before another call resumes it. The runtime's own DEL follows a failed
+/// ADD within milliseconds and comes first; the attempts at an undo that keeps failing are spaced. (A running call holds the
+/// sandbox lock.)
 pub const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// What CNI_COMMAND asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// CNI_COMMAND is not set: somebody started the plugin by hand.
+    /// CNI_COMMAND is not set: a person started the plugin by hand.
     About,
     /// Answered without reading stdin.
     Version,
-    /// A success without doing anything: DEL or GC, as a delegate of our own. Its ADD was refused.
+    /// Success without doing anything: DEL or GC as a delegate of our own, whose ADD was refused.
     Nothing,
-    /// Everything else.
-    Call(Box<Request>),
+    /// Any other call.
+    Call(Box<CniRequest>),
 }
 
 /// A checked request.
 #[derive(Debug)]
-pub struct Request {
-    /// The verb.
-    pub verb: Verb,
-    /// Which sandbox; present exactly for ADD, DEL and CHECK.
-    pub target: Option<Target>,
+pub struct CniRequest {
+    /// What is to be done.
+    pub operation: Operation,
     /// CNI_PATH, split.
     pub path: Vec<PathBuf>,
     /// `name` of the node's network configuration.
@@ -51,6 +49,48 @@ pub struct Request {
     pub version: Version,
     /// The whole document from stdin.
     pub conf: Object,
+}
+
+/// What a request is for: a verb of the protocol, or the recovery that the node agent asks for.
+#[derive(Debug)]
+pub enum Operation {
+    /// ADD.
+    Add(Target),
+    /// DEL.
+    Del(Target),
+    /// CHECK.
+    Check(Target),
+    /// GC.
+    Gc,
+    /// STATUS.
+    Status,
+    /// `meta-cni replay`: undoes what a crash or a restart of the node left behind. No verb of the protocol.
+    Recover {
+        /// How long an unfinished undo must have been left alone.
+        idle: Duration,
+    },
+}
+
+impl Operation {
+    /// The verb of the protocol; a recovery has none.
+    pub fn verb(&self) -> Option<Verb> {
+        match self {
+            Self::Add(_) => Some(Verb::Add),
+            Self::Del(_) => Some(Verb::Del),
+            Self::Check(_) => Some(Verb::Check),
+            Self::Gc => Some(Verb::Gc),
+            Self::Status => Some(Verb::Status),
+            Self::Recover { .. } => None,
+        }
+    }
+
+    /// The sandbox, where the operation is about one.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Add(target) | Self::Del(target) | Self::Check(target) => Some(target),
+            Self::Gc | Self::Status | Self::Recover { .. } => None,
+        }
+    }
 }
 
 /// The sandbox of an ADD, DEL or CHECK.
@@ -101,22 +141,19 @@ pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Co
     }
     let verb =
         [Verb::Add, Verb::Del, Verb::Check, Verb::Gc, Verb::Status].into_iter().find(|verb| verb.as_str() == command);
-    let target = verb.filter(|verb| has_target(*verb)).map(|verb| read_target(verb, &var)).transpose()?;
-    if verb == Some(Verb::Gc) && var("CNI_PATH").is_none() {
-        return Err(Fault::Environment("required env variables [CNI_PATH] missing".to_owned()));
-    }
+    let operation = verb.map(|verb| read_operation(verb, &var)).transpose()?;
     let conf = read_conf(stdin)?;
     let network = read_name(&conf)?;
-    let verb = verb.ok_or_else(|| {
+    let operation = operation.ok_or_else(|| {
         Fault::Environment(format!("CNI_COMMAND: got {command:?}, want ADD, DEL, CHECK, GC, STATUS or VERSION"))
     })?;
-    let version = read_version(&conf, verb)?;
+    let version = read_version(&conf, operation.verb())?;
     let path = var("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    Ok(Command::Call(Box::new(Request { verb, target, path, network, version, conf })))
+    Ok(Command::Call(Box::new(CniRequest { operation, path, network, version, conf })))
 }
 
-/// One of our programs has started us, by whatever name and at whatever remove. The configuration that we would read is a
-/// delegate's, for which a tenant may have written what only the node's file may say; so it is not read at all.
+/// Answers a call that one of our programs started, directly or through other programs. The configuration is a delegate's: a tenant
+/// may have written keys that only the node's file may have, so it is not read.
 pub fn as_delegate(command: &str) -> Result<Command> {
     let why = "meta-cni as a delegate of meta-cni: want a plugin that attaches something itself";
     match command {
@@ -126,13 +163,13 @@ pub fn as_delegate(command: &str) -> Result<Command> {
     }
 }
 
-/// A call of `meta-cni replay [SECONDS]`, which is no verb of the protocol: the node's configuration on stdin as in a CNI
-/// call, and how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
-pub fn read_replay(
+/// Reads a call of `meta-cni replay [SECONDS]`, which is no verb of the protocol. The node's configuration is on stdin as in a CNI
+/// call; SECONDS is how long an unfinished undo must have been left alone. `env` gives CNI_PATH.
+pub fn read_recovery(
     mut args: impl Iterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
     stdin: impl Read,
-) -> Result<(Request, Duration)> {
+) -> Result<CniRequest> {
     const ALLOWED: &str = "a number of seconds";
     if env(CALLER).is_some() {
         as_delegate("replay")?;
@@ -148,30 +185,36 @@ pub fn read_replay(
         return Err(Fault::Environment(format!("replay: got a second argument {more:?}, want {ALLOWED} alone")));
     }
     let conf = read_conf(stdin)?;
-    // Like GC it is about no sandbox. Unlike GC it is there in every version.
-    let request = Request {
-        verb: Verb::Gc,
-        target: None,
+    Ok(CniRequest {
+        operation: Operation::Recover { idle },
         path: env("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         network: read_name(&conf)?,
-        version: read_version(&conf, Verb::Del)?,
+        version: read_version(&conf, None)?,
         conf,
-    };
-    Ok((request, idle))
+    })
 }
 
-fn has_target(verb: Verb) -> bool {
-    matches!(verb, Verb::Add | Verb::Del | Verb::Check)
+fn read_operation(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Operation> {
+    Ok(match verb {
+        Verb::Add => Operation::Add(read_target(verb, var)?),
+        Verb::Del => Operation::Del(read_target(verb, var)?),
+        Verb::Check => Operation::Check(read_target(verb, var)?),
+        Verb::Gc if var("CNI_PATH").is_none() => {
+            return Err(Fault::Environment("required env variables [CNI_PATH] missing".to_owned()));
+        }
+        Verb::Gc => Operation::Gc,
+        Verb::Status => Operation::Status,
+    })
 }
 
-/// A wrong value is named alone, the first one; missing variables are named together.
+/// Only the first wrong value is named; missing variables are named together.
 fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Target> {
     let wrong = |name: &str, e: Finding| Fault::Environment(e.under(name).to_string());
     let container = var("CNI_CONTAINERID")
         .map(|text| text.parse::<ContainerId>().map_err(|e| wrong("CNI_CONTAINERID", e)))
         .transpose()?;
     let netns = var("CNI_NETNS");
-    // What an ADD asks for is made; what it was called before there was a rule is still to be undone.
+    // An ADD creates the interface, so the name must be valid. A DEL must undo a name from before the rule too.
     let named: fn(&str) -> std::result::Result<IfName, Finding> =
         if verb == Verb::Add { str::parse } else { IfName::found };
     let ifname = var("CNI_IFNAME").map(|text| named(&text).map_err(|e| wrong("CNI_IFNAME", e))).transpose()?;
@@ -195,7 +238,7 @@ fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Targ
     }
 }
 
-/// `K=V;K=V`. A value may hold '='; a key that comes twice keeps its last value.
+/// `K=V;K=V`. A value may contain '='; of a repeated key the last value counts.
 fn parse_args(text: &str) -> Result<Vec<(String, String)>> {
     let mut args: Vec<(String, String)> = Vec::new();
     for pair in text.split(';').filter(|pair| !pair.is_empty()) {
@@ -229,13 +272,13 @@ fn read_name(conf: &Object) -> Result<NetworkName> {
     }
 }
 
-/// The gates of C34: a version that we do not speak, or a verb that the version does not have.
-fn read_version(conf: &Object, verb: Verb) -> Result<Version> {
+/// The gates of C34: refuses a version that we do not speak, and a verb that the version does not have.
+fn read_version(conf: &Object, verb: Option<Verb>) -> Result<Version> {
     let text = conf.decode::<String>("cniVersion", Version::ALLOWED)?.unwrap_or_default();
     let version: Version = text.parse().map_err(|e: Finding| Fault::Version(e.to_string()))?;
-    let since = match verb {
-        Verb::Check if !version.has_check() => "0.4.0",
-        Verb::Gc | Verb::Status if !version.has_gc_and_status() => "1.1.0",
+    let (verb, since) = match verb {
+        Some(verb @ Verb::Check) if !version.has_check() => (verb, "0.4.0"),
+        Some(verb @ (Verb::Gc | Verb::Status)) if !version.has_gc_and_status() => (verb, "1.1.0"),
         _ => return Ok(version),
     };
     Err(Fault::Version(format!("cniVersion: got {version}, want {since} or later for {}", verb.as_str())))
@@ -266,7 +309,7 @@ mod tests {
         let env =
             add(&[("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;X=1=2"), ("CNI_PATH", "/a:/b")]);
         let Ok(Command::Call(request)) = run(&env, CONF) else { panic!("no call") };
-        let target = request.target.unwrap();
+        let target = request.operation.target().unwrap();
         assert_eq!(target.pod().unwrap().unwrap().to_string(), "a/b");
         assert_eq!(target.arg("X"), Some("1=2"));
         assert_eq!(request.path, [PathBuf::from("/a"), PathBuf::from("/b")]);
@@ -288,7 +331,7 @@ mod tests {
         let codes = ["ADD", "CHECK", "STATUS", "FLY"].map(|command| refusal(&ours(command), "garbage").0);
         assert_eq!(codes, [7, 7, 50, 7]);
         let env = |name: &str| (name == CALLER).then(|| "x".to_owned());
-        assert_eq!(read_replay(std::iter::empty(), env, CONF.as_bytes()).unwrap_err().code(), 7);
+        assert_eq!(read_recovery(std::iter::empty(), env, CONF.as_bytes()).unwrap_err().code(), 7);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The two ways of arguments to a plugin: CNI_ARGS, and `args.cni` in its configuration (C17, A5, A29).
+//! Arguments reach a plugin in two ways: CNI_ARGS, and `args.cni` in its configuration (C17, A5, A29).
 
 use std::collections::HashSet;
 
@@ -6,9 +6,9 @@ use super::Chosen;
 use crate::cni::conf::PluginConf;
 use crate::cni::object::{Object, fold};
 use crate::finding::Finding;
-use crate::selection::Wanted;
+use crate::selection::NetworkSelection;
 
-/// CNI_ARGS: what came, in its order, each key once with its last value, then `added` in place or behind.
+/// CNI_ARGS: the given pairs in order, each key once with its last value; `added` replaces a pair or is appended.
 pub(super) fn cni_args(incoming: &[(String, String)], added: &[(&str, String)]) -> String {
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(incoming.len() + added.len());
     let given = incoming.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -18,17 +18,16 @@ pub(super) fn cni_args(incoming: &[(String, String)], added: &[(&str, String)]) 
             None => pairs.push((key, value)),
         }
     }
-    // Plugins refuse keys that they do not know unless told otherwise, and what we add may be such a key.
+    // Plugins refuse unknown keys without IgnoreUnknown, and our key may be unknown.
     if !added.is_empty() && !pairs.iter().any(|(key, _)| *key == "IgnoreUnknown") {
         pairs.insert(0, ("IgnoreUnknown", "1"));
     }
     pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(";")
 }
 
-/// R18: `cni-args` go into `args.cni` of every plugin and win over what the configuration has there. False where the pod
-/// gives none.
-pub(super) fn merge(chosen: &mut Chosen, wanted: &Wanted, field: &str) -> Result<bool, Finding> {
-    let Some(args) = &wanted.cni_args else { return Ok(false) };
+/// R18: `cni-args` go into `args.cni` of every plugin and win over the configuration. False when the pod gives none.
+pub(super) fn merge(chosen: &mut Chosen, selected: &NetworkSelection, field: &str) -> Result<bool, Finding> {
+    let Some(args) = &selected.cni_args else { return Ok(false) };
     let locked: HashSet<String> = chosen.locked_args.iter().map(|locked| fold(locked)).collect();
     let folded: HashSet<String> = args.iter().map(|(key, _)| fold(key)).collect();
     for (key, value) in args.iter().filter(|_| !locked.is_empty()) {
@@ -45,7 +44,7 @@ pub(super) fn merge(chosen: &mut Chosen, wanted: &Wanted, field: &str) -> Result
     Ok(true)
 }
 
-/// What is given replaces what the configuration has of the same key, in whatever spelling: nobody reads both.
+/// A given key replaces the configuration's key in any spelling: a plugin must not read both.
 fn merge_into(plugin: &mut PluginConf, given: &Object, folded: &HashSet<String>) -> Result<(), Finding> {
     let exact: HashSet<&str> = given.iter().map(|(key, _)| key).collect();
     plugin.object.respell("args");

@@ -1,4 +1,4 @@
-//! One attachment with every choice made. It is what the engine runs, stores and replays.
+//! One attachment with every choice made: what the engine runs and records.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,14 +12,14 @@ use crate::cni::result::CniResult;
 use crate::cni::version::Version;
 use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName};
 
-/// Everything that the verbs of one attachment need. As JSON it survives a record: configurations keep their bytes.
+/// Everything that the verbs of one attachment need. As JSON it is part of a record; configurations keep their bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Where its configuration comes from.
+    /// The origin of its configuration.
     pub source: Source,
     /// Name of the CNI network.
     pub network: NetworkName,
-    /// Name of its directory of host-local, where that is not the network's name: under isolation the namespace is in it.
+    /// Name of its host-local directory if that is not the network's name: under isolation it contains the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_dir: Option<String>,
     /// Version spoken with its plugins.
@@ -30,9 +30,9 @@ pub struct Attachment {
     pub disable_gc: bool,
     /// CNI_IFNAME.
     pub ifname: IfName,
-    /// The chain; `cni-args` and the device are in already. At least one.
+    /// The chain, with `cni-args` and the device set. At least one plugin.
     pub plugins: Vec<PluginConf>,
-    /// What may be offered as runtimeConfig; each plugin gets what it declares (C12).
+    /// The runtimeConfig on offer; each plugin gets the capabilities that it declares (C12).
     pub runtime_config: Object,
     /// CNI_ARGS.
     pub args: String,
@@ -41,8 +41,8 @@ pub struct Attachment {
     pub default_route: Option<Vec<IpAddr>>,
     /// The pod's default network: the first attachment, and only it.
     pub is_default: bool,
-    /// Its configuration is a tenant's text and not the node's own: what it asks of the node is held against what the node
-    /// keeps for itself.
+    /// Its configuration is a tenant's text and not the node's own: what it takes of the node is checked against what the node
+    /// reserves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_tenants: bool,
     /// The device that it uses.
@@ -51,13 +51,13 @@ pub struct Attachment {
     /// Absolute path of its device information file, when a plugin of the chain declares the capability (R55).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_info_file: Option<String>,
-    /// Requests that went into CNI_ARGS because no plugin declares the capability: nothing but the result tells
-    /// whether they were heard (A4).
-    #[serde(default, skip_serializing_if = "Hoped::is_empty")]
-    pub hoped: Hoped,
+    /// Requests that went into CNI_ARGS because no plugin declares the capability: only the result shows whether a plugin granted
+    /// them (A4).
+    #[serde(default, rename = "hoped", skip_serializing_if = "UnverifiedRequests::is_empty")]
+    pub unverified: UnverifiedRequests,
 }
 
-/// Where an attachment's configuration comes from. Prints as the name that status uses (A24).
+/// The origin of an attachment's configuration. Prints as the name in status (A24).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The node's own configuration, by its CNI name.
@@ -85,9 +85,9 @@ pub struct Device {
     pub resource: Option<String>,
 }
 
-/// What the result of ADD must show.
+/// Requests that the result of ADD must show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hoped {
+pub struct UnverifiedRequests {
     /// Addresses, without prefix length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<IpAddr>,
@@ -96,23 +96,23 @@ pub struct Hoped {
     pub mac: Option<Mac>,
 }
 
-impl Hoped {
-    /// Nothing went into CNI_ARGS.
+impl UnverifiedRequests {
+    /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.ips.is_empty() && self.mac.is_none()
     }
 }
 
 impl Attachment {
-    /// What the result lacks of [`Attachment::hoped`], one sentence each.
+    /// The [`Attachment::unverified`] requests that the result does not show, one sentence each.
     pub fn unmet(&self, result: &CniResult) -> Vec<String> {
         let has_mac = |mac: Mac| {
             result.interfaces.iter().any(|i| !i.sandbox.is_empty() && i.mac.parse::<Mac>().is_ok_and(|m| m == mac))
         };
         let given: HashSet<IpAddr> = result.ips.iter().map(|given| given.address.addr()).collect();
         let missing_ip = |ip: &&IpAddr| !given.contains(*ip);
-        let ips = self.hoped.ips.iter().filter(missing_ip).map(|ip| self.unheard("ips", ip));
-        let mac = self.hoped.mac.filter(|mac| !has_mac(*mac)).map(|mac| self.unheard("mac", &mac));
+        let ips = self.unverified.ips.iter().filter(missing_ip).map(|ip| self.unheard("ips", ip));
+        let mac = self.unverified.mac.filter(|mac| !has_mac(*mac)).map(|mac| self.unheard("mac", &mac));
         ips.chain(mac).collect()
     }
 

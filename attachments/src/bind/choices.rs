@@ -1,23 +1,23 @@
-//! The configurations of all attachments, read and held against the rules, before any of them is bound: each definition
-//! once, however often a pod names it, and no more of them than a call may hold.
+//! Reads the configurations of all attachments and checks them against the rules, before any attachment is bound. Each definition is
+//! read once, however often a pod names it, and their total size is limited.
 
 use std::collections::{HashMap, HashSet};
 
-use super::ask::{Ask, Origin, Slot};
-use super::lookup::{self, Chosen, Found};
+use super::lookup::{self, Chosen, Lookups};
+use super::request::{BindRequest, Origin, Slot};
 use super::tenant::{self, TenantPath};
 use super::{BindError, Spell};
 use crate::cni::object::Object;
 use crate::finding::Finding;
 use crate::names::{NetRef, NetworkName};
 
-/// The most bytes of configuration that the networks of one pod come to, with arguments in every plugin.
+/// The most bytes of configuration of all networks of one pod, with the arguments in every plugin.
 pub const MOST_BYTES: usize = 4 << 20;
 
 /// The longest name of a file.
 const FILE_NAME: usize = 255;
 
-/// One configuration for each slot.
+/// The configuration of each slot.
 #[derive(Default)]
 pub(super) struct Choices {
     pub chosen: Vec<Chosen>,
@@ -27,8 +27,8 @@ pub(super) struct Choices {
 
 impl Choices {
     pub(super) fn read(
-        ask: &Ask<'_>,
-        found: &Found<'_>,
+        request: &BindRequest<'_>,
+        lookups: &Lookups<'_>,
         slots: &[Slot<'_>],
         spell: Spell<'_>,
     ) -> Result<Self, BindError> {
@@ -37,13 +37,13 @@ impl Choices {
         let mut bytes = 0;
         for (i, slot) in slots.iter().enumerate() {
             let reference =
-                ask.definition_of(slot.origin).filter(|reference| found.definitions.contains_key(reference));
+                request.definition_of(slot.origin).filter(|reference| lookups.definitions.contains_key(reference));
             let chosen = match reference.as_ref().and_then(|reference| known.get(reference)) {
                 Some(earlier) => choices.chosen[*earlier].clone(),
                 None => {
                     known.extend(reference.map(|reference| (reference, i)));
-                    let chosen = lookup::choose(ask, found, slot, spell)?;
-                    choices.hold_to_rules(ask, &chosen)?;
+                    let chosen = lookup::choose(request, lookups, slot, spell)?;
+                    choices.hold_to_rules(request, &chosen)?;
                     chosen
                 }
             };
@@ -52,15 +52,15 @@ impl Choices {
                 let allowed = format!("at most {MOST_BYTES} bytes of configuration for all networks of a pod");
                 return Err(Finding::new(&slot.field, format_args!("{bytes} bytes with it"), allowed).into());
             }
-            choices.hold_args_to_rules(ask, &chosen, slot)?;
+            choices.hold_args_to_rules(request, &chosen, slot)?;
             choices.chosen.push(chosen);
         }
-        choices.keep_apart(ask, slots)?;
+        choices.keep_apart(request, slots)?;
         Ok(choices)
     }
 
-    /// What a configuration may name: plugins, programs, paths. The node's own is bound by next to nothing.
-    fn hold_to_rules(&mut self, ask: &Ask<'_>, chosen: &Chosen) -> Result<(), BindError> {
+    /// Checks the plugins, programs and paths of a configuration. The node's own text may name anything but our own programs.
+    fn hold_to_rules(&mut self, request: &BindRequest<'_>, chosen: &Chosen) -> Result<(), BindError> {
         let dir = chosen.address_dir.as_deref().unwrap_or(chosen.name.as_str());
         fits_file_name(dir, "the name of host-local's directory")
             .map_err(|finding| Finding { path: "name".to_owned(), ..finding }.under(&chosen.field))?;
@@ -70,9 +70,9 @@ impl Choices {
                 tenant::check_own(plugin).map_err(|finding| finding.under(&field))?;
                 continue;
             }
-            for path in tenant::check(plugin, &field, ask.rules)? {
+            for path in tenant::check(plugin, &field, request.rules)? {
                 if path.field.ends_with(".dataDir") {
-                    // A network's directory in it may be a symbolic link too.
+                    // The network's directory below it may be a symbolic link too.
                     let (below, field) = (format!("{}/{dir}", path.path), path.field.clone());
                     self.paths.push(TenantPath { path: below, field });
                 }
@@ -82,18 +82,23 @@ impl Choices {
         Ok(())
     }
 
-    /// The arguments of a pod are a tenant's words, whoever wrote the configuration.
-    fn hold_args_to_rules(&mut self, ask: &Ask<'_>, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
-        if let Some(args) = slot.wanted.and_then(|wanted| wanted.cni_args.as_ref()) {
+    /// Checks the arguments of a pod: they are a tenant's text also for the node's own configuration.
+    fn hold_args_to_rules(
+        &mut self,
+        request: &BindRequest<'_>,
+        chosen: &Chosen,
+        slot: &Slot<'_>,
+    ) -> Result<(), BindError> {
+        if let Some(args) = slot.selected.and_then(|selected| selected.cni_args.as_ref()) {
             let field = format!("{}.cni-args", slot.field);
-            self.paths.extend(tenant::check_args(args, &chosen.conf.plugins, &field, ask.rules)?);
+            self.paths.extend(tenant::check_args(args, &chosen.conf.plugins, &field, request.rules)?);
         }
         Ok(())
     }
 
-    /// host-local's files, and more on the node, go by a network's name: no definition gets into those of the node's own.
-    fn keep_apart(&self, ask: &Ask<'_>, slots: &[Slot<'_>]) -> Result<(), BindError> {
-        let mut own: HashSet<&NetworkName> = ask.own_networks().collect();
+    /// Refuses a definition with the name of a node's own network: host-local's files and other state go by the name.
+    fn keep_apart(&self, request: &BindRequest<'_>, slots: &[Slot<'_>]) -> Result<(), BindError> {
+        let mut own: HashSet<&NetworkName> = request.own_networks().collect();
         let of_node = |slot: &Slot<'_>| !matches!(slot.origin, Origin::Definition(_));
         own.extend(slots.iter().zip(&self.chosen).filter(|(slot, _)| of_node(slot)).map(|(_, chosen)| &chosen.name));
         let taken = |chosen: &&Chosen| {
@@ -111,14 +116,14 @@ impl Choices {
     }
 }
 
-/// Bytes of an attachment's plugins as a record will hold them.
+/// Bytes of an attachment's plugins in a record.
 fn size(chosen: &Chosen, slot: &Slot<'_>) -> usize {
     let plugins = &chosen.conf.plugins;
-    let args = slot.wanted.and_then(|wanted| wanted.cni_args.as_ref()).map_or(0, Object::size);
+    let args = slot.selected.and_then(|selected| selected.cni_args.as_ref()).map_or(0, Object::size);
     plugins.iter().map(|plugin| plugin.object.size() + args).sum()
 }
 
-/// A name that is too long fails where the file is made, half-way into an ADD.
+/// Refuses a name that is too long for a file: creating the file would fail half-way into an ADD.
 pub(super) fn fits_file_name(name: &str, what: &str) -> Result<(), Finding> {
     match name.len() {
         0..=FILE_NAME => Ok(()),

@@ -1,25 +1,25 @@
-//! Where an attachment's configuration is: in its definition, or in a file of the node (R6, R7, A32).
+//! Chooses an attachment's configuration: that of its definition, or of a file of the node (R6, R7, A32).
 
 use std::collections::BTreeMap;
 
-use super::ask::{Ask, Origin, Slot};
 use super::attachment::Source;
+use super::request::{BindRequest, Origin, Slot};
 use super::{BindError, Spell};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
 use crate::finding::Finding;
-use crate::names::{DeviceId, NetRef, NetworkName, ObjectName};
+use crate::names::{DeviceId, NetRef, NetworkName};
 
-/// What the lookups gave.
+/// The results of the lookups.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// The definitions that exist among [`Ask::references`].
+pub struct Lookups<'a> {
+    /// The definitions that exist among [`BindRequest::references`].
     pub definitions: &'a BTreeMap<NetRef, Definition>,
-    /// The configurations in `confDir`, in file-name order; needed when [`Ask::needs_files`] says so.
+    /// The configurations in `confDir`, in file-name order; needed if [`BindRequest::needs_files`].
     pub files: &'a [ConfFile],
-    /// The devices allocated to the pod, by resource name, in the order in which they are given out: sorted (A30).
+    /// The devices allocated to the pod, by resource name, in the order of assignment: sorted (A30).
     pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
 }
 
@@ -28,11 +28,11 @@ pub struct Found<'a> {
 pub struct ConfFile {
     /// File name without directory.
     pub name: String,
-    /// What it holds. Plugins of its sibling directory are appended already (C6).
+    /// Its configuration. The plugins of its sibling directory are appended already (C6).
     pub conf: Result<NetworkConf, Finding>,
 }
 
-/// The configuration of one attachment and what is known of its origin.
+/// The configuration of one attachment, and its origin.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub source: Source,
@@ -40,11 +40,11 @@ pub(super) struct Chosen {
     pub conf: NetworkConf,
     /// Arguments that `cni-args` may not set.
     pub locked_args: Vec<String>,
-    /// Resource whose devices it uses.
+    /// The resource whose devices the attachment uses.
     pub resource: Option<String>,
     /// Path of the configuration, for findings.
     pub field: String,
-    /// The configuration has a list `plugins`; else it is its only plugin's.
+    /// The configuration has a list `plugins`; else it is that of a single plugin.
     pub listed: bool,
     /// The configuration is a tenant's text: neither in the node's configuration, nor a file of the node, nor a definition
     /// that the node's configuration names.
@@ -60,19 +60,23 @@ impl Chosen {
     }
 }
 
-/// The key of a definition's configuration that lists the arguments which `cni-args` may not set; ours, so no plugin
-/// sees it.
+/// The key of a definition's configuration that lists the arguments which `cni-args` may not set. It is ours: no plugin sees it.
 const LOCKED_ARGS: &str = "lockedArgs";
 
-pub(super) fn choose(ask: &Ask<'_>, found: &Found<'_>, slot: &Slot<'_>, spell: Spell<'_>) -> Result<Chosen, BindError> {
-    let definition = ask.definition_of(slot.origin).and_then(|reference| found.definitions.get(&reference));
+pub(super) fn choose(
+    request: &BindRequest<'_>,
+    lookups: &Lookups<'_>,
+    slot: &Slot<'_>,
+    spell: Spell<'_>,
+) -> Result<Chosen, BindError> {
+    let definition = request.definition_of(slot.origin).and_then(|reference| lookups.definitions.get(&reference));
     let mut chosen = match (slot.origin, definition) {
         (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
-        (_, Some(definition)) => of_definition(ask, definition, found.files)?,
+        (_, Some(definition)) => of_definition(request, definition, lookups.files)?,
         (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
-        (Origin::Named(name), None) => match file_named(name.as_str(), found.files) {
+        (Origin::Named(name) | Origin::NodeFile(name), None) => match file_named(name.as_str(), lookups.files) {
             Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
-            None => return Err(no_network(name, &ask.rules.multus_namespace, found.files)),
+            None => return Err(no_network(request, slot.origin, name, lookups.files)),
         },
     };
     chosen.conf.require_plugins().map_err(|e| e.under(&chosen.field))?;
@@ -104,11 +108,11 @@ fn node_conf(conf: &NetworkConf, field: String) -> Result<Chosen, BindError> {
     })
 }
 
-fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
+fn of_definition(request: &BindRequest<'_>, definition: &Definition, files: &[ConfFile]) -> Result<Chosen, BindError> {
     let reference = &definition.reference;
-    let is_named_by_node = ask.is_named_by_node(reference);
+    let is_named_by_node = request.is_named_by_node(reference);
     let Some(text) = definition.inline() else {
-        let rules = ask.rules;
+        let rules = request.rules;
         if rules.namespace_isolation && !is_named_by_node && !rules.is_global(&reference.namespace) {
             return Err(BindError::IsolatedFile { network: reference.clone() });
         }
@@ -131,8 +135,8 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
         let listed = read.get("plugins").is_some();
         let locked = if listed { locked_args(&read)? } else { Vec::new() };
         let conf = NetworkConf::from_object(object)?;
-        if conf.plugins.len() > ask.rules.max_chain {
-            let allowed = format!("at most {} (maxChain)", ask.rules.max_chain);
+        if conf.plugins.len() > request.rules.max_chain {
+            let allowed = format!("at most {} (maxChain)", request.rules.max_chain);
             return Err(Finding::new("plugins", format_args!("{} plugins", conf.plugins.len()), allowed));
         }
         // R7. An object's name is always a network's name.
@@ -140,7 +144,7 @@ fn of_definition(ask: &Ask<'_>, definition: &Definition, files: &[ConfFile]) -> 
         Ok((name, conf, locked, listed))
     };
     let (name, conf, locked_args, listed): (NetworkName, _, _, _) = read(text).map_err(|e: Finding| e.under(&field))?;
-    let is_apart = !is_named_by_node && ask.rules.namespace_isolation;
+    let is_apart = !is_named_by_node && request.rules.namespace_isolation;
     Ok(Chosen {
         source: Source::Definition(reference.clone()),
         address_dir: is_apart.then(|| format!("{}_{name}", reference.namespace)),
@@ -158,7 +162,7 @@ fn locked_args(object: &Object) -> Result<Vec<String>, Finding> {
     Ok(object.decode(LOCKED_ARGS, "a list of argument names")?.unwrap_or_default())
 }
 
-/// Lists come before single configurations, each in file-name order; a file that cannot be read hides no other.
+/// The file of a network name. Lists come before single configurations, each in file-name order; unreadable files are skipped.
 fn file_named<'a>(name: &str, files: &'a [ConfFile]) -> Option<(&'a str, &'a NetworkConf)> {
     let readable = files.iter().filter_map(|file| Some((file.name.as_str(), file.conf.as_ref().ok()?)));
     let named = readable.filter(|(_, conf)| conf.name.as_ref().is_some_and(|n| n.as_str() == name));
@@ -166,12 +170,15 @@ fn file_named<'a>(name: &str, files: &'a [ConfFile]) -> Option<(&'a str, &'a Net
     lists.into_iter().chain(singles).next()
 }
 
-fn no_network(name: &NetworkName, namespace: &ObjectName, files: &[ConfFile]) -> BindError {
-    let (name, namespace) = (name.to_string(), namespace.clone());
-    BindError::NoNetwork { name, namespace, broken: broken_files(files) }
+fn no_network(request: &BindRequest<'_>, origin: Origin<'_>, name: &NetworkName, files: &[ConfFile]) -> BindError {
+    let broken = broken_files(files);
+    match origin {
+        Origin::NodeFile(name) => BindError::NoNodeFile { name: name.clone(), broken },
+        _ => BindError::NoNetwork { name: name.to_string(), namespace: request.rules.multus_namespace.clone(), broken },
+    }
 }
 
-/// The files that could not be read, as the end of a sentence: the one that is missed may be among them.
+/// The unreadable files, as the end of a sentence: the missing network may be in one of them.
 fn broken_files(files: &[ConfFile]) -> String {
     let broken = files.iter().filter_map(|file| Some(file.conf.as_ref().err()?.clone().under(&file.name)));
     broken.map(|finding| format!("; skipped {finding}")).collect()

@@ -1,13 +1,14 @@
-//! From what was asked for to attachments with every choice made. Pure: nothing is touched, everything is validated.
+//! Binds a pod's networks: turns a request and its lookups into attachments with every choice made. Pure: it validates everything and
+//! touches nothing.
 //!
-//! The engine makes an [`Ask`], looks up the [`Ask::references`], and hands what it found to [`bind`].
+//! The engine makes a [`BindRequest`], looks up its [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
 
 mod args;
-mod ask;
 mod attachment;
 mod capabilities;
 mod choices;
 mod lookup;
+mod request;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -15,28 +16,28 @@ use std::collections::BTreeMap;
 use crate::cni::conf::PluginConf;
 use crate::definition::RESOURCE_NAME;
 use crate::finding::Finding;
-use crate::names::{IfName, NetRef, ObjectName};
-use crate::selection::Wanted;
+use crate::names::{IfName, NetRef, NetworkName, ObjectName};
+use crate::selection::NetworkSelection;
 
-pub use ask::{Ask, Network, Rules};
-pub use attachment::{Attachment, Device, Hoped, Source};
+pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
 pub use choices::MOST_BYTES;
-pub use lookup::{ConfFile, Found};
+pub use lookup::{ConfFile, Lookups};
+pub use request::{BindRequest, Network, Rules};
 pub use tenant::{BuiltIn, TenantPath};
 
-use ask::Slot;
 use choices::{Choices, fits_file_name};
 use lookup::Chosen;
+use request::Slot;
 
 /// The attachments of a pod, default network first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bound {
     /// In the order of ADD.
     pub attachments: Vec<Attachment>,
-    /// Paths of definitions that lie below a root as text; the engine must hold that against the symbolic links of the
-    /// node before any delegate runs.
+    /// Paths in definitions that lie below a root as text. The engine must check them with the node's symbolic links resolved, before any
+    /// delegate runs.
     pub paths: Vec<TenantPath>,
-    /// What went unheard but is no error, one sentence each.
+    /// Requests without effect that are no error, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -55,6 +56,14 @@ pub enum BindError {
         name: String,
         /// Where definitions were looked for.
         namespace: ObjectName,
+        /// Files that could not be read, as the end of the sentence; empty when there is none.
+        broken: String,
+    },
+    /// The pod selects a file of the node, and there is none of this name.
+    #[error("cannot find network {:?}: no configuration file has this name{broken}", .name.as_str())]
+    NoNodeFile {
+        /// The name that was looked for.
+        name: NetworkName,
         /// Files that could not be read, as the end of the sentence; empty when there is none.
         broken: String,
     },
@@ -77,6 +86,16 @@ pub enum BindError {
         /// The definition that it refers to.
         network: NetRef,
     },
+    /// Under isolation a pod selects no file of the node.
+    #[error(
+        "network {name}: namespace isolation enabled, annotation violates permission, pod is in namespace {pod} but refers to a file of the node"
+    )]
+    IsolatedNodeFile {
+        /// Namespace of the pod.
+        pod: ObjectName,
+        /// The file's network.
+        name: NetworkName,
+    },
     /// Under isolation only the definitions of global namespaces stand for the node's files.
     #[error(
         "network-attachment-definition {network}: namespace isolation enabled, definition violates permission, without spec.config it stands for a file of the node, and namespace {} is none of globalNamespaces",
@@ -95,27 +114,27 @@ pub enum BindError {
 /// every link and every link to come.
 const RESERVED: [&str; 3] = ["lo", "all", "default"];
 
-/// Spells the known keys of a plugin's configuration as its reader does, where that reader is in this process, and refuses
-/// two spellings of one. What is bound is then what is read.
+/// Rewrites the known keys of a plugin's configuration to the spelling of their reader, if the reader is in this process, and refuses two
+/// spellings of one key. The delegate then reads what was bound.
 pub type Spell<'a> = &'a dyn Fn(&mut PluginConf) -> Result<(), Finding>;
 
-/// Makes every choice: names, configurations, arguments, devices. Fails before anything could be touched.
-pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound, BindError> {
-    // Isolation holds here too, whoever did the lookups.
-    ask.references()?;
-    ask.check_default_route()?;
-    if ask.delegates.is_empty() && ask.default_override.is_none() {
+/// Makes every choice: names, configurations, arguments, devices. Fails before anything is touched.
+pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) -> Result<Bound, BindError> {
+    // Isolation is checked again: the caller may not have used `references`.
+    request.references()?;
+    request.check_default_route()?;
+    if request.delegates.is_empty() && request.selection.default_network.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
-    let slots = ask.slots();
-    let all = Choices::read(ask, found, &slots, spell)?;
+    let slots = request.slots();
+    let all = Choices::read(request, lookups, &slots, spell)?;
     let bound = Bound { paths: all.paths, ..Bound::default() };
-    let mut binder = Binder { ask, found, spell, bound, devices_taken: BTreeMap::new() };
+    let mut binder = Binder { request, lookups, spell, bound, devices_taken: BTreeMap::new() };
     for (slot, chosen) in slots.iter().zip(all.chosen) {
         binder.attach(slot, chosen)?;
     }
-    if ask.needs_files(found.definitions) {
-        let broken = found.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
+    if request.needs_files(lookups.definitions) {
+        let broken = lookups.files.iter().filter_map(|file| Some((&file.name, file.conf.as_ref().err()?)));
         let skipped = |(name, finding): (&String, &Finding)| {
             format!("skipped {}", finding.clone().under(&format!("file {name}")))
         };
@@ -125,11 +144,11 @@ pub fn bind(ask: &Ask<'_>, found: &Found<'_>, spell: Spell<'_>) -> Result<Bound,
 }
 
 struct Binder<'a> {
-    ask: &'a Ask<'a>,
-    found: &'a Found<'a>,
+    request: &'a BindRequest<'a>,
+    lookups: &'a Lookups<'a>,
     spell: Spell<'a>,
     bound: Bound,
-    /// How many devices of a resource are given out.
+    /// The number of devices that are assigned, by resource.
     devices_taken: BTreeMap<String, usize>,
 }
 
@@ -137,16 +156,16 @@ impl Binder<'_> {
     fn attach(&mut self, slot: &Slot<'_>, mut chosen: Chosen) -> Result<(), BindError> {
         let ifname = self.name(slot)?;
         let mut added = Vec::new();
-        let mut hoped = Hoped::default();
-        if let Some(wanted) = slot.wanted {
-            if args::merge(&mut chosen, wanted, &slot.field)? {
+        let mut unverified = UnverifiedRequests::default();
+        if let Some(selected) = slot.selected {
+            if args::merge(&mut chosen, selected, &slot.field)? {
                 self.respell(&mut chosen)?;
             }
-            self.check_declared(&chosen, wanted, &slot.field)?;
-            (added, hoped) = capabilities::through_args(&chosen.conf, wanted);
+            self.check_declared(&chosen, selected, &slot.field)?;
+            (added, unverified) = capabilities::through_args(&chosen.conf, selected);
         }
         self.check_device(&chosen, slot)?;
-        let device = self.device(&chosen, slot.wanted);
+        let device = self.device(&chosen, slot.selected);
         if let Some(Device { id, resource: Some(_) }) = &device {
             for plugin in &mut chosen.conf.plugins {
                 for key in ["deviceID", "pciBusID"] {
@@ -161,8 +180,8 @@ impl Binder<'_> {
             true => Some(self.device_info_file(&chosen, &ifname)?),
             false => None,
         };
-        let base = self.ask.runtime_config.filter(|_| is_default);
-        let runtime_config = capabilities::offer(base, slot.wanted, device.as_ref(), device_info_file.as_ref());
+        let base = self.request.runtime_config.filter(|_| is_default);
+        let runtime_config = capabilities::offer(base, slot.selected, device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
             source: chosen.source,
             network: chosen.name,
@@ -173,18 +192,18 @@ impl Binder<'_> {
             ifname,
             plugins: chosen.conf.plugins,
             runtime_config,
-            args: args::cni_args(self.ask.args, &added),
-            default_route: slot.wanted.and_then(|wanted| wanted.default_route.clone()),
+            args: args::cni_args(self.request.args, &added),
+            default_route: slot.selected.and_then(|selected| selected.default_route.clone()),
             is_default,
             is_tenants: chosen.tenant,
             device,
             device_info_file,
-            hoped,
+            unverified,
         });
         Ok(())
     }
 
-    /// `cni-args` have brought keys of their own.
+    /// `cni-args` may have added keys in another spelling.
     fn respell(&self, chosen: &mut Chosen) -> Result<(), Finding> {
         for i in 0..chosen.conf.plugins.len() {
             let field = chosen.plugin_field(i);
@@ -193,13 +212,13 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// A15: a requested name does not free its number for others. A16: a clash is found before anything is made.
+    /// A15: a requested name does not free its number for another attachment. A16: a clash is refused before anything is made.
     fn name(&self, slot: &Slot<'_>) -> Result<IfName, BindError> {
         let position = self.bound.attachments.len();
         let field = format!("{}.interface", slot.field);
-        let requested = slot.wanted.and_then(|wanted| wanted.interface.clone());
+        let requested = slot.selected.and_then(|selected| selected.interface.clone());
         if position == 0 {
-            let given = self.ask.ifname;
+            let given = self.request.ifname;
             return match requested.filter(|name| name != given) {
                 None => Ok(given.clone()),
                 Some(other) => {
@@ -224,9 +243,9 @@ impl Binder<'_> {
         }
     }
 
-    fn check_declared(&mut self, chosen: &Chosen, wanted: &Wanted, field: &str) -> Result<(), BindError> {
-        for finding in capabilities::undeclared(&chosen.conf, wanted, field) {
-            if self.ask.rules.strict {
+    fn check_declared(&mut self, chosen: &Chosen, selected: &NetworkSelection, field: &str) -> Result<(), BindError> {
+        for finding in capabilities::undeclared(&chosen.conf, selected, field) {
+            if self.request.rules.strict {
                 return Err(finding.into());
             }
             self.bound.warnings.push(format!("{}: {finding}", chosen.source));
@@ -234,11 +253,11 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// Which devices are the pod's nobody here knows yet: an annotation may name one of a definition that hands out devices,
-    /// and under isolation none.
+    /// The pod's allocated devices are not known yet. So an annotation may name a device only for a definition with a resource, and never
+    /// under isolation.
     fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
-        let Some(id) = slot.wanted.and_then(|wanted| wanted.device.as_ref()) else { return Ok(()) };
-        let allowed = match (&chosen.resource, self.ask.rules.namespace_isolation) {
+        let Some(id) = slot.selected.and_then(|selected| selected.device.as_ref()) else { return Ok(()) };
+        let allowed = match (&chosen.resource, self.request.rules.namespace_isolation) {
             (None, _) => format!("no device: {} has no annotation {RESOURCE_NAME}", chosen.source),
             (Some(_), true) => {
                 "no device while namespaceIsolation is on: whether it is the pod's cannot be known".to_owned()
@@ -248,11 +267,11 @@ impl Binder<'_> {
         Err(Finding::new(format!("{}.deviceID", slot.field), id, allowed).into())
     }
 
-    /// A30: each attachment of a resource takes the next of its devices; an allocated device beats a requested one.
-    fn device(&mut self, chosen: &Chosen, wanted: Option<&Wanted>) -> Option<Device> {
+    /// A30: each attachment of a resource gets the next of its devices. An allocated device wins over a requested one.
+    fn device(&mut self, chosen: &Chosen, selected: Option<&NetworkSelection>) -> Option<Device> {
         if let Some(resource) = &chosen.resource {
             let taken = self.devices_taken.entry(resource.clone()).or_default();
-            if let Some(id) = self.found.devices.get(resource).and_then(|ids| ids.get(*taken)) {
+            if let Some(id) = self.lookups.devices.get(resource).and_then(|ids| ids.get(*taken)) {
                 *taken += 1;
                 return Some(Device { id: id.clone(), resource: Some(resource.clone()) });
             }
@@ -261,13 +280,13 @@ impl Binder<'_> {
                 .warnings
                 .push(format!("{source}: no device of {resource} is left for it among those of the pod"));
         }
-        let id = wanted.and_then(|wanted| wanted.device.clone())?;
+        let id = selected.and_then(|selected| selected.device.clone())?;
         Some(Device { id, resource: None })
     }
 
-    /// A31, in the directory that NPWG's Device Information specification names.
+    /// The path of the device information file (A31), in the directory of NPWG's Device Information specification.
     fn device_info_file(&self, chosen: &Chosen, ifname: &IfName) -> Result<String, Finding> {
-        let name = format!("{}-{}_{ifname}", chosen.source, self.ask.container).replace('/', "-");
+        let name = format!("{}-{}_{ifname}", chosen.source, self.request.container).replace('/', "-");
         fits_file_name(&name, "the name of a device information file")
             .map_err(|finding| finding.under(&chosen.field))?;
         Ok(format!("/var/run/k8s.cni.cncf.io/devinfo/cni/{name}"))

@@ -1,5 +1,5 @@
-//! What a text that is not the node's own may not say: that a meta plugin or a program out of the node's list is started,
-//! or that a file of the node outside of its roots is touched.
+//! Checks a tenant's text: it must not start a meta plugin or a program that is not in the node's list, nor touch a file of the node
+//! outside the roots.
 
 use std::fmt;
 use std::path::{Component, Path};
@@ -17,29 +17,28 @@ use crate::meta_plugins::{is_meta, is_ours};
 pub struct BuiltIn {
     /// The type.
     pub kind: &'static str,
-    /// Its keys whose values are paths of the node.
+    /// The keys whose values are paths of the node.
     pub path_keys: &'static [&'static str],
-    /// The node runs it in process. Otherwise it is a program like any other, which may take any text for a path.
+    /// The node runs the type in process. Otherwise it is an external program, which may take any text for a path.
     pub is_on: bool,
 }
 
-/// A path that a definition's configuration holds.
+/// A path in a definition's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantPath {
     /// The path as written: absolute, without `..`.
     pub path: String,
-    /// Where it was found, for a [`Finding`].
+    /// Its field, for a [`Finding`].
     pub field: String,
 }
 
-/// Deeper nesting than any plugin's; beyond it a search would cost a tenant nothing and us the stack.
+/// Deeper nesting than any plugin's. A recursive search needs a limit, or a tenant could exhaust the stack.
 const DEEPEST: usize = 32;
 
 /// Keys of objects, and of lists of objects, that configure another plugin.
 const DELEGATES: [&str; 4] = ["ipam", "delegate", "delegates", "plugins"];
 
-/// Holds one plugin's configuration against the rules. Its paths lie below the roots as text; symbolic links are the
-/// caller's part.
+/// Checks one plugin's configuration against the rules. Its paths lie below the roots as text; the caller resolves symbolic links.
 pub(super) fn check(plugin: &PluginConf, at: &str, rules: &Rules) -> Result<Vec<TenantPath>, Finding> {
     let mut reader = Reader::of(&[plugin], rules);
     reader.kind("type", plugin.kind.as_str(), true).map_err(|finding| finding.under(at))?;
@@ -49,7 +48,7 @@ pub(super) fn check(plugin: &PluginConf, at: &str, rules: &Rules) -> Result<Vec<
     Ok(reader.paths)
 }
 
-/// The same for arguments that a pod gives to the plugins of a chain: a tenant's words, whoever wrote the configuration.
+/// Checks the arguments that a pod gives to a chain: they are a tenant's text also for the node's own configuration.
 pub(super) fn check_args(
     args: &Object,
     plugins: &[PluginConf],
@@ -63,7 +62,7 @@ pub(super) fn check_args(
     Ok(reader.paths)
 }
 
-/// The node's own configuration may name any plugin but one of our own programs, which would call itself.
+/// The node's own configuration may name any plugin except our own programs, which would call themselves.
 pub(super) fn check_own(plugin: &PluginConf) -> Result<(), Finding> {
     match kinds(plugin).into_iter().find(|(_, kind)| is_ours(kind)) {
         None => Ok(()),
@@ -75,13 +74,12 @@ fn meta(field: impl Into<String>, kind: &str) -> Finding {
     Finding::new(field, format_args!("{kind:?}"), "a plugin that is no meta plugin: an attachment does not call those")
 }
 
-/// What only a runtime may say is taken out before a plugin sees it.
+/// Keys that only a runtime may set are removed before a plugin sees them.
 fn is_of_runtime(key: &str) -> bool {
     matches!(fold(key).as_str(), "runtimeconfig" | "prevresult")
 }
 
-/// The types that a configuration of a delegate in process leads to: itself, its address management, and whom flannel hands
-/// its subnet on to.
+/// The types that a configuration starts: the plugin, its address management, flannel's delegate, and that one's address management.
 fn kinds(plugin: &PluginConf) -> Vec<(&'static str, String)> {
     let folded = |object: &Object, key: &str| object.iter().find(|(k, _)| fold(k) == key).map(|(_, v)| v.to_owned());
     let object = |object: &Object, key: &str| {
@@ -98,7 +96,7 @@ fn kinds(plugin: &PluginConf) -> Vec<(&'static str, String)> {
     found.into_iter().filter_map(|(field, kind)| Some((field, kind?))).collect()
 }
 
-/// The way to a value, the last step first: it is written out for a finding only.
+/// The path to a value, as a linked list from the last step. It is written out for a finding only.
 struct At<'a> {
     outer: Option<&'a At<'a>>,
     root: &'a str,
@@ -119,7 +117,7 @@ impl<'a> At<'a> {
         At { outer: Some(self), root: self.root, step }
     }
 
-    /// The key that holds the value, itself or in a list.
+    /// The key whose value this is, or whose list contains the value.
     fn key(&self) -> &str {
         match (&self.step, self.outer) {
             (Step::Key(key), _) => key,
@@ -144,7 +142,7 @@ impl fmt::Display for At<'_> {
 
 struct Reader<'a> {
     rules: &'a Rules,
-    /// Some program gets the text.
+    /// An external program reads the text.
     has_program: bool,
     /// The keys that hold paths, folded.
     path_keys: Vec<String>,
@@ -164,7 +162,7 @@ impl<'a> Reader<'a> {
     fn read(&mut self, value: &RawValue, at: &At<'_>, depth: usize, configures: bool) -> Result<(), Finding> {
         let text = value.get();
         let too_deep = || Finding::new(at.to_string(), "deeper nesting", format!("at most {DEEPEST} levels"));
-        // A lone surrogate passes as JSON, and Go reads it as U+FFFD: what we cannot read, nobody shall.
+        // A lone surrogate is valid JSON that we cannot read, and Go reads it as U+FFFD: refuse it.
         let unreadable = |_| Finding::new(at.to_string(), text, "JSON whose strings are Unicode");
         match text.as_bytes().first() {
             Some(b'{') => {
@@ -208,7 +206,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A type, in text that starts it when `starts`.
+    /// Checks a type. `starts`: the text starts this type.
     fn kind(&self, at: impl fmt::Display, kind: &str, starts: bool) -> Result<(), Finding> {
         if is_meta(kind) {
             return Err(meta(at.to_string(), kind));

@@ -5,7 +5,6 @@
 
 pub mod conf;
 pub mod error;
-mod legacy;
 pub mod object;
 mod plain;
 pub mod result;

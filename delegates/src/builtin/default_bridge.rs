@@ -5,9 +5,9 @@ use attachments::cni::object::Object;
 use attachments::finding::Finding;
 
 use super::bridge;
-use crate::apply::Host;
 use crate::call::Call;
 use crate::error::Result;
+use crate::host::Host;
 
 /// The bridge that a plugin's configuration means, where it means one.
 pub fn bridge_of(kind: &str, conf: &Object) -> Option<String> {

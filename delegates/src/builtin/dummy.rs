@@ -1,44 +1,78 @@
 //! `dummy`: a link of the pod that leads nowhere and holds addresses.
+//!
+//! The shortest delegate that makes a link, and so the example of `docs/add-a-delegate.md`. First comes the configuration, then
+//! the verbs in the order in which an attachment lives, then the tests of what can be known without a kernel.
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
-use attachments::finding::Finding;
 
+use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, hardware, stacked};
-use crate::apply::{Host, Sandbox};
-use crate::call::{Call, Point};
-use crate::error::Result as Outcome;
+use super::{Attached, check, mac_address, parent_link};
+use crate::call::Call;
+use crate::error::Result;
+use crate::host::Host;
 use crate::nl::link::{NewKind, NewLink};
 
-/// Nothing but addresses can be configured.
-pub(super) fn validate(conf: &Object) -> Result<(), Vec<Finding>> {
-    let mut keys = Keys::of(conf);
-    keys.addresses();
-    keys.finish(())
+/// The delegate.
+pub(super) struct Dummy;
+
+/// The configuration: nothing but addresses can be configured, and the layer around the delegate takes those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Config;
+
+impl Config {
+    fn read(conf: &Object) -> Reading<Self> {
+        let mut keys = Keys::of(conf);
+        keys.addresses();
+        keys.finish(Self)
+    }
 }
 
-/// ADD.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Outcome<Attached> {
-    let link =
-        NewLink { mac: Some(hardware::random()?), group: point.group, ..NewLink::new(point.ifname, NewKind::Dummy) };
-    stacked::attach(host, sandbox, point, true, &link, leased.unwrap_or_default())
+impl Delegate for Dummy {
+    const TYPE: &'static str = "dummy";
+    const KEYS: &'static [&'static str] = &["ipam"];
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
+    }
+
+    fn add(_: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, point, .. } = cx;
+        let kind = NewKind::Dummy;
+        // Every Ethernet link gets its address from us: the record knows the link by it.
+        let link =
+            NewLink { mac: Some(mac_address::random()?), group: point.group, ..NewLink::new(point.ifname, kind) };
+        parent_link::add(host, sandbox, point, true, &link, leased)
+    }
+
+    // DEL needs nothing of its own: the link carries the record's group and goes with it, the addresses go with `ipam`.
+
+    fn check(_: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let expected = check::expected(cx.call)?;
+        let link = check::pod_link(cx.sandbox, cx.point, expected, Some("dummy"))?;
+        check::is_up(&link)?;
+        check::addressing(cx.sandbox, &link, expected)
+    }
+
+    fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        parent_link::probe(host.netlink()?, NewKind::Dummy)
+    }
 }
 
-/// CHECK.
-pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
-    let expected = compare::expected(call)?;
-    let link = compare::pod_link(sandbox, point, expected, Some("dummy"))?;
-    compare::is_up(&link)?;
-    compare::addressing(sandbox, &link, expected)
-}
+#[cfg(test)]
+mod tests {
+    use crate::builtin::Builtin;
 
-/// STATUS.
-pub(super) fn status(host: &mut Host<'_>) -> Outcome<()> {
-    stacked::probe(host.netlink()?, NewKind::Dummy)
+    use super::*;
+
+    #[test]
+    fn a_dummy_without_addresses_is_refused() {
+        let findings = |conf: &str| Builtin::Dummy.validate(&Object::parse(conf.as_bytes()).unwrap());
+        assert_eq!(findings(r#"{"ipam":{"type":"other"}}"#), []);
+        let wrong = findings("{}");
+        assert!(matches!(wrong.as_slice(), [one] if one.path == "ipam.type"), "{wrong:?}");
+    }
 }

@@ -5,11 +5,12 @@ use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
+use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, stacked};
-use crate::apply::{Host, Sandbox};
+use super::{Attached, check, default_bridge, parent_link};
 use crate::call::{Call, Point};
-use crate::error::{Error, Result as Outcome};
+use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::link::{IpvlanMode, Kind, Link, NewKind, NewLink};
 use crate::shared::{self, Change, Shared};
 
@@ -28,12 +29,12 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-pub(super) const KEYS: [&str; 6] = ["master", "mode", "mtu", "linkInContainer", "ipam", "dns"];
+const KEYS: [&str; 6] = ["master", "mode", "mtu", "linkInContainer", "ipam", "dns"];
 
 const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMode::L3), ("l3s", IpvlanMode::L3s)];
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut keys = Keys::of(conf);
         let config = Self {
             master: keys.parsed("master", IfName::ALLOWED),
@@ -46,7 +47,7 @@ impl Config {
     }
 
     /// The master's name: `master`, or the one interface of the plugin before.
-    fn master(&self, previous: Option<&CniResult>) -> Outcome<Option<IfName>> {
+    fn master(&self, previous: Option<&CniResult>) -> Result<Option<IfName>> {
         match (&self.master, previous) {
             (Some(named), _) => Ok(Some(named.clone())),
             (None, None) => Ok(None),
@@ -64,43 +65,74 @@ impl Config {
     }
 }
 
-/// ADD. Without an IPAM of its own it takes the addresses of the plugin before.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Outcome<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let chained = || call.prev_result.filter(|previous| !previous.ips.is_empty()).cloned();
-    let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
-    let addresses = leased.or_else(chained).ok_or_else(missing)?;
-    if call.origin.is_tenants && !config.in_pod {
-        spare_own_addresses(host, &addresses)?;
+/// The delegate.
+pub(super) struct Ipvlan;
+
+impl Delegate for Ipvlan {
+    const TYPE: &'static str = "ipvlan";
+    const KEYS: &'static [&'static str] = &KEYS;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let name = config.master(call.prev_result)?;
-    let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
-    if !config.in_pod {
-        claim_mode(host, point, &master, config.mode)?;
+
+    fn admit(_config: Result<&Config>, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        default_bridge::refuse_as_master(host, call)
     }
-    let kind = NewKind::Ipvlan { parent: master.index, mode: config.mode };
-    // The hardware address is the master's: the kernel takes no other.
-    let link = NewLink {
-        mtu: stacked::bound_mtu(config.mtu, &master)?,
-        group: point.group,
-        ..NewLink::new(point.ifname, kind)
-    };
-    let result = CniResult { dns: config.dns, ..addresses };
-    let attached = stacked::attach(host, sandbox, point, config.in_pod, &link, result);
-    attached.inspect_err(|_| {
-        // What it says about the cause is the first error; DEL does this again.
-        let _ = shared::release(host, point);
-    })
+
+    /// Without an IPAM of its own it takes the addresses of the plugin before.
+    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let chained = call.prev_result.into_iter().cloned();
+        let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
+        let addresses = [leased].into_iter().chain(chained).find(|given| !given.ips.is_empty()).ok_or_else(missing)?;
+        if call.origin.is_tenants && !config.in_pod {
+            spare_own_addresses(host, &addresses)?;
+        }
+        let name = config.master(call.prev_result)?;
+        let master =
+            parent_link::free(parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
+        if !config.in_pod {
+            claim_mode(host, point, &master, config.mode)?;
+        }
+        let kind = NewKind::Ipvlan { parent: master.index, mode: config.mode };
+        // The hardware address is the master's: the kernel takes no other.
+        let link = NewLink {
+            mtu: parent_link::bound_mtu(config.mtu, &master)?,
+            group: point.group,
+            ..NewLink::new(point.ifname, kind)
+        };
+        let result = CniResult { dns: config.dns.clone(), ..addresses };
+        let attached = parent_link::add(host, sandbox, point, config.in_pod, &link, result);
+        attached.inspect_err(|_| {
+            // What it says about the cause is the first error; DEL does this again.
+            let _ = shared::release(host, point);
+        })
+    }
+
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        shared::release(cx.host, cx.point)
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let master = (config.master.as_ref(), config.in_pod);
+        parent_link::check(cx, "ipvlan", master, |link| {
+            check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
+        })
+    }
+
+    /// A master that comes from the plugin before is not known yet.
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        let kind = NewKind::Ipvlan { parent: parent_link::NO_LINK, mode: config.mode };
+        let elsewhere = config.in_pod || config.master.is_none();
+        parent_link::status(host, (config.master.as_ref(), elsewhere), config.mtu, kind)
+    }
 }
 
 /// One mode holds for all ipvlans of a master: one that is made in another would change those of all other pods.
-fn claim_mode(host: &mut Host<'_>, point: &Point<'_>, master: &Link, mode: IpvlanMode) -> Outcome<()> {
+fn claim_mode(host: &mut Host<'_>, point: &Point<'_>, master: &Link, mode: IpvlanMode) -> Result<()> {
     let name = MODES.iter().find(|(_, one)| *one == mode).map_or("", |(name, _)| *name);
     let shared = Shared::lock(&host.node)?;
     match shared.other_ipvlan_mode(master, name) {
@@ -114,7 +146,7 @@ fn claim_mode(host: &mut Host<'_>, point: &Point<'_>, master: &Link, mode: Ipvla
 }
 
 /// An ipvlan takes the packets to its addresses off its master before the node sees them, its own ones too.
-fn spare_own_addresses(host: &mut Host<'_>, addresses: &CniResult) -> Outcome<()> {
+fn spare_own_addresses(host: &mut Host<'_>, addresses: &CniResult) -> Result<()> {
     for ip in &addresses.ips {
         let address = ip.address.addr();
         if host.netlink()?.is_own_address(address)? {
@@ -122,23 +154,6 @@ fn spare_own_addresses(host: &mut Host<'_>, addresses: &CniResult) -> Outcome<()
         }
     }
     Ok(())
-}
-
-/// CHECK.
-pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let master = (config.master.as_ref(), config.in_pod);
-    stacked::check(host, sandbox, call, point, "ipvlan", master, |link| {
-        super::compare::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
-    })
-}
-
-/// STATUS. A master that comes from the plugin before is not known yet.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let kind = NewKind::Ipvlan { parent: stacked::NO_LINK, mode: config.mode };
-    let elsewhere = config.in_pod || config.master.is_none();
-    stacked::status(host, (config.master.as_ref(), elsewhere), config.mtu, kind)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
+use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, hardware, stacked};
-use crate::apply::{Host, Sandbox};
-use crate::call::{Call, Point};
-use crate::error::{Error, Result as Outcome};
+use super::{Attached, check, default_bridge, mac_address, parent_link};
+use crate::call::Call;
+use crate::error::Result;
+use crate::host::Host;
 use crate::nl::link::{Kind, MacvlanMode, NewKind, NewLink};
 use crate::node_links;
 
@@ -34,7 +35,7 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-pub(super) const KEYS: [&str; 8] = ["master", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen", "ipam", "dns"];
+const KEYS: [&str; 8] = ["master", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen", "ipam", "dns"];
 
 const MODES: [(&str, MacvlanMode); 4] = [
     ("bridge", MacvlanMode::Bridge),
@@ -44,7 +45,7 @@ const MODES: [(&str, MacvlanMode); 4] = [
 ];
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut keys = Keys::of(conf);
         let config = Self {
             master: keys.parsed("master", IfName::ALLOWED),
@@ -52,8 +53,8 @@ impl Config {
             mtu: keys.mtu(),
             in_pod: keys.flag("linkInContainer"),
             broadcast_queue: keys.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
-            runtime_mac: keys.keep(hardware::from_runtime(conf)),
-            mac: keys.keep(hardware::configured(conf, "mac")),
+            runtime_mac: keys.keep(mac_address::from_runtime(conf)),
+            mac: keys.keep(mac_address::configured(conf, "mac")),
             dns: keys.dns(),
         };
         keys.finish(config)
@@ -61,69 +62,74 @@ impl Config {
 
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has
     /// its master's unless another was asked for.
-    fn hardware_address(&self, args: &str) -> Outcome<Option<Mac>> {
-        match self.runtime_mac.or(hardware::from_environment(args)?).or(self.mac) {
+    fn hardware_address(&self, args: &str) -> Result<Option<Mac>> {
+        match self.runtime_mac.or(mac_address::from_environment(args)?).or(self.mac) {
             None if self.mode == MacvlanMode::Passthru => Ok(None),
-            None => hardware::random().map(Some),
+            None => mac_address::random().map(Some),
             asked => Ok(asked),
         }
     }
 }
 
-/// Before anything is attached: mode passthru takes the master, its frames and its address, from the node.
-pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    if !call.origin.is_tenants {
-        return Ok(());
+/// The delegate.
+pub(super) struct Macvlan;
+
+impl Delegate for Macvlan {
+    const TYPE: &'static str = "macvlan";
+    const KEYS: &'static [&'static str] = &KEYS;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    if config.mode != MacvlanMode::Passthru || config.in_pod {
-        return Ok(());
-    }
-    let Some(master) = stacked::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
-    node_links::keep(host, call, &master, |reason| {
-        let allowed = format!("for mode passthru a link that is not the node's own: {reason}");
-        match &config.master {
-            Some(name) => Finding::new("master", format_args!("{:?}", name.as_str()), allowed),
-            None => Finding::missing("master", allowed),
+
+    /// Mode passthru takes the master, its frames and its address, from the node.
+    fn admit(config: Result<&Config>, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        default_bridge::refuse_as_master(host, call)?;
+        let config = config?;
+        if config.mode != MacvlanMode::Passthru || config.in_pod {
+            return Ok(());
         }
-    })
-}
+        let Some(master) = parent_link::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
+        node_links::keep(host, call, &master, |reason| {
+            let allowed = format!("for mode passthru a link that is not the node's own: {reason}");
+            match &config.master {
+                Some(name) => Finding::new("master", format_args!("{:?}", name.as_str()), allowed),
+                None => Finding::missing("master", allowed),
+            }
+        })
+    }
 
-/// ADD.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Outcome<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let master = stacked::free(stacked::find(stacked::side(host, sandbox, config.in_pod)?, config.master.as_ref())?)?;
-    let kind = NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
-    let link = NewLink {
-        mtu: stacked::bound_mtu(config.mtu, &master)?,
-        mac: config.hardware_address(point.args)?,
-        group: point.group,
-        ..NewLink::new(point.ifname, kind)
-    };
-    let result = CniResult { dns: config.dns, ..leased.unwrap_or_default() };
-    stacked::attach(host, sandbox, point, config.in_pod, &link, result)
-}
+    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, point, .. } = cx;
+        let master = parent_link::free(parent_link::find(
+            parent_link::side(host, sandbox, config.in_pod)?,
+            config.master.as_ref(),
+        )?)?;
+        let kind =
+            NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
+        let link = NewLink {
+            mtu: parent_link::bound_mtu(config.mtu, &master)?,
+            mac: config.hardware_address(point.args)?,
+            group: point.group,
+            ..NewLink::new(point.ifname, kind)
+        };
+        let result = CniResult { dns: config.dns.clone(), ..leased };
+        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
+    }
 
-/// CHECK.
-pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let master = (config.master.as_ref(), config.in_pod);
-    stacked::check(host, sandbox, call, point, "macvlan", master, |link| {
-        super::compare::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
-    })
-}
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let master = (config.master.as_ref(), config.in_pod);
+        parent_link::check(cx, "macvlan", master, |link| {
+            check::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
+        })
+    }
 
-/// STATUS.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let kind = NewKind::Macvlan { parent: stacked::NO_LINK, mode: config.mode, broadcast_queue: None };
-    stacked::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        let kind = NewKind::Macvlan { parent: parent_link::NO_LINK, mode: config.mode, broadcast_queue: None };
+        parent_link::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
+    }
 }
 
 #[cfg(test)]

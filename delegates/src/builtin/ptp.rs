@@ -7,21 +7,24 @@ use std::net::IpAddr;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface, Ip};
-use attachments::finding::Finding;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::port::{self, Created, Port};
-use super::{Attached, compare, hardware};
-use crate::apply::{self, Host, Sandbox, is};
+use super::veth::{self, NewVeth, Veth};
+use super::{Attached, check, mac_address};
+use crate::apply::{self, is};
 use crate::call::{Call, Point};
-use crate::error::{Error, Result as Outcome};
+use crate::claims::Claims;
+use crate::error::{Error, Result};
 use crate::firewall::masquerade;
+use crate::host::Host;
 use crate::ipam;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::node_networks::{self, Claim};
+use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, Sysctl};
 
 /// Where the pod's link stands among the interfaces of the result: host's end, pod's end.
@@ -38,10 +41,10 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-pub(super) const KEYS: [&str; 5] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "dns"];
+const KEYS: [&str; 5] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "dns"];
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut keys = Keys::of(conf);
         let config = Self { ip_masq: keys.flag("ipMasq"), mtu: keys.mtu(), dns: keys.dns() };
         keys.masquerade_backend();
@@ -50,61 +53,123 @@ impl Config {
     }
 }
 
-/// A tenant's addresses take nothing that the node reaches. What is known now is judged now; ADD judges all of it.
-pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    let of = |seen: ipam::Foreseen| [seen.gateway.map(Claim::End), seen.address.map(Claim::Pod)];
-    let claims: Vec<Claim> = ipam::foresee(call)?.into_iter().flat_map(of).flatten().collect();
-    node_networks::refuse(host, &claims, None)
-}
+/// The delegate.
+pub(super) struct Ptp;
 
-/// ADD.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Outcome<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let mut result = leased.unwrap_or_default();
-    let ends = ends(&mut result)?;
-    if call.origin.is_tenants {
-        let claims: Vec<Claim> =
-            ends.iter().flat_map(|end| [Claim::End(end.gateway), Claim::Pod(end.pod.addr())]).collect();
-        node_networks::refuse(host, &claims, None)?;
+impl Delegate for Ptp {
+    const TYPE: &'static str = "ptp";
+    const KEYS: &'static [&'static str] = &KEYS;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let port = Port {
-        bridge: None,
-        host_name: port::host_name(call.network, point)?,
-        ifname: point.ifname,
-        mtu: config.mtu,
-        mac: hardware::random()?,
-        group: point.group,
-        flags: None,
-    };
-    let created = port::create(host, sandbox, &port)?;
-    let finished = reach(host, &created, &ends)
-        .and_then(|()| configure(sandbox, point, &created, &ends, &result))
-        .and_then(|()| {
-            let addresses: Vec<_> = ends.iter().map(|end| end.pod).collect();
-            port::masquerade(host, call, point, config.ip_masq, &addresses)
-        });
-    if let Err(error) = finished {
-        // What it says about the cause is the first error; DEL does all of this again.
-        let _ = port::remove(host, call, point);
-        return Err(error);
+
+    /// A tenant's addresses take nothing that the node reaches. What is known now is judged now; ADD judges all of it.
+    fn admit(_config: Result<&Config>, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        let of = |seen: ipam::Foreseen| [seen.gateway.map(Claim::End), seen.address.map(Claim::Pod)];
+        let claims: Vec<Claim> = ipam::foresee(call)?.into_iter().flat_map(of).flatten().collect();
+        node_networks::refuse(host, &claims, None)
     }
-    let pod = Interface {
-        name: point.ifname.to_string(),
-        mac: created.pod.mac.to_string(),
-        sandbox: point.netns.to_owned(),
-        ..Interface::default()
-    };
-    result.interfaces = vec![created.host, pod];
-    if config.dns != Dns::default() {
-        result.dns = config.dns;
+
+    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let mut result = leased;
+        let ends = ends(&mut result)?;
+        if call.origin.is_tenants {
+            let claims: Vec<Claim> =
+                ends.iter().flat_map(|end| [Claim::End(end.gateway), Claim::Pod(end.pod.addr())]).collect();
+            node_networks::refuse(host, &claims, None)?;
+        }
+        let port = NewVeth {
+            bridge: None,
+            host_name: veth::host_name(call.network, point)?,
+            ifname: point.ifname,
+            mtu: config.mtu,
+            mac: mac_address::random()?,
+            group: point.group,
+            flags: None,
+        };
+        let veth = veth::create(host, sandbox, &port)?;
+        let finished =
+            reach(host, &veth, &ends).and_then(|()| configure(sandbox, point, &veth, &ends, &result)).and_then(|()| {
+                let addresses: Vec<_> = ends.iter().map(|end| end.pod).collect();
+                veth::masquerade(host, call, point, config.ip_masq, &addresses)
+            });
+        if let Err(error) = finished {
+            // What it says about the cause is the first error; DEL does all of this again.
+            let _ = veth::del(host, call, point);
+            return Err(error);
+        }
+        let pod = Interface {
+            name: point.ifname.to_string(),
+            mac: veth.pod.mac.to_string(),
+            sandbox: point.netns.to_owned(),
+            ..Interface::default()
+        };
+        result.interfaces = vec![veth.host, pod];
+        if config.dns != Dns::default() {
+            result.dns = config.dns.clone();
+        }
+        Ok(Attached { result, links: vec![veth.pod] })
     }
-    Ok(Attached { result, links: vec![created.pod] })
+
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        veth::del(cx.host, cx.call, cx.point)
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { host, sandbox, call, point } = cx;
+        let expected = check::expected(call)?;
+        let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
+        check::is_up(&pod)?;
+        let end = check::host_end(host, expected, &pod)?;
+        check::addressing(sandbox, &pod, expected)?;
+        let on_pod = |ip: &&Ip| ip.interface == Some(POD_END);
+        let addresses: Vec<IpNet> = expected.ips.iter().filter(on_pod).map(|ip| ip.address).collect();
+        let filter = RouteFilter { index: Some(end.index), ..RouteFilter::default() };
+        let held = host.netlink()?.routes(filter)?;
+        for address in &addresses {
+            if !held.iter().any(|route| route.destination == IpNet::from(address.addr())) {
+                let text = format!("the node has no route to {} through {}", address.addr(), end.name);
+                return Err(check::differs(text));
+            }
+        }
+        let on_end = host.netlink()?.addresses(Some(end.index))?;
+        let in_pod = sandbox.netlink.routes(RouteFilter { index: Some(pod.index), ..RouteFilter::default() })?;
+        let mut gateways = Vec::new();
+        for ip in expected.ips.iter().filter(on_pod) {
+            let Some(gateway) = ip.gateway else { continue };
+            if !on_end.iter().any(|address| address.net == IpNet::from(gateway)) {
+                return Err(check::differs(format!("gateway {gateway} is missing on link {} of the host", end.name)));
+            }
+            // In whichever table: a plugin behind in the chain may have moved them.
+            let is_there = |wanted: &Route| {
+                in_pod.iter().any(|held| held.destination == wanted.destination && held.gateway == wanted.gateway)
+            };
+            let wanted = through_gateway(&Ends { pod: ip.address, gateway }, pod.index);
+            if let Some(lost) = wanted.iter().find(|wanted| !is_there(wanted)) {
+                let via = lost.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+                return Err(check::differs(format!("route {}{via} is missing in the pod", lost.destination)));
+            }
+            gateways.push(gateway);
+        }
+        check::forwarding(&gateways)?;
+        if config.ip_masq {
+            masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
+        }
+        Ok(())
+    }
+
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        veth::gc(host, call, claims)
+    }
+
+    /// The kernel has what a veth and its masquerade need.
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        veth::status(host, config.ip_masq)
+    }
 }
 
 /// The two addresses of one family or subnet.
@@ -117,7 +182,7 @@ struct Ends {
 }
 
 /// What IPAM gave, as ends; the result's addresses then name the pod's link.
-fn ends(result: &mut CniResult) -> Outcome<Vec<Ends>> {
+fn ends(result: &mut CniResult) -> Result<Vec<Ends>> {
     let each = |ip: &mut Ip| {
         ip.interface = Some(POD_END);
         let pod = ip.address;
@@ -131,19 +196,19 @@ fn ends(result: &mut CniResult) -> Outcome<Vec<Ends>> {
 }
 
 /// The node's end: the gateways' addresses, the routes to the pod, forwarding.
-fn reach(host: &mut Host<'_>, created: &Created, ends: &[Ends]) -> Outcome<()> {
+fn reach(host: &mut Host<'_>, veth: &Veth, ends: &[Ends]) -> Result<()> {
     let gateways: Vec<IpAddr> = ends.iter().map(|end| end.gateway).collect();
     host.forward(&gateways)?;
     let netlink = host.netlink()?;
     for end in ends {
         // Nobody else is on this wire who could hold the address: it is usable at once.
-        let added = netlink.add_address(created.host_index, IpNet::from(end.gateway), true);
+        let added = netlink.add_address(veth.host_index, IpNet::from(end.gateway), true);
         // Addresses of one subnet share their gateway.
         if !is(&added, Errno::EEXIST) {
             added?;
         }
         let scope = Some(libc::RT_SCOPE_HOST);
-        let route = Route { scope, ..Route::new(IpNet::from(end.pod.addr()), created.host_index) };
+        let route = Route { scope, ..Route::new(IpNet::from(end.pod.addr()), veth.host_index) };
         let claimed = netlink.claim_route(&route);
         if is(&claimed, Errno::EEXIST) {
             return Err(taken(netlink, end.pod.addr())?);
@@ -154,7 +219,7 @@ fn reach(host: &mut Host<'_>, created: &Created, ends: &[Ends]) -> Outcome<()> {
 }
 
 /// Another pod, or the node itself, is at this address already: a second route to it would never be used.
-fn taken(netlink: &mut crate::nl::Netlink, address: IpAddr) -> Outcome<Error> {
+fn taken(netlink: &mut crate::nl::Netlink, address: IpAddr) -> Result<Error> {
     let filter = RouteFilter { ipv4: Some(address.is_ipv4()), table: Some(MAIN), index: None };
     let held = netlink.routes(filter)?.into_iter().find(|route| route.destination == IpNet::from(address));
     let link = held.and_then(|route| route.index).map(|index| netlink.link_by_index(index)).transpose()?.flatten();
@@ -165,14 +230,8 @@ fn taken(netlink: &mut crate::nl::Netlink, address: IpAddr) -> Outcome<Error> {
 }
 
 /// The pod's end. The route that the kernel makes of an address says that its subnet is on the wire; only the gateway is.
-fn configure(
-    sandbox: &mut Sandbox,
-    point: &Point<'_>,
-    created: &Created,
-    ends: &[Ends],
-    result: &CniResult,
-) -> Outcome<()> {
-    let index = created.pod.index;
+fn configure(sandbox: &mut Sandbox, point: &Point<'_>, veth: &Veth, ends: &[Ends], result: &CniResult) -> Result<()> {
+    let index = veth.pod.index;
     let mut wanted = Addressing::of(point.ifname, result);
     let routes = std::mem::take(&mut wanted.routes);
     if wanted.settle {
@@ -199,55 +258,6 @@ fn through_gateway(end: &Ends, index: u32) -> Vec<Route> {
     if is_alone { vec![to_gateway] } else { vec![to_gateway, to_subnet] }
 }
 
-/// CHECK.
-pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let expected = compare::expected(call)?;
-    let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
-    compare::is_up(&pod)?;
-    let end = compare::host_end(host, expected, &pod)?;
-    compare::addressing(sandbox, &pod, expected)?;
-    let on_pod = |ip: &&Ip| ip.interface == Some(POD_END);
-    let addresses: Vec<IpNet> = expected.ips.iter().filter(on_pod).map(|ip| ip.address).collect();
-    let filter = RouteFilter { index: Some(end.index), ..RouteFilter::default() };
-    let held = host.netlink()?.routes(filter)?;
-    for address in &addresses {
-        if !held.iter().any(|route| route.destination == IpNet::from(address.addr())) {
-            let text = format!("the node has no route to {} through {}", address.addr(), end.name);
-            return Err(compare::differs(text));
-        }
-    }
-    let on_end = host.netlink()?.addresses(Some(end.index))?;
-    let in_pod = sandbox.netlink.routes(RouteFilter { index: Some(pod.index), ..RouteFilter::default() })?;
-    let mut gateways = Vec::new();
-    for ip in expected.ips.iter().filter(on_pod) {
-        let Some(gateway) = ip.gateway else { continue };
-        if !on_end.iter().any(|address| address.net == IpNet::from(gateway)) {
-            return Err(compare::differs(format!("gateway {gateway} is missing on link {} of the host", end.name)));
-        }
-        // In whichever table: a plugin behind in the chain may have moved them.
-        let is_there = |wanted: &Route| {
-            in_pod.iter().any(|held| held.destination == wanted.destination && held.gateway == wanted.gateway)
-        };
-        let wanted = through_gateway(&Ends { pod: ip.address, gateway }, pod.index);
-        if let Some(lost) = wanted.iter().find(|wanted| !is_there(wanted)) {
-            let via = lost.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-            return Err(compare::differs(format!("route {}{via} is missing in the pod", lost.destination)));
-        }
-        gateways.push(gateway);
-    }
-    compare::forwarding(&gateways)?;
-    if config.ip_masq {
-        masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
-    }
-    Ok(())
-}
-
-/// STATUS: the kernel has what a veth and its masquerade need.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    port::status(host, Config::read(call.conf).map_err(Error::Config)?.ip_masq)
-}
-
 #[cfg(test)]
 mod tests {
     use attachments::cni::version::Version;
@@ -255,7 +265,7 @@ mod tests {
     use super::*;
     use crate::builtin::Builtin;
 
-    fn planned(ipam: &str) -> Outcome<Vec<String>> {
+    fn planned(ipam: &str) -> Result<Vec<String>> {
         let mut result = CniResult::parse(ipam.as_bytes(), Version::NEWEST).unwrap();
         let words = |route: Route| {
             let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();

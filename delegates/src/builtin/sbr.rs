@@ -4,23 +4,24 @@
 //! with the link; the rules are noted before they are added, and DEL deletes them. Two attachments of one pod never do
 //! this at once: the engine holds the sandbox.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::{CniResult, Ip};
-use attachments::finding::Finding;
+use attachments::cni::result::{CniResult, Ip, default_destination};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::chained::{addresses_of_pod, no_link};
+use super::chained::{self, addresses_of_pod, no_link};
+use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, compare};
-use crate::apply::{Host, Sandbox};
+use super::{Attached, check};
 use crate::call::{Call, Point};
-use crate::error::{Error, Result as Outcome};
+use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::nl::rule::Rule;
+use crate::sandbox::Sandbox;
 
 /// The first table that is taken without being asked for.
 const FIRST_TABLE: u32 = 100;
@@ -35,7 +36,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut keys = Keys::of(conf);
         let config = Self { table: keys.integer("table", 1..=u32::MAX) };
         keys.finish(config)
@@ -59,42 +60,95 @@ struct Added {
     table: u32,
 }
 
-/// ADD. The result of the plugin before tells the tables that its routes are in now.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    previous: &CniResult,
-) -> Outcome<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let ips: Vec<&Ip> = addresses_of_pod(previous, point).collect();
-    if ips.is_empty() {
-        return Err(Error::Addresses(format!("prevResult has no address on {}", point.ifname)));
+/// The delegate.
+pub(super) struct Sbr;
+
+impl Delegate for Sbr {
+    const TYPE: &'static str = "sbr";
+    const KEYS: &'static [&'static str] = &["table"];
+    const IS_CHAINED: bool = true;
+    const TAKES_ADDRESSES: bool = false;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let link = sandbox.netlink.link_by_name(point.ifname)?.ok_or_else(|| Error::Parent(no_link(point)))?;
-    let plan = match config.table {
-        Some(table) => with_table(&ips, table),
-        None => {
-            let rules = sandbox.netlink.rules()?;
-            let routes = sandbox.netlink.routes(RouteFilter::default())?;
-            plan(&ips, link.index, &rules, &routes)
+
+    /// The result of the plugin before tells the tables that its routes are in now.
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let previous = chained::previous(call)?;
+        let ips: Vec<&Ip> = addresses_of_pod(previous, point).collect();
+        if ips.is_empty() {
+            return Err(Error::Addresses(format!("prevResult has no address on {}", point.ifname)));
         }
-    };
-    let added: Vec<_> =
-        plan.rules.iter().filter_map(|rule| Some(Added { source: rule.source?, table: rule.table })).collect();
-    let mut state = Object::new();
-    state.set(STATE, &added);
-    host.save(&state)?;
-    let applied = apply(&mut sandbox.netlink, &plan);
-    if applied.is_err() {
-        // The first error tells more than a second one would; DEL does this again.
-        let _ = delete_rules(&mut sandbox.netlink, &plan.rules);
+        let link = sandbox.netlink.link_by_name(point.ifname)?.ok_or_else(|| Error::Parent(no_link(point)))?;
+        let plan = match config.table {
+            Some(table) => with_table(&ips, table),
+            None => {
+                let rules = sandbox.netlink.rules()?;
+                let routes = sandbox.netlink.routes(RouteFilter::default())?;
+                plan(&ips, link.index, &rules, &routes)
+            }
+        };
+        let added: Vec<_> =
+            plan.rules.iter().filter_map(|rule| Some(Added { source: rule.source?, table: rule.table })).collect();
+        let mut state = Object::new();
+        state.set(STATE, &added);
+        host.save(&state)?;
+        let applied = apply(&mut sandbox.netlink, &plan);
+        if applied.is_err() {
+            // The first error tells more than a second one would; DEL does this again.
+            let _ = delete_rules(&mut sandbox.netlink, &plan.rules);
+        }
+        applied?;
+        let mut result = previous.clone();
+        tell(&mut result, &plan);
+        Ok(Attached::nothing(result))
     }
-    applied?;
-    let mut result = previous.clone();
-    tell(&mut result, &plan);
-    Ok(Attached { result, links: Vec::new() })
+
+    /// The rules go while the link is there. Without a record, those of its addresses, as the reference plugin does.
+    fn restore(cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
+        let Undo { call, point, .. } = cx;
+        let Some(sandbox) = sandbox else { return Ok(()) };
+        let netlink = &mut sandbox.netlink;
+        if saved.is_empty() {
+            return delete_unrecorded(netlink, call, point);
+        }
+        let states = saved.iter().filter_map(|state| state.decode::<Vec<Added>>(STATE, "rules").ok().flatten());
+        let rules: Vec<Rule> = states.flatten().map(|added| Rule::from(added.source, added.table)).collect();
+        delete_rules(netlink, &rules)
+    }
+
+    /// Every address has its rule, and the rule's table the way to its gateway.
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { sandbox, call, point, .. } = cx;
+        let expected = chained::previous(call)?;
+        let rules = sandbox.netlink.rules()?;
+        for ip in addresses_of_pod(expected, point) {
+            let source = IpNet::from(ip.address.addr());
+            let is = |rule: &&Rule| rule.source == Some(source) && config.table.is_none_or(|table| table == rule.table);
+            let rule = rules.iter().find(is);
+            let rule = rule.ok_or_else(|| check::differs(format!("no rule for packets from {source} in the pod")))?;
+            let Some(gateway) = ip.gateway.filter(|_| config.table.is_none()) else { continue };
+            let filter = RouteFilter { table: Some(rule.table), ..RouteFilter::default() };
+            let routes = sandbox.netlink.routes(filter)?;
+            if !routes.iter().any(|route| route.is_default() && route.gateway == Some(gateway)) {
+                let text = format!("no default route via {gateway} in table {} of the pod", rule.table);
+                return Err(check::differs(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel has rules, of which every namespace has some from the start.
+    fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        match host.netlink()?.rules() {
+            Err(error @ Error::Kernel { .. }) => Err(Error::NotReady(format!("sbr: {error}"))),
+            listed => listed.map(drop),
+        }
+    }
 }
 
 /// A route that has moved is in the first table that has it.
@@ -126,7 +180,7 @@ fn plan(ips: &[&Ip], link: u32, rules: &[Rule], routes: &[Route]) -> Plan {
         let default = ip.gateway.map(|gateway| Route {
             gateway: Some(gateway),
             table,
-            ..Route::new(everywhere(address.is_ipv4()), link)
+            ..Route::new(default_destination(address.is_ipv4()), link)
         });
         let is_default = |route: &Route| route.is_default() && default.is_some();
         let own = moved.iter().filter(|route| belongs(route, &ip.address) && !is_default(route));
@@ -153,12 +207,7 @@ fn belongs(route: &Route, address: &IpNet) -> bool {
     same_family && (is_inside(route.source) || is_inside(route.gateway) || is_general)
 }
 
-fn everywhere(ipv4: bool) -> IpNet {
-    let any = if ipv4 { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    IpNet::new_assert(any, 0)
-}
-
-fn apply(netlink: &mut Netlink, plan: &Plan) -> Outcome<()> {
+fn apply(netlink: &mut Netlink, plan: &Plan) -> Result<()> {
     for rule in &plan.rules {
         netlink.add_rule(rule)?;
     }
@@ -172,28 +221,11 @@ fn apply(netlink: &mut Netlink, plan: &Plan) -> Outcome<()> {
 }
 
 /// Everything is tried; the first failure is the error.
-fn delete_rules(netlink: &mut Netlink, rules: &[Rule]) -> Outcome<()> {
-    rules.iter().map(|rule| netlink.delete_rule(rule).map(drop)).fold(Ok(()), Outcome::and)
+fn delete_rules(netlink: &mut Netlink, rules: &[Rule]) -> Result<()> {
+    rules.iter().map(|rule| netlink.delete_rule(rule).map(drop)).fold(Ok(()), Result::and)
 }
 
-/// DEL, while the link is there. Without a record, the rules of its addresses, as the reference plugin does.
-pub(super) fn hand_back(
-    sandbox: Option<&mut Sandbox>,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    saved: &[&Object],
-) -> Outcome<()> {
-    let Some(sandbox) = sandbox else { return Ok(()) };
-    let netlink = &mut sandbox.netlink;
-    if saved.is_empty() {
-        return delete_unrecorded(netlink, call, point);
-    }
-    let states = saved.iter().filter_map(|state| state.decode::<Vec<Added>>(STATE, "rules").ok().flatten());
-    let rules: Vec<Rule> = states.flatten().map(|added| Rule::from(added.source, added.table)).collect();
-    delete_rules(netlink, &rules)
-}
-
-fn delete_unrecorded(netlink: &mut Netlink, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
+fn delete_unrecorded(netlink: &mut Netlink, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
     let Some(link) = netlink.link_by_name(point.ifname)? else { return Ok(()) };
     let table = Config::read(call.conf).ok().and_then(|config| config.table);
     let held = netlink.addresses(Some(link.index))?;
@@ -204,34 +236,6 @@ fn delete_unrecorded(netlink: &mut Netlink, call: &Call<'_>, point: &Point<'_>) 
     };
     let rules: Vec<Rule> = netlink.rules()?.into_iter().filter(is_ours).collect();
     delete_rules(netlink, &rules)
-}
-
-/// CHECK: every address has its rule, and the rule's table the way to its gateway.
-pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>, expected: &CniResult) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let rules = sandbox.netlink.rules()?;
-    for ip in addresses_of_pod(expected, point) {
-        let source = IpNet::from(ip.address.addr());
-        let is = |rule: &&Rule| rule.source == Some(source) && config.table.is_none_or(|table| table == rule.table);
-        let rule = rules.iter().find(is);
-        let rule = rule.ok_or_else(|| compare::differs(format!("no rule for packets from {source} in the pod")))?;
-        let Some(gateway) = ip.gateway.filter(|_| config.table.is_none()) else { continue };
-        let filter = RouteFilter { table: Some(rule.table), ..RouteFilter::default() };
-        let routes = sandbox.netlink.routes(filter)?;
-        if !routes.iter().any(|route| route.is_default() && route.gateway == Some(gateway)) {
-            let text = format!("no default route via {gateway} in table {} of the pod", rule.table);
-            return Err(compare::differs(text));
-        }
-    }
-    Ok(())
-}
-
-/// STATUS: the kernel has rules, of which every namespace has some from the start.
-pub(super) fn status(host: &mut Host<'_>) -> Outcome<()> {
-    match host.netlink()?.rules() {
-        Err(error @ Error::Kernel { .. }) => Err(Error::NotReady(format!("sbr: {error}"))),
-        listed => listed.map(drop),
-    }
 }
 
 #[cfg(test)]

@@ -5,19 +5,20 @@ use attachments::cni::result::{CniResult, Dns};
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
+use super::delegate::{Context, Delegate, Reading};
 use super::keys::Keys;
-use super::{Attached, compare, stacked};
-use crate::apply::{Host, Sandbox};
-use crate::call::{Call, Point};
-use crate::error::{Error, Result as Outcome};
+use super::{Attached, check, default_bridge, parent_link};
+use crate::call::Call;
+use crate::error::Result;
+use crate::host::Host;
 use crate::nl::link::{Kind, NewKind, NewLink};
 use crate::node_links;
 
 /// The configuration of a vlan attachment.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
-    /// The link underneath; always there once the configuration is valid.
-    pub master: Option<IfName>,
+    /// The link underneath.
+    pub master: IfName,
     /// The identifier in the tags.
     pub id: u16,
     /// MTU, at most the master's; absent: the master's.
@@ -28,75 +29,73 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-pub(super) const KEYS: [&str; 6] = ["master", "vlanId", "mtu", "linkInContainer", "ipam", "dns"];
+const KEYS: [&str; 6] = ["master", "vlanId", "mtu", "linkInContainer", "ipam", "dns"];
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut keys = Keys::of(conf);
-        let config = Self {
-            master: keys.required("master", IfName::ALLOWED),
-            // 4095 is reserved by IEEE 802.1Q.
-            id: keys.integer("vlanId", 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0),
-            mtu: keys.mtu(),
-            in_pod: keys.flag("linkInContainer"),
-            dns: keys.dns(),
-        };
+        let master = keys.required("master", IfName::ALLOWED);
+        // 4095 is reserved by IEEE 802.1Q.
+        let id = keys.integer("vlanId", 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0);
+        let (mtu, in_pod, dns) = (keys.mtu(), keys.flag("linkInContainer"), keys.dns());
         keys.addresses();
-        keys.finish(config)
+        let config = master.map(|master| Self { master, id, mtu, in_pod, dns });
+        keys.finish(config)?.ok_or_else(|| vec![Finding::missing("master", IfName::ALLOWED)])
     }
 }
 
-/// Before anything is attached: the kernel gives frames that are tagged with a priority only to a VLAN 0, where there is one,
-/// and not to the master. The node would lose them.
-pub(super) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    if !call.origin.is_tenants {
-        return Ok(());
+/// The delegate.
+pub(super) struct Vlan;
+
+impl Delegate for Vlan {
+    const TYPE: &'static str = "vlan";
+    const KEYS: &'static [&'static str] = &KEYS;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    if config.id != 0 || config.in_pod {
-        return Ok(());
+
+    /// The kernel gives frames that are tagged with a priority only to a VLAN 0, where there is one, and not to the master. The
+    /// node would lose them.
+    fn admit(config: Result<&Config>, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        default_bridge::refuse_as_master(host, call)?;
+        let config = config?;
+        if config.id != 0 || config.in_pod {
+            return Ok(());
+        }
+        let Some(master) = parent_link::seek(host.netlink()?, Some(&config.master))? else { return Ok(()) };
+        node_links::keep(host, call, &master, |reason| {
+            Finding::new("vlanId", 0, format!("1 to 4094 on a link of the node's own: {reason}"))
+        })
     }
-    let Some(master) = stacked::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
-    node_links::keep(host, call, &master, |reason| {
-        Finding::new("vlanId", 0, format!("1 to 4094 on a link of the node's own: {reason}"))
-    })
-}
 
-/// ADD.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Outcome<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let master = stacked::find(stacked::side(host, sandbox, config.in_pod)?, config.master.as_ref())?;
-    // The hardware address is the master's: on one wire they are one station.
-    let link = NewLink {
-        mtu: stacked::bound_mtu(config.mtu, &master)?,
-        group: point.group,
-        ..NewLink::new(point.ifname, NewKind::Vlan { parent: master.index, id: config.id })
-    };
-    let result = CniResult { dns: config.dns, ..leased.unwrap_or_default() };
-    stacked::attach(host, sandbox, point, config.in_pod, &link, result)
-}
+    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, point, .. } = cx;
+        let master = parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, Some(&config.master))?;
+        // The hardware address is the master's: on one wire they are one station.
+        let link = NewLink {
+            mtu: parent_link::bound_mtu(config.mtu, &master)?,
+            group: point.group,
+            ..NewLink::new(point.ifname, NewKind::Vlan { parent: master.index, id: config.id })
+        };
+        let result = CniResult { dns: config.dns.clone(), ..leased };
+        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
+    }
 
-/// CHECK.
-pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let master = (config.master.as_ref(), config.in_pod);
-    stacked::check(host, sandbox, call, point, "vlan", master, |link| {
-        compare::same(link, "VLAN", &link.kind, &Kind::Vlan(config.id))?;
-        config.mtu.map_or(Ok(()), |mtu| compare::same(link, "MTU", link.mtu, mtu))
-    })
-}
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let master = (Some(&config.master), config.in_pod);
+        parent_link::check(cx, "vlan", master, |link| {
+            check::same(link, "VLAN", &link.kind, &Kind::Vlan(config.id))?;
+            config.mtu.map_or(Ok(()), |mtu| check::same(link, "MTU", link.mtu, mtu))
+        })
+    }
 
-/// STATUS.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let kind = NewKind::Vlan { parent: stacked::NO_LINK, id: config.id };
-    stacked::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        let kind = NewKind::Vlan { parent: parent_link::NO_LINK, id: config.id };
+        parent_link::status(host, (Some(&config.master), config.in_pod), config.mtu, kind)
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +108,7 @@ mod tests {
         let conf = r#"{"master":"eth1","vlanId":4094,"mtu":1400,"linkInContainer":true,"dns":{"domain":"d"},
             "ipam":{"type":"other"}}"#;
         let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
-        assert_eq!(config.master.unwrap().as_str(), "eth1");
+        assert_eq!(config.master.as_str(), "eth1");
         assert_eq!((config.id, config.mtu, config.in_pod), (4094, Some(1400), true));
         let bare = Object::parse(br#"{"master":"eth1","ipam":{"type":"other"}}"#).unwrap();
         assert_eq!(Config::read(&bare).unwrap().id, 0, "the reference plugin's default: tags with a priority only");

@@ -9,64 +9,107 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::libc;
 
+use super::delegate::{Context, Delegate, Reading, Undo};
 use super::keys::Keys;
-use super::{Attached, compare, stacked};
-use crate::apply::{self, Host, Sandbox};
+use super::{Attached, chained, check, parent_link};
+use crate::apply;
 use crate::call::{Call, Point};
-use crate::error::{Error, Result as Outcome};
+use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::link::{Kind, Link, LinkChange, NewKind, NewLink};
 use crate::nl::route::{MAIN, Route, RouteFilter};
+use crate::sandbox::Sandbox;
 
 /// The configuration of a vrf.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
-    /// Name of the vrf; always there once the configuration is valid.
-    pub name: Option<IfName>,
+    /// Name of the vrf.
+    pub name: IfName,
     /// Its routing table; absent: that of the vrf that is there, or the first that no vrf of the pod has.
     pub table: Option<u32>,
 }
 
-pub(super) const KEYS: [&str; 2] = ["vrfname", "table"];
+const KEYS: [&str; 2] = ["vrfname", "table"];
 
 /// Key in the states that are saved.
 const STATE: &str = "vrf";
 
 impl Config {
-    pub(super) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
+    pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut keys = Keys::of(conf);
-        let config = Self {
-            name: keys.required("vrfname", IfName::ALLOWED),
-            table: keys.integer("table", 0..=u32::MAX).filter(|table| *table != 0),
-        };
-        keys.finish(config)
-    }
-
-    fn name(&self) -> Outcome<&IfName> {
-        Ok(self.name.as_ref().ok_or_else(|| Finding::missing("vrfname", IfName::ALLOWED))?)
+        let name = keys.required("vrfname", IfName::ALLOWED);
+        let table = keys.integer("table", 0..=u32::MAX).filter(|table| *table != 0);
+        keys.finish(name.map(|name| Self { name, table }))?
+            .ok_or_else(|| vec![Finding::missing("vrfname", IfName::ALLOWED)])
     }
 }
 
-/// ADD. The result of the plugin before passes unchanged.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    previous: &CniResult,
-) -> Outcome<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let link = free_link(sandbox, point.ifname)?;
-    let entered = vrf(host, sandbox, point, &config).and_then(|vrf| enter(sandbox, &link, &vrf));
-    if let Err(error) = entered {
-        // The first error tells more than a second one would.
-        let _ = leave(sandbox, point, config.name()?);
-        return Err(error);
+/// The delegate.
+pub(super) struct Vrf;
+
+impl Delegate for Vrf {
+    const TYPE: &'static str = "vrf";
+    const KEYS: &'static [&'static str] = &KEYS;
+    const IS_CHAINED: bool = true;
+    const TAKES_ADDRESSES: bool = false;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    Ok(Attached { result: previous.clone(), links: Vec::new() })
+
+    /// The result of the plugin before passes unchanged.
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let previous = chained::previous(call)?;
+        let link = free_link(sandbox, point.ifname)?;
+        let entered = vrf(host, sandbox, point, config).and_then(|vrf| enter(sandbox, &link, &vrf));
+        if let Err(error) = entered {
+            // The first error tells more than a second one would.
+            let _ = leave(sandbox, point, &config.name);
+            return Err(error);
+        }
+        Ok(Attached::nothing(previous.clone()))
+    }
+
+    /// The pod's link leaves a vrf that was there before, or of which nobody recorded whether it was.
+    fn restore(cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
+        let Undo { call, point, .. } = cx;
+        let Some(sandbox) = sandbox else { return Ok(()) };
+        for state in saved {
+            if let Some(name) = state.decode::<IfName>(STATE, IfName::ALLOWED)? {
+                leave(sandbox, point, &name)?;
+            }
+        }
+        match call.conf.parsed("vrfname", IfName::ALLOWED) {
+            Ok(Some(name)) if saved.is_empty() => leave(sandbox, point, &name),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { sandbox, call, point, .. } = cx;
+        chained::previous(call)?;
+        let name = &config.name;
+        let missing = |name: &IfName| check::differs(format!("link {name} is missing in the pod"));
+        let vrf = sandbox.netlink.link_by_name(name)?.ok_or_else(|| missing(name))?;
+        check::same_kind(&vrf, "vrf")?;
+        check::is_up(&vrf)?;
+        if let Some(table) = config.table {
+            check::same(&vrf, "table", &vrf.kind, &Kind::Vrf(table))?;
+        }
+        let link = sandbox.netlink.link_by_name(point.ifname)?.ok_or_else(|| missing(point.ifname))?;
+        check::same(&link, "index of the vrf", link.master, Some(vrf.index))
+    }
+
+    fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        parent_link::probe(host.netlink()?, NewKind::Vrf { table: MAIN })
+    }
 }
 
 /// The pod's link, which may have one master only.
-fn free_link(sandbox: &mut Sandbox, name: &IfName) -> Outcome<Link> {
+fn free_link(sandbox: &mut Sandbox, name: &IfName) -> Result<Link> {
     let refuse =
         |allowed: String| Error::Parent(Finding::new("CNI_IFNAME", format_args!("{:?}", name.as_str()), allowed));
     let link = sandbox.netlink.link_by_name(name)?;
@@ -81,8 +124,8 @@ fn free_link(sandbox: &mut Sandbox, name: &IfName) -> Outcome<Link> {
 }
 
 /// Finds the vrf, or makes it.
-fn vrf(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, config: &Config) -> Outcome<Link> {
-    let name = config.name()?;
+fn vrf(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, config: &Config) -> Result<Link> {
+    let name = &config.name;
     let found = sandbox.netlink.link_by_name(name)?;
     match (found, config.table) {
         (None, asked) => {
@@ -112,8 +155,8 @@ fn vrf(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, config: &C
     }
 }
 
-/// A vrf of another record would go with that record's links: it stays for ours, and [`hand_back`] sees to it.
-fn adopt(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, name: &IfName, vrf: &Link) -> Outcome<()> {
+/// A vrf of another record would go with that record's links: it stays for ours, and [`Delegate::restore`] sees to it.
+fn adopt(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, name: &IfName, vrf: &Link) -> Result<()> {
     let mut state = Object::new();
     state.set(STATE, &name.as_str());
     host.save(&state)?;
@@ -124,7 +167,7 @@ fn adopt(host: &mut Host<'_>, sandbox: &mut Sandbox, point: &Point<'_>, name: &I
 }
 
 /// The first table that no vrf of the pod has.
-fn first_free(sandbox: &mut Sandbox) -> Outcome<u32> {
+fn first_free(sandbox: &mut Sandbox) -> Result<u32> {
     let links = sandbox.netlink.links(None)?;
     let is_taken = |table: &u32| links.iter().any(|link| link.kind == Kind::Vrf(*table));
     // There are fewer links than tables.
@@ -133,7 +176,7 @@ fn first_free(sandbox: &mut Sandbox) -> Outcome<u32> {
 
 /// Joins the vrf. The kernel takes the link down and up for it, and so loses routes and, where `keep_addr_on_down` is
 /// off, IPv6 addresses; they come back.
-fn enter(sandbox: &mut Sandbox, link: &Link, vrf: &Link) -> Outcome<()> {
+fn enter(sandbox: &mut Sandbox, link: &Link, vrf: &Link) -> Result<()> {
     let table = match vrf.kind {
         Kind::Vrf(table) => table,
         _ => MAIN,
@@ -170,27 +213,8 @@ fn in_table(mut routes: Vec<Route>, table: u32) -> Vec<Route> {
 /// linux/rtnetlink.h, not in libc.
 const RTPROT_RA: u8 = 9;
 
-/// DEL, where the vrf was there before, or nobody recorded what was.
-pub(super) fn hand_back(
-    sandbox: Option<&mut Sandbox>,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    saved: &[&Object],
-) -> Outcome<()> {
-    let Some(sandbox) = sandbox else { return Ok(()) };
-    for state in saved {
-        if let Some(name) = state.decode::<IfName>(STATE, IfName::ALLOWED)? {
-            leave(sandbox, point, &name)?;
-        }
-    }
-    match call.conf.parsed("vrfname", IfName::ALLOWED) {
-        Ok(Some(name)) if saved.is_empty() => leave(sandbox, point, &name),
-        _ => Ok(()),
-    }
-}
-
 /// Takes the pod's link out of a vrf. The vrf then goes with the links of those that are still in it.
-fn leave(sandbox: &mut Sandbox, point: &Point<'_>, name: &IfName) -> Outcome<()> {
+fn leave(sandbox: &mut Sandbox, point: &Point<'_>, name: &IfName) -> Result<()> {
     let is_ours = |link: &Link| link.group == 0 || link.group == point.group;
     let vrf = sandbox.netlink.link_by_name(name)?.filter(|link| matches!(link.kind, Kind::Vrf(_)));
     let Some(vrf) = vrf.filter(is_ours) else { return Ok(()) };
@@ -210,40 +234,19 @@ fn leave(sandbox: &mut Sandbox, point: &Point<'_>, name: &IfName) -> Outcome<()>
     }
 }
 
-/// CHECK.
-pub(super) fn check(sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Outcome<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    compare::expected(call)?;
-    let name = config.name()?;
-    let missing = |name: &IfName| compare::differs(format!("link {name} is missing in the pod"));
-    let vrf = sandbox.netlink.link_by_name(name)?.ok_or_else(|| missing(name))?;
-    compare::same_kind(&vrf, "vrf")?;
-    compare::is_up(&vrf)?;
-    if let Some(table) = config.table {
-        compare::same(&vrf, "table", &vrf.kind, &Kind::Vrf(table))?;
-    }
-    let link = sandbox.netlink.link_by_name(point.ifname)?.ok_or_else(|| missing(point.ifname))?;
-    compare::same(&link, "index of the vrf", link.master, Some(vrf.index))
-}
-
-/// STATUS.
-pub(super) fn status(host: &mut Host<'_>) -> Outcome<()> {
-    stacked::probe(host.netlink()?, NewKind::Vrf { table: MAIN })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::{Builtin, Chained};
+    use crate::builtin::Builtin;
 
     #[test]
     fn every_key_is_read_and_every_wrong_one_named() {
         let config = Config::read(&Object::parse(br#"{"vrfname":"blue","table":4294967295}"#).unwrap()).unwrap();
-        assert_eq!((config.name.unwrap().as_str(), config.table), ("blue", Some(u32::MAX)));
+        assert_eq!((config.name.as_str(), config.table), ("blue", Some(u32::MAX)));
         let bare = Config::read(&Object::parse(br#"{"vrfname":"blue","table":0}"#).unwrap()).unwrap();
         assert_eq!(bare.table, None);
         let wrong = |conf: &str| -> Vec<String> {
-            let findings = Builtin::Chained(Chained::Vrf).validate(&Object::parse(conf.as_bytes()).unwrap());
+            let findings = Builtin::Vrf.validate(&Object::parse(conf.as_bytes()).unwrap());
             findings.into_iter().map(|f| f.path).collect()
         };
         assert_eq!(wrong(r#"{"vrfname":"far-too-long-a-name","table":-1}"#), ["vrfname", "table"]);

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use serde_json::value::RawValue;
 
 use super::requested::Requests;
-use super::{Checked, Foreseen, Validated, one_per_family, point, routes, section, version_of};
+use super::{Checked, Foreseen, Validated, one_per_family, routes, section, version_of};
 use crate::call::{Call, Node};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ pub fn validate(conf: &Object) -> Validated<()> {
 
 /// Takes one address from each range set, or none.
 pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
-    let point = point(call)?;
+    let point = call.point()?;
     let config = Config::read(call.conf, point.args)?;
     if config.sets.is_empty() {
         return Err(no_ranges().into());
@@ -123,14 +123,14 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
 
 /// The subnets and gateways of all ranges.
 pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
-    let config = Config::read(call.conf, point(call)?.args)?;
+    let config = Config::read(call.conf, call.point()?.args)?;
     let of = |range: &ranges::Range| Foreseen { address: None, subnet: range.subnet(), gateway: Some(range.gateway()) };
     Ok(config.sets.iter().flat_map(RangeSet::ranges).map(of).collect())
 }
 
 /// Gives back every address of the attachment.
 pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
-    let point = point(call)?;
+    let point = call.point()?;
     match Store::open(&directory(call)?, node.deadline)? {
         Some(store) => store.release(&Owner::new(point.container, point.ifname)),
         None => Ok(()),
@@ -139,7 +139,7 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 
 /// The attachment still holds an address, and those of the result that are from its ranges.
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
-    let point = point(call)?;
+    let point = call.point()?;
     let dir = directory(call)?;
     let owner = Owner::new(point.container, point.ifname);
     let store = Store::open(&dir, node.deadline)?;

@@ -1,12 +1,12 @@
 //! Addresses for an attachment: which kind of address management a configuration asks for, and its verbs.
 //!
-//! `host-local` ([`host_local`]) and `static` ([`fixed`]) are served in process; any other `ipam.type` is a program that
+//! `host-local` ([`host_local`]) and `static` ([`static_ipam`]) are served in process; any other `ipam.type` is a program that
 //! gets the identical environment and the complete configuration ([`external`], C36).
 
 mod external;
-mod fixed;
 mod host_local;
 mod requested;
+mod static_ipam;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +19,10 @@ use attachments::cni::result::{CniResult, Ip, Route};
 use attachments::cni::spelling::{self, Known};
 use attachments::cni::version::Version;
 use attachments::finding::{Finding, Findings, under};
-use attachments::names::{ContainerId, PluginType};
+use attachments::names::PluginType;
 use ipnet::IpNet;
 
-use crate::builtin::Builtin;
-use crate::call::{Call, Node, Point};
+use crate::call::{Call, Node};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 
@@ -50,6 +49,9 @@ impl Kind {
     }
 }
 
+/// The types that are built in, and which of their keys hold paths of the node.
+pub(crate) const TYPES: [(&str, &[&str]); 2] = [("host-local", &["dataDir", "resolvConf"]), ("static", &[])];
+
 /// True when the configuration asks for addresses: `ipam.type` is there and not empty. Otherwise the attachment is
 /// layer 2 only.
 pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
@@ -58,18 +60,18 @@ pub fn configured(conf: &Object) -> std::result::Result<bool, Finding> {
 
 static RANGES: Known<'static> = Known::of(&[&host_local::RANGE_KEYS]);
 static ROUTES: Known<'static> = Known::of(&[&Route::KEYS]);
-static ADDRESSES: Known<'static> = Known::of(&[&fixed::ADDRESS_KEYS]);
+static ADDRESSES: Known<'static> = Known::of(&[&static_ipam::ADDRESS_KEYS]);
 static HOST_LOCAL: Known<'static> =
     Known { keys: &[&host_local::KEYS], inside: &[("ranges", &RANGES), ("routes", &ROUTES)], only: true };
 static STATIC: Known<'static> = Known {
-    keys: &[&fixed::KEYS],
+    keys: &[&static_ipam::KEYS],
     inside: &[("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
     only: true,
 };
 
 /// What any kind of ours knows.
 pub(crate) static ANY: Known<'static> = Known {
-    keys: &[&host_local::KEYS, &fixed::KEYS],
+    keys: &[&host_local::KEYS, &static_ipam::KEYS],
     inside: &[("ranges", &RANGES), ("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
     only: false,
 };
@@ -87,7 +89,7 @@ pub(crate) fn known(kind: &str) -> &'static Known<'static> {
 pub fn validate(conf: &Object) -> Vec<Finding> {
     let checked = match kind_of(conf) {
         Ok(Some(Kind::HostLocal(_))) => host_local::validate(conf),
-        Ok(Some(Kind::Static(_))) => fixed::validate(conf),
+        Ok(Some(Kind::Static(_))) => static_ipam::validate(conf),
         Ok(Some(Kind::External(_)) | None) => Ok(()),
         Err(finding) => Err(vec![finding]),
     };
@@ -115,19 +117,19 @@ impl Foreseen {
 pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
     match kind_of(call.conf)? {
         Some(Kind::HostLocal(_)) => host_local::foresee(call),
-        Some(Kind::Static(_)) => Ok(fixed::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
+        Some(Kind::Static(_)) => Ok(static_ipam::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
         Some(Kind::External(_)) | None => Ok(Vec::new()),
     }
 }
 
 /// Before anything is attached: what a tenant's section asks of the node and may not have. It does not name a plugin that makes
 /// or takes links for its addresses: the program would get the whole configuration and do with the node's links what this very
-/// plugin is not let do.
-pub fn admit(call: &Call<'_>) -> Result<()> {
+/// plugin is not let do. `makes_links` tells which types those are.
+pub fn admit(call: &Call<'_>, makes_links: impl Fn(&PluginType) -> bool) -> Result<()> {
     let ipam = call.conf.decode::<Object>("ipam", "an object");
     let Some(ipam) = ipam.ok().flatten().filter(|_| call.origin.is_tenants) else { return Ok(()) };
     match ipam.parsed::<PluginType>("type", PluginType::ALLOWED) {
-        Ok(Some(kind)) if Builtin::from_type(&kind).is_some() => {
+        Ok(Some(kind)) if makes_links(&kind) => {
             let allowed = format!("a plugin that gives addresses: {kind} makes, takes or changes links");
             Err(Finding::new("ipam.type", format_args!("{:?}", kind.as_str()), allowed).into())
         }
@@ -148,7 +150,7 @@ pub fn reclaim(data_dirs: &[PathBuf], claims: &Claims<'_>, deadline: Instant) ->
 pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
     let result = match required(call)?.on(node) {
         Kind::HostLocal(_) => host_local::allocate(node, call)?,
-        Kind::Static(_) => fixed::allocate(call)?,
+        Kind::Static(_) => static_ipam::allocate(call)?,
         Kind::External(kind) => external::allocate(node, &kind, call)?,
     };
     if result.ips.is_empty() {
@@ -172,7 +174,7 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match required(call)?.on(node) {
         Kind::HostLocal(_) => host_local::check(node, call),
-        Kind::Static(_) => fixed::check(call),
+        Kind::Static(_) => static_ipam::check(call),
         Kind::External(kind) => external::check(node, &kind, call),
     }
 }
@@ -209,11 +211,6 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
 fn required(call: &Call<'_>) -> Result<Kind> {
     let missing = || Finding::missing("ipam.type", "host-local, static, or the name of an IPAM plugin");
     Ok(kind_of(call.conf)?.ok_or_else(missing)?)
-}
-
-/// The attachment point of a call; verbs that come here always have one.
-fn point<'a, 'b>(call: &'a Call<'b>) -> Result<&'a Point<'b>> {
-    call.point.as_ref().ok_or_else(|| Error::from(Finding::missing("CNI_CONTAINERID", ContainerId::ALLOWED)))
 }
 
 /// The `ipam` section; empty when there is none.

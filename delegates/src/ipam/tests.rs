@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
+use crate::call::Point;
 use crate::call::testing::ours;
 use crate::reserved::Reserved;
 

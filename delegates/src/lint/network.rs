@@ -14,31 +14,13 @@ use super::{Kind, Origin, Problem, keys, reach, words};
 use crate::builtin::Builtin;
 use crate::ipam;
 
-/// Plugins of the field that change what a plugin before them made.
-const CHAINED: [&str; 6] = ["portmap", "bandwidth", "firewall", "sbr", "tuning", "vrf"];
+/// Types of programs that are well known, and whether they need a plugin before them.
+const PROGRAMS: [(&str, bool); 3] = [("tap", false), ("sriov", false), ("firewall", true)];
 
-/// What people usually mean when they misspell a type: the reference plugins and ours.
-const TYPES: [&str; 19] = [
-    "bridge",
-    "macvlan",
-    "ipvlan",
-    "vxlan",
-    "vlan",
-    "ptp",
-    "host-device",
-    "loopback",
-    "passthru",
-    "dummy",
-    "tap",
-    "flannel",
-    "sriov",
-    "portmap",
-    "bandwidth",
-    "firewall",
-    "sbr",
-    "tuning",
-    "vrf",
-];
+/// The types that are known, built in or not, and whether they need a plugin before them.
+fn known_types() -> impl Iterator<Item = (&'static str, bool)> {
+    Builtin::all().map(|builtin| (builtin.kind(), builtin.is_chained())).chain(PROGRAMS)
+}
 
 const NO_META: &str = "an attachment cannot delegate to a meta-plugin";
 
@@ -228,14 +210,15 @@ fn type_problem(kind: &str, place: usize) -> Option<Problem> {
     if is_meta(kind) {
         return deny("N17", Kind::Forbidden, NO_META);
     }
-    if place == 0 && CHAINED.contains(&kind) {
+    let known = known_types().find(|(known, _)| *known == kind);
+    if place == 0 && known.is_some_and(|(_, is_chained)| is_chained) {
         return deny("N20", Kind::Forbidden, "needs a previous plugin, move it after the interface plugin");
     }
-    if TYPES.contains(&kind) {
+    if known.is_some() {
         return None;
     }
     // Which programs the nodes have is not in the text; a type that is one slip away from a known one is a guess.
-    let meant = nearest(kind, &TYPES)?;
+    let meant = nearest(kind, &known_types().map(|(known, _)| known).collect::<Vec<_>>())?;
     let text = format!("not built in; did you mean {}?", quoted(meant));
     deny("N16", Kind::NotFound, &text).map(Problem::warns)
 }

@@ -2,7 +2,7 @@
 
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
-use attachments::selection::{self, DEFAULT_NETWORK, LONGEST, NETWORKS};
+use attachments::selection::{self, DEFAULT_NETWORK, LONGEST, NETWORKS, Selection};
 use serde::de::IgnoredAny;
 
 use super::document::{self, Node};
@@ -25,19 +25,19 @@ const FIELDS: [(&str, &str); 10] = [
 /// What is wrong with the annotations by which a pod of `namespace` chooses its networks, by paths of the object.
 /// `annotation` gives the text of an annotation.
 pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
+    // In which namespace the node looks for the default network is not known here, and of no matter.
+    let (selection, findings) = Selection::read(&annotation, namespace, namespace);
     let mut problems = Vec::new();
-    if let Some(text) = annotation(NETWORKS) {
-        match selection::parse(NETWORKS, text, namespace) {
-            Ok(wanted) if wanted.len() > MOST => {
+    for name in [NETWORKS, DEFAULT_NETWORK] {
+        let finding = findings.iter().find(|finding| finding.path.starts_with(name)).cloned();
+        match annotation(name) {
+            Some(_) if name == NETWORKS && selection.networks.len() > MOST => {
                 let text = format!("must have at most {MOST}");
-                problems.push(Problem::deny("P25", Kind::TooMany, path_of(NETWORKS), wanted.len(), text));
+                problems.push(Problem::deny("P25", Kind::TooMany, path_of(name), selection.networks.len(), text));
             }
-            read => problems.extend(all(NETWORKS, text, read.err())),
+            Some(text) => problems.extend(all(name, text, finding)),
+            None => {}
         }
-    }
-    if let Some(text) = annotation(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty()) {
-        // In which namespace the node looks for it is not known here, and of no matter.
-        problems.extend(all(DEFAULT_NETWORK, text, selection::parse_default(text, namespace).err()));
     }
     problems
 }

@@ -1,4 +1,4 @@
-//! Traffic control: a token bucket on what a link sends, and a turn of what it receives.
+//! Traffic control: a token bucket on what a link sends, and a redirection of what it receives.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -70,7 +70,7 @@ impl Netlink {
     }
 
     /// Everything that a link receives is sent by another one first. EEXIST when that is arranged already.
-    pub fn turn_to(&mut self, index: u32, other: u32) -> Result<()> {
+    pub fn redirect_to(&mut self, index: u32, other: u32) -> Result<()> {
         let mut ingress = discipline(libc::RTM_NEWQDISC, create(), index, INGRESS_HANDLE, TC_H_INGRESS);
         ingress.text(TCA_KIND, "ingress");
         self.acknowledged(ingress, || format!("add an ingress discipline to link {index}"))?;
@@ -98,7 +98,7 @@ impl Netlink {
     }
 
     /// The link that sends first what a link receives, if that is arranged.
-    pub fn turned_to(&mut self, index: u32) -> Result<Option<u32>> {
+    pub fn redirected_to(&mut self, index: u32) -> Result<Option<u32>> {
         let request = filter(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index);
         let decode = |message: &Message<'_>| decode_redirection(message, index);
         match self.dump(&request, || format!("list the filters of link {index}"), decode) {

@@ -7,8 +7,9 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Entry;
-use crate::apply::{Host, is};
+use crate::apply::is;
 use crate::error::Result;
+use crate::host::Host;
 use crate::netns;
 use crate::nl;
 use crate::nl::link::{Link, LinkChange};

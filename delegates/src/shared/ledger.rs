@@ -10,24 +10,22 @@
 //! microseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
-use crate::apply::Patience;
 use crate::boot;
 use crate::call::Node;
 use crate::error::{Error, Result};
 use crate::nl::link::Link;
+use crate::poll::PollTimer;
 
 /// Directory of the changes below `stateDir`.
 pub(super) const CHANGES: &str = "shared";
@@ -99,7 +97,7 @@ pub(super) struct Gateways {
 /// All the files, while nobody else reads or writes them.
 pub(super) struct Files {
     dir: PathBuf,
-    _lock: Flock<File>,
+    lock: File,
 }
 
 impl Files {
@@ -110,17 +108,17 @@ impl Files {
             Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(dir).and_then(|()| File::open(dir)),
             other => other,
         };
-        let mut file = opened.map_err(Error::io(failed()))?;
-        let mut patience = Patience::until(node.deadline);
+        let file = opened.map_err(Error::io(failed()))?;
+        let mut timer = PollTimer::until(node.deadline);
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { dir: dir.to_owned(), _lock: lock }),
-                Err((unlocked, Errno::EWOULDBLOCK)) if patience.pause() => file = unlocked,
-                Err((unlocked, Errno::EINTR)) => file = unlocked,
-                Err((_, Errno::EWOULDBLOCK)) => {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { dir: dir.to_owned(), lock: file }),
+                Err(TryLockError::WouldBlock) if timer.pause() => {}
+                Err(TryLockError::WouldBlock) => {
                     return Err(Error::Late(format!("waiting for the lock of {}", dir.display())));
                 }
-                Err((_, errno)) => return Err(Error::io(format!("lock {}", dir.display()))(errno.into())),
+                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(error)) => return Err(Error::io(format!("lock {}", dir.display()))(error)),
             }
         }
     }
@@ -201,6 +199,13 @@ impl Files {
             let _ = fs::remove_file(&new);
             Error::io(failed)(error)
         })
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // Closing it alone leaves the lock to a child that is just being started.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -34,10 +34,10 @@ use ipnet::IpNet;
 pub(crate) use self::change::Change;
 use self::change::{State, flooded, undo};
 use self::ledger::{CHANGES, Entry, Files, GATEWAYS};
-use crate::apply::Host;
 use crate::call::{Node, Point};
 use crate::claims::{Claims, Owner};
 use crate::error::Result;
+use crate::host::Host;
 use crate::nl::link::Link;
 
 /// Link group of bridges, and of the gateways of VLANs, that we made. Groups of records have bit 30 set: none is this one.

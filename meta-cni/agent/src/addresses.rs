@@ -1,4 +1,4 @@
-//! The addresses by which the node is part of the cluster: the plugin keeps the links that lead there.
+//! The addresses by which the node is part of the cluster. The plugin keeps pods off the links that lead there.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -16,23 +16,23 @@ pub struct NodeIps(pub Vec<IpAddr>);
 impl FromStr for NodeIps {
     type Err = Infallible;
 
-    /// The kubelet fills the variable, and with nothing where it knows none: there is nobody to tell that it is wrong.
+    /// The kubelet fills the variable, and leaves it empty where it knows no address, so a bad value is skipped and no error.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(Self(text.split(',').filter_map(|ip| ip.trim().parse().ok()).collect()))
     }
 }
 
-/// What is known of them.
+/// What is known of the addresses.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     internal_ips: Vec<IpAddr>,
-    /// The host that the client talks to: an address or a name.
+    /// The host that the client connects to: an address or a name.
     host: String,
     api_servers: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl Addresses {
-    /// Before anybody was asked.
+    /// The addresses that the flags give.
     pub fn new(NodeIps(internal_ips): NodeIps, host: &str) -> Self {
         // A URL has brackets around an IPv6 address.
         let host = host.trim_matches(['[', ']']).to_owned();
@@ -40,13 +40,13 @@ impl Addresses {
         Self { internal_ips, host, api_servers: Arc::new(Mutex::new(api_servers)) }
     }
 
-    /// For an answer.
+    /// All known addresses, for an answer.
     pub fn known(&self) -> NodeAddresses {
         let api_servers = self.api_servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         NodeAddresses { internal_ips: self.internal_ips.clone(), api_servers }
     }
 
-    /// Takes in what the API server says of itself: the client's address of it may be a Service's, to which no link leads.
+    /// Learns the API server's own addresses: the client's address may be a Service's, to which no link leads.
     pub async fn learn(&self, versions: &APIVersions) {
         let mut all: Vec<IpAddr> = match self.host.parse() {
             Ok(address) => vec![address],
@@ -61,7 +61,7 @@ impl Addresses {
     }
 }
 
-/// The addresses at which the server says that it listens.
+/// The addresses at which the server listens, by its own word.
 fn told(versions: &APIVersions) -> impl Iterator<Item = IpAddr> {
     versions.server_address_by_client_cidrs.iter().filter_map(|one| {
         let text = one.server_address.as_str();

@@ -1,22 +1,22 @@
-//! Why the agent, or one of its commands, cannot go on: words for its log. No runtime reads them.
+//! Errors of the agent and its commands, for its log. They have no CNI codes: no runtime reads them.
 
 use attachments::finding::Finding;
 use meta_cni::fault::Fault;
 use meta_cni_kube::ClientError;
 
-/// A part of the agent that failed. Text starts with what a person looks for first: flag, file, value.
+/// Why a part of the agent failed. The text starts with what a person looks for first: flag, file, value.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A flag, a file that it names, or the place in which the agent was put is wrong.
+    /// A flag, the file that a flag names, or the pod's namespaces are wrong.
     #[error("{0}")]
     Config(String),
-    /// Something of the node cannot be read, written or started.
+    /// A file or program of the node cannot be read, written or started.
     #[error("{0}")]
     Io(String),
-    /// What was asked for is not so yet.
+    /// The condition that a command asks for does not hold yet.
     #[error("{0}")]
     NotYet(String),
-    /// No client of the API server.
+    /// The client of the API server cannot be made.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The records of the node cannot be read, or the agent at the socket does not answer.

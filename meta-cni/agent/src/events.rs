@@ -1,4 +1,4 @@
-//! Events on pods, in Multus's words. Told at leisure and within bounds: what does not fit is dropped, and nobody waits.
+//! Events on pods, in Multus's words. They are queued and rate limited: what exceeds the queue is dropped, and no call waits.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,81 +12,81 @@ use meta_cni_kube::said;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::view::{PodName, Shared};
+use super::pod_cache::{PodName, SharedPodCache};
 
-/// Events that wait to be told.
+/// The most queued events.
 const WAITING: usize = 1024;
-/// Events at once, and the time that each takes to come back.
+/// The size of a burst, and the time after which one more event may go.
 const BURST: (u32, Duration) = (20, Duration::from_millis(50));
-/// One event.
+/// Timeout of one event.
 const TRY: Duration = Duration::from_secs(10);
-/// Pods whose last failure is remembered, so that the same one again counts up instead of coming anew.
+/// The most pods whose last failure is remembered, so that a repeated failure increases the count of its event.
 const REMEMBERED: usize = 256;
 /// Longest text: the API server takes 1024 bytes.
 const LONGEST: usize = 1000;
 
-/// Reason of the event that tells of an interface.
+/// Reason of the event for an added interface.
 const ADDED: &str = "AddedInterface";
 
-/// Where events are handed in.
+/// The sending end of the queue.
 #[derive(Clone, Debug)]
-pub struct Events {
-    sender: Sender<News>,
+pub struct EventSender {
+    sender: Sender<PendingEvent>,
 }
 
 #[derive(Debug)]
-struct News {
+struct PendingEvent {
     pod: PodRef,
     kind: EventType,
     reason: String,
     text: String,
 }
 
-/// Tells what is handed in.
-pub struct Teller {
-    receiver: Receiver<News>,
+/// Publishes queued events.
+pub struct EventPublisher {
+    receiver: Receiver<PendingEvent>,
     client: Client,
     reporter: Reporter,
-    view: Shared,
+    pods: SharedPodCache,
     failures: HashMap<PodName, (String, Recorder)>,
 }
 
 /// Both ends, for the agent of a node.
-pub fn events(client: Client, view: Shared, node: &str) -> (Events, Teller) {
+pub fn events(client: Client, pods: SharedPodCache, node: &str) -> (EventSender, EventPublisher) {
     let (sender, receiver) = channel(WAITING);
     let reporter = Reporter { controller: "meta-cni".to_owned(), instance: Some(node.to_owned()) };
-    (Events { sender }, Teller { receiver, client, reporter, view, failures: HashMap::new() })
+    (EventSender { sender }, EventPublisher { receiver, client, reporter, pods, failures: HashMap::new() })
 }
 
-impl Events {
+impl EventSender {
     /// An interface was added.
     pub fn added(&self, pod: &PodRef, text: String) {
-        self.hand_in(News { pod: pod.clone(), kind: EventType::Normal, reason: ADDED.to_owned(), text });
+        self.enqueue(PendingEvent { pod: pod.clone(), kind: EventType::Normal, reason: ADDED.to_owned(), text });
     }
 
     /// An ADD failed.
     pub fn failed(&self, pod: PodRef, reason: String, text: String) {
-        self.hand_in(News { pod, kind: EventType::Warning, reason, text });
+        self.enqueue(PendingEvent { pod, kind: EventType::Warning, reason, text });
     }
 
-    fn hand_in(&self, mut news: News) {
-        // What waits is what will be told, and no more.
-        news.text = shortened(&news.text).to_owned();
-        news.reason.truncate(shortened(&news.reason).len());
-        if let Err(full) = self.sender.try_send(news) {
+    fn enqueue(&self, mut event: PendingEvent) {
+        // The queue holds no more of a text than is published.
+        event.text = shortened(&event.text).to_owned();
+        event.reason.truncate(shortened(&event.reason).len());
+        if let Err(full) = self.sender.try_send(event) {
             tracing::debug!("an event is dropped: {full}");
         }
     }
 }
 
-impl Teller {
-    /// Tells; never ends.
+impl EventPublisher {
+    /// Publishes events; never ends.
     pub async fn run(mut self) {
         let mut bucket = Bucket::new(Instant::now());
-        while let Some(news) = self.receiver.recv().await {
+        while let Some(event) = self.receiver.recv().await {
             sleep_until(bucket.take(Instant::now())).await;
-            let pod = news.pod.clone();
-            match timeout(TRY, self.tell(news)).await {
+            let pod = event.pod.clone();
+            match timeout(TRY, self.publish(event)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!("an event of pod {pod} is lost: {}", said(&error)),
                 Err(_) => tracing::debug!("an event of pod {pod} is lost: no answer in {TRY:?}"),
@@ -94,9 +94,9 @@ impl Teller {
         }
     }
 
-    async fn tell(&mut self, News { pod, kind, reason, text }: News) -> Result<(), kube::Error> {
+    async fn publish(&mut self, PendingEvent { pod, kind, reason, text }: PendingEvent) -> Result<(), kube::Error> {
         let name = PodName::from(&pod);
-        let known = self.view.lock().get(&name).map(|known| known.uid.clone());
+        let known = self.pods.lock().get(&name).map(|known| known.uid.clone());
         let reference = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -119,8 +119,8 @@ impl Teller {
         recorder.publish(&event, &reference).await
     }
 
-    /// A recorder takes every event of one reason for the same, whatever it says, and counts up: each interface, and each
-    /// new failure, needs one of its own.
+    /// A recorder takes all events of one reason for one event, whatever their text. So each interface and each new failure needs a
+    /// recorder of its own.
     fn recorder(&self) -> Recorder {
         Recorder::new(self.client.clone(), self.reporter.clone())
     }
@@ -143,9 +143,9 @@ fn shortened(text: &str) -> &str {
     &text[..end.unwrap_or_default()]
 }
 
-/// Lets a burst through, and then one in so often.
+/// A token bucket.
 struct Bucket {
-    /// When every event that was let through is made up for.
+    /// When the bucket is full again.
     even: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! `meta-cnid health`: what the DaemonSet's probes run. It asks over the socket, as the plugin does.
+//! `meta-cnid health`: the DaemonSet's probe. It asks over the socket, as the plugin does.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::error::{Error, Result};
 
-/// Whom to ask, and what for.
+/// Which agent to ask, and for what.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// The agent's socket.
@@ -24,21 +24,21 @@ pub struct Options {
     pub ready: bool,
 }
 
-/// How long an agent that is on its way back is waited for.
+/// How long to wait for an agent that restarts.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Asks the agent; its answer as one line.
+/// Asks the agent, and returns its state as one line.
 pub fn health(options: &Options) -> Result<String> {
     let health = Agent::new(&options.socket).health(WAIT)?;
     require_own(&options.socket)?;
-    if options.ready && !health.wanting.is_empty() {
-        return Err(Error::NotYet(format!("waiting for {}", health.wanting.join("; "))));
+    if options.ready && !health.blockers.is_empty() {
+        return Err(Error::NotYet(format!("waiting for {}", health.blockers.join("; "))));
     }
     Ok(line(&health))
 }
 
-/// The socket's directory is the node's: while one pod follows another, its agent may be the other one's. A probe runs in the
-/// container that it asks about, and a container is a mount namespace.
+/// Refuses the agent of another container: during a rollout the socket may be the other pod's. The probe runs in the container that
+/// it checks, and each container has its own mount namespace.
 fn require_own(socket: &Path) -> Result<()> {
     let stream = UnixStream::connect(socket).map_err(|e| Error::NotYet(format!("{}: {e}", socket.display())))?;
     let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! `meta-cnid install` and `meta-cnid uninstall`: the plugin on the node, put there and taken away.
+//! `meta-cnid install` and `meta-cnid uninstall`: puts the plugin on the node, and removes it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::conf;
-use super::place::{Placed, place, remove};
+use super::durable_file::{Placed, place, remove};
 use crate::error::{Error, Result};
 
 /// The program that the runtime starts.
 const PLUGIN: &str = "meta-cni";
 
-/// What goes where.
+/// What to install, and where.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Directory of the program to install; default the directory of this one.
@@ -26,7 +26,7 @@ pub struct Options {
     pub cni_bin_dir: PathBuf,
 }
 
-/// Where what was installed is.
+/// What to remove.
 #[derive(Clone, Debug, Args)]
 pub struct RemoveOptions {
     /// Where the runtime looks for plugins.
@@ -46,7 +46,7 @@ pub struct RemoveOptions {
     pub stay: bool,
 }
 
-/// Puts the plugin in place. Calls of the runtime go on meanwhile: they run the old program or the new one.
+/// Installs the plugin. Calls of the runtime go on meanwhile, with the old program or the new one.
 pub fn install(options: &Options) -> Result<()> {
     let source = options.from.clone().map_or_else(own_directory, Ok)?.join(PLUGIN);
     let program = fs::read(&source).map_err(|e| Error::Io(format!("--from: cannot read {}: {e}", source.display())))?;
@@ -59,8 +59,8 @@ pub fn install(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Gives the node back to its default network: new pods get it from the runtime directly. The plugin stays as long as
-/// sandboxes hold further networks.
+/// Gives the node back to its default network: the runtime attaches new pods to it directly. The plugin stays as long as sandboxes
+/// have further networks.
 pub fn uninstall(options: &RemoveOptions) -> Result<()> {
     let conf = options.cni_conf_dir.join(&options.conf_file);
     match remove(&conf)? {

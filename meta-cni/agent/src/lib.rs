@@ -1,27 +1,27 @@
-//! The node agent: knows the cluster on the plugin's behalf, and reports to it. It makes no interface itself.
+//! The node agent: it watches the API server for the plugin, and publishes status and events. It makes no interface itself.
 //!
-//! One thread, several parts side by side; [`run`] wires them. What they share is passed to them there and nowhere else.
+//! The parts are tasks of one thread. [`run`] wires them and hands each what it shares with others.
 
 mod addresses;
-mod audit;
 pub mod conf;
 mod definitions;
-mod desk;
+mod durable_file;
 pub mod error;
 mod events;
 pub mod health;
-pub mod host;
+pub mod host_exec;
 pub mod install;
+mod keepalive;
 pub mod log;
 pub mod options;
-mod place;
+mod pod_cache;
 mod publish;
 mod queue;
-pub mod replay;
+pub mod recover;
 mod resolve;
 mod serve;
-mod view;
-mod warm;
+mod service;
+mod status_resync;
 mod watch;
 
 use std::sync::Arc;
@@ -31,15 +31,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use addresses::Addresses;
 use definitions::Definitions;
-use desk::Office;
 use error::{Error, Result};
+use pod_cache::{PodName, SharedPodCache};
 use publish::Publisher;
 use resolve::Facts;
-use view::{PodName, Shared};
+use service::AgentService;
 
 pub use options::Options;
 
-/// Serves the node until SIGTERM or SIGINT. A part that ends before that ends the agent, for the kubelet to start it anew.
+/// Serves the node until SIGTERM or SIGINT. If a part ends earlier, the agent ends, and the kubelet restarts it.
 pub fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Error::Io(format!("cannot start the agent: {e}")))?.block_on(serve(options))
@@ -48,18 +48,18 @@ pub fn run(options: &Options) -> Result<()> {
 async fn serve(options: &Options) -> Result<()> {
     let (client, server) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
-    let view = Shared::default();
+    let pods = SharedPodCache::default();
     let reader = Reader::new(client.clone());
-    let known = Definitions::open(reader.clone(), &options.state_dir, view.clone());
-    let publisher = Publisher::new(client.clone(), view.clone());
-    let (events, teller) = events::events(client.clone(), view.clone(), &options.node_name);
-    let standing = tokio::sync::watch::Sender::new(conf::Wanting::new());
-    let office = Office {
+    let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
+    let publisher = Publisher::new(client.clone(), pods.clone());
+    let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name);
+    let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
+    let service = AgentService {
         node: options.node_name.clone(),
-        facts: Facts::new(reader, view.clone(), known.clone(), addresses.clone()),
+        facts: Facts::new(reader, pods.clone(), known.clone(), addresses.clone()),
         publisher: publisher.clone(),
         events,
-        standing: standing.subscribe(),
+        readiness: readiness.subscribe(),
     };
     let listener = serve::bind(&options.socket)?;
     tracing::info!(node = options.node_name, socket = %options.socket.display(), "the agent serves");
@@ -72,25 +72,25 @@ async fn serve(options: &Options) -> Result<()> {
     };
     let parts = async {
         tokio::join!(
-            watch::pods(client.clone(), &options.node_name, view.clone(), seen),
+            watch::pods(client.clone(), &options.node_name, pods.clone(), seen),
             watch::definitions(client.clone(), &known),
             known.run(),
-            serve::serve(listener, Arc::new(office)),
+            serve::serve(listener, Arc::new(service)),
             publisher.run(),
-            teller.run(),
-            audit::run(&options.state_dir, &view, &publisher),
-            warm::keep(client.clone(), addresses),
+            event_publisher.run(),
+            status_resync::run(&options.state_dir, &pods, &publisher),
+            keepalive::run(client.clone(), addresses),
         );
     };
     tokio::select! {
-        () = parts => Err(Error::Bug("the agent has nothing left to do".to_owned())),
-        ended = replay::run(options) => ended,
-        ended = conf::run(options, &standing, &definitions, awaited) => ended,
-        ended = told_to_stop() => ended,
+        () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
+        ended = recover::run(options) => ended,
+        ended = conf::run(options, &readiness, &definitions, awaited) => ended,
+        ended = termination() => ended,
     }
 }
 
-async fn told_to_stop() -> Result<()> {
+async fn termination() -> Result<()> {
     let failed = |e: std::io::Error| Error::Io(format!("cannot listen for signals: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -98,6 +98,6 @@ async fn told_to_stop() -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("told to stop");
+    tracing::info!("stops on a signal");
     Ok(())
 }

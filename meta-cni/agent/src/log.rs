@@ -8,7 +8,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged, and how.
+/// Level and format of the log.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Least level, and other levels for some modules: `info,kube_runtime=debug`.
@@ -34,7 +34,7 @@ pub enum Format {
     Json,
 }
 
-/// Logs from now on. A second call changes nothing.
+/// Starts the log. A second call has no effect.
 pub fn start(options: &Options) {
     let registry = tracing_subscriber::registry().with(options.level.clone());
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(io::stderr())).with_ansi(false);
@@ -44,8 +44,8 @@ pub fn start(options: &Options) {
     };
 }
 
-/// Each write is one line with its end, as the formatter hands it over: whatever a line quotes, it stays one line, and
-/// nothing in it is for a terminal to act on. In a line of JSON the escapes are JSON's.
+/// Escapes control characters: a line stays one line whatever it quotes, and a terminal acts on nothing in it. Each write is one
+/// line with its end, as the formatter writes it. A line of JSON has JSON's escapes.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {

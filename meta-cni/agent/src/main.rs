@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use attachments::text::printable;
 use clap::{Parser, Subcommand};
 use meta_cni_agent::error::Result;
-use meta_cni_agent::{health, host, install, log};
+use meta_cni_agent::{health, host_exec, install, log};
 
 /// musl's allocator is slow and keeps a heap that grows with every burst; this is the plugin's too.
 #[global_allocator]
@@ -32,8 +32,8 @@ enum Command {
     /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
     Health(health::Options),
     /// Becomes a program in the host's mount namespace.
-    #[command(name = host::COMMAND, hide = true)]
-    InHost(host::EnterOptions),
+    #[command(name = host_exec::COMMAND, hide = true)]
+    InHost(host_exec::EnterOptions),
 }
 
 fn main() -> ExitCode {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::Run(options) => meta_cni_agent::run(&options),
         Command::Install(options) => install::install(&options),
         Command::Uninstall(options) => install::uninstall(&options),
-        Command::InHost(options) => host::enter(&options).map(|never| match never {}),
+        Command::InHost(options) => host_exec::enter(&options).map(|never| match never {}),
         Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
     };
     match done {

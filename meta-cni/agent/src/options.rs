@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::addresses::NodeIps;
 
-/// What the agent of a node is told.
+/// The agent's configuration.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Socket that the plugin asks at. Its directory is made, for root only.

@@ -1,13 +1,13 @@
-//! Writes `network-status`: one PATCH for each status, again until the API server has it or the pod is gone.
+//! Writes `network-status`: one PATCH per status, retried until the API server has it or the pod is gone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attachments::status::NETWORK_STATUS;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use meta_cni::cluster::NETWORK_STATUS;
 use meta_cni::cluster::wire::LONGEST_ANNOTATION;
 use meta_cni_kube::said;
 use serde_json::json;
@@ -15,34 +15,34 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::queue::{Job, Outcome, Queue, Status};
-use super::view::{Pod, PodName, Shared};
 
-/// Tries at once.
+/// The most PATCHes at once.
 const FLIGHTS: usize = 4;
-/// Statuses that are not written yet, in bytes. What is beyond is found in the records later.
+/// The most bytes of unwritten statuses. The resync finds further ones in the records.
 const WAITING: usize = 4 << 20;
-/// One try: a connection that hangs must not hold a status for long.
+/// Timeout of one PATCH: a connection that hangs must not delay a status for long.
 const TRY: Duration = Duration::from_secs(15);
-/// The longest wait of the worker when nothing is due.
+/// How long the worker sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Takes statuses and writes them.
+/// Publishes statuses. Clones share the queue.
 #[derive(Clone)]
 pub struct Publisher {
     client: Client,
-    view: Shared,
+    pods: SharedPodCache,
     queue: Arc<Mutex<Queue>>,
-    news: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 impl Publisher {
     /// A publisher whose queue is empty.
-    pub fn new(client: Client, view: Shared) -> Self {
-        Self { client, view, queue: Arc::default(), news: Arc::default() }
+    pub fn new(client: Client, pods: SharedPodCache) -> Self {
+        Self { client, pods, queue: Arc::default(), wake: Arc::default() }
     }
 
-    /// Takes a status and waits for it to be written, for at most `wait`. True when it is; else it is written later.
+    /// Queues a status and waits at most `wait` for it to be written. False when it is written later.
     pub async fn publish(&self, pod: PodName, status: Status, wait: Duration) -> bool {
         if status.text.len() > LONGEST_ANNOTATION {
             let (PodName { namespace, name }, length) = (pod, status.text.len());
@@ -54,16 +54,16 @@ impl Publisher {
         let written = {
             let mut queue = self.queue();
             if queue.weight() + status.text.len() > WAITING {
-                // The audit finds it in the pod's record.
+                // The resync finds it in the pod's record.
                 return false;
             }
             queue.put(pod, status, Instant::now())
         };
-        self.news.notify_one();
+        self.wake.notify_one();
         matches!(timeout(wait, written).await, Ok(Ok(())))
     }
 
-    /// Takes a status, unless a newer one of the pod is under way. False when there is no room for it now.
+    /// Queues a status, unless one of the pod is queued already. False when the queue is full.
     pub fn offer(&self, pod: PodName, status: Status) -> bool {
         let mut queue = self.queue();
         if !queue.holds(&pod) {
@@ -71,19 +71,19 @@ impl Publisher {
                 return false;
             }
             drop(queue.put(pod, status, Instant::now()));
-            self.news.notify_one();
+            self.wake.notify_one();
         }
         true
     }
 
-    /// A pod has come or changed.
+    /// A pod appeared or changed: a status may have waited for it.
     pub fn seen(&self, pod: &PodName) {
         if self.queue().appeared(pod, Instant::now()) {
-            self.news.notify_one();
+            self.wake.notify_one();
         }
     }
 
-    /// Writes what is taken; never ends.
+    /// Writes queued statuses; never ends.
     pub async fn run(&self) {
         let mut flights: JoinSet<(Job, Outcome)> = JoinSet::new();
         loop {
@@ -97,14 +97,14 @@ impl Publisher {
                 });
             }
             let now = Instant::now();
-            // With every flight taken, a landing is the next thing that counts.
+            // With all PATCHes under way, only the end of one matters.
             let next = if flights.len() < FLIGHTS { self.queue().next(now) } else { None };
             tokio::select! {
                 Some(landed) = flights.join_next() => match landed {
                     Ok((job, outcome)) => self.queue().settle(&job, outcome, Instant::now()),
                     Err(error) => tracing::error!("a status was lost: {error}"),
                 },
-                () = self.news.notified() => {}
+                () = self.wake.notified() => {}
                 () = sleep_until(next.unwrap_or(now + IDLE)) => {}
             }
         }
@@ -120,10 +120,10 @@ impl Publisher {
 
     async fn write(&self, job: &Job) -> Outcome {
         let PodName { namespace, name } = &job.pod;
-        let uid = addressee(&job.status, self.view.lock().get(&job.pod));
+        let uid = addressee(&job.status, self.pods.lock().get(&job.pod));
         let annotations = json!({ NETWORK_STATUS: job.status.text });
         let metadata = match &uid {
-            // The API server compares it: the status must not reach a later pod of the same name.
+            // The API server compares the uid: the status must not reach a later pod of the same name.
             Some(uid) => json!({ "uid": uid, "annotations": annotations }),
             None => json!({ "annotations": annotations }),
         };
@@ -134,7 +134,7 @@ impl Publisher {
         match timeout(TRY, api.patch_subresource("status", name.as_str(), &params, &patch)).await {
             Ok(Ok(_)) => Outcome::Written,
             Ok(Err(error)) => {
-                let outcome = judge(&error, &job.status, self.view.lock().get(&job.pod));
+                let outcome = judge(&error, &job.status, self.pods.lock().get(&job.pod));
                 let text = said(&error);
                 match outcome {
                     Outcome::Hopeless => tracing::warn!("network-status of pod {namespace}/{name} is given up: {text}"),
@@ -150,8 +150,8 @@ impl Publisher {
     }
 }
 
-/// The uid that the API server must find: of a static pod its own copy's; of any other the one that the runtime said, for
-/// what we know may be the pod before it.
+/// The uid that the PATCH requires. For a static pod it is that of the mirror pod. For other pods it is the runtime's, because the
+/// cache may still hold the pod before.
 fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
     match (known, &status.uid) {
         (Some(known), None) => Some(known.uid.clone()),
@@ -160,7 +160,7 @@ fn addressee(status: &Status, known: Option<&Pod>) -> Option<String> {
     }
 }
 
-/// What an error of the API server means for a status.
+/// Decides what an error of the API server means for a status.
 fn judge(error: &kube::Error, status: &Status, known: Option<&Pod>) -> Outcome {
     let kube::Error::Api(answer) = error else { return Outcome::Failed };
     let another_pod = || {

@@ -1,4 +1,4 @@
-//! The statuses that the API server does not have yet, as a value: which is written next, and when. No I/O, no clock.
+//! The queue of unwritten statuses: which one is written next, and when. A value without I/O and clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::view::PodName;
+use super::pod_cache::PodName;
 
-/// Before the second try, and at most.
+/// The pause before the second try, and the longest pause.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// How long a status waits for its pod to appear: the API server's copy of a static pod may come late.
+/// How long a status waits for its pod to appear: the mirror pod of a static pod may come late.
 const ABSENCE: Duration = Duration::from_secs(300);
 
-/// Statuses by pod: the newest of each.
+/// The newest status of each pod.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<PodName, Entry>,
@@ -30,10 +30,10 @@ struct Entry {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A status and whose it is.
+/// A status and the uid of its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Uid of the pod as the runtime said it.
+    /// Uid of the pod from the runtime.
     pub uid: Option<String>,
     /// Text of the annotation.
     pub text: String,
@@ -57,27 +57,27 @@ pub struct Job {
     serial: u64,
 }
 
-/// What a try came to.
+/// The outcome of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The API server has it.
+    /// The API server has the status.
     Written,
-    /// There is no such pod, or not yet.
+    /// The pod does not exist, or not yet.
     Absent,
     /// The next try may succeed.
     Failed,
-    /// No try will ever succeed: another pod has the name, or the status is not accepted.
+    /// No try can succeed: another pod has the name, or the API server refuses the status.
     Hopeless,
 }
 
 impl Queue {
-    /// Takes a status; an older one of the same pod is forgotten. The receiver hears when it is written; it hears of
-    /// nothing when that will not be.
+    /// Queues a status in place of an older one of the pod. The receiver resolves when the status is written, and fails when it is
+    /// replaced or given up.
     pub fn put(&mut self, pod: PodName, status: Status, now: Instant) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.serial += 1;
         let busy = self.entries.get(&pod).is_some_and(|old| old.state == State::InFlight);
-        // One try at a time, or the older could be written last.
+        // One try per pod at a time, or the older status could be written last.
         let state = if busy { State::InFlight } else { State::Due(now) };
         let entry = Entry { status, serial: self.serial, state, tries: 0, since: now, waiting: vec![sender] };
         self.entries.insert(pod, entry);
@@ -96,7 +96,7 @@ impl Queue {
         Some(Job { pod: pod.clone(), status: entry.status.clone(), serial: entry.serial })
     }
 
-    /// What a try came to.
+    /// Records the outcome of a try.
     pub fn settle(&mut self, job: &Job, outcome: Outcome, now: Instant) {
         let Some(entry) = self.entries.get_mut(&job.pod) else { return };
         if entry.serial != job.serial {
@@ -108,7 +108,7 @@ impl Queue {
             Outcome::Written => {
                 if let Some(entry) = self.entries.remove(&job.pod) {
                     for waiting in entry.waiting {
-                        // Whoever stopped waiting need not hear.
+                        // The receiver may be gone.
                         let _ = waiting.send(());
                     }
                 }
@@ -119,7 +119,7 @@ impl Queue {
         }
     }
 
-    /// A pod has come or changed: what waits for it is due. True when something was.
+    /// A pod appeared or changed: a status that waits for it becomes due. True when there was one.
     pub fn appeared(&mut self, pod: &PodName, now: Instant) -> bool {
         match self.entries.get_mut(pod).filter(|entry| entry.state == State::Parked) {
             Some(entry) => {
@@ -130,7 +130,7 @@ impl Queue {
         }
     }
 
-    /// When to look again, if nothing happens before. Forgets what has waited for its pod for too long.
+    /// When the next status is due. Drops statuses that have waited too long for their pod.
     pub fn next(&mut self, now: Instant) -> Option<Instant> {
         self.entries.retain(|_, entry| entry.state != State::Parked || now < entry.since + ABSENCE);
         let at = |entry: &Entry| match entry.state {
@@ -141,18 +141,18 @@ impl Queue {
         self.entries.values().filter_map(at).min()
     }
 
-    /// Bytes of all statuses that are not written yet.
+    /// Bytes of all queued statuses.
     pub fn weight(&self) -> usize {
         self.entries.values().map(|entry| entry.status.text.len()).sum()
     }
 
-    /// Is a status of this pod not written yet?
+    /// Is a status of this pod queued?
     pub fn holds(&self, pod: &PodName) -> bool {
         self.entries.contains_key(pod)
     }
 }
 
-/// Doubled with each try.
+/// The pause after so many tries, doubled each time.
 fn pause(tries: u32) -> Duration {
     PAUSE.0.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(PAUSE.1)
 }

@@ -1,4 +1,4 @@
-//! Facts for an ADD: from what is known, else by reads of the API server within the asker's time, all within bounds.
+//! Facts for an ADD: from the caches, else by bounded reads of the API server within the time that the plugin waits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,46 +17,45 @@ use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
-use super::view::{Pod, PodName, Shared};
+use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::watch::Seen;
 
-/// Nobody waits longer for a call of the runtime.
+/// The longest time for an answer.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// Definitions that one pod may name. The plugin's own limit, `maxAttachments`, is far lower.
+/// The most definitions that one pod may name. The plugin's own limit, `maxAttachments`, is far lower.
 const MOST: usize = 1024;
-/// Definitions of one question that are looked up at once: no question takes all the requests that the agent may have under
-/// way.
+/// Definitions of one request that are looked up at once: no request takes all the reads that the agent may have under way.
 const AT_ONCE: usize = 8;
-/// The definitions of one answer, in bytes.
+/// The most bytes of definitions in one answer.
 const HEAVIEST: usize = 4 << 20;
-/// Of a question that waits, texts are held up to this many bytes; the others are fetched when its answer is made.
+/// A request that waits holds texts up to this many bytes; further texts are fetched when the answer is made.
 const HELD: usize = 32 << 10;
-/// Memory for answers that nobody has taken yet, in units of 4 KiB.
+/// Memory for answers that are not sent yet, in units of 4 KiB.
 const ROOM: (u32, usize) = (4096, 4 << 10);
 
-/// Where facts come from.
+/// Answers requests for facts.
 #[derive(Clone)]
 pub struct Facts {
     reader: Reader,
     /// The pods of this node.
-    pub pods: Shared,
+    pub pods: SharedPodCache,
     /// The definitions of the cluster.
     pub definitions: Definitions,
-    /// Where the node and the API server are.
+    /// The addresses of the node and the API server.
     addresses: Addresses,
     room: Arc<Semaphore>,
 }
 
-/// Room for an answer, until it is taken.
+/// The memory of an answer until it is sent.
 pub type Room = OwnedSemaphorePermit;
 
 impl Facts {
     /// Facts by these sources.
-    pub fn new(reader: Reader, pods: Shared, definitions: Definitions, addresses: Addresses) -> Self {
+    pub fn new(reader: Reader, pods: SharedPodCache, definitions: Definitions, addresses: Addresses) -> Self {
         Self { reader, pods, definitions, addresses, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
     }
 
-    /// Everything that is asked for.
+    /// Answers a request.
     pub async fn resolve(&self, request: Resolve) -> Result<(Resolved, Room), Refusal> {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(LONGEST);
         let mut wanted: BTreeSet<NetRef> = request.references.into_iter().collect();
@@ -86,7 +85,7 @@ impl Facts {
         let room =
             self.room(weight + annotations.iter().flatten().map(|(_, text)| text.len()).sum::<usize>(), deadline);
         let room = room.await?;
-        // Nothing is waited for from here on, until the answer is a frame: no two answers are made at a time.
+        // No await from here until the answer is a frame: only one answer is made at a time.
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
         Ok((Resolved { annotations, definitions, node: self.addresses.known() }, room))
     }
@@ -114,7 +113,7 @@ impl Facts {
         facts
     }
 
-    /// Room for an answer of a weight. Its frame is longer, for quotes in texts are escaped.
+    /// Waits for memory for an answer. A frame is longer than its texts, because quotes are escaped.
     async fn room(&self, weight: usize, deadline: Instant) -> Result<Room, Refusal> {
         let units = u32::try_from((2 * weight).div_ceil(ROOM.1)).unwrap_or(ROOM.0).min(ROOM.0);
         match timeout_at(deadline, Arc::clone(&self.room).acquire_many_owned(units)).await {
@@ -165,7 +164,7 @@ impl Facts {
     }
 }
 
-/// Refuses annotations that would take long to read, before anybody reads them.
+/// Refuses annotations that are too long, before they are parsed.
 fn bounded(pod: &PodRef, annotations: &Annotations) -> Result<(), Refusal> {
     match annotations.iter().find(|(_, text)| text.len() > LONGEST_ANNOTATION) {
         Some((key, text)) => Err(Refusal::new(

@@ -1,4 +1,4 @@
-//! The agent's socket: who may ask, how many at once, and for how long. What is answered is not its business.
+//! The agent's socket: it checks the peer, limits connections, memory and time, and passes requests to a [`Service`].
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meta_cni::cluster::wire::{self, Answer, Cause, Refusal, Request};
+use meta_cni::cluster::wire::{self, AgentRequest, Answer, Cause, Refusal};
 use nix::unistd::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,27 +18,27 @@ use crate::error::{Error, Result};
 
 /// Connections that are served at once; others wait in the kernel. More than a node has pods.
 const CONNECTIONS: usize = 256;
-/// Within which a question must have come, and its answer be taken: both ends are on this node.
+/// Time for the transfer of a request, and of an answer: both ends are on this node.
 const TRANSFER: Duration = Duration::from_secs(5);
-/// A question up to this long is read at once.
+/// A request up to this long is read without waiting for memory.
 const SHORT: usize = 16 << 10;
-/// Memory for longer questions, in bytes: room for the longest one.
+/// Memory for longer requests, in bytes: enough for the longest one.
 const ROOM: usize = wire::LIMIT;
-/// No question takes longer, whatever it says itself.
+/// The longest time for an answer, whatever the request says.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Answers questions.
-pub trait Desk: Send + Sync + 'static {
-    /// The answer to one question.
-    fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+/// Answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// The answer to one request.
+    fn answer(&self, request: AgentRequest) -> impl Future<Output = Reply> + Send;
 }
 
-/// An answer, and what it holds until somebody has taken it.
+/// An answer, and the memory that it holds until it is sent.
 #[derive(Debug)]
 pub struct Reply {
     /// The answer.
     pub answer: Answer,
-    /// Room for it in memory.
+    /// The answer's share of the memory for answers.
     pub room: Option<OwnedSemaphorePermit>,
 }
 
@@ -48,8 +48,8 @@ impl From<Answer> for Reply {
     }
 }
 
-/// Listens at a path whose directory is made, for this user (root) only. A socket that is there is replaced at once: at no
-/// moment is there none.
+/// Listens at a path. Creates its directory for this user (root) only. Replaces an existing socket by a rename, so that there
+/// always is one.
 pub fn bind(path: &Path) -> Result<UnixListener> {
     let failed = |what: &str, e: io::Error| Error::Io(format!("--socket: cannot {what} {}: {e}", path.display()));
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -71,18 +71,18 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves connections; never ends. One question that panics ends no other.
-pub async fn serve(listener: UnixListener, desk: Arc<impl Desk>) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+/// Serves connections; never ends. A panic ends its own connection only.
+pub async fn serve(listener: UnixListener, service: Arc<impl Service>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let room = Arc::new(Semaphore::new(ROOM));
     loop {
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (desk, room) = (Arc::clone(&desk), Arc::clone(&room));
+                let (service, room) = (Arc::clone(&service), Arc::clone(&room));
                 tokio::spawn(async move {
-                    let _seat = seat;
-                    attend(stream, &*desk, &room).await;
+                    let _seat = permit;
+                    answer_one(stream, &*service, &room).await;
                 });
             }
             Err(error) => {
@@ -93,30 +93,30 @@ pub async fn serve(listener: UnixListener, desk: Arc<impl Desk>) {
     }
 }
 
-/// One connection: one question and its answer.
-async fn attend(mut stream: UnixStream, desk: &impl Desk, room: &Semaphore) {
+/// Serves one connection: one request and its answer.
+async fn answer_one(mut stream: UnixStream, service: &impl Service, room: &Semaphore) {
     let peer = match stream.peer_cred() {
         Ok(peer) => peer,
-        Err(error) => return tracing::warn!("dropped a connection of nobody: {error}"),
+        Err(error) => return tracing::warn!("dropped a connection without a known peer: {error}"),
     };
     let pid = peer.pid().unwrap_or_default();
     if peer.uid() != geteuid().as_raw() {
-        return tracing::warn!(pid, "dropped a connection of uid {}, who may not ask", peer.uid());
+        return tracing::warn!(pid, "dropped a connection of uid {}, which has no access", peer.uid());
     }
     let (version, request) = match read(&mut stream, room).await {
         Ok(Some(request)) => request,
-        // Somebody only looked whether there is anybody.
+        // A probe: it connects and sends nothing.
         Ok(None) => return,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             (wire::NEWEST, Err(Refusal::new(Cause::Malformed, error.to_string())))
         }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return tracing::warn!(pid, "dropped a question that did not come within {TRANSFER:?}");
+            return tracing::warn!(pid, "dropped a request that did not arrive within {TRANSFER:?}");
         }
-        Err(error) => return tracing::warn!(pid, "dropped a question that broke off: {error}"),
+        Err(error) => return tracing::warn!(pid, "dropped an incomplete request: {error}"),
     };
     let Reply { answer, room: _room } = match request {
-        Ok(request) => match timeout(LONGEST, desk.answer(request)).await {
+        Ok(request) => match timeout(LONGEST, service.answer(request)).await {
             Ok(reply) => reply,
             Err(_) => return,
         },
@@ -130,24 +130,24 @@ async fn attend(mut stream: UnixStream, desk: &impl Desk, room: &Semaphore) {
     drop(answer);
     match timeout(TRANSFER, stream.write_all(&frame)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(pid, "an answer that nobody took: {error}"),
-        Err(_) => tracing::warn!(pid, "dropped an answer that was not taken within {TRANSFER:?}"),
+        Ok(Err(error)) => tracing::debug!(pid, "an answer was not read: {error}"),
+        Err(_) => tracing::warn!(pid, "dropped an answer that was not read within {TRANSFER:?}"),
     }
 }
 
-/// The version to answer in, and a question or why it is refused.
-type Asked = (u32, std::result::Result<Request, Refusal>);
+/// The version to answer in, and the request or why it is refused.
+type Asked = (u32, std::result::Result<AgentRequest, Refusal>);
 
-/// A question, and the version to answer it in; nothing when the asker left without a word.
+/// Reads a request. None when the peer closes without sending one.
 async fn read(stream: &mut UnixStream, room: &Semaphore) -> io::Result<Option<Asked>> {
     let Some(length) = timeout(TRANSFER, head(stream)).await?? else { return Ok(None) };
-    // Whoever waits for room sends nothing meanwhile, and is not to blame.
+    // The time that a peer waits for memory is not the peer's.
     let most = u32::try_from(length.min(ROOM)).unwrap_or(u32::MAX);
     let _room = if length > SHORT { room.acquire_many(most).await.ok() } else { None };
     let mut json = Vec::new();
-    // Memory is taken as bytes come, not as they are promised.
+    // Memory is allocated as bytes arrive, not by the announced length.
     timeout(TRANSFER, stream.take(length as u64).read_to_end(&mut json)).await??;
-    if json.len() == length { Ok(Some(Request::decode(&json))) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if json.len() == length { Ok(Some(AgentRequest::decode(&json))) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// The length of a frame.

@@ -1,5 +1,5 @@
-//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata, of which next to nothing is
-//! kept.
+//! The watches: this node's pods, and the definitions of the whole cluster. Both are metadata watches, and little of the metadata
+//! is kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::definitions::Definitions;
-use super::view::{Pod, PodName, Shared};
+use super::pod_cache::{Pod, PodName, SharedPodCache};
 
-/// Metadata of an object. Of the annotations those are read that anybody here asks for: an object may have 256 KiB of others,
-/// among them its own text once more (`last-applied-configuration`).
+/// An object's metadata. Only the annotations that the agent uses are read: an object may have 256 KiB of others, such as its own
+/// text in `last-applied-configuration`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Seen {
     /// `metadata`.
@@ -39,8 +39,8 @@ pub struct SeenMeta {
     /// Version.
     #[serde(default)]
     pub resource_version: String,
-    /// Those of [`super::view::READ`].
-    #[serde(default, deserialize_with = "wanted")]
+    /// The annotations of [`super::pod_cache::READ`].
+    #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Annotations,
 }
 
@@ -50,10 +50,10 @@ impl Versioned for Seen {
     }
 }
 
-/// Reads a map's entries whose keys are [`super::view::READ`], and passes over all others.
-pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
-    struct Wanted;
-    impl<'de> Visitor<'de> for Wanted {
+/// Reads the entries of a map whose keys are in [`super::pod_cache::READ`], and skips all others.
+pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+    struct KnownAnnotations;
+    impl<'de> Visitor<'de> for KnownAnnotations {
         type Value = Annotations;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +67,7 @@ pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations,
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
             let mut kept = BTreeMap::new();
             while let Some(key) = map.next_key::<String>()? {
-                if super::view::READ.contains(&key.as_str()) {
+                if super::pod_cache::READ.contains(&key.as_str()) {
                     kept.insert(key, map.next_value()?);
                 } else {
                     map.next_value::<IgnoredAny>()?;
@@ -76,33 +76,33 @@ pub fn wanted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations,
             Ok(kept)
         }
     }
-    deserializer.deserialize_any(Wanted)
+    deserializer.deserialize_any(KnownAnnotations)
 }
 
-/// Keeps the pods of a node; never ends. `seen` hears of each pod that comes or changes.
-pub async fn pods(client: Client, node: &str, view: Shared, mut seen: impl FnMut(&PodName)) {
+/// Feeds the cache of a node's pods; never ends. `seen` is called for each pod that appears or changes.
+pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: impl FnMut(&PodName)) {
     let fields = format!("spec.nodeName={node}");
     let path = PodObject::url_path(&(), None);
     let collection = Collection { what: "pods", path: &path, fields: Some(&fields) };
     let take = |event: Event<Seen>| match event {
-        Event::Begin => view.lock().begin(),
-        Event::End => view.lock().end(),
+        Event::Begin => pods.lock().begin(),
+        Event::End => pods.lock().end(),
         Event::Listed(object) | Event::Applied(object) => {
             if let Some((name, pod)) = Pod::read(object.metadata) {
-                view.lock().apply(name.clone(), pod);
+                pods.lock().apply(name.clone(), pod);
                 seen(&name);
             }
         }
         Event::Deleted(object) => {
             if let Some((name, _)) = Pod::read(object.metadata) {
-                view.lock().delete(&name);
+                pods.lock().delete(&name);
             }
         }
     };
     follow(client, collection, take).await;
 }
 
-/// Tells of the cluster's definitions; never ends.
+/// Feeds the changes of the cluster's definitions; never ends.
 pub async fn definitions(client: Client, definitions: &Definitions) {
     let path = NetworkAttachmentDefinition::url_path(&(), None);
     let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None };

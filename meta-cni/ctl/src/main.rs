@@ -1,4 +1,4 @@
-//! The program for people. `lint` looks at manifests and CNI configurations before anybody applies them.
+//! `meta-cnictl`, the command line tool. `lint` checks manifests and CNI configurations before they are applied.
 
 mod lint;
 
@@ -52,7 +52,7 @@ enum Format {
     Json,
 }
 
-/// Nothing is denied, something is, and what kept us from looking.
+/// Exit codes: nothing is denied, something is denied, wrong usage or an unreadable file.
 const CLEAN: u8 = 0;
 const DENIED: u8 = 1;
 const FAILED: u8 = 2;
@@ -70,15 +70,15 @@ fn main() -> ExitCode {
         }
     };
     let mut out = io::stdout().lock();
-    // An answer that nobody reads is a failure, but no reason for a message: `| head` is usual.
-    // What is checked is a stranger's: a terminal shows it and does not act on it.
+    // A closed stdout is a failure without a message: `| head` is usual. The checked text may be anybody's, so control characters are
+    // escaped for the terminal.
     let written = out.write_all(printable_lines(&output).as_bytes()).and_then(|()| out.flush());
     ExitCode::from(if written.is_ok() { code } else { FAILED })
 }
 
 fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(words).map_err(|mut wrong| {
-        // Of a wrong value clap tells the allowed ones, and leaves the usage out.
+        // For a wrong value clap lists the allowed ones and leaves out the usage.
         if wrong.kind() == ErrorKind::InvalidValue {
             let mut all = Arguments::command();
             all.build();

@@ -1,4 +1,4 @@
-//! The way to the API server.
+//! Makes the client of the API server.
 
 use std::error::Error;
 use std::path::Path;
@@ -9,11 +9,11 @@ use kube::{Client, Config};
 
 use crate::error::{ClientError, chain};
 
-/// Connection and TLS handshake together: a slow API server is not a dead one.
+/// Timeout of the connection and the TLS handshake together: a slow API server is not a dead one.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// A client by a kubeconfig, or by the service account of the pod, and the host that it will talk to. Nothing is sent yet.
-/// Token and authority are read anew from their files every minute.
+/// A client from a kubeconfig, or from the pod's service account, and the host that it connects to. Nothing is sent yet. Token and
+/// authority are read from their files again every minute.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<(Client, String), ClientError> {
     let config = match kubeconfig.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {
@@ -26,7 +26,7 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<(Client, String), Clien
     };
     let mut config = config?;
     config.connect_timeout = Some(CONNECT);
-    // Whoever may try again does so on its own terms.
+    // Every caller has its own retries.
     config.default_retry = false;
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
     let client = Client::try_from(config).map_err(|e| ClientError::Unusable(chain(&e)))?;

@@ -1,12 +1,12 @@
-//! Errors of the API server, in words.
+//! Errors of the API server as text.
 
 use std::error::Error;
 use std::path::PathBuf;
 
-/// Why there is no client. The text starts with the flag that is to blame.
+/// Why the client cannot be made. The text starts with the flag at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The file that was named is no kubeconfig that can be used.
+    /// The named file is no usable kubeconfig.
     #[error("--kubeconfig: {}: {why}", path.display())]
     Kubeconfig {
         /// The file.
@@ -14,15 +14,15 @@ pub enum ClientError {
         /// What is wrong with it.
         why: String,
     },
-    /// No file was named, and this is no pod with a service account.
+    /// No file is named, and the pod has no service account.
     #[error("--kubeconfig: not given, and the pod has no service account: {0}")]
     NoServiceAccount(String),
-    /// The configuration was read and makes no client.
+    /// The configuration is readable and makes no client.
     #[error("no client of the API server: {0}")]
     Unusable(String),
 }
 
-/// One line about an error: the server's own words where it answered.
+/// An error in one line: the server's own message if it answered.
 pub fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
@@ -30,7 +30,7 @@ pub fn said(error: &kube::Error) -> String {
     }
 }
 
-/// An error and what it came from; causes that are told already are left out.
+/// An error and its causes, without causes whose text is in it already.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! Reads of the API server: how many at once, and how much memory an answer may take.
+//! Reads of the API server, with a bound on their number and on the memory of an answer.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::said;
 
-/// Requests for single objects under way at once, whoever asks. Others wait in the order in which they came.
+/// The most reads of single objects at once. Further reads wait in their order.
 const AT_ONCE: usize = 16;
-/// An answer up to this long is read at once.
+/// An answer up to this long is read without waiting.
 const USUAL: u64 = 256 << 10;
-/// Longer ones are read one at a time, and are refused from this on: etcd takes 1.5 MiB by default.
+/// Longer answers are read one at a time, up to this length: etcd takes 1.5 MiB by default.
 const LONGEST: u64 = 4 << 20;
 
 /// Reads objects. Clones share the bounds.
@@ -27,24 +27,24 @@ pub struct Reader {
     long: Arc<Semaphore>,
 }
 
-/// What came of reading an object.
+/// The outcome of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
     /// The object as JSON.
     Found(Vec<u8>),
-    /// The API server knows no such object, or no objects of this kind.
+    /// The object does not exist, or its kind does not.
     Absent,
-    /// The API server could not be asked, and why.
+    /// The API server could not be asked, with the reason.
     Unanswered(String),
 }
 
 impl Reader {
-    /// A reader of which nothing is asked yet.
+    /// A reader without reads under way.
     pub fn new(client: Client) -> Self {
         Self { client, seats: Arc::new(Semaphore::new(AT_ONCE)), long: Arc::new(Semaphore::new(1)) }
     }
 
-    /// One object of a collection.
+    /// Reads one object of a collection.
     pub async fn object(&self, collection: &str, name: &str, deadline: Instant) -> Read {
         match timeout_at(deadline, self.read(collection, name)).await {
             Ok(Ok(Some(json))) => Read::Found(json),
@@ -68,7 +68,7 @@ impl Reader {
     }
 }
 
-/// One page of a collection's metadata as JSON; nothing when it is longer than `longest` bytes.
+/// Reads one page of a collection's metadata as JSON; None when it is longer than `longest` bytes.
 pub(crate) async fn page(
     client: &Client,
     collection: &str,
@@ -81,7 +81,7 @@ pub(crate) async fn page(
     Ok(take(&mut body, &mut json, longest).await?.then_some(json))
 }
 
-/// Reads on until the end, or until there are more than `longest` bytes. True at the end.
+/// Reads to the end, or until there are more than `longest` bytes. True at the end.
 async fn take(body: &mut (impl AsyncRead + Unpin), json: &mut Vec<u8>, longest: u64) -> Result<bool, kube::Error> {
     let room = (longest + 1).saturating_sub(json.len() as u64);
     body.take(room).read_to_end(json).await.map_err(kube::Error::ReadEvents)?;

@@ -1,11 +1,12 @@
-//! Follows a collection by its metadata: lists it in pages and watches it from there, for as long as the program lives.
+//! Follows a collection by its metadata: lists it in pages, then watches it, for as long as the program runs.
 //!
-//! A page is as many objects as fit into [`LONGEST_PAGE`] bytes: metadata alone may be more than a megabyte for an object, and
-//! what a page takes is the peak of the program's memory.
+//! A page has as many objects as fit into [`LONGEST_PAGE`] bytes: the metadata of one object may be more than a megabyte, and one page
+//! is the peak of the program's memory.
 
 use std::pin::pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::TryStreamExt;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
@@ -19,32 +20,35 @@ use crate::fetch::page;
 
 /// Objects in a page, while they are small.
 const PAGE: u32 = 500;
-/// Longest page, in bytes. A longer one is asked for again with fewer objects.
+/// Longest page, in bytes. A longer one is requested again with fewer objects.
 const LONGEST_PAGE: u64 = 2 << 20;
 /// Longest page of one object.
 const LONGEST_OBJECT: u64 = 8 << 20;
-/// One page.
+/// Timeout of one page.
 const LIST: Duration = Duration::from_secs(60);
-/// A watch ends after this time and is taken up again; one that is silent for longer is dead.
+/// A watch ends after this time and is resumed. A watch that is silent for longer is dead.
 const WATCH: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
-/// Before the first try again, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// The least that a try again waits, at first and in the end. Up to as much again is added at random: the agents of a cluster
+/// must not come back at once.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// A watch that the server ends sooner is a failure: it is not to be asked without a pause.
+const SHORTEST_WATCH: Duration = Duration::from_millis(200);
 
-/// An object's metadata, as far as somebody wants it.
+/// The part of an object's metadata that a follower reads.
 pub trait Versioned: Clone + DeserializeOwned {
     /// `metadata.resourceVersion`.
     fn version(&self) -> &str;
 }
 
-/// What happened.
+/// A change of the collection.
 #[derive(Debug)]
 pub enum Event<T> {
     /// A list begins.
     Begin,
     /// An object of the list.
     Listed(T),
-    /// The list is at its end: it held everything.
+    /// The list is complete.
     End,
     /// An object is new or changed.
     Applied(T),
@@ -52,7 +56,7 @@ pub enum Event<T> {
     Deleted(T),
 }
 
-/// What is followed.
+/// The collection to follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Collection<'a> {
     /// For the log.
@@ -78,9 +82,9 @@ struct PageMeta {
     next: Option<String>,
 }
 
-/// Why following is to be taken up anew.
+/// Why a list or watch ended.
 enum Trouble {
-    /// The API server has forgotten where we were (HTTP 410).
+    /// The API server no longer has the version of the watch (HTTP 410): list anew.
     Forgotten,
     Failed(String),
 }
@@ -97,7 +101,7 @@ impl From<kube::Error> for Trouble {
 /// Follows a collection; never ends.
 pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mut take: impl FnMut(Event<T>)) {
     let what = collection.what;
-    let mut log = Log { what, failing: false, pause: PAUSE.0 };
+    let mut log = Log { what, failing: false, backoff: backoff() };
     let mut version = None;
     loop {
         let outcome = match version.take() {
@@ -123,7 +127,7 @@ pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mu
     }
 }
 
-/// Lists everything; the version to watch from.
+/// Lists the collection. Returns the version to watch from.
 async fn list<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
@@ -160,7 +164,7 @@ async fn list<T: Versioned>(
     }
 }
 
-/// Watches from a version on, until the server ends it.
+/// Watches from a version until the server ends the watch.
 async fn watch<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
@@ -191,18 +195,19 @@ async fn watch<T: Versioned>(
             Some(WatchEvent::Bookmark(mark)) => *at = mark.metadata.resource_version,
             Some(WatchEvent::Error(status)) if status.code == 410 => return Err(Trouble::Forgotten),
             Some(WatchEvent::Error(status)) => return Err(Trouble::Failed(chain(&kube::Error::Api(status)))),
-            // A server that ends every watch at once is not to be asked without a pause.
-            None if began.elapsed() < PAUSE.0 => return Err(Trouble::Failed("the server ended the watch".to_owned())),
+            None if began.elapsed() < SHORTEST_WATCH => {
+                return Err(Trouble::Failed("the server ended the watch".to_owned()));
+            }
             None => return Ok(()),
         }
     }
 }
 
-/// When to try again, and what is said about it.
+/// The backoff, and the log: the first failure and the recovery are logged, repeated failures as debug.
 struct Log<'a> {
     what: &'a str,
     failing: bool,
-    pause: Duration,
+    backoff: ExponentialBackoff,
 }
 
 impl Log<'_> {
@@ -210,7 +215,7 @@ impl Log<'_> {
         if self.failing {
             tracing::info!("{}: the watch is back", self.what);
         }
-        (self.failing, self.pause) = (false, PAUSE.0);
+        (self.failing, self.backoff) = (false, backoff());
     }
 
     fn trouble(&mut self, why: &str) -> Duration {
@@ -220,16 +225,13 @@ impl Log<'_> {
             tracing::warn!("{}: the watch is broken and will be taken up again: {why}", self.what);
         }
         self.failing = true;
-        let pause = spread(self.pause);
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        pause
+        self.backoff.next().unwrap_or(BACKOFF.1)
     }
 }
 
-/// Between half and all of a pause: the agents of a cluster must not come back at once.
-fn spread(pause: Duration) -> Duration {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
+fn backoff() -> ExponentialBackoff {
+    let builder = ExponentialBuilder::default().with_min_delay(BACKOFF.0).with_max_delay(BACKOFF.1);
+    builder.with_factor(2.0).with_jitter().without_max_times().build()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! What is known of a collection that is followed, as a value. No I/O, no clock.
+//! The cache of a followed collection. A value without I/O and clock.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-/// Objects by name. A list that comes anew is taken in beside what is known, so that no question goes unanswered
-/// meanwhile; what the list did not hold goes at its end.
+/// Objects by name. A relist is merged, so that every cached object can be read meanwhile; objects that the list did not have are
+/// dropped when it ends.
 #[derive(Debug)]
 pub struct Index<K, V> {
     entries: BTreeMap<K, (u32, V)>,
@@ -24,12 +24,12 @@ impl<K: Ord, V> Index<K, V> {
         self.list = self.list.wrapping_add(1);
     }
 
-    /// An object of the list, or one that is new or changed. What was known of it before is handed back.
+    /// Adds an object of the list, or a new or changed one. Returns its earlier value.
     pub fn apply(&mut self, name: K, object: V) -> Option<V> {
         self.entries.insert(name, (self.list, object)).map(|(_, object)| object)
     }
 
-    /// An object is gone. What was known of it is handed back.
+    /// Removes an object and returns its value.
     pub fn delete<Q: Ord + ?Sized>(&mut self, name: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -37,14 +37,14 @@ impl<K: Ord, V> Index<K, V> {
         self.entries.remove(name).map(|(_, object)| object)
     }
 
-    /// The list is at its end: it held everything.
+    /// The list is complete: objects that it did not have are dropped.
     pub fn end(&mut self) {
         let list = self.list;
         self.entries.retain(|_, (of, _)| *of == list);
         self.complete = true;
     }
 
-    /// Has a whole list come? Until then what is not here may exist all the same.
+    /// Is a first list complete? Until then an object that is not cached may exist.
     pub fn is_complete(&self) -> bool {
         self.complete
     }

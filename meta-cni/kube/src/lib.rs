@@ -1,8 +1,8 @@
-//! The way to the API server, for the node agent and the webhook.
+//! Access to the API server, for the node agent and the webhook.
 //!
-//! [`client`] makes the connection, [`Reader`] reads single objects within bounds, [`follow`] lists and watches a collection
-//! by its metadata, [`Index`] keeps what is followed, and [`said`] puts an error into one line. Which objects are followed, and
-//! what is kept of them, is said by whoever follows them.
+//! [`client`] makes a client, [`Reader`] reads single objects within bounds, [`follow`] lists and watches the metadata of a
+//! collection, [`Index`] caches a collection, and [`said`] puts an error into one line. The caller decides which collections to
+//! follow, and what to keep of an object.
 
 mod client;
 mod error;

@@ -1,4 +1,4 @@
-//! An API server of a few lines, for tests of what asks it.
+//! A minimal API server for tests.
 
 #![allow(clippy::unwrap_used, reason = "a test's server that fails ends its test")]
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The server: what it is asked it answers once the gate is open.
+/// The server. It answers while its gate is open.
 pub struct Server {
     /// A client of it.
     pub client: Client,
@@ -52,17 +52,17 @@ impl Server {
         Self { client, gate, asked }
     }
 
-    /// Answers wait from now on.
+    /// Closes the gate: answers wait.
     pub fn close(&self) {
         self.gate.send_replace(false);
     }
 
-    /// Answers go.
+    /// Opens the gate.
     pub fn open(&self) {
         self.gate.send_replace(true);
     }
 
-    /// Requests that have come.
+    /// The number of requests so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
@@ -73,7 +73,7 @@ pub fn answer(code: &str, body: &str) -> String {
     format!("HTTP/1.1 {code}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A deadline that nobody reaches.
+/// A deadline that no test reaches.
 pub fn later() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }

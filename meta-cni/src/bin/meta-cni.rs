@@ -8,18 +8,18 @@ use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
 use delegates::call::Verb;
 use delegates::priority;
-use meta_cni::engine;
+use meta_cni::engine::{self, Output};
 use meta_cni::fault::{Fault, Result};
-use meta_cni::request::{self, Command};
+use meta_cni::request::{self, Command, Operation};
 
-/// musl's allocator gives every page back at once and asks for it again; one short call is better served by keeping it.
+/// musl's allocator returns every page at once and asks for it again; a short call is faster when it keeps its pages.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     match panic::catch_unwind(run) {
         Ok(code) => code,
-        // The panic's own message went to stderr.
+        // The panic's message is on stderr.
         Err(_) => fail(&Fault::Bug("the plugin panicked; its log has the place".to_owned()), None, Version::NEWEST),
     }
 }
@@ -28,7 +28,7 @@ fn run() -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     if args.next().as_deref() == Some("replay") {
-        return replay(args, env);
+        return recover(args, env);
     }
     let call = match request::read(env, io::stdin().lock()) {
         Ok(Command::Call(call)) => call,
@@ -45,23 +45,23 @@ fn run() -> ExitCode {
             return fail(&fault, verb, Version::NEWEST);
         }
     };
-    if matches!(call.verb, Verb::Add | Verb::Del) {
-        priority::hurry();
+    if matches!(call.operation, Operation::Add(_) | Operation::Del(_)) {
+        priority::raise_priority();
     }
-    let served: Result<_> = engine::serve(&call);
-    match served {
-        Ok(Some(result)) => print(&result),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(fault) => fail(&fault, Some(call.verb), call.version),
-    }
+    finish(engine::serve(&call), call.operation.verb(), call.version)
 }
 
-/// The maintenance call of the node agent. It fails only where it could not begin; what stayed is in its report.
-fn replay(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
-    let read = request::read_replay(args, env, io::stdin().lock());
-    match read.and_then(|(call, idle)| engine::replay(&call, idle)) {
-        Ok(report) => print(&report),
-        Err(fault) => fail(&fault, None, Version::NEWEST),
+/// `meta-cni replay`, which the node agent calls. It fails only if it cannot begin; records that are left are in its report.
+fn recover(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
+    let read = request::read_recovery(args, env, io::stdin().lock());
+    finish(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
+}
+
+fn finish(served: Result<Option<Output>>, verb: Option<Verb>, version: Version) -> ExitCode {
+    match served {
+        Ok(Some(output)) => print(&output),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(fault) => fail(&fault, verb, version),
     }
 }
 
@@ -77,7 +77,7 @@ fn fail(fault: &Fault, verb: Option<Verb>, version: Version) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The specification's one JSON object on stdout (A41). An answer that nobody reads is a failure.
+/// Prints the one JSON object of the specification (A41). A closed stdout is a failure.
 fn print(answer: &impl serde::Serialize) -> ExitCode {
     let mut out = io::stdout().lock();
     let printed = serde_json::to_writer(&mut out, answer).map_err(io::Error::from).and_then(|()| {

@@ -3,20 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use attachments::definition::Definition;
+use attachments::definition::{Definition, RESOURCE_NAME};
 use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::status::NETWORK_STATUS;
 
 use super::manifest::{self, Manifest};
 use super::wire::NodeAddresses;
-use super::{Annotations, Facts, NETWORK_STATUS, Query, named_in};
+use super::{Annotations, Facts, Query, named_in};
+use crate::atomic_file;
 use crate::fault::{Fault, Result};
 
-const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
-
-/// A directory of manifests, read anew for each question: an edit counts at once.
+/// A directory of manifests, read anew for each query: an edit counts at once.
 #[derive(Debug)]
 pub struct Directory {
     dir: PathBuf,
@@ -28,12 +29,12 @@ impl Directory {
         Self { dir: dir.to_owned() }
     }
 
-    /// Is the directory there?
+    /// Can the directory be read?
     pub fn ready(&self) -> Result<()> {
         self.files().map(drop)
     }
 
-    /// Everything that is asked for.
+    /// Answers a query.
     pub fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
         let mut wanted: BTreeSet<NetRef> = query.references.iter().chain(query.optional).cloned().collect();
         let annotations = match query.pod.filter(|_| query.annotations) {
@@ -54,7 +55,7 @@ impl Directory {
         Ok(manifest.metadata.annotations)
     }
 
-    /// The definitions, and with them what the directory says of nodes. An InternalIP of another one is on no link here.
+    /// The definitions, and the InternalIPs of the Node manifests. Those of another node are on no link here, so they do no harm.
     fn definitions(&self, wanted: &BTreeSet<NetRef>, node: &mut NodeAddresses) -> Result<BTreeMap<NetRef, Definition>> {
         let mut found = BTreeMap::new();
         if wanted.is_empty() {
@@ -62,7 +63,7 @@ impl Directory {
         }
         for path in self.files()? {
             let text = read(&path)?;
-            // Most files of a large directory hold none of what is wanted; finding a name costs less than parsing.
+            // Most files of a large directory hold no wanted definition; searching for a name costs less than parsing.
             for document in manifest::documents(&text) {
                 node.internal_ips.extend(manifest::internal_ips(document, &path)?);
                 if !wanted.iter().any(|w| document.contains(w.name.as_str())) {
@@ -78,9 +79,9 @@ impl Directory {
         Ok(found)
     }
 
-    /// Writes the status into the pod's file: a new file that takes the old one's place.
+    /// Writes the status into the pod's file, which is replaced whole.
     pub fn publish(&self, pod: &PodRef, status: &str) -> Result<()> {
-        // Two pods may share a file: whoever writes reads what the other wrote.
+        // Two pods may share a file: the lock keeps two writers from losing each other's status.
         let turn = fs::File::open(&self.dir).and_then(|dir| dir.lock().map(|()| dir));
         let _turn = turn.map_err(|e| Fault::Io(format!("cannot lock {}: {e}", self.dir.display())))?;
         let (path, text, _) = self.pod(pod)?;
@@ -98,7 +99,7 @@ impl Directory {
     /// The pod's file, its text and its manifest.
     fn pod(&self, pod: &PodRef) -> Result<(PathBuf, String, Manifest)> {
         let mut files = self.files()?;
-        // A file that is named after the pod is usually its own: it need not wait for all others to be read.
+        // A file that is named after the pod usually holds it, so it is read first.
         let is_named_after =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(pod.name.as_str()));
         files.sort_by_key(|path| !is_named_after(path));
@@ -129,7 +130,7 @@ impl Directory {
             let entry = entry.map_err(failed)?;
             let path = entry.path();
             let known = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-            // Only what a link leads to must be looked up: the listing says it of all others.
+            // The listing has the kind of an entry; only a symbolic link needs a stat.
             let is_file =
                 || entry.file_type().is_ok_and(|kind| kind.is_file() || (kind.is_symlink() && path.is_file()));
             if known && is_file() {
@@ -145,7 +146,7 @@ fn is_pod(manifest: &Manifest, pod: &PodRef) -> bool {
     manifest.metadata.name == pod.name.as_str() && manifest.metadata.namespace() == pod.namespace.as_str()
 }
 
-/// A pod of the same name that was made anew is another pod. Static pods have two identities (the kubelet's and the
+/// A pod that was recreated under the same name is another pod. Static pods have two identities (the kubelet's and the
 /// API server's), so they are exempt, as with Multus.
 fn check_uid(pod: &PodRef, manifest: &Manifest) -> Result<()> {
     let metadata = &manifest.metadata;
@@ -166,28 +167,18 @@ fn reference(manifest: &Manifest) -> Option<NetRef> {
 
 fn definition(reference: NetRef, manifest: Manifest) -> Definition {
     let resource_name = manifest.metadata.annotations.get(RESOURCE_NAME).cloned();
-    Definition { reference, config: manifest.spec.config, resource_name }
+    Definition { reference, config: manifest.config, resource_name }
 }
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Fault::Config(format!("manifest {}: {e}", path.display())))
 }
 
-/// Readers see the old file or the new one, never half of either. One name serves every file, for whoever writes holds the lock
-/// of the directory: what a killed writer left is overwritten by the next one.
+/// Replaces a file and keeps its mode. The writer holds the directory's lock, so one temporary name is enough.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let failed = |e: io::Error| Fault::Io(format!("cannot write {}: {e}", path.display()));
-    let temporary = path.with_file_name(".meta-cni.new");
-    let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(fs::metadata(path)?.permissions())?;
-        fs::rename(&temporary, path)
-    })();
-    written.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        failed(e)
-    })
+    let mode = fs::metadata(path).map(|meta| meta.permissions().mode() & 0o7777);
+    let replaced = mode.and_then(|mode| atomic_file::replace(path, ".meta-cni.new", text.as_bytes(), mode));
+    replaced.map_err(|e| Fault::Io(format!("cannot write {}: {e}", path.display())))
 }
 
 #[cfg(test)]

@@ -5,78 +5,49 @@ use std::path::Path;
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
 use super::Annotations;
 use crate::fault::{Fault, Result};
 
 /// The fields that we read of a Pod or a NetworkAttachmentDefinition.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
-    /// `kind`.
-    #[serde(default)]
-    pub kind: String,
     /// `metadata`.
-    #[serde(default)]
     pub metadata: Metadata,
-    /// `spec`; of a pod, nothing is read.
-    #[serde(default)]
-    pub spec: Spec,
-}
-
-/// `metadata`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Metadata {
-    /// `name`.
-    #[serde(default)]
-    pub name: String,
-    /// `namespace`, if it is said.
-    #[serde(default)]
-    pub namespace: Option<String>,
-    /// `uid`, if it is said.
-    #[serde(default)]
-    pub uid: Option<String>,
-    /// `annotations`.
-    #[serde(default)]
-    pub annotations: Annotations,
-}
-
-/// `spec`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Spec {
     /// `spec.config` of a definition.
-    #[serde(default)]
     pub config: Option<String>,
 }
 
-/// The fields that we read of a Node.
-#[derive(Debug, Deserialize)]
-struct Node {
-    status: Option<NodeStatus>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NodeStatus {
-    #[serde(default)]
-    addresses: Vec<NodeAddress>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NodeAddress {
-    #[serde(rename = "type")]
-    kind: String,
-    address: String,
-}
-
-/// Only the kind.
-#[derive(Deserialize)]
-struct Kind {
-    #[serde(default)]
-    kind: String,
+/// `metadata`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    /// `name`.
+    pub name: String,
+    /// `namespace`, if it is said.
+    pub namespace: Option<String>,
+    /// `uid`, if it is said.
+    pub uid: Option<String>,
+    /// `annotations`.
+    pub annotations: Annotations,
 }
 
 impl Metadata {
+    fn read(object: &Object) -> std::result::Result<Self, Finding> {
+        let mut annotations = Annotations::new();
+        let written = object.object("annotations")?.unwrap_or_default();
+        for (key, _) in written.iter() {
+            let value = written.text(key).map_err(|finding| finding.under("annotations"))?;
+            annotations.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        Ok(Self {
+            name: object.text("name")?.unwrap_or_default(),
+            namespace: object.text("namespace")?,
+            uid: object.text("uid")?,
+            annotations,
+        })
+    }
+
     /// The namespace; `default` where none is said, as kubectl has it.
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
@@ -99,46 +70,72 @@ pub fn documents(text: &str) -> Vec<&str> {
 
 /// The manifest, if it is of this kind. A document of the kind that does not parse is an error that names the file.
 pub fn parse(document: &str, path: &Path, kind: &str) -> Result<Option<Manifest>> {
-    if !document.contains(kind) {
-        return Ok(None);
+    let wrong = |why: String| Fault::Config(format!("manifest {}: {why}", path.display()));
+    match of_kind(document, kind).map_err(wrong)? {
+        Some(object) => Manifest::read(&object).map(Some).map_err(|finding| wrong(finding.to_string())),
+        None => Ok(None),
     }
-    match read::<Option<Manifest>>(document) {
-        Ok(found) => Ok(found.filter(|manifest| manifest.kind == kind)),
-        // Manifests of other kinds may look however they like.
-        Err(_) if read::<Kind>(document).is_ok_and(|other| other.kind != kind) => Ok(None),
-        Err(why) => Err(Fault::Config(format!("manifest {}: {why}", path.display()))),
+}
+
+impl Manifest {
+    fn read(object: &Object) -> std::result::Result<Self, Finding> {
+        let spec = object.object("spec")?.unwrap_or_default();
+        Ok(Self {
+            metadata: match object.object("metadata")? {
+                Some(metadata) => Metadata::read(&metadata).map_err(|finding| finding.under("metadata"))?,
+                None => Metadata::default(),
+            },
+            config: spec.text("config").map_err(|finding| finding.under("spec"))?,
+        })
     }
 }
 
 /// A document as it is, whatever it is; an empty one is `null`.
 pub fn value(document: &str) -> std::result::Result<serde_json::Value, String> {
-    read::<Option<serde_json::Value>>(document).map(Option::unwrap_or_default)
+    if is_json(document) { serde_json::from_str(document).map_err(|e| e.to_string()) } else { yaml(document) }
 }
 
 /// The InternalIPs of a Node; none of a document of another kind.
 pub fn internal_ips(document: &str, path: &Path) -> Result<Vec<IpAddr>> {
-    // Reading YAML costs more than looking for a word that hardly any document holds.
-    let is_node = || read::<Option<Kind>>(document).is_ok_and(|read| read.is_some_and(|read| read.kind == "Node"));
-    if !document.contains("Node") || !is_node() {
-        return Ok(Vec::new());
-    }
-    let wrong = |why: String| Fault::Config(format!("manifest {}: {why}", path.display()));
-    let node: Node = read(document).map_err(wrong)?;
-    let addresses = node.status.map(|status| status.addresses).unwrap_or_default().into_iter();
-    let read = |NodeAddress { address, .. }: NodeAddress| {
-        let refused =
-            |_| wrong(Finding::new("status.addresses", format_args!("{address:?}"), "an IP address").to_string());
-        address.parse().map_err(refused)
+    // A damaged document that may be no Node's is not ours to refuse: whoever needs what it holds says so.
+    let Some(node) = of_kind(document, "Node").ok().flatten() else { return Ok(Vec::new()) };
+    let read = || -> std::result::Result<Vec<IpAddr>, Finding> {
+        let status = node.object("status")?.unwrap_or_default();
+        let addresses = status.objects("addresses").map_err(|finding| finding.under("status"))?;
+        let read = |address: &Object| match address.text("type")?.as_deref() {
+            Some("InternalIP") => address.parsed("address", "an IP address"),
+            _ => Ok(None),
+        };
+        let under = |i| move |finding: Finding| finding.under(&format!("status.addresses[{i}]"));
+        let found = addresses.iter().enumerate().filter_map(|(i, one)| read(one).map_err(under(i)).transpose());
+        found.collect()
     };
-    addresses.filter(|address| address.kind == "InternalIP").map(read).collect()
+    read().map_err(|finding| Fault::Config(format!("manifest {}: {finding}", path.display())))
 }
 
-fn read<T: DeserializeOwned>(document: &str) -> std::result::Result<T, String> {
-    if is_json(document) {
-        serde_json::from_str(document).map_err(|e| e.to_string())
-    } else {
-        serde_saphyr::from_str(document).map_err(|e| first_line(&e))
+/// The document as an object, if it is of this kind.
+fn of_kind(document: &str, kind: &str) -> std::result::Result<Option<Object>, String> {
+    // Reading YAML costs more than looking for a word that hardly any document holds.
+    if !document.contains(kind) {
+        return Ok(None);
     }
+    let parsed = if is_json(document) {
+        Object::parse(document.as_bytes())
+    } else {
+        // One type is read from YAML, whatever is wanted of it: a reader for each would be a tenth of the program.
+        Object::parse(yaml(document)?.to_string().as_bytes())
+    };
+    let object = parsed.map_err(|e| e.to_string())?;
+    // Manifests of other kinds may look however they like.
+    Ok(object.text("kind").ok().flatten().is_some_and(|found| found == kind).then_some(object))
+}
+
+fn yaml(document: &str) -> std::result::Result<serde_json::Value, String> {
+    // As kubectl has it, where `y` is a text.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options::<Option<_>>(document, options)
+        .map(Option::unwrap_or_default)
+        .map_err(|e| first_line(&e))
 }
 
 /// The document with an annotation set. Comments and layout of YAML stay as they are where the annotations are written in
@@ -148,10 +145,9 @@ pub fn annotate(document: &str, path: &Path, key: &str, value: &str) -> Result<S
     if is_json(document) {
         return annotate_json(document, key, value).map_err(|e| failed(e.to_string()));
     }
-    let wanted = annotated_value(document, key, value).map_err(|e| failed(first_line(&e)))?;
+    let wanted = annotated_value(document, key, value).map_err(failed)?;
     // Editing text is a guess at its layout; only a reading of the outcome shows that the guess was right.
-    let edited = edit_block(document, key, value)
-        .filter(|text| serde_saphyr::from_str::<serde_json::Value>(text).is_ok_and(|value| value == wanted));
+    let edited = edit_block(document, key, value).filter(|text| yaml(text).is_ok_and(|value| value == wanted));
     match edited {
         Some(text) => Ok(text),
         None => {
@@ -172,12 +168,8 @@ fn annotate_json(document: &str, key: &str, value: &str) -> std::result::Result<
     Ok(format!("{}\n", manifest.to_json()))
 }
 
-fn annotated_value(
-    document: &str,
-    key: &str,
-    value: &str,
-) -> std::result::Result<serde_json::Value, serde_saphyr::Error> {
-    let mut manifest: serde_json::Value = serde_saphyr::from_str(document)?;
+fn annotated_value(document: &str, key: &str, value: &str) -> std::result::Result<serde_json::Value, String> {
+    let mut manifest = yaml(document)?;
     let annotations = &mut manifest["metadata"]["annotations"];
     if !annotations.is_object() {
         *annotations = serde_json::json!({});
@@ -304,7 +296,7 @@ mod tests {
         }
         let fault =
             ips("kind: Node\nstatus: {addresses: [{type: InternalIP, address: n1}]}\n").unwrap_err().to_string();
-        assert_eq!(fault, r#"manifest n.yaml: status.addresses: got "n1", want an IP address"#);
+        assert_eq!(fault, r#"manifest n.yaml: status.addresses[0].address: got "n1", want an IP address"#);
     }
 
     #[test]

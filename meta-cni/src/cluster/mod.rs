@@ -1,4 +1,5 @@
-//! Where facts about pods and definitions come from, and where their status goes. The engine does not know which it is.
+//! The source of facts about pods and definitions, and the sink of their status: a directory of manifests or the node agent. The
+//! engine does not know which.
 
 mod directory;
 pub mod manifest;
@@ -10,16 +11,13 @@ use std::time::{Duration, Instant};
 
 use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
-use attachments::selection::{self, DEFAULT_NETWORK, NETWORKS};
+use attachments::selection::Selection;
 
 use crate::fault::{Fault, Result};
 use crate::node::ClusterConf;
 
 pub use directory::Directory;
 pub use socket::Agent;
-
-/// Annotation that a pod's status is written to (NPWG 5).
-pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 /// Annotations of a pod.
 pub type Annotations = BTreeMap<String, String>;
@@ -36,31 +34,31 @@ pub enum Cluster {
     Agent(Agent),
 }
 
-/// Everything that a call needs to know, asked at once.
+/// Everything that a call needs to know, in one query.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// The pod, where there is one.
     pub pod: Option<&'a PodRef>,
-    /// Are its annotations wanted, and the definitions that they name?
+    /// True: the answer has the pod's annotations and the definitions that they name.
     pub annotations: bool,
-    /// Definitions that are wanted in any case.
+    /// Definitions to look up.
     pub references: &'a [NetRef],
-    /// Definitions in whose place a file of the node may stand.
+    /// Definitions to look up that a file of the node may replace.
     pub optional: &'a [NetRef],
-    /// Where the default-network annotation looks without a namespace.
+    /// The namespace of a default-network annotation that names none.
     pub multus_namespace: &'a ObjectName,
 }
 
-/// What came of a [`Query`].
+/// The answer to a [`Query`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Present if they were wanted.
+    /// Present if they were asked for.
     pub annotations: Option<Annotations>,
     /// The definitions that exist.
     pub definitions: BTreeMap<NetRef, Definition>,
-    /// Those that do not.
+    /// The definitions that do not exist.
     pub missing: BTreeSet<NetRef>,
-    /// Where the node and the API server are, as far as the source knows. It comes with definitions.
+    /// Addresses of the node and the API server, as far as the source knows them. They come with definitions.
     pub node: wire::NodeAddresses,
 }
 
@@ -71,9 +69,9 @@ impl Facts {
     }
 }
 
-/// What a pod came to, for its status and its events.
+/// The status of a pod, and the sentences of its events.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct PodStatus {
     /// Text of the annotation.
     pub status: String,
     /// One sentence for each interface.
@@ -89,8 +87,8 @@ impl Cluster {
         }
     }
 
-    /// Looks everything up in one go. A pod that is not there yet, or a source that is away, is code 11. `patient`: worth
-    /// waiting a moment for a source that is on its way back.
+    /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11. `patient` waits a
+    /// moment for an agent that restarts.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
         if !query.annotations && query.references.is_empty() && query.optional.is_empty() {
             return Ok(Facts::default());
@@ -101,24 +99,24 @@ impl Cluster {
         }
     }
 
-    /// Writes a pod's `network-status`, or hands it to somebody who will. Waits at most `wait` for others.
-    pub fn publish(&self, pod: &PodRef, report: Report, wait: Duration) -> Result<()> {
+    /// Writes a pod's `network-status`, or hands it to the agent. Waits at most `wait` for the API server.
+    pub fn publish(&self, pod: &PodRef, status: PodStatus, wait: Duration) -> Result<()> {
         match self {
-            Self::Directory(directory) => directory.publish(pod, &report.status),
+            Self::Directory(directory) => directory.publish(pod, &status.status),
             Self::Agent(agent) => agent.publish(wire::Publish {
                 pod: pod.clone(),
-                status: report.status,
-                added: report.added,
+                status: status.status,
+                added: status.added,
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             }),
         }
     }
 
-    /// Lets those who look at the pod know why it has no networks. Nothing waits for it.
+    /// Makes a failed ADD an event on the pod. Nothing waits for it.
     pub fn report_failure(&self, pod: &PodRef, fault: &Fault) {
         match self {
             Self::Directory(_) => {}
-            Self::Agent(agent) => agent.report(wire::Report {
+            Self::Agent(agent) => agent.report(wire::AddFailure {
                 pod: pod.clone(),
                 reason: fault.event_reason().to_owned(),
                 message: fault.message(),
@@ -126,7 +124,7 @@ impl Cluster {
         }
     }
 
-    /// Could facts be had right now? For STATUS.
+    /// Does the source answer? For STATUS.
     pub fn ready(&self) -> Result<()> {
         match self {
             Self::Directory(directory) => directory.ready(),
@@ -135,11 +133,10 @@ impl Cluster {
     }
 }
 
-/// The definitions that a pod's annotations name. An annotation that cannot be read names none; whoever binds the pod says
-/// what is wrong with it.
+/// The definitions that a pod's annotations name. An annotation that cannot be read names none; binding the pod reports what is
+/// wrong with it.
 pub fn named_in(annotations: &Annotations, namespace: &ObjectName, multus_namespace: &ObjectName) -> BTreeSet<NetRef> {
-    let networks = annotations.get(NETWORKS).map(|text| selection::parse(NETWORKS, text, namespace));
-    let default = annotations.get(DEFAULT_NETWORK).filter(|text| !text.trim().is_empty());
-    let default = default.and_then(|text| selection::parse_default(text, multus_namespace).ok());
-    networks.and_then(|parsed| parsed.ok()).into_iter().flatten().chain(default).map(|wanted| wanted.network).collect()
+    let annotation = |name: &str| annotations.get(name).map(String::as_str);
+    let (selection, _) = Selection::read(annotation, namespace, multus_namespace);
+    selection.definitions().cloned().collect()
 }

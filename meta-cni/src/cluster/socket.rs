@@ -1,4 +1,4 @@
-//! The plugin's side of the agent's socket: blocking, and never longer than the call's deadline.
+//! The plugin's side of the agent's socket. It blocks, at most until the call's deadline.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use super::wire::{self, Answer, Health, Lookup, Outcome, Publish, Refusal, Report, Request, Resolve};
+use super::wire::{self, AddFailure, AgentRequest, Answer, Health, Lookup, Outcome, Publish, Refusal, Resolve};
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
 
-/// How long an agent that is away is asked again: it may be on its way back from an upgrade.
+/// How long a request is retried while the agent is away: it may be restarting for an upgrade.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
-/// What an answer may need beyond the time that its question gave the agent.
+/// Time for the answer beyond the time that the request gave the agent.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// The node agent, as the plugin sees it.
@@ -34,16 +34,16 @@ impl Agent {
         Self { socket: socket.to_owned() }
     }
 
-    /// Facts for an ADD, in one round trip. `patient`: an agent that is away is asked again for a second.
+    /// Facts for an ADD, in one round trip. `patient` retries for [`PATIENCE`] while the agent is away.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = Request::Resolve(Resolve {
+        let request = AgentRequest::Resolve(Resolve {
             pod: query.pod.cloned(),
             annotations: query.annotations,
             references: query.references.to_vec(),
             optional: query.optional.to_vec(),
             multus_namespace: query.multus_namespace.clone(),
-            // The agent's own words about a slow API server are worth more than ours about a slow agent.
+            // The agent gives up first: its message about a slow API server says more than ours about a slow agent.
             wait_ms: millis(left.mul_f32(0.9)),
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
@@ -90,12 +90,12 @@ impl Agent {
         Ok(())
     }
 
-    /// Hands over a pod's status. An agent that is away is not waited for: it finds out by itself what is missing.
+    /// Hands over a pod's status. An agent that is away is not waited for: its resync finds the missing status.
     pub fn publish(&self, publish: Publish) -> Result<()> {
         let wait = Duration::from_millis(publish.wait_ms);
-        let request = Request::Publish(publish);
+        let request = AgentRequest::Publish(publish);
         if wait.is_zero() {
-            return self.tell(&request);
+            return self.send(&request);
         }
         match self.ask(&request, Duration::ZERO, Instant::now() + wait + GRACE)? {
             Answer::Published(_) => Ok(()),
@@ -103,21 +103,21 @@ impl Agent {
         }
     }
 
-    /// Tells of a failed ADD. Nobody waits, and nobody minds when it is not heard.
-    pub fn report(&self, report: Report) {
-        let _ = self.tell(&Request::Report(report));
+    /// Reports a failed ADD. It does not wait, and ignores failures.
+    pub fn report(&self, report: AddFailure) {
+        let _ = self.send(&AgentRequest::AddFailure(report));
     }
 
-    /// Asks whether the agent serves.
+    /// Asks for the agent's state.
     pub fn health(&self, within: Duration) -> Result<Health> {
-        match self.ask(&Request::Health, within, Instant::now() + within)? {
+        match self.ask(&AgentRequest::Health, within, Instant::now() + within)? {
             Answer::Healthy(health) => Ok(health),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    /// Could facts be had, or soon again? A socket at which nobody listens is an agent's that is being replaced: what needs it
-    /// waits or is tried again, while a node that says it is not ready loses its place in every Service.
+    /// Is the agent there, or restarting? A socket without a listener is that of an agent that restarts: calls wait or are retried,
+    /// while a node that reports not ready would be taken out of every Service.
     pub fn ready(&self, within: Duration) -> Result<()> {
         let opened = self.open(Instant::now() + within);
         if opened.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
@@ -126,8 +126,8 @@ impl Agent {
         self.health(within).map(drop)
     }
 
-    /// One question, one answer. While the agent is away the question is put again, for at most `patience`.
-    fn ask(&self, request: &Request, patience: Duration, deadline: Instant) -> Result<Answer> {
+    /// Sends a request and reads the answer. While the agent is away it retries for at most `patience`.
+    fn ask(&self, request: &AgentRequest, patience: Duration, deadline: Instant) -> Result<Answer> {
         let frame = self.encode(request)?;
         let until = (Instant::now() + patience).min(deadline);
         loop {
@@ -148,20 +148,20 @@ impl Agent {
         }
     }
 
-    /// Puts a question whose answer nobody waits for.
-    fn tell(&self, request: &Request) -> Result<()> {
+    /// Sends a request without waiting for the answer.
+    fn send(&self, request: &AgentRequest) -> Result<()> {
         let frame = self.encode(request)?;
         let told = self.open(Instant::now() + GRACE).and_then(|mut stream| stream.write_all(&frame));
         told.map_err(|e| self.fault(&e))
     }
 
-    fn encode(&self, request: &Request) -> Result<Vec<u8>> {
+    fn encode(&self, request: &AgentRequest) -> Result<Vec<u8>> {
         request.encode().map_err(|e| self.failed(&e))
     }
 
     fn open(&self, deadline: Instant) -> io::Result<Timed> {
         self.check_directory()?;
-        // A blocking connect would wait without end for an agent that accepts nobody.
+        // A blocking connect would wait for ever on an agent that does not accept.
         let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
         connect(fd.as_raw_fd(), &UnixAddr::new(&self.socket)?)?;
         let stream = UnixStream::from(fd);
@@ -169,7 +169,7 @@ impl Agent {
         Ok(Timed { stream, deadline })
     }
 
-    /// Who may write to the directory may answer in the agent's place.
+    /// Refuses a directory that others may write to: they could answer in the agent's place.
     fn check_directory(&self) -> io::Result<()> {
         let dir = self.socket.parent().unwrap_or(Path::new("/"));
         let meta = fs::metadata(dir)?;
@@ -218,7 +218,7 @@ impl Agent {
     }
 }
 
-/// Did nobody take the question, so that it may be put again?
+/// True when no agent took the request, so that it can be retried.
 fn is_away(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof, WouldBlock};
     let kinds = [NotFound, ConnectionRefused, ConnectionReset, BrokenPipe, UnexpectedEof, WouldBlock];
@@ -229,7 +229,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A stream each of whose operations ends at the deadline.
+/// A stream whose operations end at the deadline.
 struct Timed {
     stream: UnixStream,
     deadline: Instant,
@@ -242,7 +242,7 @@ impl Timed {
     }
 }
 
-/// A socket whose time is up says that it would block.
+/// A socket timeout is reported as `WouldBlock`.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

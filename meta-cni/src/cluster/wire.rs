@@ -1,10 +1,10 @@
 //! The frames between plugin and agent: a length (u32, big-endian), then that many bytes of JSON.
 //!
-//! Either side may be one version newer than the other; no round trip settles that. A request says the newest and the
-//! oldest version that its writer speaks, and the answer says the version it is in. So that this works in both directions:
+//! Either side may be one version newer than the other, and there is no negotiation. A request has the newest and the oldest
+//! version that its writer speaks, and the answer has the version that it is in. The rules for changes:
 //!
-//! - a field that is not known is ignored, and a field that a later version adds has a default;
-//! - a request of an unknown kind is refused as `unsupported`, and the asker goes on without;
+//! - an unknown field is ignored, and a field that a later version adds has a default;
+//! - a request of an unknown kind is refused as `unsupported`, and the plugin goes on without;
 //! - [`Refusal`] and both envelopes never change.
 //!
 //! `tests/frames` keeps frames of every version.
@@ -36,46 +36,46 @@ pub const LIMIT: usize = 8 << 20;
 pub const LONGEST_DEFINITION: usize = 64 << 10;
 /// Longest annotation that is read, in bytes: the API server takes this much of all annotations of an object.
 pub const LONGEST_ANNOTATION: usize = 256 << 10;
-/// Definitions that one question may name. The plugin's own limits are far lower.
+/// The most definitions in one request. The plugin's own limits are far lower.
 pub const MOST_REFERENCES: usize = 4096;
 
-/// What the plugin asks.
+/// A request of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum AgentRequest {
     /// Facts for an ADD.
     Resolve(Resolve),
     /// A pod's status.
     Publish(Publish),
-    /// An ADD failed; nobody waits for the answer.
-    Report(Report),
+    /// An ADD failed. The plugin does not wait for the answer.
+    AddFailure(AddFailure),
     /// Does the agent serve?
     Health,
 }
 
-/// Everything that an ADD needs to know, at once.
+/// Asks for everything that an ADD needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resolve {
-    /// The pod; without it no annotations can be wanted.
+    /// The pod; required for `annotations`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodRef>,
-    /// True: the pod's annotations are wanted, and the definitions that they name.
+    /// True: the answer has the pod's annotations and the definitions that they name.
     #[serde(default)]
     pub annotations: bool,
-    /// Definitions that are wanted in any case, each once.
+    /// Definitions to look up, each once.
     #[serde(default, deserialize_with = "bounded")]
     pub references: Vec<NetRef>,
-    /// Further definitions, in whose place a file of the node may stand: that they are missing is no news, so the cache
-    /// alone is asked once it is complete.
+    /// Further definitions, which a file of the node may replace. They are usually missing, so once the cache is complete the API
+    /// server is not asked for them.
     #[serde(default, deserialize_with = "bounded")]
     pub optional: Vec<NetRef>,
-    /// Where the default-network annotation looks without a namespace: `multusNamespace`.
+    /// The namespace of a default-network annotation that names none: `multusNamespace`.
     pub multus_namespace: ObjectName,
-    /// How long the asker waits for the answer, in milliseconds.
+    /// How long the plugin waits for the answer, in milliseconds.
     pub wait_ms: u64,
 }
 
-/// What a pod came to.
+/// The status of a pod after its ADD.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
@@ -86,15 +86,15 @@ pub struct Publish {
     /// One sentence for each interface, for events.
     #[serde(default)]
     pub added: Vec<String>,
-    /// How long the asker waits for the API server, in milliseconds.
+    /// How long the plugin waits for the API server to take the status, in milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
 }
 
-/// Why a pod has no networks.
+/// Why the ADD of a pod failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct AddFailure {
     /// The pod.
     pub pod: PodRef,
     /// Reason of the event: one word.
@@ -103,18 +103,18 @@ pub struct Report {
     pub message: String,
 }
 
-/// What the agent answers.
+/// An answer of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Request::Resolve`].
+    /// To [`AgentRequest::Resolve`].
     Resolved(Resolved),
-    /// To [`Request::Publish`].
+    /// To [`AgentRequest::Publish`].
     Published(Published),
-    /// To [`Request::Report`].
+    /// To [`AgentRequest::AddFailure`].
     Noted,
-    /// To [`Request::Health`].
+    /// To [`AgentRequest::Health`].
     Healthy(Health),
-    /// To any of them.
+    /// To any request.
     Refused(Refusal),
 }
 
@@ -122,47 +122,47 @@ pub enum Answer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resolved {
-    /// The pod's annotations, if they were wanted.
+    /// The pod's annotations, if they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// One for each definition that was wanted or named.
+    /// One entry for each definition that was asked for, or that the annotations name.
     #[serde(default)]
     pub definitions: Vec<Lookup>,
-    /// Where the node and the API server are; nothing from an agent that does not tell.
+    /// Addresses of the node and the API server; empty from an older agent.
     #[serde(default, skip_serializing_if = "NodeAddresses::is_empty")]
     pub node: NodeAddresses,
 }
 
-/// The addresses by which the node is part of the cluster. What leads to them is the node's own.
+/// The addresses by which the node is part of the cluster. Links and routes to them belong to the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAddresses {
     /// InternalIPs of the Node object.
     #[serde(default, rename = "internalIPs", skip_serializing_if = "Vec::is_empty")]
     pub internal_ips: Vec<IpAddr>,
-    /// The API server's, as the agent reaches it and as it says itself.
+    /// Addresses of the API server: where the agent reaches it, and where it says that it listens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_servers: Vec<IpAddr>,
 }
 
 impl NodeAddresses {
-    /// Is nothing known?
+    /// True when no address is known.
     pub fn is_empty(&self) -> bool {
         self.internal_ips.is_empty() && self.api_servers.is_empty()
     }
 }
 
-/// What became of one definition's lookup.
+/// The lookup of one definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lookup {
-    /// Which.
+    /// The definition.
     pub reference: NetRef,
-    /// What was found.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// What was found.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Outcome {
@@ -177,12 +177,12 @@ pub enum Outcome {
     },
     /// The API server knows no such object.
     Missing,
-    /// The object is there and cannot be read.
+    /// The object exists and cannot be read.
     Broken {
         /// Why.
         reason: String,
     },
-    /// The object is there, and too large to be carried.
+    /// The object exists and is too large for a frame.
     TooLarge {
         /// Bytes of `spec.config`.
         size: u64,
@@ -194,7 +194,7 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
-    /// Something that a later version says.
+    /// A result of a later version.
     #[serde(other)]
     Unheard,
 }
@@ -206,43 +206,43 @@ impl Outcome {
     }
 }
 
-/// What became of a status.
+/// Answers a published status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Published {
-    /// True: the API server has it. False: the agent has it and goes on trying.
+    /// True: the API server has the status. False: the agent has it and retries.
     pub written: bool,
 }
 
-/// How the agent is.
+/// The state of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// The node that it serves.
+    /// The node that the agent serves.
     pub node: String,
     /// Version of the program.
     pub program: String,
-    /// True once all pods of the node are known; until then each is asked for.
+    /// True once all pods of the node are known; until then each is read from the API server.
     #[serde(default)]
     pub pods_known: bool,
-    /// True once all definitions are known; until then each is asked for.
+    /// True once all definitions are known; until then each is read from the API server.
     #[serde(default)]
     pub definitions_known: bool,
-    /// What is not in place yet, so that pods may not get what they ask for.
-    #[serde(default)]
-    pub wanting: Vec<String>,
+    /// What the agent still waits for. Until then pods may not get their networks.
+    #[serde(default, rename = "wanting")]
+    pub blockers: Vec<String>,
 }
 
-/// Why there is no other answer. The same in every version.
+/// A refusal. Its format is the same in every version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What to do about it.
+    /// What the plugin does about it.
     pub cause: Cause,
     /// For people.
     pub message: String,
 }
 
-/// What to do about a refusal.
+/// What the plugin does about a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Cause {
@@ -252,9 +252,9 @@ pub enum Cause {
     Unsupported,
     /// The request cannot be read.
     Malformed,
-    /// What the pod or the node asks for will never be answered: it is to be mended.
+    /// The pod's or the node's configuration is wrong: no retry helps.
     Configuration,
-    /// A bug, or something that a later version says.
+    /// A bug, or a cause of a later version.
     #[serde(other)]
     Internal,
 }
@@ -266,10 +266,10 @@ impl Refusal {
     }
 }
 
-/// Bytes that are no frame of ours.
+/// Why a frame cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// Longer than we read or write.
+    /// The frame is longer than [`LIMIT`].
     #[error("a frame of {0} bytes, want at most {LIMIT}")]
     Length(usize),
     /// The answer is in a version that was not offered.
@@ -278,7 +278,7 @@ pub enum WireError {
     /// The answer is of a kind that its version does not have.
     #[error("an answer of the unknown kind {0:?}")]
     Kind(String),
-    /// Not the JSON that it should be.
+    /// The JSON is not that of a frame.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
 }
@@ -302,7 +302,7 @@ struct AnswerEnvelope<'a, B> {
     body: Option<B>,
 }
 
-/// A list of at most [`MOST_REFERENCES`]: memory is not taken for more.
+/// Reads a list of at most [`MOST_REFERENCES`], and allocates no more.
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NetRef>, D::Error> {
     struct List;
     impl<'de> Visitor<'de> for List {
@@ -326,13 +326,13 @@ fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NetRef>, D:
     deserializer.deserialize_seq(List)
 }
 
-impl Request {
+impl AgentRequest {
     /// The frame, its length in front.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         match self {
             Self::Resolve(body) => Self::written("resolve", Some(body)),
             Self::Publish(body) => Self::written("publish", Some(body)),
-            Self::Report(body) => Self::written("report", Some(body)),
+            Self::AddFailure(body) => Self::written("report", Some(body)),
             Self::Health => Self::written("health", None::<()>),
         }
     }
@@ -358,7 +358,7 @@ impl Request {
         let request = match envelope.kind.as_ref() {
             "resolve" => serde_json::from_str(body).map(Self::Resolve),
             "publish" => serde_json::from_str(body).map(Self::Publish),
-            "report" => serde_json::from_str(body).map(Self::Report),
+            "report" => serde_json::from_str(body).map(Self::AddFailure),
             "health" => Ok(Self::Health),
             kind => {
                 let message = format!("a request of the kind {kind:?}, which this agent does not know");

@@ -5,47 +5,38 @@ use std::time::Instant;
 
 use attachments::bind::{Attachment, Bound};
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use attachments::status::{Report, network_status};
-use delegates::apply::{Host, Sandbox};
-use delegates::builtin::HostPorts;
+use delegates::builtin::{Attached, HostPorts};
 use delegates::call::Node;
-use delegates::spec::LinkId;
+use delegates::host::Host;
+use delegates::sandbox::Sandbox;
 
-use super::chain::Chain;
+use super::chain::{Chain, ValidChain};
 use super::lock::SandboxLock;
-use super::place::{Whereabouts, namespace_id};
-use super::record::{AttachedEntry, Done, Entry, Intent, Record, Saved};
+use super::log::warn;
+use super::network_status::{Assembled, assemble};
+use super::record::{Done, Entry, Intent, Record, RecordedAttachment, Saved};
+use super::run::Run;
 use super::salvage::undo_damaged;
+use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
-use super::undo::{Surroundings, undo};
-use super::{Run, boot, devinfo, held, lookup, merge, resume, routes, warn};
-use crate::cluster;
+use super::undo::{UndoContext, undo};
+use super::{boot, devinfo, held, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
-/// One attachment that is in place.
-#[derive(Debug)]
-pub struct Attached {
-    /// The final result of its chain; route arbitration edits it.
-    pub result: CniResult,
-    /// What built-in delegates made in the pod.
-    pub links: Vec<LinkId>,
-}
-
-/// How far an ADD came.
+/// How far an ADD got.
 #[derive(Debug, Default)]
 struct Progress {
+    /// The attachments that are in place. Route arbitration edits their results.
     attached: Vec<Attached>,
-    /// How many plugins of the chain behind those may have done something.
+    /// How many plugins of the next chain may have done something.
     ran: usize,
 }
 
-/// Attaches a sandbox to all of its networks, or to none. Those who look at the pod hear why.
-pub fn add(run: &Run<'_>) -> Result<Object> {
-    let target = run.target()?;
+/// Attaches a sandbox to all of its networks, or to none. A failure becomes an event on the pod.
+pub fn add(run: &Run<'_>, target: &Target) -> Result<Object> {
     let pod = target.pod()?;
     let added = attach_all(run, target, pod.as_ref());
     if let (Err(fault), Some(pod)) = (&added, &pod) {
@@ -64,24 +55,22 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
         resume::same_pod(run, pod);
     }
 
-    let (bound, reserved) = lookup::bind(run, target, pod)?;
+    let (bound, reserved) = resolve::bind(run, target, pod)?;
     let node = Node { reserved: &reserved, ..node };
     let intent = intent(run, target, pod.cloned(), &bound)?;
-    for attachment in &bound.attachments {
-        Chain::new(&intent, attachment, &intent.netns).validate(&node)?;
-    }
+    let chains = chains(&intent, &node)?;
     let mut host = Host::new(node.clone());
-    for attachment in bound.attachments.iter().filter(|attachment| attachment.is_tenants) {
-        Chain::new(&intent, attachment, &intent.netns).admit(&mut host)?;
+    for (chain, _) in chains.iter().zip(&intent.attachments).filter(|(_, attachment)| attachment.is_tenants) {
+        chain.admit(&mut host)?;
     }
     let mut ports = HostPorts::default();
-    for attachment in &bound.attachments {
-        Chain::new(&intent, attachment, &intent.netns).claim_ports(&node, &mut ports)?;
+    for chain in &chains {
+        chain.chain().claim_ports(&node, &mut ports)?;
     }
     let mut record = run.store.begin(&intent)?;
 
     let mut progress = Progress::default();
-    match attach(run, &intent, &mut record, &node, &mut sandbox, &mut progress) {
+    match attach(run, &intent, &chains, &mut record, &node, &mut sandbox, &mut progress) {
         Ok(result) => {
             for warning in &bound.warnings {
                 warn(warning);
@@ -98,10 +87,17 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     }
 }
 
-/// From the intent to the answer: every attachment, the routes, the record. What fails here is rolled back whole.
+/// Every attachment's chain, read and found valid: all of them before any is attached.
+fn chains<'a>(intent: &'a Intent, node: &Node<'_>) -> Result<Vec<ValidChain<'a>>> {
+    let each = |attachment: &'a Attachment| Chain::new(intent, attachment, &intent.netns).validate(node);
+    intent.attachments.iter().map(each).collect()
+}
+
+/// From the intent to the answer: every attachment, the routes, the record. The caller rolls back a failure.
 fn attach(
     run: &Run<'_>,
     intent: &Intent,
+    chains: &[ValidChain<'_>],
     record: &mut RecordFile,
     node: &Node<'_>,
     sandbox: &mut Sandbox,
@@ -111,22 +107,21 @@ fn attach(
     let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
     let others = held::Others { run, own: &intent.key };
     let mut host = Host::with_journal(node.clone(), &mut journal).beside(&others);
-    for (i, attachment) in intent.attachments.iter().enumerate() {
+    for (i, (attachment, chain)) in intent.attachments.iter().zip(chains).enumerate() {
         current.set(i);
         progress.ran = 0;
         devinfo::prepare(attachment)?;
-        let delegates::builtin::Attached { result, links } =
-            Chain::new(intent, attachment, &intent.netns).add(&mut host, sandbox, &mut progress.ran)?;
+        let attached = chain.add(&mut host, sandbox, &mut progress.ran)?;
         if attachment.is_default && !attachment.is_tenants {
-            host.note_default(&result);
+            host.note_default(&attached.result);
         }
-        for unheard in attachment.unmet(&result) {
+        for unheard in attachment.unmet(&attached.result) {
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));
             }
             warn(&unheard);
         }
-        progress.attached.push(Attached { result, links });
+        progress.attached.push(attached);
     }
     let attached = &mut progress.attached;
     routes::arbitrate(sandbox, &intent.attachments, attached)?;
@@ -138,8 +133,7 @@ fn attach(
     Ok(result)
 }
 
-/// A file that says whether the default network is up is looked at once: waiting here would block every call of the
-/// runtime.
+/// The file says whether the default network is up. It is checked once: waiting here would block every call of the runtime.
 fn require_readiness(run: &Run<'_>) -> Result<()> {
     match &run.conf.readiness_file {
         Some(file) if !file.exists() => Err(Fault::TryLater(format!(
@@ -154,7 +148,7 @@ fn open_sandbox(target: &Target, node: &Node<'_>) -> Result<Sandbox> {
     Sandbox::open(&target.netns, node).map_err(|e| Fault::Netns(e.to_string()))
 }
 
-/// A set that is done is refused before anything is touched; what a crash or a failed undo left behind goes first.
+/// Refuses a set that is attached already, before anything is touched. Undoes what a crash or a failed undo left of the set.
 fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<()> {
     let Some(found) = run.store.find(&run.key(target))? else { return Ok(()) };
     if found.is_settled() {
@@ -163,37 +157,27 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
             target.container, target.ifname
         )));
     }
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
     if found.record.damaged {
-        return undo_damaged(run, found, target, Whereabouts::Told(&target.netns), &around);
+        return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context);
     }
-    undo(found, Whereabouts::Told(&target.netns), &around)
+    undo(found, Whereabouts::Given(&target.netns), &context)
 }
 
 fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) -> Result<Intent> {
     let netns_id = namespace_id(&target.netns)
         .ok_or_else(|| Fault::Netns(format!("CNI_NETNS: got {:?}, which went away during the call", target.netns)))?;
-    Ok(Intent {
-        key: run.key(target),
-        pod,
-        netns: target.netns.clone(),
-        netns_id,
-        boot: boot::current(),
-        plugin_dirs: run.conf.plugin_dirs.clone(),
-        builtin: run.conf.builtin.clone(),
-        strict: run.conf.strict,
-        attachments: bound.attachments.clone(),
-    })
+    Ok(Intent { netns_id, boot: boot::current(), ..run.intent(target, pod, bound.attachments.clone()) })
 }
 
 fn done(attached: &[Attached]) -> Result<Done> {
-    let entry = |one: &Attached| -> Result<AttachedEntry> {
-        Ok(AttachedEntry { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
+    let entry = |one: &Attached| -> Result<RecordedAttachment> {
+        Ok(RecordedAttachment { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
     };
     Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
 }
 
-/// What was attempted is undone, the plugin that failed included; what comes behind it is not (R31).
+/// Limits the undo to what was attempted: the plugin that failed, and everything before it (R31).
 fn forget_unattempted(record: &mut Record, progress: &Progress) {
     let Some(intent) = &mut record.intent else { return };
     let failing = progress.attached.len();
@@ -203,30 +187,21 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
     }
 }
 
-/// The failure that the runtime hears is the one that made us turn back; what the way back lacks stays in the record.
+/// The runtime gets the failure of the ADD. What the undo could not finish stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
-    if let Err(fault) = undo(record, Whereabouts::Told(netns), &around) {
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
+    if let Err(fault) = undo(record, Whereabouts::Given(netns), &context) {
         warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
     }
 }
 
-/// The pod's `network-status`. The pod has its networks whether or not this can be written.
+/// Publishes the pod's `network-status`. A failure is a warning: the pod has its networks.
 fn report(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment], attached: &[Attached]) {
     let Some(pod) = pod else { return };
     let started = Instant::now();
-    let infos: Vec<Option<Object>> = attachments.iter().map(devinfo::read).collect();
-    let reports: Vec<Report<'_>> = attachments
-        .iter()
-        .zip(attached)
-        .zip(&infos)
-        .map(|((attachment, one), info)| Report { attachment, result: Some(&one.result), device_info: info.as_ref() })
-        .collect();
-    let report = cluster::Report {
-        status: network_status(&reports, run.conf.strict),
-        added: reports.iter().filter_map(Report::event).collect(),
-    };
-    if let Err(fault) = run.cluster.publish(pod, report, run.conf.status_wait) {
+    let results = attached.iter().map(|one| &one.result);
+    let Assembled { status, .. } = assemble(attachments, results, run.conf.strict);
+    if let Err(fault) = run.cluster.publish(pod, status, run.conf.status_wait) {
         warn(&format!("network-status of pod {pod} is not written after {:?}: {fault}", started.elapsed()));
     }
 }

@@ -1,4 +1,4 @@
-//! One attachment's chain of plugins, built in and external mixed freely.
+//! The chain of plugins of one attachment, built in and external in any mix.
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,15 +8,16 @@ use attachments::cni::conf::{Injection, PluginConf};
 use attachments::cni::error::code;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
+use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
-use delegates::apply::{Host, Sandbox};
-use delegates::builtin::{Attached, Builtin, HostPorts};
+use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::claims::Claims;
 use delegates::error::Error;
 use delegates::exec;
-use delegates::ipam;
+use delegates::host::Host;
 use delegates::reserved::Reserved;
+use delegates::sandbox::Sandbox;
 use delegates::spelling;
 use serde_json::value::RawValue;
 
@@ -24,7 +25,7 @@ use super::lock::SandboxLock;
 use super::record::Intent;
 use crate::fault::{Fault, Result};
 
-/// Who serves a plugin's calls.
+/// What serves a plugin's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delegate<'a> {
     /// A delegate in this process.
@@ -34,7 +35,7 @@ pub enum Delegate<'a> {
 }
 
 impl<'p> Delegate<'p> {
-    /// Who serves a plugin on this node.
+    /// What serves a plugin on this node.
     pub fn of(plugin: &'p PluginConf, node: &Node<'_>) -> Self {
         match Builtin::from_type(&plugin.kind).filter(|_| node.in_process(&plugin.kind)) {
             Some(builtin) => Self::Builtin(builtin),
@@ -44,7 +45,7 @@ impl<'p> Delegate<'p> {
 }
 
 impl Intent {
-    /// The node as it was for the ADD: who attached also undoes, and programs are looked for where they were.
+    /// The node as it was for the ADD: the delegate that attached also undoes, and programs are searched where they were.
     pub fn node<'a>(&'a self, state_dir: &'a Path, deadline: Instant, lock: &'a SandboxLock) -> Node<'a> {
         Node {
             plugin_dirs: &self.plugin_dirs,
@@ -57,7 +58,7 @@ impl Intent {
     }
 }
 
-/// An attachment at its place in a sandbox.
+/// An attachment in a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {
     attachment: &'a Attachment,
@@ -72,44 +73,28 @@ impl<'a> Chain<'a> {
         Self { attachment, container: &intent.key.container, netns, group: intent.key.group() }
     }
 
-    /// Everything that is wrong with the built-in plugins' configurations, before anything is touched (A33). A program
-    /// that is missing is found here too, not after half of the pod is attached.
-    pub fn validate(&self, node: &Node<'_>) -> Result<()> {
+    /// Reads the built-in plugins' configurations and looks for the external programs, before anything is touched (A33).
+    pub fn validate(self, node: &Node<'_>) -> Result<ValidChain<'a>> {
         let many = self.attachment.plugins.len() > 1;
+        let mut plugins = Vec::with_capacity(self.attachment.plugins.len());
         for (i, plugin) in self.attachment.plugins.iter().enumerate() {
-            match Delegate::of(plugin, node) {
-                Delegate::External(kind) => drop(exec::find(kind, node.plugin_dirs).map_err(|e| self.fault(e))?),
+            plugins.push(match Delegate::of(plugin, node) {
+                Delegate::External(kind) => {
+                    exec::find(kind, node.plugin_dirs).map_err(|e| self.fault(e))?;
+                    ValidPlugin::External(kind)
+                }
                 Delegate::Builtin(builtin) => {
                     let conf = self.conf(plugin, &Injection::default())?;
                     let prefix = if many { format!("plugins[{i}]") } else { String::new() };
-                    let findings: Vec<_> = builtin.validate(&conf).into_iter().map(|f| f.under(&prefix)).collect();
-                    if !findings.is_empty() {
-                        return Err(self.fault(Error::Config(findings)));
-                    }
+                    let wrong = |findings| self.fault(Error::Config(under(&prefix, findings)));
+                    ValidPlugin::Builtin(builtin.configure(&conf).map_err(wrong)?)
                 }
-            }
+            });
         }
-        Ok(())
+        Ok(ValidChain { chain: self, plugins })
     }
 
-    /// What a definition may not have of this node, found before anything is attached. A type that the node switched off is
-    /// a program that reads the same keys, and is judged like the one that is built in.
-    pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
-        for plugin in &self.attachment.plugins {
-            let written = self.conf(plugin, &Injection::default())?;
-            // A program in the place of a delegate that is switched off may read its keys in any case.
-            let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
-            let call = self.call(respelled.as_ref().unwrap_or(&written), None);
-            ipam::admit(&call).map_err(|e| self.fault(e))?;
-            if let Some(builtin) = Builtin::from_type(&plugin.kind) {
-                builtin.admit(host, &call).map_err(|e| self.fault(e))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes note of the host ports that the attachment asks for. Those of a further network must be nobody's, whatever
-    /// plugin maps them.
+    /// Claims the host ports of the attachment. A further network's ports must be free, whatever plugin maps them.
     pub fn claim_ports(&self, node: &Node<'_>, ports: &mut HostPorts) -> Result<()> {
         const CAPABILITY: &str = "portMappings";
         if self.attachment.runtime_config.get(CAPABILITY).is_none() {
@@ -122,30 +107,8 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have done
-    /// something: one that refuses the version has not.
-    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
-        let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
-        for (i, plugin) in self.attachment.plugins.iter().enumerate() {
-            let prev_result = (i > 0).then_some(&attached.result);
-            let conf = self.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
-            let call = self.call(&conf, prev_result);
-            let step = match Delegate::of(plugin, &host.node) {
-                Delegate::Builtin(builtin) => builtin.add(host, sandbox, &call),
-                Delegate::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
-                    .and_then(|stdout| exec::add_result(kind, &stdout, self.attachment.version))
-                    .map(|result| Attached { result, links: Vec::new() }),
-            };
-            *ran = if matches!(&step, Err(Error::Plugin(object)) if object.code == code::VERSION) { i } else { i + 1 };
-            let step = step.map_err(|e| self.fault(e))?;
-            attached.result = step.result;
-            attached.links.extend(step.links);
-        }
-        Ok(attached)
-    }
-
-    /// DEL, before any link of the set goes: built-in delegates give back what they only borrowed.
-    pub fn hand_back(
+    /// First step of DEL, before any link of the set is deleted: built-in delegates return what they only borrowed.
+    pub fn restore(
         &self,
         host: &mut Host<'_>,
         mut sandbox: Option<&mut Sandbox>,
@@ -156,14 +119,14 @@ impl<'a> Chain<'a> {
             if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
                 let conf = self.conf_with(plugin, result)?;
                 let call = self.call(&conf, result);
-                let done = builtin.hand_back(host, sandbox.as_deref_mut(), &call, saved);
+                let done = builtin.restore(host, sandbox.as_deref_mut(), &call, saved);
                 done.map_err(|e| self.fault(e))?;
             }
         }
         Ok(())
     }
 
-    /// DEL in reverse order with the result of the ADD; stops at the first failure, to be repeated whole (C23, A10).
+    /// DEL in reverse order with the result of the ADD. Stops at the first failure; a repeated DEL runs the whole chain (C23, A10).
     pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
         for plugin in self.attachment.plugins.iter().rev() {
             let conf = self.conf_with(plugin, result)?;
@@ -191,7 +154,7 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// DEL and CHECK see the whole ADD's result where the version has it (C14).
+    /// DEL and CHECK get the result of the whole ADD, where the version has it (C14).
     fn conf_with(&self, plugin: &PluginConf, result: Option<&CniResult>) -> Result<Object> {
         let prev_result = result.filter(|_| self.attachment.version.has_check());
         self.conf(plugin, &Injection { prev_result, ..Injection::default() })
@@ -224,27 +187,96 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// True when some plugin of a chain runs in process: its links carry the record's group.
+/// A chain whose plugins can be called: the configurations of those in process are read, and no program is missing.
+pub struct ValidChain<'a> {
+    chain: Chain<'a>,
+    /// In the order of the attachment's plugins.
+    plugins: Vec<ValidPlugin<'a>>,
+}
+
+/// Who serves a plugin's ADD.
+enum ValidPlugin<'a> {
+    /// A delegate in this process, with its configuration.
+    Builtin(Configured),
+    /// A program.
+    External(&'a PluginType),
+}
+
+impl<'a> ValidChain<'a> {
+    /// The chain itself.
+    pub fn chain(&self) -> &Chain<'a> {
+        &self.chain
+    }
+
+    fn plugins(&self) -> impl Iterator<Item = (&'a PluginConf, &ValidPlugin<'a>)> {
+        self.chain.attachment.plugins.iter().zip(&self.plugins)
+    }
+
+    /// Refuses what a definition may not take of this node, before anything is attached. A built-in type that the node switched
+    /// off is an external program with the same keys, and is judged alike.
+    pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
+        let chain = &self.chain;
+        for (plugin, served) in self.plugins() {
+            let written = chain.conf(plugin, &Injection::default())?;
+            // The program may read its keys in any case.
+            let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
+            let call = chain.call(respelled.as_ref().unwrap_or(&written), None);
+            builtin::admit_addresses(&call).map_err(|e| chain.fault(e))?;
+            let admitted = match served {
+                ValidPlugin::Builtin(delegate) => delegate.admit(host, &call),
+                ValidPlugin::External(kind) => {
+                    Builtin::from_type(kind).map_or(Ok(()), |builtin| builtin.admit(host, &call))
+                }
+            };
+            admitted.map_err(|e| chain.fault(e))?;
+        }
+        Ok(())
+    }
+
+    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have changed
+    /// something. A plugin that refuses the version has changed nothing.
+    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
+        let chain = &self.chain;
+        let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
+        for (i, (plugin, served)) in self.plugins().enumerate() {
+            let prev_result = (i > 0).then_some(&attached.result);
+            let conf = chain.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
+            let call = chain.call(&conf, prev_result);
+            let step = match served {
+                ValidPlugin::Builtin(delegate) => delegate.add(host, sandbox, &call),
+                ValidPlugin::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
+                    .and_then(|stdout| exec::add_result(kind, &stdout, chain.attachment.version))
+                    .map(|result| Attached { result, links: Vec::new() }),
+            };
+            *ran = if matches!(&step, Err(Error::Plugin(object)) if object.code == code::VERSION) { i } else { i + 1 };
+            let step = step.map_err(|e| chain.fault(e))?;
+            attached.result = step.result;
+            attached.links.extend(step.links);
+        }
+        Ok(attached)
+    }
+}
+
+/// True when a plugin of the chain is built in: its links carry the record's group.
 pub fn has_builtin(attachment: &Attachment, node: &Node<'_>) -> bool {
     attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
 }
 
-/// True when some plugin of a chain is a program.
+/// True when a plugin of the chain is an external program.
 pub fn has_external(attachment: &Attachment, node: &Node<'_>) -> bool {
     attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
-/// What a network is asked beside its attachments.
+/// A call about a network and no sandbox.
 #[derive(Clone, Copy, Debug)]
 pub enum Question<'a> {
     /// STATUS.
     Status,
-    /// GC: the valid attachments as a program reads them, and what a delegate of ours goes by.
+    /// GC: the valid attachments for an external plugin, and what is known of containers for a built-in delegate.
     Gc(&'a RawValue, &'a Claims<'a>),
 }
 
-/// GC or STATUS of one plugin: neither is about a sandbox. GC tells what it left alone because nobody here knows whose it
-/// is.
+/// GC or STATUS of one plugin. GC returns the leftovers of unknown containers, which it leaves alone.
 pub fn call_network(
     host: &mut Host<'_>,
     attachment: &Attachment,
@@ -274,7 +306,7 @@ fn origin(attachment: &Attachment) -> Origin<'_> {
     Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir: address_dir.as_deref() }
 }
 
-/// How a message names an attachment: first the network, then the interface.
+/// How a message names an attachment: network, then interface.
 fn subject(attachment: &Attachment) -> String {
     format!("network {} ({})", attachment.source, attachment.ifname)
 }

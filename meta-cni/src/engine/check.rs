@@ -2,19 +2,20 @@
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use delegates::apply::{Host, Sandbox};
+use delegates::host::Host;
+use delegates::sandbox::Sandbox;
 
-use super::Run;
 use super::chain::Chain;
 use super::lock::SandboxLock;
+use super::run::Run;
 use crate::fault::{Fault, Result};
+use crate::request::Target;
 
-/// Fails with the first difference between what was attached and what is there.
-pub fn check(run: &Run<'_>) -> Result<()> {
+/// Fails with the first difference between the result of the ADD and the kernel.
+pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
     if run.conf.disable_check {
         return Ok(());
     }
-    let target = run.target()?;
     let lock = SandboxLock::acquire(&run.store.locks(), &target.container, run.deadline)?;
     let found = run.store.find(&run.key(target))?;
     let record = found.filter(|found| found.is_settled()).map(|found| found.record);

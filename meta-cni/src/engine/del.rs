@@ -3,77 +3,67 @@
 use delegates::netns;
 
 use super::lock::SandboxLock;
-use super::place::{Whereabouts, namespace_id};
-use super::record::{AttachedEntry, Done, Intent};
+use super::record::{Done, Intent, RecordedAttachment};
+use super::run::Run;
 use super::salvage::undo_damaged;
-use super::undo::{Surroundings, undo};
-use super::{Run, inherited, lookup, resume};
+use super::sandbox_lookup::{Whereabouts, namespace_id};
+use super::undo::{UndoContext, undo};
+use super::{libcni_cache, resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
-/// The namespace that we run in.
+/// Our own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Detaches a sandbox from everything. A success only when everything is undone.
-pub fn del(run: &Run<'_>) -> Result<()> {
-    let target = run.target()?;
+/// Detaches a sandbox from all networks. Success means that everything is undone.
+pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match run.store.find(&run.key(target))? {
-        Some(found) if !found.record.damaged => undo(found, Whereabouts::Told(&target.netns), &around),
-        Some(found) => undo_damaged(run, found, target, Whereabouts::Told(&target.netns), &around),
-        None => unrecorded(run, target, &around),
+        Some(found) if !found.record.damaged => undo(found, Whereabouts::Given(&target.netns), &context),
+        Some(found) => undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context),
+        None => unrecorded(run, target, &context),
     };
     drop(lock);
     resume::others(run);
     undone
 }
 
-/// Pods older than the installation: what another meta plugin has noted, and the default network as the node has it now.
-/// The record is made up and lives for this call only; a runtime that is told of a failure repeats the DEL. What succeeded is
-/// remembered: runtimes repeat that too. With the namespace gone nothing is left to do then; one that is there is looked at
-/// again, for the call before may have named another.
-fn unrecorded(run: &Run<'_>, target: &Target, around: &Surroundings<'_>) -> Result<()> {
-    let (key, memory) = (run.key(target), run.store.memory());
-    if namespace_id(&target.netns).is_none() && memory.knows(&key) {
+/// DEL of a pod that is older than the installation: undoes what another meta plugin cached, and the default network as the
+/// node has it now. The record is made up for this call; the runtime repeats a DEL that failed. A success leaves a tombstone,
+/// because runtimes repeat a DEL that succeeded too: with a tombstone and without the namespace nothing is left to do. A
+/// namespace that exists is undone again, because the earlier DEL may have named another one.
+fn unrecorded(run: &Run<'_>, target: &Target, context: &UndoContext<'_>) -> Result<()> {
+    let (key, tombstones) = (run.key(target), run.store.tombstones());
+    if namespace_id(&target.netns).is_none() && tombstones.contains(&key) {
         return Ok(());
     }
-    let inherited = inherited::find(&run.conf.cni_dir, &target.container, &target.ifname);
+    let cached = libcni_cache::find(&run.conf.cni_dir, &target.container, &target.ifname);
     let mut intent = node_networks(run, target)?;
-    intent.attachments.retain(|ours| !inherited.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
-    let mut done = Done { attached: vec![AttachedEntry::default(); intent.attachments.len()] };
-    intent.attachments.extend(inherited.iter().map(|one| one.attachment.clone()));
-    done.attached.extend(inherited.iter().map(|one| one.entry.clone()));
-    // A default network that could not be found was not undone: the next DEL looks again.
+    intent.attachments.retain(|ours| !cached.iter().any(|theirs| theirs.attachment.ifname == ours.ifname));
+    let mut done = Done { attached: vec![RecordedAttachment::default(); intent.attachments.len()] };
+    intent.attachments.extend(cached.iter().map(|one| one.attachment.clone()));
+    done.attached.extend(cached.iter().map(|one| one.entry.clone()));
+    // A default network that cannot be found is not undone: the next DEL looks again.
     let is_known = !intent.attachments.is_empty();
-    undo(run.store.unwritten(intent, done), Whereabouts::Told(&target.netns), around)?;
+    undo(run.store.unwritten(intent, done), Whereabouts::Given(&target.netns), context)?;
     if is_known {
-        // Without the note the next DEL merely does the same again.
-        let _ = memory.note(&key);
+        // Without the tombstone the next DEL does the same again.
+        let _ = tombstones.add(&key);
     }
-    if !inherited.is_empty() {
-        inherited::forget(&run.conf.cni_dir, &target.container, &inherited);
+    if !cached.is_empty() {
+        libcni_cache::forget(&run.conf.cni_dir, &target.container, &cached);
     }
     Ok(())
 }
 
-/// The intent of an ADD for a pod that asks for nothing.
+/// The intent of an ADD for a pod without annotations.
 pub fn node_networks(run: &Run<'_>, target: &Target) -> Result<Intent> {
-    Ok(Intent {
-        key: run.key(target),
-        pod: target.pod().ok().flatten(),
-        netns: target.netns.clone(),
-        netns_id: namespace_id(&target.netns).unwrap_or_default(),
-        boot: None,
-        plugin_dirs: run.conf.plugin_dirs.clone(),
-        builtin: run.conf.builtin.clone(),
-        strict: run.conf.strict,
-        attachments: lookup::default_only(run, target)?,
-    })
+    Ok(run.intent(target, target.pod().ok().flatten(), resolve::default_only(run, target)?))
 }
 
-/// What a pod's DEL removes from a namespace must never be removed from the host's.
+/// A DEL removes links by name, and must never do so in the host's namespace.
 fn refuse_own_namespace(netns: &str) -> Result<()> {
     let is_own = !netns.is_empty() && namespace_id(netns).is_some_and(|id| Some(id) == namespace_id(OWN));
     if is_own && !netns::own_is_allowed() {

@@ -1,4 +1,4 @@
-//! GC: undoes what the runtime no longer knows, of this node network only, and hands the question on (C25, A14).
+//! GC: undoes the sets of this node network that the runtime does not list, then asks the networks for leftovers (C25, A14).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -7,24 +7,26 @@ use attachments::bind::Attachment;
 use attachments::cni::conf::PluginConf;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
-use delegates::apply::Host;
 use delegates::builtin;
 use delegates::claims::Claims;
+use delegates::host::Host;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Delegate, Question, call_network};
 use super::lock::SandboxLock;
-use super::place::Whereabouts;
+use super::log::warn;
 use super::record::{Intent, Key};
+use super::run::Run;
 use super::salvage::undo_damaged;
-use super::undo::{Surroundings, undo};
-use super::{Run, lookup, resume, warn};
+use super::sandbox_lookup::Whereabouts;
+use super::undo::{UndoContext, undo};
+use super::{resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
 const VALID: &str = "cni.dev/valid-attachments";
 
-/// One attachment that the runtime still knows.
+/// An attachment that the runtime lists as valid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Pair {
     #[serde(rename = "containerID")]
@@ -32,7 +34,7 @@ struct Pair {
     ifname: IfName,
 }
 
-/// Keeps going on errors and reports them at the end.
+/// Runs GC. Errors do not stop it; they are reported together at the end.
 pub fn gc(run: &Run<'_>) -> Result<()> {
     if run.conf.disable_gc {
         return Ok(());
@@ -44,7 +46,7 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
         let is_valid = valid.iter().any(|pair| pair.container == key.container && pair.ifname == key.ifname);
         let known = intent(run, &key);
         if key.network != run.conf.network {
-            // Networks of one name share their addresses, whichever configuration of the node attached to them.
+            // Networks of one name share their addresses, also those of another node network.
             asked.claim(known);
         } else if is_valid {
             asked.survive(known);
@@ -59,27 +61,27 @@ pub fn gc(run: &Run<'_>) -> Result<()> {
             }
         }
     }
-    let (strangers, unasked) = ask(run, Some(&valid), asked);
+    let (unknown, unasked) = ask(run, Some(&valid), asked);
     faults.extend(unasked);
-    tell(&strangers);
+    warn_unknown(&unknown);
     resume::others(run);
     SandboxLock::sweep(&run.store.locks());
     run.store.sweep();
     Fault::several(faults)
 }
 
-/// An absent set is a mistake, not an empty set: taking it for one would undo every pod of the node.
+/// An absent set is an error, not an empty set: an empty set would undo every pod of the node.
 fn valid_pairs(run: &Run<'_>) -> Result<Vec<Pair>> {
     const ALLOWED: &str = "a list of {containerID, ifname}";
     let pairs = run.request.conf.decode(VALID, ALLOWED)?;
     Ok(pairs.ok_or_else(|| Finding::missing(VALID, ALLOWED))?)
 }
 
-/// What became of a record that the runtime's list does not explain.
+/// What became of a record that the runtime does not list.
 enum Collected {
-    /// It is gone.
+    /// The record is gone.
     Undone,
-    /// A call is at work on its sandbox: not garbage, whatever the runtime's list says.
+    /// A call holds the sandbox lock: not garbage, whatever the runtime lists.
     AtWork,
 }
 
@@ -88,47 +90,47 @@ fn collect(run: &Run<'_>, key: &Key) -> Result<Collected> {
         return Ok(Collected::AtWork);
     };
     let Some(found) = run.store.find(key)? else { return Ok(Collected::Undone) };
-    let around = Surroundings { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
+    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
     let undone = match found.record.damaged {
-        true => undo_damaged(run, found, &nowhere(key), Whereabouts::Recorded, &around),
-        false => undo(found, Whereabouts::Recorded, &around),
+        true => undo_damaged(run, found, &nowhere(key), Whereabouts::Recorded, &context),
+        false => undo(found, Whereabouts::Recorded, &context),
     };
     undone.map(|()| Collected::Undone)
 }
 
-/// The sandbox of a record, of which the runtime says nothing.
+/// The sandbox of a record, without a CNI_NETNS from the runtime.
 fn nowhere(key: &Key) -> Target {
     let Key { container, ifname, .. } = key.clone();
     Target { container, netns: String::new(), ifname, args: Vec::new() }
 }
 
-/// What a record wants, as far as it can be read.
+/// The intent of a record, if it can be read.
 pub fn intent(run: &Run<'_>, key: &Key) -> Option<Intent> {
     run.store.find(key).ok().flatten().and_then(|found| found.record.intent)
 }
 
-/// The networks that are asked to look for their own garbage.
+/// The networks that are asked for leftovers, and the containers that stay.
 #[derive(Debug, Default)]
 pub struct Asked {
     networks: Vec<Network>,
-    /// The attachments that survive, by network.
+    /// The valid attachments, by network.
     pairs: BTreeMap<NetworkName, Vec<Pair>>,
     /// The containers of all records that stay.
     living: BTreeSet<ContainerId>,
-    /// Those of this node network.
+    /// The containers of this node network's records that stay.
     ours: BTreeSet<ContainerId>,
 }
 
 #[derive(Debug)]
 struct Network {
-    /// Any of its attachments: the configuration is what is asked for.
+    /// One of the network's attachments: its configuration is used.
     attachment: Attachment,
-    /// It is the default one, or has an attachment: else no program hears of it.
+    /// The network is the default one or has an attachment. External plugins are asked for such networks only.
     is_alive: bool,
 }
 
 impl Asked {
-    /// A record that stays.
+    /// Adds a record of this node network that stays.
     fn survive(&mut self, intent: Option<Intent>) {
         let Some(intent) = intent else { return };
         self.ours.insert(intent.key.container.clone());
@@ -136,7 +138,7 @@ impl Asked {
         self.claim(Some(intent));
     }
 
-    /// A record whose networks are not ours to ask.
+    /// Adds a record of another node network: its attachments are valid, and its networks are not asked.
     fn claim(&mut self, intent: Option<Intent>) {
         let Some(Intent { key, attachments, .. }) = intent else { return };
         for attachment in attachments {
@@ -146,7 +148,7 @@ impl Asked {
         self.living.insert(key.container);
     }
 
-    /// A record that stays, of whichever node network.
+    /// Adds a record that stays, of any node network.
     pub fn stay(&mut self, run: &Run<'_>, intent: Option<Intent>) {
         match intent.as_ref().is_some_and(|intent| intent.key.network == run.conf.network) {
             true => self.survive(intent),
@@ -154,16 +156,16 @@ impl Asked {
         }
     }
 
-    /// A record that is being undone: its networks may be the last who know where to look.
+    /// Adds a record that is being undone: its networks may have leftovers that no other network names.
     pub fn leave(&mut self, intent: Option<Intent>) {
         let attachments = intent.map(|intent| intent.attachments).unwrap_or_default();
         attachments.into_iter().for_each(|attachment| self.network(attachment, false));
     }
 
-    /// A configuration is asked once, whoever is attached with it.
+    /// Adds a network; each configuration is asked once.
     fn network(&mut self, mut attachment: Attachment, is_alive: bool) {
         for plugin in &mut attachment.plugins {
-            // What binding put in for one pod.
+            // Binding added these keys for one pod.
             plugin.object.retain(|key| !matches!(key, "args" | "deviceID" | "pciBusID"));
         }
         let is_same = |other: &&mut Network| {
@@ -177,24 +179,24 @@ impl Asked {
     }
 }
 
-/// The part of GC that needs no word of the runtime: delegates of ours give back what is left of departed containers.
-/// Gives what no record explains, and what went wrong.
+/// The part of GC that needs no list of the runtime: built-in delegates remove the leftovers of deleted records' containers.
+/// Returns the leftovers of unknown containers, and the faults.
 pub fn reclaim(run: &Run<'_>, asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
     ask(run, None, asked)
 }
 
-/// What the networks of this node still hold of one container whose record cannot say it: their delegates of ours look for it,
-/// as for one that has departed. `known`: those that were attached with it. Gives what went wrong.
+/// Removes what the networks of this node hold of one container whose record is damaged: built-in delegates search for it as for
+/// a deleted record's. `known` is what can be read of the record, `dirs` are further address directories. Returns the faults.
 pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf>) -> Vec<Fault> {
     let departed = HashSet::from([key.container.clone()]);
-    // All others are to be left alone, and not to be told of either.
+    // Leftovers of other containers stay, and are not listed either.
     let is_recorded = |container: &ContainerId| *container != key.container;
     let claims = Claims { living: &BTreeSet::new(), departed: &departed, is_recorded: &is_recorded };
     let mut asked = Asked::default();
     asked.leave(Some(known));
     run.store.keys().unwrap_or_default().iter().for_each(|key| asked.leave(intent(run, key)));
 
-    // A network that nobody can name any more often has its addresses beside those of the others.
+    // An unreadable network often has its addresses beside those of the known ones.
     let ipam = |plugin: &PluginConf| plugin.object.object("ipam").ok()??.text("dataDir").ok()?;
     let plugins = asked.networks.iter().flat_map(|network| &network.attachment.plugins);
     dirs.extend(plugins.filter_map(ipam).map(PathBuf::from).filter(|dir| dir.is_absolute()));
@@ -215,13 +217,13 @@ pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf
     faults
 }
 
-/// Asks the default network and those of the records. A program's valid set: our stored attachments of that network; for
-/// the default also the runtime's pairs that we do not know, unchanged. Without the runtime's pairs no program is asked: it
-/// would take the missing ones for garbage.
+/// Asks the default network and the networks of the records. An external plugin gets as valid set our attachments of that
+/// network; for the default network also the runtime's pairs that we have no record of. Without the runtime's list no external
+/// plugin is asked: it would take the missing attachments for garbage.
 fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<String>, Vec<Fault>) {
     let mut faults = Vec::new();
     let mut living = std::mem::take(&mut asked.living);
-    match lookup::default_network(run) {
+    match resolve::default_network(run) {
         Ok(default) => {
             let unknown =
                 valid.unwrap_or_default().iter().filter(|pair| !asked.ours.contains(&pair.container)).cloned();
@@ -229,54 +231,54 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
             asked.pairs.entry(default.network.clone()).or_default().splice(0..0, unknown);
             asked.network(default, true);
         }
-        // Those of the records are asked all the same.
+        // The networks of the records are asked all the same.
         Err(fault @ (Fault::TryLater(_) | Fault::NoNetwork(_))) if valid.is_some() => {
             warn(&format!("GC: the default network is not asked: {fault}"));
         }
         Err(fault) => faults.push(fault),
     }
     living.extend(valid.unwrap_or_default().iter().map(|pair| pair.container.clone()));
-    let departed = run.store.memory().recall();
+    let departed = run.store.tombstones().containers();
     let is_recorded = |container: &ContainerId| run.store.is_recorded(container);
     let claims = Claims { living: &living, departed: &departed, is_recorded: &is_recorded };
 
     let mut host = Host::new(run.node(None));
-    let mut told = BTreeSet::new();
+    let mut unknown_leftovers = BTreeSet::new();
     for Network { attachment, is_alive } in asked.networks.iter().filter(|network| !network.attachment.disable_gc) {
         let pairs = asked.pairs.get(&attachment.network).map(Vec::as_slice).unwrap_or_default();
         let pairs = match serde_json::value::to_raw_value(pairs) {
             Ok(pairs) => pairs,
-            Err(e) => return (told, vec![Fault::Bug(e.to_string())]),
+            Err(e) => return (unknown_leftovers, vec![Fault::Bug(e.to_string())]),
         };
         for plugin in &attachment.plugins {
             if let Delegate::External(kind) = Delegate::of(plugin, &host.node) {
                 if valid.is_none() || !is_alive || !attachment.version.has_gc_and_status() {
                     continue;
                 }
-                // A network whose program is gone has nobody to ask.
+                // The program of the network is gone.
                 if let Err(source) = delegates::exec::find(kind, &run.conf.plugin_dirs) {
                     faults.push(Fault::Delegate { subject: format!("network {}", attachment.source), source });
                     continue;
                 }
             }
             match call_network(&mut host, attachment, plugin, Question::Gc(&pairs, &claims)) {
-                Ok(strangers) => told.extend(strangers),
+                Ok(found) => unknown_leftovers.extend(found),
                 Err(fault) => faults.push(fault),
             }
         }
     }
     let swept = builtin::sweep(&mut host, &claims);
     faults.extend(swept.err().map(|source| Fault::Delegate { subject: "shared links".to_owned(), source }));
-    (told, faults)
+    (unknown_leftovers, faults)
 }
 
-/// What nobody here knows the owner of stays, and a person should look at it.
-fn tell(strangers: &BTreeSet<String>) {
+/// Lists the leftovers of unknown containers, which stay: a person should look.
+fn warn_unknown(leftovers: &BTreeSet<String>) {
     const SHOWN: usize = 20;
-    for stranger in strangers.iter().take(SHOWN) {
-        warn(&format!("GC: left alone, for no record and no attachment of the runtime explains it: {stranger}"));
+    for leftover in leftovers.iter().take(SHOWN) {
+        warn(&format!("GC: left alone, for no record and no attachment of the runtime explains it: {leftover}"));
     }
-    if strangers.len() > SHOWN {
-        warn(&format!("GC: and {} more like these", strangers.len() - SHOWN));
+    if leftovers.len() > SHOWN {
+        warn(&format!("GC: and {} more like these", leftovers.len() - SHOWN));
     }
 }

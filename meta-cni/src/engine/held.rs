@@ -1,4 +1,4 @@
-//! What the records of other sandboxes still have to give back, for delegates that take an object of the node.
+//! The saved state in the records of other sandboxes, for a delegate that takes an object of the node.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,12 +6,13 @@ use std::time::Instant;
 use attachments::cni::object::Object;
 use delegates::loans::{Held, Records};
 
+use super::log::warn;
 use super::record::Key;
 use super::resume::{Resumed, resume};
+use super::run::Run;
 use super::store::parse_name;
-use super::{Run, warn};
 
-/// All records but one.
+/// All records but that of the call.
 pub struct Others<'r> {
     /// The call.
     pub run: &'r Run<'r>,

@@ -1,8 +1,8 @@
 //! The sandbox lock: one call at a time per container id (C39).
 //!
 //! An exclusive flock on a file of its own. Delegates inherit the descriptor, so a delegate that outlives a killed plugin,
-//! or its own deadline, keeps its sandbox locked. The file goes with the lock; whoever waited for a file that is gone starts
-//! again.
+//! or its own deadline, keeps its sandbox locked. The file is removed with the lock; a waiter whose file is gone opens a new
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,9 @@ impl SandboxLock {
         taken.map(Self).map_err(|error| fault(container, error))
     }
 
-    /// The same for a DEL, which undoes what it can on a disk that takes no file too: there the record is locked, or what of
-    /// the directories is there. `stateDir` itself is left for the lock of an overlay, which the same DEL may need.
+    /// Takes the lock for a DEL, which must work on a full or read-only disk. Where no lock file can be created, the record is
+    /// locked, or the first of its directories that exists. `stateDir` itself is not used: the same DEL may need it for the lock
+    /// of an overlay.
     pub fn acquire_for_undo(store: &Store, key: &Key, deadline: Instant) -> Result<Self> {
         let places = store.places(key);
         let taken = FileLock::take_for_undo(
@@ -45,9 +46,9 @@ impl SandboxLock {
         taken.map(|lock| lock.map(Self)).map_err(|error| fault(container, error))
     }
 
-    /// Removes the files of calls that were killed and whose sandbox nobody asked about again.
+    /// Removes the lock files that killed calls left.
     pub fn sweep(directory: &Path) {
-        // What cannot be listed or locked now is for the next time.
+        // A file that cannot be listed or locked stays for the next sweep.
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if let Some(container) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 drop(Self::try_acquire(directory, &container));
@@ -55,7 +56,7 @@ impl SandboxLock {
         }
     }
 
-    /// What delegates inherit.
+    /// The lock as delegates inherit it.
     pub fn file(&self) -> &FileLock {
         &self.0
     }

@@ -1,13 +1,12 @@
-//! One result for the runtime out of those of all attachments.
+//! Merges the results of all attachments into one for the runtime.
 
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-
-use super::add::Attached;
+use delegates::builtin::Attached;
 
 /// The default network's addresses, routes and dns; the interfaces of every attachment, the default's first so that its
-/// indexes stay right. Addresses of further networks only when asked for: CRI-O takes each for an address of the pod.
-/// Versions below 0.3.0 know no interfaces: the default's result alone.
+/// indexes stay valid. `merge_ips` adds the addresses of further networks, each of which CRI-O takes for an address of the pod.
+/// Versions below 0.3.0 have no interfaces: the default's result alone.
 pub fn merge(attached: &[Attached], merge_ips: bool, version: Version) -> CniResult {
     let mut results = attached.iter().map(|one| &one.result);
     let mut merged = results.next().cloned().unwrap_or_default();

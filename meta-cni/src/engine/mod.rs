@@ -11,57 +11,59 @@ mod devinfo;
 mod failed;
 mod gc;
 mod held;
-mod inherited;
-mod life;
+mod libcni_cache;
+mod liveness;
 mod lock;
-mod lookup;
-mod memory;
+mod log;
 mod merge;
-mod place;
+mod network_status;
 mod record;
-mod replay;
+pub mod recorded_status;
+mod recover;
+mod resolve;
 mod resume;
 mod routes;
+mod run;
 mod salvage;
+mod sandbox_lookup;
 mod status;
 mod store;
-pub mod told;
+mod tombstones;
 mod undo;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attachments::cni::object::Object;
-use attachments::text::printable;
-use delegates::call::{Node, Verb};
-use delegates::lock::Lock;
+use serde::Serialize;
 
-use crate::cluster::Cluster;
-use crate::fault::{Fault, Result};
-use crate::node::NodeConf;
-use crate::replay::Report;
-use crate::request::{Request, Target};
+use crate::fault::Result;
+use crate::recovery::RecoveryReport;
+use crate::request::{CniRequest, Operation};
+use run::Run;
 use store::Store;
 
-/// One run: the request, the node's configuration and state, and when it must be over.
-struct Run<'a> {
-    request: &'a Request,
-    conf: NodeConf,
-    cluster: Cluster,
-    store: Store,
-    deadline: Instant,
+/// What is printed for a request that was served.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Output {
+    /// The merged result of an ADD.
+    Result(Object),
+    /// What a recovery did.
+    Recovery(RecoveryReport),
 }
 
-/// Serves a request. ADD gives the object to print; the other verbs print nothing.
-pub fn serve(request: &Request) -> Result<Option<Object>> {
+/// Serves a request. The verbs but ADD print nothing.
+pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
     let run = Run::of(request)?;
-    match request.verb {
-        Verb::Add => add::add(&run).map(Some),
-        Verb::Del => del::del(&run).map(|()| None),
-        Verb::Check => check::check(&run).map(|()| None),
-        Verb::Gc => gc::gc(&run).map(|()| None),
-        Verb::Status => status::status(&run).map(|()| None),
+    match &request.operation {
+        Operation::Add(target) => add::add(&run, target).map(|result| Some(Output::Result(result))),
+        Operation::Del(target) => del::del(&run, target).map(|()| None),
+        Operation::Check(target) => check::check(&run, target).map(|()| None),
+        Operation::Gc => gc::gc(&run).map(|()| None),
+        Operation::Status => status::status(&run).map(|()| None),
+        Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
     }
 }
 
@@ -83,63 +85,4 @@ pub fn held(state_dir: &Path) -> Result<usize> {
 pub fn pending(state_dir: &Path) -> Result<BTreeMap<String, Duration>> {
     let pending = Store::new(state_dir).pending()?;
     Ok(pending.into_iter().map(|record| (record.key.to_string(), record.idle)).collect())
-}
-
-/// Undoes what nobody else will: no verb of the CNI protocol, but asked for with the same configuration.
-pub fn replay(request: &Request, idle: Duration) -> Result<Report> {
-    replay::replay(&Run::of(request)?, idle)
-}
-
-impl<'a> Run<'a> {
-    fn of(request: &'a Request) -> Result<Self> {
-        let started = Instant::now();
-        let conf = NodeConf::from_request(request)?;
-        Ok(Run {
-            request,
-            cluster: Cluster::open(&conf.cluster),
-            store: Store::new(&conf.state_dir),
-            deadline: started + conf.timeout,
-            conf,
-        })
-    }
-}
-
-impl Run<'_> {
-    /// The sandbox of an ADD, DEL or CHECK.
-    fn target(&self) -> Result<&Target> {
-        let target = self.request.target.as_ref();
-        target.ok_or_else(|| Fault::Bug(format!("{} without a sandbox", self.request.verb.as_str())))
-    }
-
-    /// Whose record a call on this sandbox is about.
-    fn key(&self, target: &Target) -> record::Key {
-        record::Key {
-            network: self.conf.network.clone(),
-            container: target.container.clone(),
-            ifname: target.ifname.clone(),
-        }
-    }
-
-    /// The node as it is now.
-    fn node<'a>(&'a self, lock: Option<&'a Lock>) -> Node<'a> {
-        Node {
-            plugin_dirs: &self.conf.plugin_dirs,
-            builtin: self.conf.builtin.as_deref(),
-            state_dir: &self.conf.state_dir,
-            deadline: self.deadline,
-            reserved: &self.conf.reserved,
-            lock,
-        }
-    }
-
-    /// Undoing gets time of its own: the call that failed may have used up all of its.
-    fn undo_deadline(&self) -> Instant {
-        let own = self.conf.timeout.min(Duration::from_secs(10));
-        self.deadline.max(Instant::now() + own)
-    }
-}
-
-/// A line for the node's log: stderr reaches the runtime's log and never the result.
-fn warn(text: &str) {
-    eprintln!("meta-cni: {}", printable(text));
 }

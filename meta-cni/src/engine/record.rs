@@ -1,7 +1,7 @@
-//! The record of one attachment set: what was wanted, what was saved, what came of it, what is undone.
+//! The record of one attachment set: the intent, saved state, the results, and what is undone.
 //!
-//! A file per set, append-only. Every entry carries its length and checksum, so a torn tail is seen and dropped, and a
-//! damaged entry is never taken for a good one. Layout, as text:
+//! One append-only file per set. Every entry carries its length and checksum, so a torn tail is detected and dropped, and a
+//! damaged entry is never taken for a good one. The layout:
 //!
 //! ```text
 //! meta-cni record 1
@@ -11,7 +11,7 @@
 //! {...}
 //! ```
 //!
-//! Nothing here touches a file: bytes in, bytes out.
+//! This module is pure: bytes in, bytes out.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,12 +22,12 @@ use attachments::names::{ContainerId, IfName, NetworkName, PluginType, PodRef};
 use delegates::spec::LinkId;
 use serde::{Deserialize, Serialize};
 
-/// Version of the layout that is written; readers accept this one and the one before.
+/// Version of the layout. Readers accept this version and the one before.
 pub const VERSION: u32 = 1;
 
 const HEADER: &str = "meta-cni record ";
 
-/// Whose record it is: the node network's name, the sandbox, the interface name that the runtime chose.
+/// The key of a record: the node network, the sandbox, the interface name that the runtime chose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// `name` of the node's configuration.
@@ -46,8 +46,8 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// The link group of everything that we create in the pod: never 0 (the kernel's default) nor a small number that
-    /// people use by hand, and positive as the kernel reads it.
+    /// The link group of every link that we create in the pod. Never 0 (the kernel's default) nor a small number, which people
+    /// use by hand, and positive as the kernel reads it.
     pub fn group(&self) -> u32 {
         let mut hash = crc32fast::Hasher::new();
         for part in [self.network.as_str(), self.container.as_str(), self.ifname.as_str()] {
@@ -58,26 +58,25 @@ impl Key {
     }
 }
 
-/// Written and synced before the first delegate runs: everything that undoing needs.
+/// Everything that an undo needs. Written and synced before the first delegate runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Intent {
-    /// Whose record it is.
+    /// The key of the record.
     pub key: Key,
     /// The pod, where the runtime is a Kubernetes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodRef>,
     /// CNI_NETNS as given.
     pub netns: String,
-    /// Device and inode of the namespace. Equal numbers prove nothing (they are reused at once); other numbers prove that
-    /// the path leads elsewhere now.
+    /// Device and inode of the namespace. Different numbers prove that the path leads to another namespace now. Equal numbers
+    /// prove nothing: the kernel reuses them at once.
     pub netns_id: (u64, u64),
-    /// The boot of the node that it was written in; absent in records of a set that nobody recorded, and of earlier
-    /// versions.
+    /// The boot of the node. Absent in a made-up record, and in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
     /// Directories that were searched for plugins.
     pub plugin_dirs: Vec<PathBuf>,
-    /// `builtin` of the node's configuration: who attached also undoes.
+    /// `builtin` of the node's configuration: the delegate that attached also undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<Vec<PluginType>>,
     /// `strict` of the node's configuration: how the pod's status is written.
@@ -87,7 +86,7 @@ pub struct Intent {
     pub attachments: Vec<Attachment>,
 }
 
-/// Old state that a delegate changed and that must come back.
+/// Old state that a delegate changed and that an undo restores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// Index of the attachment.
@@ -100,12 +99,12 @@ pub struct Saved {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Done {
     /// One for each attachment, in order.
-    pub attached: Vec<AttachedEntry>,
+    pub attached: Vec<RecordedAttachment>,
 }
 
-/// What one attachment came to.
+/// What is recorded of an attachment that is in place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct AttachedEntry {
+pub struct RecordedAttachment {
     /// The final result of its chain, as 1.1.0.
     pub result: Object,
     /// The links that built-in delegates made in the pod.
@@ -113,14 +112,14 @@ pub struct AttachedEntry {
     pub links: Vec<LinkId>,
 }
 
-/// An attachment that is undone needs no second undoing when a later one failed.
+/// Marks an attachment as undone: the next attempt skips it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undone {
     /// Index of the attachment.
     pub attachment: usize,
 }
 
-/// One entry, to be written.
+/// An entry to write.
 #[derive(Clone, Debug)]
 pub enum Entry<'a> {
     /// See [`Intent`].
@@ -156,38 +155,38 @@ pub fn header() -> Vec<u8> {
     format!("{HEADER}{VERSION}\n").into_bytes()
 }
 
-/// What a record's file says.
+/// The content of a record's file.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Absent when the first write was torn: then nothing had been attached.
+    /// Absent when the first write was torn: then nothing was attached.
     pub intent: Option<Intent>,
     /// In the order of writing.
     pub saved: Vec<Saved>,
-    /// Present once the ADD had succeeded.
+    /// Present once the ADD has succeeded.
     pub done: Option<Done>,
     /// Attachments that are undone.
     pub undone: Vec<usize>,
-    /// True when some entry is damaged: what was read is not the whole. The last one may also be torn, which is no damage.
+    /// True when an entry is damaged, so that something is lost. A torn last entry is no damage.
     pub damaged: bool,
-    /// The bytes that are no intact entry.
+    /// The bytes that belong to no intact entry.
     pub debris: Vec<u8>,
 }
 
-/// Why a file is no record that we can read.
+/// Why a record cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Another program, or a version that we do not know, wrote it.
+    /// Another program or an unknown version wrote it.
     #[error("layout version {0:?}, want {VERSION} or the one before it")]
     Version(String),
 }
 
 impl Record {
-    /// Reads a record. A torn last entry is dropped: the write that it belongs to was never reported. Any other damage is
-    /// marked, and what is intact is kept.
+    /// Reads a record. A torn last entry is dropped: its write was never reported as done. Any other damage is flagged, and the
+    /// intact entries are kept.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut record = Self::default();
         let Some((first, mut rest)) = split_line(bytes) else {
-            // Not even the first line is whole.
+            // Not even the first line is complete.
             record.damaged = !header().starts_with(bytes) && !bytes.contains(&0);
             record.debris = bytes.to_owned();
             return Ok(record);
@@ -208,7 +207,7 @@ impl Record {
                     rest = after;
                 }
                 None => {
-                    // Not a whole entry. If another one follows, this is damage and not a torn tail.
+                    // An incomplete entry. If another entry follows, this is damage and not a torn tail.
                     let next = find_entry(rest).unwrap_or_default();
                     let lost = &rest[..rest.len() - next.len()];
                     record.damaged |= !next.is_empty() || !is_torn(lost);
@@ -220,7 +219,7 @@ impl Record {
         Ok(record)
     }
 
-    /// Is something damaged without which its undo is not whole? A result is not needed for it; old state is.
+    /// Is something lost that the undo needs? It needs the intent and saved state, not the results.
     pub fn is_undo_incomplete(&self) -> bool {
         let holds = |words: &str| self.debris.windows(words.len()).any(|part| part == words.as_bytes());
         let is_result = (holds("done ") || holds("\"attached\":[")) && !holds("saved ") && !holds("\"state\":");
@@ -246,7 +245,7 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// A whole and intact entry at the start of `bytes`, and what follows it.
+/// The intact entry at the start of `bytes`, and the bytes behind it.
 fn next_entry(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (head, rest) = split_line(bytes)?;
     let mut words = std::str::from_utf8(head).ok()?.split(' ');
@@ -257,12 +256,12 @@ fn next_entry(bytes: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     intact.then(|| (kind, json, &rest[length + 1..]))
 }
 
-/// Did a write end here before its time? Then the end is missing, or a power cut has left zeros, which no entry holds.
+/// Is this an interrupted write? Then the end is missing, or a power cut has left zeros, which no entry holds.
 fn is_torn(tail: &[u8]) -> bool {
     !tail.ends_with(b"}\n") || tail.contains(&0)
 }
 
-/// Where the next intact entry starts, behind a damaged one.
+/// The next intact entry behind a damaged one.
 fn find_entry(bytes: &[u8]) -> Option<&[u8]> {
     let starts = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| &bytes[i + 1..]);
     starts.into_iter().find(|rest| next_entry(rest).is_some())
@@ -298,7 +297,7 @@ mod tests {
         let mut bytes = header();
         bytes.extend(Entry::Intent(&intent()).encode());
         bytes.extend(Entry::Saved(&saved()).encode());
-        bytes.extend(Entry::Done(&Done { attached: vec![AttachedEntry::default()] }).encode());
+        bytes.extend(Entry::Done(&Done { attached: vec![RecordedAttachment::default()] }).encode());
         bytes.extend(Entry::Undone(&Undone { attachment: 0 }).encode());
         bytes
     }

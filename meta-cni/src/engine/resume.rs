@@ -1,7 +1,7 @@
-//! Unfinished undos are resumed by whatever comes first: runtimes do not repeat what failed.
+//! Resumes unfinished undos. The next call on the node does it, because runtimes do not repeat a failed ADD's DEL.
 //!
-//! A call that is about another pod pays little for it, however many records wait: so many names are read, so few records are
-//! looked at, one is undone. The agent's replay does the rest.
+//! The cost for a call of another pod is bounded, however many records wait: it reads [`NAMES`] names, opens [`LOOKS`] records and
+//! undoes one. The agent's recovery does the rest.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,28 +9,29 @@ use std::time::{Duration, Instant};
 use attachments::names::PodRef;
 
 use super::lock::SandboxLock;
-use super::place::Whereabouts;
+use super::log::warn;
 use super::record::Key;
+use super::run::Run;
+use super::sandbox_lookup::Whereabouts;
 use super::store::DAMAGED;
-use super::undo::{Surroundings, undo};
-use super::{Run, warn};
+use super::undo::{UndoContext, undo};
 use crate::fault::Result;
 use crate::request::LEFT_ALONE;
 
 /// Names of pending records that one call reads at the most: some 0.3 ms.
 const NAMES: usize = 1024;
-/// Records of others that one call looks at: a stat, a lock and a read each.
+/// Records of other pods that one call opens: a stat, a lock and a read each.
 const LOOKS: usize = 16;
-/// How long one call may look for one that it can undo.
+/// How long one call may look for a record that it can undo.
 const LOOK: Duration = Duration::from_millis(5);
-/// What the one undo of another pod may take. Its attachments that are undone by then need not be undone again.
+/// Time for the one undo of another pod. The attachments that are undone by then are marked.
 const BUDGET: Duration = Duration::from_millis(500);
-/// Records whose beginning an ADD reads, to see whether they are of its own pod: some 3 us each.
+/// Records whose first bytes an ADD reads to find those of its own pod: some 3 us each.
 const BEGINNINGS: usize = 256;
 
-/// Before an ADD: what is left of this pod's earlier sandboxes, because it may hold the addresses that are wanted now. An undo
-/// that failed is found by the pod's name. What a killed call left is found by reading how pending records begin, those of
-/// others too, and so only while they are not too many.
+/// Before an ADD: undoes what is left of the pod's earlier sandboxes, because they may hold the addresses that the ADD needs. The
+/// index of failed undos finds a failed undo. What a killed call left is found by the first bytes of pending records, at most
+/// [`BEGINNINGS`] of them.
 pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
     let until = Instant::now() + run.conf.timeout / 4;
     let failed = run.store.failed().keys(pod);
@@ -38,12 +39,12 @@ pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
     let mut seen = HashSet::new();
     for key in failed.into_iter().chain(left) {
         if seen.insert(key.to_string()) {
-            tell(&key, resume(run, &key, until, |owner| owner.is_some_and(|owner| is_same(owner, pod))));
+            warn_incomplete(&key, resume(run, &key, until, |owner| owner.is_some_and(|owner| is_same(owner, pod))));
         }
     }
 }
 
-/// After a call's own work: one undo that any pod left behind.
+/// After a call's own work: resumes one undo of any pod.
 pub fn others(run: &Run<'_>) {
     let began = Instant::now();
     for (looks, key) in some_pending(run, LOOKS).into_iter().enumerate() {
@@ -55,7 +56,7 @@ pub fn others(run: &Run<'_>) {
         }
         let attempt = resume(run, &key, Instant::now() + BUDGET, |_| true);
         let was_tried = !matches!(attempt, Ok(Resumed::No(_)));
-        tell(&key, attempt);
+        warn_incomplete(&key, attempt);
         if was_tried {
             return;
         }
@@ -73,7 +74,7 @@ fn some_pending(run: &Run<'_>, keep: usize) -> Vec<Key> {
 pub enum Resumed {
     /// Everything is undone.
     Undone,
-    /// It was left alone, and this is why.
+    /// The record was left alone, for this reason.
     No(&'static str),
 }
 
@@ -84,7 +85,7 @@ pub fn resume(
     deadline: Instant,
     is_wanted: impl Fn(Option<&PodRef>) -> bool,
 ) -> Result<Resumed> {
-    let own = run.request.target.as_ref().is_some_and(|target| target.container == key.container);
+    let own = run.request.operation.target().is_some_and(|target| target.container == key.container);
     if own {
         return Ok(Resumed::No("this call is about it"));
     }
@@ -96,11 +97,11 @@ pub fn resume(
     if found.is_settled() || !is_wanted(owner) {
         return Ok(Resumed::No("nothing is to be undone"));
     }
-    // Without its intent nothing could be undone, and with the record the last trace would go.
+    // Without its intent nothing can be undone, and removing the record would remove the last trace.
     if found.record.damaged && found.record.intent.is_none() {
         return Ok(Resumed::No(DAMAGED));
     }
-    undo(found, Whereabouts::Recorded, &Surroundings { state_dir: &run.conf.state_dir, deadline, lock: &lock })?;
+    undo(found, Whereabouts::Recorded, &UndoContext { state_dir: &run.conf.state_dir, deadline, lock: &lock })?;
     Ok(Resumed::Undone)
 }
 
@@ -108,7 +109,7 @@ fn is_same(owner: &PodRef, pod: &PodRef) -> bool {
     owner.namespace == pod.namespace && owner.name == pod.name
 }
 
-fn tell(key: &Key, attempt: Result<Resumed>) {
+fn warn_incomplete(key: &Key, attempt: Result<Resumed>) {
     if let Err(fault) = attempt {
         warn(&format!("sandbox {}: undo is still not complete: {fault}", key.container));
     }

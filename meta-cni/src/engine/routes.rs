@@ -1,29 +1,27 @@
-//! Default-route arbitration (R21): whose default routes the pod uses, per address family. The kernel, the results, and
-//! through them record and status, say the same afterwards.
+//! Default-route arbitration (R21): which attachment has the pod's default routes, per address family. Kernel and results agree
+//! afterwards, and with the results record and status.
 
 use std::net::IpAddr;
 
 use attachments::bind::Attachment;
-use attachments::cni::result::{CniResult, Route};
-use delegates::apply::Sandbox;
+use attachments::cni::result::{CniResult, Route, default_destination};
+use delegates::builtin::Attached;
 use delegates::default_route;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use delegates::sandbox::Sandbox;
 
-use super::add::Attached;
 use crate::fault::{Fault, Result};
 
-/// What happens to one family's default routes.
+/// Moves one family's default routes to an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Move {
-    /// Index of the attachment that they lead through.
+    /// Index of the attachment that gets them.
     winner: usize,
     ipv4: bool,
-    /// The gateway that was asked for; absent where the attachment's own routes stay.
+    /// The requested gateway; absent where the attachment keeps its own routes.
     gateway: Option<IpAddr>,
 }
 
-/// Gives the default routes to the attachment whose request asks for them. Without such a request every plugin's routes
-/// stay as they are.
+/// Gives the default routes to the attachment that requests them. Without such a request every plugin's routes stay.
 pub fn arbitrate(sandbox: &mut Sandbox, attachments: &[Attachment], attached: &mut [Attached]) -> Result<()> {
     for step in plan(attachments) {
         let attachment = &attachments[step.winner];
@@ -38,8 +36,8 @@ pub fn arbitrate(sandbox: &mut Sandbox, attachments: &[Attachment], attached: &m
     Ok(())
 }
 
-/// A list of gateways moves the families that it names; an empty one gives the pod to this attachment's own routes, in
-/// both families (A18).
+/// A list of gateways moves the families of its gateways. An empty list moves both families to the attachment's own routes
+/// (A18).
 fn plan(attachments: &[Attachment]) -> Vec<Move> {
     let mut moves = Vec::new();
     for (winner, attachment) in attachments.iter().enumerate() {
@@ -62,10 +60,9 @@ fn edit(result: &mut CniResult, is_winner: bool, step: &Move) {
     result.routes.retain(|route| !(route.is_default() && of_family(route.dst.addr())));
     match (is_winner, step.gateway) {
         (true, Some(gateway)) => {
-            let everywhere: IpNet = if step.ipv4 { Ipv4Net::default().into() } else { Ipv6Net::default().into() };
-            result.routes.push(Route::new(everywhere, Some(gateway)));
+            result.routes.push(Route::new(default_destination(step.ipv4), Some(gateway)));
         }
-        // The gateway of an attachment that lost its default route is nobody's next hop any more.
+        // Without its default route the attachment's gateway is no next hop any more.
         _ => result.ips.iter_mut().filter(|ip| of_family(ip.address.addr())).for_each(|ip| ip.gateway = None),
     }
 }

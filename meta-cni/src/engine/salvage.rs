@@ -1,46 +1,48 @@
-//! Undoing a record that is damaged: what can be read is undone, what cannot is said, and the record is kept so that it is
-//! said again, for `abandonAfterSeconds`.
+//! Undoes a damaged record: undoes what can be read, and keeps the record so that every DEL fails with what is lost, for
+//! `abandonAfterSeconds`.
 //!
-//! What is certain: the name of the file, which is the record's key and so its link group in the pod, and the entries that are
-//! intact. Of a damaged intent, attachments that still read as such are taken for what they say: their undo touches only what
-//! is marked as this container's. The default network is in the node's configuration, should it be unreadable here. Beside
-//! that, every network that this node knows is asked what it still holds of the container.
+//! Certain are the file's name, which is the record's key and so gives the link group, and the intact entries. Attachments that
+//! can be parsed out of a damaged intent are used: their undo touches only what is marked as this container's. An unreadable
+//! default network is taken from the node's configuration. Finally every network of this node is asked for leftovers of the
+//! container.
 
 use std::path::PathBuf;
 
-use attachments::bind::{Attachment, Hoped, Source};
+use attachments::bind::{Attachment, Source, UnverifiedRequests};
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use serde_json::Deserializer;
 
-use super::place::Whereabouts;
-use super::record::{AttachedEntry, Done, Intent, Record, Saved};
+use super::log::warn;
+use super::record::{Done, Intent, Record, RecordedAttachment, Saved};
+use super::run::Run;
+use super::sandbox_lookup::Whereabouts;
 use super::store::RecordFile;
-use super::undo::{Surroundings, undo};
-use super::{Run, del, gc, warn};
+use super::undo::{UndoContext, undo};
+use super::{del, gc};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
 /// How the JSON of an attachment begins.
 const BEGINNING: &[u8] = b"{\"source\":";
 
-/// Undoes what can be known of a damaged record. Success where that is all that mattered, or where it was tried for long
-/// enough.
+/// Undoes what can be read of a damaged record. Success when nothing that the undo needs is lost, or when
+/// `abandonAfterSeconds` have passed.
 pub fn undo_damaged(
     run: &Run<'_>,
     mut found: RecordFile,
     target: &Target,
     whereabouts: Whereabouts<'_>,
-    around: &Surroundings<'_>,
+    context: &UndoContext<'_>,
 ) -> Result<()> {
     let key = found.key.clone();
     warn(&format!("the record of sandbox {} is damaged; undoing what can be known", key.container));
     if !found.record.is_undo_incomplete() {
-        return undo(found, whereabouts, around);
+        return undo(found, whereabouts, context);
     }
     let failing_for = run.store.failing_for(&key);
-    // Without the mark it would be taken for one that was never written whole, where it lies among those.
+    // Only a marked record may move to pending/: without the mark it would be taken for a torn first write there.
     if let Err(fault) = failing_for.as_ref().map_or(Ok(()), |_| found.unsettle()) {
         warn(&fault.to_string());
     }
@@ -49,7 +51,7 @@ pub fn undo_damaged(
     let (intent, known) = known(record, del::node_networks(run, target)?);
     let known = Record { intent: Some(intent.clone()), ..known };
     let mut faults = Vec::new();
-    faults.extend(undo(run.store.in_memory(&key, known), whereabouts, around).err());
+    faults.extend(undo(run.store.in_memory(&key, known), whereabouts, context).err());
     faults.extend(gc::reclaim_of(run, &key, intent, dirs));
 
     let patience = run.conf.abandon_after;
@@ -73,7 +75,8 @@ pub fn undo_damaged(
     Fault::several(faults)
 }
 
-/// What was wanted, and what else is known of it. `node`: what the node's configuration gives to every pod.
+/// The intent and the rest of the record, as far as they are known. `node` is the intent that the node's configuration gives to
+/// every pod.
 fn known(mut record: Record, mut node: Intent) -> (Intent, Record) {
     if let Some(intent) = record.intent.take() {
         return (intent, record);
@@ -90,14 +93,14 @@ fn known(mut record: Record, mut node: Intent) -> (Intent, Record) {
     let is_present =
         |slots: &[Option<Attachment>], one: &Attachment| slots.iter().flatten().any(|a| a.ifname == one.ifname);
     let given: Vec<_> = given.filter(|one| !is_present(&slots, one)).collect();
-    // Behind a gap nobody knows how many are missing, unless the results say how many there were.
+    // Behind an unreadable attachment the positions are uncertain, unless there are as many results as attachments.
     let results = record.done.take().map(|done| done.attached).unwrap_or_default();
     let gap = slots.iter().position(Option::is_none).unwrap_or(slots.len());
     let certain = if results.len() == read { slots.len() } else { gap };
     let place = |old: usize| (old < certain && slots[old].is_some()).then(|| slots[..old].iter().flatten().count());
 
     let total = slots.iter().flatten().count() + given.len();
-    let mut attached = vec![AttachedEntry::default(); total];
+    let mut attached = vec![RecordedAttachment::default(); total];
     let mut links = Vec::new();
     for (old, entry) in results.into_iter().enumerate() {
         match place(old) {
@@ -110,23 +113,23 @@ fn known(mut record: Record, mut node: Intent) -> (Intent, Record) {
     record.saved = placed.collect();
     record.undone = record.undone.iter().filter_map(|old| place(*old)).collect();
     node.attachments = slots.into_iter().flatten().chain(given).collect();
-    // A device of the node says in its own state how it comes home, whoever borrowed it.
+    // The saved state of a lent device suffices to return it, whichever attachment borrowed it.
     if let Some(borrower) = borrower(&node).filter(|_| !lost.is_empty()) {
         record.saved.extend(lost.into_iter().map(|s| Saved { attachment: node.attachments.len(), ..s }));
         node.attachments.push(borrower);
-        attached.push(AttachedEntry::default());
+        attached.push(RecordedAttachment::default());
     }
     attached.iter_mut().take(1).for_each(|entry| entry.links.append(&mut links));
     record.done = Some(Done { attached });
     (node, record)
 }
 
-/// The attachments in what is left of an intent, in their order; nothing for one that cannot be read.
+/// The attachments in the remains of an intent, in order; None for one that cannot be parsed.
 fn attachments(debris: &[u8]) -> Vec<Option<Attachment>> {
     let mut found: Vec<Option<Attachment>> = Vec::new();
     let mut rest = debris;
     while let Some(at) = rest.windows(BEGINNING.len()).position(|part| part == BEGINNING) {
-        // Only a comma stands between two that are whole.
+        // Two parsed attachments have only a comma between them; more means that one is missing.
         if !found.is_empty() && at > 1 && found.last().is_some_and(Option::is_some) {
             found.push(None);
         }
@@ -142,7 +145,7 @@ fn attachments(debris: &[u8]) -> Vec<Option<Attachment>> {
     found
 }
 
-/// Directories of addresses that are named in what is left of an intent.
+/// The address directories that the remains of an intent name.
 fn data_dirs(debris: &[u8]) -> Vec<PathBuf> {
     let text = String::from_utf8_lossy(debris);
     let values = text.split("\"dataDir\"").skip(1).map(|rest| rest.trim_start_matches([' ', ':']));
@@ -150,7 +153,7 @@ fn data_dirs(debris: &[u8]) -> Vec<PathBuf> {
     paths.filter(|path| path.is_absolute()).collect()
 }
 
-/// An attachment of which nothing is known but that it may have borrowed a device.
+/// A stand-in attachment for saved state whose own attachment cannot be read: it may have borrowed a device.
 fn borrower(node: &Intent) -> Option<Attachment> {
     let conf = NetworkConf::parse(br#"{"cniVersion":"1.1.0","type":"host-device"}"#).ok()?;
     let is_ours =
@@ -173,7 +176,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         is_tenants: false,
         device: None,
         device_info_file: None,
-        hoped: Hoped::default(),
+        unverified: UnverifiedRequests::default(),
     })
 }
 
@@ -254,7 +257,7 @@ mod tests {
         assert_eq!(names(&known(damaged("\"net1\""), switched_off).0.attachments), ["eth0", "net2"]);
 
         let mut counted = damaged("\"net1\"");
-        counted.done = Some(Done { attached: vec![AttachedEntry::default(); 3] });
+        counted.done = Some(Done { attached: vec![RecordedAttachment::default(); 3] });
         let (_, record) = known(counted, node());
         assert_eq!(places(&record), [0, 1, 2], "the results say that one is missing: {:?}", record.saved);
     }

@@ -1,22 +1,23 @@
-//! STATUS: could an ADD be served now? Asked about every five seconds and without a deadline, so nothing here waits.
+//! STATUS: could an ADD be served now? Runtimes ask every five seconds without a deadline, so nothing here waits.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use delegates::apply::Host;
+use delegates::host::Host;
 use nix::errno::Errno;
 use nix::libc::O_TMPFILE;
 
 use super::chain::{Delegate, Question, call_network};
-use super::{Run, lookup, resume};
+use super::run::Run;
+use super::{resolve, resume};
 use crate::fault::{Fault, Result};
 
-/// Our own readiness first, then the default network's, plugin by plugin until the first error (C26).
+/// Checks our own readiness, then the default network's, plugin by plugin until the first error (C26).
 pub fn status(run: &Run<'_>) -> Result<()> {
     own_readiness(run).map_err(|fault| Fault::NotAvailable(fault.message()))?;
-    let default = lookup::default_network(run).map_err(|fault| Fault::NotAvailable(fault.message()))?;
+    let default = resolve::default_network(run).map_err(|fault| Fault::NotAvailable(fault.message()))?;
     let mut host = Host::new(run.node(None));
     for plugin in &default.plugins {
         if let Delegate::External(kind) = Delegate::of(plugin, &host.node) {
@@ -41,13 +42,13 @@ fn own_readiness(run: &Run<'_>) -> Result<()> {
     run.cluster.ready()
 }
 
-/// Writes into the directory, to a file without a name: should we be killed, nothing is left.
+/// Writes a nameless file into the directory: a killed call leaves nothing.
 fn probe(dir: &Path) -> io::Result<()> {
     let nameless = File::options().write(true).mode(0o600).custom_flags(O_TMPFILE).open(dir);
     let is_unknown =
         |e: &io::Error| matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EOPNOTSUPP | Errno::EISDIR));
     match nameless {
-        // Not every file system has such files. This one is taken by the next probe, should it be left.
+        // Not every file system has nameless files. A killed call's file is overwritten by the next probe.
         Err(e) if is_unknown(&e) => {
             let path = dir.join("probe");
             fs::write(&path, b"x")?;

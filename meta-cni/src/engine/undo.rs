@@ -1,4 +1,4 @@
-//! Undoing an attachment set: one way for DEL, GC, a failed ADD and whoever resumes what a crash left behind.
+//! Undoes an attachment set: the one code path for DEL, GC, a failed ADD and the resumption of an unfinished undo.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -7,19 +7,21 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use delegates::apply::{Astray, Host, detach, detach_unrecorded};
+use delegates::apply::{detach, detach_unrecorded};
+use delegates::host::{Astray, Host};
 use delegates::spec::LinkId;
 
 use super::chain::{Chain, has_builtin};
 use super::lock::SandboxLock;
-use super::place::{Place, Whereabouts};
+use super::log::warn;
 use super::record::{Entry, Intent, Saved, Undone};
+use super::sandbox_lookup::{FoundSandbox, Whereabouts};
 use super::store::{DAMAGED, RecordFile};
-use super::{boot, devinfo, warn};
+use super::{boot, devinfo};
 use crate::fault::{Fault, Result};
 
-/// What surrounds an undo.
-pub struct Surroundings<'a> {
+/// The context of an undo.
+pub struct UndoContext<'a> {
     /// The state directory.
     pub state_dir: &'a std::path::Path,
     /// When it must be over.
@@ -28,18 +30,18 @@ pub struct Surroundings<'a> {
     pub lock: &'a SandboxLock,
 }
 
-/// Undoes everything that a record holds and removes the record. What fails stays in it, marked, for the next one; the
-/// error lists it.
-pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroundings<'_>) -> Result<()> {
+/// Undoes everything in a record and removes the record. What fails stays in the record for the next attempt, and the error
+/// lists it.
+pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoContext<'_>) -> Result<()> {
     let Some(intent) = file.record.intent.take() else {
-        // The intent was never written whole, so no delegate ever ran. Of a damaged one nobody can say so.
+        // A torn intent means that no delegate ran. A damaged intent does not.
         return if file.record.damaged { Err(damaged(&file)) } else { file.remove(None) };
     };
     if let Err(fault) = file.unsettle() {
-        // A disk that takes nothing is no reason to leave what is not on it.
+        // A full or read-only disk must not stop the undo of what is in the kernel.
         warn(&fault.to_string());
     }
-    let node = intent.node(around.state_dir, around.deadline, around.lock);
+    let node = intent.node(context.state_dir, context.deadline, context.lock);
     let is_damaged = file.record.damaged;
     let is_incomplete = file.is_made_up() || is_damaged;
     let lists_links = file.record.done.is_some() && !is_incomplete;
@@ -48,7 +50,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
     let results: Vec<_> = (0..intent.attachments.len())
         .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
         .collect();
-    let place = Place::find(whereabouts, &intent, &results, &node)?;
+    let found = FoundSandbox::find(whereabouts, &intent, &results, &node)?;
     let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
     let saved = std::mem::take(&mut file.record.saved);
     let current = Cell::new(0);
@@ -57,7 +59,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         intent: &intent,
         results,
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
-        place,
+        found,
         host: Host::with_journal(node, &mut journal),
         is_incomplete,
         lists_links,
@@ -65,55 +67,55 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, around: &Surroun
         undone: Vec::new(),
         faults: Vec::new(),
     };
-    let freed = undo.hand_back(&left, &saved, &current);
-    undo.delete(&freed, around.deadline);
+    let freed = undo.restore(&left, &saved, &current);
+    undo.delete(&freed, context.deadline);
     if is_damaged && freed.len() == left.len() {
-        // Links whose attachment cannot be read carry the group of the record's name all the same.
+        // The links of an attachment that cannot be read carry the record's group too.
         undo.detach_once();
     }
     let Undo { undone, faults, .. } = undo;
     finish(file, intent.pod.as_ref(), &undone, faults)
 }
 
-/// Why nothing of a record can be undone.
+/// The fault of a record without an intent.
 fn damaged(file: &RecordFile) -> Fault {
     Fault::Io(format!("sandbox {}: {DAMAGED}", file.key.container))
 }
 
-/// An undo on its way.
+/// A running undo.
 struct Undo<'a> {
     intent: &'a Intent,
     results: Vec<Option<CniResult>>,
     links: Vec<LinkId>,
-    place: Place,
+    found: FoundSandbox,
     host: Host<'a>,
-    /// Nobody recorded the set, it is what the node would attach; or the record is damaged.
+    /// The record is made up from the node's configuration, or damaged.
     is_incomplete: bool,
-    /// The record lists every link of ours: the ADD was complete.
+    /// The record lists all our links: the ADD was complete.
     lists_links: bool,
-    /// What came of the one message that deletes our links; nothing before it was sent.
+    /// The outcome of the one message that deletes our links; None before it was sent.
     are_links_gone: Option<bool>,
     undone: Vec<usize>,
     faults: Vec<Fault>,
 }
 
 impl Undo<'_> {
-    /// What the pod only borrowed leaves it before anything is destroyed. Gives the attachments that may go on.
-    fn hand_back(&mut self, left: &[usize], saved: &[Saved], current: &Cell<usize>) -> Vec<usize> {
+    /// Restores what the pod only borrowed, before any link is deleted. Returns the attachments that can be deleted.
+    fn restore(&mut self, left: &[usize], saved: &[Saved], current: &Cell<usize>) -> Vec<usize> {
         if boot::is_over(self.intent) {
-            // What was lent or changed went with the boot, and the node has made it anew.
+            // The reboot has reset what was lent or changed.
             return left.to_vec();
         }
         let mut freed = Vec::new();
         for &i in left {
             current.set(i);
             let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
-            let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.place.for_delegates);
-            let (sandbox, result) = (self.place.sandbox.as_mut(), self.results[i].as_ref());
-            // What a record says nothing of was not borrowed; without a whole record it can be known from the pod only.
+            let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.found.for_delegates);
+            let (sandbox, result) = (self.found.sandbox.as_mut(), self.results[i].as_ref());
+            // Without saved state nothing was borrowed. An incomplete record proves nothing, so the delegate looks into the pod.
             match states.is_empty() && !self.is_incomplete {
                 true => freed.push(i),
-                false => match chain.hand_back(&mut self.host, sandbox, result, &states) {
+                false => match chain.restore(&mut self.host, sandbox, result, &states) {
                     Ok(()) => freed.push(i),
                     Err(fault) => self.faults.push(fault),
                 },
@@ -125,14 +127,14 @@ impl Undo<'_> {
     /// DEL of every attachment, the last one first; a failure does not stop the rest (R32).
     fn delete(&mut self, freed: &[usize], deadline: Instant) {
         for (done, &i) in freed.iter().enumerate() {
-            // A delegate that hangs uses up its own share of the time and not that of the others.
+            // A delegate that hangs uses up its own share of the time only.
             self.host.node.deadline = share(deadline, freed.len() - done);
             let attachment = &self.intent.attachments[i];
-            // An address is not given back while its link may still use it.
+            // An address is not released while its link may still use it.
             if has_builtin(attachment, &self.host.node) && !self.detach_once() {
                 continue;
             }
-            let chain = Chain::new(self.intent, attachment, &self.place.for_delegates);
+            let chain = Chain::new(self.intent, attachment, &self.found.for_delegates);
             match chain.del(&mut self.host, self.results[i].as_ref()) {
                 Ok(()) => {
                     devinfo::remove(attachment);
@@ -143,17 +145,17 @@ impl Undo<'_> {
         }
     }
 
-    /// One message for every link of ours in the pod: the first built-in attachment pays for all. False when it failed.
+    /// Deletes all our links in the pod with one message, for the first built-in attachment. False when it failed.
     fn detach_once(&mut self) -> bool {
         if let Some(gone) = self.are_links_gone {
             return gone;
         }
-        let detached = match &mut self.place.sandbox {
+        let detached = match &mut self.found.sandbox {
             Some(sandbox) => {
                 let group = match self.host.astray() {
-                    // The pod can have put the device into the group. Without the message our links go one by one.
+                    // The pod may have put a lent device into the group. Without the message our links are deleted one by one.
                     Some(_) if self.lists_links => NO_GROUP,
-                    // Which links are ours only the group says. They wait for the device.
+                    // Only the group says which links are ours. They wait until the device is back.
                     Some(Astray::Kept) => return *self.are_links_gone.insert(false),
                     Some(Astray::Missing) | None => self.intent.key.group(),
                 };
@@ -176,8 +178,8 @@ impl Undo<'_> {
 /// The group with which [`detach`] sends no message.
 const NO_GROUP: u32 = 0;
 
-/// Removes the record, or marks in it how far the undo came. A record that cannot be removed is no failure: who comes upon it
-/// undoes nothing but what is undone.
+/// Removes the record, or marks in it how far the undo got. A record that cannot be removed is no failure: a repeated undo finds
+/// nothing to do.
 fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: Vec<Fault>) -> Result<()> {
     if faults.is_empty() {
         if let Err(fault) = file.remove(pod) {
@@ -187,7 +189,7 @@ fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: 
     }
     file.note_failure(pod);
     for &attachment in undone {
-        // Only a saving of work: a repeated DEL of what is undone succeeds too.
+        // The mark only saves work: a repeated DEL of what is undone succeeds too.
         if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {
             warn(&fault.to_string());
         }
@@ -196,7 +198,7 @@ fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: 
     Fault::several(faults)
 }
 
-/// When the next of `left` attachments must be undone.
+/// The deadline for the next of `left` attachments.
 fn share(deadline: Instant, left: usize) -> Instant {
     let now = Instant::now();
     let parts = u32::try_from(left).unwrap_or(u32::MAX).max(1);

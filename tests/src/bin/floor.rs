@@ -7,11 +7,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use delegates::apply::{Host, Sandbox, configure};
+use delegates::apply::configure;
 use delegates::call::Node;
 use delegates::error::{Error, Result};
+use delegates::host::Host;
 use delegates::nl::link::{Bridge, NewKind, NewLink, Peer};
 use delegates::reserved::Reserved;
+use delegates::sandbox::Sandbox;
 use delegates::spec::Addressing;
 
 /// The group that DEL removes.

@@ -15,4 +15,5 @@ mod selection;
 mod sizes;
 mod spelling;
 mod undo;
+mod unfinished;
 mod upkeep;

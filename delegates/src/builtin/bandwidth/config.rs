@@ -7,7 +7,7 @@ use attachments::selection::BANDWIDTH;
 use crate::builtin::keys::Keys;
 use crate::nl::traffic::{Burst, TokenBucket};
 
-const KEYS: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
+pub(super) const KEYS: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
 const RATE: &str = "0 for no limit, or an integer of at least 8: bits per second";
 const BURST: &str = "0 for no limit, or an integer from 8 to 34359738359: bits";
 /// A packet waits no longer than this, in parts of a second.
@@ -92,11 +92,11 @@ fn read_limit(source: &Object, rate_key: &str, burst_key: &str) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::{Builtin, Chained};
+    use crate::builtin::Builtin;
 
     fn findings(conf: &str) -> Vec<String> {
         let conf = Object::parse(conf.as_bytes()).unwrap();
-        Builtin::Chained(Chained::Bandwidth).validate(&conf).iter().map(Finding::to_string).collect()
+        Builtin::Bandwidth.validate(&conf).iter().map(Finding::to_string).collect()
     }
 
     fn read(conf: &str) -> Config {

@@ -3,28 +3,27 @@
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
-use super::{Config, gateway};
-use crate::apply::Host;
+use super::config::Config;
+use super::gateway;
 use crate::builtin::default_bridge;
 use crate::call::Call;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::host::Host;
 
 /// RFC 8200, 5. On a link with a smaller MTU the kernel ends IPv6, and the link's addresses with it.
 const IPV6_MIN_MTU: u32 = 1280;
 
 /// Looks at the bridge as it is.
-pub(in crate::builtin) fn admit(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    // What we cannot read, a program in our place might.
-    let config = Config::read(call.conf).map_err(Error::Config)?;
+pub(super) fn admit(config: &Config, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
     default_bridge::refuse(host, call, "bridge", &config.bridge)?;
     if config.force_address && !host.node.in_process(&"bridge".parse()?) {
         let allowed = "false: a program does not know whose an address is; only the built-in bridge does";
         return Err(Finding::new("forceAddress", true, allowed).into());
     }
     if let Some(mtu) = config.mtu.filter(|mtu| *mtu < IPV6_MIN_MTU) {
-        refuse_to_end_ipv6(host, &config, mtu)?;
+        refuse_to_end_ipv6(host, config, mtu)?;
     }
-    gateway::admit(host, &config, call)
+    gateway::admit(host, config, call)
 }
 
 /// A bridge has the least MTU of its ports. IPv6 addresses that go with it do not come back with the port.

@@ -6,8 +6,8 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
 use super::vlan::{self, Vlans};
-use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
+use crate::builtin::mac_address;
 use crate::ipam;
 
 pub(in crate::builtin) const KEYS: [&str; 18] = [
@@ -73,7 +73,7 @@ impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);
         let is_default_gateway = keys.flag("isDefaultGateway");
-        let runtime_mac = keys.keep(hardware::from_runtime(conf));
+        let runtime_mac = keys.keep(mac_address::from_runtime(conf));
         let config = Self {
             bridge: keys.parsed::<IfName>("bridge", IfName::ALLOWED).map_or_else(|| DEFAULT.to_owned(), String::from),
             is_gateway: keys.flag("isGateway") || is_default_gateway,
@@ -88,7 +88,7 @@ impl Config {
             isolated: keys.flag("portIsolation"),
             vlans: Vlans::read(&mut keys, conf),
             mac_spoof_check: keys.flag("macspoofchk"),
-            mac: runtime_mac.or(keys.keep(hardware::from_args(conf))),
+            mac: runtime_mac.or(keys.keep(mac_address::from_args(conf))),
             dns: keys.dns(),
         };
         keys.masquerade_backend();

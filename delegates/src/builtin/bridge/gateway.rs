@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use attachments::cni::result::{CniResult, Route};
+use attachments::cni::result::{CniResult, Route, default_destination};
 use attachments::finding::Finding;
 use ipnet::IpNet;
 
-use super::{Config, POD_END, vlan};
-use crate::apply::Host;
-use crate::builtin::compare;
+use super::config::Config;
+use super::{POD_END, vlan};
+use crate::builtin::check;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::ipam;
 use crate::nl::link::{Link, LinkChange};
 use crate::node_networks::{self, Claim};
@@ -31,7 +32,7 @@ pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>
         }
         ip.gateway = Some(gateway);
         if config.is_default_gateway && !result.routes.iter().any(|route| leads_out(route, gateway)) {
-            result.routes.push(Route::new(everywhere(gateway)?, Some(gateway)));
+            result.routes.push(Route::new(default_destination(gateway.is_ipv4()), Some(gateway)));
         }
         needed.push(net(gateway, ip.address.prefix_len())?);
     }
@@ -83,10 +84,6 @@ fn first(subnet: IpNet) -> IpAddr {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_add(1)).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().saturating_add(1)).into(),
     }
-}
-
-fn everywhere(gateway: IpAddr) -> Result<IpNet> {
-    net(if gateway.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, 0)
 }
 
 fn net(address: IpAddr, prefix: u8) -> Result<IpNet> {
@@ -201,7 +198,7 @@ pub(super) fn check(host: &mut Host<'_>, bridge: &Link, vlan: Option<u16>, expec
         None => bridge.clone(),
         Some(id) => {
             let name = vlan::gateway_name(&bridge.name, id);
-            let missing = || compare::differs(format!("link {name}, the gateway's, is missing on the host"));
+            let missing = || check::differs(format!("link {name}, the gateway's, is missing on the host"));
             netlink.link_by_name(&name.parse()?)?.ok_or_else(missing)?
         }
     };
@@ -211,11 +208,11 @@ pub(super) fn check(host: &mut Host<'_>, bridge: &Link, vlan: Option<u16>, expec
         let Some(gateway) = ip.gateway else { continue };
         let wanted = net(gateway, ip.address.prefix_len())?;
         if !held.iter().any(|address| address.net == wanted) {
-            return Err(compare::differs(format!("gateway {wanted} is missing on link {} of the host", link.name)));
+            return Err(check::differs(format!("gateway {wanted} is missing on link {} of the host", link.name)));
         }
         gateways.push(gateway);
     }
-    compare::forwarding(&gateways)
+    check::forwarding(&gateways)
 }
 
 /// A bridge has one IPv4 subnet, as with the reference plugin, and IPv6 subnets that do not overlap. Link-local

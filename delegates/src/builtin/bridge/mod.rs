@@ -5,74 +5,156 @@ mod config;
 mod gateway;
 mod vlan;
 
+use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface};
+use attachments::cni::spelling::Known;
 use attachments::finding::Finding;
 use attachments::names::IfName;
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-pub(super) use admit::admit;
-pub(super) use config::{Config, DEFAULT, KEYS};
-pub(super) use vlan::TRUNK;
+pub(super) use config::DEFAULT;
 
-use super::port::{self, Created, Port};
-use super::{Attached, compare, default_bridge, hardware, stacked};
-use crate::apply::{self, Host, Sandbox, is};
+use self::config::{Config, KEYS};
+use super::delegate::{Context, Delegate, Reading, Undo};
+use super::veth::{self, NewVeth, Veth};
+use super::{Attached, check, default_bridge, mac_address, parent_link};
+use crate::apply::{self, is};
 use crate::call::{Call, Point};
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::firewall::{mac_spoof_check, masquerade};
-use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
+use crate::host::Host;
+use crate::nl::link::{self, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
+use crate::sandbox::Sandbox;
 use crate::shared::{self, Change, Shared};
 use crate::spec::{Addressing, Sysctl};
 
 /// Where the pod's link stands among the interfaces of the result: bridge, host's end, pod's end.
 const POD_END: i64 = 2;
 
-/// ADD.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    sandbox: &mut Sandbox,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    leased: Option<CniResult>,
-) -> Result<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let asked = config.mac.or(hardware::from_environment(point.args)?);
-    // What the default network's plugin told is known by now.
-    default_bridge::refuse(host, call, "bridge", &config.bridge)?;
-    let mut result = leased.unwrap_or_default();
-    let gateways = gateway::plan(&config, &mut result)?;
-    if call.origin.is_tenants {
-        gateway::refuse_overlaps(host, &config, &gateways)?;
+/// The delegate.
+pub(super) struct Bridge;
+
+impl Delegate for Bridge {
+    const TYPE: &'static str = "bridge";
+    const KEYS: &'static [&'static str] = &KEYS;
+    const NESTED: &'static [(&'static str, &'static Known<'static>)] = &[("vlanTrunk", &vlan::TRUNK)];
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let bridge = ensure(host, call, point, &config).inspect_err(|_| drop_claims(host, point))?;
-    let flags = PortFlags {
-        hairpin: config.hairpin.then_some(true),
-        isolated: config.isolated.then_some(true),
-        ..PortFlags::default()
-    };
-    let port = Port {
-        bridge: Some(bridge.index),
-        host_name: port::host_name(call.network, point)?,
-        ifname: point.ifname,
-        mtu: config.mtu,
-        mac: asked.map_or_else(hardware::random, Ok)?,
-        group: point.group,
-        flags: (flags != PortFlags::default()).then_some(flags),
-    };
-    let created = port::create(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
-    let joined = Joined { bridge, created, gateways };
-    let finished = complete(host, sandbox, call, point, &config, joined, result);
-    finished.inspect_err(|_| {
-        // What it says about the cause is the first error; DEL does all of this again.
-        let _ = remove(host, call, point);
-    })
+
+    fn admit(config: Result<&Config>, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        admit::admit(config?, host, call)
+    }
+
+    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let asked = config.mac.or(mac_address::from_environment(point.args)?);
+        // What the default network's plugin told is known by now.
+        default_bridge::refuse(host, call, "bridge", &config.bridge)?;
+        let mut result = leased;
+        let gateways = gateway::plan(config, &mut result)?;
+        if call.origin.is_tenants {
+            gateway::refuse_overlaps(host, config, &gateways)?;
+        }
+        let bridge = ensure(host, call, point, config).inspect_err(|_| drop_claims(host, point))?;
+        let flags = PortFlags {
+            hairpin: config.hairpin.then_some(true),
+            isolated: config.isolated.then_some(true),
+            ..PortFlags::default()
+        };
+        let port = NewVeth {
+            bridge: Some(bridge.index),
+            host_name: veth::host_name(call.network, point)?,
+            ifname: point.ifname,
+            mtu: config.mtu,
+            mac: asked.map_or_else(mac_address::random, Ok)?,
+            group: point.group,
+            flags: (flags != PortFlags::default()).then_some(flags),
+        };
+        let veth = veth::create(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
+        let joined = Joined { bridge, veth, gateways };
+        let finished = complete(host, sandbox, call, point, config, joined, result);
+        finished.inspect_err(|_| {
+            // What it says about the cause is the first error; DEL does all of this again.
+            let _ = Self::del(Undo { host, call, point });
+        })
+    }
+
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        let Undo { host, call, point } = cx;
+        let removed = veth::del(host, call, point);
+        // A configuration that cannot be read now could be read at ADD.
+        let unguarded = match call.conf.flag("macspoofchk") {
+            Ok(false) => Ok(()),
+            _ => mac_spoof_check::remove(point, host.node.deadline),
+        };
+        removed.and(unguarded).and(shared::release(host, point))
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { host, sandbox, call, point } = cx;
+        let expected = check::expected(call)?;
+        let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
+        let bridge = check::bridge(host, expected, &config.bridge.parse()?)?;
+        if config.promisc {
+            check::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
+        }
+        if !config.leave_down {
+            check::is_up(&pod)?;
+        }
+        let port = check::port(host, expected, &pod, &bridge)?;
+        let flags = port.port.unwrap_or_default();
+        if config.hairpin {
+            check::same(&port, "hairpinMode", flags.hairpin.unwrap_or_default(), true)?;
+        }
+        if config.isolated {
+            check::same(&port, "portIsolation", flags.isolated.unwrap_or_default(), true)?;
+        }
+        vlan::check(host.netlink()?, &port, &config.vlans)?;
+        check::addressing(sandbox, &pod, expected)?;
+        if config.is_gateway {
+            gateway::check(host, &bridge, config.vlans.id, expected)?;
+        }
+        if config.mac_spoof_check {
+            mac_spoof_check::check(point, pod.mac, host.node.deadline)?;
+        }
+        if config.ip_masq {
+            let addresses: Vec<_> =
+                expected.ips.iter().filter(|ip| ip.interface == Some(POD_END)).map(|ip| ip.address).collect();
+            masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
+        }
+        Ok(())
+    }
+
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        veth::gc(host, call, claims)
+    }
+
+    /// The bridge's name is free, or a bridge's; the kernel has what its ports and rules need.
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
+        match found.and_then(|link| refuse_kind(&link, config)) {
+            Some(allowed) => {
+                Err(Error::NotReady(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed).to_string()))
+            }
+            None => {
+                parent_link::probe(host.netlink()?, NewKind::Bridge(link::Bridge::default()))?;
+                veth::status(host, config.ip_masq)?;
+                if config.mac_spoof_check { mac_spoof_check::status(host.node.deadline) } else { Ok(()) }
+            }
+        }
+    }
 }
 
 /// A port in its bridge, on the way to being complete.
 struct Joined {
     bridge: Link,
-    created: Created,
+    veth: Veth,
     /// The addresses that the bridge needs.
     gateways: Vec<IpNet>,
 }
@@ -87,21 +169,21 @@ fn complete(
     joined: Joined,
     result: CniResult,
 ) -> Result<Attached> {
-    let Joined { bridge, created, gateways } = joined;
+    let Joined { bridge, veth, gateways } = joined;
     // Before the pod's end goes up, and so before the first frame.
-    vlan::join(host.netlink()?, created.host_index, &config.vlans)?;
+    vlan::join(host.netlink()?, veth.host_index, &config.vlans)?;
     if config.mac_spoof_check {
-        mac_spoof_check::add(point, &created.host.name, created.pod.mac, host.node.deadline)?;
+        mac_spoof_check::add(point, &veth.host.name, veth.pod.mac, host.node.deadline)?;
     }
-    configure(host, sandbox, point, config, &created, &result)?;
+    configure(host, sandbox, point, config, &veth, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {
         Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
     gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    port::masquerade(host, call, point, config.ip_masq, &addresses)?;
-    tell(host, point, config, &created, of_vlan, result)
+    veth::masquerade(host, call, point, config.ip_masq, &addresses)?;
+    tell(host, point, config, &veth, of_vlan, result)
 }
 
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
@@ -113,9 +195,12 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Conf
         let bridge = NewLink {
             mtu: config.mtu,
             // Left to itself a bridge takes the lowest address of its ports, another one with every pod.
-            mac: Some(hardware::random()?),
+            mac: Some(mac_address::random()?),
             group: shared::OURS,
-            ..NewLink::new(&name, NewKind::Bridge(Bridge { vlan_filtering: config.vlans.any(), ..Bridge::default() }))
+            ..NewLink::new(
+                &name,
+                NewKind::Bridge(link::Bridge { vlan_filtering: config.vlans.any(), ..Default::default() }),
+            )
         };
         let made = netlink.add_link(&bridge);
         if config.vlans.any() && is(&made, Errno::EOPNOTSUPP) {
@@ -143,7 +228,7 @@ fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Conf
 
 /// A bridge that we made is as its attachments want it, and stays so.
 fn set_up(host: &mut Host<'_>, link: &Link, config: &Config) -> Result<()> {
-    port::ignore_advertisements(&link.name)?;
+    veth::ignore_advertisements(&link.name)?;
     let change = LinkChange {
         up: (!link.up).then_some(true),
         promisc: (config.promisc && !link.promisc).then_some(true),
@@ -193,7 +278,7 @@ fn configure(
     sandbox: &mut Sandbox,
     point: &Point<'_>,
     config: &Config,
-    created: &Created,
+    veth: &Veth,
     result: &CniResult,
 ) -> Result<()> {
     if config.leave_down {
@@ -203,8 +288,8 @@ fn configure(
     if !result.ips.is_empty() {
         wanted.sysctls.extend(notices(point.ifname, config.detect_duplicates));
     }
-    apply::configure(sandbox, created.pod.index, &wanted)?;
-    port::await_forwarding(host, created)
+    apply::configure(sandbox, veth.pod.index, &wanted)?;
+    veth::await_forwarding(host, veth)
 }
 
 fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {
@@ -224,7 +309,7 @@ fn tell(
     host: &mut Host<'_>,
     point: &Point<'_>,
     config: &Config,
-    created: &Created,
+    veth: &Veth,
     of_vlan: Option<Link>,
     mut result: CniResult,
 ) -> Result<Attached> {
@@ -233,10 +318,10 @@ fn tell(
     let mac = bridge.and_then(|bridge| bridge.mac).map(|mac| mac.to_string()).unwrap_or_default();
     result.interfaces = vec![
         Interface { name: config.bridge.clone(), mac, ..Interface::default() },
-        created.host.clone(),
+        veth.host.clone(),
         Interface {
             name: point.ifname.to_string(),
-            mac: created.pod.mac.to_string(),
+            mac: veth.pod.mac.to_string(),
             sandbox: point.netns.to_owned(),
             ..Interface::default()
         },
@@ -248,68 +333,5 @@ fn tell(
     if config.dns != Dns::default() {
         result.dns = config.dns.clone();
     }
-    Ok(Attached { result, links: vec![created.pod.clone()] })
-}
-
-/// DEL of what is on the host.
-pub(super) fn remove(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let removed = port::remove(host, call, point);
-    // A configuration that cannot be read now could be read at ADD.
-    let unguarded = match call.conf.flag("macspoofchk") {
-        Ok(false) => Ok(()),
-        _ => mac_spoof_check::remove(point, host.node.deadline),
-    };
-    removed.and(unguarded).and(shared::release(host, point))
-}
-
-/// CHECK.
-pub(super) fn check(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>, point: &Point<'_>) -> Result<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let expected = compare::expected(call)?;
-    let pod = compare::pod_link(sandbox, point, expected, Some("veth"))?;
-    let bridge = compare::bridge(host, expected, &config.bridge.parse()?)?;
-    if config.promisc {
-        compare::same(&bridge, "promiscuous mode", bridge.promisc, true)?;
-    }
-    if !config.leave_down {
-        compare::is_up(&pod)?;
-    }
-    let port = compare::port(host, expected, &pod, &bridge)?;
-    let flags = port.port.unwrap_or_default();
-    if config.hairpin {
-        compare::same(&port, "hairpinMode", flags.hairpin.unwrap_or_default(), true)?;
-    }
-    if config.isolated {
-        compare::same(&port, "portIsolation", flags.isolated.unwrap_or_default(), true)?;
-    }
-    vlan::check(host.netlink()?, &port, &config.vlans)?;
-    compare::addressing(sandbox, &pod, expected)?;
-    if config.is_gateway {
-        gateway::check(host, &bridge, config.vlans.id, expected)?;
-    }
-    if config.mac_spoof_check {
-        mac_spoof_check::check(point, pod.mac, host.node.deadline)?;
-    }
-    if config.ip_masq {
-        let addresses: Vec<_> =
-            expected.ips.iter().filter(|ip| ip.interface == Some(POD_END)).map(|ip| ip.address).collect();
-        masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
-    }
-    Ok(())
-}
-
-/// STATUS: the bridge's name is free, or a bridge's; the kernel has what its ports and rules need.
-pub(super) fn status(host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
-    match found.and_then(|link| refuse_kind(&link, &config)) {
-        Some(allowed) => {
-            Err(Error::NotReady(Finding::new("bridge", format_args!("{:?}", config.bridge), allowed).to_string()))
-        }
-        None => {
-            stacked::probe(host.netlink()?, NewKind::Bridge(Bridge::default()))?;
-            port::status(host, config.ip_masq)?;
-            if config.mac_spoof_check { mac_spoof_check::status(host.node.deadline) } else { Ok(()) }
-        }
-    }
+    Ok(Attached { result, links: vec![veth.pod.clone()] })
 }

@@ -8,11 +8,12 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::errno::Errno;
 
-use crate::apply::{Host, is};
+use crate::apply::is;
 use crate::builtin::keys::Keys;
-use crate::builtin::port;
-use crate::builtin::{compare, hardware};
+use crate::builtin::veth;
+use crate::builtin::{check, mac_address};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer, PortVlans};
 use crate::shared;
@@ -130,11 +131,11 @@ pub(super) fn check(netlink: &mut Netlink, port: &Link, vlans: &Vlans) -> Result
     let mut held: BTreeMap<u16, PortVlans> =
         netlink.port_vlans(port.index)?.into_iter().map(|vlan| (vlan.first, vlan)).collect();
     for (id, wanted) in vlans.each() {
-        compare::same(port, &format!("VLAN {id}"), held.remove(&id), Some(wanted))?;
+        check::same(port, &format!("VLAN {id}"), held.remove(&id), Some(wanted))?;
     }
     match held.keys().next() {
         Some(id) if !vlans.keep_default => {
-            Err(compare::differs(format!("port {} is in VLAN {id}, which nobody asked for", port.name)))
+            Err(check::differs(format!("port {} is in VLAN {id}, which nobody asked for", port.name)))
         }
         _ => Ok(()),
     }
@@ -150,11 +151,11 @@ pub(super) fn gateway_name(bridge: &str, id: u16) -> String {
 /// somebody else made is used as it is.
 pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default: bool) -> Result<Link> {
     let name: IfName = gateway_name(&bridge.name, id).parse()?;
-    let port_name = port::short_name(&[&bridge.name, name.as_str()])?;
+    let port_name = veth::short_name(&[&bridge.name, name.as_str()])?;
     let netlink = host.netlink()?;
     let mut found = netlink.link_by_name(&name)?;
     if found.is_none() {
-        let mac = Some(hardware::random()?);
+        let mac = Some(mac_address::random()?);
         let peer = Peer { name: &name, netns: None, mtu: Some(bridge.mtu), mac, group: shared::OURS };
         let veth = NewLink {
             mtu: Some(bridge.mtu),
@@ -190,7 +191,7 @@ pub(super) fn gateway(host: &mut Host<'_>, bridge: &Link, id: u16, keep_default:
         }
         return Ok(link);
     }
-    port::ignore_advertisements(&end.name)?;
+    veth::ignore_advertisements(&end.name)?;
     join(netlink, end.index, &Vlans { id: Some(id), trunk: Vec::new(), keep_default })?;
     if !link.up {
         netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;

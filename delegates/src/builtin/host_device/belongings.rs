@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::apply::Patience;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::kept::Kept;
 use crate::nl::link::Link;
+use crate::poll::PollTimer;
 
 /// More routes than a person sets, and what a record can hold.
 const MOST_ROUTES: usize = 4096;
@@ -61,7 +61,7 @@ impl Belongings {
             lenient(netlink.bring_back(neighbour, was, now))?;
         }
         let mut left: Vec<&Kept> = self.routes.iter().collect();
-        let mut patience = Patience::until(deadline.min(Instant::now() + SETTLE));
+        let mut timer = PollTimer::until(deadline.min(Instant::now() + SETTLE));
         loop {
             let before = left.len();
             let mut refused = Vec::new();
@@ -74,7 +74,7 @@ impl Belongings {
             // One route may lead to the gateway of another.
             let goes_on = !left.is_empty() && left.len() < before;
             let waits = !left.is_empty() && netlink.addresses(Some(now))?.iter().any(|address| address.tentative);
-            let again = goes_on || (waits && patience.pause());
+            let again = goes_on || (waits && timer.pause());
             if !again {
                 return Ok(());
             }

@@ -7,8 +7,8 @@ use attachments::cni::result::Dns;
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 
-use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
+use crate::builtin::mac_address;
 
 /// The configuration of a host-device attachment.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);
         let name = keys.parsed("device", IfName::ALLOWED).map(Selector::Name);
-        let mac = keys.keep(hardware::configured(conf, "hwaddr")).map(Selector::Mac);
+        let mac = keys.keep(mac_address::configured(conf, "hwaddr")).map(Selector::Mac);
         let path = keys.checked("kernelpath", KERNEL_PATH, kernel_path).map(Selector::Path);
         let bus_id = keys.checked("pciBusID", PCI, pci_address);
         let allocated = keys.keep(allocated(conf));

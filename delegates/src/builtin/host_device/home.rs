@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::loan::Loan;
-use crate::apply::{self, Host, Patience, Sandbox};
+use super::saved_device::SavedDevice;
+use crate::apply;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::netns::NetNs;
 use crate::nl::link::{Kind, Link, LinkChange};
+use crate::poll::PollTimer;
+use crate::sandbox::Sandbox;
 
-/// How a loan ended.
+/// How giving a device back ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The device is on the node as it was, or went with the pod's namespace.
@@ -23,7 +26,7 @@ pub(super) enum End {
 /// The kernel takes a namespace apart some time after its last user is gone.
 const DYING: Duration = Duration::from_secs(3);
 
-impl Loan {
+impl SavedDevice {
     /// Brings the link back from wherever it is. Success when it is back already, was never taken, or is gone for good.
     pub(super) fn end(&self, host: &mut Host<'_>, sandbox: Option<&mut Sandbox>) -> Result<End> {
         let node = host.netlink()?.links(None)?;
@@ -40,7 +43,7 @@ impl Loan {
                 return self.settle(host, &link);
             }
         }
-        let mut patience = Patience::until(host.node.deadline.min(Instant::now() + DYING));
+        let mut timer = PollTimer::until(host.node.deadline.min(Instant::now() + DYING));
         loop {
             let node = host.netlink()?.links(None)?;
             if let Some(link) = self.find_on_node(&node) {
@@ -50,7 +53,7 @@ impl Loan {
             if !self.is_elsewhere(&node) {
                 return Ok(if has_pod { End::Missing } else { End::Over });
             }
-            if !patience.pause() {
+            if !timer.pause() {
                 return Err(match has_pod {
                     true => Error::Busy(format!(
                         "device {} of the node: the pod moved it on into another namespace, out of reach until that ends",

@@ -1,10 +1,10 @@
 //! Which link is the lent one, after a pod with NET_ADMIN had it: by what nobody in the pod can change.
 
 use super::find;
-use super::loan::Loan;
+use super::saved_device::SavedDevice;
 use crate::nl::link::{Kind, Link};
 
-impl Loan {
+impl SavedDevice {
     /// Can it be the link, by what nobody can change?
     pub(super) fn is(&self, link: &Link) -> bool {
         link.kind.as_str() == self.kind && link.name != "lo" && link.permanent_mac == self.permanent_mac

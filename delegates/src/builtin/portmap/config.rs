@@ -156,7 +156,6 @@ impl Protocol {
 mod tests {
     use super::*;
     use crate::builtin::Builtin;
-    use crate::builtin::chained::Chained;
 
     #[test]
     fn mappings_are_read_as_containerd_spells_them() {
@@ -169,7 +168,7 @@ mod tests {
 
     fn findings(conf: &str) -> Vec<String> {
         let conf = Object::parse(conf.as_bytes()).unwrap();
-        Builtin::Chained(Chained::Portmap).validate(&conf).iter().map(Finding::to_string).collect()
+        Builtin::Portmap.validate(&conf).iter().map(Finding::to_string).collect()
     }
 
     fn read(conf: &str) -> Config {

@@ -13,7 +13,6 @@ use attachments::names::{IfName, NetworkName};
 use nix::libc;
 
 use super::config;
-use crate::builtin::point;
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
 use crate::firewall::port_mappings::{Mapping, Protocol, Rival, Rules};
@@ -52,13 +51,13 @@ impl HostPorts {
     /// Before anything is attached: claims the `portMappings` of a call for a plugin that reads them, in process or not.
     /// Further networks are refused what somebody has; the default network gets what the reference plugin would give it.
     pub fn claim(&mut self, node: &Node<'_>, call: &Call<'_>) -> Result<()> {
-        let ifname = point(call)?.ifname;
+        let ifname = call.point()?.ifname;
         let read = config::mappings_of(call.conf);
         let mappings = if call.origin.is_default { read.unwrap_or_default() } else { read.map_err(Error::Config)? };
         if !call.origin.is_default && !mappings.is_empty() {
             let rules = Rules::present(node.deadline)?;
             let listeners = listeners(&mappings, node.deadline)?;
-            let container = point(call)?.container;
+            let container = call.point()?.container;
             for (i, mapping) in mappings.iter().enumerate() {
                 let holder = reserved(mapping, &node.reserved.ports)
                     .or_else(|| self.network(mapping, ifname))

@@ -6,76 +6,96 @@ mod host_ports;
 
 use std::net::IpAddr;
 
+use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
 use attachments::names::IfName;
 
-pub(super) use config::Config;
 pub use host_ports::HostPorts;
 
-use super::Attached;
+use self::config::Config;
 use super::chained::addresses_of_pod;
-use crate::apply::Host;
+use super::delegate::{Context, Delegate, Reading, Undo};
+use super::{Attached, chained};
 use crate::call::{Call, Point};
 use crate::claims::Claims;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::firewall::port_mappings::{self, Mapping, Rival};
+use crate::host::Host;
 use crate::netns;
 use crate::nl::link::Kind;
 use crate::shared::{self, Change, Shared};
 
-/// ADD. Without mappings nothing is touched.
-pub(super) fn attach(
-    host: &mut Host<'_>,
-    call: &Call<'_>,
-    point: &Point<'_>,
-    previous: &CniResult,
-) -> Result<Attached> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    let attached = Attached { result: previous.clone(), links: Vec::new() };
-    if config.mappings.is_empty() {
-        return Ok(attached);
+/// The delegate.
+pub(super) struct Portmap;
+
+impl Delegate for Portmap {
+    const TYPE: &'static str = "portmap";
+    const KEYS: &'static [&'static str] =
+        &["backend", "snat", "masqAll", "markMasqBit", "externalSetMarkChain", "conditionsV4", "conditionsV6"];
+    const IS_CHAINED: bool = true;
+    const TAKES_ADDRESSES: bool = false;
+
+    type Config = Config;
+
+    fn read(conf: &Object) -> Reading<Config> {
+        Config::read(conf)
     }
-    let addresses = one_of_each_family(previous, point);
-    refuse_unreachable(&config, &addresses)?;
-    let deadline = host.node.deadline;
-    let is_default = call.origin.is_default;
-    let refuse = |i, mapping: &Mapping, rival: Rival<'_>| host_ports::taken(i, mapping, rival, is_default);
-    port_mappings::add(&config, point.container, &addresses, is_default, &refuse, deadline)?;
-    port_mappings::forget_udp(&config, &addresses, deadline);
-    let finished = match addresses.iter().find(|address| address.is_ipv4() && config.snat) {
-        Some(address) => let_localhost_through(host, point, *address),
-        None => Ok(()),
-    };
-    finished.inspect_err(|_| {
-        // What it says about the cause is the first error; DEL does this again.
-        let _ = port_mappings::remove(point.container, deadline).and(shared::release(host, point));
-    })?;
-    Ok(attached)
-}
 
-/// DEL. The rules carry their container's name, whatever the mappings were.
-pub(super) fn remove(host: &mut Host<'_>, point: &Point<'_>) -> Result<()> {
-    port_mappings::remove(point.container, host.node.deadline).and(shared::release(host, point))
-}
-
-/// CHECK.
-pub(super) fn check(host: &Host<'_>, call: &Call<'_>, point: &Point<'_>, expected: &CniResult) -> Result<()> {
-    let config = Config::read(call.conf).map_err(Error::Config)?;
-    if config.mappings.is_empty() {
-        return Ok(());
+    /// Without mappings nothing is touched.
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+        let Context { host, call, point, .. } = cx;
+        let previous = chained::previous(call)?;
+        let attached = Attached::nothing(previous.clone());
+        if config.mappings.is_empty() {
+            return Ok(attached);
+        }
+        let addresses = one_of_each_family(previous, point);
+        refuse_unreachable(config, &addresses)?;
+        let deadline = host.node.deadline;
+        let is_default = call.origin.is_default;
+        let refuse = |i, mapping: &Mapping, rival: Rival<'_>| host_ports::taken(i, mapping, rival, is_default);
+        port_mappings::add(config, point.container, &addresses, is_default, &refuse, deadline)?;
+        port_mappings::forget_udp(config, &addresses, deadline);
+        let finished = match addresses.iter().find(|address| address.is_ipv4() && config.snat) {
+            Some(address) => let_localhost_through(host, point, *address),
+            None => Ok(()),
+        };
+        finished.inspect_err(|_| {
+            // What it says about the cause is the first error; DEL does this again.
+            let _ = port_mappings::remove(point.container, deadline).and(shared::release(host, point));
+        })?;
+        Ok(attached)
     }
-    port_mappings::check(&config, point.container, &one_of_each_family(expected, point), host.node.deadline)
+
+    /// The rules carry their container's name, whatever the mappings were.
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        let Undo { host, point, .. } = cx;
+        port_mappings::remove(point.container, host.node.deadline).and(shared::release(host, point))
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let Context { host, call, point, .. } = cx;
+        let expected = chained::previous(call)?;
+        if config.mappings.is_empty() {
+            return Ok(());
+        }
+        port_mappings::check(config, point.container, &one_of_each_family(expected, point), host.node.deadline)
+    }
+
+    fn gc(host: &mut Host<'_>, _call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        sweep(host, claims)
+    }
+
+    /// The kernel has nf_tables.
+    fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        port_mappings::status(host.node.deadline)
+    }
 }
 
-/// GC.
-pub(super) fn gc(host: &Host<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+/// Removes the mappings of containers that are gone, of whatever network.
+pub(super) fn sweep(host: &Host<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
     port_mappings::sweep(claims, host.node.deadline)
-}
-
-/// STATUS: the kernel has nf_tables.
-pub(super) fn status(host: &Host<'_>) -> Result<()> {
-    port_mappings::status(host.node.deadline)
 }
 
 /// The pod's first address of each family.

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::*;
 use crate::error::Error;
 
-const BANDWIDTH: Builtin = Builtin::Chained(Chained::Bandwidth);
+const BANDWIDTH: Builtin = Builtin::Bandwidth;
 const BRIDGE: &str = r#"{"bridge":"br-t","isGateway":true,"mtu":1400,
     "ipam":{"type":"static","addresses":[{"address":"10.77.0.2/24","gateway":"10.77.0.1"}]}}"#;
 
@@ -38,25 +38,25 @@ fn kernel_on_host_bandwidth_makes_the_reference_plugins_disciplines_and_they_go(
         let pod = bed.pod();
         let (made, attached) = limited(bed, &pod, BOTH);
         let port = made.result.interfaces[1].name.as_str();
-        let [.., turn] = attached.result.interfaces.as_slice() else { panic!("no interfaces") };
+        let [.., ifb] = attached.result.interfaces.as_slice() else { panic!("no interfaces") };
         assert_eq!(attached.result.interfaces[..3], made.result.interfaces[..]);
-        let link = bed.link(&turn.name).unwrap();
+        let link = bed.link(&ifb.name).unwrap();
         assert_eq!((link.kind.as_str(), link.mtu, link.up, link.tx_queue), ("ifb", 1400, true, 0));
-        assert_eq!((turn.mac.clone(), turn.sandbox.as_str()), (link.mac.unwrap().to_string(), ""));
+        assert_eq!((ifb.mac.clone(), ifb.sandbox.as_str()), (link.mac.unwrap().to_string(), ""));
         let bucket = "tbf 1: root refcnt rate 800Kbit burst 20000b lat 25ms";
         let shown = tc(&["qdisc", "show", "dev", port]);
         assert_eq!(shown, format!("qdisc {bucket} \nqdisc ingress ffff: parent ffff:fff1 ----------------"));
-        assert_eq!(tc(&["qdisc", "show", "dev", &turn.name]), format!("qdisc {bucket}"));
+        assert_eq!(tc(&["qdisc", "show", "dev", &ifb.name]), format!("qdisc {bucket}"));
         let filter = tc(&["filter", "show", "dev", port, "parent", "ffff:"]);
         assert!(filter.contains("flowid 1:1"), "{filter}");
-        let redirect = format!("action order 1: mirred (Egress Redirect to device {}) stolen", turn.name);
+        let redirect = format!("action order 1: mirred (Egress Redirect to device {}) stolen", ifb.name);
         assert!(filter.contains("protocol all pref 1 u32") && filter.contains(&redirect), "{filter}");
         bed.check(BANDWIDTH, &pod, "net1", BOTH, &attached.result).unwrap();
         let again = bed.add_behind(BANDWIDTH, &pod, "net1", BOTH, &made.result).0.unwrap_err();
         assert!(matches!(&again, Error::Kernel { op, .. } if op.contains("add a token bucket")), "{again}");
         for _ in 0..2 {
             bed.call(&pod, "net1", BOTH, Some(&attached.result), |host, call| BANDWIDTH.del(host, call)).unwrap();
-            assert!(bed.link(&turn.name).is_none());
+            assert!(bed.link(&ifb.name).is_none());
         }
     });
 }
@@ -93,17 +93,17 @@ fn kernel_on_host_bandwidth_check_names_what_differs() {
         let pod = bed.pod();
         let (made, attached) = limited(bed, &pod, BOTH);
         let port = made.result.interfaces[1].name.clone();
-        let turn = attached.result.interfaces[3].name.clone();
+        let ifb = attached.result.interfaces[3].name.clone();
         let differs = |conf: &str, want: &str| {
             let error = bed.check(BANDWIDTH, &pod, "net1", conf, &attached.result).unwrap_err();
             assert!(matches!(&error, Error::Differs(text) if text.contains(want)), "{error}, want {want}");
         };
         differs(&BOTH.replace("800000", "800008"), "rate in bytes per second is 100000, want 100001");
         differs(&BOTH.replace("160000", "160008"), "limit in bytes is 22500, want 22501");
-        tc(&["qdisc", "del", "dev", &turn, "root"]);
-        differs(BOTH, &format!("link {turn} has no token bucket"));
+        tc(&["qdisc", "del", "dev", &ifb, "root"]);
+        differs(BOTH, &format!("link {ifb} has no token bucket"));
         tc(&["filter", "del", "dev", &port, "parent", "ffff:"]);
-        differs(BOTH, &format!("link {port}: what it receives is not sent through {turn}"));
+        differs(BOTH, &format!("link {port}: what it receives is not sent through {ifb}"));
         tc(&["qdisc", "del", "dev", &port, "ingress"]);
         differs(BOTH, "is not sent through");
         tc(&["qdisc", "del", "dev", &port, "root"]);
@@ -139,15 +139,15 @@ fn kernel_on_host_bandwidth_of_one_container_twice_in_one_network() {
             bed.add_behind(BANDWIDTH, &pod, ifname, conf, &made.result).0.unwrap().result
         };
         let results = [add("net1"), add("net2")];
-        let turns = || bed.links().into_iter().filter(|name| name.starts_with("bwp")).collect::<Vec<_>>();
-        assert_eq!(turns().len(), 2);
+        let ifbs = || bed.links().into_iter().filter(|name| name.starts_with("bwp")).collect::<Vec<_>>();
+        assert_eq!(ifbs().len(), 2);
         for (ifname, result) in ["net1", "net2"].iter().zip(&results) {
             bed.check(BANDWIDTH, &pod, ifname, conf, result).unwrap();
         }
         bed.call(&pod, "net1", conf, Some(&results[0]), |host, call| BANDWIDTH.del(host, call)).unwrap();
-        assert_eq!(turns(), [results[1].interfaces[3].name.clone()]);
+        assert_eq!(ifbs(), [results[1].interfaces[3].name.clone()]);
         bed.call(&pod, "net2", conf, None, |host, call| BANDWIDTH.del(host, call)).unwrap();
-        assert_eq!(turns(), Vec::<String>::new(), "without a result too");
+        assert_eq!(ifbs(), Vec::<String>::new(), "without a result too");
     });
 }
 

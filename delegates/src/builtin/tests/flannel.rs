@@ -77,7 +77,7 @@ fn kernel_flannel_undoes_what_the_flannel_plugin_noted_and_what_nobody_noted() {
         // A note of another network is left to it.
         let note = dir.path().join("flannel/pod0");
         fs::write(&note, r#"{"name":"another","type":"bridge"}"#).unwrap();
-        bed.call(&pod, "net1", &first, None, |host, call| Builtin::Flannel.hand_back(host, None, call, &[])).unwrap();
+        bed.call(&pod, "net1", &first, None, |host, call| Builtin::Flannel.restore(host, None, call, &[])).unwrap();
         bed.del(Builtin::Flannel, &pod, "net1", &first, None).unwrap();
         assert!(note.exists());
     });

@@ -57,10 +57,10 @@ fn kernel_host_device_moves_in_and_comes_back_as_it_was() {
         assert_eq!((result.interfaces[0].mac.clone(), attached.links.len()), (was.mac.unwrap().to_string(), 0));
         assert_eq!(result.dns.domain.as_deref(), Some("d"));
         bed.check(Builtin::HostDevice, &pod, "net1", CONF, result).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_back(bed, &was);
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, false, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, false, CONF, &noted).unwrap();
         bed.del(Builtin::HostDevice, &pod, "net1", CONF, Some(&attached)).unwrap();
         assert_back(bed, &was);
         let error = bed.check(Builtin::HostDevice, &pod, "net1", CONF, result).unwrap_err();
@@ -78,7 +78,7 @@ fn kernel_host_device_is_found_by_its_address_and_needs_no_ipam() {
         let result = added.unwrap().result;
         assert_eq!((result.interfaces[0].name.as_str(), result.dns.domain), ("eth1", None));
         assert!(pod.link("eth1").unwrap().up);
-        bed.hand_back(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
         assert_back(bed, &was);
     });
 }
@@ -109,7 +109,7 @@ fn kernel_host_device_comes_back_from_a_pod_that_changed_everything() {
             ..LinkChange::default()
         };
         inside.set_link(link.index, &mischief).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         detach(&mut Sandbox::open(&pod.path, &bed.node()).unwrap(), GROUP, &[]).unwrap();
         assert_back(bed, &was);
         assert!(pod.link("own0").is_some());
@@ -124,7 +124,7 @@ fn kernel_host_device_is_given_back_whole_whenever_the_way_back_was_cut() {
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", PLAIN);
         added.unwrap();
         let again = |what: &str| {
-            bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &noted)
+            bed.restore(Builtin::HostDevice, &pod, true, PLAIN, &noted)
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_back(bed, &was);
         };
@@ -159,8 +159,8 @@ fn kernel_host_device_that_vanishes_is_no_failure_of_del() {
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", PLAIN);
         added.unwrap();
         pod.netlink().delete_link(pod.link("net1").unwrap().index).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, false, PLAIN, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, false, PLAIN, &noted).unwrap();
         let error = bed.add(Builtin::HostDevice, &pod, "net1", PLAIN).unwrap_err();
         let want = r#"device: got "eth1", want a device with a link on the node; one that a pod holds has none here"#;
         assert_eq!(error.to_string(), want);
@@ -175,7 +175,7 @@ fn kernel_host_device_dies_with_its_namespace_when_it_is_virtual() {
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", PLAIN);
         added.unwrap();
         pod.netns = super::pod();
-        bed.hand_back(Builtin::HostDevice, &pod, false, PLAIN, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, false, PLAIN, &noted).unwrap();
     });
 }
 
@@ -188,7 +188,7 @@ fn kernel_host_device_waits_for_its_name_on_the_node() {
         added.unwrap();
         let squatter = name("eth1");
         bed.netlink().add_link(&NewLink::new(&squatter, NewKind::Bridge(Bridge::default()))).unwrap();
-        let error = bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap_err();
+        let error = bed.restore(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap_err();
         let index = bed.link("eth1").unwrap().index;
         assert_eq!(
             error.to_string(),
@@ -198,7 +198,7 @@ fn kernel_host_device_waits_for_its_name_on_the_node() {
         );
         assert!(pod.link("net1").is_some(), "it is not left on the node under another name");
         bed.netlink().delete_link(bed.link("eth1").unwrap().index).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, PLAIN, &noted).unwrap();
         assert_back(bed, &was);
     });
 }
@@ -254,7 +254,7 @@ fn kernel_host_device_that_cannot_be_set_up_goes_back_at_once() {
         assert!(added.unwrap_err().to_string().contains("route 10.99.0.0/16 via 192.0.2.1"));
         assert_back(bed, &was);
         assert!(pod.link("net1").is_none());
-        bed.hand_back(Builtin::HostDevice, &pod, true, unreachable, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, unreachable, &noted).unwrap();
         assert_back(bed, &was);
     });
 }
@@ -272,11 +272,11 @@ fn kernel_host_device_that_the_reference_plugin_lent_goes_back_by_its_alias() {
             ..LinkChange::default()
         };
         bed.netlink().set_link(was.index, &lent).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &[]).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, PLAIN, &[]).unwrap();
         let is = bed.link("eth1").unwrap();
         assert_eq!((is.alias.as_str(), is.up, is.mac), ("", false, was.mac), "as the reference plugin leaves it");
-        bed.hand_back(Builtin::HostDevice, &pod, true, PLAIN, &[]).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, false, PLAIN, &[]).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, PLAIN, &[]).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, false, PLAIN, &[]).unwrap();
     });
 }
 
@@ -301,7 +301,7 @@ fn kernel_on_uml_host_device_that_is_hardware_comes_back_from_anywhere() {
         added.unwrap();
         let error = bed.add(Builtin::HostDevice, &bed.pod(), "net1", &conf).unwrap_err();
         assert!(error.to_string().contains("one that a pod holds has none here"), "{error}");
-        bed.hand_back(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
         assert!(bed.netlink().addresses(Some(was.index)).unwrap().iter().any(|a| a.net == net("192.0.2.9/24")));
         bed.netlink().delete_address(was.index, net("192.0.2.9/24")).unwrap();
     });
@@ -321,7 +321,7 @@ fn kernel_on_uml_host_device_that_is_hardware_comes_back_from_anywhere() {
             }
             // The namespace ends, and the kernel takes its time over it.
             pod.netns = super::pod();
-            bed.hand_back(Builtin::HostDevice, &pod, false, &conf, &noted).unwrap();
+            bed.restore(Builtin::HostDevice, &pod, false, &conf, &noted).unwrap();
             if clash {
                 bed.netlink().delete_link(bed.link("net1").unwrap().index).unwrap();
             }
@@ -332,9 +332,9 @@ fn kernel_on_uml_host_device_that_is_hardware_comes_back_from_anywhere() {
         let pod = bed.pod();
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", &conf);
         added.unwrap();
-        let error = bed.hand_back(Builtin::HostDevice, &pod, false, &conf, &noted).unwrap_err();
+        let error = bed.restore(Builtin::HostDevice, &pod, false, &conf, &noted).unwrap_err();
         assert!(matches!(&error, Error::Late(text) if text.starts_with("device vec0 coming back")), "{error}");
         assert!(Path::new(HARDWARE).join("net").exists());
-        bed.hand_back(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, &conf, &noted).unwrap();
     });
 }

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::apply::Astray;
 use crate::error::Error;
+use crate::host::Astray;
 use crate::loans::{Held, Records};
 use crate::nl::link::{Bridge, MacvlanMode};
 
@@ -80,11 +80,11 @@ fn trick(play: impl FnOnce(&Bed, &Pod, &Link) + Send) {
         added.unwrap();
         let lent = pod.link("net1").unwrap();
         play(bed, &pod, &lent);
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(looks(bed), before);
         let is = bed.link("eth1").unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, false, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, false, CONF, &noted).unwrap();
         assert_eq!((looks(bed), is.mac), (before, was.mac));
     });
 }
@@ -167,7 +167,7 @@ fn kernel_lent_device_does_not_leave_a_macvlan_behind() {
         let child = name("child");
         let kind = NewKind::Macvlan { parent, mode: MacvlanMode::Passthru, broadcast_queue: None };
         pod.netlink().add_link(&NewLink { up: true, ..NewLink::new(&child, kind) }).unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(looks(bed), before);
         assert_eq!(pod.link("child"), None, "it would go on receiving what the device receives");
     });
@@ -194,12 +194,12 @@ fn kernel_lent_device_waits_for_a_name_that_is_another_links_altname_and_not_for
         let mut netlink = bed.netlink();
         netlink.add_altname(other, "eth1").unwrap();
         netlink.add_altname(other, "a-long-name-of-the-uplink").unwrap();
-        let error = bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap_err();
+        let error = bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap_err();
         assert!(error.to_string().contains("eth9 with index"), "{error}");
         assert!(error.to_string().contains("has its name as an altname"), "{error}");
         assert!(pod.link("net1").is_some());
         netlink.delete_altname(other, "eth1").unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         let is = bed.link("eth1").unwrap();
         assert_eq!((is.name.as_str(), is.altnames, is.alias.as_str()), ("eth1", vec![], "uplink"));
         assert_eq!(bed.link("eth9").unwrap().altnames, ["a-long-name-of-the-uplink"]);
@@ -216,7 +216,7 @@ fn kernel_lent_device_lends_under_a_name_that_is_its_altname() {
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", CONF);
         added.unwrap();
         assert_eq!(pod.link("net1").unwrap().altnames, ["a-long-name-of-the-uplink"]);
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(looks(bed), before);
     });
 }
@@ -247,18 +247,18 @@ fn kernel_on_uml_lent_device_that_is_a_vlan_or_leads_nowhere() {
             // A VLAN link on the device must not stay behind.
             let child = name("child");
             inside.add_link(&NewLink::new(&child, NewKind::Vlan { parent: lent.index, id: 6 })).unwrap();
-            bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+            bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
             assert_eq!((looks(bed), pod.link("child")), (before, None), "{make}");
         });
     }
 }
 
 /// Hands back with a host that tells what became of the device.
-fn hand_back_telling(bed: &Bed, pod: &Pod, noted: &[Object]) -> (Result<()>, Option<Astray>) {
+fn restore_telling(bed: &Bed, pod: &Pod, noted: &[Object]) -> (Result<()>, Option<Astray>) {
     let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
     let saved: Vec<&Object> = noted.iter().collect();
     bed.call(pod, "net1", CONF, None, |host, call| {
-        let answer = Builtin::HostDevice.hand_back(host, Some(&mut sandbox), call, &saved);
+        let answer = Builtin::HostDevice.restore(host, Some(&mut sandbox), call, &saved);
         (answer, host.astray())
     })
 }
@@ -286,7 +286,7 @@ fn kernel_lent_device_hidden_in_a_namespace_of_the_pods_is_out_of_reach_and_a_de
         let there = LinkChange { netns: Some(elsewhere.as_fd()), index_there: lent.parent, ..LinkChange::default() };
         inside.set_link(far.index, &there).unwrap();
         assert_eq!(pod.link("net1").unwrap().parent, lent.parent);
-        let (answer, astray) = hand_back_telling(bed, &pod, &noted);
+        let (answer, astray) = restore_telling(bed, &pod, &noted);
         let error = answer.unwrap_err();
         assert!(
             matches!(&error, Error::Busy(text) if text.contains("device eth1") && text.contains("out of reach")),
@@ -305,7 +305,7 @@ fn kernel_lent_device_hidden_in_a_namespace_of_the_pods_is_out_of_reach_and_a_de
             ..LinkChange::default()
         };
         hidden.set_link(lent.index, &disguise).unwrap();
-        let (answer, astray) = hand_back_telling(bed, &pod, &noted);
+        let (answer, astray) = restore_telling(bed, &pod, &noted);
         answer.unwrap();
         assert_eq!((astray, looks(bed)), (None, before));
         assert!(pod.link("net1").is_some(), "the decoy is the pod's");
@@ -320,12 +320,12 @@ fn kernel_lent_device_that_the_pod_deleted_is_missed() {
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", CONF);
         added.unwrap();
         pod.netlink().delete_link(pod.link("net1").unwrap().index).unwrap();
-        let (answer, astray) = hand_back_telling(bed, &pod, &noted);
+        let (answer, astray) = restore_telling(bed, &pod, &noted);
         answer.unwrap();
         assert_eq!(astray, Some(Astray::Missing));
         // A new link of that name is not the one that was lent.
         let new = bed.master("eth1", 1300, None);
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(bed.link("eth1").unwrap().mtu, new.mtu);
     });
 }
@@ -344,7 +344,7 @@ fn kernel_lent_device_with_a_route_whose_source_must_pass_duplicate_address_dete
         let pod = bed.pod();
         let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", CONF);
         added.unwrap();
-        bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+        bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
         assert_eq!(looks(bed), before);
     });
 }
@@ -361,7 +361,7 @@ fn kernel_lent_device_that_kept_its_group_never_gets_the_records() {
         pod.netlink().set_link(lent.index, &grouped).unwrap();
         let squatter = name("eth1");
         bed.netlink().add_link(&NewLink::new(&squatter, NewKind::Bridge(Bridge::default()))).unwrap();
-        let (answer, astray) = hand_back_telling(bed, &pod, &noted);
+        let (answer, astray) = restore_telling(bed, &pod, &noted);
         assert!(answer.is_err());
         assert_eq!((astray, pod.link("net1").unwrap().group), (Some(Astray::Kept), 5));
     });
@@ -436,12 +436,12 @@ fn kernel_lent_device_that_is_half_back_is_lent_to_nobody_until_it_is_as_it_was(
         }
         let back = LinkChange { name: Some(&name("eth1")), alias: Some("eth1"), ..LinkChange::default() };
         bed.netlink().set_link(was.index, &back).unwrap();
-        let finish = || bed.hand_back(Builtin::HostDevice, &one, true, CONF, &noted).is_ok();
+        let finish = || bed.restore(Builtin::HostDevice, &one, true, CONF, &noted).is_ok();
         let left = Other { states: noted.clone().into(), finish: &finish };
         let (added, new) = add_beside(bed, &two, CONF, &left);
         added.unwrap();
         assert_eq!(two.link("net1").unwrap().mac, was.mac);
-        bed.hand_back(Builtin::HostDevice, &two, true, CONF, &new).unwrap();
+        bed.restore(Builtin::HostDevice, &two, true, CONF, &new).unwrap();
         assert_eq!(looks(bed), before);
     });
 }
@@ -457,10 +457,10 @@ fn kernel_lent_device_whose_undo_waits_in_the_pod_is_fetched_for_the_next() {
         let never = || false;
         let (added, _) = add_beside(bed, &two, CONF, &Other { states: noted.clone().into(), finish: &never });
         assert!(added.unwrap_err().to_string().contains("one that a pod holds has none here"));
-        let finish = || bed.hand_back(Builtin::HostDevice, &one, true, CONF, &noted).is_ok();
+        let finish = || bed.restore(Builtin::HostDevice, &one, true, CONF, &noted).is_ok();
         let (added, new) = add_beside(bed, &two, CONF, &Other { states: noted.clone().into(), finish: &finish });
         added.unwrap();
-        bed.hand_back(Builtin::HostDevice, &two, true, CONF, &new).unwrap();
+        bed.restore(Builtin::HostDevice, &two, true, CONF, &new).unwrap();
         assert_eq!(looks(bed), before);
     });
 }
@@ -475,7 +475,7 @@ fn kernel_lent_device_whose_alias_is_its_name_is_an_ordinary_device() {
         for _ in 0..2 {
             let (added, noted) = bed.add_noting(Builtin::HostDevice, &pod, "net1", CONF);
             added.unwrap();
-            bed.hand_back(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
+            bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
             assert_eq!(looks(bed), before);
         }
     });

@@ -28,16 +28,18 @@ use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::IpNet;
 
-use super::{Attached, Builtin, Chained};
-use crate::apply::{Host, Sandbox, detach};
+use super::{Attached, Builtin};
+use crate::apply::detach;
 use crate::call::testing::ours;
 use crate::call::{Call, Node, Point};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::netns::NetNs;
 use crate::netns::testing::{as_host, path_of, pod};
 use crate::nl::Netlink;
 use crate::nl::link::{Link, LinkChange, NewKind, NewLink, Peer};
 use crate::reserved::Reserved;
+use crate::sandbox::Sandbox;
 
 /// Link group of the pods' records.
 const GROUP: u32 = 0x1234_5678;
@@ -73,6 +75,13 @@ fn name(text: &str) -> IfName {
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
+}
+
+impl Builtin {
+    /// ADD of one call by itself.
+    fn add(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
+        self.configure(call.conf).map_err(Error::Config)?.add(host, sandbox, call)
+    }
 }
 
 impl Bed {
@@ -199,10 +208,10 @@ impl Bed {
     }
 
     /// The first step of DEL; without `pod` the namespace is gone.
-    fn hand_back(&self, kind: Builtin, pod: &Pod, is_there: bool, conf: &str, noted: &[Object]) -> Result<()> {
+    fn restore(&self, kind: Builtin, pod: &Pod, is_there: bool, conf: &str, noted: &[Object]) -> Result<()> {
         let mut sandbox = is_there.then(|| Sandbox::open(&pod.path, &self.node()).unwrap());
         let saved: Vec<&Object> = noted.iter().collect();
-        self.call(pod, "net1", conf, None, |host, call| kind.hand_back(host, sandbox.as_mut(), call, &saved))
+        self.call(pod, "net1", conf, None, |host, call| kind.restore(host, sandbox.as_mut(), call, &saved))
     }
 
     fn check(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str, result: &CniResult) -> Result<()> {
@@ -254,6 +263,15 @@ impl Pod {
     }
 }
 
+#[test]
+fn every_type_is_registered_once() {
+    for builtin in Builtin::all() {
+        assert_eq!(Builtin::from_type(&builtin.kind().parse().unwrap()), Some(builtin));
+        assert!(builtin.paths().iter().all(|path| builtin.keys().contains(path)), "{builtin:?}");
+    }
+    assert_eq!(Builtin::from_type(&"sriov".parse().unwrap()), None);
+}
+
 proptest::proptest! {
     /// Whatever a key holds, the answer is a finding that names it, never a panic.
     #[test]
@@ -271,7 +289,7 @@ proptest::proptest! {
         ]),
     ) {
         let conf = object(&format!(r#"{{"{key}":{value}}}"#));
-        let chained = [Chained::Portmap, Chained::Tuning, Chained::Bandwidth, Chained::Sbr].map(Builtin::Chained);
+        let chained = [Builtin::Portmap, Builtin::Tuning, Builtin::Bandwidth, Builtin::Sbr];
         let kinds = [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback, Builtin::Flannel];
         for kind in kinds.into_iter().chain(chained) {
             for finding in kind.validate(&conf) {

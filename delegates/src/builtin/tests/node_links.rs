@@ -2,10 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "`ip` of iproute2 sets the scenes")]
 
 use super::*;
-use crate::apply::Patience;
 use crate::call::Origin;
 use crate::error::Error;
-use crate::ipam;
+use crate::poll::PollTimer;
 
 /// A line of `ip`.
 fn ip(line: &str) {
@@ -265,8 +264,8 @@ fn kernel_an_ipvlan_does_not_get_an_address_of_the_node() {
         bed.master("eth0", 1500, Some("192.0.2.9/24"));
         bed.master("eth1", 1500, Some("2001:db8::9/64"));
         // The kernel gives an IPv6 address its route a moment later.
-        let mut patience = Patience::until(bed.node().deadline);
-        while !bed.netlink().is_own_address("2001:db8::9".parse().unwrap()).unwrap() && patience.pause() {}
+        let mut timer = PollTimer::until(bed.node().deadline);
+        while !bed.netlink().is_own_address("2001:db8::9".parse().unwrap()).unwrap() && timer.pause() {}
         for (address, is_own) in [("192.0.2.9/24", true), ("2001:db8::9/64", true), ("192.0.2.10/24", false)] {
             let conf = format!(
                 r#"{{"cniVersion":"1.1.0","master":"eth0","ipam":{{"type":"static","addresses":[{{"address":"{address}"}}]}}}}"#
@@ -292,8 +291,9 @@ fn kernel_an_interface_plugin_gives_no_addresses_to_tenants() {
             (r#"{"ipam":{}}"#, false),
             ("{}", false),
         ] {
-            let judge =
-                |is_tenants| on_call(bed, &Reserved::default(), is_tenants, conf, |_, _, call| ipam::admit(call));
+            let judge = |is_tenants| {
+                on_call(bed, &Reserved::default(), is_tenants, conf, |_, _, call| crate::builtin::admit_addresses(call))
+            };
             assert_eq!(judge(true).is_err(), refused, "{conf}");
             assert!(judge(false).is_ok(), "{conf}");
         }

@@ -10,7 +10,7 @@ use crate::builtin::HostPorts;
 use crate::call::Origin;
 use crate::error::Error;
 
-const PORTMAP: Builtin = Builtin::Chained(Chained::Portmap);
+const PORTMAP: Builtin = Builtin::Portmap;
 
 fn nft(arguments: &[&str], input: &str) -> String {
     let mut child = Command::new("nft").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -6,7 +6,7 @@ use super::*;
 use crate::error::Error;
 use crate::nl::route::RouteFilter;
 
-const SBR: Builtin = Builtin::Chained(Chained::Sbr);
+const SBR: Builtin = Builtin::Sbr;
 
 /// A link with two IPv4 subnets and an IPv6 one, a default route and one more.
 fn bridge(subnet: u32) -> String {
@@ -31,10 +31,10 @@ fn routes(pod: &Pod, table: u32) -> Vec<String> {
     pod.netlink().routes(filter).unwrap().iter().map(each).collect()
 }
 
-fn hand_back(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) {
+fn restore(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) {
     let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
     let states: Vec<&Object> = saved.iter().collect();
-    bed.call(pod, "net1", conf, None, |host, call| SBR.hand_back(host, Some(&mut sandbox), call, &states)).unwrap();
+    bed.call(pod, "net1", conf, None, |host, call| SBR.restore(host, Some(&mut sandbox), call, &states)).unwrap();
 }
 
 /// The kernel adds the route to a link's neighbours when it has seen the carrier.
@@ -71,7 +71,7 @@ fn kernel_sbr_gives_each_address_its_table_and_takes_the_rules_back() {
         assert!(main.contains(&"fe80::/64".to_owned()), "neighbours are still found: {main:?}");
         bed.check(SBR, &pod, "net1", "{}", &attached.result).unwrap();
         for _ in 0..2 {
-            hand_back(bed, &pod, "{}", &saved);
+            restore(bed, &pod, "{}", &saved);
             assert_eq!(rules(&pod), Vec::<String>::new());
         }
         let error = bed.check(SBR, &pod, "net1", "{}", &attached.result).unwrap_err();
@@ -79,7 +79,7 @@ fn kernel_sbr_gives_each_address_its_table_and_takes_the_rules_back() {
             matches!(&error, Error::Differs(text) if text == "no rule for packets from 10.77.0.2/32 in the pod"),
             "{error}"
         );
-        bed.call(&pod, "net1", "{}", None, |host, call| SBR.hand_back(host, None, call, &[])).unwrap();
+        bed.call(&pod, "net1", "{}", None, |host, call| SBR.restore(host, None, call, &[])).unwrap();
         bed.call(&pod, "net1", "{}", None, |host, call| SBR.del(host, call)).unwrap();
     });
 }
@@ -122,7 +122,7 @@ fn kernel_sbr_with_a_table_adds_rules_only() {
         assert_eq!(attached.result, made.result);
         bed.check(SBR, &pod, "net1", conf, &attached.result).unwrap();
         assert!(bed.check(SBR, &pod, "net1", r#"{"table":301}"#, &attached.result).is_err());
-        hand_back(bed, &pod, conf, &saved);
+        restore(bed, &pod, conf, &saved);
         assert_eq!(rules(&pod), Vec::<String>::new());
     });
 }
@@ -137,9 +137,9 @@ fn kernel_sbr_removes_the_reference_plugins_rules_by_the_links_addresses() {
         {
             pod.netlink().add_rule(&crate::nl::rule::Rule::from(net(source), table)).unwrap();
         }
-        hand_back(bed, &pod, r#"{"table":300}"#, &[]);
+        restore(bed, &pod, r#"{"table":300}"#, &[]);
         assert!(rules(&pod).contains(&"10.77.0.2/32 100".to_owned()) && rules(&pod).len() == 3);
-        hand_back(bed, &pod, "{}", &[]);
+        restore(bed, &pod, "{}", &[]);
         assert!(!rules(&pod).contains(&"10.77.0.2/32 100".to_owned()) && rules(&pod).len() == 2);
     });
 }

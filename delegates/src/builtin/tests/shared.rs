@@ -473,7 +473,7 @@ fn kernel_shared_an_mtu_that_would_end_the_bridges_ipv6_is_refused() {
 
 #[test]
 fn kernel_on_host_shared_route_localnet_of_an_administrators_bridge_goes_with_its_last_port_mapping() {
-    const PORTMAP: Builtin = Builtin::Chained(Chained::Portmap);
+    const PORTMAP: Builtin = Builtin::Portmap;
     on_node(|bed| {
         let index = bed.bridge("br0").index;
         bed.netlink().add_address(index, net("10.77.0.1/24"), false).unwrap();

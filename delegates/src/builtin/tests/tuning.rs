@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use crate::error::Error;
 
-const TUNING: Builtin = Builtin::Chained(Chained::Tuning);
+const TUNING: Builtin = Builtin::Tuning;
 
 const ALL: &str = r#"{"sysctl":{"net.ipv4.ip_unprivileged_port_start":"7","net.ipv4.conf.IFNAME.arp_filter":"1","net.ipv4.tcp_rmem":"4096 5000 6000"},
     "mac":"02:00:00:00:00:09","mtu":1300,"promisc":true,"allmulti":true,"txQLen":55}"#;
@@ -26,10 +26,10 @@ fn result(pod: &Pod) -> CniResult {
     CniResult::parse(text.as_bytes(), Version::NEWEST).unwrap()
 }
 
-fn hand_back(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) -> Result<()> {
+fn restore(bed: &Bed, pod: &Pod, conf: &str, saved: &[Object]) -> Result<()> {
     let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
     let states: Vec<&Object> = saved.iter().collect();
-    bed.call(pod, "net1", conf, None, |host, call| TUNING.hand_back(host, Some(&mut sandbox), call, &states))
+    bed.call(pod, "net1", conf, None, |host, call| TUNING.restore(host, Some(&mut sandbox), call, &states))
 }
 
 /// What a test compares: settings of the link, then of the namespace.
@@ -60,12 +60,12 @@ fn kernel_tuning_sets_everything_and_brings_it_back() {
         assert!(attached.links.is_empty(), "a link that we did not make is not ours to delete");
         bed.check(TUNING, &pod, "net1", ALL, &attached.result).unwrap();
         for _ in 0..2 {
-            hand_back(bed, &pod, ALL, &saved).unwrap();
+            restore(bed, &pod, ALL, &saved).unwrap();
             assert_eq!(seen(&pod), before);
         }
         pod.netlink().delete_link(before.0.index).unwrap();
-        hand_back(bed, &pod, ALL, &saved).unwrap();
-        bed.call(&pod, "net1", ALL, None, |host, call| TUNING.hand_back(host, None, call, &[])).unwrap();
+        restore(bed, &pod, ALL, &saved).unwrap();
+        bed.call(&pod, "net1", ALL, None, |host, call| TUNING.restore(host, None, call, &[])).unwrap();
     });
 }
 
@@ -87,7 +87,7 @@ fn kernel_tuning_of_a_link_that_goes_with_the_pod_notes_only_what_stays() {
         pod.netlink().set_link(index, &LinkChange { group: Some(0), ..LinkChange::default() }).unwrap();
         bed.del(TUNING, &pod, "net1", ALL, Some(&attached)).unwrap();
         assert!(pod.link("net1").is_none());
-        hand_back(bed, &pod, ALL, &saved).unwrap();
+        restore(bed, &pod, ALL, &saved).unwrap();
         assert_ne!(pod.sysctl("ipv4/ip_unprivileged_port_start"), "7");
     });
 }
@@ -156,7 +156,7 @@ fn kernel_tuning_brings_back_what_the_reference_plugin_noted() {
         let note = "{\n \"mac\": \"02:00:00:00:00:07\",\n \"promisc\": false,\n \"mtu\": 1444,\n \"allmulti\": true,\n \"txQLen\": 66\n}";
         fs::write(&file, note).unwrap();
         let conf = format!(r#"{{"dataDir":"{}","mtu":1300}}"#, data.path().display());
-        hand_back(bed, &pod, &conf, &[]).unwrap();
+        restore(bed, &pod, &conf, &[]).unwrap();
         let link = pod.link("net1").unwrap();
         assert_eq!((link.mtu, link.promisc, link.allmulti, link.tx_queue), (1444, false, true, 66));
         assert_eq!(link.mac.unwrap().to_string(), "02:00:00:00:00:07");

@@ -61,11 +61,9 @@ fn kernel_on_host_a_missing_driver_of_vlan_dummy_and_vrf_is_said() {
         bed.master("eth1", 1450, None);
         let vlan = format!(r#"{{"master":"eth1","vlanId":7,{STATIC}}}"#);
         let dummy = format!("{{{STATIC}}}");
-        for (kind, conf) in [
-            (Builtin::Vlan, vlan.as_str()),
-            (Builtin::Dummy, &dummy),
-            (Builtin::Chained(Chained::Vrf), r#"{"vrfname":"blue"}"#),
-        ] {
+        for (kind, conf) in
+            [(Builtin::Vlan, vlan.as_str()), (Builtin::Dummy, &dummy), (Builtin::Vrf, r#"{"vrfname":"blue"}"#)]
+        {
             let status = bed.status(kind, conf).unwrap_err();
             assert!(matches!(&status, Error::NotReady(text) if text.contains("no driver")), "{status}");
         }

@@ -22,7 +22,7 @@ fn chained(bed: &Bed, pod: &Pod, ifname: &str, bridge: &str, vrf: &str) -> (Resu
         Ok(())
     };
     let added = bed.call(pod, ifname, vrf, Some(&first), |_, call| {
-        Builtin::Chained(Chained::Vrf).add(&mut Host::with_journal(bed.node(), &mut journal), &mut sandbox, call)
+        Builtin::Vrf.add(&mut Host::with_journal(bed.node(), &mut journal), &mut sandbox, call)
     });
     (added, first, noted)
 }
@@ -36,7 +36,7 @@ fn in_table(pod: &Pod, table: u32) -> Vec<String> {
 #[test]
 fn kernel_on_uml_vrf_takes_the_link_with_its_addresses_and_routes_and_goes_with_it() {
     on_node(|bed| {
-        bed.status(Builtin::Chained(Chained::Vrf), VRF).unwrap();
+        bed.status(Builtin::Vrf, VRF).unwrap();
         let pod = bed.pod();
         let (added, first, noted) = chained(bed, &pod, "net1", BRIDGE, VRF);
         let attached = added.unwrap();
@@ -50,7 +50,7 @@ fn kernel_on_uml_vrf_takes_the_link_with_its_addresses_and_routes_and_goes_with_
         assert_eq!(in_table(&pod, 1), ["0.0.0.0/0 via 10.77.0.1", "::/0 via fd77::1"]);
         assert_eq!(in_table(&pod, 254), Vec::<String>::new());
         assert_eq!(in_table(&pod, 98), ["10.98.0.0/16 via 10.77.0.1"]);
-        bed.check(Builtin::Chained(Chained::Vrf), &pod, "net1", VRF, &first).unwrap();
+        bed.check(Builtin::Vrf, &pod, "net1", VRF, &first).unwrap();
         bed.check(Builtin::Bridge, &pod, "net1", BRIDGE, &first).unwrap();
 
         let (added, _, noted) = chained(bed, &pod, "net2", r#"{"bridge":"br-t"}"#, VRF);
@@ -76,10 +76,7 @@ fn kernel_on_uml_vrf_restores_ipv6_addresses_that_the_kernel_drops() {
         let link = pod.link("net1").unwrap();
         pod.netlink().add_address(link.index, net("fd77::2/64"), true).unwrap();
         let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
-        bed.call(&pod, "net1", VRF, Some(&first), |host, call| {
-            Builtin::Chained(Chained::Vrf).add(host, &mut sandbox, call)
-        })
-        .unwrap();
+        bed.call(&pod, "net1", VRF, Some(&first), |host, call| Builtin::Vrf.add(host, &mut sandbox, call)).unwrap();
         assert_eq!(pod.addresses("net1"), ["fd77::2/64"]);
     });
 }
@@ -100,14 +97,14 @@ fn kernel_on_uml_vrf_of_somebody_else_stays_as_long_as_it_has_members() {
         let (added, _, noted) = chained(bed, &pod, "net1", r#"{"bridge":"br-t"}"#, VRF);
         added.unwrap();
         assert_eq!((noted.len(), pod.link("net1").unwrap().master), (1, Some(index)));
-        bed.hand_back(Builtin::Chained(Chained::Vrf), &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert_eq!(pod.link("net1").unwrap().master, None);
         assert!(pod.link("blue").is_some());
         pod.netlink().delete_link(pod.link("own0").unwrap().index).unwrap();
-        bed.hand_back(Builtin::Chained(Chained::Vrf), &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert!(pod.link("blue").is_none(), "the last member has left");
-        bed.hand_back(Builtin::Chained(Chained::Vrf), &pod, true, VRF, &noted).unwrap();
-        bed.hand_back(Builtin::Chained(Chained::Vrf), &pod, false, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, false, VRF, &noted).unwrap();
     });
 }
 
@@ -125,7 +122,7 @@ fn kernel_on_uml_vrf_that_two_records_share_survives_the_first() {
         let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
         detach(&mut sandbox, other, &[]).unwrap();
         assert_eq!(pod.link("net1").unwrap().master, Some(pod.link("blue").unwrap().index));
-        bed.hand_back(Builtin::Chained(Chained::Vrf), &pod, true, VRF, &noted).unwrap();
+        bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert!(pod.link("blue").is_none());
     });
 }
@@ -137,9 +134,7 @@ fn kernel_on_uml_vrf_refuses_and_leaves_nothing() {
         let first = bed.add(Builtin::Bridge, &pod, "net1", r#"{"bridge":"br-t"}"#).unwrap().result;
         let refused = |ifname: &str, conf: &str, previous: Option<&CniResult>, want: &str| {
             let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
-            let added = bed.call(&pod, ifname, conf, previous, |host, call| {
-                Builtin::Chained(Chained::Vrf).add(host, &mut sandbox, call)
-            });
+            let added = bed.call(&pod, ifname, conf, previous, |host, call| Builtin::Vrf.add(host, &mut sandbox, call));
             let error = added.unwrap_err();
             assert!(error.to_string().contains(want), "{error}, want {want}");
         };
@@ -148,15 +143,12 @@ fn kernel_on_uml_vrf_refuses_and_leaves_nothing() {
         refused("net1", r#"{"vrfname":"net1"}"#, Some(&first), "net1 is a veth");
         assert!(pod.link("blue").is_none());
         let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
-        bed.call(&pod, "net1", VRF, Some(&first), |host, call| {
-            Builtin::Chained(Chained::Vrf).add(host, &mut sandbox, call)
-        })
-        .unwrap();
+        bed.call(&pod, "net1", VRF, Some(&first), |host, call| Builtin::Vrf.add(host, &mut sandbox, call)).unwrap();
         refused("net1", VRF, Some(&first), "a link without a master: it is a port of blue");
         bed.add(Builtin::Bridge, &pod, "net2", r#"{"bridge":"br-t"}"#).unwrap();
         refused("net2", r#"{"vrfname":"blue","table":9}"#, Some(&first), "table: got 9, want 1, the table of vrf blue");
         assert_eq!(pod.link("net2").unwrap().master, None);
-        let error = bed.check(Builtin::Chained(Chained::Vrf), &pod, "net2", VRF, &first).unwrap_err();
+        let error = bed.check(Builtin::Vrf, &pod, "net2", VRF, &first).unwrap_err();
         assert!(matches!(&error, Error::Differs(text) if text.contains("index of the vrf is None")), "{error}");
     });
 }

@@ -10,12 +10,13 @@ use attachments::names::{IfName, Mac};
 use serde::{Deserialize, Serialize};
 
 use super::config::Settings;
-use crate::apply::{Sandbox, is};
+use crate::apply::is;
 use crate::call::Point;
 use crate::claims::{Claims, Owner};
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
+use crate::sandbox::Sandbox;
 use nix::errno::Errno;
 
 /// Key of ours in the states that are saved.

@@ -9,8 +9,11 @@ use attachments::names::{IfName, Mac};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
+use crate::builtin::mac_address;
+
+/// The keys of the configuration, which `args.cni` may have too.
+pub(super) const KEYS: [&str; 7] = ["sysctl", "mac", "mtu", "promisc", "allmulti", "txQLen", "dataDir"];
 
 const DATA_DIR: &str = "/run/cni/tuning";
 /// Stands for the pod's interface in the name of a setting.
@@ -66,7 +69,7 @@ impl Setting {
 impl Config {
     pub(in crate::builtin) fn read(conf: &Object) -> Result<Self, Vec<Finding>> {
         let mut keys = Keys::of(conf);
-        let runtime_mac = keys.keep(hardware::from_runtime(conf));
+        let runtime_mac = keys.keep(mac_address::from_runtime(conf));
         let data_dir = keys.keep(conf.text("dataDir")).filter(|dir| !dir.is_empty());
         let (mut settings, wrong) = Settings::read(conf);
         wrong.into_iter().for_each(|finding| keys.refuse(finding));
@@ -84,7 +87,7 @@ impl Config {
     /// Fills in the address that CNI_ARGS asks for: it comes after the runtime's and the arguments', before the
     /// configuration's.
     pub fn with_environment(mut self, args: &str) -> Result<Self, Finding> {
-        self.settings.mac = self.settings.mac.or(hardware::from_environment(args)?).or(self.fallback_mac);
+        self.settings.mac = self.settings.mac.or(mac_address::from_environment(args)?).or(self.fallback_mac);
         Ok(self)
     }
 }
@@ -94,7 +97,7 @@ impl Settings {
         let mut keys = Keys::of(conf);
         let settings = Self {
             sysctls: sysctls(&mut keys, conf),
-            mac: keys.keep(hardware::configured(conf, "mac")),
+            mac: keys.keep(mac_address::configured(conf, "mac")),
             promisc: keys.flag("promisc"),
             mtu: keys.mtu(),
             allmulti: keys.keep(conf.decode("allmulti", "true or false")),
@@ -194,11 +197,11 @@ pub(super) fn path_of(setting: &Setting, ifname: &IfName) -> Result<Vec<String>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::{Builtin, Chained};
+    use crate::builtin::Builtin;
 
     fn findings(conf: &str) -> Vec<String> {
         let conf = Object::parse(conf.as_bytes()).unwrap();
-        Builtin::Chained(Chained::Tuning).validate(&conf).iter().map(Finding::to_string).collect()
+        Builtin::Tuning.validate(&conf).iter().map(Finding::to_string).collect()
     }
 
     fn read(conf: &str, args: &str) -> Config {

@@ -9,8 +9,8 @@ use attachments::finding::Finding;
 use attachments::names::Mac;
 use ipnet::IpNet;
 
-use crate::builtin::hardware;
 use crate::builtin::keys::Keys;
+use crate::builtin::mac_address;
 use crate::error;
 use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 
@@ -52,7 +52,7 @@ impl Config {
             mtu: keys.mtu(),
             peers: peers(conf, &mut keys),
             group: keys.keep(group(conf)),
-            mac: keys.keep(hardware::from_runtime(conf)),
+            mac: keys.keep(mac_address::from_runtime(conf)),
             dns: keys.dns(),
         };
         let l2 = keys.choice("mode", &[("l2", true), ("l3", false)], true);

@@ -7,10 +7,10 @@ use attachments::finding::Finding;
 use ipnet::IpNet;
 
 use super::config::Config;
-use crate::apply::Host;
-use crate::builtin::compare;
+use crate::builtin::check;
 use crate::call::Point;
 use crate::error::Result;
+use crate::host::Host;
 use crate::nl::link::{Kind, Link};
 use crate::nl::neighbour::ALL_ZERO;
 use crate::overlay::{self, Endpoint, Names};
@@ -53,18 +53,17 @@ pub(super) fn remove_unused(host: &mut Host<'_>, names: &Names) -> Result<()> {
 /// CHECK: the device is in the bridge, up, and knows every peer.
 pub(super) fn check(host: &mut Host<'_>, config: &Config, names: &Names, bridge: &Link) -> Result<()> {
     let netlink = host.netlink()?;
-    let missing = || compare::differs(format!("vxlan device {} is missing on the host", names.device));
+    let missing = || check::differs(format!("vxlan device {} is missing on the host", names.device));
     let device = netlink.link_by_name(&names.device)?.ok_or_else(missing)?;
-    let Kind::Vxlan(is) = &device.kind else { return compare::same_kind(&device, "vxlan") };
-    compare::same(&device, "VNI", is.vni, config.vni)?;
-    compare::same(&device, "UDP port", is.port, config.port)?;
-    compare::same(&device, "index of the bridge", device.master, Some(bridge.index))?;
-    compare::is_up(&device)?;
-    let endpoint =
-        overlay::endpoint(netlink, &config.overlay()).map_err(|error| compare::differs(error.to_string()))?;
-    compare::same(&device, "index of the underlay", is.underlay, Some(endpoint.link.index))?;
-    compare::same(&device, "local address", is.local, Some(endpoint.local.addr()))?;
-    compare::same(&device, "group", is.group, config.group)?;
+    let Kind::Vxlan(is) = &device.kind else { return check::same_kind(&device, "vxlan") };
+    check::same(&device, "VNI", is.vni, config.vni)?;
+    check::same(&device, "UDP port", is.port, config.port)?;
+    check::same(&device, "index of the bridge", device.master, Some(bridge.index))?;
+    check::is_up(&device)?;
+    let endpoint = overlay::endpoint(netlink, &config.overlay()).map_err(|error| check::differs(error.to_string()))?;
+    check::same(&device, "index of the underlay", is.underlay, Some(endpoint.link.index))?;
+    check::same(&device, "local address", is.local, Some(endpoint.local.addr()))?;
+    check::same(&device, "group", is.group, config.group)?;
     if config.peers.is_empty() {
         return Ok(());
     }
@@ -75,7 +74,7 @@ pub(super) fn check(host: &mut Host<'_>, config: &Config, names: &Names, bridge:
         .filter_map(|entry| entry.remote)
         .collect();
     match config.peers.iter().find(|peer| is.local != Some(**peer) && !known.contains(peer)) {
-        Some(peer) => Err(compare::differs(format!("{}: peer {peer} is missing in the forwarding table", device.name))),
+        Some(peer) => Err(check::differs(format!("{}: peer {peer} is missing in the forwarding table", device.name))),
         None => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::apply::Patience;
 use crate::netns::testing::as_host;
 use crate::nl::link::{Bridge, NewKind, NewLink};
+use crate::poll::PollTimer;
 
 fn on_a_link(test: impl FnOnce(&mut Netlink, u32) + Send) {
     as_host(|| {
@@ -134,8 +134,8 @@ fn kernel_the_nodes_own_addresses_are_told_from_others() {
     on_a_link(|netlink, index| {
         netlink.add_address(index, "192.0.2.77/24".parse().unwrap(), true).unwrap();
         // The kernel gives an IPv6 address its route a moment later.
-        let mut patience = Patience::until(Instant::now() + Duration::from_secs(5));
-        while !netlink.is_own_address("2001:db8::7".parse().unwrap()).unwrap() && patience.pause() {}
+        let mut timer = PollTimer::until(Instant::now() + Duration::from_secs(5));
+        while !netlink.is_own_address("2001:db8::7".parse().unwrap()).unwrap() && timer.pause() {}
         for (address, is_own) in [
             ("192.0.2.77", true),
             ("192.0.2.78", false),

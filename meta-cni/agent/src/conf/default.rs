@@ -1,4 +1,4 @@
-//! What the default network can do, where the administrator's configuration names it.
+//! The capabilities of a default network that the administrator's configuration names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,11 +11,11 @@ use meta_cni::node::{CONF_DIR, MULTUS_NAMESPACE};
 
 use super::render::capabilities;
 
-/// The text of a definition of a namespace, by namespace and name.
+/// Looks up the text of a definition by namespace and name.
 pub type Definitions<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
 
-/// The capabilities of the network that `clusterNetwork` or `delegates` gives. Nothing when it cannot be seen from here:
-/// a file of a directory that the agent does not have, a definition that does not exist yet.
+/// The capabilities of the network of `clusterNetwork` or `delegates`. None when the agent cannot read it: a file of a directory that
+/// is not mounted, a definition that does not exist yet.
 pub fn configured(config: &Object, definitions: Definitions<'_>) -> Result<Option<BTreeSet<String>>, Finding> {
     let Some(name) = config.text("clusterNetwork")?.filter(|name| !name.is_empty()) else {
         let first = config.objects("delegates")?.into_iter().next();

@@ -1,13 +1,14 @@
-//! The configuration that the runtime reads, put in place once the agent answers and kept there.
+//! The conflist that the runtime reads: written once the agent answers, and kept in place.
 //!
-//! [`plan`] chooses the default network, [`render`] makes the text, [`keeper`] acts on a directory, [`watch`] wakes it.
+//! [`plan`] chooses the default network, [`render`] makes the text, [`conflist_reconciler`] acts on a directory, and [`inotify`]
+//! wakes it.
 
+mod conflist_reconciler;
 mod default;
-mod keeper;
+mod inotify;
 mod plan;
 mod render;
-mod restores;
-mod watch;
+mod rewrite_backoff;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,31 +19,31 @@ use tokio::time::sleep;
 
 use super::Options;
 use crate::error::Result;
+use conflist_reconciler::{ConflistReconciler, Task};
 pub use default::Definitions;
-use keeper::{Keeper, Task};
-use watch::Watch;
+use inotify::DirectoryWatch;
 
-/// The usual name of our file: before those that network products choose.
+/// The default name of our file: it sorts before the names of network products.
 pub const FILE: &str = "00-meta-cni.conflist";
 
-/// A look without an occasion: what no watch tells, such as a file elsewhere that the configuration names.
+/// The period without events: some changes are not watched, such as a file elsewhere that the configuration names.
 const SLOW: Duration = Duration::from_secs(30);
-/// Files come in bursts, and are complete at their end.
+/// Files change in bursts, and are complete at the end of one.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Why pods may not get what they ask for; empty when our file is in place and the first.
-pub type Wanting = Vec<String>;
+/// Why pods may not get their networks, one reason each; empty when our file is in place and the first.
+pub type Blockers = Vec<String>;
 
-/// Keeps the configuration in place; ends only with an error. What is wanting is told to `standing`. `news` returns when one of
-/// the definitions that were asked for may be another.
+/// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers. `changed` returns when a definition that was
+/// read may have changed.
 pub async fn run(
     options: &Options,
-    standing: &Sender<Wanting>,
+    readiness: &Sender<Blockers>,
     definitions: Definitions<'_>,
-    news: impl AsyncFn(),
+    changed: impl AsyncFn(),
 ) -> Result<()> {
-    let watch = Watch::new()?;
-    standing.send_replace(vec!["the agent to answer on its socket".to_owned()]);
+    let watch = DirectoryWatch::new()?;
+    readiness.send_replace(vec!["the agent to answer on its socket".to_owned()]);
     while UnixStream::connect(&options.socket).await.is_err() {
         sleep(BURST).await;
     }
@@ -54,17 +55,17 @@ pub async fn run(
         socket: options.socket.clone(),
         state_dir: options.state_dir.clone(),
     };
-    let mut keeper = Keeper::new(task, Instant::now());
+    let mut reconciler = ConflistReconciler::new(task, Instant::now());
     loop {
         watch.over(&options.cni_conf_dir);
         if let Some(dir) = options.config.as_deref().and_then(Path::parent) {
             watch.over(dir);
         }
-        let look = keeper.look(Instant::now(), definitions);
-        standing.send_replace(look.wanting);
+        let look = reconciler.look(Instant::now(), definitions);
+        readiness.send_replace(look.blockers);
         tokio::select! {
             () = watch.event() => sleep(BURST).await,
-            () = news() => {}
+            () = changed() => {}
             () = sleep(look.again.unwrap_or(SLOW).min(SLOW)) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Which network is the default one: a choice among the files of the runtime's directory, as a value.
+//! Chooses the default network among the files of the runtime's directory. A pure function.
 
 use std::fmt::Write;
 
@@ -6,39 +6,39 @@ use attachments::cni::conf::NetworkConf;
 use attachments::finding::Finding;
 use attachments::meta_plugins::is_meta;
 
-/// A file that the runtime would read.
+/// A file that the runtime reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     /// Its name in the directory.
     pub file: String,
-    /// What it says, or why it cannot be used.
+    /// Its configuration, or why it cannot be read.
     pub conf: Result<NetworkConf, Finding>,
 }
 
-/// What is asked for.
+/// The input of a choice.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// File name or network name of the default network, where somebody chose it.
+    /// File name or network name of the default network, if the administrator names one.
     pub primary: Option<&'a str>,
-    /// The file of the choice that was made before.
+    /// The file that was chosen before.
     pub kept: Option<&'a str>,
     /// Name of our own file.
     pub ours: &'a str,
-    /// The directory has looked the same for long enough to choose from it.
+    /// The directory has not changed for long enough to choose from it.
     pub settled: bool,
 }
 
-/// What came of it.
+/// The choice.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice<'a> {
-    /// This file, for this reason.
+    /// A file, and the reason.
     Chosen(&'a Seen, String),
-    /// Nobody yet; what is waited for.
+    /// No file yet, and what is waited for.
     Waits(String),
 }
 
-/// Chooses. An explicit wish counts alone; then the choice that was made before, as long as its file is there; then the
-/// first usable file by name, once the directory is settled.
+/// Chooses the file that the administrator names; else the file that was chosen before, while it exists; else the first usable file
+/// by name, once the directory is settled.
 pub fn choose<'a>(seen: &'a [Seen], asked: &Asked<'_>) -> Choice<'a> {
     let others: Vec<&Seen> = seen.iter().filter(|file| file.file != asked.ours).collect();
     if let Some(wanted) = asked.primary {
@@ -80,7 +80,7 @@ pub fn choose<'a>(seen: &'a [Seen], asked: &Asked<'_>) -> Choice<'a> {
     Choice::Chosen(first, why)
 }
 
-/// Files that the runtime would take before ours: pods would get their default network alone, without a word.
+/// Files that the runtime takes before ours: pods would silently get their default network alone.
 pub fn ahead<'a>(seen: &'a [Seen], ours: &str) -> Vec<&'a str> {
     seen.iter().map(|file| file.file.as_str()).filter(|file| *file < ours).collect()
 }
@@ -92,7 +92,7 @@ fn taken(file: &Seen, why: String) -> Choice<'_> {
     }
 }
 
-/// Why a file cannot be the default network, its name in front.
+/// Why a file cannot be the default network; starts with its name.
 fn unusable(file: &Seen) -> Option<String> {
     match &file.conf {
         Err(finding) => Some(finding.clone().under(&file.file).to_string()),

@@ -1,4 +1,4 @@
-//! The configuration list that the runtime reads, from what the administrator says and what the default network can.
+//! Renders the conflist, from the administrator's keys and the default network's capabilities.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,28 +7,26 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
-use delegates::call::Verb;
 use meta_cni::node::{NodeConf, POD_ANNOTATIONS};
-use meta_cni::request::Request;
 
-/// Name of the node network, whatever the default network is called: it is part of every record's key, and the runtime
-/// appends the plugins of a directory of that name. Neither may follow a default network that is renamed or replaced.
+/// Name of the node network, independent of the default network: it is part of every record's key, and the runtime appends the
+/// plugins of the directory with that name. Neither may change when the default network is renamed or replaced.
 const NAME: &str = "meta-cni";
 
-/// A runtime of the years before 1.1.0 reads the first key alone, a later one takes the best of the list.
+/// `cniVersion`, for runtimes from before 1.1.0. Later ones choose from `cniVersions`.
 const BASE: Version = Version::V1_0_0;
 
-/// What only the agent knows, or the runtime.
+/// Keys that only the agent or the runtime sets.
 const NOT_YOURS: [&str; 7] = ["type", "plugins", "cluster", "runtimeConfig", "prevResult", "cniVersion", "cniVersions"];
 
-/// What the list is made of.
+/// The input of the conflist.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     /// Keys of docs/configuration.md.
     pub config: &'a Object,
     /// The file of the default network, unless `config` names one.
     pub primary: Option<PathBuf>,
-    /// What the default network declares.
+    /// The capabilities that the default network declares.
     pub capabilities: BTreeSet<String>,
     /// The agent's socket.
     pub socket: &'a Path,
@@ -36,17 +34,17 @@ pub struct Parts<'a> {
     pub state_dir: &'a Path,
 }
 
-/// True when the configuration says itself which network is the default one.
+/// True when the configuration names the default network.
 pub fn names_default(config: &Object) -> bool {
     ["clusterNetwork", "delegates"].iter().any(|key| config.get(key).is_some_and(|value| value.get() != "\"\""))
 }
 
-/// The capabilities that a default network declares, in any plugin of its chain.
+/// The capabilities that any plugin of a network declares.
 pub fn capabilities(conf: &NetworkConf) -> BTreeSet<String> {
     conf.plugins.iter().flat_map(|plugin| plugin.capabilities.iter().cloned()).collect()
 }
 
-/// The text of the list. A key of the configuration that the plugin would refuse is refused here, by the same words.
+/// The text of the conflist. A key that the plugin would refuse is refused here, with the same message.
 pub fn conflist(parts: &Parts<'_>) -> Result<String, Finding> {
     let mut config = parts.config.clone();
     if let Some((key, value)) = config.iter().find(|(key, _)| NOT_YOURS.contains(key)) {
@@ -77,7 +75,7 @@ pub fn conflist(parts: &Parts<'_>) -> Result<String, Finding> {
     Ok(text(&name, &plugin))
 }
 
-/// The agent's own flags say where these are; two places that disagree would be found out by the first pod.
+/// Refuses a key that contradicts the agent's flag: otherwise the first pod would fail.
 fn own(config: &mut Object, key: &str, ours: &Path, flag: &str) -> Result<(), Finding> {
     match config.text(key)? {
         Some(theirs) if Path::new(&theirs) != ours => {
@@ -87,7 +85,7 @@ fn own(config: &mut Object, key: &str, ours: &Path, flag: &str) -> Result<(), Fi
     }
 }
 
-/// Reads it as the plugin will.
+/// Reads the configuration as the plugin does.
 fn check(plugin: &Object, name: &str) -> Result<(), Finding> {
     let mut conf = plugin.clone();
     let raw: &serde_json::value::RawValue =
@@ -95,12 +93,10 @@ fn check(plugin: &Object, name: &str) -> Result<(), Finding> {
     conf.set("name", &raw);
     let network = conf.parsed("name", attachments::names::NetworkName::ALLOWED)?;
     let network = network.ok_or_else(|| Finding::missing("name", attachments::names::NetworkName::ALLOWED))?;
-    let request =
-        Request { verb: Verb::Status, target: None, path: Vec::new(), network, version: Version::NEWEST, conf };
-    NodeConf::from_request(&request).map(|_| ())
+    NodeConf::read(&conf, &network, &[]).map(|_| ())
 }
 
-/// People read this file when a node behaves oddly: a line for each key.
+/// One line for each key: people read this file when they look for a fault.
 fn text(name: &str, plugin: &Object) -> String {
     let keys: Vec<String> = plugin.iter().map(|(key, value)| format!("      {key:?}: {}", value.get())).collect();
     format!(

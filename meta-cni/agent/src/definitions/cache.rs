@@ -1,8 +1,8 @@
-//! The definitions that somebody on this node asked for, as a value: what is known of each, and what is dropped when there
-//! is no room. No I/O, no clock.
+//! The cache of the definitions that this node asked for: what is known of each, and which is dropped when memory is short. A value
+//! without I/O and clock.
 //!
-//! What nobody asked for is not here, however much the cluster holds; the watch only says what of this is out of date. Two
-//! budgets, one for texts in memory and one for files, are shared out among namespaces: room is made by whichever has most.
+//! Definitions that this node never asked for are not cached, however many the cluster has; the watch only invalidates entries. There
+//! are two budgets, for texts in memory and in files. When one is exceeded, the namespace with the largest share loses an entry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,30 +16,30 @@ pub const IN_MEMORY: usize = 8 << 20;
 pub const IN_FILES: (usize, usize) = (32 << 20, 1024);
 /// What an entry takes beside its text.
 const OVERHEAD: usize = 512;
-/// Definitions that are remembered not to exist.
+/// The most definitions that are remembered not to exist.
 const ABSENT: usize = 1024;
 
 /// What is known of one definition.
 #[derive(Debug)]
 struct Entry {
     revision: Box<str>,
-    /// In memory.
+    /// The text in memory.
     outcome: Option<Arc<Outcome>>,
-    /// In a file, and how long it is.
+    /// The length of its file.
     filed: Option<usize>,
     is_confirmed: bool,
     used: u64,
     list: u32,
 }
 
-/// What can be said of a definition without asking the API server.
+/// What the cache knows of a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// The last that the watch told of. The text is in a file when it is not here.
+    /// The last version that the watch reported. Without a text here it is in the file.
     Current(Option<Arc<Outcome>>),
-    /// It is in a file of an agent before this one; the watch has not come to it yet.
+    /// A file of an earlier agent; the watch has not confirmed its version yet.
     Unconfirmed,
-    /// It did not exist when it was asked for, and the watch has not told of it since.
+    /// It did not exist when it was read, and the watch has not reported it since.
     Absent,
     /// Nothing.
     Nothing,
@@ -50,7 +50,7 @@ pub enum Known {
 pub struct Cache {
     entries: BTreeMap<NetRef, Entry>,
     absent: BTreeMap<NetRef, u64>,
-    /// Reads under way, and the version that the watch told of meanwhile; empty for a deletion.
+    /// Reads under way, and the version that the watch reported meanwhile; empty for a deletion.
     reading: BTreeMap<NetRef, Option<Box<str>>>,
     in_memory: usize,
     clock: u64,
@@ -64,14 +64,14 @@ impl Cache {
         self.complete
     }
 
-    /// A file of an agent before this one.
+    /// Adds a file of an earlier agent.
     pub fn found_file(&mut self, reference: NetRef, revision: Box<str>, length: usize) {
         let used = self.tick();
         let (list, filed) = (self.list, Some(length));
         self.entries.insert(reference, Entry { revision, outcome: None, filed, is_confirmed: false, used, list });
     }
 
-    /// What is known of a definition, which is used now.
+    /// Looks up a definition and marks it as used.
     pub fn look(&mut self, reference: &NetRef) -> Known {
         let now = self.tick();
         match self.entries.get_mut(reference) {
@@ -94,12 +94,12 @@ impl Cache {
         self.reading.insert(reference.clone(), None);
     }
 
-    /// A read has brought nothing.
+    /// A read has failed.
     pub fn end_read(&mut self, reference: &NetRef) {
         self.reading.remove(reference);
     }
 
-    /// A read has brought a version. True when it is kept; false when the watch told of another meanwhile.
+    /// A read has returned a version. False when the watch reported another one meanwhile, so that it is not kept.
     pub fn put(&mut self, reference: &NetRef, revision: &str, outcome: Arc<Outcome>) -> bool {
         let told = self.reading.remove(reference).flatten();
         self.remove(reference);
@@ -116,7 +116,7 @@ impl Cache {
         true
     }
 
-    /// A text that was read from its file.
+    /// Adds a text that was read from its file.
     pub fn put_back(&mut self, reference: &NetRef, outcome: &Arc<Outcome>) {
         if let Some(entry) = self.entries.get_mut(reference).filter(|entry| entry.outcome.is_none()) {
             self.in_memory += weight(outcome);
@@ -125,7 +125,7 @@ impl Cache {
         }
     }
 
-    /// A read has found that it does not exist, which is worth remembering for some.
+    /// A read has found that the definition does not exist. `is_remembered` keeps that.
     pub fn put_absent(&mut self, reference: &NetRef, is_remembered: bool) {
         let told = self.reading.remove(reference).flatten();
         self.remove(reference);
@@ -147,7 +147,7 @@ impl Cache {
         self.list = self.list.wrapping_add(1);
     }
 
-    /// The watch tells of a version. True when what was known is out of date, and forgotten.
+    /// The watch reports a version. True when the cached version is outdated and dropped.
     pub fn told(&mut self, reference: &NetRef, revision: &str) -> bool {
         self.absent.remove(reference);
         if let Some(told) = self.reading.get_mut(reference) {
@@ -167,7 +167,7 @@ impl Cache {
         }
     }
 
-    /// The watch tells of a deletion. True when something was known.
+    /// The watch reports a deletion. True when the definition was cached.
     pub fn gone(&mut self, reference: &NetRef) -> bool {
         if let Some(told) = self.reading.get_mut(reference) {
             *told = Some("".into());
@@ -175,7 +175,7 @@ impl Cache {
         self.remove(reference)
     }
 
-    /// The list of the watch is at its end: what it did not hold is gone, and given here.
+    /// The list of the watch is complete. Drops and returns the entries that it did not have.
     pub fn end(&mut self) -> Vec<NetRef> {
         self.complete = true;
         let gone: Vec<_> =
@@ -186,7 +186,7 @@ impl Cache {
         gone
     }
 
-    /// A file was written. Gives those that must go for it: first what `is_used` does not hold for.
+    /// A file was written. Returns the definitions whose files must go for it, unused ones first.
     pub fn filed(&mut self, reference: &NetRef, length: usize, is_used: impl Fn(&NetRef) -> bool) -> Vec<NetRef> {
         if let Some(entry) = self.entries.get_mut(reference) {
             entry.filed = Some(length);
@@ -205,7 +205,7 @@ impl Cache {
         }
     }
 
-    /// A file is not there, or cannot be read.
+    /// A file is missing or cannot be read.
     pub fn unfile(&mut self, reference: &NetRef) {
         if let Some(entry) = self.entries.get_mut(reference) {
             entry.filed = None;
@@ -227,7 +227,7 @@ impl Cache {
         }
     }
 
-    /// Of the namespace that has most, the one used longest ago; one that is not idle only where there is no other.
+    /// The least recently used entry of the namespace with the largest share; idle entries come first.
     fn victim(&self, size: impl Fn(&Entry) -> Option<usize>, is_idle: impl Fn(&NetRef) -> bool) -> Option<NetRef> {
         let mut shares: BTreeMap<&ObjectName, usize> = BTreeMap::new();
         for (reference, entry) in &self.entries {

@@ -1,9 +1,9 @@
-//! The definitions of the cluster: read when this node needs them, kept within bounds, and forgotten when the watch tells of
-//! another version.
+//! The definitions of the cluster: read when this node needs them, cached within bounds, and dropped when the watch reports another
+//! version.
 //!
-//! What is served is the last version that the agent knows of. One that is known to be out of date is never served: without
-//! an answer of the API server it is unknown. What an agent before this one left in files counts before the first list only
-//! where the API server cannot be asked.
+//! The agent serves the last version that it knows of, and never one that is known to be out of date: without an answer of the API
+//! server such a definition is unknown. Files of an earlier agent are served before the first list is complete, and only if the
+//! API server cannot be asked.
 
 mod cache;
 mod object;
@@ -24,43 +24,43 @@ use meta_cni_kube::{Event, Read, Reader};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::view::{PodName, Shared};
+use super::pod_cache::{PodName, SharedPodCache};
 use super::watch::Seen;
 use cache::{Cache, Known};
 use shelf::Shelf;
 
-/// Reads ahead of questions under way at once.
+/// The most prefetches at once.
 const AHEAD: usize = 4;
-/// Reads ahead that wait at most; those beyond are read when they are asked for.
+/// The most waiting prefetches. Further definitions are read when they are requested.
 const WAITING: usize = 1024;
-/// An edit waits this long to be read: the next one may be on its way.
+/// How long to wait before an edited definition is read: edits come in bursts.
 const SETTLE: Duration = Duration::from_secs(1);
-/// One read ahead.
+/// Timeout of one prefetch.
 const TRY: Duration = Duration::from_secs(15);
-/// How long the API server is asked about a text that a former agent left in a file, before that is served.
+/// How long to ask the API server before the file of an earlier agent is served.
 const CONFIRM: Duration = Duration::from_secs(2);
-/// Definitions named by the node's own configuration that are remembered as used.
+/// The most definitions of the node's own configuration that are remembered as used.
 const NODES_OWN: usize = 64;
 
-/// What is known of the cluster's definitions. Clones share it.
+/// The cluster's definitions. Clones share the cache.
 #[derive(Clone)]
 pub struct Definitions(Arc<Inner>);
 
 struct Inner {
     reader: Reader,
     shelf: Shelf,
-    pods: Shared,
+    pods: SharedPodCache,
     state: Mutex<State>,
-    /// Something waits to be read ahead.
-    news: Notify,
-    /// A definition that the agent itself asked for has been read or has changed.
+    /// A definition waits to be prefetched.
+    wake: Notify,
+    /// A definition that the agent itself needs was read or has changed.
     awaited: Notify,
 }
 
 #[derive(Default)]
 struct State {
     cache: Cache,
-    /// One read of a definition at a time: whoever comes later finds what the first one read.
+    /// One read of a definition at a time: later requests use its result.
     flights: BTreeMap<NetRef, Weak<tokio::sync::Mutex<()>>>,
     ahead: BTreeMap<NetRef, Instant>,
     nodes_own: BTreeSet<NetRef>,
@@ -68,16 +68,16 @@ struct State {
     is_unwritable: bool,
 }
 
-/// An answer about one definition, without its text where that would take much memory.
+/// What is known of one definition, without its text if that is long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// Bytes that its outcome takes.
+    /// Bytes of the outcome.
     pub weight: usize,
-    /// What was found. Nothing where it is large: [`Definitions::text`] has it.
+    /// The outcome. None if it is large: then [`Definitions::text`] has it.
     pub outcome: Option<Arc<Outcome>>,
 }
 
-/// Texts up to this long are handed out at once.
+/// Texts up to this long are part of a [`Fact`].
 const SMALL: usize = 8 << 10;
 
 impl From<Arc<Outcome>> for Fact {
@@ -94,8 +94,8 @@ impl From<Outcome> for Fact {
 }
 
 impl Definitions {
-    /// Begins with what a former agent left in the state directory.
-    pub fn open(reader: Reader, state_dir: &Path, pods: Shared) -> Self {
+    /// Starts with the files that an earlier agent left in the state directory.
+    pub fn open(reader: Reader, state_dir: &Path, pods: SharedPodCache) -> Self {
         let shelf = Shelf::new(state_dir);
         let mut state = State::default();
         for found in shelf.load() {
@@ -104,16 +104,16 @@ impl Definitions {
                 shelf.remove(&gone);
             }
         }
-        let (news, awaited) = (Notify::new(), Notify::new());
-        Self(Arc::new(Inner { reader, shelf, pods, state: Mutex::new(state), news, awaited }))
+        let (wake, awaited) = (Notify::new(), Notify::new());
+        Self(Arc::new(Inner { reader, shelf, pods, state: Mutex::new(state), wake, awaited }))
     }
 
-    /// Has the watch told of all definitions once?
+    /// Is the first list of the watch complete?
     pub fn is_complete(&self) -> bool {
         self.state().cache.is_complete()
     }
 
-    /// What the watch tells.
+    /// Takes an event of the watch.
     pub fn heard(&self, event: Event<Seen>) {
         let read = |seen: &Seen| {
             let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
@@ -132,19 +132,19 @@ impl Definitions {
                     self.forget(&reference);
                     self.read_again(&reference);
                 }
-                self.tell_keeper(&reference);
+                self.notify_reconciler(&reference);
             }
             Event::Deleted(seen) => {
                 let Some(reference) = read(&seen) else { return };
                 if self.state().cache.gone(&reference) {
                     self.forget(&reference);
                 }
-                self.tell_keeper(&reference);
+                self.notify_reconciler(&reference);
             }
         }
     }
 
-    /// A pod of this node has come or changed: what it names is read before it is asked for.
+    /// A pod of this node appeared or changed: prefetches the definitions that it names.
     pub fn expect(&self, pod: &PodName) {
         let names = self.0.pods.lock().named_by(pod);
         let now = Instant::now();
@@ -152,12 +152,12 @@ impl Definitions {
         for reference in names {
             if state.cache.look(&reference) == Known::Nothing && state.ahead.len() < WAITING {
                 state.ahead.entry(reference).or_insert(now);
-                self.0.news.notify_one();
+                self.0.wake.notify_one();
             }
         }
     }
 
-    /// Reads what is expected or has changed; never ends.
+    /// Prefetches definitions; never ends.
     pub async fn run(&self) {
         let mut flights = FuturesUnordered::new();
         loop {
@@ -167,23 +167,23 @@ impl Definitions {
                 flights.push(async move {
                     let fact = self.know(&reference, false, Instant::now() + TRY).await;
                     tracing::debug!("network-attachment-definition {reference}: read ahead: {} bytes", fact.weight);
-                    // That it is still missing is no news.
+                    // A definition that is still missing is no change.
                     if !matches!(fact.outcome.as_deref(), Some(Outcome::Missing | Outcome::Unreachable { .. })) {
-                        self.tell_keeper(&reference);
+                        self.notify_reconciler(&reference);
                     }
                 });
             }
             let earliest = self.state().ahead.values().min().copied().filter(|_| flights.len() < AHEAD);
             tokio::select! {
                 Some(()) = flights.next() => {}
-                () = self.0.news.notified() => {}
+                () = self.0.wake.notified() => {}
                 () = sleep_until(earliest.unwrap_or_else(|| Instant::now() + TRY)) => {}
             }
         }
     }
 
-    /// Everything about one definition, within the asker's time. `is_optional`: that it is missing is no news, so what the
-    /// watch says of it is enough.
+    /// Looks up one definition until `deadline`. For an optional one, which is usually missing, a complete watch is enough to say that
+    /// it does not exist.
     pub async fn know(&self, reference: &NetRef, is_optional: bool, deadline: Instant) -> Fact {
         if is_optional {
             self.remember_own(reference);
@@ -201,7 +201,7 @@ impl Definitions {
         }
     }
 
-    /// The text of a definition that is known, from memory or from its file.
+    /// The text of a known definition, from memory or from its file.
     pub fn text(&self, reference: &NetRef) -> Option<Arc<Outcome>> {
         match self.state().cache.look(reference) {
             Known::Current(Some(outcome)) => return Some(outcome),
@@ -217,7 +217,7 @@ impl Definitions {
         Some(outcome)
     }
 
-    /// The text of a definition that the agent itself needs. What is not known is read, and told of by [`Self::awaited`].
+    /// The text of a definition that the agent itself needs. An unknown one is read, and [`Self::awaited`] returns when it is there.
     pub fn config_of(&self, namespace: &str, name: &str) -> Option<String> {
         let reference = NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
         self.remember_own(&reference);
@@ -226,7 +226,7 @@ impl Definitions {
         let mut state = self.state();
         if outcome.is_none() && state.cache.look(&reference) == Known::Nothing {
             state.ahead.entry(reference).or_insert_with(Instant::now);
-            self.0.news.notify_one();
+            self.0.wake.notify_one();
         }
         drop(state);
         match outcome.as_deref()? {
@@ -235,7 +235,7 @@ impl Definitions {
         }
     }
 
-    /// Returns when something that [`Self::config_of`] was asked for may be another now.
+    /// Returns when a definition that [`Self::config_of`] was asked for may have changed.
     pub async fn awaited(&self) {
         self.0.awaited.notified().await;
     }
@@ -263,11 +263,11 @@ impl Definitions {
         let why = match read {
             Read::Found(json) => match object::read(&json) {
                 Ok((revision, outcome)) => return self.keep(reference, &revision, outcome),
-                Err(e) => format!("an answer that is no definition: {e}"),
+                Err(e) => format!("the answer is no definition: {e}"),
             },
             Read::Absent => {
                 let mut state = self.state();
-                // Only of what the node's configuration names is it no news that it is missing.
+                // Only a definition that the node's configuration names is usually missing, and worth remembering as such.
                 let is_own = state.nodes_own.contains(reference);
                 state.cache.put_absent(reference, is_own);
                 drop(state);
@@ -319,23 +319,23 @@ impl Definitions {
         outcome.into()
     }
 
-    /// What is known to be out of date must not come back with the next agent.
+    /// Removes the file of an outdated definition: the next agent must not serve it.
     fn forget(&self, reference: &NetRef) {
         self.0.shelf.remove(reference);
     }
 
-    /// A new version of what this node uses is read before it is asked for, for the API server may be away then.
+    /// Prefetches a new version of a definition that this node uses: the API server may be away when it is needed.
     fn read_again(&self, reference: &NetRef) {
         if self.used().contains(reference) {
             let mut state = self.state();
             if state.ahead.len() < WAITING {
                 state.ahead.entry(reference.clone()).or_insert_with(|| Instant::now() + SETTLE);
-                self.0.news.notify_one();
+                self.0.wake.notify_one();
             }
         }
     }
 
-    /// What this node's pods and its configuration name.
+    /// The definitions that this node's pods and its configuration name.
     fn used(&self) -> BTreeSet<NetRef> {
         let mut used: BTreeSet<NetRef> = self.0.pods.lock().named().collect();
         used.extend(self.state().nodes_own.iter().cloned());
@@ -345,7 +345,7 @@ impl Definitions {
     fn remember_own(&self, reference: &NetRef) {
         let mut state = self.state();
         if !state.nodes_own.contains(reference) {
-            // The configuration was changed often: what it names now is remembered anew with the next ADD.
+            // The configuration changed often. The next ADD adds the names of the current one.
             if state.nodes_own.len() >= NODES_OWN {
                 state.nodes_own.clear();
             }
@@ -353,7 +353,7 @@ impl Definitions {
         }
     }
 
-    fn tell_keeper(&self, reference: &NetRef) {
+    fn notify_reconciler(&self, reference: &NetRef) {
         if self.state().awaited.contains(reference) {
             self.0.awaited.notify_one();
         }

@@ -1,7 +1,8 @@
-//! `stateDir/definitions`: the texts that this node's pods use, so that pods start while the API server is away, also after a
-//! restart of the agent. `NAMESPACE/NAME` is a line of JSON and then the text itself.
+//! `stateDir/definitions`: files with the texts that this node's pods use. With them pods start while the API server is away, also
+//! after a restart of the agent. `NAMESPACE/NAME` is a line of JSON followed by the text.
 //!
-//! Nothing is synced: a file that a power cut took is read from the API server again, and one that is not whole is no file.
+//! Nothing is synced: a definition whose file a power cut took is read from the API server again, and an incomplete file is
+//! removed.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,15 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use attachments::names::NetRef;
+use meta_cni::atomic_file;
 use meta_cni::cluster::wire::Outcome;
 use serde::{Deserialize, Serialize};
 
-/// Longest file that is one of ours: a line, and a text of the longest that is carried.
+/// Longest file: a line, and the longest text.
 const LONGEST: u64 = 80 << 10;
-/// Begins the name of a file that is being written. No definition has such a name.
+/// Name of a file that is being written. No definition has such a name.
 const UNFINISHED: &str = ".unfinished";
 
-/// The directory.
+/// The directory of files.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     dir: PathBuf,
@@ -35,10 +37,10 @@ struct Head {
     length: Option<u64>,
 }
 
-/// A file that was found.
+/// A complete file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Whose text it is.
+    /// The definition.
     pub reference: NetRef,
     /// `metadata.resourceVersion` of the text.
     pub revision: String,
@@ -47,19 +49,19 @@ pub struct Found {
 }
 
 impl Shelf {
-    /// The directory in a state directory. It is made with its first file.
+    /// The directory in a state directory. It is created with its first file.
     pub fn new(state_dir: &Path) -> Self {
         Self { dir: state_dir.join("definitions") }
     }
 
-    /// Every whole file, the one that was written first in front. Others are removed.
+    /// All complete files, the oldest first. Incomplete files are removed.
     pub fn load(&self) -> Vec<Found> {
         let mut found: Vec<(SystemTime, Found)> = Vec::new();
         for namespace in entries(&self.dir) {
             for path in entries(&namespace) {
                 match self.look(&namespace, &path) {
                     Some(one) => found.push(one),
-                    // In the way of nobody if it stays.
+                    // Harmless if it stays.
                     None => drop(fs::remove_file(&path)),
                 }
             }
@@ -80,7 +82,7 @@ impl Shelf {
         is_whole.then_some((meta.modified().ok()?, Found { reference, revision: head.resource_version, length }))
     }
 
-    /// The text of a version, if it is here.
+    /// The version and text of a definition, if it has a complete file.
     pub fn read(&self, reference: &NetRef) -> Option<(String, Outcome)> {
         let mut bytes = Vec::new();
         fs::File::open(self.path(reference)).ok()?.take(LONGEST + 1).read_to_end(&mut bytes).ok()?;
@@ -95,8 +97,8 @@ impl Shelf {
         Some((head.resource_version, Outcome::Found { config, resource_name: head.resource_name }))
     }
 
-    /// Writes the text of a version, in the place of another; the length of the file. Nothing to write where the definition
-    /// is one that cannot be attached.
+    /// Writes the text of a version in place of another one, and returns the length of the file. A definition that cannot be attached
+    /// has no file.
     pub fn write(&self, reference: &NetRef, revision: &str, outcome: &Outcome) -> io::Result<Option<usize>> {
         let Outcome::Found { config, resource_name } = outcome else { return Ok(None) };
         let length = config.as_ref().map(|text| text.len() as u64);
@@ -107,9 +109,7 @@ impl Shelf {
         let path = self.path(reference);
         let dir = path.parent().unwrap_or(&self.dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let new = dir.join(UNFINISHED);
-        fs::write(&new, &bytes)?;
-        fs::rename(&new, &path)?;
+        atomic_file::replace(&path, UNFINISHED, &bytes, 0o644)?;
         Ok(Some(bytes.len()))
     }
 

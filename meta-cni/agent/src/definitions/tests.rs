@@ -2,7 +2,7 @@ use futures::future::join_all;
 use meta_cni_kube::testing::{Server, answer, later};
 use serde_json::json;
 
-use super::super::view::Pod;
+use super::super::pod_cache::Pod;
 use super::super::watch::SeenMeta;
 use super::*;
 
@@ -24,7 +24,7 @@ struct World {
     server: Server,
     state: tempfile::TempDir,
     revision: Arc<Mutex<String>>,
-    pods: Shared,
+    pods: SharedPodCache,
 }
 
 impl World {
@@ -49,7 +49,7 @@ impl World {
             }
         })
         .await;
-        Self { server, state: tempfile::tempdir().unwrap(), revision, pods: Shared::default() }
+        Self { server, state: tempfile::tempdir().unwrap(), revision, pods: SharedPodCache::default() }
     }
 
     fn agent(&self) -> Definitions {

@@ -8,21 +8,21 @@ use super::*;
 /// Answers after the frame's own wishes: a status `panic` panics, `late` never ends, `long` gives too long an answer.
 struct Scripted;
 
-impl Desk for Scripted {
-    async fn answer(&self, request: Request) -> Reply {
+impl Service for Scripted {
+    async fn answer(&self, request: AgentRequest) -> Reply {
         let answer = match request {
-            Request::Publish(publish) => match publish.status.as_str() {
+            AgentRequest::Publish(publish) => match publish.status.as_str() {
                 "panic" => panic!("as scripted"),
                 "late" => std::future::pending().await,
                 "long" => Answer::Refused(Refusal::new(Cause::Later, "x".repeat(wire::LIMIT))),
                 _ => Answer::Published(Published { written: true }),
             },
-            Request::Health => Answer::Healthy(Health {
+            AgentRequest::Health => Answer::Healthy(Health {
                 node: "n1".into(),
                 program: "0".into(),
                 pods_known: false,
                 definitions_known: false,
-                wanting: Vec::new(),
+                blockers: Vec::new(),
             }),
             _ => Answer::Noted,
         };

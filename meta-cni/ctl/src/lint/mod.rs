@@ -1,7 +1,7 @@
 //! `meta-cnictl lint`: the rules of admission on files, before anything is applied.
 //!
 //! Files hold manifests (definitions, pods, workloads whose pods have annotations; YAML or JSON, several documents,
-//! lists) or CNI configurations. [`lint`] is pure: text in, [`Report`] out.
+//! lists) or CNI configurations. [`lint`] is pure: text in, [`LintReport`] out.
 
 mod objects;
 mod report;
@@ -11,9 +11,9 @@ use std::path::Path;
 use delegates::lint::{self as rules, Kind, Origin, Problem};
 use meta_cni::cluster::manifest;
 
-pub use report::{Remark, Report};
+pub use report::{LintReport, LintedProblem};
 
-/// A file to be looked at.
+/// A file to check.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Its path as given; `-` is stdin.
@@ -22,13 +22,13 @@ pub struct Source {
     pub text: String,
 }
 
-/// Looks at every file and says everything that is wrong.
-pub fn lint(sources: &[Source]) -> Report {
-    let mut report = Report { files: sources.len(), remarks: Vec::new() };
+/// Checks every file and reports everything that is wrong.
+pub fn lint(sources: &[Source]) -> LintReport {
+    let mut report = LintReport { files: sources.len(), remarks: Vec::new() };
     for source in sources {
         let mut say = |object: Option<&str>, problem: Problem| {
             let object = object.map(str::to_owned);
-            report.remarks.push(Remark { file: source.name.clone(), object, problem });
+            report.remarks.push(LintedProblem { file: source.name.clone(), object, problem });
         };
         match is_conf(source) {
             true => rules::config(&source.text, Origin::File).into_iter().for_each(|problem| say(None, problem)),
@@ -38,12 +38,12 @@ pub fn lint(sources: &[Source]) -> Report {
     report
 }
 
-/// Its name tells, or for `.json` and stdin what it looks like.
+/// Is it a CNI configuration? The name decides, or for `.json` and stdin the text.
 fn is_conf(source: &Source) -> bool {
     match Path::new(&source.name).extension().and_then(|ext| ext.to_str()) {
         Some("conf" | "conflist") => true,
         Some("yaml" | "yml") => false,
-        // Also of a text that does not parse: it is the one kind or the other that is broken.
+        // This also works for a text that does not parse.
         _ => source.text.trim_start().starts_with('{') && !source.text.contains("\"kind\""),
     }
 }

@@ -1,11 +1,11 @@
-//! Which objects of a manifest have something to look at, and where in them it stands.
+//! Finds the parts of a manifest that concern networks: definitions, and annotations of pods and pod templates.
 
 use attachments::names::ObjectName;
 use attachments::selection::NETWORKS;
 use delegates::lint::{self as rules, Problem};
 use serde_json::Value;
 
-/// Where the kinds that make pods have the pods' template.
+/// Where the kinds that create pods have the pod template.
 const TEMPLATES: [(&str, &str); 7] = [
     ("Deployment", "/spec/template"),
     ("StatefulSet", "/spec/template"),
@@ -16,7 +16,7 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
-/// One document. Kinds that have nothing to do with networks pass.
+/// Checks one document. Kinds without networks pass.
 pub fn check(object: &Value, say: &mut impl FnMut(Option<&str>, Problem)) {
     let kind = object["kind"].as_str().unwrap_or_default();
     if let Some(items) = object["items"].as_array().filter(|_| kind.ends_with("List")) {
@@ -34,7 +34,7 @@ pub fn check(object: &Value, say: &mut impl FnMut(Option<&str>, Problem)) {
     problems.into_iter().for_each(|problem| say(Some(&reference), problem));
 }
 
-/// A namespace that is none is the API server's to refuse.
+/// The API server refuses an invalid namespace, so it is no finding here.
 fn pod(object: &Value, namespace: &str) -> Vec<Problem> {
     let namespace = namespace.parse::<ObjectName>().or_else(|_| "default".parse());
     let text = |key: &str| object["metadata"]["annotations"][key].as_str();

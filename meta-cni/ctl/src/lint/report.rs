@@ -1,4 +1,4 @@
-//! What lint found, for people and for programs.
+//! The findings of lint, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,18 +7,18 @@ use attachments::text::printable;
 use delegates::lint::{CONFIG, Problem, Severity};
 use serde::Serialize;
 
-/// What was found in all files.
+/// The findings in all files.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// Number of files that were looked at.
+pub struct LintReport {
+    /// The number of files that were checked.
     pub files: usize,
     /// In the order of files and documents.
-    pub remarks: Vec<Remark>,
+    pub remarks: Vec<LintedProblem>,
 }
 
-/// One problem and where it is.
+/// One problem and its place.
 #[derive(Clone, Debug)]
-pub struct Remark {
+pub struct LintedProblem {
     /// The file as it was named.
     pub file: String,
     /// The object as `namespace/name`; absent for a CNI configuration.
@@ -27,7 +27,7 @@ pub struct Remark {
     pub problem: Problem,
 }
 
-impl Report {
+impl LintReport {
     /// How many problems deny.
     pub fn denied(&self) -> usize {
         self.count(Severity::Deny)
@@ -46,10 +46,10 @@ impl Report {
     pub fn human(&self) -> String {
         let networks = format!("metadata.annotations[{NETWORKS}]");
         let mut text = String::new();
-        for Remark { file, object, problem } in &self.remarks {
+        for LintedProblem { file, object, problem } in &self.remarks {
             let object = object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
             let warning = if problem.severity == Severity::Warn { "warning: " } else { "" };
-            // The two fields that nearly every line is about have short names.
+            // The two most frequent fields have short names.
             let problem = match problem.path.strip_prefix(CONFIG) {
                 Some(inside) => Problem { path: format!("cfg{inside}"), ..problem.clone() },
                 None => Problem { path: problem.path.replace(&networks, "nets"), ..problem.clone() },
@@ -61,7 +61,7 @@ impl Report {
 
     /// One JSON object; `unreadable` are files that are not in the report, each with the reason.
     pub fn json(&self, unreadable: &[(String, String)]) -> String {
-        let findings = self.remarks.iter().map(|Remark { file, object, problem }| Finding {
+        let findings = self.remarks.iter().map(|LintedProblem { file, object, problem }| Finding {
             file,
             object: object.as_deref(),
             field: &problem.path,

@@ -66,7 +66,7 @@ fn an_answer_of_the_next_version_is_taken() {
     let (this, next) = (ask(&Agent::new(&path), false, LONG).unwrap(), ask(&Agent::new(&path), false, LONG).unwrap());
     assert_eq!(this, next);
     assert_eq!((this.definitions.len(), this.missing.len()), (1, 1));
-    assert!(agent.join().unwrap().iter().all(|json| wire::Request::decode(json).1.is_ok()));
+    assert!(agent.join().unwrap().iter().all(|json| wire::AgentRequest::decode(json).1.is_ok()));
 }
 
 #[test]
@@ -218,11 +218,15 @@ fn nobody_waits_for_the_answer_to_a_report_or_to_a_status_that_waits_for_nothing
     let asker = Agent::new(&path);
     let started = Instant::now();
     asker.publish(Publish { pod: pod(), status: "[]".into(), added: Vec::new(), wait_ms: 0 }).unwrap();
-    asker.report(Report { pod: pod(), reason: "NoNetworkFound".into(), message: "x".into() });
+    asker.report(AddFailure { pod: pod(), reason: "NoNetworkFound".into(), message: "x".into() });
     assert!(started.elapsed() < LONG);
     let heard = agent.join().unwrap();
-    assert!(matches!(Request::decode(&heard[0]).1, Ok(Request::Publish(_))));
-    assert!(matches!(Request::decode(&heard[1]).1, Ok(Request::Report(_))));
+    assert!(matches!(AgentRequest::decode(&heard[0]).1, Ok(AgentRequest::Publish(_))));
+    assert!(matches!(AgentRequest::decode(&heard[1]).1, Ok(AgentRequest::AddFailure(_))));
     drop(asker);
-    Agent::new(&dir.path().join("none")).report(Report { pod: pod(), reason: String::new(), message: String::new() });
+    Agent::new(&dir.path().join("none")).report(AddFailure {
+        pod: pod(),
+        reason: String::new(),
+        message: String::new(),
+    });
 }

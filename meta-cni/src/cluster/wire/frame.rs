@@ -15,12 +15,12 @@ pub fn length(bytes: [u8; 4]) -> Result<usize, WireError> {
 /// A frame around its JSON.
 pub fn frame(json: &[u8]) -> Result<Vec<u8>, WireError> {
     let mut frame = Frame::begin();
-    // What fails is that it is too long, and is said at the end.
+    // The only failure is a frame that is too long, which `end` reports.
     let _ = frame.write_all(json);
     frame.end()
 }
 
-/// A frame around a value, written in one go: no second copy of a long text is made.
+/// A frame around a value, serialised into the frame: a long text is not copied twice.
 pub(super) fn write(value: &impl Serialize) -> Result<Vec<u8>, WireError> {
     let mut frame = Frame::begin();
     match serde_json::to_writer(&mut frame, value) {
@@ -29,7 +29,7 @@ pub(super) fn write(value: &impl Serialize) -> Result<Vec<u8>, WireError> {
     }
 }
 
-/// A frame that is being written, and that takes no more memory than a whole one.
+/// A frame that is being written. It never takes more memory than the longest frame.
 struct Frame {
     bytes: Vec<u8>,
     excess: usize,

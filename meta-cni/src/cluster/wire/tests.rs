@@ -18,8 +18,8 @@ fn pod(uid: Option<&str>) -> PodRef {
     PodRef { namespace: "default".parse().unwrap(), name: "web".parse().unwrap(), uid: uid.map(str::to_owned) }
 }
 
-fn resolve() -> Request {
-    Request::Resolve(Resolve {
+fn resolve() -> AgentRequest {
+    AgentRequest::Resolve(Resolve {
         pod: Some(pod(Some("6d4c3a52-5f0e-4a0f-8f0e-0f5f3b7f2a11"))),
         annotations: true,
         references: vec![net("default", "lan")],
@@ -29,8 +29,8 @@ fn resolve() -> Request {
     })
 }
 
-fn publish() -> Request {
-    Request::Publish(Publish {
+fn publish() -> AgentRequest {
+    AgentRequest::Publish(Publish {
         pod: pod(None),
         status: "[]".into(),
         added: vec!["Add net1 [10.43.0.10/24] from default/lan".into()],
@@ -64,10 +64,15 @@ fn resolved_at() -> Answer {
     Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
-fn requests() -> [(&'static str, Request); 4] {
+fn requests() -> [(&'static str, AgentRequest); 4] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
-    let report = Report { pod: pod(None), reason: "NoNetworkFound".into(), message };
-    [("resolve", resolve()), ("publish", publish()), ("report", Request::Report(report)), ("health", Request::Health)]
+    let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
+    [
+        ("resolve", resolve()),
+        ("publish", publish()),
+        ("report", AgentRequest::AddFailure(report)),
+        ("health", AgentRequest::Health),
+    ]
 }
 
 fn answers() -> [(&'static str, Answer); 6] {
@@ -76,7 +81,7 @@ fn answers() -> [(&'static str, Answer); 6] {
         program: "0.1.0".into(),
         pods_known: true,
         definitions_known: false,
-        wanting: vec!["a default network".into()],
+        blockers: vec!["a default network".into()],
     };
     let refusal = Refusal::new(Cause::Later, "pod default/web: the API server has no such pod");
     [
@@ -100,7 +105,7 @@ fn json(frame: &[u8]) -> &[u8] {
 fn frames_of_this_version_are_read_and_written_as_they_are_on_file() {
     for (name, request) in requests() {
         let file = file(&format!("1/request-{name}.json"));
-        assert_eq!(Request::decode(&file), (1, Ok(request.clone())), "{name}");
+        assert_eq!(AgentRequest::decode(&file), (1, Ok(request.clone())), "{name}");
         assert_eq!(value(json(&request.encode().unwrap())), value(&file), "{name}");
     }
     for (name, answer) in answers() {
@@ -118,15 +123,15 @@ fn every_frame_on_file_is_replayed() {
 
 #[test]
 fn requests_of_the_next_version_are_understood_in_this_one() {
-    assert_eq!(Request::decode(&file("next/request-resolve.json")), (1, Ok(resolve())));
-    assert_eq!(Request::decode(&file("next/request-publish.json")), (1, Ok(publish())));
-    let (version, unknown) = Request::decode(&file("next/request-unknown.json"));
+    assert_eq!(AgentRequest::decode(&file("next/request-resolve.json")), (1, Ok(resolve())));
+    assert_eq!(AgentRequest::decode(&file("next/request-publish.json")), (1, Ok(publish())));
+    let (version, unknown) = AgentRequest::decode(&file("next/request-unknown.json"));
     assert_eq!((version, unknown.unwrap_err().cause), (1, Cause::Unsupported));
 }
 
 #[test]
 fn a_request_with_no_version_in_common_is_refused_with_both_ranges() {
-    let (version, refused) = Request::decode(&file("next/request-too-new.json"));
+    let (version, refused) = AgentRequest::decode(&file("next/request-too-new.json"));
     let refusal = refused.unwrap_err();
     assert_eq!((version, refusal.cause), (1, Cause::Unsupported));
     assert_eq!(refusal.message, "a request in versions 2 to 3, want one of 1 to 1");
@@ -150,7 +155,7 @@ fn a_question_names_no_more_than_the_limit_and_a_frame_takes_no_more_memory_than
             (0..number).map(|n| serde_json::json!({"namespace": "n", "name": format!("d{n}")})).collect();
         let body = serde_json::json!({"references": names, "multusNamespace": "m", "waitMs": 1});
         let request = serde_json::json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body});
-        Request::decode(request.to_string().as_bytes()).1
+        AgentRequest::decode(request.to_string().as_bytes()).1
     };
     assert!(many(MOST_REFERENCES).is_ok());
     let refusal = many(MOST_REFERENCES + 1).unwrap_err();
@@ -167,7 +172,7 @@ fn bytes_that_are_no_frame_are_refused() {
     for garbage in
         [&b""[..], b"GET / HTTP/1.1\r\n", b"{}", b"[]", b"\xff\xfe", br#"{"newest":1,"oldest":1,"kind":"resolve"}"#]
     {
-        assert_eq!(Request::decode(garbage).1.unwrap_err().cause, Cause::Malformed, "{garbage:?}");
+        assert_eq!(AgentRequest::decode(garbage).1.unwrap_err().cause, Cause::Malformed, "{garbage:?}");
         assert!(Answer::decode(garbage).is_err(), "{garbage:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! One record's file: what is appended to it, and which directory it is in.
+//! The file of one record: its entries, and the directory that says its state.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,21 +12,21 @@ use super::super::record::{Entry, Key, Record, Saved};
 use super::{ABANDONED, Store, with_parent};
 use crate::fault::Result;
 
-/// An open record file. Its name and its content agree with what the methods did last.
+/// An open record file. Name and content agree with the last successful method call.
 #[derive(Debug)]
 pub struct RecordFile {
     /// Whose record it is, from the file's name.
     pub key: Key,
-    /// What it said when it was opened.
+    /// The entries at the time of opening.
     pub record: Record,
     pub(super) store: Store,
-    /// Absent for a record that is only in memory.
+    /// None for a record in memory only.
     pub(super) file: Option<File>,
     pub(super) settled: bool,
 }
 
 impl RecordFile {
-    /// True for a record that is only in memory.
+    /// True for a record in memory only.
     pub fn is_made_up(&self) -> bool {
         self.file.is_none()
     }
@@ -36,63 +36,63 @@ impl RecordFile {
         self.settled
     }
 
-    /// Notes old state before a delegate changes it.
+    /// Saves old state before a delegate changes it.
     pub fn save(&mut self, saved: Saved) -> delegates::error::Result<()> {
         let written = self.append(&Entry::Saved(&saved));
         self.record.saved.push(saved);
         written.map_err(|fault| Error::io("note old state")(io::Error::other(fault.to_string())))
     }
 
-    /// Appends an entry. It is not synced: with the power goes what it is about, the kernel's links and the work of an undo.
+    /// Appends an entry, without a sync: a power cut also takes what the entry describes, links in the kernel.
     pub fn append(&mut self, entry: &Entry<'_>) -> Result<()> {
         self.write(&entry.encode(), false)
     }
 
-    /// The ADD is complete: no call needs to look at this record before its DEL.
+    /// The ADD is complete: no call reads this record before its DEL.
     pub fn settle(&mut self) -> Result<()> {
         self.relocate(true)
     }
 
-    /// An undo begins: from now on anybody may finish it.
+    /// An undo begins: from now on any call may finish it.
     pub fn unsettle(&mut self) -> Result<()> {
         self.relocate(false)
     }
 
-    /// Marks the time of an attempt, so that others leave the record alone for a while.
+    /// Marks the time of an attempt, so that other calls leave the record alone for a while.
     pub fn touch(&self) {
-        // Without it the next attempt merely comes earlier.
+        // Without the mark the next attempt comes earlier.
         let _ = self.file.as_ref().map(|file| file.set_modified(SystemTime::now()));
     }
 
-    /// An undo failed: a new sandbox of the pod will look for it.
+    /// Indexes a failed undo by its pod: the pod's next ADD finishes it.
     pub fn note_failure(&self, pod: Option<&PodRef>) {
         if let Some(pod) = pod.filter(|_| self.file.is_some()) {
             self.store.failed().note(pod, &self.key);
         }
     }
 
-    /// Everything is undone, of a set of this pod's.
+    /// Removes the record of a set of this pod: everything is undone.
     pub fn remove(self, pod: Option<&PodRef>) -> Result<()> {
         if self.file.is_none() {
             return Ok(());
         }
-        // Before the record: a mark that is left without one would be looked at in vain.
+        // Removed before the record: an index entry without a record would be read in vain.
         if let Some(pod) = pod {
             self.store.failed().forget(pod, &self.key);
         }
         let path = self.store.path(&self.key, self.settled)?;
-        // Without a note GC tells of what is left instead of removing it.
-        let _ = self.store.memory().note(&self.key);
+        // Without a tombstone GC lists leftovers of the container instead of removing them.
+        let _ = self.store.tombstones().add(&self.key);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.store.failed_to("remove", &self.key, &e)),
             _ => Ok(()),
         }
     }
 
-    /// Gives a damaged record up: it stays for people to look at, and no call undoes it any more.
+    /// Gives a damaged record up: no call undoes it any more, and people can read it.
     pub fn abandon(self) -> Result<()> {
         let from = self.store.path(&self.key, self.settled)?;
-        let _ = self.store.memory().note(&self.key);
+        let _ = self.store.tombstones().add(&self.key);
         let moved = rename(&from, &self.store.dir.join(ABANDONED).join(self.key.to_string()));
         moved.map_err(|e| self.store.failed_to("move", &self.key, &e))?;
         self.store.forget_failing(&self.key);
@@ -109,7 +109,7 @@ impl RecordFile {
         Ok(())
     }
 
-    /// A write that fails half-way (a full disk) is cut off again, so that later entries stay readable.
+    /// Truncates a write that failed half-way (a full disk), so that later entries stay readable.
     pub(super) fn write(&mut self, bytes: &[u8], sync: bool) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let before = file.metadata().map(|meta| meta.len());

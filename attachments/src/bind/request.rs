@@ -1,0 +1,223 @@
+//! The request: the node's networks, the pod's selection, and the rules between them. Nothing is looked up yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{BindError, BuiltIn};
+use crate::cni::conf::NetworkConf;
+use crate::cni::object::Object;
+use crate::definition::Definition;
+use crate::finding::Finding;
+use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
+use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
+
+/// The node's rules, from its configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `namespaceIsolation`: a pod may only refer to its own and to global namespaces.
+    pub namespace_isolation: bool,
+    /// `globalNamespaces`, trimmed; the default is `default`.
+    pub global_namespaces: Vec<String>,
+    /// `multusNamespace`: home of the definitions that the node's configuration names.
+    pub multus_namespace: ObjectName,
+    /// `systemNamespaces`: their pods get no `defaultNetworks`.
+    pub system_namespaces: Vec<String>,
+    /// `strict`: a capability that nobody declares is an error, not a warning (A2).
+    pub strict: bool,
+    /// `pathRoots`: absolute directories below which a definition's paths must lie.
+    pub path_roots: Vec<String>,
+    /// Every type that is built in.
+    pub built_in: Vec<BuiltIn>,
+    /// `programs`: the external types that definitions may use; absent means all.
+    pub programs: Option<Vec<PluginType>>,
+    /// `maxAttachments`: the most networks that a pod may ask for beside its default network.
+    pub max_attachments: usize,
+    /// `maxChain`: the most plugins that a definition may list.
+    pub max_chain: usize,
+}
+
+impl Rules {
+    /// The built-in type, if this node runs it in process.
+    pub(super) fn in_process(&self, kind: &str) -> Option<&BuiltIn> {
+        self.built_in.iter().find(|known| known.kind == kind && known.is_on)
+    }
+
+    /// May every pod refer to this namespace?
+    pub(super) fn is_global(&self, namespace: &ObjectName) -> bool {
+        self.global_namespaces.iter().any(|name| name == namespace.as_str())
+    }
+}
+
+/// A network that the node's configuration names.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// The configuration itself: an inline delegate, or the file of a `clusterNetwork` that is a path.
+    Conf(NetworkConf),
+    /// A definition of `multusNamespace`, or else a file of `confDir` with this network name.
+    Named(NetworkName),
+}
+
+/// Everything about a pod's attachments that is known before the lookups.
+#[derive(Clone, Debug)]
+pub struct BindRequest<'a> {
+    /// The pod.
+    pub pod: &'a PodRef,
+    /// CNI_CONTAINERID.
+    pub container: &'a ContainerId,
+    /// CNI_IFNAME: the interface of the default network.
+    pub ifname: &'a IfName,
+    /// CNI_ARGS as given, in pairs.
+    pub args: &'a [(String, String)],
+    /// `runtimeConfig` as given: for the default network only (R35).
+    pub runtime_config: Option<&'a Object>,
+    /// `delegates`, or `clusterNetwork` alone. The first is the default network. At least one.
+    pub delegates: &'a [Network],
+    /// `defaultNetworks`.
+    pub default_networks: &'a [Network],
+    /// What the pod selects. Its default network takes the place of the first delegate.
+    pub selection: &'a Selection,
+    /// The chain of `auxiliaryCNIChainName`, attached last.
+    pub auxiliary: Option<&'a NetworkConf>,
+    /// The node's rules.
+    pub rules: &'a Rules,
+}
+
+/// A future attachment. Its position among all slots is the number in its interface's name (A15).
+#[derive(Debug)]
+pub(super) struct Slot<'a> {
+    pub origin: Origin<'a>,
+    pub selected: Option<&'a NetworkSelection>,
+    /// Path of its selection, in an annotation or in the node's configuration.
+    pub field: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    Conf(&'a NetworkConf),
+    Named(&'a NetworkName),
+    Definition(&'a NetRef),
+    NodeFile(&'a NetworkName),
+}
+
+impl<'a> BindRequest<'a> {
+    /// The definitions to look up, each once. Isolation and the number of networks are checked first: a definition that the pod may not
+    /// name is not looked up.
+    pub fn references(&self) -> Result<BTreeSet<NetRef>, BindError> {
+        let (asked, most) = (self.selection.networks.len(), self.rules.max_attachments);
+        if asked > most {
+            let allowed = format!("at most {most} (maxAttachments)");
+            return Err(Finding::new(NETWORKS, format_args!("{asked} networks"), allowed).into());
+        }
+        for selected in self.selection.elements() {
+            self.check_isolation(&selected.target)?;
+        }
+        Ok(self.slots().iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
+    }
+
+    /// True when a network's configuration can only be in a file of `confDir`.
+    pub fn needs_files(&self, definitions: &BTreeMap<NetRef, Definition>) -> bool {
+        self.slots().iter().any(|slot| {
+            match self.definition_of(slot.origin).and_then(|reference| definitions.get(&reference)) {
+                Some(definition) => definition.inline().is_none(),
+                None => matches!(slot.origin, Origin::Named(_) | Origin::NodeFile(_)),
+            }
+        })
+    }
+
+    /// All attachments in the order of ADD, the default network first.
+    pub(super) fn slots(&self) -> Vec<Slot<'a>> {
+        let node = |key: &'static str| {
+            move |(i, network): (usize, &'a Network)| {
+                let origin = match network {
+                    Network::Conf(conf) => Origin::Conf(conf),
+                    Network::Named(name) => Origin::Named(name),
+                };
+                Slot { origin, selected: None, field: format!("{key}[{i}]") }
+            }
+        };
+        let pod = |annotation: &'static str| {
+            move |(i, selected): (usize, &'a NetworkSelection)| Slot {
+                origin: match &selected.target {
+                    SelectionTarget::Definition(reference) => Origin::Definition(reference),
+                    SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
+                },
+                selected: Some(selected),
+                field: format!("{annotation}[{i}]"),
+            }
+        };
+        let Selection { default_network, networks } = self.selection;
+        let replaced = usize::from(default_network.is_some());
+        let system = self.rules.system_namespaces.iter().any(|name| name == self.pod.namespace.as_str());
+        let default_networks = if system { &[] } else { self.default_networks };
+        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + networks.len());
+        slots.extend(default_network.iter().enumerate().map(pod(DEFAULT_NETWORK)));
+        slots.extend(self.delegates.iter().enumerate().skip(replaced).map(node("delegates")));
+        slots.extend(default_networks.iter().enumerate().map(node("defaultNetworks")));
+        slots.extend(networks.iter().enumerate().map(pod(NETWORKS)));
+        let auxiliary =
+            |conf| Slot { origin: Origin::Conf(conf), selected: None, field: "auxiliaryCNIChainName".into() };
+        slots.extend(self.auxiliary.map(auxiliary));
+        slots
+    }
+
+    /// The definition of an attachment, if it exists.
+    pub(super) fn definition_of(&self, origin: Origin<'_>) -> Option<NetRef> {
+        match origin {
+            Origin::Conf(_) | Origin::NodeFile(_) => None,
+            Origin::Definition(reference) => Some(reference.clone()),
+            // A network's name may hold characters that an object's may not. Such a network can only be a file.
+            Origin::Named(name) => {
+                let name = name.as_str().parse::<ObjectName>().ok()?;
+                Some(NetRef { namespace: self.rules.multus_namespace.clone(), name })
+            }
+        }
+    }
+
+    /// Does the node's configuration name this definition? Then the definition is the node's own text.
+    pub(super) fn is_named_by_node(&self, reference: &NetRef) -> bool {
+        self.delegates.iter().chain(self.default_networks).any(|network| match network {
+            Network::Conf(_) => false,
+            Network::Named(name) => self.definition_of(Origin::Named(name)).as_ref() == Some(reference),
+        })
+    }
+
+    /// The names of the node's own networks that its configuration has.
+    pub(super) fn own_networks(&self) -> impl Iterator<Item = &'a NetworkName> {
+        let networks = self.delegates.iter().chain(self.default_networks).filter_map(|network| match network {
+            Network::Conf(conf) => conf.name.as_ref(),
+            Network::Named(name) => Some(name),
+        });
+        networks.chain(self.auxiliary.and_then(|conf| conf.name.as_ref()))
+    }
+
+    /// R34, A36. Isolation applies to the default-network annotation too.
+    fn check_isolation(&self, target: &SelectionTarget) -> Result<(), BindError> {
+        let pod = &self.pod.namespace;
+        match target {
+            _ if !self.rules.namespace_isolation => Ok(()),
+            SelectionTarget::Definition(NetRef { namespace, .. })
+                if namespace == pod || self.rules.is_global(namespace) =>
+            {
+                Ok(())
+            }
+            SelectionTarget::Definition(network) => {
+                Err(BindError::Isolated { pod: pod.clone(), network: network.clone() })
+            }
+            SelectionTarget::NodeFile(name) => {
+                Err(BindError::IsolatedNodeFile { pod: pod.clone(), name: name.clone() })
+            }
+        }
+    }
+
+    /// R21 across both annotations: the parser sees one annotation only.
+    pub(super) fn check_default_route(&self) -> Result<(), Finding> {
+        let asking = |slot: &Slot<'_>| slot.selected.is_some_and(|selected| selected.default_route.is_some());
+        match self.slots().iter().filter(|slot| asking(slot)).nth(1) {
+            None => Ok(()),
+            Some(slot) => Err(Finding::new(
+                format!("{}.default-route", slot.field),
+                "a second time",
+                "default-route in at most one element of a pod's annotations",
+            )),
+        }
+    }
+}

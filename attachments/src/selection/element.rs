@@ -1,0 +1,144 @@
+//! One element of a pod's selection: a network, and what the pod asks of its attachment.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::values;
+use crate::cni::object::Object;
+use crate::finding::Finding;
+use crate::names::{DeviceId, Guid, IfName, Mac, NetRef, NetworkName, ObjectName};
+
+/// Where a selected network's configuration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SelectionTarget {
+    /// A NetworkAttachmentDefinition.
+    Definition(NetRef),
+    /// A network of the node: the file of `confDir` that has this network name. The NPWG grammars cannot say it.
+    NodeFile(NetworkName),
+}
+
+impl SelectionTarget {
+    /// The definition; nothing for a file of the node.
+    pub fn definition(&self) -> Option<&NetRef> {
+        match self {
+            Self::Definition(reference) => Some(reference),
+            Self::NodeFile(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SelectionTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Definition(reference) => reference.fmt(f),
+            Self::NodeFile(name) => name.fmt(f),
+        }
+    }
+}
+
+/// One element of an annotation. Absent, `null` and empty are the same, as in Go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkSelection {
+    /// Which network.
+    pub target: SelectionTarget,
+    /// Name of the interface in the pod.
+    pub interface: Option<IfName>,
+    /// Addresses with or without a prefix length, each checked and kept as written (R15).
+    pub ips: Vec<String>,
+    /// Hardware address.
+    pub mac: Option<Mac>,
+    /// InfiniBand port GUID.
+    pub infiniband_guid: Option<Guid>,
+    /// Entries of `portMappings` as written, each checked.
+    pub port_mappings: Vec<Object>,
+    /// `bandwidth` as written, checked.
+    pub bandwidth: Option<Object>,
+    /// `cni-args` as written.
+    pub cni_args: Option<Object>,
+    /// `default-route`: the pod's default routes go through this attachment, by these gateways, or by its own gateway when empty.
+    pub default_route: Option<Vec<IpAddr>>,
+    /// Name of an IPAMClaim in the pod's namespace.
+    pub ipam_claim: Option<ObjectName>,
+    /// A device asked for by name (extension of Multus).
+    pub device: Option<DeviceId>,
+}
+
+impl NetworkSelection {
+    /// A selection of the network without further requests.
+    pub fn new(target: SelectionTarget) -> Self {
+        Self {
+            target,
+            interface: None,
+            ips: Vec::new(),
+            mac: None,
+            infiniband_guid: None,
+            port_mappings: Vec::new(),
+            bandwidth: None,
+            cni_args: None,
+            default_route: None,
+            ipam_claim: None,
+            device: None,
+        }
+    }
+
+    pub(super) fn decode(object: &Object, pod_namespace: &ObjectName) -> Result<Self, Finding> {
+        let name = object.parsed("name", ObjectName::ALLOWED)?;
+        let network = NetRef {
+            namespace: object.parsed("namespace", ObjectName::ALLOWED)?.unwrap_or_else(|| pod_namespace.clone()),
+            name: name.ok_or_else(|| Finding::missing("name", ObjectName::ALLOWED))?,
+        };
+        // The key was called `interfaceRequest` before Multus 3.2.
+        let interface = match object.parsed("interface", IfName::ALLOWED)? {
+            Some(interface) => Some(interface),
+            None => object.parsed("interfaceRequest", IfName::ALLOWED)?,
+        };
+        let selected = Self {
+            target: SelectionTarget::Definition(network),
+            interface,
+            ips: values::decode_ips(object)?,
+            mac: object.parsed("mac", Mac::ALLOWED)?,
+            infiniband_guid: object.parsed("infiniband-guid", Guid::ALLOWED)?,
+            port_mappings: values::decode_port_mappings(object)?,
+            bandwidth: values::decode_bandwidth(object)?,
+            cni_args: values::decode_cni_args(object)?,
+            default_route: values::decode_default_route(object)?,
+            ipam_claim: object.parsed("ipam-claim-reference", ObjectName::ALLOWED)?,
+            device: object.parsed("deviceID", DeviceId::ALLOWED)?,
+        };
+        match &selected.ipam_claim {
+            Some(claim) if !selected.ips.is_empty() => {
+                Err(Finding::new("ipam-claim-reference", claim, "either ips or ipam-claim-reference, not both"))
+            }
+            _ => Ok(selected),
+        }
+    }
+
+    /// The element of the JSON form; that of a definition reads back as the same value.
+    pub fn to_object(&self) -> Object {
+        let mut object = Object::new();
+        match &self.target {
+            SelectionTarget::Definition(reference) => {
+                object.set("name", &reference.name);
+                object.set("namespace", &reference.namespace);
+            }
+            SelectionTarget::NodeFile(name) => object.set("name", name),
+        }
+        object.set_some("interface", self.interface.as_ref());
+        object.set_some("ips", Some(&self.ips).filter(|ips| !ips.is_empty()));
+        object.set_some("mac", self.mac.as_ref());
+        object.set_some("infiniband-guid", self.infiniband_guid.as_ref());
+        object.set_some("portMappings", Some(&self.port_mappings).filter(|mappings| !mappings.is_empty()));
+        object.set_some("bandwidth", self.bandwidth.as_ref());
+        object.set_some("cni-args", self.cni_args.as_ref());
+        object.set_some("default-route", self.default_route.as_ref());
+        object.set_some("ipam-claim-reference", self.ipam_claim.as_ref());
+        object.set_some("deviceID", self.device.as_ref());
+        object
+    }
+}
+
+impl fmt::Display for NetworkSelection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_object().to_json())
+    }
+}

@@ -1,0 +1,128 @@
+//! The two grammars of the annotations (NPWG 1.3, section 4.1): references joined by commas, and a JSON list.
+
+use std::str::FromStr;
+
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::element::{NetworkSelection, SelectionTarget};
+use super::values::{BANDWIDTH, PORT_MAPPING};
+use super::{DEFAULT_NETWORK, LONGEST};
+use crate::cni::spelling::{Known, Slip};
+use crate::finding::Finding;
+use crate::names::{NetRef, ObjectName};
+
+/// The keys of an element.
+static ELEMENT: Known<'static> = Known {
+    keys: &[&[
+        "name",
+        "namespace",
+        "interface",
+        "interfaceRequest",
+        "ips",
+        "mac",
+        "infiniband-guid",
+        "portMappings",
+        "bandwidth",
+        "cni-args",
+        "default-route",
+        "ipam-claim-reference",
+        "deviceID",
+    ]],
+    inside: &[("portMappings", &PORT_MAPPING), ("bandwidth", &BANDWIDTH)],
+    only: true,
+};
+
+/// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A reference
+/// without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).
+pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
+    let selected = match text {
+        "" => Ok(Vec::new()),
+        _ if text.len() > LONGEST => {
+            let allowed = format!("at most {LONGEST} bytes");
+            Err(Finding::new("", format_args!("{} bytes", text.len()), allowed))
+        }
+        _ if text.contains(['[', '{', '"']) => parse_json(text, pod_namespace),
+        _ => parse_references(text, pod_namespace),
+    };
+    selected.and_then(at_most_one_default_route).map_err(|e| e.under(annotation))
+}
+
+/// Reads [`DEFAULT_NETWORK`], which names exactly one network, by default in `multus_namespace` (A35).
+pub fn parse_default(text: &str, multus_namespace: &ObjectName) -> Result<NetworkSelection, Finding> {
+    match <[NetworkSelection; 1]>::try_from(parse(DEFAULT_NETWORK, text, multus_namespace)?) {
+        Ok([selected]) => Ok(selected),
+        Err(_) => Err(Finding::new(DEFAULT_NETWORK, format_args!("{text:?}"), "exactly one network")),
+    }
+}
+
+/// `[namespace/]name[@interface]`, joined by commas, white space around every part.
+fn parse_references(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
+    let each = |(i, item): (usize, &str)| parse_reference(item, namespace).map_err(|e| e.under(&format!("[{i}]")));
+    text.split(',').enumerate().map(each).collect()
+}
+
+fn parse_reference(item: &str, pod_namespace: &ObjectName) -> Result<NetworkSelection, Finding> {
+    const SHAPE: &str = "a reference of the form [namespace/]name[@interface]";
+    let (reference, interface) = item.split_once('@').unwrap_or((item, ""));
+    let (namespace, name) = reference.split_once('/').unwrap_or(("", reference));
+    let nameless_interface = item.contains('@') && interface.trim().is_empty();
+    if name.trim().is_empty() || name.contains('/') || interface.contains('@') || nameless_interface {
+        return Err(Finding::new("", format_args!("{:?}", item.trim()), SHAPE));
+    }
+    let network = NetRef {
+        namespace: checked("namespace", namespace)?.unwrap_or_else(|| pod_namespace.clone()),
+        name: checked("name", name)?.ok_or_else(|| Finding::missing("name", SHAPE))?,
+    };
+    Ok(NetworkSelection {
+        interface: checked("interface", interface)?,
+        ..NetworkSelection::new(SelectionTarget::Definition(network))
+    })
+}
+
+/// One part of a reference; an empty one is absent.
+fn checked<T: FromStr<Err = Finding>>(key: &str, text: &str) -> Result<Option<T>, Finding> {
+    match text.trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|e: Finding| e.under(key)),
+    }
+}
+
+fn parse_json(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSelection>, Finding> {
+    const SHAPE: &str = "a JSON list of objects, or references joined by ','";
+    if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
+        return Err(Finding::new("", format_args!("invalid JSON ({e})"), SHAPE));
+    }
+    let elements: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(|_| Finding::new("", text, SHAPE))?;
+    let each = |(i, element): (usize, Box<RawValue>)| {
+        serde_json::from_str(element.get())
+            .map_err(|_| Finding::new("", element.get(), "a JSON object"))
+            .and_then(|object| NetworkSelection::decode(&*ELEMENT.read(&object)?, namespace))
+            .map_err(|e| e.under(&format!("[{i}]")))
+    };
+    elements.into_iter().enumerate().map(each).collect()
+}
+
+/// The keys of an annotation in another spelling than ours. A text that [`parse`] refuses has none.
+pub fn slips(annotation: &str, text: &str) -> Vec<Slip> {
+    let mut slips = Vec::new();
+    let elements: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap_or_default();
+    for (i, element) in elements.iter().enumerate() {
+        if let Ok(object) = serde_json::from_str(element.get()) {
+            ELEMENT.respell(&object, &mut |slip| slips.push(slip.under(&format!("[{i}]")).under(annotation)));
+        }
+    }
+    slips
+}
+
+/// R21. Two elements with the key contradict each other, even if one list is empty.
+fn at_most_one_default_route(selected: Vec<NetworkSelection>) -> Result<Vec<NetworkSelection>, Finding> {
+    match selected.iter().enumerate().filter(|(_, w)| w.default_route.is_some()).nth(1) {
+        None => Ok(selected),
+        Some((i, second)) => Err(Finding::new(
+            format!("[{i}].default-route"),
+            format_args!("{:?}", second.default_route.as_deref().unwrap_or_default()),
+            "default-route in at most one element",
+        )),
+    }
+}

@@ -1,0 +1,282 @@
+//! What a delegate is: one plugin type that runs in process, as a trait.
+//!
+//! A delegate's file holds its configuration and its verbs; `builtin/mod.rs` lists the delegate. What all delegates do alike
+//! is here, once: findings before anything is touched, addresses taken before the first link and given back when the
+//! attachment fails. `docs/add-a-delegate.md` makes a new one step by step, and `dummy.rs` is the example.
+
+use std::marker::PhantomData;
+
+use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
+use attachments::cni::spelling::Known;
+use attachments::finding::{Finding, Findings};
+
+use super::Attached;
+use crate::call::{Call, Node, Point};
+use crate::claims::Claims;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::ipam;
+use crate::sandbox::Sandbox;
+
+/// What reading a configuration gives: the configuration, or everything that is wrong with it.
+pub(super) type Reading<T> = std::result::Result<T, Vec<Finding>>;
+
+/// ADD and CHECK: an attachment, both sides of it there.
+pub(super) struct Context<'a, 'h> {
+    /// The node's side.
+    pub host: &'a mut Host<'h>,
+    /// The pod's side.
+    pub sandbox: &'a mut Sandbox,
+    /// What the plugin was told.
+    pub call: &'a Call<'a>,
+    /// Where the attachment is made.
+    pub point: &'a Point<'a>,
+}
+
+/// DEL: an attachment whose pod may be gone.
+pub(super) struct Undo<'a, 'h> {
+    /// The node's side.
+    pub host: &'a mut Host<'h>,
+    /// What the plugin was told.
+    pub call: &'a Call<'a>,
+    /// Where the attachment was made.
+    pub point: &'a Point<'a>,
+}
+
+/// A plugin type that is served in process.
+///
+/// ADD, CHECK and STATUS get the configuration, which was read once. DEL and GC get none: they must undo what an ADD did
+/// also where the configuration cannot be read any more. What they need of it they read from [`Call::conf`].
+pub(super) trait Delegate {
+    /// `type` in a configuration.
+    const TYPE: &'static str;
+    /// The keys that the delegate reads, beside those that every plugin may have.
+    const KEYS: &'static [&'static str];
+    /// The keys that it reads in `args.cni`.
+    const ARGUMENTS: &'static [&'static str] = &["ips", "mac"];
+    /// Those of [`Self::KEYS`] that hold paths of the node: a tenant's must lie under the node's `pathRoots`.
+    const PATHS: &'static [&'static str] = &[];
+    /// The keys of objects below one of its keys.
+    const NESTED: &'static [(&'static str, &'static Known<'static>)] = &[];
+    /// The delegate changes what a plugin before it in the chain made.
+    const IS_CHAINED: bool = false;
+    /// The layer around the delegate takes addresses for what it makes (`ipam`), checks them and gives them back.
+    const TAKES_ADDRESSES: bool = true;
+
+    /// The configuration, typed.
+    type Config: 'static;
+
+    /// Reads the delegate's keys. Nothing of the node is looked at.
+    fn read(conf: &Object) -> Reading<Self::Config>;
+
+    /// What else is wrong, beside the delegate's own keys and `ipam`.
+    fn validate(_config: &Self::Config, _conf: &Object) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// Before anything is attached: refuses what a tenant's definition may not have of the node. The node's own text, which
+    /// may have everything ([`crate::call::Origin`]), does not come here. The configuration is an error where a program
+    /// stands in for the delegate and may read what the delegate cannot.
+    fn admit(_config: Result<&Self::Config>, _host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// ADD. `leased` holds the addresses that were taken; without `ipam` it is empty. A failure undoes what the delegate
+    /// did itself.
+    fn add(config: &Self::Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached>;
+
+    /// DEL, first of all: gives back what the pod only borrowed (a moved device, changed settings), from the states that
+    /// the ADD saved, oldest first: of all plugins of the chain, each knows its own. Idempotent. A sandbox that is gone has
+    /// given back by itself what it could. No state at all means that nobody recorded the ADD: what the reference plugins
+    /// leave tells what they borrowed.
+    fn restore(_cx: Undo<'_, '_>, _sandbox: Option<&mut Sandbox>, _saved: &[&Object]) -> Result<()> {
+        Ok(())
+    }
+
+    /// DEL: removes what is not a link in the pod; those [`crate::apply::detach`] removed before. Idempotent. Everything is
+    /// tried; the first failure is the error.
+    fn del(_cx: Undo<'_, '_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// CHECK: the kernel holds what the result says. [`Error::Differs`] names the difference.
+    fn check(config: &Self::Config, cx: Context<'_, '_>) -> Result<()>;
+
+    /// GC: removes what containers that are gone have left in this network on the node, and tells what lies about of
+    /// strangers.
+    fn gc(_host: &mut Host<'_>, _call: &Call<'_>, _claims: &Claims<'_>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// STATUS: [`Error::NotReady`] when an ADD would fail now.
+    fn status(config: &Self::Config, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
+}
+
+/// A delegate of the registry, whatever the type of its configuration.
+pub(super) trait Registered: Sync {
+    fn kind(&self) -> &'static str;
+    fn is_chained(&self) -> bool;
+    fn keys(&self) -> &'static [&'static str];
+    fn arguments(&self) -> &'static [&'static str];
+    fn paths(&self) -> &'static [&'static str];
+    fn nested(&self) -> &'static [(&'static str, &'static Known<'static>)];
+    fn configure(&self, conf: &Object) -> Reading<Configured>;
+    fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
+    fn restore(&self, cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()>;
+    fn del(&self, cx: Undo<'_, '_>) -> Result<()>;
+    fn check(&self, cx: Context<'_, '_>) -> Result<()>;
+    fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>>;
+    fn status(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
+}
+
+/// An entry of the registry.
+pub(super) struct Entry<D>(PhantomData<fn() -> D>);
+
+impl<D> Entry<D> {
+    pub(super) const NEW: Self = Self(PhantomData);
+}
+
+impl<D: Delegate + 'static> Registered for Entry<D> {
+    fn kind(&self) -> &'static str {
+        D::TYPE
+    }
+
+    fn is_chained(&self) -> bool {
+        D::IS_CHAINED
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        D::KEYS
+    }
+
+    fn arguments(&self) -> &'static [&'static str] {
+        D::ARGUMENTS
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        D::PATHS
+    }
+
+    fn nested(&self) -> &'static [(&'static str, &'static Known<'static>)] {
+        D::NESTED
+    }
+
+    fn configure(&self, conf: &Object) -> Reading<Configured> {
+        valid::<D>(conf).map(|config| Configured(Box::new(Parsed::<D>(config))))
+    }
+
+    fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        if !call.origin.is_tenants {
+            return Ok(());
+        }
+        match D::read(call.conf) {
+            Ok(config) => D::admit(Ok(&config), host, call),
+            Err(findings) => D::admit(Err(Error::Config(findings)), host, call),
+        }
+    }
+
+    fn restore(&self, cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
+        D::restore(cx, sandbox, saved)
+    }
+
+    fn del(&self, cx: Undo<'_, '_>) -> Result<()> {
+        let Undo { host, call, point } = cx;
+        let removed = D::del(Undo { host, call, point });
+        if D::TAKES_ADDRESSES { removed.and(ipam::release(&host.node, call)) } else { removed }
+    }
+
+    fn check(&self, cx: Context<'_, '_>) -> Result<()> {
+        if D::TAKES_ADDRESSES && ipam::configured(cx.call.conf)? {
+            ipam::check(&cx.host.node, cx.call)?;
+        }
+        let config = D::read(cx.call.conf).map_err(Error::Config)?;
+        D::check(&config, cx)
+    }
+
+    fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, claims: &Claims<'_>) -> Result<Vec<String>> {
+        let mut told = D::gc(host, call, claims)?;
+        if D::TAKES_ADDRESSES {
+            told.extend(ipam::gc(&host.node, call, claims)?);
+        }
+        Ok(told)
+    }
+
+    fn status(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        let config = valid::<D>(call.conf).map_err(Error::Config)?;
+        D::status(&config, host, call)?;
+        if D::TAKES_ADDRESSES { ipam::status(&host.node, call) } else { Ok(()) }
+    }
+}
+
+/// Reads a configuration, `ipam` included, and finds everything that is wrong with it as far as it can be known without the
+/// node.
+fn valid<D: Delegate>(conf: &Object) -> Reading<D::Config> {
+    // What several readers need, each finds wrong; the collection keeps it once.
+    let mut findings = Findings::default();
+    let config = match D::read(conf) {
+        Ok(config) => {
+            findings.extend(D::validate(&config, conf));
+            Some(config)
+        }
+        Err(own) => {
+            findings.extend(own);
+            None
+        }
+    };
+    if D::TAKES_ADDRESSES {
+        findings.extend(ipam::validate(conf));
+    }
+    match config {
+        Some(config) => findings.finish(config),
+        None => Err(findings.into()),
+    }
+}
+
+/// A delegate with its configuration, which was read and found valid. An ADD carries it from the validation of the whole pod,
+/// before anything is touched, to the attachment.
+pub struct Configured(Box<dyn Carried>);
+
+/// What a configuration is carried for.
+trait Carried {
+    fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
+    fn add(&self, cx: Context<'_, '_>) -> Result<Attached>;
+}
+
+struct Parsed<D: Delegate>(D::Config);
+
+impl Configured {
+    /// Before anything is attached: what a tenant's definition asks of the node and may not have. The node's own text may
+    /// have everything ([`crate::call::Origin`]).
+    pub fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        if call.origin.is_tenants { self.0.admit(host, call) } else { Ok(()) }
+    }
+
+    /// ADD. A failure undoes what it did itself, addresses included.
+    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Attached> {
+        self.0.add(Context { host, sandbox, call, point: call.point()? })
+    }
+}
+
+impl<D: Delegate> Carried for Parsed<D> {
+    fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
+        D::admit(Ok(&self.0), host, call)
+    }
+
+    fn add(&self, cx: Context<'_, '_>) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let leased = if D::TAKES_ADDRESSES { lease(&host.node, call)? } else { CniResult::default() };
+        let has_addresses = !leased.ips.is_empty();
+        let attached = D::add(&self.0, Context { host, sandbox, call, point }, leased);
+        if attached.is_err() && has_addresses {
+            // What it says about the cause is the first error; DEL releases again.
+            let _ = ipam::release(&host.node, call);
+        }
+        attached
+    }
+}
+
+/// Takes addresses, where the configuration asks for some.
+fn lease(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
+    if ipam::configured(call.conf)? { ipam::allocate(node, call) } else { Ok(CniResult::default()) }
+}

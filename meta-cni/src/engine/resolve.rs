@@ -1,0 +1,289 @@
+//! Looks up what an ADD needs before it can bind: annotations, definitions, files of the node. `attachments::bind` is pure and
+//! leaves all reading to this module.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use attachments::bind::{
+    self, Attachment, BindError, BindRequest, Bound, ConfFile, Lookups, Network, Rules, TenantPath,
+};
+use attachments::cni::conf::{NetworkConf, PluginConf};
+use attachments::cni::object::Object;
+use attachments::cni::version::Version;
+use attachments::finding::Finding;
+use attachments::names::{IfName, NetRef, ObjectName, PodRef};
+use attachments::selection::Selection;
+use delegates::builtin;
+use delegates::reserved::Reserved;
+use delegates::{in_process, spelling};
+
+use super::log::warn;
+use super::run::Run;
+use crate::cluster::wire::NodeAddresses;
+use crate::cluster::{Annotations, Facts, Query};
+use crate::conf_dir;
+use crate::fault::{Fault, Result};
+use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
+use crate::request::{Operation, Target};
+
+/// The attachments of an ADD, with every choice made and validated except what only a delegate knows. Also what the node keeps
+/// from definitions: the node's configuration completed by the cluster's facts.
+pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bound, Reserved)> {
+    let networks = NodeNetworks::read(run)?;
+    let (annotations, mut facts) = match (handed_over(run)?, pod) {
+        (Some(annotations), _) => (annotations, Facts::default()),
+        (None, Some(pod)) => {
+            // One query gives the annotations and every definition that they, or the node, name.
+            let (references, optional) = (&[][..], &networks.references()?[..]);
+            let mut facts =
+                networks.resolve(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
+            (facts.annotations.take().unwrap_or_default(), facts)
+        }
+        (None, None) => (Annotations::new(), Facts::default()),
+    };
+    let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
+    let annotation = |name: &str| annotations.get(name).map(String::as_str);
+    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
+    let bound = networks.bind(&pod, target, &selection, &mut facts)?;
+    hold_to_roots(&bound.paths, &run.conf.path_roots)?;
+    let reserved = reserved(run, &bound, facts.node);
+    Ok((bound, reserved))
+}
+
+/// What the node keeps from definitions: its addresses and the bridge of its default network included.
+fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
+    let NodeAddresses { internal_ips, api_servers } = node;
+    let mut reserved = Reserved { node_addresses: internal_ips, api_servers, ..run.conf.reserved.clone() };
+    if reserved.share_default_bridge || !bound.attachments.iter().any(|attachment| attachment.is_tenants) {
+        return reserved;
+    }
+    let is_nodes = |attachment: &&Attachment| attachment.is_default && !attachment.is_tenants;
+    let own = bound.attachments.iter().find(is_nodes).cloned();
+    // A pod with another default network must not join the bridge of the node's either. A default network that cannot be found
+    // has attached no pod.
+    let default = own.or_else(|| default_network(run).ok());
+    let plugins = default.into_iter().flat_map(|default| default.plugins);
+    reserved.default_bridges = plugins.filter_map(|p| builtin::bridge_of(p.kind.as_str(), &p.object)).collect();
+    reserved
+}
+
+/// The attachments that the node gives to every pod, for a DEL without a record. None when the default network cannot be found
+/// any more: then nothing can be undone.
+pub fn default_only(run: &Run<'_>, target: &Target) -> Result<Vec<Attachment>> {
+    let pod = target.pod().ok().flatten().map_or_else(nameless_pod, Ok)?;
+    match NodeNetworks::read(run)
+        .and_then(|networks| networks.bind(&pod, target, &Selection::default(), &mut Facts::default()))
+    {
+        Ok(bound) => Ok(bound.attachments),
+        Err(fault) => {
+            warn(&format!("no record of sandbox {}, and no default network to undo: {fault}", target.container));
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The default network, for GC and STATUS, which concern no pod.
+pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
+    let nobody = Target {
+        container: parsed("node")?,
+        netns: String::new(),
+        ifname: parsed::<IfName>("eth0")?,
+        args: Vec::new(),
+    };
+    let bound =
+        NodeNetworks::read(run)?.bind(&nameless_pod()?, &nobody, &Selection::default(), &mut Facts::default())?;
+    bound.attachments.into_iter().next().ok_or_else(|| Fault::Bug("no default network was bound".to_owned()))
+}
+
+/// The networks that the node's configuration gives to every pod, their files read.
+struct NodeNetworks<'a> {
+    run: &'a Run<'a>,
+    rules: Rules,
+    delegates: Vec<Network>,
+    default_networks: Vec<Network>,
+    auxiliary: Option<NetworkConf>,
+}
+
+impl<'a> NodeNetworks<'a> {
+    fn read(run: &'a Run<'a>) -> Result<Self> {
+        Ok(Self {
+            run,
+            rules: rules(&run.conf),
+            delegates: networks(&run.conf.delegates)?,
+            default_networks: networks(&run.conf.default_networks)?,
+            auxiliary: match &run.conf.auxiliary {
+                Some(auxiliary) => chain_of(auxiliary, run.request.version)?,
+                None => None,
+            },
+        })
+    }
+
+    /// The definitions that the node's configuration may name: any name that is not a path or inline.
+    fn references(&self) -> Result<Vec<NetRef>> {
+        let named = |network: &Network| match network {
+            // A network's name may hold characters that an object's may not. Such a network can only be a file.
+            Network::Named(name) => name.as_str().parse::<ObjectName>().ok(),
+            Network::Conf(_) => None,
+        };
+        let names = self.delegates.iter().chain(&self.default_networks).filter_map(named);
+        Ok(names.map(|name| NetRef { namespace: self.run.conf.multus_namespace.clone(), name }).collect())
+    }
+
+    fn query<'q>(&'q self, pod: Option<&'q PodRef>, references: &'q [NetRef], optional: &'q [NetRef]) -> Query<'q> {
+        let multus_namespace = &self.run.conf.multus_namespace;
+        Query { pod, annotations: false, references, optional, multus_namespace }
+    }
+
+    /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
+    fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
+        let operation = &self.run.request.operation;
+        match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
+            Err(fault @ Fault::TryLater(_)) if !matches!(operation, Operation::Add(_) | Operation::Status) => {
+                warn(&format!("going on without definitions: {fault}"));
+                Ok(Facts::default())
+            }
+            other => other,
+        }
+    }
+
+    /// Binds the node's networks and what a pod selects beside or instead of them. `facts` holds what is known, and is completed
+    /// here.
+    fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
+        let request = BindRequest {
+            pod,
+            container: &target.container,
+            ifname: &target.ifname,
+            args: &target.args,
+            runtime_config: Some(&self.run.conf.runtime_config),
+            delegates: &self.delegates,
+            default_networks: &self.default_networks,
+            selection,
+            auxiliary: self.auxiliary.as_ref(),
+            rules: &self.rules,
+        };
+        let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
+        let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));
+        let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
+        let found = self.resolve(&self.query(Some(pod), &references, &optional))?;
+        facts.definitions.extend(found.definitions);
+        if !found.node.is_empty() {
+            facts.node = found.node;
+        }
+
+        let definitions = &facts.definitions;
+        let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
+        // The kubelet's allocations are not read yet.
+        let devices = BTreeMap::new();
+        let node = self.run.node(None);
+        let spell = |plugin: &mut PluginConf| spelling::settle(plugin, node.in_process(&plugin.kind));
+        Ok(bind::bind(&request, &Lookups { definitions, files: &files, devices: &devices }, &spell)?)
+    }
+}
+
+/// The pod's annotations, if the runtime passes them (containerd and CRI-O do).
+fn handed_over(run: &Run<'_>) -> Result<Option<Annotations>> {
+    let path = format!("runtimeConfig[{POD_ANNOTATIONS:?}]");
+    let handed = run.conf.runtime_config.decode(POD_ANNOTATIONS, "a map of strings");
+    Ok(handed.map_err(|e| Finding { path, ..e })?)
+}
+
+fn rules(conf: &NodeConf) -> Rules {
+    Rules {
+        namespace_isolation: conf.namespace_isolation,
+        global_namespaces: conf.global_namespaces.clone(),
+        multus_namespace: conf.multus_namespace.clone(),
+        system_namespaces: conf.system_namespaces.clone(),
+        strict: conf.strict,
+        path_roots: conf.path_roots.iter().map(|root| root.to_string_lossy().into_owned()).collect(),
+        built_in: in_process::types(conf.builtin.as_deref()),
+        programs: conf.programs.clone(),
+        max_attachments: conf.max_attachments,
+        max_chain: conf.max_chain,
+    }
+}
+
+/// The pod of a runtime that is no Kubernetes one: its sandboxes get the node's networks.
+fn nameless_pod() -> Result<PodRef> {
+    Ok(PodRef { namespace: parsed("default")?, name: parsed("sandbox")?, uid: None })
+}
+
+fn parsed<T: std::str::FromStr<Err = Finding>>(text: &str) -> Result<T> {
+    text.parse().map_err(|finding: Finding| Fault::Bug(finding.to_string()))
+}
+
+fn networks(declared: &[Declared]) -> Result<Vec<Network>> {
+    declared
+        .iter()
+        .map(|network| match network {
+            Declared::Inline(conf) => Ok(Network::Conf(conf.clone())),
+            Declared::Named(name) => Ok(Network::Named(name.clone())),
+            Declared::Path(path) => file_at(path).map(Network::Conf),
+        })
+        .collect()
+}
+
+/// A configuration file, or the first one of a directory.
+fn file_at(path: &Path) -> Result<NetworkConf> {
+    let file = conf_dir::file(path).ok_or_else(|| {
+        Fault::TryLater(format!("clusterNetwork: {} holds no .conflist, .conf or .json file", path.display()))
+    })?;
+    match conf_dir::read(&file) {
+        Ok(conf) => Ok(conf),
+        Err(finding) => Err(finding.under(&format!("clusterNetwork: {}", file.display())).into()),
+    }
+}
+
+/// The chain of `auxiliaryCNIChainName`: every file of its directory, behind `passthru`, because chained plugins need a previous
+/// result. None for an empty directory.
+fn chain_of(auxiliary: &Auxiliary, version: Version) -> Result<Option<NetworkConf>> {
+    let Auxiliary { name, beside } = auxiliary;
+    let dir = if beside.is_dir() { beside.join(name.as_str()) } else { beside.with_file_name(name.as_str()) };
+    let plugins = conf_dir::plugins(&dir).map_err(|e| e.under("auxiliaryCNIChainName"))?;
+    if plugins.is_empty() {
+        return Ok(None);
+    }
+    let mut seed = Object::new();
+    seed.set("cniVersion", &version.as_str());
+    seed.set("name", name);
+    seed.set("type", &"passthru");
+    let mut chain = NetworkConf::from_object(seed)?;
+    chain.plugins.extend(plugins);
+    Ok(Some(chain))
+}
+
+/// The configurations of a directory in the order of their names. A broken file fails only who needs it.
+fn conf_files(dir: &Path) -> Vec<ConfFile> {
+    let each = |path: PathBuf| ConfFile {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        conf: conf_dir::read(&path),
+    };
+    conf_dir::paths(dir).into_iter().map(each).collect()
+}
+
+/// A tenant's path must lie below a root after symbolic links are resolved, too.
+fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| follow_links(root)).collect();
+    for TenantPath { path, field } in paths {
+        let resolved = follow_links(Path::new(path));
+        if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
+            let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
+            let (end, listed) = (resolved.display(), listed.join(", "));
+            let allowed = format!("a path that does not lead to {end}, but stays under one of pathRoots ({listed})");
+            return Err(BindError::Invalid(Finding::new(field, format_args!("{path:?}"), allowed)).into());
+        }
+    }
+    Ok(())
+}
+
+/// Resolves the symbolic links of the part of a path that exists.
+fn follow_links(path: &Path) -> PathBuf {
+    match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Ok(resolved), _, _) => resolved,
+        (Err(_), Some(parent), Some(name)) => follow_links(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
