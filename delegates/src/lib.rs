@@ -1,8 +1,9 @@
 //! Everything that makes an interface.
 //!
-//! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`nl`] speaks netlink,
-//! [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine
-//! hands it to either. [`lint`] says what is wrong with a definition before anybody is called.
+//! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`firewall`] knows every
+//! nftables table of ours, [`overlay`] what a node holds of a VXLAN overlay, [`nl`] speaks netlink, [`ipam`] gives
+//! addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine hands it to
+//! either. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
 pub mod boot;
@@ -11,20 +12,22 @@ pub mod call;
 pub mod default_route;
 pub mod error;
 pub mod exec;
+pub mod firewall;
 pub mod host;
 pub mod in_process;
 pub mod ipam;
 pub mod lint;
 pub mod loans;
 pub mod lock;
-pub mod masquerade;
 pub mod netns;
 pub mod nl;
 mod node_links;
 pub mod node_networks;
+pub mod overlay;
 pub mod ownership;
 mod poll;
 pub mod priority;
+mod random;
 pub mod reserved;
 pub mod sandbox;
 mod shared;

@@ -4,9 +4,9 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use delegates::nl::Netlink;
 use delegates::nl::nft::{Family, Nftables, Table};
 use delegates::nl::route::RouteFilter;
+use delegates::nl::{Netlink, Socket};
 use libfuzzer_sys::fuzz_target;
 
 // The first byte says what is asked, the rest is the answer.
@@ -16,7 +16,15 @@ fuzz_target!(|input: &[u8]| {
     kernel.send(&answers_the_first(answer)).expect("room for one datagram");
     // No message is that short: nobody waits for more.
     kernel.send(&[0]).expect("room for one more");
-    let mut netlink = Netlink::over(ours.into(), Instant::now() + Duration::from_secs(10));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    if let which @ 12.. = question % 14 {
+        let mut nftables = Nftables::over(Socket::over(ours.into(), deadline), Instant::now());
+        return match which {
+            12 => drop(nftables.rules(Table { family: Family::Inet, name: "t" })),
+            _ => drop(nftables.generation()),
+        };
+    }
+    let mut netlink = Netlink::over(ours.into(), deadline);
     match question % 14 {
         0 => drop(netlink.links(None)),
         1 => drop(netlink.link_by_index(1)),
@@ -28,10 +36,8 @@ fuzz_target!(|input: &[u8]| {
         7 => drop(netlink.forwardings(1)),
         8 => drop(netlink.neighbours(1)),
         9 => drop(netlink.token_bucket(1)),
-        10 => drop(netlink.turned_to(1)),
-        11 => drop(netlink.delete_link(1)),
-        12 => drop(Nftables::over(netlink, Instant::now()).rules(Table { family: Family::Inet, name: "t" })),
-        _ => drop(Nftables::over(netlink, Instant::now()).generation()),
+        10 => drop(netlink.redirected_to(1)),
+        _ => drop(netlink.delete_link(1)),
     }
 });
 

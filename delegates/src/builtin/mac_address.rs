@@ -3,14 +3,11 @@
 //! Every Ethernet link in a pod gets its address from us, never from the kernel: the record of an attachment identifies a
 //! link by it.
 
-use std::fs::File;
-use std::io::Read;
-
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
 use attachments::names::Mac;
 
-use crate::error::{Error, Result};
+pub(super) use crate::random::mac as random;
 
 const ALLOWED: &str = "a unicast MAC address of six bytes, as 02:00:5e:10:00:01";
 
@@ -45,16 +42,6 @@ pub(super) fn from_environment(args: &str) -> std::result::Result<Option<Mac>, F
             parse(text).map(Some).ok_or_else(|| Finding::new("CNI_ARGS MAC", format_args!("{text:?}"), ALLOWED))
         }
     }
-}
-
-/// A locally administered unicast address from the kernel's random numbers.
-pub(super) fn random() -> Result<Mac> {
-    let mut bytes = [0; 6];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(Error::io("read /dev/urandom"))?;
-    bytes[0] = bytes[0] & 0xfc | 0x02;
-    Ok(Mac(bytes))
 }
 
 /// The kernel takes no group address and no zero for a link.

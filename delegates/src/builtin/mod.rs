@@ -46,11 +46,12 @@ use self::delegate::{Context, Entry, Registered, Undo};
 
 use crate::call::Call;
 use crate::error::{Error, Result};
+use crate::firewall::masquerade;
 use crate::host::Host;
 use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::spec::LinkId;
-use crate::{ipam, masquerade, shared};
+use crate::{ipam, shared};
 
 /// Lists the delegates: one line each, of the variant and its type.
 macro_rules! registry {

@@ -1,10 +1,16 @@
 //! Netlink, blocking: the only place that talks to rtnetlink, nf_tables and sock_diag.
 //!
-//! A [`Netlink`] keeps the namespace that it was opened in ([`crate::netns::NetNs::socket`] opens one inside a pod).
-//! What can be asked of it is grouped by object: [`link`], [`address`], [`route`], [`rule`], [`neighbour`], [`traffic`], [`kept`], [`nft`],
-//! [`conntrack`] and [`sockets`]. Requests
-//! are written and replies read by a small codec of our own: it takes from a reply the attributes that we use and skips
-//! the rest, so an attribute that a newer kernel adds or changes cannot fail a DEL.
+//! A [`Socket`] keeps the namespace that it was opened in ([`crate::netns::NetNs::socket`] opens one inside a pod). Its type
+//! says which protocol it speaks, and so what can be asked of it, grouped by object:
+//!
+//! | socket | protocol | objects |
+//! | --- | --- | --- |
+//! | [`Netlink`] | [`Route`] | [`link`], [`address`], [`route`], [`rule`], [`neighbour`], [`traffic`], [`kept`] |
+//! | [`nft::Nftables`] | [`Netfilter`] | [`nft`], [`conntrack`] |
+//! | [`sockets::Sockets`] | [`SockDiag`] | [`sockets`] |
+//!
+//! Requests are written and replies read by a small codec of our own: it takes from a reply the attributes that we use and
+//! skips the rest, so an attribute that a newer kernel adds or changes cannot fail a DEL.
 
 pub mod address;
 pub mod conntrack;
@@ -19,7 +25,7 @@ pub mod sockets;
 pub mod traffic;
 mod wire;
 
-pub use socket::Netlink;
+pub use socket::{Netfilter, Netlink, Protocol, Route, SockDiag, Socket};
 
 use crate::error::Error;
 

@@ -1,5 +1,8 @@
 //! Neighbours (ARP, ND) and the forwarding entries of bridges and vxlan devices.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use attachments::names::Mac;
@@ -11,6 +14,10 @@ use crate::error::Result;
 
 /// Bytes of `struct ndmsg`.
 const HEADER: usize = 12;
+
+// linux/neighbour.h, not in libc for every C library.
+const NDA_PROTOCOL: u16 = 12;
+const NTF_EXT_LEARNED: u8 = 1 << 4;
 
 /// The entry that floods: frames with no better entry go to every destination appended to it.
 pub const ALL_ZERO: Mac = Mac([0; 6]);
@@ -26,6 +33,8 @@ pub struct Forwarding {
     pub own: bool,
     /// Never ages and was not learned.
     pub permanent: bool,
+    /// A control plane gave it (NTF_EXT_LEARNED).
+    pub is_external: bool,
 }
 
 /// A neighbour of a link.
@@ -37,7 +46,64 @@ pub struct Neighbour {
     pub mac: Option<Mac>,
     /// Set by somebody, not resolved.
     pub permanent: bool,
+    /// `RTPROT_*`: who set it; 0 where nobody said, and before Linux 5.0.
+    pub protocol: u8,
 }
+
+/// One of many changes of forwarding entries and neighbours; see [`Netlink::change_entries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A MAC address gets one destination on a vxlan device, and the device's port on its bridge, by a control plane: neither
+    /// ages. What was learned is replaced.
+    Forward {
+        /// Index of the device.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+        /// The remote VTEP.
+        remote: IpAddr,
+    },
+    /// A MAC address gets one more destination on a vxlan device.
+    Append {
+        /// Index of the device.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+        /// The remote VTEP.
+        remote: IpAddr,
+    },
+    /// A destination of a vxlan device goes, or without `remote` the entry of its bridge.
+    Remove {
+        /// Index of the device.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+        /// The remote VTEP.
+        remote: Option<IpAddr>,
+    },
+    /// A permanent neighbour, in the place of what is there.
+    Resolve {
+        /// Index of the link.
+        index: u32,
+        /// Its address.
+        ip: IpAddr,
+        /// Its MAC address.
+        mac: Mac,
+        /// `RTPROT_*`: who sets it.
+        protocol: u8,
+    },
+    /// A neighbour goes.
+    Unresolve {
+        /// Index of the link.
+        index: u32,
+        /// Its address.
+        ip: IpAddr,
+    },
+}
+
+/// Messages of one datagram: all acknowledgements of a datagram wait in the receive buffer (200 KiB), and each takes up to
+/// 1 KiB of it.
+const CHUNK: usize = 128;
 
 impl Netlink {
     /// Adds one more destination for `mac` to a vxlan device; nothing changes when it is there already.
@@ -49,10 +115,19 @@ impl Netlink {
 
     /// The same for many at once, in one datagram.
     pub fn append_forwardings(&mut self, index: u32, mac: Mac, remotes: &[IpAddr]) -> Result<()> {
-        // All acknowledgements of a datagram wait in the receive buffer (200 KiB): each takes up to 1 KiB of it.
-        for some in remotes.chunks(128) {
+        for some in remotes.chunks(CHUNK) {
             let requests = some.iter().map(|remote| append(index, mac, *remote)).collect();
             self.batch(requests, &|| format!("append destinations of {mac} to vxlan {index}"))?;
+        }
+        Ok(())
+    }
+
+    /// Changes many entries in that order, some in one datagram. What is to go and is gone already is no error. After an error
+    /// the rest of its datagram was tried, and what follows was not.
+    pub fn change_entries(&mut self, entries: &[Entry], what: &str) -> Result<()> {
+        for some in entries.chunks(CHUNK) {
+            let requests = some.iter().map(change).collect();
+            self.batch_tolerant(requests, &[libc::ENOENT], &|| format!("change {what}"))?;
         }
         Ok(())
     }
@@ -87,6 +162,7 @@ impl Netlink {
                     remote: entry.ip,
                     own: entry.flags & libc::NTF_SELF != 0,
                     permanent: entry.is_permanent(),
+                    is_external: entry.flags & NTF_EXT_LEARNED != 0,
                 }))
             },
         )
@@ -94,18 +170,12 @@ impl Netlink {
 
     /// Sets a permanent neighbour, replacing what is there.
     pub fn set_neighbour(&mut self, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
-        let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header(family(ip), index, libc::NUD_PERMANENT, 0));
-        request.ip(libc::NDA_DST, ip);
-        request.bytes(libc::NDA_LLADDR, &mac.0);
-        self.acknowledged(request, || format!("set neighbour {ip} at {mac} on link {index}"))
+        self.acknowledged(resolution(index, ip, mac), || format!("set neighbour {ip} at {mac} on link {index}"))
     }
 
     /// Removes a neighbour. `false` when it was not there.
     pub fn delete_neighbour(&mut self, index: u32, ip: IpAddr) -> Result<bool> {
-        let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header(family(ip), index, 0, 0));
-        request.ip(libc::NDA_DST, ip);
-        gone_is_false(self.acknowledged(request, || format!("delete neighbour {ip} of link {index}")))
+        gone_is_false(self.acknowledged(removal(index, ip), || format!("delete neighbour {ip} of link {index}")))
     }
 
     /// The neighbours of a link, of both families.
@@ -119,7 +189,8 @@ impl Netlink {
                 let entry = decode(message)?;
                 let known = entry.index == index && entry.state & libc::NUD_NOARP == 0;
                 let Some(ip) = entry.ip.filter(|_| known) else { return Ok(None) };
-                Ok(Some(Neighbour { ip, mac: entry.mac, permanent: entry.state & libc::NUD_PERMANENT != 0 }))
+                let permanent = entry.state & libc::NUD_PERMANENT != 0;
+                Ok(Some(Neighbour { ip, mac: entry.mac, permanent, protocol: entry.protocol }))
             },
         )
     }
@@ -163,112 +234,81 @@ fn forwarding(kind: u16, flags: i32, index: u32, mac: Mac, remote: IpAddr) -> Re
     request
 }
 
-struct Entry {
+/// A permanent neighbour, replacing what is there.
+fn resolution(index: u32, ip: IpAddr, mac: Mac) -> Request {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+    let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header(family(ip), index, libc::NUD_PERMANENT, 0));
+    request.ip(libc::NDA_DST, ip);
+    request.bytes(libc::NDA_LLADDR, &mac.0);
+    request
+}
+
+fn removal(index: u32, ip: IpAddr) -> Request {
+    let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header(family(ip), index, 0, 0));
+    request.ip(libc::NDA_DST, ip);
+    request
+}
+
+fn change(entry: &Entry) -> Request {
+    let add = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+    match *entry {
+        Entry::Forward { index, mac, remote } => {
+            // NOARP keeps the device from ageing it. PERMANENT would do that too, but a bridge takes it for an address of its
+            // own; it needs no more than the flag.
+            let state = libc::NUD_NOARP | libc::NUD_REACHABLE;
+            let flags = libc::NTF_SELF | libc::NTF_MASTER | NTF_EXT_LEARNED;
+            let mut request = Request::new(libc::RTM_NEWNEIGH, add, &header(libc::AF_BRIDGE, index, state, flags));
+            request.bytes(libc::NDA_LLADDR, &mac.0);
+            request.ip(libc::NDA_DST, remote);
+            request
+        }
+        Entry::Append { index, mac, remote } => append(index, mac, remote),
+        Entry::Remove { index, mac, remote: Some(remote) } => {
+            forwarding(libc::RTM_DELNEIGH, libc::NLM_F_ACK, index, mac, remote)
+        }
+        Entry::Remove { index, mac, remote: None } => {
+            let header = header(libc::AF_BRIDGE, index, 0, libc::NTF_MASTER);
+            let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header);
+            request.bytes(libc::NDA_LLADDR, &mac.0);
+            request
+        }
+        Entry::Resolve { index, ip, mac, protocol } => {
+            let mut request = resolution(index, ip, mac);
+            request.u8(NDA_PROTOCOL, protocol);
+            request
+        }
+        Entry::Unresolve { index, ip } => removal(index, ip),
+    }
+}
+
+/// An entry as the kernel tells it.
+struct Told {
     index: u32,
     state: u16,
     flags: u8,
+    protocol: u8,
     ip: Option<IpAddr>,
     mac: Option<Mac>,
 }
 
-impl Entry {
+impl Told {
     fn is_permanent(&self) -> bool {
         self.state & (libc::NUD_PERMANENT | libc::NUD_NOARP) != 0
     }
 }
 
-fn decode(message: &Message<'_>) -> Decoded<Entry> {
+fn decode(message: &Message<'_>) -> Decoded<Told> {
     let head: [u8; HEADER] = wire::fixed(message.body)?;
-    let mut entry =
-        Entry { index: wire::u32(&head[4..8])?, state: wire::u16(&head[8..10])?, flags: head[10], ip: None, mac: None };
+    let (index, state) = (wire::u32(&head[4..8])?, wire::u16(&head[8..10])?);
+    let mut entry = Told { index, state, flags: head[10], protocol: 0, ip: None, mac: None };
     for attribute in Attributes::after(message.body, HEADER)? {
         let (kind, value) = attribute?;
         match kind {
             libc::NDA_DST => entry.ip = Some(wire::ip(value)?),
             libc::NDA_LLADDR => entry.mac = wire::mac(value),
+            NDA_PROTOCOL => entry.protocol = wire::u8(value)?,
             _ => {}
         }
     }
     Ok(entry)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::netns::testing::as_host;
-    use crate::nl::link::{NewKind, NewLink, Vxlan};
-
-    fn on_vxlan(test: impl FnOnce(&mut Netlink, u32) + Send) {
-        as_host(|| {
-            let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
-            let name = "vx1".parse().unwrap();
-            let vxlan = Vxlan { vni: 1, port: 4789, local: None, underlay: None, group: None, learning: false, ttl: 0 };
-            netlink.add_link(&NewLink { up: true, ..NewLink::new(&name, NewKind::Vxlan(vxlan)) }).unwrap();
-            let index = netlink.link_by_name(&name).unwrap().unwrap().index;
-            test(&mut netlink, index);
-        });
-    }
-
-    fn ips(texts: &[&str]) -> Vec<IpAddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn kernel_the_all_zero_entry_takes_many_destinations_once_each() {
-        on_vxlan(|netlink, index| {
-            let remotes = ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
-            netlink.append_forwardings(index, ALL_ZERO, &remotes).unwrap();
-            netlink.append_forwarding(index, ALL_ZERO, remotes[0]).unwrap();
-            let mut listed = netlink.forwardings(index).unwrap();
-            assert!(listed.iter().all(|entry| entry.mac == ALL_ZERO && entry.own && entry.permanent));
-            listed.sort_by_key(|entry| entry.remote);
-            assert_eq!(listed.iter().filter_map(|entry| entry.remote).collect::<Vec<_>>(), remotes);
-            for _ in 0..2 {
-                netlink.delete_forwarding(index, ALL_ZERO, remotes[1]).unwrap();
-                netlink.delete_forwarding(index, Mac([2, 0, 0, 0, 0, 1]), remotes[1]).unwrap();
-            }
-            assert_eq!(netlink.forwardings(index).unwrap().len(), 2);
-        });
-    }
-
-    #[test]
-    fn kernel_hundreds_of_destinations_go_in_few_datagrams() {
-        on_vxlan(|netlink, index| {
-            let remotes: Vec<IpAddr> = (0..600u32).map(|host| IpAddr::V4((0x0a00_0001 + host).into())).collect();
-            netlink.append_forwardings(index, ALL_ZERO, &remotes).unwrap();
-            assert_eq!(netlink.forwardings(index).unwrap().len(), 600);
-        });
-    }
-
-    #[test]
-    fn kernel_a_replaced_destination_is_the_only_one() {
-        on_vxlan(|netlink, index| {
-            let mac = Mac([2, 0, 0, 0, 0, 1]);
-            for remote in ips(&["192.0.2.1", "192.0.2.2"]) {
-                netlink.replace_forwarding(index, mac, remote).unwrap();
-            }
-            let remotes: Vec<_> = netlink.forwardings(index).unwrap().iter().map(|entry| entry.remote).collect();
-            assert_eq!(remotes, [Some("192.0.2.2".parse().unwrap())]);
-        });
-    }
-
-    #[test]
-    fn kernel_permanent_neighbours_of_both_families() {
-        on_vxlan(|netlink, index| {
-            let mac = Mac([2, 0, 0, 0, 0, 1]);
-            let addresses = ips(&["10.42.0.2", "fd00::2"]);
-            for ip in &addresses {
-                netlink.set_neighbour(index, *ip, Mac([2, 0, 0, 0, 0, 9])).unwrap();
-                netlink.set_neighbour(index, *ip, mac).unwrap();
-            }
-            let listed = netlink.neighbours(index).unwrap();
-            let expected: Vec<_> =
-                addresses.iter().map(|ip| Neighbour { ip: *ip, mac: Some(mac), permanent: true }).collect();
-            assert_eq!(listed, expected);
-            assert!(netlink.delete_neighbour(index, addresses[0]).unwrap());
-            assert!(!netlink.delete_neighbour(index, addresses[0]).unwrap());
-        });
-    }
 }

@@ -1,13 +1,17 @@
 //! One netlink socket: a request and its answer, until a deadline.
+//!
+//! Netlink is many protocols over one kind of socket. [`Socket`] carries its protocol in its type, so a question about routes
+//! cannot go to a socket of nf_tables. What they share is an [`Exchange`], compiled once.
 
 #[cfg(test)]
 mod tests;
 
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::{Socket as KernelSocket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,8 +26,125 @@ const BUFFER: usize = 32 * 1024;
 const TRIES: usize = 5;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// A blocking netlink socket. It acts in the namespace that it was opened in, wherever the thread goes later.
-pub struct Netlink {
+/// A netlink protocol (NETLINK_*): who answers to a socket.
+pub trait Protocol {
+    #[doc(hidden)]
+    const NUMBER: isize;
+    #[doc(hidden)]
+    const OPENING: &str;
+    /// Dumps can be filtered by the kernel.
+    #[doc(hidden)]
+    const FILTERS: bool = false;
+}
+
+/// rtnetlink: links, addresses, routes, rules, neighbours, traffic control.
+#[derive(Debug)]
+pub enum Route {}
+
+impl Protocol for Route {
+    const NUMBER: isize = NETLINK_ROUTE;
+    const OPENING: &str = "open an rtnetlink socket";
+    const FILTERS: bool = true;
+}
+
+/// nfnetlink: nf_tables and connection tracking.
+#[derive(Debug)]
+pub enum Netfilter {}
+
+impl Protocol for Netfilter {
+    const NUMBER: isize = NETLINK_NETFILTER;
+    const OPENING: &str = "open a netfilter socket";
+}
+
+/// sock_diag: the sockets of others.
+#[derive(Debug)]
+pub enum SockDiag {}
+
+impl Protocol for SockDiag {
+    const NUMBER: isize = NETLINK_SOCK_DIAG;
+    const OPENING: &str = "open a sock_diag socket";
+}
+
+/// A blocking netlink socket of one protocol. It acts in the namespace that it was opened in, wherever the thread goes later.
+pub struct Socket<P> {
+    exchange: Exchange,
+    protocol: PhantomData<P>,
+}
+
+/// The socket of rtnetlink.
+pub type Netlink = Socket<Route>;
+
+impl<P: Protocol> Socket<P> {
+    /// A socket in the thread's current network namespace. No answer is awaited beyond `deadline`. EPROTONOSUPPORT when the
+    /// kernel lacks the protocol.
+    pub fn open(deadline: Instant) -> Result<Self> {
+        let socket = connected(P::NUMBER, P::OPENING)?;
+        if P::FILTERS {
+            // Lets dumps be filtered by the kernel. Linux before 4.20 does not know it and sends all; the callers filter too.
+            let _ = socket.set_netlink_get_strict_chk(true);
+        }
+        Ok(Self::with(Peer::Kernel(socket), deadline))
+    }
+
+    /// Over a connected datagram socket whose other end answers in the kernel's stead: what no kernel can be made to say on
+    /// demand is said by a script.
+    pub fn over(socket: OwnedFd, deadline: Instant) -> Self {
+        Self::with(Peer::Other(socket), deadline)
+    }
+
+    /// Moves the deadline.
+    pub fn keep_to(&mut self, deadline: Instant) {
+        self.exchange.deadline = deadline;
+    }
+
+    fn with(peer: Peer, deadline: Instant) -> Self {
+        let exchange = Exchange { peer, buffer: vec![0; BUFFER], sequence: 0, deadline };
+        Self { exchange, protocol: PhantomData }
+    }
+
+    /// See [`Exchange::batch`], with one request.
+    pub(super) fn acknowledged(&mut self, request: Request, op: impl Fn() -> String) -> Result<()> {
+        self.exchange.batch(vec![request], &[], &op)
+    }
+
+    /// See [`Exchange::batch`].
+    pub(super) fn batch(&mut self, requests: Vec<Request>, op: &dyn Fn() -> String) -> Result<()> {
+        self.exchange.batch(requests, &[], op)
+    }
+
+    /// The same; a refusal with one of these errors counts as done.
+    pub(super) fn batch_tolerant(
+        &mut self,
+        requests: Vec<Request>,
+        harmless: &[i32],
+        op: &dyn Fn() -> String,
+    ) -> Result<()> {
+        self.exchange.batch(requests, harmless, op)
+    }
+
+    /// See [`Exchange::one`].
+    pub(super) fn one<T>(
+        &mut self,
+        request: Request,
+        op: impl Fn() -> String,
+        decode: impl Fn(&Message<'_>) -> Decoded<T>,
+    ) -> Result<Option<T>> {
+        self.exchange.one(request, &op, &decode)
+    }
+
+    /// See [`Exchange::dump`].
+    pub(super) fn dump<T>(
+        &mut self,
+        request: &Request,
+        op: impl Fn() -> String,
+        decode: impl Fn(&Message<'_>) -> Decoded<Option<T>>,
+    ) -> Result<Vec<T>> {
+        self.exchange.dump(request, &op, &decode)
+    }
+}
+
+/// Questions and answers, of whichever protocol. `op` says what is tried on which object.
+struct Exchange {
     peer: Peer,
     buffer: Vec<u8>,
     sequence: u32,
@@ -32,8 +153,8 @@ pub struct Netlink {
 
 /// Who answers.
 enum Peer {
-    Kernel(Socket),
-    /// See [`Netlink::over`].
+    Kernel(KernelSocket),
+    /// See [`Socket::over`].
     Other(OwnedFd),
 }
 
@@ -46,49 +167,10 @@ impl AsFd for Peer {
     }
 }
 
-impl Netlink {
-    /// Over a connected datagram socket whose other end answers in the kernel's stead: what no kernel can be made to say on
-    /// demand is said by a script.
-    pub fn over(socket: OwnedFd, deadline: Instant) -> Self {
-        Self::with(Peer::Other(socket), deadline)
-    }
-
-    /// An rtnetlink socket in the thread's current network namespace. No answer is awaited beyond `deadline`.
-    pub fn open(deadline: Instant) -> Result<Self> {
-        let socket = connected(NETLINK_ROUTE, "open an rtnetlink socket")?;
-        // Lets dumps be filtered by the kernel. Linux before 4.20 does not know it and sends all; the callers filter too.
-        let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Self::with(Peer::Kernel(socket), deadline))
-    }
-
-    /// Moves the deadline.
-    pub fn keep_to(&mut self, deadline: Instant) {
-        self.deadline = deadline;
-    }
-
-    /// The same for nf_tables.
-    pub(super) fn open_netfilter(deadline: Instant) -> Result<Self> {
-        let socket = connected(NETLINK_NETFILTER, "open a netfilter socket")?;
-        Ok(Self::with(Peer::Kernel(socket), deadline))
-    }
-
-    /// The same for sock_diag.
-    pub(super) fn open_diag(deadline: Instant) -> Result<Self> {
-        let socket = connected(NETLINK_SOCK_DIAG, "open a sock_diag socket")?;
-        Ok(Self::with(Peer::Kernel(socket), deadline))
-    }
-
-    fn with(peer: Peer, deadline: Instant) -> Self {
-        Self { peer, buffer: vec![0; BUFFER], sequence: 0, deadline }
-    }
-
-    /// Sends a request and waits for its acknowledgement. `op` says what is tried on which object.
-    pub(super) fn acknowledged(&mut self, request: Request, op: impl Fn() -> String) -> Result<()> {
-        self.batch(vec![request], &op)
-    }
-
-    /// Sends requests as one datagram and waits until every one is acknowledged; the first refusal is the error.
-    pub(super) fn batch(&mut self, requests: Vec<Request>, op: &dyn Fn() -> String) -> Result<()> {
+impl Exchange {
+    /// Sends requests as one datagram and waits until every one is acknowledged; the first refusal that is not `harmless` is the
+    /// error.
+    fn batch(&mut self, requests: Vec<Request>, harmless: &[i32], op: &dyn Fn() -> String) -> Result<()> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         let mut open = 0;
@@ -107,7 +189,10 @@ impl Netlink {
                     continue;
                 }
                 if let Some(answer) = verdict(&message).map_err(|Malformed| malformed(op))? {
-                    answer.map_err(|refusal| refusal.because(op))?;
+                    match answer {
+                        Err(refusal) if !harmless.contains(&refusal.errno) => return Err(refusal.because(op)),
+                        _ => {}
+                    }
                     // Whatever follows the last answer is about nothing that was asked.
                     match open {
                         2.. => open -= 1,
@@ -121,19 +206,19 @@ impl Netlink {
 
     /// Asks for one object. `Ok(None)` when the kernel says that there is none (ENODEV). A question whose answer is lost
     /// is asked again; a request for a change never is, because what is lost may be the word that it was done.
-    pub(super) fn one<T>(
+    fn one<T>(
         &mut self,
         request: Request,
-        op: impl Fn() -> String,
-        decode: impl Fn(&Message<'_>) -> Decoded<T>,
+        op: &dyn Fn() -> String,
+        decode: &dyn Fn(&Message<'_>) -> Decoded<T>,
     ) -> Result<Option<T>> {
         for _ in 1..TRIES {
-            match self.one_once(request.clone(), &op, &decode) {
+            match self.one_once(request.clone(), op, decode) {
                 Err(error) if super::errno(&error) == Some(Errno::ENOBUFS) => {}
                 answer => return answer,
             }
         }
-        self.one_once(request, &op, &decode)
+        self.one_once(request, op, decode)
     }
 
     fn one_once<T>(
@@ -162,18 +247,18 @@ impl Netlink {
 
     /// Asks for all objects; `decode` gives `None` for one that is not wanted. A dump during which the kernel's tables
     /// changed is begun again.
-    pub(super) fn dump<T>(
+    fn dump<T>(
         &mut self,
         request: &Request,
-        op: impl Fn() -> String,
-        decode: impl Fn(&Message<'_>) -> Decoded<Option<T>>,
+        op: &dyn Fn() -> String,
+        decode: &dyn Fn(&Message<'_>) -> Decoded<Option<T>>,
     ) -> Result<Vec<T>> {
         for _ in 0..TRIES {
-            if let Some(found) = self.dump_once(request.clone(), &op, &decode)? {
+            if let Some(found) = self.dump_once(request.clone(), op, decode)? {
                 return Ok(found);
             }
         }
-        Err(Refusal { errno: libc::EINTR, detail: "every dump was interrupted".to_owned() }.because(&op))
+        Err(Refusal { errno: libc::EINTR, detail: "every dump was interrupted".to_owned() }.because(op))
     }
 
     fn dump_once<T>(
@@ -286,9 +371,9 @@ impl Netlink {
 }
 
 /// A socket that talks to the kernel.
-fn connected(protocol: isize, op: &str) -> Result<Socket> {
+fn connected(protocol: isize, op: &str) -> Result<KernelSocket> {
     let connected = || {
-        let socket = Socket::new(protocol)?;
+        let socket = KernelSocket::new(protocol)?;
         // Connected to the kernel, the socket refuses what a pod with NET_ADMIN might send to it.
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;

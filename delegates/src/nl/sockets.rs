@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::socket::Netlink;
+use super::socket::{SockDiag, Socket};
 use super::wire::{self, Attributes, Decoded, Malformed, Message, Request};
 use crate::error::{Error, Result};
 
@@ -31,13 +31,13 @@ pub struct Listener {
 
 /// The sockets of the namespace that the thread was in.
 pub struct Sockets {
-    netlink: Netlink,
+    netlink: Socket<SockDiag>,
 }
 
 impl Sockets {
     /// No answer is awaited beyond `deadline`.
     pub fn open(deadline: Instant) -> Result<Self> {
-        Ok(Self { netlink: Netlink::open_diag(deadline)? })
+        Ok(Self { netlink: Socket::open(deadline)? })
     }
 
     /// Who listens on one of these ports over an `IPPROTO_*`: TCP, UDP or SCTP. A kernel without SCTP has no listeners.
@@ -111,6 +111,7 @@ mod tests {
 
     use super::*;
     use crate::netns::testing::as_host;
+    use crate::nl::Netlink;
     use crate::nl::link::LinkChange;
 
     const TCP: u8 = libc::IPPROTO_TCP as u8;

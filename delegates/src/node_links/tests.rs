@@ -177,7 +177,16 @@ fn parts_of_bridges_and_bonds_are_the_nodes_with_them() {
 
 #[test]
 fn what_bears_the_nodes_links_is_the_nodes() {
-    let vxlan = Vxlan { vni: 1, port: 8472, local: None, underlay: Some(2), group: None, learning: false, ttl: 0 };
+    let vxlan = Vxlan {
+        vni: 1,
+        port: 8472,
+        local: None,
+        underlay: Some(2),
+        group: None,
+        learning: false,
+        ttl: 0,
+        udp_checksum: true,
+    };
     for (above, is_borne) in [
         (on(7, "up", Kind::Vlan(100), 2), true),
         (on(7, "up", Kind::Macvlan(MacvlanMode::Bridge), 2), true),

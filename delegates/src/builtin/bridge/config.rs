@@ -63,7 +63,7 @@ pub(in crate::builtin) struct Config {
     /// The VLANs that the port is in.
     pub vlans: Vlans,
     /// The port lets frames pass that come from the pod's own address only.
-    pub guarded: bool,
+    pub mac_spoof_check: bool,
     /// The address asked for in the configuration: `runtimeConfig.mac` before `args.cni.mac`.
     pub mac: Option<Mac>,
     /// `dns`; wins over the IPAM's when any field is set.
@@ -90,7 +90,7 @@ impl Config {
             leave_down: reader.flag("disableContainerInterface"),
             isolated: reader.flag("portIsolation"),
             vlans: Vlans::read(&mut reader, conf),
-            guarded: reader.flag("macspoofchk"),
+            mac_spoof_check: reader.flag("macspoofchk"),
             mac: runtime_mac.or(reader.keep(mac_address::from_args(conf))),
             dns: reader.dns(),
         };
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!((config.bridge.as_str(), config.mtu), ("br1", Some(1400)));
         assert!(config.is_gateway && config.is_default_gateway && config.force_address && config.ip_masq);
         assert!(config.hairpin && !config.promisc && config.detect_duplicates && config.leave_down && config.isolated);
-        assert!(config.guarded && config.vlans.keep_default);
+        assert!(config.mac_spoof_check && config.vlans.keep_default);
         assert_eq!((config.vlans.id, config.vlans.trunk.as_slice()), (Some(100), [(5, 5)].as_slice()));
         assert_eq!(config.mac, Some(Mac([2, 0, 0, 0, 0, 2])), "runtimeConfig wins over args");
         assert_eq!(config.dns.domain.as_deref(), Some("d"));

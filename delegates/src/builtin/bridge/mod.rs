@@ -3,7 +3,6 @@
 mod admit;
 mod config;
 mod gateway;
-mod guard;
 mod vlan;
 
 use attachments::cni::object::Object;
@@ -23,8 +22,8 @@ use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
+use crate::firewall::{mac_spoof_check, masquerade};
 use crate::host::Host;
-use crate::masquerade;
 use crate::nl::link::{self, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
 use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
@@ -92,7 +91,7 @@ impl Delegate for Bridge {
         // A configuration that cannot be read now could be read at ADD.
         let unguarded = match call.conf.flag("macspoofchk") {
             Ok(false) => Ok(()),
-            _ => guard::remove(point, host.node.deadline),
+            _ => mac_spoof_check::remove(point, host.node.deadline),
         };
         removed.and(unguarded).and(shared::release(host, point))
     }
@@ -121,8 +120,8 @@ impl Delegate for Bridge {
         if config.is_gateway {
             gateway::check(host, &bridge, config.vlans.id, expected)?;
         }
-        if config.guarded {
-            guard::check(point, pod.mac, host.node.deadline)?;
+        if config.mac_spoof_check {
+            mac_spoof_check::check(point, pod.mac, host.node.deadline)?;
         }
         if config.ip_masq {
             let addresses: Vec<_> =
@@ -146,7 +145,7 @@ impl Delegate for Bridge {
             None => {
                 parent_link::probe(host.netlink()?, NewKind::Bridge(link::Bridge::default()))?;
                 veth::status(host, config.ip_masq)?;
-                if config.guarded { guard::status(host.node.deadline) } else { Ok(()) }
+                if config.mac_spoof_check { mac_spoof_check::status(host.node.deadline) } else { Ok(()) }
             }
         }
     }
@@ -173,8 +172,8 @@ fn complete(
     let Joined { bridge, veth, gateways } = joined;
     // Before the pod's end goes up, and so before the first frame.
     vlan::join(host.netlink()?, veth.host_index, &config.vlans)?;
-    if config.guarded {
-        guard::add(point, &veth.host.name, veth.pod.mac, host.node.deadline)?;
+    if config.mac_spoof_check {
+        mac_spoof_check::add(point, &veth.host.name, veth.pod.mac, host.node.deadline)?;
     }
     configure(host, sandbox, point, config, &veth, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {

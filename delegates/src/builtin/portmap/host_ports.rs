@@ -10,11 +10,12 @@ use std::time::Instant;
 
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetworkName};
+use nix::libc;
 
-use super::config::{self, Mapping, Protocol};
-use super::rules::Rules;
+use super::config;
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
+use crate::firewall::port_mappings::{Mapping, Protocol, Rival, Rules};
 use crate::nl::sockets::{Listener, Sockets};
 
 /// The host ports of one pod, network by network.
@@ -83,6 +84,22 @@ impl HostPorts {
 pub(super) fn refused(index: usize, mapping: &Mapping, holder: &Holder<'_>) -> Finding {
     let path = format!("runtimeConfig.portMappings[{index}].hostPort");
     Finding::new(path, mapping, format!("a host port that nobody has: {holder}"))
+}
+
+/// The error about one of `portMappings` whose port rules lead elsewhere. The default network's is the kernel's, as the
+/// reference plugin would meet it.
+pub(super) fn taken(index: usize, mapping: &Mapping, rival: Rival<'_>, is_default: bool) -> Error {
+    let owner = match rival {
+        Rival::SamePod => return refused(index, mapping, &Holder::SamePod).into(),
+        Rival::Container(owner) if !is_default => return refused(index, mapping, &Holder::Container(owner)).into(),
+        Rival::Container(owner) => owner,
+    };
+    let want = format!("{owner} has it, want a port that no other container has");
+    Error::Kernel {
+        op: format!("map host port {mapping}"),
+        errno: libc::EADDRINUSE,
+        detail: format!("runtimeConfig.portMappings[{index}].hostPort: {want}"),
+    }
 }
 
 impl fmt::Display for Holder<'_> {

@@ -3,7 +3,6 @@
 mod conditions;
 mod config;
 mod host_ports;
-mod rules;
 
 use std::net::IpAddr;
 
@@ -20,10 +19,10 @@ use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, chained};
 use crate::call::{Call, Point};
 use crate::error::Result;
+use crate::firewall::port_mappings::{self, Mapping, Rival};
 use crate::host::Host;
 use crate::netns;
 use crate::nl::link::Kind;
-use crate::nl::nft::Nftables;
 use crate::ownership::Ownership;
 use crate::shared::{self, Change, Shared};
 
@@ -54,22 +53,17 @@ impl Delegate for Portmap {
         let addresses = one_of_each_family(previous, point);
         refuse_unreachable(config, &addresses)?;
         let deadline = host.node.deadline;
-        rules::add(config, point.container, &addresses, call.origin.is_default, deadline)?;
-        for address in &addresses {
-            let ports = rules::udp_ports(config, address.is_ipv4());
-            if !ports.is_empty() {
-                // The mapping works for new connections all the same; old ones end by their timeout.
-                let _ =
-                    Nftables::open(deadline).and_then(|mut nftables| nftables.forget_udp(address.is_ipv4(), &ports));
-            }
-        }
+        let is_default = call.origin.is_default;
+        let refuse = |i, mapping: &Mapping, rival: Rival<'_>| host_ports::taken(i, mapping, rival, is_default);
+        port_mappings::add(config, point.container, &addresses, is_default, &refuse, deadline)?;
+        port_mappings::forget_udp(config, &addresses, deadline);
         let finished = match addresses.iter().find(|address| address.is_ipv4() && config.snat) {
             Some(address) => let_localhost_through(host, point, *address),
             None => Ok(()),
         };
         finished.inspect_err(|_| {
             // What it says about the cause is the first error; DEL does this again.
-            let _ = rules::remove(point.container, deadline).and(shared::release(host, point));
+            let _ = port_mappings::remove(point.container, deadline).and(shared::release(host, point));
         })?;
         Ok(attached)
     }
@@ -77,7 +71,7 @@ impl Delegate for Portmap {
     /// The rules carry their container's name, whatever the mappings were.
     fn del(cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, point, .. } = cx;
-        rules::remove(point.container, host.node.deadline).and(shared::release(host, point))
+        port_mappings::remove(point.container, host.node.deadline).and(shared::release(host, point))
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
@@ -86,7 +80,7 @@ impl Delegate for Portmap {
         if config.mappings.is_empty() {
             return Ok(());
         }
-        rules::check(config, point.container, &one_of_each_family(expected, point), host.node.deadline)
+        port_mappings::check(config, point.container, &one_of_each_family(expected, point), host.node.deadline)
     }
 
     fn gc(host: &mut Host<'_>, _call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
@@ -95,13 +89,13 @@ impl Delegate for Portmap {
 
     /// The kernel has nf_tables.
     fn status(_: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        rules::status(host.node.deadline)
+        port_mappings::status(host.node.deadline)
     }
 }
 
 /// Removes the mappings of containers that are gone, of whatever network.
 pub(super) fn sweep(host: &Host<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
-    rules::sweep(ownership, host.node.deadline)
+    port_mappings::sweep(ownership, host.node.deadline)
 }
 
 /// The pod's first address of each family.
@@ -112,7 +106,7 @@ fn one_of_each_family(result: &CniResult, point: &Point<'_>) -> Vec<IpAddr> {
 
 /// A mapping that no address of the pod serves would be told as done.
 fn refuse_unreachable(config: &Config, addresses: &[IpAddr]) -> Result<()> {
-    let served = |mapping: &config::Mapping| addresses.iter().any(|address| mapping.is_for(address.is_ipv4()));
+    let served = |mapping: &Mapping| addresses.iter().any(|address| mapping.is_for(address.is_ipv4()));
     match config.mappings.iter().enumerate().find(|(_, mapping)| !served(mapping)) {
         None => Ok(()),
         Some((i, mapping)) => {

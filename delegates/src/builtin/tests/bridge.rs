@@ -191,7 +191,7 @@ fn kernel_on_host_bridge_masquerades_and_check_misses_it() {
         let attached = bed.add(Builtin::Bridge, &pod, "net1", &conf).unwrap();
         bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap();
         let (network, ifname) = ("net".parse().unwrap(), name("net1"));
-        crate::masquerade::remove(&network, &pod.container, &ifname, bed.node().deadline).unwrap();
+        crate::firewall::masquerade::remove(&network, &pod.container, &ifname, bed.node().deadline).unwrap();
         let error = bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap_err();
         assert!(matches!(error, Error::Differs(_)), "{error}");
         bed.del(Builtin::Bridge, &pod, "net1", &conf, Some(&attached)).unwrap();

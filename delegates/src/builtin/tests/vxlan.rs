@@ -34,6 +34,7 @@ fn kernel_vxlan_makes_one_device_and_bridge_and_both_go_with_the_last_port() {
             group: None,
             learning: true,
             ttl: 0,
+            udp_checksum: true,
         };
         assert_eq!((is, device.mtu), (&want, 1450));
         let flood = bed.netlink().forwardings(device.index).unwrap();
@@ -123,6 +124,7 @@ fn kernel_vxlan_refuses_a_clash_and_explains_it() {
             group: None,
             learning: false,
             ttl: 0,
+            udp_checksum: true,
         };
         bed.netlink().add_link(&NewLink::new(&name("flannel.1"), NewKind::Vxlan(foreign))).unwrap();
         let before = bed.links();

@@ -6,15 +6,14 @@ use std::net::IpAddr;
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
 use attachments::finding::{Allowed, Finding};
-use attachments::names::{IfName, Mac};
+use attachments::names::Mac;
 use attachments::rule::Rule;
 use ipnet::IpNet;
 
 use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
-
-/// The UDP port that IANA gave to VXLAN (RFC 7348).
-const IANA_PORT: u16 = 4789;
+use crate::error;
+use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 
 pub(in crate::builtin) const KEYS: [&str; 9] =
     ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "ipam", "dns"];
@@ -38,17 +37,6 @@ pub(in crate::builtin) struct Config {
     pub mac: Option<Mac>,
     /// `dns`; wins over the IPAM's when any field is set.
     pub dns: Dns,
-}
-
-/// Where the tunnel's local address comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::builtin) enum Underlay {
-    /// The link of the default route.
-    DefaultRoute,
-    /// A link by name.
-    Link(IfName),
-    /// The link that has an address within a subnet: the same text fits every node.
-    Subnet(IpNet),
 }
 
 impl Config {
@@ -89,6 +77,28 @@ impl Config {
             ));
         }
         reader.finish(config)
+    }
+
+    /// The overlay's names on the node.
+    pub(super) fn names(&self) -> error::Result<Names> {
+        Names::of(self.vni, self.port)
+    }
+
+    /// The overlay as this delegate makes it. Nobody tells the node where a MAC address lives: it learns, and what it does not
+    /// know goes to every peer.
+    pub(super) fn overlay(&self) -> Spec {
+        Spec {
+            vni: self.vni,
+            port: self.port,
+            underlay: self.underlay.clone(),
+            is_ipv6: self.is_ipv6(),
+            group: self.group,
+            mtu: self.mtu,
+            mac: None,
+            learning: true,
+            ttl: 0,
+            udp_checksum: true,
+        }
     }
 
     /// The family that the tunnel's addresses must have; absent: whichever the underlay has.

@@ -7,7 +7,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface};
 
 use self::config::{Config, KEYS};
-use self::segment::{Names, Segment};
+use self::segment::Segment;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::veth::{self, NewVeth, Veth};
 use super::{Attached, check, mac_address, parent_link};
@@ -16,6 +16,7 @@ use crate::call::{Call, Point};
 use crate::error::Result;
 use crate::host::Host;
 use crate::nl::link::{self, NewKind};
+use crate::overlay::{self, Names};
 use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::shared;
@@ -42,9 +43,9 @@ impl Delegate for Vxlan {
         let asked = config.mac.or(mac_address::from_environment(point.args)?);
         let mac = asked.map_or_else(mac_address::random, Ok)?;
         let host_name = veth::host_name(call.network, point)?;
-        let names = Names::of(config)?;
+        let names = config.names()?;
         // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
-        let lock = names.lock(host)?;
+        let lock = names.lock(host.node.state_dir, host.node.deadline)?;
         let joined = segment::ensure(host, point, config, &names).and_then(|segment| {
             let port = NewVeth {
                 bridge: Some(segment.bridge),
@@ -81,7 +82,7 @@ impl Delegate for Vxlan {
         veth::delete(host, &veth::host_name(call.network, point)?, point.group)?;
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
-            clean(host, &Names::of(&config)?)?;
+            clean(host, &config.names()?)?;
         }
         // Of an overlay that is gone there is nothing to let go of any more.
         shared::release(host, point)
@@ -89,7 +90,7 @@ impl Delegate for Vxlan {
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { host, sandbox, call, point } = cx;
-        let names = Names::of(config)?;
+        let names = config.names()?;
         let expected = check::expected(call)?;
         let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
         check::is_up(&pod)?;
@@ -103,7 +104,7 @@ impl Delegate for Vxlan {
     fn gc(host: &mut Host<'_>, call: &Call<'_>, _claims: &Ownership<'_>) -> Result<Vec<String>> {
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
-            clean(host, &Names::of(&config)?)?;
+            clean(host, &config.names()?)?;
         }
         Ok(Vec::new())
     }
@@ -112,8 +113,9 @@ impl Delegate for Vxlan {
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
         veth::status(host, false)?;
         let netlink = host.netlink()?;
-        segment::endpoint(netlink, config)
-            .and_then(|endpoint| segment::mtu(config, &endpoint).map(drop))
+        let spec = config.overlay();
+        overlay::endpoint(netlink, &spec)
+            .and_then(|endpoint| overlay::mtu(&spec, &endpoint).map(drop))
             .map_err(parent_link::not_ready)?;
         let kind = link::Vxlan {
             vni: config.vni,
@@ -123,6 +125,7 @@ impl Delegate for Vxlan {
             group: None,
             learning: true,
             ttl: 0,
+            udp_checksum: true,
         };
         parent_link::probe(netlink, NewKind::Vxlan(kind))
     }
@@ -169,10 +172,9 @@ fn tell(
     Attached { result, links: vec![veth.pod.clone()] }
 }
 
-/// GC of overlays that no configuration leads to any more. They are known by what only we make: a device and a bridge whose
-/// names say the same VNI and port as the device, one in the other.
+/// GC of overlays that no configuration leads to any more.
 pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
-    for names in segment::all(host)? {
+    for names in overlay::all(host.netlink()?)? {
         clean(host, &names)?;
     }
     Ok(())
@@ -181,9 +183,9 @@ pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
 /// Removes an overlay unless a port is left in it. The lock is for whoever has something to remove, be it the lock of a
 /// call that was killed: a repeated DEL costs three questions.
 fn clean(host: &mut Host<'_>, names: &Names) -> Result<()> {
-    if !segment::exists(host, names)? && !names.lock_is_there(host) {
+    if !overlay::exists(host.netlink()?, names)? && !names.lock_is_there(host.node.state_dir) {
         return Ok(());
     }
-    let _lock = names.lock_to_remove(host)?;
+    let _lock = names.lock_to_remove(host.node.state_dir, host.node.deadline)?;
     segment::remove_unused(host, names)
 }

@@ -134,7 +134,16 @@ fn decode_bridge(data: &[u8]) -> Decoded<Bridge> {
 }
 
 fn decode_vxlan(data: &[u8]) -> Decoded<Vxlan> {
-    let mut vxlan = Vxlan { vni: 0, port: 0, local: None, underlay: None, group: None, learning: false, ttl: 0 };
+    let mut vxlan = Vxlan {
+        vni: 0,
+        port: 0,
+        local: None,
+        underlay: None,
+        group: None,
+        learning: false,
+        ttl: 0,
+        udp_checksum: true,
+    };
     for attribute in Attributes::inside(data) {
         let (kind, value) = attribute?;
         match kind {
@@ -145,6 +154,7 @@ fn decode_vxlan(data: &[u8]) -> Decoded<Vxlan> {
             IFLA_VXLAN_GROUP | IFLA_VXLAN_GROUP6 => vxlan.group = Some(wire::ip(value)?),
             IFLA_VXLAN_LEARNING => vxlan.learning = wire::u8(value)? != 0,
             IFLA_VXLAN_TTL => vxlan.ttl = wire::u8(value)?,
+            IFLA_VXLAN_UDP_CSUM => vxlan.udp_checksum = wire::u8(value)? != 0,
             _ => {}
         }
     }

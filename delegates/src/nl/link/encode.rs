@@ -147,6 +147,9 @@ fn vxlan_data(data: &mut Request, vxlan: &Vxlan) {
     data.be16(IFLA_VXLAN_PORT, vxlan.port);
     data.u8(IFLA_VXLAN_LEARNING, vxlan.learning.into());
     data.u8(IFLA_VXLAN_TTL, vxlan.ttl);
+    if !vxlan.udp_checksum {
+        data.u8(IFLA_VXLAN_UDP_CSUM, 0);
+    }
     if let Some(underlay) = vxlan.underlay {
         data.u32(IFLA_VXLAN_LINK, underlay);
     }

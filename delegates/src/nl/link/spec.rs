@@ -166,6 +166,8 @@ pub struct Vxlan {
     pub learning: bool,
     /// TTL of the outer packets; 0 leaves it to the kernel (1 for multicast, the route's otherwise).
     pub ttl: u8,
+    /// Outer packets over IPv4 carry a UDP checksum: the kernel's default.
+    pub udp_checksum: bool,
 }
 
 /// A link to be made by one message.

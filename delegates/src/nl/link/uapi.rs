@@ -24,6 +24,7 @@ pub(super) const IFLA_VXLAN_LEARNING: u16 = 7;
 pub(super) const IFLA_VXLAN_PORT: u16 = 15;
 pub(super) const IFLA_VXLAN_GROUP6: u16 = 16;
 pub(super) const IFLA_VXLAN_LOCAL6: u16 = 17;
+pub(super) const IFLA_VXLAN_UDP_CSUM: u16 = 18;
 pub(super) const IFLA_BRPORT_MODE: u16 = 4;
 pub(super) const IFLA_BRPORT_LEARNING: u16 = 8;
 pub(super) const IFLA_BRPORT_NEIGH_SUPPRESS: u16 = 32;

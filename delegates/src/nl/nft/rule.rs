@@ -6,16 +6,16 @@ use attachments::names::Mac;
 use ipnet::IpNet;
 use nix::libc;
 
-use super::Family;
+use super::{Family, Key};
 use crate::nl::wire::Request;
 
 // linux/netfilter/nf_tables.h
-const NFTA_LIST_ELEM: u16 = 1;
+pub(super) const NFTA_LIST_ELEM: u16 = 1;
 pub(super) const NFTA_EXPR_NAME: u16 = 1;
 pub(super) const NFTA_EXPR_DATA: u16 = 2;
 pub(super) const NFTA_DATA_VALUE: u16 = 1;
 pub(super) const NFTA_DATA_VERDICT: u16 = 2;
-const NFTA_VERDICT_CODE: u16 = 1;
+pub(super) const NFTA_VERDICT_CODE: u16 = 1;
 pub(super) const NFTA_VERDICT_CHAIN: u16 = 2;
 const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
@@ -50,6 +50,10 @@ const NFTA_CT_DIRECTION: u16 = 3;
 const NFT_CT_STATUS: u32 = 2;
 const NFT_CT_PROTO_DST: u32 = 12;
 const IPS_DST_NAT: u32 = 1 << 5;
+pub(super) const NFTA_LOOKUP_SET: u16 = 1;
+const NFTA_LOOKUP_SREG: u16 = 2;
+pub(super) const NFTA_LOOKUP_FLAGS: u16 = 5;
+const NFT_LOOKUP_F_INV: u32 = 1;
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFT_RETURN: i32 = -5;
@@ -70,6 +74,26 @@ const ETHER_SOURCE: u32 = 6;
 /// Bytes of an interface's name in the kernel.
 const IFNAMSIZ: usize = 16;
 
+/// A rule, before it is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule<'a> {
+    /// The chain that it is in.
+    pub chain: &'a str,
+    /// What must hold, all of it; all addresses are of one family.
+    pub conditions: Vec<Condition>,
+    /// What is done then.
+    pub action: Action<'a>,
+    /// What it is for, or whose it is: up to 254 bytes; empty for none.
+    pub comment: &'a str,
+}
+
+impl<'a> Rule<'a> {
+    /// A rule without a comment.
+    pub fn new(chain: &'a str, conditions: impl Into<Vec<Condition>>, action: Action<'a>) -> Self {
+        Self { chain, conditions: conditions.into(), action, comment: "" }
+    }
+}
+
 /// What must hold of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -81,6 +105,24 @@ pub enum Condition {
     DestinationIn(IpNet),
     /// The destination is outside.
     DestinationNotIn(IpNet),
+    /// The source is in a set of the table, or with `negated` in none of its elements.
+    SourceInSet {
+        /// The set's name.
+        set: String,
+        /// What it holds.
+        key: Key,
+        /// Any other address of the family.
+        negated: bool,
+    },
+    /// The same for the destination.
+    DestinationInSet {
+        /// The set's name.
+        set: String,
+        /// What it holds.
+        key: Key,
+        /// Any other address of the family.
+        negated: bool,
+    },
     /// The destination is an address of this host.
     DestinationIsLocal,
     /// The destination port of an `IPPROTO_*` that has ports.
@@ -105,6 +147,8 @@ pub enum Condition {
 /// The end of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
+    /// The packet goes on; chains that are called later may still drop it.
+    Accept,
     /// Back to the calling chain, or the policy.
     Return,
     /// On to another chain, for good.
@@ -122,9 +166,9 @@ pub enum Action<'a> {
 /// The expressions of a rule.
 pub(super) fn encode(list: &mut Request, family: Family, conditions: &[Condition], action: Action<'_>) {
     // A table of one family needs not be told which.
-    let network = conditions.iter().find_map(Condition::network).filter(|_| family == Family::Inet);
-    if let Some(network) = network {
-        let family = if network.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let is_ipv4 = conditions.iter().find_map(Condition::is_ipv4).filter(|_| family == Family::Inet);
+    if let Some(is_ipv4) = is_ipv4 {
+        let family = if is_ipv4 { libc::AF_INET } else { libc::AF_INET6 };
         meta(list, NFT_META_NFPROTO);
         compare(list, NFT_CMP_EQ, &[family as u8]);
     }
@@ -132,6 +176,7 @@ pub(super) fn encode(list: &mut Request, family: Family, conditions: &[Condition
         encode_condition(list, condition);
     }
     match action {
+        Action::Accept => verdict(list, libc::NF_ACCEPT, None),
         Action::Return => verdict(list, NFT_RETURN, None),
         Action::Goto(chain) => verdict(list, NFT_GOTO, Some(chain)),
         Action::Drop => verdict(list, libc::NF_DROP, None),
@@ -142,11 +187,13 @@ pub(super) fn encode(list: &mut Request, family: Family, conditions: &[Condition
 }
 
 impl Condition {
-    fn network(&self) -> Option<IpNet> {
+    /// The family of the addresses that it is about, if it is about any.
+    fn is_ipv4(&self) -> Option<bool> {
         match *self {
             Self::SourceIn(net) | Self::SourceNotIn(net) | Self::DestinationIn(net) | Self::DestinationNotIn(net) => {
-                Some(net)
+                Some(net.addr().is_ipv4())
             }
+            Self::SourceInSet { key, .. } | Self::DestinationInSet { key, .. } => Some(key == Key::Ipv4),
             _ => None,
         }
     }
@@ -158,6 +205,8 @@ fn encode_condition(list: &mut Request, condition: &Condition) {
         Condition::SourceNotIn(net) => compare_address(list, *net, true, NFT_CMP_NEQ),
         Condition::DestinationIn(net) => compare_address(list, *net, false, NFT_CMP_EQ),
         Condition::DestinationNotIn(net) => compare_address(list, *net, false, NFT_CMP_NEQ),
+        Condition::SourceInSet { set, key, negated } => look_up(list, set, *key, true, *negated),
+        Condition::DestinationInSet { set, key, negated } => look_up(list, set, *key, false, *negated),
         Condition::DestinationIsLocal => {
             expression(list, "fib", |data| {
                 data.be32(NFTA_FIB_DREG, REGISTER);
@@ -198,21 +247,43 @@ fn encode_condition(list: &mut Request, condition: &Condition) {
 
 /// Loads as much of the address as the prefix covers, masks it where the prefix ends within a byte, compares.
 fn compare_address(list: &mut Request, net: IpNet, is_source: bool, operator: u32) {
-    let (address, source, destination) = match net.network() {
-        IpAddr::V4(ip) => (ip.octets().to_vec(), 12, 16),
-        IpAddr::V6(ip) => (ip.octets().to_vec(), 8, 24),
+    let address = match net.network() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     };
     let prefix = usize::from(net.prefix_len());
     let ends_within_byte = !prefix.is_multiple_of(8);
     // `nft` loads whole bytes, or the whole address when it needs a mask; a prefix of length 0 matches by its mask too.
     let masked = ends_within_byte || prefix == 0;
     let length = if masked { address.len() } else { prefix / 8 };
-    payload(list, NFT_PAYLOAD_NETWORK_HEADER, if is_source { source } else { destination }, length);
+    payload(list, NFT_PAYLOAD_NETWORK_HEADER, address_offset(Key::of(net.addr()), is_source), length);
     if masked {
         let bits: Vec<u8> = (0..length).map(|byte| mask_byte(prefix.saturating_sub(8 * byte))).collect();
         mask(list, &bits);
     }
     compare(list, operator, &address[..length]);
+}
+
+/// Where an address stands in the header of its family.
+fn address_offset(key: Key, is_source: bool) -> u32 {
+    match (key, is_source) {
+        (Key::Ipv4, true) => 12,
+        (Key::Ipv4, false) => 16,
+        (Key::Ipv6, true) => 8,
+        (Key::Ipv6, false) => 24,
+    }
+}
+
+/// Loads the address and looks for it in a set.
+fn look_up(list: &mut Request, set: &str, key: Key, is_source: bool, negated: bool) {
+    payload(list, NFT_PAYLOAD_NETWORK_HEADER, address_offset(key, is_source), key.length());
+    expression(list, "lookup", |data| {
+        data.text(NFTA_LOOKUP_SET, set);
+        data.be32(NFTA_LOOKUP_SREG, REGISTER);
+        if negated {
+            data.be32(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+        }
+    });
 }
 
 /// The mask of a byte of which the first `bits` bits count.

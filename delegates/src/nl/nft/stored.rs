@@ -1,9 +1,8 @@
 //! Rules as the kernel tells them, as far as they are used.
 
+use super::batch::{NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA};
 use super::rule::*;
-use super::{
-    Family, HEADER, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, UDATA_COMMENT,
-};
+use super::{Family, HEADER, UDATA_COMMENT};
 use crate::nl::wire::{self, Attributes, Decoded, Message, Request};
 
 /// A rule as the kernel holds it.
@@ -17,6 +16,10 @@ pub struct StoredRule {
     pub comment: Option<String>,
     /// Its comparisons, in order.
     pub tests: Vec<Test>,
+    /// The sets that it looks into, in order.
+    pub sets: Vec<StoredLookup>,
+    /// What it decides, by the kernel's number (NF_*, NFT_*); absent for NAT.
+    pub verdict: Option<i32>,
     /// The chain that it goes to.
     pub target: Option<String>,
     /// The constants that its action uses: the address and the port of a destination NAT.
@@ -27,9 +30,9 @@ pub struct StoredRule {
 
 impl StoredRule {
     /// What the kernel will tell of a rule that is added so.
-    pub fn of(family: Family, conditions: &[Condition], action: Action<'_>) -> Self {
+    pub fn of(family: Family, rule: &Rule<'_>) -> Self {
         let mut request = Request::new(0, 0, &[]);
-        encode(&mut request, family, conditions, action);
+        encode(&mut request, family, &rule.conditions, rule.action);
         let bytes = request.finish(0);
         let mut rule = Self::default();
         // What we wrote we can read.
@@ -39,8 +42,8 @@ impl StoredRule {
 
     /// Does it do the same, wherever it is and whosever it is?
     pub fn does_as(&self, other: &Self) -> bool {
-        (&self.tests, &self.target, &self.operands, &self.ending)
-            == (&other.tests, &other.target, &other.operands, &other.ending)
+        (&self.tests, &self.sets, self.verdict, &self.target, &self.operands, &self.ending)
+            == (&other.tests, &other.sets, other.verdict, &other.target, &other.operands, &other.ending)
     }
 }
 
@@ -55,6 +58,17 @@ pub struct Test {
     pub mask: Vec<u8>,
     /// With what: an address or its leading bytes, a protocol, a port; in network order.
     pub value: Vec<u8>,
+}
+
+/// One look into a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLookup {
+    /// What is looked for.
+    pub field: Field,
+    /// The set's name.
+    pub set: String,
+    /// It must not be there.
+    pub negated: bool,
 }
 
 /// What a comparison looks at.
@@ -112,12 +126,21 @@ fn decode_expressions(expressions: &[u8], rule: &mut StoredRule) -> Decoded<()> 
                 let equal = number(data, NFTA_CMP_OP)? == Some(NFT_CMP_EQ);
                 rule.tests.push(Test { field, equal, mask: std::mem::take(&mut mask), value: value.to_vec() });
             }
+            "lookup" => {
+                let Some(set) = wire::find(data, NFTA_LOOKUP_SET)?.map(wire::text) else { continue };
+                // The kernel tells flags of 0 too.
+                let negated = number(data, NFTA_LOOKUP_FLAGS)?.unwrap_or(0) != 0;
+                rule.sets.push(StoredLookup { field, set, negated });
+            }
             "immediate" => {
                 if let Some(value) = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VALUE])? {
                     rule.operands.push(value.to_vec());
                 }
-                let verdict = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN])?;
-                rule.target = rule.target.take().or(verdict.map(wire::text));
+                if let Some(verdict) = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT])? {
+                    rule.verdict = number(verdict, NFTA_VERDICT_CODE)?.map(|code| code as i32);
+                    let chain = wire::find(verdict, NFTA_VERDICT_CHAIN)?.map(wire::text);
+                    rule.target = rule.target.take().or(chain);
+                }
             }
             "bitwise" => mask = inner(data, &[NFTA_BITWISE_MASK, NFTA_DATA_VALUE])?.unwrap_or_default().to_vec(),
             "meta" => field = meta_field(data)?,

@@ -46,14 +46,14 @@ fn an_explanation_that_lies_about_its_length_is_left_out() {
 fn a_passed_deadline_is_late_not_a_hang() {
     let mut netlink = Netlink::open(Instant::now()).unwrap();
     // Without NLM_F_ACK the kernel answers nothing to this.
-    let error = netlink.receive(&|| "wait".to_owned()).unwrap_err();
+    let error = netlink.exchange.receive(&|| "wait".to_owned()).unwrap_err();
     assert!(matches!(error, Error::Late(_)), "{error}");
 }
 
 #[test]
 fn a_reply_longer_than_the_buffer_is_an_error() {
     let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
-    netlink.buffer.truncate(64);
+    netlink.exchange.buffer.truncate(64);
     let error = netlink.link_by_index(1).unwrap_err();
     assert_eq!(super::super::errno(&error), Some(Errno::EBADMSG));
 }
@@ -207,9 +207,9 @@ fn a_kernel_that_falls_silent_is_late() {
 #[test]
 fn after_a_dump_that_could_not_be_read_the_next_is_not_refused() {
     let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(5)).unwrap();
-    netlink.buffer.truncate(64);
+    netlink.exchange.buffer.truncate(64);
     let error = netlink.links(None).unwrap_err();
     assert_eq!(errno(&error), Some(Errno::EBADMSG));
-    netlink.buffer.resize(BUFFER, 0);
+    netlink.exchange.buffer.resize(BUFFER, 0);
     assert!(names(&netlink.links(None).unwrap()).contains(&"lo"));
 }

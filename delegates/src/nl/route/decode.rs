@@ -1,0 +1,110 @@
+//! Replies about routes, as data.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::libc;
+
+use super::{HEADER, RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route};
+use crate::nl::wire::{self, Attributes, Decoded, Message};
+
+/// Reads one RTM_NEWROUTE; `None` for a route of another type, or of the cache.
+pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> Decoded<Option<Route>> {
+    let [family, prefix, _, _, table, protocol, scope, kind, flags @ ..]: [u8; HEADER] = wire::fixed(message.body)?;
+    let cloned = u32::from_ne_bytes(flags) & libc::RTM_F_CLONED != 0;
+    if !is_of_type(kind) || cloned {
+        return Ok(None);
+    }
+    let any = match i32::from(family) {
+        libc::AF_INET => IpNet::V4(Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).map_err(|_| wire::Malformed)?),
+        libc::AF_INET6 => IpNet::V6(Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).map_err(|_| wire::Malformed)?),
+        _ => return Ok(None),
+    };
+    let mut route = Route {
+        destination: any,
+        gateway: None,
+        index: None,
+        table: table.into(),
+        priority: None,
+        scope: Some(scope),
+        onlink: u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0,
+        mtu: None,
+        advmss: None,
+        source: None,
+        protocol,
+    };
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        match kind {
+            libc::RTA_DST => {
+                route.destination = IpNet::new(wire::ip(value)?, prefix).map_err(|_| wire::Malformed)?;
+            }
+            libc::RTA_GATEWAY => route.gateway = Some(wire::ip(value)?),
+            libc::RTA_PREFSRC => route.source = Some(wire::ip(value)?),
+            libc::RTA_OIF => route.index = Some(wire::u32(value)?),
+            libc::RTA_TABLE => route.table = wire::u32(value)?,
+            libc::RTA_PRIORITY => route.priority = Some(wire::u32(value)?),
+            libc::RTA_METRICS => decode_metrics(value, &mut route)?,
+            libc::RTA_MULTIPATH => decode_first_hop(value, &mut route)?,
+            _ => {}
+        }
+    }
+    Ok(Some(route))
+}
+
+fn decode_metrics(metrics: &[u8], route: &mut Route) -> Decoded<()> {
+    for attribute in Attributes::inside(metrics) {
+        let (kind, value) = attribute?;
+        match kind {
+            RTAX_MTU => route.mtu = Some(wire::u32(value)?),
+            RTAX_ADVMSS => route.advmss = Some(wire::u32(value)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `struct rtnexthop { u16 len; u8 flags; u8 hops; int ifindex; }` and its attributes, once per next hop.
+fn decode_first_hop(hops: &[u8], route: &mut Route) -> Decoded<()> {
+    let length = usize::from(wire::u16(hops)?);
+    let hop = hops.get(..length).ok_or(wire::Malformed)?;
+    route.index = Some(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?);
+    for attribute in Attributes::after(hop, 8)? {
+        let (kind, value) = attribute?;
+        if kind == libc::RTA_GATEWAY {
+            route.gateway = Some(wire::ip(value)?);
+        }
+    }
+    Ok(())
+}
+
+/// Does a next hop of the route leave by the link? A route by a nexthop object may name no link (sysctl
+/// `nexthop_compat_mode`); only a kernel that filters has such objects, and it has looked.
+pub(super) fn leaves_by(message: &Message<'_>, index: u32) -> Decoded<bool> {
+    let mut names_none = true;
+    for attribute in Attributes::after(message.body, HEADER)? {
+        let (kind, value) = attribute?;
+        let named = match kind {
+            libc::RTA_OIF => vec![wire::u32(value)?],
+            libc::RTA_MULTIPATH => links_of_hops(value)?,
+            _ => continue,
+        };
+        names_none &= named.is_empty();
+        if named.contains(&index) {
+            return Ok(true);
+        }
+    }
+    Ok(names_none)
+}
+
+/// The links of all next hops.
+fn links_of_hops(mut hops: &[u8]) -> Decoded<Vec<u32>> {
+    let mut links = Vec::new();
+    while !hops.is_empty() {
+        let length = usize::from(wire::u16(hops)?);
+        let hop = hops.get(..length).ok_or(wire::Malformed)?;
+        links.push(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?);
+        hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(links)
+}

@@ -1,0 +1,42 @@
+//! What a node holds of a VXLAN overlay: one vxlan device, one bridge, and the entries that say where the pods of other nodes
+//! are. For the delegate `vxlan`, and for whoever knows the members of a network.
+//!
+//! ```text
+//!   pod's veth --+                                  forwarding entries of the device
+//!   pod's veth --+-- bridge bx4200 ---- vx4200 ---  MAC of a pod -> tunnel end of its node
+//!                |   |                  |           00:00:00:00:00:00 -> every member (flood)
+//!                |   |                  |
+//!                |   |                  +- bridge port: learning off, neigh_suppress on
+//!                |   +- forwarding entries of the bridge: MAC of a pod -> port vx4200
+//!                +- neighbours of the bridge: address of a pod -> MAC, from which ARP and ND are answered
+//! ```
+//!
+//! Names follow from VNI and UDP port ([`Names`]), so nothing must be read to find an overlay. [`ensure`] makes device and
+//! bridge, [`remove_unused`] ends them with the last port; both under the lock of the names. An overlay with `learning` finds
+//! the pods by their frames, and what it does not know goes to the peers that somebody appended. Without it, [`reconcile()`]
+//! brings the entries to what is wanted, however they are, and touches none of others ([`entries`]).
+
+pub mod entries;
+mod names;
+mod reconcile;
+mod segment;
+mod underlay;
+
+pub use self::entries::{Change, Entries, Obstacle, Plan, Present, plan};
+pub use self::names::Names;
+pub use self::reconcile::{present, reconcile};
+pub use self::segment::{Segment, Spec, all, ensure, exists, remove_unused};
+pub use self::underlay::{Endpoint, Underlay, endpoint, mtu};
+
+use crate::nl::link::PortFlags;
+
+/// The UDP port that IANA gave to VXLAN (RFC 7348).
+pub const IANA_PORT: u16 = 4789;
+
+/// The protocol (`RTPROT_*`) of neighbours that are ours. No other program of `rt_protos` has it.
+pub const PROTOCOL: u8 = 121;
+
+/// The flags of the device's bridge port in an overlay whose entries are given.
+fn suppression() -> PortFlags {
+    PortFlags { learning: Some(false), neigh_suppress: Some(true), ..PortFlags::default() }
+}

@@ -1,0 +1,70 @@
+//! The names of an overlay on the node.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use attachments::names::IfName;
+
+use super::IANA_PORT;
+use crate::error::Result;
+use crate::lock::{self, Lock};
+
+/// The names of an overlay on the node: a function of UDP port and VNI, for that pair is what the kernel holds unique.
+/// Overlays on the IANA port have the shorter names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The vxlan device.
+    pub device: IfName,
+    /// The bridge.
+    pub bridge: IfName,
+    lock: String,
+}
+
+impl Names {
+    /// The names of a VNI of 24 bits on a UDP port.
+    pub fn of(vni: u32, port: u16) -> Result<Self> {
+        // At most 15 bytes: v, 8 digits, p, 5 digits.
+        let name = |usual: &str, other: &str| {
+            if port == IANA_PORT { format!("{usual}{vni}") } else { format!("{other}{vni}p{port}") }
+        };
+        let lock = format!("vxlan-{port}-{vni}.lock");
+        Ok(Self { device: name("vx", "v").parse()?, bridge: name("bx", "b").parse()?, lock })
+    }
+
+    /// Nobody else makes, joins or removes this overlay on the node while the lock is held.
+    pub fn lock(&self, state_dir: &Path, deadline: Instant) -> Result<Lock> {
+        Lock::take(&self.lock_path(state_dir), deadline)
+    }
+
+    /// The same for a removal, which goes on where the state directory takes no file.
+    pub fn lock_to_remove(&self, state_dir: &Path, deadline: Instant) -> Result<Lock> {
+        Lock::take_for_undo(&self.lock_path(state_dir), [state_dir], deadline)
+    }
+
+    /// Somebody holds the lock, or was killed while it did.
+    pub fn lock_is_there(&self, state_dir: &Path) -> bool {
+        self.lock_path(state_dir).exists()
+    }
+
+    fn lock_path(&self, state_dir: &Path) -> PathBuf {
+        state_dir.join(lock::DIR).join(&self.lock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(vni: u32, port: u16) -> (String, String) {
+        let names = Names::of(vni, port).unwrap();
+        (names.device.to_string(), names.bridge.to_string())
+    }
+
+    #[test]
+    fn names_fit_and_differ_wherever_port_or_vni_differ() {
+        assert_eq!(names(4200, 4789), ("vx4200".to_owned(), "bx4200".to_owned()));
+        assert_eq!(names(4200, 8472), ("v4200p8472".to_owned(), "b4200p8472".to_owned()));
+        let longest = names(16_777_215, 65_535);
+        assert_eq!(longest.0, "v16777215p65535");
+    }
+}

@@ -1,0 +1,37 @@
+//! Brings the entries of an overlay to a plan.
+
+#[cfg(test)]
+mod tests;
+
+use super::entries::{Change, Entries, Plan, Present, plan};
+use super::{PROTOCOL, Segment};
+use crate::error::Result;
+use crate::nl::Netlink;
+use crate::nl::neighbour::{ALL_ZERO, Entry};
+
+/// The entries that the kernel holds.
+pub fn present(netlink: &mut Netlink, device: u32, bridge: u32) -> Result<Present> {
+    Ok(Present { forwarding: netlink.forwardings(device)?, neighbours: netlink.neighbours(bridge)? })
+}
+
+/// Brings the entries of an overlay, however they are, to what is wanted, and tells what was done and what stands in the way.
+/// Entries of others stay as they are. After an error some changes are made; the next call makes the rest.
+pub fn reconcile(netlink: &mut Netlink, segment: &Segment, wanted: &Entries) -> Result<Plan> {
+    let (device, bridge) = (segment.device.index, segment.bridge.index);
+    let plan = plan(wanted, &present(netlink, device, bridge)?);
+    let entries: Vec<Entry> = plan.changes.iter().map(|change| entry(change, device, bridge)).collect();
+    netlink.change_entries(&entries, &format!("entries of vxlan device {}", segment.device.name))?;
+    Ok(plan)
+}
+
+fn entry(change: &Change, device: u32, bridge: u32) -> Entry {
+    match *change {
+        Change::Forward(mac, remote) => Entry::Forward { index: device, mac, remote },
+        Change::Flood(remote) => Entry::Append { index: device, mac: ALL_ZERO, remote },
+        Change::Unflood(remote) => Entry::Remove { index: device, mac: ALL_ZERO, remote: Some(remote) },
+        Change::Unforward(mac, remote) => Entry::Remove { index: device, mac, remote: Some(remote) },
+        Change::Unbridge(mac) => Entry::Remove { index: device, mac, remote: None },
+        Change::Resolve(ip, mac) => Entry::Resolve { index: bridge, ip, mac, protocol: PROTOCOL },
+        Change::Unresolve(ip) => Entry::Unresolve { index: bridge, ip },
+    }
+}
