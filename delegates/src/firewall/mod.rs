@@ -1,10 +1,10 @@
 //! Every nftables table of ours: its chains and hooks, what its rules are, and whose each rule is.
 //!
-//! A module for each table knows its rules as values ([`Rule`](crate::nl::nft::Rule)) and brings the kernel there by atomic
-//! batches; [`crate::nl::nft`] knows their bytes. All tables are in the host's namespace, the thread's own. Tables, base chains
-//! and the rules that lead from one chain to the next stay once they are there, as the reference plugins' do; a rule that
-//! belongs to an attachment goes with it. Every step may meet another plugin process that does the same: what was listed is
-//! read again when a batch was refused for it ([`again_when_raced`]).
+//! A module for each table knows its rules as values ([`Rule`](crate::nl::nft::Rule)) and brings the kernel there by
+//! atomic batches; [`crate::nl::nft`] knows their bytes. All tables are in the host's namespace, the thread's own. Tables,
+//! base chains and the rules that lead from one chain to the next stay once they are there, as the reference plugins' do; a
+//! rule that belongs to an attachment goes with it. Another plugin process may do the same at the same moment: what was
+//! listed is read again when a batch was refused for it ([`again_when_raced`]).
 //!
 //! ```text
 //! inet cni_plugins_masquerade         ipMasq of bridge and ptp                                     module masquerade
@@ -35,8 +35,8 @@
 //!     drop
 //! ```
 //!
-//! The names, chains, rules and comments of these tables are the reference plugins', so that each undoes what the other made. A
-//! table that is ours alone has a name that begins with `meta_cni_`.
+//! The names, chains, rules and comments of these tables are the reference plugins', so that each undoes what the other
+//! made. A table that is ours alone has a name that begins with `meta_cni_`.
 
 pub mod mac_spoof_check;
 pub mod masquerade;

@@ -3,7 +3,7 @@
 //! Whose an entry is, the kernel remembers:
 //!
 //! - A forwarding entry of ours is marked as learned by a control plane (NTF_EXT_LEARNED), which also keeps it from ageing.
-//! - A neighbour of ours has [`PROTOCOL`](super::PROTOCOL).
+//! - A neighbour of ours has [`PROTOCOL`].
 //! - A flood destination has no room for a mark of its own. It is ours when some forwarding entry of ours leads to the same
 //!   tunnel end: each member brings one, that of its own device's MAC address. So it is added after that entry and goes before
 //!   it, and a plan that was cut short is finished by the next. A destination that somebody else appended too is one entry in
