@@ -11,8 +11,8 @@ use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use delegates::call::{Call, Node, Origin, Point};
-use delegates::ownership::Ownership;
 use delegates::ipam;
+use delegates::ownership::Ownership;
 use delegates::reserved::Reserved;
 use libfuzzer_sys::fuzz_target;
 

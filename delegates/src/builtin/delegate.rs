@@ -103,8 +103,8 @@ pub(super) trait Delegate {
     /// CHECK: the kernel holds what the result says. [`Error::Differs`] names the difference.
     fn check(config: &Self::Config, cx: Context<'_, '_>) -> Result<()>;
 
-    /// GC: removes what containers that are gone have left in this network on the node, and tells what lies about of
-    /// strangers.
+    /// GC: removes what containers that are gone have left in this network on the node, and lists what unknown
+    /// containers left.
     fn gc(_host: &mut Host<'_>, _call: &Call<'_>, _claims: &Ownership<'_>) -> Result<Vec<String>> {
         Ok(Vec::new())
     }

@@ -207,7 +207,7 @@ impl Builtin {
         self.delegate().check(Context { host, sandbox, call, point: call.point()? })
     }
 
-    /// GC: removes what containers that are gone have left in this network, and tells what lies about of strangers.
+    /// GC: removes what containers that are gone have left in this network, and lists what unknown containers left.
     pub fn gc(self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         self.delegate().gc(host, call, ownership)
     }

@@ -79,7 +79,7 @@ pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, d
     })
 }
 
-/// Removes the rules of containers that are gone, those of one network or all, and tells of those of strangers.
+/// Removes the rules of containers that are gone, those of one network or all, and lists those of unknown containers.
 pub fn sweep(network: Option<&NetworkName>, ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>> {
     let of_network = network.map_or_else(String::new, |network| format!("{}-", short_hash(network.as_str())));
     let mut unknown = Vec::new();

@@ -174,7 +174,7 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     }
 }
 
-/// Gives back what is left of containers that are gone, and tells of the addresses of strangers.
+/// Gives back what is left of containers that are gone, and lists those of unknown containers.
 pub fn gc(node: &Node<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     match Store::open(&directory(call)?, node.deadline)? {
         Some(store) => store.sweep(ownership),

@@ -132,7 +132,7 @@ pub(super) fn forget_reference(data_dir: &Path, point: &Point<'_>) {
     let _ = fs::remove_file(file_of_reference(data_dir, point));
 }
 
-/// Removes what the reference plugin noted of containers that are gone, and tells of the notes of strangers.
+/// Removes what the reference plugin noted of containers that are gone, and lists those of unknown containers.
 pub(super) fn sweep_reference(data_dir: &Path, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,

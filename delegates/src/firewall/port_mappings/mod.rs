@@ -113,7 +113,7 @@ pub fn remove(container: &ContainerId, deadline: Instant) -> Result<()> {
     })
 }
 
-/// Removes the rules of containers that are gone, and tells of those of strangers: the tables are the node's, not a
+/// Removes the rules of containers that are gone, and lists those of unknown containers: the tables are the node's, not a
 /// network's.
 pub fn sweep(ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>> {
     let held = present(deadline)?.map(|(_, held)| held).unwrap_or_default();

@@ -189,7 +189,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the addresses of containers that are gone, and tells of those of strangers. Goes on after a failure and
+    /// Removes the addresses of containers that are gone, and lists those of unknown containers. Goes on after a failure and
     /// reports the first.
     pub fn sweep(&self, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         let mut strangers = Vec::new();
