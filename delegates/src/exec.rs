@@ -1,7 +1,7 @@
 //! Runs an external CNI plugin: the only module that starts a program.
 //!
 //! A plugin is found by its name in the plugin directories, gets the environment of the specification and its
-//! configuration on stdin, and answers on stdout. It runs in the namespaces that we run in, the host's (C19). [`process`]
+//! configuration on stdin, and answers on stdout. It runs in the namespaces that we run in, the host's (C19). `process`
 //! owns the running program: pipes, deadline and end.
 
 mod process;

@@ -1,7 +1,7 @@
 //! What is wrong with a network's configuration, as far as its text shows it: for `meta-cnictl lint` and for admission.
 //!
-//! Pure. The rules are [`attachments::rule`]; docs/lint.md lists them. [`document`] reads the text, [`network`] checks the shape
-//! of a configuration or list, every plugin that is built in validates its own part, and [`judge`] puts its findings into the
+//! Pure. The rules are [`attachments::rule`]; docs/lint.md lists them. `document` reads the text, `network` checks the shape
+//! of a configuration or list, every plugin that is built in validates its own part, and `judge` puts its findings into the
 //! words of admission. What passes without a denial is what [`NetworkConf::parse`] and the delegates accept.
 
 mod document;

@@ -1,7 +1,7 @@
 //! Addresses for an attachment: which kind of address management a configuration asks for, and its verbs.
 //!
-//! `host-local` ([`host_local`]) and `static` ([`static_ipam`]) are served in process; any other `ipam.type` is a program that
-//! gets the identical environment and the complete configuration ([`external`], C36).
+//! `host-local` (`ipam::host_local`) and `static` (`ipam::static_ipam`) are served in process; any other `ipam.type` is a program that
+//! gets the identical environment and the complete configuration (`ipam::external`, C36).
 
 mod external;
 mod host_local;

@@ -1,6 +1,6 @@
 //! Access to the API server, for the node agent and the webhook.
 //!
-//! [`client`] makes a client, [`Reader`] reads single objects within bounds, [`follow`] lists and watches the metadata of a
+//! [`client()`] makes a client, [`Reader`] reads single objects within bounds, [`follow()`] lists and watches the metadata of a
 //! collection, [`Index`] caches a collection, and [`said`] puts an error into one line. The caller decides which collections to
 //! follow, and what to keep of an object.
 

@@ -154,7 +154,7 @@ fn an_auxiliary_chain_that_cannot_be_read_is_refused() {
     assert!(node.fakes.take_order().is_empty());
     file(&node, "chain/10.conf", &json!({"type": "portmap", "backend": 1}));
     node.add(&pod).refused(7, &["network chain (net1): plugins[1].backend"]);
-    let needs_a_path = ["auxiliaryCNIChainName: got chain", "clusterNetwork"];
+    let needs_a_path = ["auxiliaryCNIChainName requires clusterNetwork to be a path"];
     node.conf["clusterNetwork"] = json!("by-name");
     node.add(&pod).refused(7, &needs_a_path);
     node.conf["clusterNetwork"].take();
