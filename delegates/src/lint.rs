@@ -31,6 +31,14 @@ use crate::spelling;
 pub const CONFIG: &str = "spec.config";
 
 /// Everything that is wrong with a configuration or a list.
+///
+/// ```
+/// use delegates::lint::{self, Origin};
+///
+/// let problems = lint::config(r#"{"cniVersion": "1.0.0", "name": "lan", "type": "ipvlan", "mode": "l4"}"#, Origin::File);
+/// let ids: Vec<&str> = problems.iter().filter_map(|problem| problem.rule).map(|rule| rule.id()).collect();
+/// assert!(ids.contains(&"N22"), "{ids:?}");
+/// ```
 pub fn config(text: &str, origin: Origin) -> Vec<Problem> {
     let (document, mut problems) = match document::read(text) {
         Ok(read) => read,

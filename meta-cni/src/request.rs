@@ -130,6 +130,16 @@ impl Target {
 }
 
 /// Reads a request from an environment and a configuration. `env` gives a variable, absent or empty alike.
+///
+/// ```
+/// use meta_cni::request::{Command, read};
+///
+/// let version = |name: &str| (name == "CNI_COMMAND").then(|| "VERSION".to_owned());
+/// assert!(matches!(read(version, &b""[..]), Ok(Command::Version)));
+/// let bad = |name: &str| (name == "CNI_COMMAND").then(|| "DANCE".to_owned());
+/// let refused = read(bad, &br#"{"cniVersion": "1.0.0", "name": "lan", "type": "meta-cni"}"#[..]).unwrap_err();
+/// assert!(refused.to_string().starts_with("CNI_COMMAND: got \"DANCE\""), "{refused}");
+/// ```
 pub fn read(env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<Command> {
     let var = |name: &str| env(name).filter(|value| !value.is_empty());
     let Some(command) = var("CNI_COMMAND") else { return Ok(Command::About) };

@@ -54,6 +54,16 @@ pub struct Injection<'a> {
 
 impl NetworkConf {
     /// Parses a configuration or a list. Findings carry the path from the top of the text.
+    ///
+    /// ```
+    /// use attachments::cni::conf::NetworkConf;
+    ///
+    /// let conf = NetworkConf::parse(br#"{"cniVersion": "1.0.0", "name": "lan", "plugins": [{"type": "macvlan"}, {"type": "tuning"}]}"#)?;
+    /// assert_eq!(conf.plugins.len(), 2);
+    /// let refused = NetworkConf::parse(br#"{"name": "lan", "plugins": "macvlan"}"#).unwrap_err();
+    /// assert!(refused.to_string().starts_with("plugins: got \"macvlan\", want "));
+    /// # Ok::<(), attachments::finding::Finding>(())
+    /// ```
     pub fn parse(bytes: &[u8]) -> Result<Self, Finding> {
         let object = Object::parse(bytes)
             .map_err(|e| Finding::new("", format_args!("invalid JSON ({e})"), "a CNI configuration: a JSON object"))?;

@@ -34,6 +34,18 @@ pub struct Selection {
 impl Selection {
     /// Reads a pod's annotations; `annotation` gives the text of one. `multus_namespace` is where the default network's
     /// definition is looked up when the annotation names no namespace. Fails with the first thing that is wrong.
+    ///
+    /// ```
+    /// use attachments::selection::{NETWORKS, Selection};
+    ///
+    /// let networks = "blue, lan@eth7";
+    /// let annotation = |key: &str| (key == NETWORKS).then_some(networks);
+    /// let selection = Selection::from_annotations(annotation, &"shop".parse()?, &"kube-system".parse()?)?;
+    /// let wanted: Vec<String> = selection.definitions().map(|definition| definition.to_string()).collect();
+    /// assert_eq!(wanted, ["shop/blue", "shop/lan"]);
+    /// assert_eq!(selection.networks[1].interface, Some("eth7".parse()?));
+    /// # Ok::<(), attachments::finding::Finding>(())
+    /// ```
     pub fn from_annotations<'a>(
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,

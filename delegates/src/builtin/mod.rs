@@ -172,6 +172,17 @@ impl Builtin {
     }
 
     /// The delegate with its configuration, unless [`Self::validate`] would find something.
+    ///
+    /// ```
+    /// use attachments::cni::object::Object;
+    /// use delegates::builtin::Builtin;
+    ///
+    /// let vlan = Builtin::from_type(&"vlan".parse().unwrap()).unwrap();
+    /// let conf = Object::parse(br#"{"type": "vlan", "vlanId": 5000}"#).unwrap();
+    /// let findings = vlan.configure(&conf).err().unwrap();
+    /// assert_eq!(findings[0].path, "master");
+    /// assert_eq!(findings[1].to_string(), "vlanId: got 5000, want an integer from 0 to 4094");
+    /// ```
     pub fn configure(self, conf: &Object) -> std::result::Result<Configured, Vec<Finding>> {
         self.delegate().configure(conf)
     }

@@ -104,7 +104,7 @@ impl Delegate for Sbr {
         }
         applied?;
         let mut result = previous.clone();
-        tell(&mut result, &plan);
+        update_result(&mut result, &plan);
         Ok(Attached::nothing(result))
     }
 
@@ -152,7 +152,7 @@ impl Delegate for Sbr {
 }
 
 /// A route that has moved is in the first table that has it.
-fn tell(result: &mut CniResult, plan: &Plan) {
+fn update_result(result: &mut CniResult, plan: &Plan) {
     for route in result.routes.iter_mut().filter(|route| route.table.is_none_or(|table| table == 0 || table == MAIN)) {
         let is =
             |held: &&Route| held.destination == route.dst.trunc() && (route.gw.is_none() || held.gateway == route.gw);

@@ -113,6 +113,18 @@ pub struct Dns {
 impl CniResult {
     /// Reads a result. Without `cniVersion` it has the version of the configuration that it answers (C45); JSON `null`
     /// is an empty result.
+    ///
+    /// ```
+    /// use attachments::cni::result::CniResult;
+    /// use attachments::cni::version::Version;
+    ///
+    /// let old = br#"{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.5/24", "gateway": "10.1.0.1"}}"#;
+    /// let result = CniResult::parse(old, Version::V0_2_0)?;
+    /// assert_eq!(result.ips[0].address.to_string(), "10.1.0.5/24");
+    /// let new = result.encode(Version::V1_1_0)?.to_json();
+    /// assert!(new.contains(r#""ips":[{"address":"10.1.0.5/24","gateway":"10.1.0.1"}]"#), "{new}");
+    /// # Ok::<(), attachments::finding::Finding>(())
+    /// ```
     pub fn parse(bytes: &[u8], asked: Version) -> Result<Self, Finding> {
         if bytes.trim_ascii() == b"null" {
             return Ok(Self::default());

@@ -183,7 +183,7 @@ fn complete(
     gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     veth::masquerade(host, call, point, config.ip_masq, &addresses)?;
-    tell(host, point, config, &veth, of_vlan, result)
+    complete_result(host, point, config, &veth, of_vlan, result)
 }
 
 /// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
@@ -305,7 +305,7 @@ fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {
     sysctls
 }
 
-fn tell(
+fn complete_result(
     host: &mut Host<'_>,
     point: &Point<'_>,
     config: &Config,

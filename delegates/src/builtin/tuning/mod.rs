@@ -59,7 +59,7 @@ impl Delegate for Tuning {
         }
         changed?;
         let mut attached = Attached::nothing(previous.clone());
-        tell(&mut attached.result, point, settings);
+        update_result(&mut attached.result, point, settings);
         if let (Some(mac), Some(link)) = (settings.mac, link.filter(|link| goes_with_the_pod(link, point))) {
             // The record knows it by its address.
             attached.links.push(LinkId::of(point.ifname, &Link { mac: Some(mac), ..link }));
@@ -210,7 +210,7 @@ fn change(
 }
 
 /// The result tells what the pod's link has become.
-fn tell(result: &mut CniResult, point: &Point<'_>, settings: &Settings) {
+fn update_result(result: &mut CniResult, point: &Point<'_>, settings: &Settings) {
     let of_pod = |name: &str, sandbox: &str| name == point.ifname.as_str() && !sandbox.is_empty();
     for interface in result.interfaces.iter_mut().filter(|i| of_pod(&i.name, &i.sandbox)) {
         if let Some(mac) = settings.mac {

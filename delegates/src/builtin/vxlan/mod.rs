@@ -72,7 +72,7 @@ impl Delegate for Vxlan {
             let _ = Self::del(Undo { host, call, point });
             return Err(error);
         }
-        Ok(tell(point, config, &names, &segment, &veth, result))
+        Ok(complete_result(point, config, &names, &segment, &veth, result))
     }
 
     /// The veth's end, which stays for a while when the pod's namespace died, and the overlay
@@ -148,7 +148,7 @@ fn configure(
     veth::await_forwarding(host, veth)
 }
 
-fn tell(
+fn complete_result(
     point: &Point<'_>,
     config: &Config,
     names: &Names,
