@@ -7,9 +7,9 @@ use attachments::cni::result::CniResult;
 
 use crate::call::Node;
 use crate::error::Result;
-use crate::loans::{Held, Records};
 use crate::netns;
 use crate::nl::Netlink;
+use crate::saved_states::{Records, SavedStates};
 
 /// Takes old state into the record of the attachment that is being made.
 pub type Journal<'a> = dyn FnMut(&Object) -> Result<()> + 'a;
@@ -71,12 +71,12 @@ impl<'a> Host<'a> {
     }
 
     /// What other records hold.
-    pub fn held_by_others(&self) -> Vec<Held> {
+    pub fn held_by_others(&self) -> Vec<SavedStates> {
         self.records.map(Records::held).unwrap_or_default()
     }
 
     /// Finishes an undo that another record waits for. False when it still holds what it held.
-    pub fn finish(&self, held: &Held) -> bool {
+    pub fn finish(&self, held: &SavedStates) -> bool {
         self.records.is_some_and(|records| records.finish(held))
     }
 

@@ -22,7 +22,7 @@ use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
 use super::undo::{UndoContext, undo};
-use super::{boot, devinfo, held, merge, resolve, resume, routes};
+use super::{boot, devinfo, merge, resolve, resume, routes, saved_states};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -105,7 +105,7 @@ fn attach(
 ) -> Result<Object> {
     let current = Cell::new(0);
     let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
-    let others = held::Others { run, own: &intent.key };
+    let others = saved_states::Others { run, own: &intent.key };
     let mut host = Host::with_journal(node.clone(), &mut journal).beside(&others);
     for (i, (attachment, chain)) in intent.attachments.iter().zip(chains).enumerate() {
         current.set(i);

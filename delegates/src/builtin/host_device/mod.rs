@@ -27,10 +27,10 @@ use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::{Astray, Host};
-use crate::loans::Held;
 use crate::nl::link::Link;
 use crate::node_links;
 use crate::sandbox::Sandbox;
+use crate::saved_states::SavedStates;
 use crate::spec::Addressing;
 
 /// The delegate.
@@ -190,7 +190,7 @@ fn returned(host: &mut Host<'_>, selector: &Selector) -> Result<Link> {
 const FINISHED_AT_MOST: usize = 4;
 
 /// Is the device lent by a record? What is not on the node is known by what the configuration says of it.
-fn is_held(held: &Held, selector: &Selector, found: Option<&Link>) -> bool {
+fn is_held(held: &SavedStates, selector: &Selector, found: Option<&Link>) -> bool {
     // A state that cannot be read is that record's trouble.
     let lent = SavedDevice::unreturned(&held.states).unwrap_or_default();
     lent.iter().any(|device| match (found, selector) {

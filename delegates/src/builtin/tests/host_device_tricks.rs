@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::error::Error;
 use crate::host::Astray;
-use crate::loans::{Held, Records};
 use crate::nl::link::{Bridge, MacvlanMode};
+use crate::saved_states::{Records, SavedStates};
 
 const CONF: &str = r#"{"device":"eth1"}"#;
 
@@ -374,12 +374,12 @@ struct Other<'a> {
 }
 
 impl Records for Other<'_> {
-    fn held(&self) -> Vec<Held> {
+    fn held(&self) -> Vec<SavedStates> {
         let states = self.states.borrow().clone();
-        vec![Held { container: "one".parse().unwrap(), record: "r".to_owned(), states }]
+        vec![SavedStates { container: "one".parse().unwrap(), record: "r".to_owned(), states }]
     }
 
-    fn finish(&self, held: &Held) -> bool {
+    fn finish(&self, held: &SavedStates) -> bool {
         assert_eq!(held.record, "r");
         let is_finished = (self.finish)();
         if is_finished {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use attachments::cni::object::Object;
-use delegates::loans::{Held, Records};
+use delegates::saved_states::{Records, SavedStates};
 
 use super::log::warn;
 use super::record::Key;
@@ -21,7 +21,7 @@ pub struct Others<'r> {
 }
 
 impl Records for Others<'_> {
-    fn held(&self) -> Vec<Held> {
+    fn held(&self) -> Vec<SavedStates> {
         let keys = self.run.store.keys().unwrap_or_else(|fault| {
             warn(&fault.to_string());
             Vec::new()
@@ -35,13 +35,13 @@ impl Records for Others<'_> {
                     states.entry(saved.attachment).or_default().push(saved.state);
                 }
             }
-            let of_record = |states| Held { container: key.container.clone(), record: key.to_string(), states };
+            let of_record = |states| SavedStates { container: key.container.clone(), record: key.to_string(), states };
             held.extend(states.into_values().map(of_record));
         }
         held
     }
 
-    fn finish(&self, held: &Held) -> bool {
+    fn finish(&self, held: &SavedStates) -> bool {
         let Some(key) = parse_name(&held.record) else { return false };
         let until = self.run.deadline.min(Instant::now() + self.run.conf.timeout / 4);
         match resume(self.run, &key, until, |_| true) {
