@@ -16,9 +16,9 @@ ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-pre
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
 build: deps
 	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
 
-# The image of the DaemonSet, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
+# The image of DaemonSet and webhook, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
 image: build
 	@tests/prepare buildah
 	deploy/image $(RELEASE) dist/meta-cni.tar

@@ -3,8 +3,9 @@
 use delegates::lint::{self as rules, CONFIG, Problem, Severity};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
-use serde_json::Value;
+use serde::Deserialize;
 
+use crate::facts::Facts;
 use crate::text;
 
 /// A review of whatever object.
@@ -21,43 +22,94 @@ pub enum NotAReview {
     NoUid,
 }
 
+/// An answer, and what is counted of it.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer.
+    pub review: Review,
+    /// The operation that was asked about; empty where the request could not be read.
+    pub operation: &'static str,
+    /// Rule and severity of each problem.
+    pub problems: Vec<(String, Severity)>,
+}
+
+impl Answered {
+    /// May the object be stored?
+    pub fn is_allowed(&self) -> bool {
+        self.review.response.as_ref().is_some_and(|response| response.allowed)
+    }
+}
+
+/// Of a body no more than what an answer cannot do without: nothing else can fail before it is read.
+#[derive(Deserialize)]
+struct Asked {
+    request: Option<AskedRequest>,
+}
+
+#[derive(Deserialize)]
+struct AskedRequest {
+    #[serde(default)]
+    uid: String,
+}
+
 /// Answers the body of a request. An object that cannot be read is denied, by the uid of its request: an answer without it
 /// would count as a failed call, which `failurePolicy: Ignore` admits.
-pub fn answer(body: &[u8]) -> Result<Review, NotAReview> {
-    let raw: Value = serde_json::from_slice(body)?;
-    let uid = raw["request"]["uid"].as_str().filter(|uid| !uid.is_empty()).ok_or(NotAReview::NoUid)?;
-    let uid = uid.to_owned();
-    match serde_json::from_slice::<Review>(body) {
-        Ok(asked) => Ok(review(asked)),
-        Err(error) => {
-            let what = format!("the object cannot be read: {error}");
-            Ok(text::unreadable(uid, &what).into_review())
-        }
-    }
+pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
+    let uid = uid(body)?;
+    Ok(match request(body) {
+        Ok(request) => respond(&request, facts),
+        Err(why) => Answered { review: text::unreadable(uid, &why).into_review(), operation: "", problems: Vec::new() },
+    })
 }
 
-/// Answers a review.
-pub fn review(asked: Review) -> Review {
-    match asked.try_into() {
-        Ok(request) => respond(&request).into_review(),
-        Err(_) => text::unreadable(String::new(), "the review has no request").into_review(),
-    }
+/// Answers the body of a request to change an object: nothing is changed yet.
+pub fn mutate(body: &[u8]) -> Result<Answered, NotAReview> {
+    let uid = uid(body)?;
+    let (response, operation) = match request(body) {
+        Ok(request) => (AdmissionResponse::from(&request), word(&request.operation)),
+        Err(why) => (text::unreadable(uid, &why), ""),
+    };
+    Ok(Answered { review: response.into_review(), operation, problems: Vec::new() })
 }
 
-fn respond(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
-    let mut allowed = AdmissionResponse::from(request);
-    let is_definition = request.kind.kind == "NetworkAttachmentDefinition";
-    match request.operation {
+fn uid(body: &[u8]) -> Result<String, NotAReview> {
+    let asked: Asked = serde_json::from_slice(body)?;
+    asked.request.map(|request| request.uid).filter(|uid| !uid.is_empty()).ok_or(NotAReview::NoUid)
+}
+
+fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
+    let review: Review = serde_json::from_slice(body).map_err(|error| format!("the object cannot be read: {error}"))?;
+    review.try_into().map_err(|_| "the review has no request".to_owned())
+}
+
+/// The rules of the request's group and kind.
+fn respond(request: &AdmissionRequest<DynamicObject>, _facts: &Facts) -> Answered {
+    let allowed = AdmissionResponse::from(request);
+    let rules = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
+        ("k8s.cni.cncf.io", "NetworkAttachmentDefinition") => problems,
+        _ => |_: &AdmissionRequest<DynamicObject>, _: &DynamicObject| Vec::new(),
+    };
+    let (response, problems) = match (&request.operation, &request.object) {
         // A definition in use is the janitor's matter; deleting one needs no look at what it says.
-        Operation::Delete | Operation::Connect => allowed,
-        _ if !is_definition => {
-            allowed.warnings = Some(vec![format!("meta-cni has no rules about {}", request.kind.kind)]);
-            allowed
+        (Operation::Delete | Operation::Connect, _) => (allowed, Vec::new()),
+        (Operation::Create | Operation::Update, Some(object)) => {
+            let problems = rules(request, object);
+            let counted = problems.iter().map(|problem| (problem.rule.to_string(), problem.severity)).collect();
+            (text::answer(allowed, request, problems), counted)
         }
-        Operation::Create | Operation::Update => match &request.object {
-            Some(object) => text::answer(allowed, request, problems(request, object)),
-            None => text::unreadable(request.uid.clone(), "request.object: missing, want the object"),
-        },
+        (Operation::Create | Operation::Update, None) => {
+            (text::unreadable(request.uid.clone(), "request.object: missing, want the object"), Vec::new())
+        }
+    };
+    Answered { review: response.into_review(), operation: word(&request.operation), problems }
+}
+
+fn word(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::Create => "CREATE",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
     }
 }
 
@@ -79,14 +131,18 @@ fn problems(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject) -
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn asked(body: &[u8]) -> Result<Answered, NotAReview> {
+        answer(body, &Facts::default())
+    }
 
     #[test]
     fn without_a_uid_there_is_no_answer() {
         for body in ["", "[]", "{}", r#"{"request":{"uid":""}}"#, r#"{"request":{"uid":7}}"#] {
-            assert!(answer(body.as_bytes()).is_err(), "{body}");
+            assert!(asked(body.as_bytes()).is_err() && mutate(body.as_bytes()).is_err(), "{body}");
         }
     }
 
@@ -96,6 +152,42 @@ mod tests {
             "kind": {"group": "k8s.cni.cncf.io", "version": "v1", "kind": "NetworkAttachmentDefinition"},
             "resource": {"group": "k8s.cni.cncf.io", "version": "v1", "resource": "network-attachment-definitions"},
         }})
+    }
+
+    /// A definition whose configuration nobody can attach.
+    fn bad() -> Value {
+        ask(json!({"metadata": {"name": "a"}, "spec": {"config": "[]"}}))
+    }
+
+    #[test]
+    fn an_object_nested_too_deep_is_denied_by_its_uid() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let body = bad().to_string().replace(r#""[]""#, &deep);
+        for answered in [asked(body.as_bytes()).unwrap(), mutate(body.as_bytes()).unwrap()] {
+            let response = answered.review.response.unwrap();
+            assert!(response.uid == "u" && !response.allowed, "{response:?}");
+            assert_eq!(response.result.code, 422);
+        }
+    }
+
+    #[test]
+    fn group_and_kind_decide_and_not_the_kind_alone() {
+        let mut body = bad();
+        let denied = asked(body.to_string().as_bytes()).unwrap();
+        assert!(!denied.is_allowed() && denied.operation == "CREATE");
+        assert_eq!(denied.problems, [("N03".to_owned(), Severity::Deny)]);
+        body["request"]["kind"]["group"] = json!("example.com");
+        let allowed = asked(body.to_string().as_bytes()).unwrap();
+        assert!(allowed.is_allowed() && allowed.problems.is_empty());
+        assert_eq!(allowed.review.response.unwrap().warnings, None);
+    }
+
+    #[test]
+    fn nothing_is_changed_yet() {
+        let answered = mutate(bad().to_string().as_bytes()).unwrap();
+        assert!(answered.is_allowed());
+        let response = answered.review.response.unwrap();
+        assert_eq!((response.uid.as_str(), response.patch), ("u", None));
     }
 
     proptest! {
@@ -109,7 +201,7 @@ mod tests {
                 4 => json!({"metadata": {"name": "a"}, "spec": {"config": [text]}}),
                 _ => json!({"apiVersion": "v1", "kind": "x", "metadata": {"name": "a"}, "spec": {"config": text}}),
             };
-            let answered = answer(ask(object).to_string().as_bytes()).unwrap().response.unwrap();
+            let answered = asked(ask(object).to_string().as_bytes()).unwrap().review.response.unwrap();
             prop_assert_eq!(&answered.uid, "u");
             prop_assert!(answered.allowed || !answered.result.message.is_empty());
         }

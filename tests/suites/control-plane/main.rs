@@ -5,5 +5,6 @@ mod agent;
 mod harness;
 mod outage;
 mod policy;
+mod webhook;
 mod weight;
 mod world;

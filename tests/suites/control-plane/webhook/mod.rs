@@ -1,0 +1,7 @@
+//! The webhook, the real program, asked by a real API server over TLS, as it is shipped.
+
+mod admission;
+mod certificates;
+mod floor;
+mod rotation;
+mod world;

@@ -1,0 +1,182 @@
+//! What is counted, in Prometheus' text format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use delegates::lint::Severity;
+
+use crate::facts::Facts;
+
+/// Upper bounds of the buckets of durations, in seconds.
+const BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
+
+/// The counters. Every label has few values.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    counted: Mutex<Counted>,
+    /// End of the certificate that is served; 0 while there is none.
+    pub certificate_expiry: AtomicI64,
+    /// Secrets that could not be used; the earlier pair is served on.
+    pub certificate_failures: AtomicU64,
+    /// Does every published bundle verify our certificate?
+    pub bundle_in_sync: AtomicBool,
+    /// Open connections.
+    pub connections: AtomicU64,
+    /// Connections that were closed before a request came: by the reason.
+    closed: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    requests: BTreeMap<(&'static str, &'static str, &'static str), u64>,
+    durations: BTreeMap<&'static str, Durations>,
+    findings: BTreeMap<(String, &'static str), u64>,
+}
+
+#[derive(Debug, Default)]
+struct Durations {
+    buckets: [u64; BUCKETS.len()],
+    count: u64,
+    sum: f64,
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub fn answered(&self, webhook: &'static str, operation: &'static str, result: &'static str, took: Duration) {
+        let mut counted = self.counted();
+        *counted.requests.entry((webhook, operation, result)).or_default() += 1;
+        let durations = counted.durations.entry(webhook).or_default();
+        let seconds = took.as_secs_f64();
+        durations.count += 1;
+        durations.sum += seconds;
+        for (bucket, bound) in durations.buckets.iter_mut().zip(BUCKETS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+    }
+
+    /// Problems were found.
+    pub fn found(&self, problems: Vec<(String, Severity)>) {
+        let mut counted = self.counted();
+        for (rule, severity) in problems {
+            let severity = match severity {
+                Severity::Warn => "warn",
+                Severity::Deny => "deny",
+            };
+            *counted.findings.entry((rule, severity)).or_default() += 1;
+        }
+    }
+
+    /// A connection was closed without a request.
+    pub fn closed(&self, reason: &'static str) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    /// The text for a scrape.
+    pub fn text(&self, facts: &Facts) -> String {
+        let mut text = String::new();
+        let counted = self.counted();
+        let mut family = Family::new(&mut text, "webhook_requests_total", "counter", "Reviews, by their outcome.");
+        for ((webhook, operation, result), count) in &counted.requests {
+            family.row("", &[("webhook", webhook), ("operation", operation), ("result", result)], *count);
+        }
+        let mut family = Family::new(&mut text, "webhook_duration_seconds", "histogram", "From request to answer.");
+        for (webhook, durations) in &counted.durations {
+            let bounds = BUCKETS.map(|bound| bound.to_string());
+            for (bound, count) in bounds.iter().zip(durations.buckets) {
+                family.row("_bucket", &[("webhook", webhook), ("le", bound)], count);
+            }
+            family.row("_bucket", &[("webhook", webhook), ("le", "+Inf")], durations.count);
+            family.row("_sum", &[("webhook", webhook)], durations.sum);
+            family.row("_count", &[("webhook", webhook)], durations.count);
+        }
+        let mut family = Family::new(&mut text, "webhook_findings_total", "counter", "Problems found, by their rule.");
+        for ((rule, severity), count) in &counted.findings {
+            family.row("", &[("rule", rule), ("severity", severity)], *count);
+        }
+        drop(counted);
+        let mut one = |name: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: i64| {
+            Family::new(&mut text, name, kind, help).row("", labels, value);
+        };
+        let expiry = self.certificate_expiry.load(Ordering::Relaxed);
+        one("webhook_cert_expiry_timestamp_seconds", "gauge", "End of the certificate that is served.", &[], expiry);
+        let failures = i64::try_from(self.certificate_failures.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        one("webhook_cert_load_failures_total", "counter", "Secrets that could not be used.", &[], failures);
+        let in_sync = i64::from(self.bundle_in_sync.load(Ordering::Relaxed));
+        one("webhook_cabundle_in_sync", "gauge", "1 while every published bundle verifies it.", &[], in_sync);
+        let open = i64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        one("webhook_connections", "gauge", "Open connections.", &[], open);
+        let synced = i64::from(facts.definitions.is_complete());
+        let labels = [("cache", "network-attachment-definitions")];
+        one("cache_synced", "gauge", "1 once the cache has every object.", &labels, synced);
+        let help = "Connections closed without a request.";
+        let mut family = Family::new(&mut text, "webhook_connections_closed_total", "counter", help);
+        for (reason, count) in self.closed.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            family.row("", &[("reason", reason)], *count);
+        }
+        text
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Family<'a> {
+    text: &'a mut String,
+    name: String,
+}
+
+impl<'a> Family<'a> {
+    fn new(text: &'a mut String, name: &str, kind: &str, help: &str) -> Self {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Self { text, name: name.to_owned() }
+    }
+
+    fn row(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.text, "{}{suffix}{labels} {value}", self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_prometheus_and_counts_what_happened() {
+        let metrics = Metrics::default();
+        metrics.answered("nads", "CREATE", "denied", Duration::from_millis(2));
+        metrics.answered("nads", "CREATE", "denied", Duration::from_secs(9));
+        metrics.found(vec![("N03".to_owned(), Severity::Deny), ("N08".to_owned(), Severity::Warn)]);
+        metrics.certificate_expiry.store(77, Ordering::Relaxed);
+        metrics.closed("handshake");
+        let text = metrics.text(&Facts::default());
+        for line in [
+            r#"webhook_requests_total{webhook="nads",operation="CREATE",result="denied"} 2"#,
+            r#"webhook_duration_seconds_bucket{webhook="nads",le="0.001"} 0"#,
+            r#"webhook_duration_seconds_bucket{webhook="nads",le="0.0025"} 1"#,
+            r#"webhook_duration_seconds_bucket{webhook="nads",le="+Inf"} 2"#,
+            r#"webhook_duration_seconds_count{webhook="nads"} 2"#,
+            r#"webhook_findings_total{rule="N03",severity="deny"} 1"#,
+            r#"webhook_findings_total{rule="N08",severity="warn"} 1"#,
+            "webhook_cert_expiry_timestamp_seconds 77",
+            "webhook_cabundle_in_sync 0",
+            r#"cache_synced{cache="network-attachment-definitions"} 0"#,
+            r#"webhook_connections_closed_total{reason="handshake"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        // Every row belongs to the family above it.
+        let mut family = "";
+        for line in text.lines() {
+            match line.strip_prefix("# TYPE ") {
+                Some(name) => family = name.split(' ').next().unwrap(),
+                None => assert!(line.starts_with("# HELP ") || line.starts_with(family), "{line}"),
+            }
+        }
+    }
+}
