@@ -48,6 +48,7 @@ fn installed() -> (Mutex<Cluster>, Earlier) {
     let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
     cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
     wait_for_agents(&mut cluster);
+    wait_for_webhook(&cluster);
     (Mutex::new(cluster), Earlier { bare })
 }
 
@@ -76,6 +77,19 @@ pub fn wait_for_agents(cluster: &mut Cluster) {
             fs::metadata(&conf).map_err(|e| format!("{}: {}: {e}", node.name(), conf.display()))?;
         }
         Ok(())
+    });
+}
+
+/// Waits until every replica of the webhook is one that the API server can ask.
+fn wait_for_webhook(cluster: &Cluster) {
+    let path = "/apis/apps/v1/namespaces/meta-cni/deployments/meta-cni-webhook";
+    let api = cluster.api();
+    wait::until("webhook that is ready", PATIENCE, || {
+        let deployment = api.get(path).map_err(|e| e.to_string())?;
+        let status = &deployment["status"];
+        let is_whole = status["readyReplicas"] == deployment["spec"]["replicas"]
+            && status["observedGeneration"] == deployment["metadata"]["generation"];
+        if is_whole { Ok(()) } else { Err(status.to_string()) }
     });
 }
 
@@ -179,7 +193,11 @@ impl Bed {
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"namespace": namespace, "name": name}, "spec": {"config": config.to_string()},
         });
-        self.api.apply(&object).unwrap();
+        // A replica whose node has just died is found out by the API server's next try.
+        wait::until("definition that is stored", PATIENCE, || match self.api.apply(&object) {
+            Err(refusal) if refusal.message.contains("failed calling webhook") => Err(refusal.to_string()),
+            answer => Ok(answer.unwrap()),
+        });
     }
 
     /// A definition of a bridge of its own with addresses of each node's own: 10.<number>.0.0/24.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, PATIENCE, status_of};
 use meta_cni_tests::cluster::wait;
@@ -61,5 +61,20 @@ fn a_pod_without_further_networks_has_the_default_network_and_a_status() {
     assert_eq!(status[0]["interface"], "eth0");
     assert_eq!(status[0]["default"], true);
     assert_eq!(status[0]["ips"][0], pod["status"]["podIP"]);
+    bed.clear();
+}
+
+#[test]
+fn a_definition_that_nobody_can_attach_is_refused_by_the_webhook() {
+    let bed = Bed::new("refused");
+    let path = format!("/apis/k8s.cni.cncf.io/v1/namespaces/{}/network-attachment-definitions", bed.namespace);
+    let bad = json!({
+        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": {"name": "bad"},
+        "spec": {"config": r#"{"cniVersion":"1.0.0","type":"macvlan","master":"eth0","mode":"brigde"}"#},
+    });
+    wait::until("refusal", PATIENCE, || match bed.api.post(&path, &bad) {
+        Err(refusal) if refusal.code == 422 && refusal.message.contains("[N21]") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     bed.clear();
 }

@@ -13,6 +13,9 @@ use crate::metrics::Metrics;
 /// The most connections. Each is some 20 KB.
 pub const MOST: usize = 500;
 
+/// The most where every one is busy: then the one whose last request is the longest ago goes, busy or not.
+const MOST_BUSY: usize = 2 * MOST;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Connections {
@@ -58,11 +61,14 @@ impl Connections {
         let closing = watch::Sender::new(false);
         let state = Arc::new(State { requests: AtomicUsize::new(0), active: Mutex::new(Instant::now()), closing });
         let mut open = self.lock();
-        if open.connections.len() >= MOST {
-            let idle = open.connections.values().filter(|state| state.is_idle());
-            if let Some(oldest) = idle.min_by_key(|state| *state.active()) {
-                oldest.closing.send_replace(true);
-            }
+        let remaining = || open.connections.values().filter(|state| !*state.closing.borrow());
+        let goes = match remaining().count() {
+            ..MOST => None,
+            MOST..MOST_BUSY => remaining().filter(|state| state.is_idle()).min_by_key(|state| *state.active()),
+            _ => remaining().min_by_key(|state| *state.active()),
+        };
+        if let Some(oldest) = goes {
+            oldest.closing.send_replace(true);
         }
         open.next += 1;
         let number = open.next;
@@ -110,7 +116,7 @@ impl Connection {
 
 impl State {
     fn is_idle(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) == 0 && !*self.closing.borrow()
+        self.requests.load(Ordering::Relaxed) == 0
     }
 
     fn active(&self) -> MutexGuard<'_, Instant> {
@@ -155,6 +161,18 @@ mod tests {
         assert_eq!(closing, [2, 3]);
         drop(busy);
         assert_eq!(metrics.connections.load(Ordering::Relaxed), u64::try_from(MOST + 2).unwrap());
+        let busy: Vec<Request> = open.iter().map(Connection::request).collect();
+        let one_busy = || {
+            let connection = connections.open(&metrics);
+            (connection.request(), connection)
+        };
+        let closing_of = |open: &[Connection]| open.iter().filter(|connection| is_closing(connection)).count();
+        // Two idle ones go, and two are closing already.
+        let many: Vec<_> = (0..MOST + 2).map(|_| one_busy()).collect();
+        assert_eq!(closing_of(&open), 2, "busy ones stay");
+        let further: Vec<_> = (0..8).map(|_| one_busy()).collect();
+        assert_eq!(closing_of(&open), 10, "but not without end");
+        drop((busy, many, further));
         connections.close_all();
         open.clear();
         drop(more);

@@ -121,3 +121,23 @@ fn the_api_server_restarts_and_asks_again() {
         if log.contains("network-attachment-definitions: the watch is back") { Ok(()) } else { Err(log) }
     });
 }
+
+#[test]
+fn a_replica_is_alive_and_not_ready_until_it_knows_every_definition() {
+    let mut world = World::without_definitions();
+    world.start(0);
+    let missing = "waiting for every network-attachment-definition\n";
+    world.until("replica that waits for definitions alone", || match world.probe(0, "/readyz")? {
+        (status, body) if status.contains(" 503 ") && body == missing => Ok(()),
+        (status, body) => Err(format!("{status}: {body}")),
+    });
+    assert!(world.probe(0, "/livez").unwrap().0.contains(" 200 "));
+    let synced = r#"cache_synced{cache="network-attachment-definitions"}"#;
+    assert_eq!(world.metric(0, synced).as_deref(), Some("0"));
+    assert_eq!(world.metric(0, "webhook_cabundle_in_sync").as_deref(), Some("1"));
+    world.install_definitions();
+    world.until_ready(0);
+    assert_eq!(world.metric(0, synced).as_deref(), Some("1"));
+    world.until_in_force();
+    world.must_answer();
+}

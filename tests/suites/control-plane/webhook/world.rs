@@ -36,12 +36,23 @@ pub fn shipped(file: &str) -> String {
 impl World {
     /// An API server with everything registered, and nobody who answers.
     pub fn new() -> Self {
+        let world = Self::without_definitions();
+        world.install_definitions();
+        world
+    }
+
+    /// One that does not even know what a definition is.
+    pub fn without_definitions() -> Self {
         let plane = ControlPlane::start();
-        plane.kubectl(["apply", "-f", &shipped("crds/network-attachment-definitions.yaml")]);
-        let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
-        plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", crd]);
         plane.kubectl(["apply", "-k", &shipped("kustomize/webhook")]);
         Self { replicas: BTreeMap::new(), plane }
+    }
+
+    /// Lets the API server know what a definition is.
+    pub fn install_definitions(&self) {
+        self.plane.kubectl(["apply", "-f", &shipped("crds/network-attachment-definitions.yaml")]);
+        let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+        self.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", crd]);
     }
 
     /// The same with replicas that are ready.
