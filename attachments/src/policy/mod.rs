@@ -6,8 +6,8 @@
 //! a node has at ADD. Admission, lint and ADD use the same functions, so one rule has one meaning and one text.
 //!
 //! A JSONPath only selects; a typed operator asserts. The paths are read by the crate `jsonpath-rust` and walked here: its own
-//! walk knows no bound, tells keys apart that Go's decoder takes for the same, and would bring a second engine of regular expressions into
-//! the plugin.
+//! walk knows no bound, tells keys apart that Go's decoder takes for the same, applies a filter within `||` to the wrong nodes, and would
+//! bring a second engine of regular expressions into the plugin.
 
 mod assertion;
 mod canon;
