@@ -4,12 +4,15 @@
 //! attachments with every choice made, [`status`] tells the pod what came of them. [`cni`] holds the protocol that
 //! delegates speak; it lives here because binding validates configurations and status reads results.
 
+#[cfg(feature = "api")]
+pub mod api;
 pub mod bind;
 pub mod cni;
 pub mod definition;
 pub mod finding;
 pub mod meta_plugins;
 pub mod names;
+pub mod policy;
 pub mod rule;
 pub mod selection;
 pub mod status;

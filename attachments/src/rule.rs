@@ -234,6 +234,12 @@ rules! {
     AnnotationSize = "P33", Deny, "an annotation is longer than is read";
         "nets: Too long: 262145: must be at most 262144 bytes";
         "Shorten the annotation."
+    PolicyPath = "A01", Deny, "a policy's JSONPath does not parse, or costs too much";
+        r#"spec.rules[0].select: Invalid value: "$..a..b": at most one ".." is allowed"#;
+        "Write a shorter path, of at most 512 bytes."
+    PolicyExpression = "A02", Deny, "a policy's regular expression does not compile";
+        r#"spec.rules[0].assert.matches: Invalid value: "(": found open group without closing ')'"#;
+        "Mend the expression."
 }
 
 #[cfg(test)]

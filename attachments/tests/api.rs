@@ -6,28 +6,41 @@
 
 use std::path::Path;
 
+use attachments::api::{AttachmentLevel, AttachmentPolicy};
 use attachments::definition::{Definition, NetworkAttachmentDefinition};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-const HEADER: &str = "# Generated from attachments/src/definition.rs; attachments/tests/api.rs says how.\n";
+/// Every kind that is shipped: its file, and where its types are.
+fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 3] {
+    [
+        ("network-attachment-definitions", "definition.rs", NetworkAttachmentDefinition::crd()),
+        ("attachment-policies", "policy/spec.rs", AttachmentPolicy::crd()),
+        ("attachment-levels", "policy/spec.rs", AttachmentLevel::crd()),
+    ]
+}
 
 #[test]
-fn the_shipped_definition_is_the_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds/network-attachment-definitions.yaml");
-    let text = format!("{HEADER}{}", serde_saphyr::to_string(&NetworkAttachmentDefinition::crd()).unwrap());
-    if std::env::var_os("UPDATE_CRDS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &text).unwrap();
+fn the_shipped_definitions_are_the_types() {
+    for (file, source, crd) in kinds() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../deploy/crds/{file}.yaml"));
+        let header = format!("# Generated from attachments/src/{source}; attachments/tests/api.rs says how.\n");
+        let text = format!("{header}{}", serde_saphyr::to_string(&crd).unwrap());
+        if std::env::var_os("UPDATE_CRDS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
     }
-    assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
 }
 
 #[test]
 fn the_yaml_reads_back_as_the_same_definition() {
-    let crd = NetworkAttachmentDefinition::crd();
-    let text = serde_saphyr::to_string(&crd).unwrap();
-    let again: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
-    assert_eq!(again, serde_json::to_value(&crd).unwrap());
+    for (file, _, crd) in kinds() {
+        let text = serde_saphyr::to_string(&crd).unwrap();
+        let again: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(again, serde_json::to_value(&crd).unwrap(), "{file}");
+    }
 }
 
 #[test]

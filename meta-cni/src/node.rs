@@ -10,6 +10,7 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::finding::{Allowed, Finding};
 use attachments::names::{NetworkName, ObjectName, PluginType};
+use attachments::policy::Level;
 use delegates::reserved::Reserved;
 use serde_json::Value;
 
@@ -73,6 +74,8 @@ pub struct NodeConf {
     pub max_attachments: usize,
     /// `maxChain`: plugins that a configuration may list.
     pub max_chain: usize,
+    /// `level`: the level of a namespace without the label [`attachments::policy::LEVEL`].
+    pub level: Level,
     /// `abandonAfterSeconds`: how long the DELs of a damaged record fail before the record is given up.
     pub abandon_after: Duration,
     /// `mergeIPs`: addresses of further networks in the merged result.
@@ -155,6 +158,7 @@ impl NodeConf {
             programs: plugin_types(conf, "programs")?,
             max_attachments: count(conf, "maxAttachments", 64)?,
             max_chain: count(conf, "maxChain", 16)?,
+            level: conf.parsed("level", Level::ALLOWED)?.unwrap_or_default(),
             abandon_after: Duration::from_secs(up_to(conf, "abandonAfterSeconds", 300, 7 * 86_400)?),
             merge_ips: conf.flag("mergeIPs")?,
             strict: conf.flag("strict")?,
@@ -326,7 +330,7 @@ mod tests {
         assert_eq!(conf.cluster, ClusterConf::Agent("/run/meta-cni/agent.sock".into()));
         assert_eq!(conf.timeout, Duration::from_secs(60));
         assert_eq!(conf.status_wait, Duration::from_millis(20));
-        assert_eq!(conf.abandon_after, Duration::from_secs(300));
+        assert_eq!((conf.abandon_after, conf.level), (Duration::from_secs(300), Level::Privileged));
         assert_eq!((conf.max_attachments, conf.max_chain, conf.programs), (64, 16, None));
         assert_eq!(conf.reserved.ports, [10250..=10250, 10256..=10256, 30000..=32767]);
         assert!(conf.path_roots.contains(&"/etc/cni/net.d/whereabouts.d".into()), "where whereabouts has its own");
@@ -378,6 +382,8 @@ mod tests {
             (r#""programs":["../x"]"#, "programs[0]"),
             (r#""maxAttachments":0"#, "maxAttachments"),
             (r#""maxChain":5000"#, "maxChain"),
+            (r#""level":"Baseline""#, "level"),
+            (r#""level":1"#, "level"),
             (r#""systemNamespaces":"x""#, "systemNamespaces"),
         ] {
             assert_eq!(read(&format!("{DELEGATE},{key}")).unwrap_err().path, path, "{key}");

@@ -1,6 +1,6 @@
 //! One review: which objects have rules, what their problems come to.
 
-use delegates::lint::{self as rules, CONFIG, Problem, Severity};
+use delegates::lint::{self as rules, CONFIG, Problem, Rule, Severity};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use serde::Deserialize;
@@ -94,7 +94,10 @@ fn respond(request: &AdmissionRequest<DynamicObject>, _facts: &Facts) -> Answere
         (Operation::Delete | Operation::Connect, _) => (allowed, Vec::new()),
         (Operation::Create | Operation::Update, Some(object)) => {
             let problems = rules(request, object);
-            let counted = problems.iter().map(|problem| (problem.rule.to_string(), problem.severity)).collect();
+            let counted = problems
+                .iter()
+                .map(|problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity))
+                .collect();
             (text::answer(allowed, request, problems), counted)
         }
         (Operation::Create | Operation::Update, None) => {

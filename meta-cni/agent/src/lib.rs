@@ -15,6 +15,7 @@ mod keepalive;
 pub mod log;
 pub mod options;
 mod pod_cache;
+mod policies;
 mod publish;
 mod queue;
 pub mod recover;
@@ -33,6 +34,7 @@ use addresses::Addresses;
 use definitions::Definitions;
 use error::{Error, Result};
 use pod_cache::{PodName, SharedPodCache};
+use policies::Policies;
 use publish::Publisher;
 use resolve::Facts;
 use service::AgentService;
@@ -51,12 +53,13 @@ async fn serve(options: &Options) -> Result<()> {
     let pods = SharedPodCache::default();
     let reader = Reader::new(client.clone());
     let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
+    let policies = Policies::open(reader.clone(), &options.state_dir);
     let publisher = Publisher::new(client.clone(), pods.clone());
     let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name);
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
-        facts: Facts::new(reader, pods.clone(), known.clone(), addresses.clone()),
+        facts: Facts::new(reader, pods.clone(), known.clone(), policies.clone(), addresses.clone()),
         publisher: publisher.clone(),
         events,
         readiness: readiness.subscribe(),
@@ -69,12 +72,14 @@ async fn serve(options: &Options) -> Result<()> {
     let seen = |pod: &PodName| {
         publisher.seen(pod);
         known.expect(pod);
+        policies.expect(pod.namespace.as_str());
     };
     let parts = async {
         tokio::join!(
             watch::pods(client.clone(), &options.node_name, pods.clone(), seen),
             watch::definitions(client.clone(), &known),
             known.run(),
+            policies.run(client.clone()),
             serve::serve(listener, Arc::new(service)),
             publisher.run(),
             event_publisher.run(),

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
 use super::pod_cache::{Pod, PodName, SharedPodCache};
+use super::policies::Policies;
 use super::watch::Seen;
 
 /// The longest time for an answer.
@@ -41,6 +42,8 @@ pub struct Facts {
     pub pods: SharedPodCache,
     /// The definitions of the cluster.
     pub definitions: Definitions,
+    /// Levels and policies.
+    policies: Policies,
     /// The addresses of the node and the API server.
     addresses: Addresses,
     room: Arc<Semaphore>,
@@ -51,8 +54,14 @@ pub type Room = OwnedSemaphorePermit;
 
 impl Facts {
     /// Facts by these sources.
-    pub fn new(reader: Reader, pods: SharedPodCache, definitions: Definitions, addresses: Addresses) -> Self {
-        Self { reader, pods, definitions, addresses, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
+    pub fn new(
+        reader: Reader,
+        pods: SharedPodCache,
+        definitions: Definitions,
+        policies: Policies,
+        addresses: Addresses,
+    ) -> Self {
+        Self { reader, pods, definitions, policies, addresses, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
     }
 
     /// Answers a request.
@@ -76,18 +85,33 @@ impl Facts {
             let message = format!("{who}: got {number} definitions that are named, want at most {MOST}");
             return Err(Refusal::new(Cause::Configuration, message));
         }
+        // A pod that selects nothing waits for no policy.
+        let selects = annotations.as_ref().is_none_or(|annotations| !annotations.is_empty());
+        let judged = request.pod.filter(|_| request.policies && selects).map(|pod| {
+            let own = pod.namespace.to_string();
+            wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
+        });
         let facts = self.look_up(wanted, optional, deadline).await;
         let weight: usize = facts.iter().map(|(_, fact)| fact.weight).sum();
         if weight > HEAVIEST {
             let message = format!("{who}: got {weight} bytes of definitions that are named, want at most {HEAVIEST}");
             return Err(Refusal::new(Cause::Configuration, message));
         }
+        let (policies, of_policies) = match judged {
+            Some(namespaces) => {
+                let (policies, weight) = self.policies.of(namespaces, deadline).await;
+                (Some(policies), weight)
+            }
+            None => (None, 0),
+        };
+        let weight = weight + of_policies;
         let room =
             self.room(weight + annotations.iter().flatten().map(|(_, text)| text.len()).sum::<usize>(), deadline);
         let room = room.await?;
         // No await from here until the answer is a frame: only one answer is made at a time.
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
-        Ok((Resolved { annotations, definitions, node: self.addresses.known() }, room))
+        let node = self.addresses.known();
+        Ok((Resolved { annotations, definitions, node, policies }, room))
     }
 
     async fn look_up(

@@ -107,7 +107,10 @@ fn the_role_allows_what_the_agent_does_and_nothing_else() {
     let needed = [
         "/pods: get list watch",
         "/pods/status: patch",
+        "/namespaces: get list watch",
         "k8s.cni.cncf.io/network-attachment-definitions: get list watch",
+        "meta-cni.io/attachmentpolicies: get list watch",
+        "meta-cni.io/attachmentlevels: get list watch",
         "events.k8s.io/events: create patch",
     ];
     assert_eq!(allowed, needed);

@@ -1,5 +1,7 @@
-//! `meta-cnictl`, the command line tool. `lint` checks manifests and CNI configurations before they are applied.
+//! `meta-cnictl`, the command line tool. `lint` checks manifests and CNI configurations before they are applied, `level` shows what a
+//! namespace's level means.
 
+mod level;
 mod lint;
 
 use std::ffi::OsString;
@@ -7,10 +9,11 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use attachments::policy::Level;
 use attachments::text::{printable, printable_lines};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use lint::{Source, lint};
+use lint::{Source, Trial, lint};
 
 /// Tools for people who run meta-cni.
 #[derive(Debug, PartialEq, Parser)]
@@ -28,6 +31,28 @@ enum Command {
     /// configurations (.conf, .conflist), and applies the rules of admission.
     #[command(args_override_self = true, after_help = LINT_STATUS)]
     Lint(Options),
+    /// Shows what a level of a namespace refuses.
+    #[command(subcommand)]
+    Level(LevelCommand),
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+enum LevelCommand {
+    /// Prints the policies that a level is made of.
+    ///
+    /// Without FILE nothing is opened; of the manifests in FILE the level's AttachmentLevel counts.
+    Show {
+        /// privileged, baseline or restricted.
+        #[arg(value_parser = level)]
+        level: Level,
+        /// Manifests; - is stdin.
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    text.parse().map_err(|_| format!("want {}", Level::ALLOWED))
 }
 
 const LINT_STATUS: &str = "\
@@ -41,6 +66,12 @@ struct Options {
     /// A line for each problem, or one JSON object.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Format::Human)]
     output: Format,
+    /// Manifests of AttachmentPolicies, AttachmentLevels and Namespaces: the files are judged by them too. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// The level of namespaces without the label meta-cni.io/level, with --policy or without.
+    #[arg(long, value_name = "LEVEL", value_parser = level, default_value_t = Level::Privileged)]
+    level: Level,
     /// Files to check; - is stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -61,6 +92,7 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let (output, code) = match parse(&words) {
         Ok(Arguments { command: Command::Lint(options) }) => run(&options),
+        Ok(Arguments { command: Command::Level(LevelCommand::Show { level, files }) }) => show(level, &files),
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             (asked.to_string(), CLEAN)
         }
@@ -90,18 +122,41 @@ fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
     })
 }
 
-fn run(options: &Options) -> (String, u8) {
+/// The files that can be read, and those that cannot, each with the reason.
+fn sources(paths: &[PathBuf]) -> (Vec<Source>, Vec<(String, String)>) {
     let mut sources = Vec::new();
     let mut unreadable = Vec::new();
-    for path in &options.files {
+    for path in paths {
         let name = path.display().to_string();
         match read(path) {
             Ok(text) => sources.push(Source { name, text }),
             Err(error) => unreadable.push((name, error.to_string())),
         }
     }
+    (sources, unreadable)
+}
+
+fn show(level: Level, files: &[PathBuf]) -> (String, u8) {
+    let (sources, unreadable) = sources(files);
+    let shown = match unreadable.first() {
+        Some((name, error)) => Err(format!("{name}: {error}")),
+        None => level::show(level, &sources),
+    };
+    match shown {
+        Ok(text) => (text, CLEAN),
+        Err(error) => {
+            eprintln!("meta-cnictl: {}", printable(&error));
+            (String::new(), FAILED)
+        }
+    }
+}
+
+fn run(options: &Options) -> (String, u8) {
+    let (sources, mut unreadable) = sources(&options.files);
+    let (policies, missing) = self::sources(&options.policy);
+    unreadable.extend(missing);
     let is_json = options.output == Format::Json;
-    let report = lint(&sources);
+    let report = lint(&sources, &Trial::new(options.level, &policies, &sources));
     let (denied, warned) = (report.denied(), report.warned());
     for (name, error) in &unreadable {
         eprintln!("meta-cnictl: {}", printable(&format!("{name}: {error}")));
@@ -129,18 +184,40 @@ fn read(path: &Path) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Options, clap::Error> {
+    fn arguments(line: &str) -> Result<Command, clap::Error> {
         let words: Vec<OsString> = ["meta-cnictl"].into_iter().chain(line.split_whitespace()).map(Into::into).collect();
-        parse(&words).map(|Arguments { command: Command::Lint(options) }| options)
+        parse(&words).map(|Arguments { command }| command)
+    }
+
+    fn read(line: &str) -> Result<Options, clap::Error> {
+        arguments(line).map(|command| match command {
+            Command::Lint(options) => options,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_level_is_shown_by_name() {
+        let show = |level, files: &[&str]| {
+            Command::Level(LevelCommand::Show { level, files: files.iter().map(PathBuf::from).collect() })
+        };
+        assert_eq!(arguments("level show baseline").unwrap(), show(Level::Baseline, &[]));
+        assert_eq!(arguments("level show restricted a -").unwrap(), show(Level::Restricted, &["a", "-"]));
+        for line in ["level show", "level show open", "level", "lint --level x a"] {
+            assert!(arguments(line).unwrap_err().use_stderr(), "{line}");
+        }
+        assert!(arguments("level show open").unwrap_err().to_string().contains("privileged, baseline or restricted"));
     }
 
     #[test]
     fn options_and_files_come_in_any_order() {
         let files = ["a", "-", "--b"].map(PathBuf::from).to_vec();
-        let want = Options { strict: true, output: Format::Json, files };
+        let want = Options { strict: true, output: Format::Json, policy: Vec::new(), level: Level::Privileged, files };
         assert_eq!(read("lint a --output json - --strict -- --b").unwrap(), want);
         assert_eq!(read("lint --output=human a").unwrap(), read("lint a").unwrap());
         assert_eq!(read("lint -o json -o human --strict --strict a").unwrap(), read("lint --strict a").unwrap());
+        let judged = read("lint --policy p --level baseline --policy q a").unwrap();
+        assert_eq!((judged.policy, judged.level), (vec!["p".into(), "q".into()], Level::Baseline));
         for line in ["--help", "-h", "help", "lint --help", "help lint"] {
             assert_eq!(read(line).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
         }

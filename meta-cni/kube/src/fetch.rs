@@ -68,14 +68,17 @@ impl Reader {
     }
 }
 
-/// Reads one page of a collection's metadata as JSON; None when it is longer than `longest` bytes.
+/// Reads one page of a collection as JSON, whole objects or their metadata; None when it is longer than `longest` bytes.
 pub(crate) async fn page(
     client: &Client,
     collection: &str,
+    is_whole: bool,
     params: &ListParams,
     longest: u64,
 ) -> Result<Option<Vec<u8>>, kube::Error> {
-    let request = Request::new(collection).list_metadata(params).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(collection);
+    let request = if is_whole { request.list(params) } else { request.list_metadata(params) };
+    let request = request.map_err(kube::Error::BuildRequest)?;
     let mut body = pin!(client.request_stream(request).await?);
     let mut json = Vec::new();
     Ok(take(&mut body, &mut json, longest).await?.then_some(json))

@@ -1,4 +1,4 @@
-//! Follows a collection by its metadata: lists it in pages, then watches it, for as long as the program runs.
+//! Follows a collection, by its metadata or by whole objects: lists it in pages, then watches it, for as long as the program runs.
 //!
 //! A page has as many objects as fit into [`LONGEST_PAGE`] bytes: the metadata of one object may be more than a megabyte,
 //! and one page is the peak of the program's memory.
@@ -32,6 +32,8 @@ const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
 /// The least that a try again waits, at first and in the end. Up to as much again is added at random: the agents of a cluster
 /// must not come back at once.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Between two looks for a kind that the API server does not have.
+const ABSENT: Duration = Duration::from_secs(20);
 /// A watch that the server ends sooner is a failure: it is not to be asked without a pause.
 const SHORTEST_WATCH: Duration = Duration::from_millis(200);
 
@@ -82,8 +84,19 @@ struct PageMeta {
     next: Option<String>,
 }
 
+/// What is asked for of each object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Its metadata.
+    Metadata,
+    /// All of it.
+    Whole,
+}
+
 /// Why a list or watch ended.
 enum Trouble {
+    /// The API server has no such kind, or none any more.
+    Absent(String),
     /// The API server no longer has the version of the watch (HTTP 410): list anew.
     Forgotten,
     Failed(String),
@@ -93,25 +106,41 @@ impl From<kube::Error> for Trouble {
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) if status.code == 410 => Self::Forgotten,
+            kube::Error::Api(status) if status.code == 404 => Self::Absent(said(&error)),
             other => Self::Failed(said(other)),
         }
     }
 }
 
-/// Follows a collection; never ends.
-pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mut take: impl FnMut(Event<T>)) {
+/// Follows the metadata of a collection; never ends.
+pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, take: impl FnMut(Event<T>)) {
+    follow_as(client, collection, Shape::Metadata, take).await;
+}
+
+/// Follows the objects of a collection of few; never ends. A kind that the API server does not have is an empty collection.
+pub async fn follow_objects<T: Versioned>(client: Client, collection: Collection<'_>, take: impl FnMut(Event<T>)) {
+    follow_as(client, collection, Shape::Whole, take).await;
+}
+
+async fn follow_as<T: Versioned>(
+    client: Client,
+    collection: Collection<'_>,
+    shape: Shape,
+    mut take: impl FnMut(Event<T>),
+) {
     let what = collection.what;
-    let mut log = Log { what, failing: false, backoff: backoff() };
+    let mut log = Log { what, failing: false, is_absent: false, backoff: backoff() };
     let mut version = None;
     loop {
         let outcome = match version.take() {
-            None => list(&client, collection, &mut log, &mut take).await.map(|listed| {
+            None => list(&client, collection, shape, &mut log, &mut take).await.map(|listed| {
                 tracing::info!("{what}: listed");
                 version = Some(listed);
             }),
             Some(mut at) => {
-                let outcome = watch(&client, collection, &mut log, &mut at, &mut take).await;
-                if !matches!(outcome, Err(Trouble::Forgotten)) {
+                let outcome = watch(&client, collection, shape, &mut log, &mut at, &mut take).await;
+                let is_gone = shape == Shape::Whole && matches!(outcome, Err(Trouble::Absent(_)));
+                if !is_gone && !matches!(outcome, Err(Trouble::Forgotten)) {
                     version = Some(at);
                 }
                 outcome
@@ -122,7 +151,13 @@ pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mu
             Err(Trouble::Forgotten) => {
                 sleep(log.trouble("the API server has forgotten where the watch was (410)")).await
             }
-            Err(Trouble::Failed(why)) => sleep(log.trouble(&why)).await,
+            Err(Trouble::Absent(_)) if shape == Shape::Whole => {
+                take(Event::Begin);
+                take(Event::End);
+                log.absent();
+                sleep(ABSENT).await;
+            }
+            Err(Trouble::Failed(why) | Trouble::Absent(why)) => sleep(log.trouble(&why)).await,
         }
     }
 }
@@ -131,6 +166,7 @@ pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, mu
 async fn list<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
+    shape: Shape,
     log: &mut Log<'_>,
     take: &mut impl FnMut(Event<T>),
 ) -> Result<String, Trouble> {
@@ -141,11 +177,11 @@ async fn list<T: Versioned>(
         params.field_selector = collection.fields.map(str::to_owned);
         params.continue_token.clone_from(&next);
         let longest = if limit == 1 { LONGEST_OBJECT } else { LONGEST_PAGE };
-        let json = timeout(LIST, page(client, collection.path, &params, longest)).await;
+        let json = timeout(LIST, page(client, collection.path, shape == Shape::Whole, &params, longest)).await;
         let json = json.map_err(|_| Trouble::Failed(format!("no list within {LIST:?}")))??;
         let Some(json) = json else {
             if limit == 1 {
-                return Err(Trouble::Failed(format!("an object whose metadata is more than {longest} bytes")));
+                return Err(Trouble::Failed(format!("an object of more than {longest} bytes")));
             }
             limit = (limit / 4).max(1);
             continue;
@@ -168,13 +204,19 @@ async fn list<T: Versioned>(
 async fn watch<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
+    shape: Shape,
     log: &mut Log<'_>,
     at: &mut String,
     take: &mut impl FnMut(Event<T>),
 ) -> Result<(), Trouble> {
     let mut params = WatchParams::default().timeout(WATCH);
     params.field_selector = collection.fields.map(str::to_owned);
-    let request = Request::new(collection.path).watch_metadata(&params, at).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(collection.path);
+    let request = match shape {
+        Shape::Metadata => request.watch_metadata(&params, at),
+        Shape::Whole => request.watch(&params, at),
+    };
+    let request = request.map_err(kube::Error::BuildRequest)?;
     let began = Instant::now();
     let events = timeout(LIST, client.request_events::<T>(request)).await;
     let mut events = pin!(events.map_err(|_| Trouble::Failed(format!("no watch within {LIST:?}")))??);
@@ -207,6 +249,7 @@ async fn watch<T: Versioned>(
 struct Log<'a> {
     what: &'a str,
     failing: bool,
+    is_absent: bool,
     backoff: ExponentialBackoff,
 }
 
@@ -215,7 +258,14 @@ impl Log<'_> {
         if self.failing {
             tracing::info!("{}: the watch is back", self.what);
         }
-        (self.failing, self.backoff) = (false, backoff());
+        (self.failing, self.is_absent, self.backoff) = (false, false, backoff());
+    }
+
+    fn absent(&mut self) {
+        if !self.is_absent {
+            tracing::info!("{}: the API server does not have this kind", self.what);
+        }
+        self.is_absent = true;
     }
 
     fn trouble(&mut self, why: &str) -> Duration {
@@ -271,6 +321,10 @@ mod tests {
     }
 
     async fn followed(server: &Server, until: impl Fn(&[String]) -> bool) -> Vec<String> {
+        followed_as(Shape::Metadata, server, until).await
+    }
+
+    async fn followed_as(shape: Shape, server: &Server, until: impl Fn(&[String]) -> bool) -> Vec<String> {
         let (sender, mut receiver) = unbounded_channel();
         let take = move |event: Event<Seen>| {
             let text = match event {
@@ -290,7 +344,7 @@ mod tests {
             }
         };
         tokio::select! {
-            () = follow(server.client.clone(), collection, take) => {}
+            () = follow_as(server.client.clone(), collection, shape, take) => {}
             () = hear => {}
         }
         heard
@@ -319,6 +373,25 @@ mod tests {
         want.extend((0..ALL).map(|number| format!("d{number}")));
         want.extend(["end", "applied d3", "deleted d3"].map(str::to_owned));
         assert_eq!(heard, want);
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_not_there_is_an_empty_collection_only_for_whom_it_may_be() {
+        let status =
+            |code: u32| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}).to_string();
+        let server = Server::start(move |path| match path {
+            // There, and gone while it is watched.
+            path if path.contains("watch=true") => answer("404 Not Found", &status(404)),
+            _ => answer("200 OK", &json!({"metadata": {"resourceVersion": "7"}, "items": [object(1, 1)]}).to_string()),
+        })
+        .await;
+        let heard = followed_as(Shape::Whole, &server, |heard| heard.len() >= 5).await;
+        assert_eq!(heard, ["begin", "d1", "end", "begin", "end"]);
+        let server = Server::start(move |_| answer("404 Not Found", &status(404))).await;
+        let heard = followed_as(Shape::Whole, &server, |heard| heard.len() >= 3).await;
+        assert_eq!(heard, ["begin", "begin", "end"]);
+        let heard = followed(&server, |heard| heard.len() >= 2).await;
+        assert_eq!(heard, ["begin", "begin"], "nothing says that there is nothing");
     }
 
     #[tokio::test]

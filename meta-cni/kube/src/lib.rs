@@ -1,7 +1,7 @@
 //! Access to the API server, for the node agent and the webhook.
 //!
 //! [`client()`] makes a client, [`Reader`] reads single objects within bounds, [`follow()`] lists and watches the metadata of a
-//! collection, [`Index`] caches a collection, and [`said`] puts an error into one line. The caller decides which collections to
+//! collection, [`follow_objects`] the objects of a small one, [`Index`] caches a collection, and [`said`] puts an error into one line. The caller decides which collections to
 //! follow, and what to keep of an object.
 
 mod client;
@@ -15,5 +15,5 @@ pub mod testing;
 pub use client::client;
 pub use error::{ClientError, said};
 pub use fetch::{Read, Reader};
-pub use follow::{Collection, Event, Versioned, follow};
+pub use follow::{Collection, Event, Versioned, follow, follow_objects};
 pub use index::Index;

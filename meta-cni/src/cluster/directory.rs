@@ -1,5 +1,5 @@
-//! Directory mode: a directory of ordinary manifests (Pod, NetworkAttachmentDefinition, Node; YAML or JSON) stands in for the
-//! cluster. No daemon, no API server.
+//! Directory mode: a directory of ordinary manifests (Pod, NetworkAttachmentDefinition, Node, Namespace, AttachmentPolicy,
+//! AttachmentLevel; YAML or JSON) stands in for the cluster. No daemon, no API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use attachments::definition::{Definition, RESOURCE_NAME};
 use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::policy;
 use attachments::status::NETWORK_STATUS;
 
 use super::manifest::{self, Manifest};
-use super::wire::NodeAddresses;
+use super::wire::{NodeAddresses, Policies};
 use super::{Annotations, Facts, Query, named_in};
 use crate::atomic_file;
 use crate::fault::{Fault, Result};
@@ -45,9 +46,11 @@ impl Directory {
             wanted.extend(named_in(annotations, &pod.namespace, query.multus_namespace));
         }
         let mut node = NodeAddresses::default();
-        let definitions = self.definitions(&wanted, &mut node)?;
+        let mut policies = query.policies.then(policy::Facts::default);
+        let definitions = self.definitions(&wanted, &mut node, policies.as_mut())?;
         let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
-        Ok(Facts { annotations, definitions, missing, node })
+        let policies = policies.map(|facts| Policies::Known { facts });
+        Ok(Facts { annotations, definitions, missing, node, policies })
     }
 
     fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
@@ -55,11 +58,16 @@ impl Directory {
         Ok(manifest.metadata.annotations)
     }
 
-    /// The definitions, and the InternalIPs of the Node manifests. Those of another node are on no link here, so they do no
-    /// harm.
-    fn definitions(&self, wanted: &BTreeSet<NetRef>, node: &mut NodeAddresses) -> Result<BTreeMap<NetRef, Definition>> {
+    /// The definitions, levels and policies where they are asked for, and the InternalIPs of the Node manifests. Those of
+    /// another node are on no link here, so they do no harm.
+    fn definitions(
+        &self,
+        wanted: &BTreeSet<NetRef>,
+        node: &mut NodeAddresses,
+        mut policies: Option<&mut policy::Facts>,
+    ) -> Result<BTreeMap<NetRef, Definition>> {
         let mut found = BTreeMap::new();
-        if wanted.is_empty() {
+        if wanted.is_empty() && policies.is_none() {
             return Ok(found);
         }
         for path in self.files()? {
@@ -67,6 +75,9 @@ impl Directory {
             // Most files of a large directory hold no wanted definition; searching for a name costs less than parsing.
             for document in manifest::documents(&text) {
                 node.internal_ips.extend(manifest::internal_ips(document, &path)?);
+                if let Some(facts) = policies.as_deref_mut() {
+                    manifest::policies(document, &path, facts)?;
+                }
                 if !wanted.iter().any(|w| document.contains(w.name.as_str())) {
                     continue;
                 }
@@ -220,13 +231,57 @@ mod tests {
             references: &references,
             optional: &[],
             multus_namespace: &multus_namespace,
+            policies: false,
         };
         let facts = directory.resolve(&query).unwrap();
+        assert_eq!(facts.policies, None, "nobody asked");
         assert_eq!(facts.definitions.len(), 1);
         assert_eq!(facts.definitions[&net("default", "x")].config.as_deref(), Some(r#"{"type": "bridge"}"#));
         assert!(facts.missing.contains(&net("other", "x")));
         assert_eq!(facts.node.internal_ips, ["10.0.0.5".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(facts.annotations.unwrap()["k8s.v1.cni.cncf.io/networks"], "x");
+    }
+
+    #[test]
+    fn levels_and_policies_are_read_and_a_damaged_one_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::new(dir.path());
+        let multus_namespace = "kube-system".parse().unwrap();
+        let read = || {
+            let query = Query {
+                pod: None,
+                annotations: false,
+                references: &[],
+                optional: &[],
+                multus_namespace: &multus_namespace,
+                policies: true,
+            };
+            directory.resolve(&query).map(|facts| facts.policies)
+        };
+        assert_eq!(read().unwrap(), Some(Policies::Known { facts: policy::Facts::default() }));
+        let all = "kind: Namespace\nmetadata: {name: shop, labels: {meta-cni.io/level: baseline}}\n---\nkind: Namespace\nmetadata: {name: bare}\n\
+            ---\nkind: AttachmentLevel\nmetadata: {name: baseline}\nspec: {masters: [eth1]}\n---\nkind: AttachmentLevel\nmetadata: {name: restricted}\n";
+        fs::write(dir.path().join("all.yaml"), all).unwrap();
+        let rules = r#"[{"name":"r","select":"$.a","assert":{"absent":true}}]"#;
+        let policy = format!(r#"{{"kind":"AttachmentPolicy","metadata":{{"name":"p"}},"spec":{{"rules":{rules}}}}}"#);
+        fs::write(dir.path().join("p.json"), &policy).unwrap();
+        let Some(Policies::Known { facts }) = read().unwrap() else { panic!() };
+        assert_eq!(facts.namespaces["shop"]["meta-cni.io/level"], "baseline");
+        assert!(facts.namespaces["bare"].is_empty() && facts.levels["restricted"].masters.is_empty());
+        assert_eq!(
+            (facts.levels["baseline"].masters.as_slice(), facts.policies["p"].rules.len()),
+            (&["eth1".to_owned()][..], 1)
+        );
+        for (damaged, why) in [
+            (policy.replace(rules, "7"), "p.json: spec: "),
+            (policy.replace(r#"{"absent":true}"#, r#"{"absent":1}"#), "p.json: spec: "),
+            ("kind: AttachmentPolicy\nspec: {a\n".to_owned(), "p.json: "),
+            ("kind: Namespace\nmetadata: {name: shop, labels: [a]}\n".to_owned(), "p.json: metadata.labels: got"),
+        ] {
+            fs::write(dir.path().join("p.json"), &damaged).unwrap();
+            let fault = read().unwrap_err();
+            assert!(fault.code() == 7 && fault.to_string().contains(why), "{damaged}: {fault}");
+        }
     }
 
     #[test]

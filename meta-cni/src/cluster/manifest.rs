@@ -5,7 +5,8 @@ use std::path::Path;
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
-use serde::de::IgnoredAny;
+use attachments::policy::{self, Labels};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Annotations;
 use crate::fault::{Fault, Result};
@@ -111,6 +112,38 @@ pub fn internal_ips(document: &str, path: &Path) -> Result<Vec<IpAddr>> {
         found.collect()
     };
     read().map_err(|finding| Fault::Config(format!("manifest {}: {finding}", path.display())))
+}
+
+/// Takes what a Namespace, an AttachmentPolicy or an AttachmentLevel says. A damaged one is an error: nobody knows what it
+/// forbids.
+pub fn policies(document: &str, path: &Path, facts: &mut policy::Facts) -> Result<()> {
+    let wrong = |why: String| Fault::Config(format!("manifest {}: {why}", path.display()));
+    for kind in ["Namespace", "AttachmentPolicy", "AttachmentLevel"] {
+        let Some(object) = of_kind(document, kind).map_err(wrong)? else { continue };
+        let metadata = object.object("metadata").map_err(|e| wrong(e.to_string()))?.unwrap_or_default();
+        let name = metadata.text("name").map_err(|e| wrong(e.under("metadata").to_string()))?.unwrap_or_default();
+        match kind {
+            "Namespace" => {
+                let labels = metadata.decode::<Labels>("labels", "a map of strings");
+                let labels = labels.map_err(|e| wrong(e.under("metadata").to_string()))?;
+                facts.namespaces.insert(name, labels.unwrap_or_default());
+            }
+            "AttachmentPolicy" => drop(facts.policies.insert(name, spec(&object).map_err(wrong)?)),
+            _ => drop(facts.levels.insert(name, spec(&object).map_err(wrong)?)),
+        }
+    }
+    Ok(())
+}
+
+/// `spec` of an object of ours.
+fn spec<T: DeserializeOwned>(object: &Object) -> std::result::Result<T, String> {
+    let text = object.get("spec").map_or("{}", |spec| spec.get());
+    serde_json::from_str(text).map_err(|e| format!("spec: {e}"))
+}
+
+/// A document as YAML, as people read it.
+pub fn yaml_of(value: &serde_json::Value) -> std::result::Result<String, String> {
+    serde_saphyr::to_string(value).map_err(|e| first_line(&e))
 }
 
 /// The document as an object, if it is of this kind.

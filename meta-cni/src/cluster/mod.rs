@@ -47,6 +47,8 @@ pub struct Query<'a> {
     pub optional: &'a [NetRef],
     /// The namespace of a default-network annotation that names none.
     pub multus_namespace: &'a ObjectName,
+    /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
+    pub policies: bool,
 }
 
 /// The answer to a [`Query`].
@@ -60,6 +62,8 @@ pub struct Facts {
     pub missing: BTreeSet<NetRef>,
     /// Addresses of the node and the API server, as far as the source knows them. They come with definitions.
     pub node: wire::NodeAddresses,
+    /// Levels and policies; present if they were asked for.
+    pub policies: Option<wire::Policies>,
 }
 
 impl Facts {
@@ -90,7 +94,7 @@ impl Cluster {
     /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11.
     /// `patient` waits a moment for an agent that restarts.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
-        if !query.annotations && query.references.is_empty() && query.optional.is_empty() {
+        if !query.annotations && !query.policies && query.references.is_empty() && query.optional.is_empty() {
             return Ok(Facts::default());
         }
         match self {

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use super::wire::{self, AddFailure, AgentRequest, Answer, Health, Lookup, Outcome, Publish, Refusal, Resolve};
+use super::wire::{
+    self, AddFailure, AgentRequest, Answer, Health, Lookup, Outcome, Policies, Publish, Refusal, Resolve,
+};
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
 
@@ -45,10 +47,15 @@ impl Agent {
             multus_namespace: query.multus_namespace.clone(),
             // The agent gives up first: its message about a slow API server says more than ours about a slow agent.
             wait_ms: millis(left.mul_f32(0.9)),
+            policies: query.policies,
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
-                let mut facts = Facts { annotations: resolved.annotations, node: resolved.node, ..Facts::default() };
+                // An agent that knows no policies is older than they are.
+                let none = || Policies::Known { facts: attachments::policy::Facts::default() };
+                let policies = query.policies.then(|| resolved.policies.unwrap_or_else(none));
+                let (annotations, node) = (resolved.annotations, resolved.node);
+                let mut facts = Facts { annotations, node, policies, ..Facts::default() };
                 for lookup in resolved.definitions {
                     self.take(&mut facts, lookup)?;
                 }

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::policy;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -73,6 +74,9 @@ pub struct Resolve {
     pub multus_namespace: ObjectName,
     /// How long the plugin waits for the answer, in milliseconds.
     pub wait_ms: u64,
+    /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub policies: bool,
 }
 
 /// The status of a pod after its ADD.
@@ -131,6 +135,28 @@ pub struct Resolved {
     /// Addresses of the node and the API server; empty from an older agent.
     #[serde(default, skip_serializing_if = "NodeAddresses::is_empty")]
     pub node: NodeAddresses,
+    /// Levels and policies, if they were asked for; an older agent knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Policies>,
+}
+
+/// Levels and policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum Policies {
+    /// They are these.
+    Known {
+        /// Of the namespaces that were asked about.
+        facts: policy::Facts,
+    },
+    /// The API server did not tell yet.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// A state of a later version.
+    #[serde(other)]
+    Unheard,
 }
 
 /// The addresses by which the node is part of the cluster. Links and routes to them belong to the node.

@@ -16,6 +16,7 @@ mod lock;
 mod log;
 mod merge;
 mod network_status;
+mod policies;
 mod record;
 pub mod recorded_status;
 mod recover;

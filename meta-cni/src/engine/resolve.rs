@@ -19,6 +19,7 @@ use delegates::reserved::Reserved;
 use delegates::{in_process, spelling};
 
 use super::log::warn;
+use super::policies;
 use super::run::Run;
 use crate::cluster::wire::NodeAddresses;
 use crate::cluster::{Annotations, Facts, Query};
@@ -36,8 +37,8 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
         (None, Some(pod)) => {
             // One query gives the annotations and every definition that they, or the node, name.
             let (references, optional) = (&[][..], &networks.references()?[..]);
-            let mut facts =
-                networks.resolve(&Query { annotations: true, ..networks.query(Some(pod), references, optional) })?;
+            let query = networks.query(Some(pod), references, optional);
+            let mut facts = networks.resolve(&Query { annotations: true, policies: true, ..query })?;
             (facts.annotations.take().unwrap_or_default(), facts)
         }
         (None, None) => (Annotations::new(), Facts::default()),
@@ -45,8 +46,9 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
     let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
     let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
-    let bound = networks.bind(&pod, target, &selection, &mut facts)?;
+    let mut bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
+    bound.warnings.extend(policies::judge(run.conf.level, &pod, &selection, &networks.references()?, &facts)?);
     let reserved = reserved(run, &bound, facts.node);
     Ok((bound, reserved))
 }
@@ -132,7 +134,7 @@ impl<'a> NodeNetworks<'a> {
 
     fn query<'q>(&'q self, pod: Option<&'q PodRef>, references: &'q [NetRef], optional: &'q [NetRef]) -> Query<'q> {
         let multus_namespace = &self.run.conf.multus_namespace;
-        Query { pod, annotations: false, references, optional, multus_namespace }
+        Query { pod, annotations: false, references, optional, multus_namespace, policies: false }
     }
 
     /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
@@ -165,8 +167,11 @@ impl<'a> NodeNetworks<'a> {
         let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
         let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
-        let found = self.resolve(&self.query(Some(pod), &references, &optional))?;
+        // Levels and policies are about what a pod selects: what the node gives to every pod is nobody's request.
+        let policies = facts.policies.is_none() && selection.elements().next().is_some();
+        let found = self.resolve(&Query { policies, ..self.query(Some(pod), &references, &optional) })?;
         facts.definitions.extend(found.definitions);
+        facts.policies = found.policies.or(facts.policies.take());
         if !found.node.is_empty() {
             facts.node = found.node;
         }

@@ -39,6 +39,7 @@ static KEYS: Known<'static> = Known {
             "reservedPorts",
             "maxAttachments",
             "maxChain",
+            "level",
             "mergeIPs",
             "strict",
         ],

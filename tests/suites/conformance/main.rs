@@ -9,6 +9,7 @@ mod lint;
 mod multus;
 mod nested;
 mod node_ports;
+mod policies;
 mod replay;
 mod request;
 mod selection;

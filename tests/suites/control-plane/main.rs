@@ -3,6 +3,7 @@
 
 mod agent;
 mod harness;
+mod levels;
 mod outage;
 mod policy;
 mod webhook;

@@ -59,6 +59,15 @@ impl World {
         self.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", crd]);
     }
 
+    /// Lets the API server know what levels and policies are.
+    pub fn install_policies(&self) {
+        for (file, crd) in [("attachment-policies", "attachmentpolicies"), ("attachment-levels", "attachmentlevels")] {
+            self.plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
+            let crd = format!("crd/{crd}.meta-cni.io");
+            self.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
+        }
+    }
+
     /// An API server and an agent that knows all there is.
     pub fn served() -> Self {
         let mut world = Self::new();
@@ -274,7 +283,7 @@ fn agent() -> PathBuf {
     std::env::var_os("META_CNID_BIN").map_or_else(|| program::built("meta-cnid"), PathBuf::from)
 }
 
-fn shipped(file: &str) -> String {
+pub fn shipped(file: &str) -> String {
     format!("{}/../deploy/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -5,6 +5,7 @@
 
 mod objects;
 mod report;
+mod trial;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use delegates::lint::{self as rules, Kind, Origin, Problem};
 use meta_cni::cluster::manifest;
 
 pub use report::{LintReport, LintedProblem};
+pub use trial::{Trial, facts_of};
 
 /// A file to check.
 #[derive(Clone, Debug)]
@@ -22,8 +24,8 @@ pub struct Source {
     pub text: String,
 }
 
-/// Checks every file and reports everything that is wrong.
-pub fn lint(sources: &[Source]) -> LintReport {
+/// Checks every file and reports everything that is wrong, by the rules of admission and by the policies of a trial.
+pub fn lint(sources: &[Source], trial: &Trial) -> LintReport {
     let mut report = LintReport { files: sources.len(), remarks: Vec::new() };
     for source in sources {
         let mut say = |object: Option<&str>, problem: Problem| {
@@ -32,9 +34,10 @@ pub fn lint(sources: &[Source]) -> LintReport {
         };
         match is_conf(source) {
             true => rules::config(&source.text, Origin::File).into_iter().for_each(|problem| say(None, problem)),
-            false => manifests(&source.text, &mut say),
+            false => manifests(&source.text, trial, &mut say),
         }
     }
+    report.remarks.splice(0..0, trial.flaws().iter().cloned());
     report
 }
 
@@ -48,11 +51,11 @@ fn is_conf(source: &Source) -> bool {
     }
 }
 
-fn manifests(text: &str, say: &mut impl FnMut(Option<&str>, Problem)) {
+fn manifests(text: &str, trial: &Trial, say: &mut impl FnMut(Option<&str>, Problem)) {
     let documents = manifest::documents(text);
     for (i, document) in documents.iter().enumerate() {
         match manifest::value(document) {
-            Ok(value) => objects::check(&value, say),
+            Ok(value) => objects::check(&value, trial, say),
             Err(why) => {
                 let which = if documents.len() > 1 { format!("document {}: ", i + 1) } else { String::new() };
                 say(None, Problem::unruled(Kind::Invalid, "", "", format!("{which}not a manifest, {why}")));
@@ -68,7 +71,7 @@ mod tests {
     const NAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: lan}\n";
 
     fn human(name: &str, text: &str) -> String {
-        lint(&[Source { name: name.to_owned(), text: text.to_owned() }]).human()
+        lint(&[Source { name: name.to_owned(), text: text.to_owned() }], &Trial::default()).human()
     }
 
     #[test]
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn json_output_has_every_part() {
         let spec = r#"spec: {config: '{"type":"vxlan","vni":0}'}"#;
-        let report = lint(&[Source { name: "n.yaml".into(), text: format!("{NAD}{spec}\n") }]);
+        let report = lint(&[Source { name: "n.yaml".into(), text: format!("{NAD}{spec}\n") }], &Trial::default());
         let json: serde_json::Value = serde_json::from_str(&report.json(&[])).unwrap();
         assert_eq!((&json["files"], &json["denied"], &json["warned"]), (&1.into(), &1.into(), &1.into()));
         assert_eq!(

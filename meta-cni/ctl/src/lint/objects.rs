@@ -5,8 +5,10 @@ use attachments::selection::NETWORKS;
 use delegates::lint::{self as rules, Problem, Rule};
 use serde_json::Value;
 
+use super::Trial;
+
 /// Where the kinds that create pods have the pod template.
-const TEMPLATES: [(&str, &str); 7] = [
+pub const TEMPLATES: [(&str, &str); 7] = [
     ("Deployment", "/spec/template"),
     ("StatefulSet", "/spec/template"),
     ("DaemonSet", "/spec/template"),
@@ -17,10 +19,10 @@ const TEMPLATES: [(&str, &str); 7] = [
 ];
 
 /// Checks one document. Kinds without networks pass.
-pub fn check(object: &Value, say: &mut impl FnMut(Option<&str>, Problem)) {
+pub fn check(object: &Value, trial: &Trial, say: &mut impl FnMut(Option<&str>, Problem)) {
     let kind = object["kind"].as_str().unwrap_or_default();
     if let Some(items) = object["items"].as_array().filter(|_| kind.ends_with("List")) {
-        return items.iter().for_each(|item| check(item, say));
+        return items.iter().for_each(|item| check(item, trial, say));
     }
     let name = object["metadata"]["name"].as_str();
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
@@ -31,7 +33,7 @@ pub fn check(object: &Value, say: &mut impl FnMut(Option<&str>, Problem)) {
         (_, Some((_, template))) => workload(object, namespace, template),
         _ => Vec::new(),
     };
-    problems.into_iter().for_each(|problem| say(Some(&reference), problem));
+    problems.into_iter().chain(trial.judge(object)).for_each(|problem| say(Some(&reference), problem));
 }
 
 /// The API server refuses an invalid namespace, so it is no finding here.

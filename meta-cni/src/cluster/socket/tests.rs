@@ -35,8 +35,14 @@ fn on_file(name: &str) -> Vec<u8> {
 
 fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
     let (pod, kube_system) = (pod(), "kube-system".parse().unwrap());
-    let query =
-        Query { pod: Some(&pod), annotations: true, references: &[], optional: &[], multus_namespace: &kube_system };
+    let query = Query {
+        pod: Some(&pod),
+        annotations: true,
+        references: &[],
+        optional: &[],
+        multus_namespace: &kube_system,
+        policies: false,
+    };
     agent.resolve(&query, patient, Instant::now() + within)
 }
 

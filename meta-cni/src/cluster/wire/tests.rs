@@ -26,7 +26,37 @@ fn resolve() -> AgentRequest {
         optional: vec![net("kube-system", "cluster")],
         multus_namespace: "kube-system".parse().unwrap(),
         wait_ms: 54_000,
+        policies: false,
     })
+}
+
+/// From a plugin that judges by levels and policies.
+fn resolve_policies() -> AgentRequest {
+    AgentRequest::Resolve(Resolve {
+        pod: Some(pod(None)),
+        annotations: false,
+        references: vec![net("default", "lan")],
+        optional: Vec::new(),
+        multus_namespace: "kube-system".parse().unwrap(),
+        wait_ms: 54_000,
+        policies: true,
+    })
+}
+
+fn resolved_policies() -> Answer {
+    let facts = serde_json::from_value(serde_json::json!({
+        "namespaces": {"default": {"meta-cni.io/level": "baseline"}},
+        "policies": {"tenant-a": {"mode": "Enforce", "rules": [
+            {"name": "types", "select": "$.config.plugins[*].type", "assert": {"oneOf": ["macvlan", 7]}, "onMissing": "Pass"},
+        ]}},
+        "levels": {"baseline": {"masters": ["eth1"], "vniRanges": [{"min": 4000, "max": 4099}]}},
+    }));
+    Answer::Resolved(Resolved { policies: Some(Policies::Known { facts: facts.unwrap() }), ..Resolved::default() })
+}
+
+fn resolved_without_policies() -> Answer {
+    let policies = Some(Policies::Unknown { reason: "no answer in time".into() });
+    Answer::Resolved(Resolved { policies, ..Resolved::default() })
 }
 
 fn publish() -> AgentRequest {
@@ -52,6 +82,7 @@ fn resolved() -> Answer {
             lookup("d", Outcome::TooLarge { size: 70_000, limit: 65_536 }),
         ],
         node: NodeAddresses::default(),
+        policies: None,
     })
 }
 
@@ -64,18 +95,19 @@ fn resolved_at() -> Answer {
     Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
-fn requests() -> [(&'static str, AgentRequest); 4] {
+fn requests() -> [(&'static str, AgentRequest); 5] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
     [
         ("resolve", resolve()),
+        ("resolve-policies", resolve_policies()),
         ("publish", publish()),
         ("report", AgentRequest::AddFailure(report)),
         ("health", AgentRequest::Health),
     ]
 }
 
-fn answers() -> [(&'static str, Answer); 6] {
+fn answers() -> [(&'static str, Answer); 8] {
     let health = Health {
         node: "n1".into(),
         program: "0.1.0".into(),
@@ -87,6 +119,8 @@ fn answers() -> [(&'static str, Answer); 6] {
     [
         ("resolved", resolved()),
         ("resolved-at", resolved_at()),
+        ("resolved-policies", resolved_policies()),
+        ("resolved-without-policies", resolved_without_policies()),
         ("published", Answer::Published(Published { written: true })),
         ("noted", Answer::Noted),
         ("healthy", Answer::Healthy(health)),
@@ -143,6 +177,9 @@ fn answers_of_the_next_version_are_understood_in_this_one() {
     assert_eq!(Answer::decode(&file("next/answer-resolved-at.json")).unwrap(), resolved_at());
     let Answer::Resolved(unheard) = Answer::decode(&file("next/answer-outcome.json")).unwrap() else { panic!() };
     assert_eq!(unheard.definitions[0].outcome, Outcome::Unheard);
+    assert_eq!(Answer::decode(&file("next/answer-resolved-policies.json")).unwrap(), resolved_policies());
+    let Answer::Resolved(unheard) = Answer::decode(&file("next/answer-policies.json")).unwrap() else { panic!() };
+    assert_eq!(unheard.policies, Some(Policies::Unheard));
     let refused = Answer::decode(&file("next/answer-refused.json")).unwrap();
     assert_eq!(refused, Answer::Refused(Refusal::new(Cause::Internal, "not now")));
     assert!(matches!(Answer::decode(&file("next/answer-too-new.json")), Err(WireError::Version(2))));
