@@ -3,5 +3,7 @@
 //! [`review`] is pure: a review in, a review out. Serving it over TLS, certificates and the registration with the API
 //! server come on top.
 
+pub mod cluster;
 pub mod review;
+pub mod rules;
 mod text;
