@@ -30,6 +30,9 @@ const RESERVED: [(&str, &str); 4] = [
 /// IPAM that reads an address from CNI_ARGS, where no plugin declares the capability.
 const READ_ARGS: [&str; 3] = ["host-local", "static", "whereabouts"];
 
+/// Networks for which a missing name is guessed: a guess compares it with every name of the namespace.
+const GUESSES: usize = 4;
+
 /// Plugins that read a hardware address from CNI_ARGS.
 const READ_MAC: [&str; 5] = ["bridge", "macvlan", "vxlan", "tuning", "sriov"];
 
@@ -95,8 +98,8 @@ impl Asker<'_> {
             problems.push(forbidden(Rule::HostNetwork, at, "", "hostNetwork pods cannot have attachments"));
         }
         let elements = self.elements(&selection);
-        for element in &elements {
-            problems.extend(self.reference(element));
+        for (i, element) in elements.iter().enumerate() {
+            problems.extend(self.reference(element, i < GUESSES));
             if let Some(definition) = element.definition {
                 problems.extend(capabilities(element, definition));
                 problems.extend(self.mac(element, definition));
@@ -136,7 +139,7 @@ impl Asker<'_> {
     }
 
     /// P06 to P08.
-    fn reference(&self, element: &Element<'_>) -> Option<Problem> {
+    fn reference(&self, element: &Element<'_>, guesses: bool) -> Option<Problem> {
         let NetRef { namespace, name } = element.network;
         let is_default = element.at.ends_with(&format!("[{DEFAULT_NETWORK}]"));
         if !self.may_name(namespace) {
@@ -152,7 +155,7 @@ impl Asker<'_> {
         if element.definition.is_some() {
             return None;
         }
-        let names: Vec<&str> = self.view.names(namespace).map(ObjectName::as_str).collect();
+        let names: Vec<&str> = self.view.names(namespace).map(ObjectName::as_str).filter(|_| guesses).collect();
         let meant = lint::nearest(name.as_str(), &names).map(|meant| format!("; did you mean {}?", quoted(meant)));
         let text = format!("{} in namespace {}{}", quoted(name), quoted(namespace), meant.unwrap_or_default());
         let at = if is_default { element.at.clone() } else { format!("{}.name", element.at) };
