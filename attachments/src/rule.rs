@@ -48,6 +48,12 @@ macro_rules! rules {
                 match self { $(Self::$name => $example,)* }
             }
 
+            /// Is it about more than the text of one object? Only admission judges these, with what it knows of the cluster; they
+            /// stand behind the others.
+            pub const fn needs_cluster(self) -> bool {
+                self as u8 >= Self::ClusterSubnet as u8
+            }
+
             /// What the author of the text does about it.
             pub const fn fix(self) -> &'static str {
                 match self { $(Self::$name => $fix,)* }
@@ -204,6 +210,9 @@ rules! {
     ShortForm = "P03", Deny, "a reference in short form is malformed";
         r#"nets[0]: Invalid value: "a/b/c": must be a reference of the form [namespace/]name[@interface]"#;
         "Write [namespace/]name[@interface]."
+    ElementKey = "P04", Warn, "a key that nobody reads";
+        r#"nets[0].ip: unknown key, did you mean "ips"?"#;
+        "Correct the key or remove it."
     SelectionName = "P05", Deny, "`name` or `namespace` is missing or no name";
         "nets[0].name: Required value: DNS-1123 labels: lower-case letters, digits and '-', at most 63 characters each, joined by '.'";
         "Name a NetworkAttachmentDefinition."
@@ -240,6 +249,135 @@ rules! {
     PolicyExpression = "A02", Deny, "a policy's regular expression does not compile";
         r#"spec.rules[0].assert.matches: Invalid value: "(": found open group without closing ')'"#;
         "Mend the expression."
+    ClusterSubnet = "I14", Deny, "the subnet is the cluster's own: of pods, services, or of the nodes where the network has a gateway or is an overlay";
+        r#"cfg.ipam.subnet: Invalid value: "10.244.0.0/16": overlaps the cluster pod network 10.244.0.0/16"#;
+        "Take a subnet that the cluster does not use."
+    VniTaken = "X02", Deny, "another definition has the VNI on that port";
+        "cfg.vni: Duplicate value: 4200: already used by NetworkAttachmentDefinition team-b/red on port 4789";
+        "Take another VNI, or ask the owner to list the definition in `sharedWith`."
+    VniReserved = "X03", Deny, "the VNI and port of the default network";
+        "cfg.vni: Forbidden: 1: reserved by the default network (flannel.1, port 8472)";
+        "Take another VNI or port."
+    PortTaken = "X04", Warn, "the UDP port of the default network's tunnel; refused with `--strict`";
+        "cfg.port: Invalid value: 8472: in use by the default network's tunnel; choose another, for example 4789";
+        "Leave `port` out, or take another."
+    OverlaySubnet = "X05", Warn, "two overlays share addresses; refused within one namespace";
+        r#"cfg.ipam.subnet: Invalid value: "10.9.0.0/16": overlaps 10.9.4.0/24 of overlay team-b/red"#;
+        "Give each overlay a subnet of its own."
+    MasterOfBoth = "X07", Warn, "macvlan and ipvlan on one master; refused with `--strict`";
+        r#"cfg.master: Forbidden: "ens20": already an ipvlan master in default/br-n6; one interface cannot serve both"#;
+        "Use one of the two plugins on an interface, or another interface."
+    MasterMode = "X08", Deny, "another mode of ipvlan on one master";
+        r#"cfg.mode: Invalid value: "l3": master "ens20" already runs "l2" in default/br-n6"#;
+        "Use one mode on an interface."
+    MasterAlone = "X09", Deny, "macvlan passthru shares its master";
+        r#"cfg.mode: Forbidden: "passthru": needs "ens20" for itself, also used by default/lan"#;
+        "Give passthru an interface of its own."
+    NameTaken = "X10", Warn, "another definition has the network's name and another content; refused with `--strict`";
+        r#"cfg.name: Duplicate value: "bluenet": default/bluenet uses it with another configuration"#;
+        "Rename the network: host-local keeps addresses by this name."
+    SegmentSubnet = "X11", Warn, "two networks of one segment give out the same addresses, each for itself; refused with `--strict`";
+        r#"cfg.ipam.subnet: Invalid value: "10.9.0.0/24": allocated independently by default/lan on the same master"#;
+        "Give both one name, or keep their ranges apart."
+    BridgeGateway = "X12", Deny, "one bridge, two gateways";
+        r#"cfg.ipam.gateway: Invalid value: "10.9.0.1": bridge "br1" already has 10.8.0.1 from default/lan"#;
+        "Take the bridge's gateway, or another bridge."
+    VlanTaken = "X13", Warn, "another definition of vlan has the same id on the same master";
+        r#"cfg.vlanId: 100 on "eth1" can serve one pod per node; consider macvlan on a vlan interface"#;
+        "Make the VLAN's interface on the node, and macvlan on it."
+    DeviceTaken = "X14", Warn, "another definition has the same device";
+        r#"cfg.device: "ens5" is also claimed by default/fast; only one pod per node can hold it"#;
+        "Use one definition for a device."
+    NoDefinition = "P06", Deny, "there is no such definition (in templates a warning)";
+        r#"nets[0].name: Not found: "macvlan-con" in namespace "shop"; did you mean "macvlan-conf"?"#;
+        "Correct the name, or create the definition first."
+    Isolated = "P07", Deny, "a definition of another namespace, while namespaces are isolated";
+        r#"nets[0].namespace: Forbidden: "infra": isolation allows only "shop", "default""#;
+        "Use a definition of the pod's namespace or of a global one."
+    DefaultIsolated = "P08", Deny, "the default network is another namespace's, while namespaces are isolated";
+        r#"metadata.annotations[v1.multus-cni.io/default-network]: Forbidden: "infra/sriov": isolation allows only "shop", "default""#;
+        "Use a definition of the pod's namespace or of a global one."
+    InterfaceTaken = "P09", Deny, "two networks have one interface name";
+        r#"nets[1].interface: Duplicate value: "net2": also given to nets[0]"#;
+        "Name every interface, or none."
+    InterfaceReserved = "P11", Deny, "a name that an interface of the pod has anyway";
+        r#"nets[0].interface: Forbidden: "eth0": used by the cluster network"#;
+        "Take another name."
+    MacOfMaster = "P14", Deny, "`mac` for ipvlan";
+        r#"nets[0].mac: Forbidden: plugin "ipvlan" shares its master's MAC"#;
+        "Leave `mac` out."
+    MacTaken = "P15", Deny, "another pod of the network has the MAC (a warning for live migration)";
+        r#"nets[0].mac: Duplicate value: "02:00:00:00:00:01": used by pod shop/web-1"#;
+        "Take another MAC."
+    OutsideRanges = "P17", Deny, "an address outside of the network's ranges";
+        r#"nets[0].ips[0]: Invalid value: "10.8.0.7": must be inside 10.9.0.10-10.9.0.200"#;
+        "Take an address of the ranges."
+    ReservedAddress = "P18", Deny, "the address of the subnet, its broadcast address or its gateway";
+        r#"nets[0].ips[0]: Forbidden: "10.9.0.1": gateway of shop/lan"#;
+        "Take another address."
+    Undeclared = "P19", Warn, "the network does not declare the capability; refused for `ips` that nobody would heed";
+        r#"nets[0].ips: Forbidden: shop/lan does not declare capability "ips""#;
+        "Declare the capability in the definition, or drop the request."
+    AddressTaken = "P20", Deny, "another pod holds the address (a warning for live migration)";
+        r#"nets[0].ips[0]: Duplicate value: "10.9.0.7": held by pod shop/web-0"#;
+        "Take another address, or delete that pod first."
+    OneForAll = "P21", Warn, "several pods will ask for one address";
+        "spec.replicas: 3 pods will ask for the same address 10.9.0.7";
+        "Let the network give addresses, or run one replica."
+    DefaultRouteGateway = "P23", Deny, "the gateway is in no subnet of the network";
+        r#"nets[0].default-route[0]: Invalid value: "10.8.0.7": must be inside 10.9.0.0/24"#;
+        "Name a gateway of the network."
+    SubnetTwice = "P24", Warn, "two networks of the pod share addresses";
+        "nets[1]: subnet 10.9.0.0/24 overlaps nets[0]; replies may leave by the wrong interface";
+        "Attach one of them, or use policy routing (sbr)."
+    HostNetwork = "P26", Deny, "a pod of the host's network asks for further networks";
+        "nets: Forbidden: hostNetwork pods cannot have attachments";
+        "Drop the annotation or `hostNetwork`."
+    StatusWritten = "P27", Deny, "`network-status` is written by somebody else than the agent (a warning where the pod is created)";
+        "metadata.annotations[k8s.v1.cni.cncf.io/network-status]: Forbidden: written by the node agent";
+        "Leave the annotation alone."
+    LateChange = "P28", Warn, "the networks of a running pod are changed, and nobody acts on it";
+        "nets: changing networks of a running pod has no effect; recreate the pod";
+        "Recreate the pod."
+    ChangeInPlace = "P29", Deny, "an attachment of a running pod is changed in place";
+        r#"nets[0]: Forbidden: interface "net1" is attached; remove it first, then add it back"#;
+        "Remove the element, wait, add it again."
+    NoResource = "P31", Warn, "no container requests the device of the network";
+        r#"spec.containers: no container requests "vendor.com/vf" needed by shop/fast"#;
+        "Request the resource in a container."
+    OverlayChange = "O01", Deny, "VNI, port or underlay of an overlay in use are changed";
+        "cfg.vni: Forbidden: cannot change from 4200 to 4300 while 1 running pod uses it, first shop/web-0; create a new overlay";
+        "Create another definition and move the pods."
+    OverlayShrinks = "O02", Deny, "an overlay's subnet is removed while its addresses are in use";
+        "cfg.ipam: Forbidden: 1 address is in use, first 10.9.0.14 by shop/web-0";
+        "Keep the subnet until those pods are gone."
+    ChangeInUse = "L01", Warn, "a definition in use is changed in what its attachments are made of; refused with `--strict`";
+        "cfg.master: Forbidden: 4 running pods use this network, first shop/web-0; create a new NAD";
+        "Create another definition and move the pods."
+    DeleteInUse = "L02", Warn, "a definition in use is deleted; refused with `--deny-delete-in-use`, unless its namespace is deleted too";
+        "4 running pods use it, first shop/web-0; they cannot restart without it";
+        "Delete the pods first."
+    PolicyLeft = "L03", Warn, "new labels take a namespace out of a policy";
+        r#"metadata.labels: policy "tenant-a" no longer applies; 6 attachments stay unrestricted"#;
+        "Keep the labels, or look after what is attached already."
+    PolicyFor = "M01", Deny, "a MultiNetworkPolicy does not say for which networks";
+        "metadata.annotations[k8s.v1.cni.cncf.io/policy-for]: Required value: comma-separated list of networks";
+        "Name the networks."
+    PolicyNetwork = "M02", Warn, "a MultiNetworkPolicy is for a network that is unknown, or that nobody filters";
+        r#"metadata.annotations[k8s.v1.cni.cncf.io/policy-for]: "shop/br" uses plugin "bridge", which the enforcer does not filter"#;
+        "Name a network that the enforcer filters."
+    PolicyCidr = "M03", Deny, "no CIDR, or an exception outside of its block";
+        r#"spec.ingress[0].from[1].ipBlock.except[0]: Invalid value: "10.1.0.0/24": must be inside 10.0.0.0/24"#;
+        "Correct the block."
+    PolicyPeer = "M04", Deny, "a peer has both a block and selectors";
+        "spec.egress[0].to[0]: Forbidden: ipBlock cannot be combined with podSelector";
+        "Make two peers."
+    PolicyPort = "M05", Deny, "`endPort` without a port by number, or below it";
+        "spec.ingress[0].ports[0].endPort: Invalid value: 80: must be at least port 443";
+        "Give a `port` by number, and an `endPort` that is no less."
+    PolicyProtocol = "M06", Deny, "no protocol of the list";
+        r#"spec.ingress[0].ports[0].protocol: Unsupported value: "ICMP": supported values: "TCP", "UDP", "SCTP""#;
+        "Name a protocol of the list."
 }
 
 #[cfg(test)]

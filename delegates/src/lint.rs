@@ -20,8 +20,9 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::names::is_label;
 pub use attachments::rule::{Rule, Severity};
+pub use nearest::nearest;
 pub use network::Origin;
-pub use pod::annotations;
+pub use pod::{annotations, annotations_within};
 pub use problem::{Kind, Problem};
 use serde_json::Value;
 

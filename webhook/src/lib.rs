@@ -5,6 +5,7 @@
 //! whether all of it is in place.
 
 pub mod certs;
+pub mod cluster;
 pub mod dial;
 pub mod error;
 pub mod facts;
@@ -14,6 +15,7 @@ pub mod metrics;
 pub mod options;
 pub mod readiness;
 pub mod review;
+pub mod rules;
 pub mod serve;
 mod text;
 

@@ -4,6 +4,7 @@ use super::attachment::{Device, UnverifiedRequests};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::finding::Finding;
+use crate::rule::Rule;
 use crate::selection::{NetworkSelection, address};
 
 /// A device information file is offered, and kept, only where a plugin declares this.
@@ -40,7 +41,7 @@ pub(super) fn undeclared(conf: &NetworkConf, selected: &NetworkSelection, field:
     let finding = |(key, capability, _): &(&str, &str, bool)| {
         let value = selected.to_object().get(key).map(|value| value.get().to_owned()).unwrap_or_default();
         let allowed = format!("{key} only for a network whose plugins declare the capability {capability:?}");
-        Finding::new(format!("{field}.{key}"), value, allowed)
+        Finding::new(format!("{field}.{key}"), value, allowed).of(Rule::Undeclared)
     };
     unheard.map(finding).collect()
 }

@@ -11,6 +11,7 @@ use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
 use crate::finding::Finding;
 use crate::names::{DeviceId, NetRef, NetworkName};
+use crate::rule::Rule;
 
 /// The results of the lookups.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,7 @@ fn of_definition(request: &BindRequest<'_>, definition: &Definition, files: &[Co
     let field = format!("network-attachment-definition {reference}: spec.config");
     if text.len() > LONGEST {
         let allowed = format!("at most {LONGEST} bytes");
-        return Err(Finding::new(field, format_args!("{} bytes", text.len()), allowed).into());
+        return Err(Finding::new(field, format_args!("{} bytes", text.len()), allowed).of(Rule::ConfigSize).into());
     }
     let read = |text: &str| {
         let object = Object::parse(text.as_bytes())
@@ -138,7 +139,8 @@ fn of_definition(request: &BindRequest<'_>, definition: &Definition, files: &[Co
         let conf = NetworkConf::from_object(object)?;
         if conf.plugins.len() > request.rules.max_chain {
             let allowed = format!("at most {} (maxChain)", request.rules.max_chain);
-            return Err(Finding::new("plugins", format_args!("{} plugins", conf.plugins.len()), allowed));
+            let finding = Finding::new("plugins", format_args!("{} plugins", conf.plugins.len()), allowed);
+            return Err(finding.of(Rule::ConfigSize));
         }
         // R7. An object's name is always a network's name.
         let name = conf.name.clone().map_or_else(|| reference.name.as_str().parse(), Ok)?;

@@ -17,6 +17,7 @@ use crate::cni::conf::PluginConf;
 use crate::definition::RESOURCE_NAME;
 use crate::finding::Finding;
 use crate::names::{IfName, NetRef, NetworkName, ObjectName};
+use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
 pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
@@ -232,13 +233,14 @@ impl Binder<'_> {
         };
         if RESERVED.contains(&name.as_str()) {
             let allowed = format!("a name other than {}", RESERVED.join(", "));
-            return Err(Finding::new(field, name, allowed).into());
+            return Err(Finding::new(field, name, allowed).of(Rule::InterfaceReserved).into());
         }
         match self.bound.attachments.iter().find(|earlier| earlier.ifname == name) {
             None => Ok(name),
             Some(earlier) => {
                 let allowed = format!("a name that no earlier attachment has ({} has it)", earlier.source);
-                Err(Finding::new(field, name, allowed).into())
+                let rule = if earlier.is_default { Rule::InterfaceReserved } else { Rule::InterfaceTaken };
+                Err(Finding::new(field, name, allowed).of(rule).into())
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::cni::object::Object;
 use crate::definition::Definition;
 use crate::finding::Finding;
 use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
+use crate::rule::Rule;
 use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
 
 /// The node's rules, from its configuration.
@@ -105,7 +106,8 @@ impl<'a> BindRequest<'a> {
         let (asked, most) = (self.selection.networks.len(), self.rules.max_attachments);
         if asked > most {
             let allowed = format!("at most {most} (maxAttachments)");
-            return Err(Finding::new(NETWORKS, format_args!("{asked} networks"), allowed).into());
+            let finding = Finding::new(NETWORKS, format_args!("{asked} networks"), allowed);
+            return Err(finding.of(Rule::TooManyNetworks).into());
         }
         for selected in self.selection.elements() {
             self.check_isolation(&selected.target)?;
@@ -217,7 +219,8 @@ impl<'a> BindRequest<'a> {
                 format!("{}.default-route", slot.field),
                 "a second time",
                 "default-route in at most one element of a pod's annotations",
-            )),
+            )
+            .of(Rule::DefaultRoute)),
         }
     }
 }

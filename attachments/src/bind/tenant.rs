@@ -11,6 +11,7 @@ use crate::cni::conf::PluginConf;
 use crate::cni::object::{Entries, Object, fold};
 use crate::finding::{Finding, shortened};
 use crate::meta_plugins::{is_meta, is_ours};
+use crate::rule::Rule;
 
 /// A plugin or address management type that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub(super) fn check_own(plugin: &PluginConf) -> Result<(), Finding> {
 
 fn meta(field: impl Into<String>, kind: &str) -> Finding {
     Finding::new(field, format_args!("{kind:?}"), "a plugin that is no meta plugin: an attachment does not call those")
+        .of(Rule::MetaPlugin)
 }
 
 /// Keys that only a runtime may set are removed before a plugin sees them.
@@ -163,7 +165,8 @@ impl<'a> Reader<'a> {
     /// `configures`: an object here is the configuration of a plugin.
     fn read(&mut self, value: &RawValue, at: &At<'_>, depth: usize, configures: bool) -> Result<(), Finding> {
         let text = value.get();
-        let too_deep = || Finding::new(at.to_string(), "deeper nesting", format!("at most {DEEPEST} levels"));
+        let too_deep =
+            || Finding::new(at.to_string(), "deeper nesting", format!("at most {DEEPEST} levels")).of(Rule::ConfigSize);
         // A lone surrogate is valid JSON that we cannot read, and Go reads it as U+FFFD: refuse it.
         let unreadable = |_| Finding::new(at.to_string(), text, "JSON whose strings are Unicode");
         match text.as_bytes().first() {

@@ -11,9 +11,8 @@ use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
 pub use element::{NetworkSelection, SelectionTarget};
-pub use npwg::{is_json, parse, parse_default, slips};
-pub(crate) use values::address;
-pub use values::{BANDWIDTH, PORT_MAPPING};
+pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
+pub use values::{BANDWIDTH, PORT_MAPPING, address};
 
 /// The annotation that lists a pod's networks.
 pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";

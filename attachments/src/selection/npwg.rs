@@ -8,31 +8,31 @@ use serde_json::value::RawValue;
 use super::element::{NetworkSelection, SelectionTarget};
 use super::values::{BANDWIDTH, PORT_MAPPING};
 use super::{DEFAULT_NETWORK, LONGEST};
+use crate::cni::object::Object;
 use crate::cni::spelling::{Known, Slip};
 use crate::finding::{Allowed, Finding};
 use crate::names::{IfName, NetRef, ObjectName};
 use crate::rule::Rule;
 
 /// The keys of an element.
-static ELEMENT: Known<'static> = Known {
-    keys: &[&[
-        "name",
-        "namespace",
-        "interface",
-        "interfaceRequest",
-        "ips",
-        "mac",
-        "infiniband-guid",
-        "portMappings",
-        "bandwidth",
-        "cni-args",
-        "default-route",
-        "ipam-claim-reference",
-        "deviceID",
-    ]],
-    inside: &[("portMappings", &PORT_MAPPING), ("bandwidth", &BANDWIDTH)],
-    only: true,
-};
+pub const ELEMENT_KEYS: [&str; 13] = [
+    "name",
+    "namespace",
+    "interface",
+    "interfaceRequest",
+    "ips",
+    "mac",
+    "infiniband-guid",
+    "portMappings",
+    "bandwidth",
+    "cni-args",
+    "default-route",
+    "ipam-claim-reference",
+    "deviceID",
+];
+
+static ELEMENT: Known<'static> =
+    Known { keys: &[&ELEMENT_KEYS], inside: &[("portMappings", &PORT_MAPPING), ("bandwidth", &BANDWIDTH)], only: true };
 
 /// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A
 /// reference without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).
@@ -139,6 +139,16 @@ pub fn slips(annotation: &str, text: &str) -> Vec<Slip> {
         }
     }
     slips
+}
+
+/// The keys of an annotation that nobody reads, each with the index of its element. A text that [`parse`] refuses has none.
+pub fn unread_keys(text: &str) -> Vec<(usize, String)> {
+    let elements: Vec<Object> = serde_json::from_str(text).unwrap_or_default();
+    let of = |(i, element): (usize, &Object)| {
+        let unread = element.iter().filter(|(key, _)| ELEMENT.meant(key).is_none());
+        unread.map(|(key, _)| (i, key.to_owned())).collect::<Vec<_>>()
+    };
+    elements.iter().enumerate().flat_map(of).collect()
 }
 
 /// R21. Two elements with the key contradict each other, even if one list is empty.

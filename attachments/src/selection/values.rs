@@ -15,7 +15,7 @@ pub static PORT_MAPPING: Known<'static> = Known::of(&[&["hostPort", "containerPo
 pub static BANDWIDTH: Known<'static> = Known::of(&[&["ingressRate", "ingressBurst", "egressRate", "egressBurst"]]);
 
 /// The address of an element of `ips`, which may carry a prefix length.
-pub(crate) fn address(text: &str) -> Option<IpAddr> {
+pub fn address(text: &str) -> Option<IpAddr> {
     let address = if text.contains('/') { text.parse::<IpNet>().ok()?.addr() } else { text.parse().ok()? };
     Some(address.to_canonical())
 }

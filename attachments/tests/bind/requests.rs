@@ -1,5 +1,7 @@
 //! What a pod asks of an attachment: capabilities, arguments, devices, routes.
 
+use attachments::rule::Rule;
+
 use super::*;
 
 #[test]
@@ -180,4 +182,30 @@ fn records_keep_their_word_for_requests_that_nobody_declares() {
     let json = serde_json::to_value(&bound[1]).unwrap();
     assert_eq!(json["hoped"], serde_json::json!({"ips": ["10.0.0.9"]}));
     assert_eq!(serde_json::from_value::<Attachment>(json).unwrap().unverified, bound[1].unverified);
+}
+
+#[test]
+fn what_admission_refuses_too_is_refused_by_its_rule() {
+    let plain = |annotation: &str| Scene::new().defines("pods/a", PLAIN).wants(annotation);
+    let meta = r#"{"type":"x","ipam":{"type":"multus"}}"#;
+    let many = format!(r#"{{"plugins":[{}]}}"#, vec![PLAIN; 200].join(","));
+    let mut strict = plain(r#"[{"name":"a","bandwidth":{"egressRate":1}}]"#);
+    strict.rules.strict = true;
+    let both = plain(r#"[{"name":"a","default-route":[]}]"#)
+        .default_network(r#"[{"name":"a","namespace":"pods","default-route":[]}]"#);
+    for (scene, rule) in [
+        (plain("a@x,a@x"), Rule::InterfaceTaken),
+        (plain("a@lo"), Rule::InterfaceReserved),
+        (plain("a@eth0"), Rule::InterfaceReserved),
+        (plain(&vec!["a"; 1000].join(",")), Rule::TooManyNetworks),
+        (Scene::new().defines("pods/a", meta).wants("a"), Rule::MetaPlugin),
+        (Scene::new().defines("pods/a", &many).wants("a"), Rule::ConfigSize),
+        (strict, Rule::Undeclared),
+        (both, Rule::DefaultRoute),
+    ] {
+        match scene.bind() {
+            Err(BindError::Invalid(finding)) => assert_eq!(finding.rule, Some(rule), "{finding}"),
+            other => unreachable!("{rule:?}: {other:?}"),
+        }
+    }
 }

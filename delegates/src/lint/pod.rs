@@ -1,26 +1,36 @@
 //! A pod's annotations: the parser that ADD uses says what is wrong.
 
-use attachments::finding::Finding;
+use attachments::finding::{Finding, shortened};
 use attachments::names::ObjectName;
 use attachments::rule::{Rule, Severity};
 use attachments::selection::{self, DEFAULT_NETWORK, LONGEST, NETWORKS, Selection};
 use serde::de::IgnoredAny;
 
-use super::document::{self, Node};
+use super::document::{self, Node, quoted};
+use super::nearest::nearest;
 use super::problem::{Kind, Problem};
 use super::{judge, keys};
 
 /// What is wrong with the annotations by which a pod of `namespace` chooses its networks, by paths of the object.
 /// `annotation` gives the text of an annotation.
 pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
+    annotations_within(MOST, namespace, annotation)
+}
+
+/// The same where the nodes let a pod have another number of networks (`maxAttachments`).
+pub fn annotations_within<'a>(
+    most: usize,
+    namespace: &ObjectName,
+    annotation: impl Fn(&str) -> Option<&'a str>,
+) -> Vec<Problem> {
     // In which namespace the node looks for the default network is not known here, and of no matter.
     let (selection, findings) = Selection::read(&annotation, namespace, namespace);
     let mut problems = Vec::new();
     for name in [NETWORKS, DEFAULT_NETWORK] {
         let finding = findings.iter().find(|finding| finding.path.starts_with(name)).cloned();
         match annotation(name) {
-            Some(_) if name == NETWORKS && selection.networks.len() > MOST => {
-                let text = format!("must have at most {MOST}");
+            Some(_) if name == NETWORKS && selection.networks.len() > most => {
+                let text = format!("must have at most {most}");
                 problems.push(Problem::of(
                     Rule::TooManyNetworks,
                     Kind::TooMany,
@@ -45,8 +55,34 @@ fn all(annotation: &str, text: &str, finding: Option<Finding>) -> Vec<Problem> {
     {
         problems.push(problem);
     }
+    problems.extend(unread_keys(annotation, text));
     problems
 }
+
+/// Keys that are ignored.
+fn unread_keys(annotation: &str, text: &str) -> Vec<Problem> {
+    let at = |i, key: &str| format!("{}[{i}].{}", path_of(annotation), shortened(key, Finding::SHOWN));
+    let mut unread = selection::unread_keys(text);
+    let more = unread.len().saturating_sub(UNREAD);
+    unread.truncate(UNREAD);
+    let mut problems: Vec<Problem> = unread
+        .iter()
+        .map(|(i, key)| {
+            let text = match nearest(key, &selection::ELEMENT_KEYS) {
+                Some(meant) => format!("unknown key, did you mean {}?", quoted(meant)),
+                None => "unknown key, which nobody reads".to_owned(),
+            };
+            Problem::remark(Rule::ElementKey, at(*i, key), text)
+        })
+        .collect();
+    if more > 0 {
+        problems.push(Problem::remark(Rule::ElementKey, path_of(annotation), format!("and {more} more unknown keys")));
+    }
+    problems
+}
+
+/// Unknown keys that are told one by one.
+const UNREAD: usize = 16;
 
 /// Networks of a pod, where a node says nothing else (`maxAttachments`).
 const MOST: usize = 64;

@@ -206,6 +206,7 @@ fn cases() -> Vec<(Rule, Input, Input)> {
         (Rule::AnnotationJson, nets(r#"[{"name":"lan"}]"#), nets(r#"[{"name":"lan" "ips":[]}]"#)),
         (Rule::ElementShape, nets(r#"[{"name":"lan"}]"#), nets("[null]")),
         (Rule::ShortForm, nets("infra/lan@net1"), nets("a/b/c")),
+        (Rule::ElementKey, nets(r#"[{"name":"lan","ips":["10.9.0.7"]}]"#), nets(r#"[{"name":"lan","ip":"10.9.0.7"}]"#)),
         (Rule::SelectionName, nets(r#"[{"name":"lan"}]"#), nets("[{}]")),
         (Rule::InterfaceLength, nets("lan@interfacename15"), nets("lan@verylonginterface")),
         (
@@ -247,12 +248,14 @@ fn each_rule_accepts_and_rejects_in_its_own_words() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The rule about workloads is the command's, which reads them.
-    let missing: Vec<&Rule> = Rule::ALL.iter().filter(|rule| !cases.iter().any(|(of, ..)| of == *rule)).collect();
+    // The rule about workloads and those about policies are the command's, which reads them; those about the cluster have their
+    // cases in the webhook.
+    let is_missing = |rule: &&Rule| !rule.needs_cluster() && !cases.iter().any(|(of, ..)| of == *rule);
+    let missing: Vec<&Rule> = Rule::ALL.iter().filter(is_missing).collect();
     assert_eq!(missing, [&Rule::MisplacedAnnotation, &Rule::PolicyPath, &Rule::PolicyExpression]);
 }
 
-/// The table of docs/lint.md. `UPDATE_GOLDEN=1` writes it after a deliberate change.
+/// The tables of docs/lint.md: what lint judges, and what only admission does. `UPDATE_GOLDEN=1` writes it after a deliberate change.
 #[test]
 fn the_page_lists_the_rules() {
     const HEAD: &str = "| rule | | what it is about | an example | what to do |\n| --- | --- | --- | --- | --- |\n";
@@ -264,12 +267,18 @@ fn the_page_lists_the_rules() {
         let severity = if rule.severity() == Severity::Deny { "deny" } else { "warn" };
         format!("| {} | {severity} | {} |\n", rule.id(), cells.join(" | "))
     };
-    let table: String = Rule::ALL.iter().map(row).collect();
+    let table = |needs_cluster: bool| -> String {
+        Rule::ALL.iter().filter(|rule| rule.needs_cluster() == needs_cluster).map(row).collect()
+    };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/lint.md");
     let page = fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(HEAD).unwrap();
-    let (_, after) = rest.split_once("\n\n").unwrap_or((rest, ""));
-    let want = format!("{before}{HEAD}{table}\n{after}");
+    let mut parts = page.split(HEAD);
+    let mut want = parts.next().unwrap().to_owned();
+    for (part, needs_cluster) in parts.zip([false, true]) {
+        let (_, after) = part.split_once("\n\n").unwrap_or((part, ""));
+        want = format!("{want}{HEAD}{}\n{after}", table(needs_cluster));
+    }
+    assert_eq!(want.matches(HEAD).count(), 2);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &want).unwrap();
     }

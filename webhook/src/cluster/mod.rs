@@ -1,0 +1,257 @@
+//! What the rules know of the cluster: fed from watches, asked without I/O.
+//!
+//! A [`View`] keeps what rules ask for and no text: a definition's configuration is read once when the object comes, and of a
+//! pod only its metadata counts. Every question is a look-up. Whoever feeds it calls `apply_*` and `delete_*` for events, and
+//! `reset_*` with all objects after a watch began anew.
+
+pub mod definition;
+mod index;
+pub mod ipam;
+mod networks;
+mod options;
+pub mod pod;
+mod usage;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use attachments::names::{NetRef, ObjectName};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::core::{Selector, SelectorExt};
+
+pub use definition::Definition;
+pub use index::Common;
+pub use networks::ClusterNetwork;
+pub use options::Options;
+pub use pod::{Pod, PodName};
+pub use usage::Usage;
+
+use index::Index;
+use networks::Networks;
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// The cluster as the rules see it.
+#[derive(Debug, Default)]
+pub struct View {
+    /// What flags say.
+    pub options: Options,
+    definitions: HashMap<NetRef, Definition>,
+    names: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    index: Index,
+    pods: HashMap<PodName, Pod>,
+    usage: HashMap<NetRef, Usage>,
+    attachments: HashMap<ObjectName, usize>,
+    namespaces: HashMap<Box<str>, Namespace>,
+    policies: BTreeMap<Box<str>, Selector>,
+    networks: Networks,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Namespace {
+    /// Its labels.
+    pub labels: Labels,
+    /// It is being deleted.
+    pub is_terminating: bool,
+}
+
+impl View {
+    /// An empty cluster.
+    pub fn new(options: Options) -> Self {
+        Self { options, ..Self::default() }
+    }
+
+    /// A definition is there, or has changed.
+    pub fn apply_definition(&mut self, metadata: &ObjectMeta, config: Option<&str>) {
+        let Some(reference) = reference(metadata) else { return };
+        self.delete_definition(&reference);
+        let definition = Definition::read(reference.clone(), metadata, config);
+        self.index.add(&definition);
+        self.names.entry(reference.namespace.clone()).or_default().insert(reference.name.clone());
+        self.definitions.insert(reference, definition);
+    }
+
+    /// A definition is gone.
+    pub fn delete_definition(&mut self, reference: &NetRef) {
+        let Some(definition) = self.definitions.remove(reference) else { return };
+        self.index.remove(&definition);
+        if let Some(names) = self.names.get_mut(&reference.namespace) {
+            names.remove(&reference.name);
+            if names.is_empty() {
+                self.names.remove(&reference.namespace);
+            }
+        }
+    }
+
+    /// These are all definitions.
+    pub fn reset_definitions<'a>(&mut self, all: impl IntoIterator<Item = (&'a ObjectMeta, Option<&'a str>)>) {
+        let mut left: HashSet<NetRef> = self.definitions.keys().cloned().collect();
+        for (metadata, config) in all {
+            if let Some(reference) = reference(metadata) {
+                left.remove(&reference);
+            }
+            self.apply_definition(metadata, config);
+        }
+        left.iter().for_each(|gone| self.delete_definition(gone));
+    }
+
+    /// A pod is there and not over, or has changed.
+    pub fn apply_pod(&mut self, metadata: &ObjectMeta) {
+        let Some((name, namespace)) = pod_name(metadata) else { return };
+        self.delete_pod(&name);
+        let home = self.options.multus_namespace.clone().unwrap_or_else(|| namespace.clone());
+        let pod = Pod::read(namespace, metadata, &home);
+        // Most pods have no further network, and no rule asks for them.
+        if pod.attached.is_empty() {
+            return;
+        }
+        *self.attachments.entry(pod.namespace.clone()).or_default() += pod.attached.len();
+        for attached in &pod.attached {
+            self.usage.entry(attached.network.clone()).or_default().add(&name, attached);
+        }
+        self.pods.insert(name, pod);
+    }
+
+    /// A pod is over or gone; `name` is `namespace/name`.
+    pub fn delete_pod(&mut self, name: &str) {
+        let Some((name, pod)) = self.pods.remove_entry(name) else { return };
+        if let Some(count) = self.attachments.get_mut(&pod.namespace) {
+            *count = count.saturating_sub(pod.attached.len());
+            if *count == 0 {
+                self.attachments.remove(&pod.namespace);
+            }
+        }
+        for attached in &pod.attached {
+            let Some(usage) = self.usage.get_mut(&attached.network) else { continue };
+            usage.remove(&name, attached);
+            if usage.is_empty() {
+                self.usage.remove(&attached.network);
+            }
+        }
+    }
+
+    /// These are all pods that are not over.
+    pub fn reset_pods<'a>(&mut self, all: impl IntoIterator<Item = &'a ObjectMeta>) {
+        let mut left: HashSet<PodName> = self.pods.keys().cloned().collect();
+        for metadata in all {
+            if let Some((name, _)) = pod_name(metadata) {
+                left.remove(&name);
+            }
+            self.apply_pod(metadata);
+        }
+        left.iter().for_each(|gone| self.delete_pod(gone));
+    }
+
+    /// A namespace is there, or has changed.
+    pub fn apply_namespace(&mut self, metadata: &ObjectMeta) {
+        let Some(name) = metadata.name.as_deref() else { return };
+        let labels = metadata.labels.clone().unwrap_or_default();
+        let namespace = Namespace { labels, is_terminating: metadata.deletion_timestamp.is_some() };
+        self.namespaces.insert(name.into(), namespace);
+    }
+
+    /// A namespace is gone.
+    pub fn delete_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// These are all namespaces.
+    pub fn reset_namespaces<'a>(&mut self, all: impl IntoIterator<Item = &'a ObjectMeta>) {
+        self.namespaces.clear();
+        all.into_iter().for_each(|metadata| self.apply_namespace(metadata));
+    }
+
+    /// A policy is there, for the namespaces that the selector selects. False when it is no selector.
+    pub fn apply_policy(&mut self, name: &str, selector: LabelSelector) -> bool {
+        let read = Selector::try_from(selector);
+        let is_read = read.is_ok();
+        if let Ok(selector) = read {
+            self.policies.insert(name.into(), selector);
+        }
+        is_read
+    }
+
+    /// A policy is gone.
+    pub fn delete_policy(&mut self, name: &str) {
+        self.policies.remove(name);
+    }
+
+    /// The networks that Node and ServiceCIDR objects tell.
+    pub fn networks_mut(&mut self) -> &mut Networks {
+        &mut self.networks
+    }
+
+    /// The cluster's networks that share addresses with this one.
+    pub(crate) fn cluster_networks(&self, net: ipnet::IpNet) -> Vec<ClusterNetwork> {
+        self.networks.overlapping(net, &self.options)
+    }
+
+    /// A definition.
+    pub fn definition(&self, reference: &NetRef) -> Option<&Definition> {
+        self.definitions.get(reference)
+    }
+
+    /// The names of a namespace's definitions.
+    pub fn names(&self, namespace: &ObjectName) -> impl Iterator<Item = &ObjectName> {
+        self.names.get(namespace).into_iter().flatten()
+    }
+
+    /// A pod with further networks.
+    pub fn pod(&self, name: &str) -> Option<&Pod> {
+        self.pods.get(name)
+    }
+
+    /// Who uses a definition.
+    pub fn usage(&self, reference: &NetRef) -> Option<&Usage> {
+        self.usage.get(reference)
+    }
+
+    /// The number of attachments of a namespace's pods.
+    pub fn attachments_in(&self, namespace: &ObjectName) -> usize {
+        self.attachments.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// The number of a namespace's definitions.
+    pub fn definitions_in(&self, namespace: &ObjectName) -> usize {
+        self.names.get(namespace).map_or(0, BTreeSet::len)
+    }
+
+    /// A namespace.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// The policies for namespaces with these labels, by name.
+    pub fn policies<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a str> {
+        self.policies.iter().filter(|(_, selector)| selector.matches(labels)).map(|(name, _)| &**name)
+    }
+
+    /// The definitions that have this in common with the one that asks.
+    pub(crate) fn others<'a>(
+        &'a self,
+        key: &Common,
+        but: &'a NetRef,
+    ) -> impl Iterator<Item = &'a Definition> + use<'a> {
+        self.index.others(key, but).filter_map(|reference| self.definitions.get(reference))
+    }
+
+    /// The definitions with a subnet that shares addresses with this one.
+    pub(crate) fn overlapping(&self, net: ipnet::IpNet) -> impl Iterator<Item = &Definition> {
+        self.index.overlapping(net).filter_map(|(_, reference)| self.definitions.get(reference))
+    }
+}
+
+/// Namespace and name of an object that has both.
+pub(crate) fn reference(metadata: &ObjectMeta) -> Option<NetRef> {
+    let namespace = metadata.namespace.as_deref()?.parse().ok()?;
+    Some(NetRef { namespace, name: metadata.name.as_deref()?.parse().ok()? })
+}
+
+fn pod_name(metadata: &ObjectMeta) -> Option<(PodName, ObjectName)> {
+    let NetRef { namespace, name } = reference(metadata)?;
+    Some((format!("{namespace}/{name}").into(), namespace))
+}
+
+#[cfg(test)]
+mod tests;

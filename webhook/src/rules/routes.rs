@@ -1,0 +1,67 @@
+//! Where a pod's packets leave by several networks (P22 to P24).
+
+use attachments::rule::Rule;
+use delegates::lint::{Kind, Problem};
+use ipnet::IpNet;
+
+use super::pod::Element;
+use super::{forbidden, quoted};
+use crate::cluster::definition::Definition;
+
+/// P22 across both annotations; within one, its reader says so.
+pub(super) fn default_routes(elements: &[Element<'_>]) -> Option<Problem> {
+    let mut asking = elements.iter().filter(|element| element.selected.default_route.is_some());
+    let (first, second) = (asking.next()?, asking.next()?);
+    let text = format!("{} already sets a default route", first.at);
+    Some(forbidden(Rule::DefaultRoute, format!("{}.default-route", second.at), "", text))
+}
+
+/// P23. Without a subnet of its family nobody knows which addresses there will be.
+pub(super) fn gateway(element: &Element<'_>, definition: &Definition) -> Vec<Problem> {
+    const NAMED: usize = 4;
+    let gateways = element.selected.default_route.iter().flatten().enumerate();
+    let problem = |(i, gateway): (usize, &std::net::IpAddr)| {
+        let family = definition.subnets().map(|subnet| subnet.net);
+        let nets: Vec<IpNet> = family.filter(|net| net.addr().is_ipv4() == gateway.is_ipv4()).collect();
+        if nets.is_empty() || definition.declares("ipRanges") || nets.iter().any(|net| net.contains(gateway)) {
+            return None;
+        }
+        let mut named: Vec<String> = nets.iter().take(NAMED).map(ToString::to_string).collect();
+        if nets.len() > NAMED {
+            named.push(format!("{} others", nets.len() - NAMED));
+        }
+        let text = format!("must be inside {}", named.join(" or "));
+        let at = format!("{}.default-route[{i}]", element.at);
+        Some(Problem::of(Rule::DefaultRouteGateway, Kind::Invalid, at, quoted(gateway), text))
+    };
+    gateways.filter_map(problem).collect()
+}
+
+/// P24. Of networks in order, each either lies within the last one that is still open or begins behind it: one pass finds
+/// every element that overlaps an earlier one.
+pub(super) fn overlaps(elements: &[Element<'_>]) -> Vec<Problem> {
+    let of = |(i, element): (usize, &Element<'_>)| {
+        let subnets = element.definition.into_iter().flat_map(Definition::subnets);
+        subnets.map(|subnet| (subnet.net, i)).collect::<Vec<_>>()
+    };
+    let mut nets: Vec<(IpNet, usize)> = elements.iter().enumerate().flat_map(of).collect();
+    nets.sort();
+    let mut open: Vec<(IpNet, usize)> = Vec::new();
+    let mut pairs: Vec<Option<(usize, IpNet)>> = vec![None; elements.len()];
+    for (net, i) in nets {
+        while open.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
+            open.pop();
+        }
+        if let Some((_, other)) = open.iter().find(|(_, other)| *other != i) {
+            let (later, earlier) = (i.max(*other), i.min(*other));
+            pairs[later].get_or_insert((earlier, net));
+        }
+        open.push((net, i));
+    }
+    let problem = |(i, pair): (usize, Option<(usize, IpNet)>)| {
+        let (other, net) = pair?;
+        let text = format!("subnet {net} overlaps {}; replies may leave by the wrong interface", elements[other].at);
+        Some(Problem::remark(Rule::SubnetTwice, elements[i].at.as_str(), text))
+    };
+    pairs.into_iter().enumerate().filter_map(problem).collect()
+}
