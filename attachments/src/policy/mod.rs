@@ -1,8 +1,8 @@
 //! What administrators forbid tenants beyond what is wrong anyway: AttachmentPolicies, and the levels of namespaces, which are policies
 //! too. Pure.
 //!
-//! [`spec`] holds the objects as people write them, [`canon`] turns a definition or a pod's attachment into the [`Document`] that a rule
-//! sees, [`compile`] reads the rules once, [`Violation`] says what breaks them. [`Verdict`] is all of it for one pod, from the facts that
+//! [`spec`] holds the objects as people write them, `canon` turns a definition or a pod's attachment into the [`Document`] that a rule
+//! sees, [`compile()`] reads the rules once, [`Violation`] says what breaks them. [`Verdict`] is all of it for one pod, from the facts that
 //! a node has at ADD. Admission, lint and ADD use the same functions, so one rule has one meaning and one text.
 //!
 //! A JSONPath only selects; a typed operator asserts. The paths are read by the crate `jsonpath-rust` and walked here: its own

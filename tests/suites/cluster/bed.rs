@@ -47,6 +47,7 @@ fn installed() -> (Mutex<Cluster>, Earlier) {
     cluster.import(&image());
     let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
     cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
+    pin_webhook(&cluster);
     wait_for_agents(&mut cluster);
     wait_for_webhook(&cluster);
     (Mutex::new(cluster), Earlier { bare })
@@ -80,15 +81,25 @@ pub fn wait_for_agents(cluster: &mut Cluster) {
     });
 }
 
-/// Waits until every replica of the webhook is one that the API server can ask.
+const WEBHOOK: &str = "/apis/apps/v1/namespaces/meta-cni/deployments/meta-cni-webhook";
+
+/// Keeps the webhook's pods on a node that no case reboots: a pod that comes anew has other traces on its node than before, and
+/// cases compare those.
+fn pin_webhook(cluster: &Cluster) {
+    let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "n1"}}}}});
+    cluster.api().patch(WEBHOOK, &pinned).unwrap();
+}
+
+/// Waits until every replica of the webhook is one that the API server can ask, and there is no pod of it but those.
 fn wait_for_webhook(cluster: &Cluster) {
-    let path = "/apis/apps/v1/namespaces/meta-cni/deployments/meta-cni-webhook";
     let api = cluster.api();
     wait::until("webhook that is ready", PATIENCE, || {
-        let deployment = api.get(path).map_err(|e| e.to_string())?;
-        let status = &deployment["status"];
-        let is_whole = status["readyReplicas"] == deployment["spec"]["replicas"]
-            && status["observedGeneration"] == deployment["metadata"]["generation"];
+        let deployment = api.get(WEBHOOK).map_err(|e| e.to_string())?;
+        let (status, replicas) = (&deployment["status"], &deployment["spec"]["replicas"]);
+        let is_whole = status["readyReplicas"] == *replicas
+            && status["updatedReplicas"] == *replicas
+            && status["observedGeneration"] == deployment["metadata"]["generation"]
+            && *replicas == api.list("/api/v1/namespaces/meta-cni/pods").len();
         if is_whole { Ok(()) } else { Err(status.to_string()) }
     });
 }

@@ -1,8 +1,8 @@
 //! HTTPS for API servers: HTTP/2 and 1.1, with bounds on everything that a caller can hold.
 //!
-//! Whoever reaches the port may be anybody. A connection has [`HANDSHAKE`] for its handshake; of more than
-//! [`connections::MOST`] connections the one that has been idle for longest goes ([`connections`]), so that idle ones keep
-//! nobody out. [`routes`] bounds bodies and time.
+//! Whoever reaches the port may be anybody. A connection has `HANDSHAKE` for its handshake; of more than
+//! `connections::MOST` connections the one that has been idle for longest goes (`connections`), so that idle ones keep
+//! nobody out. `routes` bounds bodies and time.
 
 pub mod admin;
 mod connections;
