@@ -10,7 +10,6 @@ pub mod dial;
 pub mod error;
 pub mod facts;
 pub mod keeper;
-pub mod log;
 pub mod metrics;
 pub mod options;
 pub mod readiness;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use attachments::text::printable;
 use clap::Parser;
+use meta_cni_kube::log;
 
 /// musl's allocator is slow and keeps a heap that grows with every burst; this is the agent's too.
 #[global_allocator]
@@ -14,14 +15,14 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
-    log: webhook::log::Options,
+    log: log::Options,
     #[command(flatten)]
     options: webhook::Options,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    webhook::log::start(&arguments.log);
+    log::start(&arguments.log);
     match webhook::run(&arguments.options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,7 +12,6 @@ pub mod health;
 pub mod host_exec;
 pub mod install;
 mod keepalive;
-pub mod log;
 pub mod options;
 mod pod_cache;
 mod policies;

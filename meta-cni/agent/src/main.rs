@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use attachments::text::printable;
 use clap::{Parser, Subcommand};
 use meta_cni_agent::error::Result;
-use meta_cni_agent::{health, host_exec, install, log};
+use meta_cni_agent::{health, host_exec, install};
+use meta_cni_kube::log;
 
 /// musl's allocator is slow and keeps a heap that grows with every burst; this is the plugin's too.
 #[global_allocator]

@@ -1,14 +1,15 @@
 //! Access to the API server, for the node agent and the webhook.
 //!
 //! [`client()`] makes a client, [`Reader`] reads single objects within bounds, [`follow()`] lists and watches the metadata of a
-//! collection, [`follow_objects`] the objects of a small one, [`Index`] caches a collection, and [`said`] puts an error into one line. The caller decides which collections to
-//! follow, and what to keep of an object.
+//! collection, [`follow_objects`] the objects of a small one, [`Index`] caches a collection, and [`said`] puts an error into one
+//! line. The caller decides which collections to follow, and what to keep of an object. Both programs write one [`log`].
 
 mod client;
 mod error;
 mod fetch;
 mod follow;
 mod index;
+pub mod log;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

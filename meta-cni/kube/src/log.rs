@@ -1,4 +1,4 @@
-//! The agent's log: lines on stderr.
+//! The log of the agent and the webhook: lines on stderr.
 
 use std::io::{self, Write};
 
@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Level and format of the log.
 #[derive(Clone, Debug, Args)]
+#[group(id = "log")]
 pub struct Options {
     /// Least level, and other levels for some modules: `info,kube_runtime=debug`.
     #[arg(long = "log-level", env = "META_CNI_LOG_LEVEL", value_name = "LEVEL", default_value = "info", global = true)]
