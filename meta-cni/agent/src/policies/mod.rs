@@ -88,6 +88,7 @@ impl Policies {
     fn namespace(&self, event: Event<Named>) {
         let mut state = self.state();
         let namespaces = &mut state.cache.namespaces;
+        let is_of_list = matches!(event, Event::Begin | Event::Listed(_));
         match event {
             Event::Begin => namespaces.begin(),
             Event::End => namespaces.end(),
@@ -96,12 +97,16 @@ impl Policies {
             }
             Event::Deleted(Named { metadata }) => namespaces.delete(&metadata.name),
         }
-        self.heard(state);
+        // A list is heard of once, at its end: what is in the file is put together for each time.
+        if !is_of_list {
+            self.heard(state);
+        }
     }
 
     fn spec<T: DeserializeOwned>(&self, event: Event<Object>, of: impl Fn(&mut Cache) -> &mut Specs<T>) {
         let mut state = self.state();
         let specs = of(&mut state.cache);
+        let is_of_list = matches!(event, Event::Begin | Event::Listed(_));
         match event {
             Event::Begin => specs.begin(),
             Event::End => specs.end(),
@@ -110,7 +115,10 @@ impl Policies {
             }
             Event::Deleted(Object { metadata, .. }) => specs.delete(&metadata.name),
         }
-        self.heard(state);
+        // A list is heard of once, at its end: what is in the file is put together for each time.
+        if !is_of_list {
+            self.heard(state);
+        }
     }
 
     /// Something may have changed: the file follows.
