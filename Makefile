@@ -34,7 +34,8 @@ demo: deps
 	tests/demo $(abspath $(RELEASE))/demo
 
 # Whole processes: ours beside the reference plugins and Multus. Results also in $(TARGET)/bench.json. BENCH="--pods 300" for
-# more, BENCH="--docs ." also writes the tables into the documentation (docs/performance.md).
+# more, BENCH="--docs ." also writes the tables into the documentation (docs/performance.md); META_CNI_BASELINE=FILE measures
+# another build of the plugin in the same run.
 # Plugin and bench in one build, so that what they share is compiled once.
 bench: deps
 	tests/peers/build

@@ -18,6 +18,8 @@ use crate::scene::{Network, Scene, VERSION};
 pub enum Way {
     /// Our plugin, everything in process.
     BuiltIn,
+    /// Another build of our plugin, which `META_CNI_BASELINE` names, everything in process.
+    Baseline,
     /// Our plugin, which executes the reference plugins.
     Executing,
     /// The reference plugins one after another, as a runtime's library calls them, and nothing else.
@@ -33,12 +35,18 @@ impl Way {
     pub fn name(self) -> &'static str {
         match self {
             Self::BuiltIn => "meta-cni, built-in",
+            Self::Baseline => "meta-cni, the build to compare with",
             Self::Executing => "meta-cni executing the reference plugins",
             Self::Reference => "the reference plugins, one by one",
             Self::Multus => "Multus, thin, with the reference plugins",
             Self::Floor => "floor: the same link messages alone",
         }
     }
+}
+
+/// The build that this one is compared with, if there is one.
+pub fn baseline() -> Option<PathBuf> {
+    std::env::var_os("META_CNI_BASELINE").map(PathBuf::from)
 }
 
 /// A verb that is measured.
@@ -165,8 +173,9 @@ impl Pod<'_> {
     pub fn each(&mut self, verb: Verb, mut run: impl FnMut(Call) -> Vec<u8>) {
         self.contender.node.enter();
         match self.contender.way {
-            Way::BuiltIn | Way::Executing => {
-                drop(run(self.call(&call::plugin(), verb, "eth0", &self.contender.conf())))
+            Way::BuiltIn | Way::Baseline | Way::Executing => {
+                let plugin = if self.contender.way == Way::Baseline { baseline().unwrap() } else { call::plugin() };
+                drop(run(self.call(&plugin, verb, "eth0", &self.contender.conf())))
             }
             Way::Multus => drop(run(self.call(&peers::program("multus"), verb, "eth0", &self.contender.conf()))),
             Way::Reference => self.one_by_one(verb, &mut run),

@@ -26,7 +26,8 @@ bench [--pods N] [--delegates N] [--only pods|delegates|uml] [--json FILE] [--do
   --delegates N  pods for each delegate and way (30)
   --only PART    pods; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
   --json FILE    also as JSON
-  --docs ROOT    also into README.md and docs/ of the repository there";
+  --docs ROOT    also into README.md and docs/ of the repository there
+META_CNI_BASELINE=FILE measures pods with another build of the plugin too";
 
 /// Everything that was measured.
 #[derive(Serialize)]

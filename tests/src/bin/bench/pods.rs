@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use meta_cni_tests::{call, peers, program};
 use serde::Serialize;
 
-use crate::contender::{Contender, Pod, Verb, Way};
+use crate::contender::{self, Contender, Pod, Verb, Way};
 use crate::measure::{self, Asked, Call, Cost};
 use crate::report::{Row, Table, ms, times};
 use crate::scene::Scene;
@@ -22,7 +22,11 @@ const WARM_UP: usize = 2;
 const BURST: usize = 50;
 const BURSTS: usize = 5;
 
-const WAYS: [Way; 5] = [Way::BuiltIn, Way::Executing, Way::Reference, Way::Multus, Way::Floor];
+/// Ours first: the others are compared with it.
+fn ways() -> Vec<Way> {
+    let all = [Way::BuiltIn, Way::Baseline, Way::Executing, Way::Reference, Way::Multus, Way::Floor];
+    all.into_iter().filter(|way| *way != Way::Baseline || contender::baseline().is_some()).collect()
+}
 
 /// Everything about pods.
 #[derive(Serialize)]
@@ -75,7 +79,7 @@ pub fn measure(count: usize, dir: &Path) -> Pods {
         count,
         attach,
         bursts: bursts(dir),
-        one_add: WAYS.iter().map(|&way| one_add(way, dir)).collect(),
+        one_add: ways().into_iter().map(|way| one_add(way, dir)).collect(),
         version: versions(count),
         synced_write: Row::of(measure::synced_writes(dir, count)),
         plugin_kib: std::fs::metadata(call::plugin()).unwrap().len() / 1024,
@@ -86,7 +90,7 @@ pub fn measure(count: usize, dir: &Path) -> Pods {
 /// order, for what one leaves to be cleaned up meets the next.
 fn attach(count: usize, further: usize, dir: &Path) -> Vec<Attach> {
     let scene = Scene::bridges(further);
-    let contenders: Vec<Contender> = WAYS.iter().map(|&way| Contender::new(way, &scene, dir)).collect();
+    let contenders: Vec<Contender> = ways().into_iter().map(|way| Contender::new(way, &scene, dir)).collect();
     let mut costs: Vec<Vec<[Cost; 2]>> = vec![Vec::new(); contenders.len()];
     for round in 0..WARM_UP + count {
         for i in turns(round, contenders.len()) {
@@ -126,8 +130,8 @@ pub fn turns(round: usize, of: usize) -> Vec<usize> {
 
 /// Many pods with eth0 and one bridge, all started at once, until the last is done.
 fn bursts(dir: &Path) -> Vec<Burst> {
-    let ways = [Way::BuiltIn, Way::Reference, Way::Multus];
-    let contenders: Vec<Contender> = ways.iter().map(|&way| Contender::new(way, &Scene::bridges(1), dir)).collect();
+    let ways = ways().into_iter().filter(|way| ![Way::Executing, Way::Floor].contains(way));
+    let contenders: Vec<Contender> = ways.map(|way| Contender::new(way, &Scene::bridges(1), dir)).collect();
     // The first pod of a node makes the bridges.
     for contender in &contenders {
         burst(contender, 1);
@@ -192,8 +196,9 @@ fn one_add(way: Way, dir: &Path) -> OneAdd {
 }
 
 fn versions(count: usize) -> Vec<(&'static str, Row)> {
-    let programs =
-        [("meta-cni", call::plugin()), ("bridge", peers::program("bridge")), ("multus", peers::program("multus"))];
+    let mut programs =
+        vec![("meta-cni", call::plugin()), ("bridge", peers::program("bridge")), ("multus", peers::program("multus"))];
+    programs.extend(contender::baseline().map(|plugin| (Way::Baseline.name(), plugin)));
     let mut costs = vec![Vec::new(); programs.len()];
     for round in 0..count {
         for i in turns(round, programs.len()) {
