@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -16,10 +17,49 @@ use crate::finding::{Allowed, Finding, Findings};
 
 const OBJECTS: Allowed = Allowed::list("a list of objects");
 
+/// Objects with more keys are built with a look-up table; through fewer, looking is faster than hashing.
+const FEW: usize = 16;
+
 /// An ordered JSON object whose values are the original bytes. A key that occurs twice keeps its last value, as in Go.
-#[derive(Clone, Debug, Default)]
+///
+/// A clone shares its fields until either is changed, and a nested object is parsed once, however many read it.
+#[derive(Clone, Default)]
 pub struct Object {
-    fields: Vec<(String, Box<RawValue>)>,
+    fields: Arc<Vec<Field>>,
+}
+
+#[derive(Clone)]
+struct Field {
+    key: String,
+    value: Box<RawValue>,
+    /// What the value is as an object, once somebody has asked.
+    object: OnceLock<Object>,
+}
+
+impl Field {
+    fn new(key: String, value: Box<RawValue>) -> Self {
+        Self { key, value, object: OnceLock::new() }
+    }
+}
+
+/// The places of keys in an object that is being built.
+#[derive(Default)]
+struct Places(HashMap<String, usize>);
+
+impl Places {
+    fn of(fields: &[Field], key: &str) -> Option<usize> {
+        fields.iter().position(|field| field.key == key)
+    }
+
+    fn find(&mut self, fields: &[Field], key: &str) -> Option<usize> {
+        if fields.len() <= FEW {
+            return Self::of(fields, key);
+        }
+        for (place, field) in fields.iter().enumerate().skip(self.0.len()) {
+            self.0.insert(field.key.clone(), place);
+        }
+        self.0.get(key).copied()
+    }
 }
 
 impl Object {
@@ -40,12 +80,16 @@ impl Object {
 
     /// The keys with their values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
-        self.fields.iter().map(|(key, value)| (key.as_str(), &**value))
+        self.fields.iter().map(|field| (field.key.as_str(), &*field.value))
     }
 
     /// The bytes of a value; JSON `null` counts as absent, as Go's decoder treats it.
     pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.iter().find(|(k, v)| *k == key && v.get() != "null").map(|(_, v)| v)
+        self.field(key).map(|field| &*field.value)
+    }
+
+    fn field(&self, key: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.key == key && field.value.get() != "null")
     }
 
     /// Decodes a value. Absent and `null` are `None`; a value of another type is a finding that says what was wanted.
@@ -98,33 +142,37 @@ impl Object {
 
     /// A nested object, if the key is there.
     pub fn object(&self, key: &str) -> Result<Option<Object>, Finding> {
-        self.decode(key, Allowed::OBJECT)
+        let Some(field) = self.field(key) else { return Ok(None) };
+        if let Some(object) = field.object.get() {
+            return Ok(Some(object.clone()));
+        }
+        let value = field.value.get();
+        let object = serde_json::from_str(value).map_err(|_| Finding::unread(key, value, Allowed::OBJECT))?;
+        Ok(Some(field.object.get_or_init(|| object).clone()))
     }
 
     /// Sets a key in place, or at the end when it is new.
     pub fn set(&mut self, key: &str, value: &impl Serialize) {
         // Our own types serialise: no map here has a key that is not a string.
         if let Ok(raw) = serde_json::value::to_raw_value(value) {
-            match self.fields.iter_mut().find(|(k, _)| k == key) {
-                Some((_, slot)) => *slot = raw,
-                None => self.fields.push((key.to_owned(), raw)),
-            }
+            let place = Places::of(&self.fields, key);
+            self.place(place, key.to_owned(), raw);
         }
     }
 
     /// Sets every key of another object, as [`Object::set`] would one after another, in one pass.
     pub fn extend(&mut self, other: &Self) {
-        let mut places: HashMap<String, usize> =
-            self.fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect();
-        for (key, value) in &other.fields {
-            self.put(&mut places, key.clone(), value.clone());
+        let mut places = Places::default();
+        for field in &*other.fields {
+            let place = places.find(&self.fields, &field.key);
+            self.place(place, field.key.clone(), field.value.clone());
         }
     }
 
     /// About as many bytes as its JSON has.
     pub fn size(&self) -> usize {
         // Quotes, colon and comma.
-        self.fields.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum::<usize>() + 2
+        self.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum::<usize>() + 2
     }
 
     /// Sets a key when there is a value.
@@ -134,33 +182,32 @@ impl Object {
         }
     }
 
-    /// Sets a key whose place, if it has one, is in `places`: objects of many keys are built in one pass.
-    fn put(&mut self, places: &mut HashMap<String, usize>, key: String, value: Box<RawValue>) {
-        match places.get(&key) {
-            Some(place) => self.fields[*place].1 = value,
-            None => {
-                places.insert(key.clone(), self.fields.len());
-                self.fields.push((key, value));
-            }
+    /// Sets a key at its place, or at the end.
+    fn place(&mut self, place: Option<usize>, key: String, value: Box<RawValue>) {
+        let fields = Arc::make_mut(&mut self.fields);
+        let field = Field::new(key, value);
+        match place {
+            Some(place) => fields[place] = field,
+            None => fields.push(field),
         }
     }
 
     /// Gives a key this spelling, where the object has it in another one.
     pub fn respell(&mut self, known: &str) {
-        if let Some((key, _)) = self.fields.iter_mut().find(|(key, _)| is_spelling(key, known)) {
-            known.clone_into(key);
+        if let Some(place) = self.fields.iter().position(|field| is_spelling(&field.key, known)) {
+            known.clone_into(&mut Arc::make_mut(&mut self.fields)[place].key);
         }
     }
 
     /// Removes a key and gives its bytes.
     pub fn remove(&mut self, key: &str) -> Option<Box<RawValue>> {
-        let at = self.fields.iter().position(|(k, _)| k == key)?;
-        Some(self.fields.remove(at).1)
+        let place = Places::of(&self.fields, key)?;
+        Some(Arc::make_mut(&mut self.fields).remove(place).value)
     }
 
     /// Keeps the keys for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.fields.retain(|(key, _)| keep(key));
+        Arc::make_mut(&mut self.fields).retain(|field| keep(&field.key));
     }
 
     /// The object as compact JSON; the values keep their original bytes.
@@ -175,12 +222,26 @@ pub fn fold(key: &str) -> String {
     key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
+/// Sets a key in fields that are being built, in one pass however many there are.
+fn put(fields: &mut Vec<Field>, places: &mut Places, key: String, value: Box<RawValue>) {
+    match places.find(fields, &key) {
+        Some(place) => fields[place].value = value,
+        None => fields.push(Field::new(key, value)),
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_json())
+    }
+}
+
 impl FromIterator<(String, Box<RawValue>)> for Object {
     /// A key that comes twice keeps its last value.
     fn from_iter<I: IntoIterator<Item = (String, Box<RawValue>)>>(entries: I) -> Self {
-        let (mut object, mut places) = (Self::new(), HashMap::new());
-        entries.into_iter().for_each(|(key, value)| object.put(&mut places, key, value));
-        object
+        let (mut fields, mut places) = (Vec::new(), Places::default());
+        entries.into_iter().for_each(|(key, value)| put(&mut fields, &mut places, key, value));
+        Self { fields: Arc::new(fields) }
     }
 }
 
@@ -203,12 +264,11 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut object = Object::new();
-                let mut places = HashMap::new();
+                let (mut fields, mut places) = (Vec::new(), Places::default());
                 while let Some((key, value)) = map.next_entry()? {
-                    object.put(&mut places, key, value);
+                    put(&mut fields, &mut places, key, value);
                 }
-                Ok(object)
+                Ok(Object { fields: Arc::new(fields) })
             }
         }
 
@@ -246,7 +306,7 @@ impl<'de> Deserialize<'de> for Entries<'de> {
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.fields.len()))?;
-        for (key, value) in &self.fields {
+        for (key, value) in self.iter() {
             map.serialize_entry(key, value)?;
         }
         map.end()
@@ -267,6 +327,27 @@ mod tests {
     fn a_repeated_key_keeps_its_last_value() {
         let object = Object::parse(br#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert_eq!(object.to_json(), r#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn a_repeated_key_of_many_keeps_its_last_value() {
+        let members: Vec<String> = (0..3 * FEW).map(|i| format!(r#""k{}":{i}"#, i % (2 * FEW))).collect();
+        let object = Object::parse(format!("{{{}}}", members.join(",")).as_bytes()).unwrap();
+        let value = |i: usize| if i < FEW { i + 2 * FEW } else { i };
+        let want: Vec<String> = (0..2 * FEW).map(|i| format!(r#""k{i}":{}"#, value(i))).collect();
+        assert_eq!(object.to_json(), format!("{{{}}}", want.join(",")));
+    }
+
+    #[test]
+    fn a_change_is_seen_in_nested_objects_and_in_no_clone() {
+        let mut object = Object::parse(br#"{"a":{"x":1},"b":2}"#).unwrap();
+        let first = object.object("a").unwrap().unwrap();
+        let clone = object.clone();
+        object.set("a", &Object::parse(br#"{"x":3}"#).unwrap());
+        assert_eq!(object.object("a").unwrap().unwrap().to_json(), r#"{"x":3}"#);
+        assert_eq!((first.to_json().as_str(), clone.to_json().as_str()), (r#"{"x":1}"#, r#"{"a":{"x":1},"b":2}"#));
+        assert_eq!(clone.object("a").unwrap().unwrap(), first);
+        assert_eq!(clone.object("b").unwrap_err().to_string(), "b: got 2, want a JSON object");
     }
 
     #[test]

@@ -98,9 +98,13 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
     let requested = assign(&config.sets, &config.requested)?;
     let dns = config.resolv_conf.as_ref().map(resolv_conf).transpose()?.unwrap_or_default();
 
-    admit(call)?;
+    let dir = directory(call)?;
+    // A directory that has become a network's since it was admitted is one for itself.
+    if !store::is_one(&dir) {
+        admit(call)?;
+    }
     let owner = Owner::new(point.container, point.ifname);
-    let store = Store::create(&directory(call)?, node.deadline)?;
+    let store = Store::create(&dir, node.deadline)?;
     let taking = Taking {
         held: store.survey(Some(&owner))?,
         former: former_directory(call)?.and_then(|dir| File::open(dir).ok()),

@@ -152,13 +152,12 @@ fn of_kind(document: &str, kind: &str) -> std::result::Result<Option<Object>, St
     if !document.contains(kind) {
         return Ok(None);
     }
-    let parsed = if is_json(document) {
-        Object::parse(document.as_bytes())
-    } else {
+    let json = document.trim_start().starts_with('{').then(|| Object::parse(document.as_bytes()).ok()).flatten();
+    let object = match json {
+        Some(object) => object,
         // One type is read from YAML, whatever is wanted of it: a reader for each would be a tenth of the program.
-        Object::parse(yaml(document)?.to_string().as_bytes())
+        None => Object::parse(yaml(document)?.to_string().as_bytes()).map_err(|e| e.to_string())?,
     };
-    let object = parsed.map_err(|e| e.to_string())?;
     // Manifests of other kinds may look however they like.
     Ok(object.text("kind").ok().flatten().is_some_and(|found| found == kind).then_some(object))
 }

@@ -52,25 +52,37 @@ pub(super) fn admit(host: &mut Host<'_>, config: &Config, call: &Call<'_>) -> Re
     }
     let each = |seen: ipam::Foreseen| net(of(seen.subnet, seen.gateway), seen.subnet.prefix_len());
     let needed = ipam::foresee(call)?.into_iter().map(each).collect::<Result<Vec<_>>>()?;
-    refuse_overlaps(host, config, &needed)
-}
-
-/// The same for what IPAM gave. A bridge that has the addresses takes nothing more, and nothing is listed for it.
-pub(super) fn refuse_overlaps(host: &mut Host<'_>, config: &Config, needed: &[IpNet]) -> Result<()> {
     if needed.is_empty() {
         return Ok(());
     }
-    let link = match config.vlans.id {
-        None => config.bridge.clone(),
-        Some(id) => vlan::gateway_name(&config.bridge, id),
-    };
+    let bridge = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
+    refuse_overlaps(host, config, bridge.as_ref(), &needed).map(drop)
+}
+
+/// The same for what IPAM gave, and whether the node has all of it. A bridge that has the addresses takes nothing more, and nothing
+/// is listed for it.
+pub(super) fn refuse_overlaps(
+    host: &mut Host<'_>,
+    config: &Config,
+    bridge: Option<&Link>,
+    needed: &[IpNet],
+) -> Result<bool> {
+    if needed.is_empty() {
+        return Ok(true);
+    }
     let netlink = host.netlink()?;
-    let own = netlink.link_by_name(&link.parse()?)?.map(|link| link.index);
+    let own = match config.vlans.id {
+        None => bridge.map(|bridge| bridge.index),
+        Some(id) => {
+            netlink.link_by_name(&vlan::gateway_name(&config.bridge, id).parse()?)?.map(|link| link.index)
+        }
+    };
     let held = own.map(|own| netlink.addresses(Some(own))).transpose()?.unwrap_or_default();
     let is_there = |address: &&IpNet| held.iter().any(|held| held.net == **address);
     let missing: Vec<Claim> =
         needed.iter().filter(|address| !is_there(address)).map(|address| Claim::Subnet(*address)).collect();
-    node_networks::refuse(host, &missing, own)
+    node_networks::refuse(host, &missing, own)?;
+    Ok(missing.is_empty())
 }
 
 /// Is it a default route of the gateway's family that names its own next hop?
@@ -90,22 +102,20 @@ fn net(address: IpAddr, prefix: u8) -> Result<IpNet> {
     IpNet::new(address, prefix).map_err(|_| Error::Addresses(format!("{address}/{prefix} is no subnet")))
 }
 
-/// Puts the addresses on the bridge and makes the node forward.
+/// Puts the addresses on the bridge and makes the node forward. `is_whole` where the bridge was seen to have them all.
 pub(super) fn bring_up(
     host: &mut Host<'_>,
     call: &Call<'_>,
     point: &Point<'_>,
     bridge: &Link,
-    needed: &[IpNet],
+    (needed, is_whole): (&[IpNet], bool),
     force: bool,
 ) -> Result<()> {
     if needed.is_empty() {
         return Ok(());
     }
-    let held = held(host, bridge)?;
-    let is_whole = needed.iter().all(|address| held.contains(address));
     // On somebody else's bridge an address that we put there is owned by all who need it.
-    if !is_whole || !shared::is_ours(bridge) {
+    if !shared::is_ours(bridge) || !is_whole && !has_all(host, bridge, needed)? {
         give(host, call, point, bridge, needed, force)?;
     }
     let families: Vec<IpAddr> = needed.iter().map(IpNet::addr).collect();
@@ -185,6 +195,11 @@ fn refuse_to_replace(
     let whose = owner.map_or_else(|| "the node's own".to_owned(), |network| format!("that of network {network}"));
     let allowed = format!("false: address {other} of bridge {name} is {whose}");
     Err(Finding::new("forceAddress", true, allowed).into())
+}
+
+fn has_all(host: &mut Host<'_>, bridge: &Link, needed: &[IpNet]) -> Result<bool> {
+    let held = held(host, bridge)?;
+    Ok(needed.iter().all(|address| held.contains(address)))
 }
 
 fn held(host: &mut Host<'_>, bridge: &Link) -> Result<Vec<IpNet>> {

@@ -58,10 +58,10 @@ impl Delegate for Bridge {
         default_bridge::refuse(host, call, "bridge", &config.bridge)?;
         let mut result = leased;
         let gateways = gateway::plan(config, &mut result)?;
-        if call.origin.is_tenants {
-            gateway::refuse_overlaps(host, config, &gateways)?;
-        }
-        let bridge = ensure(host, call, point, config).inspect_err(|_| drop_claims(host, point))?;
+        let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
+        let is_whole =
+            call.origin.is_tenants && gateway::refuse_overlaps(host, config, found.as_ref(), &gateways)?;
+        let bridge = ensure(host, call, point, config, found).inspect_err(|_| drop_claims(host, point))?;
         let flags = PortFlags {
             hairpin: config.hairpin.then_some(true),
             isolated: config.isolated.then_some(true),
@@ -77,7 +77,7 @@ impl Delegate for Bridge {
             flags: (flags != PortFlags::default()).then_some(flags),
         };
         let veth = veth::create(host, sandbox, &port).inspect_err(|_| drop_claims(host, point))?;
-        let joined = Joined { bridge, veth, gateways };
+        let joined = Joined { bridge, veth, gateways, is_whole };
         let finished = complete(host, sandbox, call, point, config, joined, result);
         finished.inspect_err(|_| {
             // What it says about the cause is the first error; DEL does all of this again.
@@ -157,6 +157,8 @@ struct Joined {
     veth: Veth,
     /// The addresses that the bridge needs.
     gateways: Vec<IpNet>,
+    /// The bridge was seen to have them all.
+    is_whole: bool,
 }
 
 /// Everything that a port gets after it is there.
@@ -169,7 +171,7 @@ fn complete(
     joined: Joined,
     result: CniResult,
 ) -> Result<Attached> {
-    let Joined { bridge, veth, gateways } = joined;
+    let Joined { bridge, veth, gateways, is_whole } = joined;
     // Before the pod's end goes up, and so before the first frame.
     vlan::join(host.netlink()?, veth.host_index, &config.vlans)?;
     if config.mac_spoof_check {
@@ -180,18 +182,24 @@ fn complete(
         Some(id) => Some(vlan::gateway(host, &bridge, id, config.vlans.keep_default)?),
         None => None,
     };
-    gateway::bring_up(host, call, point, of_vlan.as_ref().unwrap_or(&bridge), &gateways, config.force_address)?;
+    let end = of_vlan.as_ref().unwrap_or(&bridge);
+    gateway::bring_up(host, call, point, end, (&gateways, is_whole), config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     veth::masquerade(host, call, point, config.ip_masq, &addresses)?;
     complete_result(host, point, config, &veth, of_vlan, result)
 }
 
-/// Finds the bridge, or makes it. Of many that make it at once, one does and the others use it.
-fn ensure(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>, config: &Config) -> Result<Link> {
-    let name: IfName = config.bridge.parse()?;
-    let netlink = host.netlink()?;
-    let mut found = netlink.link_by_name(&name)?;
+/// The bridge that was found, or a new one. Of many that make it at once, one does and the others use it.
+fn ensure(
+    host: &mut Host<'_>,
+    call: &Call<'_>,
+    point: &Point<'_>,
+    config: &Config,
+    mut found: Option<Link>,
+) -> Result<Link> {
     if found.is_none() {
+        let name: IfName = config.bridge.parse()?;
+        let netlink = host.netlink()?;
         let bridge = NewLink {
             mtu: config.mtu,
             // Left to itself a bridge takes the lowest address of its ports, another one with every pod.
