@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::cluster::node::{IMAGE, Traces};
+use meta_cni_tests::cluster::api::path_of;
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use meta_cni_tests::node::{NETWORKS, STATUS};
 use serde_json::{Value, json};
@@ -45,12 +46,17 @@ fn installed() -> (Mutex<Cluster>, Earlier) {
         ready(&api, "earlier", &format!("old-{}", node.name()));
     }
     cluster.import(&image());
-    let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
-    cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
+    install(&cluster);
     pin_webhook(&cluster);
     wait_for_agents(&mut cluster);
     wait_for_webhook(&cluster);
     (Mutex::new(cluster), Earlier { bare })
+}
+
+/// Everything, as it is shipped.
+fn install(cluster: &Cluster) {
+    let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
+    cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
 }
 
 /// The archive of `make image`.
@@ -104,6 +110,34 @@ fn wait_for_webhook(cluster: &Cluster) {
     });
 }
 
+/// The kinds of a registration with the API server; each has one of the webhook's name.
+const REGISTRATIONS: [&str; 2] = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
+
+fn registration(kind: &str) -> String {
+    format!("/apis/admissionregistration.k8s.io/v1/{kind}/meta-cni-webhook")
+}
+
+/// Nobody is asked any more before an object is stored. Returns when the API server has heard of it.
+pub fn take_webhook_away(bed: &Bed) {
+    for kind in REGISTRATIONS {
+        bed.api.delete(&registration(kind)).unwrap();
+    }
+    let bad = bed.definition("away", "{}");
+    wait::until("API server that asks nobody", PATIENCE, || bed.api.apply(&bad).map_err(|refusal| refusal.to_string()));
+    bed.api.delete(&path_of(&bad)).unwrap();
+}
+
+/// The webhook is asked again. Returns when it answers.
+pub fn restore_webhook(bed: &Bed) {
+    install(&bed.cluster);
+    let bad = bed.definition("back", "{}");
+    wait::until("webhook that answers", PATIENCE, || match bed.api.apply(&bad) {
+        Err(refusal) if refusal.code == 422 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    bed.api.delete(&path_of(&bad)).unwrap();
+}
+
 /// The last lines of what agents said.
 fn words_of_agents(api: &Api) -> String {
     let pods = api.list("/api/v1/namespaces/kube-system/pods");
@@ -134,6 +168,14 @@ fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
         pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
     }
     pod
+}
+
+/// A definition as an object.
+pub fn definition(namespace: &str, name: &str, config: &str) -> Value {
+    json!({
+        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+        "metadata": {"namespace": namespace, "name": name}, "spec": {"config": config},
+    })
 }
 
 fn ready(api: &Api, namespace: &str, name: &str) -> Value {
@@ -198,12 +240,14 @@ impl Bed {
         self.nad_in(&self.namespace, name, config);
     }
 
+    /// A definition as an object, of the case's namespace.
+    fn definition(&self, name: &str, config: &str) -> Value {
+        definition(&self.namespace, name, config)
+    }
+
     /// A definition in another namespace.
     pub fn nad_in(&self, namespace: &str, name: &str, config: &Value) {
-        let object = json!({
-            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": {"namespace": namespace, "name": name}, "spec": {"config": config.to_string()},
-        });
+        let object = definition(namespace, name, &config.to_string());
         // A replica whose node has just died is found out by the API server's next try.
         wait::until("definition that is stored", PATIENCE, || match self.api.apply(&object) {
             Err(refusal) if refusal.message.contains("failed calling webhook") => Err(refusal.to_string()),

@@ -9,4 +9,5 @@ mod churn;
 mod install;
 mod networks;
 mod node;
+mod tenant;
 mod workloads;
