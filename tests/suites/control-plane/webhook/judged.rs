@@ -215,6 +215,12 @@ fn a_definition_and_its_pod_apply_in_one_file() {
         let said = admitted(&world, &list(&[good(&name), pod(&pod_name, &name)]));
         assert!(said.contains(&format!("pod/{pod_name} created")), "{said}");
     }
+    // The example of docs/try.md, and once more as it is.
+    let example = format!("{}/../examples/kubernetes.yaml", env!("CARGO_MANIFEST_DIR"));
+    for word in ["created", "unchanged"] {
+        let said = world.plane.kubectl(["apply", "-f", &example]);
+        assert_eq!(said.lines().filter(|line| line.ends_with(word)).count(), 5, "{said}");
+    }
     // With a namespace of its own, whose level holds from the first object on.
     let mut lan = good("lan");
     lan["metadata"]["namespace"] = json!("shop");
