@@ -61,7 +61,7 @@ fn a_definition_of_another_namespace_is_named_with_it() {
 #[test]
 fn a_pod_tells_which_definition_is_missing_and_recovers_when_it_comes() {
     let bed = Bed::new("missing");
-    bed.apply_unasked(&bed.pod_with("p", None, "later"));
+    bed.api.apply(&bed.pod_with("p", None, "later")).unwrap();
     let cause = "(later) in namespace (missing)";
     let events = bed.event("p", cause);
     let told = events.lines().find(|line| line.starts_with("NoNetworkFound: ")).unwrap_or_else(|| panic!("{events}"));
