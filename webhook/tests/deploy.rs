@@ -109,6 +109,12 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
         said(cluster.rules),
         [
             "k8s.cni.cncf.io/network-attachment-definitions []: get list watch",
+            "meta-cni.io/attachmentpolicies []: get list watch",
+            "meta-cni.io/attachmentlevels []: get list watch",
+            "/namespaces []: get list watch",
+            "/pods []: list watch",
+            "/nodes []: list watch",
+            "networking.k8s.io/servicecidrs []: list watch",
             "admissionregistration.k8s.io/validatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
         ]
     );
@@ -156,6 +162,8 @@ fn no_webhook_is_left_to_defaults_and_the_bundle_is_not_ours_to_ship() {
             "ours.meta-cni.io Fail 5s",
             "pods.meta-cni.io Ignore 5s",
             "templates.meta-cni.io Ignore 3s",
+            "namespaces.meta-cni.io Ignore 3s",
+            "network-policies.meta-cni.io Ignore 3s",
         ]
     );
 }

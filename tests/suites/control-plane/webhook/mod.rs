@@ -3,5 +3,6 @@
 mod admission;
 mod certificates;
 mod floor;
+mod judged;
 mod rotation;
 mod world;

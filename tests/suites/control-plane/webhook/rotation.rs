@@ -35,6 +35,8 @@ fn options(world: &World, number: u16) -> Options {
         tls_secret: None,
         shutdown_delay: Duration::ZERO,
         kubeconfig: Some(world.kubeconfig()),
+        client_ca: None,
+        rules: webhook::RuleOptions::default(),
     }
 }
 
