@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use meta_cni_tests::cluster::node::{IMAGE, Traces};
 use meta_cni_tests::cluster::api::path_of;
+use meta_cni_tests::cluster::node::{IMAGE, Traces};
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use meta_cni_tests::node::{NETWORKS, STATUS};
 use serde_json::{Value, json};

@@ -1,9 +1,8 @@
 //! Networks of pods: how many, whose, which are missing, and across nodes.
 
-use meta_cni_tests::cluster::wait;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, PATIENCE, lan};
+use crate::bed::{Bed, lan};
 
 /// Lines of `ip -o -4 address` in a pod as interface and address.
 fn addresses(bed: &Bed, pod: &str) -> Vec<(String, String)> {
@@ -62,11 +61,7 @@ fn a_definition_of_another_namespace_is_named_with_it() {
 #[test]
 fn a_pod_tells_which_definition_is_missing_and_recovers_when_it_comes() {
     let bed = Bed::new("missing");
-    // A namespace may have its pods admitted unasked; what is missing is found out at ADD then.
-    let unasked = json!({"metadata": {"labels": {"meta-cni.io/admission": "disabled"}}});
-    bed.api.patch("/api/v1/namespaces/missing", &unasked).unwrap();
-    let pod = bed.pod_with("p", None, "later");
-    wait::until("pod that is stored", PATIENCE, || bed.api.apply(&pod).map_err(|refusal| refusal.to_string()));
+    bed.apply_unasked(&bed.pod_with("p", None, "later"));
     let cause = "(later) in namespace (missing)";
     let events = bed.event("p", cause);
     let told = events.lines().find(|line| line.starts_with("NoNetworkFound: ")).unwrap_or_else(|| panic!("{events}"));

@@ -50,7 +50,11 @@ fn definitions() -> Vec<(&'static str, Value, &'static str)> {
 fn pods() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("elsewhere", json!([{"name": "infra", "namespace": "default"}]), "namespaces"),
-        ("host-port", json!([{"name": "own", "portMappings": [{"hostPort": 18080, "containerPort": 80}]}]), "host-ports"),
+        (
+            "host-port",
+            json!([{"name": "own", "portMappings": [{"hostPort": 18080, "containerPort": 80}]}]),
+            "host-ports",
+        ),
         ("device-id", json!([{"name": "own", "deviceID": "0000:03:00.0"}]), "devices"),
         ("sysctl", json!([{"name": "own", "cni-args": {"sysctl": {"net.core.somaxconn": "1"}}}]), "sysctls"),
     ]

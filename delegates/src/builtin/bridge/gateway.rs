@@ -73,9 +73,7 @@ pub(super) fn refuse_overlaps(
     let netlink = host.netlink()?;
     let own = match config.vlans.id {
         None => bridge.map(|bridge| bridge.index),
-        Some(id) => {
-            netlink.link_by_name(&vlan::gateway_name(&config.bridge, id).parse()?)?.map(|link| link.index)
-        }
+        Some(id) => netlink.link_by_name(&vlan::gateway_name(&config.bridge, id).parse()?)?.map(|link| link.index),
     };
     let held = own.map(|own| netlink.addresses(Some(own))).transpose()?.unwrap_or_default();
     let is_there = |address: &&IpNet| held.iter().any(|held| held.net == **address);

@@ -59,8 +59,7 @@ impl Delegate for Bridge {
         let mut result = leased;
         let gateways = gateway::plan(config, &mut result)?;
         let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
-        let is_whole =
-            call.origin.is_tenants && gateway::refuse_overlaps(host, config, found.as_ref(), &gateways)?;
+        let is_whole = call.origin.is_tenants && gateway::refuse_overlaps(host, config, found.as_ref(), &gateways)?;
         let bridge = ensure(host, call, point, config, found).inspect_err(|_| drop_claims(host, point))?;
         let flags = PortFlags {
             hairpin: config.hairpin.then_some(true),
