@@ -11,6 +11,7 @@ pub mod error;
 pub mod facts;
 pub mod keeper;
 pub mod metrics;
+pub mod mutate;
 pub mod options;
 pub mod readiness;
 pub mod review;

@@ -29,7 +29,7 @@ pub struct Options {
     /// Name of this replica; in the Deployment from the downward API.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub replica: String,
-    /// The ValidatingWebhookConfiguration whose `caBundle` is ours to keep.
+    /// The ValidatingWebhookConfiguration and the MutatingWebhookConfiguration whose `caBundle` is ours to keep.
     #[arg(long, env = "META_CNI_CONFIGURATION", value_name = "NAME", default_value = "meta-cni-webhook")]
     pub configuration: String,
     /// A Secret of the type kubernetes.io/tls that others keep, such as cert-manager. Then no authority is made, and `caBundle` is

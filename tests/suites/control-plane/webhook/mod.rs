@@ -3,5 +3,6 @@
 mod admission;
 mod certificates;
 mod floor;
+mod mutation;
 mod rotation;
 mod world;
