@@ -101,7 +101,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let keeper = Keeper::new(client.clone(), options, times, Arc::clone(&shared), address);
     let parts = async {
         tokio::join!(
-            facts::definitions(client.clone(), &shared.facts),
+            facts::feed(client.clone(), &shared.facts),
             serve::admin::serve(admin, Arc::clone(&shared)),
             keeper.run(),
         );

@@ -111,6 +111,12 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
         said(cluster.rules),
         [
             "k8s.cni.cncf.io/network-attachment-definitions []: get list watch",
+            "meta-cni.io/attachmentpolicies []: get list watch",
+            "meta-cni.io/attachmentlevels []: get list watch",
+            "/namespaces []: get list watch",
+            "/pods []: list watch",
+            "/nodes []: list watch",
+            "networking.k8s.io/servicecidrs []: list watch",
             "admissionregistration.k8s.io/validatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
             "admissionregistration.k8s.io/mutatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
             "admissionregistration.k8s.io/mutatingwebhookconfigurations []: list watch",

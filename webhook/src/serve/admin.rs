@@ -53,9 +53,7 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Reply {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
             let mut blockers = shared.readiness.blockers();
-            if !shared.facts.definitions.is_complete() {
-                blockers.push("every network-attachment-definition".to_owned());
-            }
+            blockers.extend(shared.facts.incomplete().iter().map(|cache| format!("all {}", cache.name())));
             if blockers.is_empty() {
                 return text(StatusCode::OK, "ok\n");
             }
