@@ -23,6 +23,8 @@ pub struct Metrics {
     pub certificate_failures: AtomicU64,
     /// Does every published bundle verify our certificate?
     pub bundle_in_sync: AtomicBool,
+    /// Is anything injected into pods?
+    pub injection: AtomicBool,
     /// Open connections.
     pub connections: AtomicU64,
     /// Connections that were closed before a request came: by the reason.
@@ -106,6 +108,9 @@ impl Metrics {
         one("webhook_cert_load_failures_total", "counter", "Secrets that could not be used.", &[], failures);
         let in_sync = i64::from(self.bundle_in_sync.load(Ordering::Relaxed));
         one("webhook_cabundle_in_sync", "gauge", "1 while every published bundle verifies it.", &[], in_sync);
+        let injection = i64::from(self.injection.load(Ordering::Relaxed));
+        let help = "1 while resources and node selectors are injected into pods.";
+        one("webhook_injection_active", "gauge", help, &[], injection);
         let open = i64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         one("webhook_connections", "gauge", "Open connections.", &[], open);
         let known = facts.known();
@@ -174,6 +179,7 @@ mod tests {
             r#"webhook_findings_total{rule="N08",severity="warn"} 1"#,
             "webhook_cert_expiry_timestamp_seconds 77",
             "webhook_cabundle_in_sync 0",
+            "webhook_injection_active 0",
             r#"cache_synced{cache="network-attachment-definitions"} 0"#,
             r#"cache_synced{cache="attachmentlevels"} 0"#,
             r#"cache_objects{cache="pods"} 0"#,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::certs::ServiceName;
+use crate::mutate;
 
 /// The webhook's configuration.
 #[derive(Clone, Debug, Args)]
@@ -39,6 +40,9 @@ pub struct Options {
     /// From the order to stop until new connections are refused, in seconds: so long API servers may still come.
     #[arg(long, env = "META_CNI_SHUTDOWN_DELAY", value_name = "SECONDS", default_value = "5", value_parser = whole_seconds)]
     pub shutdown_delay: Duration,
+    /// What is changed in objects.
+    #[command(flatten)]
+    pub mutate: mutate::options::MutateOptions,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -62,22 +62,12 @@ pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
     })
 }
 
-/// Answers the body of a request to change an object: nothing is changed yet.
-pub fn mutate(body: &[u8]) -> Result<Answered, NotAReview> {
-    let uid = uid(body)?;
-    let (response, operation) = match request(body) {
-        Ok(request) => (AdmissionResponse::from(&request), word(&request.operation)),
-        Err(why) => (text::unreadable(uid, &why), ""),
-    };
-    Ok(Answered { review: response.into_review(), operation, problems: Vec::new() })
-}
-
-fn uid(body: &[u8]) -> Result<String, NotAReview> {
+pub(crate) fn uid(body: &[u8]) -> Result<String, NotAReview> {
     let asked: Asked = serde_json::from_slice(body)?;
     asked.request.map(|request| request.uid).filter(|uid| !uid.is_empty()).ok_or(NotAReview::NoUid)
 }
 
-fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
+pub(crate) fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
     let review: Review = serde_json::from_slice(body).map_err(|error| format!("the object cannot be read: {error}"))?;
     review.try_into().map_err(|_| "the review has no request".to_owned())
 }
@@ -107,7 +97,7 @@ fn respond(request: &AdmissionRequest<DynamicObject>, _facts: &Facts) -> Answere
     Answered { review: response.into_review(), operation: word(&request.operation), problems }
 }
 
-fn word(operation: &Operation) -> &'static str {
+pub(crate) fn word(operation: &Operation) -> &'static str {
     match operation {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
@@ -145,7 +135,7 @@ mod tests {
     #[test]
     fn without_a_uid_there_is_no_answer() {
         for body in ["", "[]", "{}", r#"{"request":{"uid":""}}"#, r#"{"request":{"uid":7}}"#] {
-            assert!(asked(body.as_bytes()).is_err() && mutate(body.as_bytes()).is_err(), "{body}");
+            assert!(asked(body.as_bytes()).is_err(), "{body}");
         }
     }
 
@@ -166,11 +156,9 @@ mod tests {
     fn an_object_nested_too_deep_is_denied_by_its_uid() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let body = bad().to_string().replace(r#""[]""#, &deep);
-        for answered in [asked(body.as_bytes()).unwrap(), mutate(body.as_bytes()).unwrap()] {
-            let response = answered.review.response.unwrap();
-            assert!(response.uid == "u" && !response.allowed, "{response:?}");
-            assert_eq!(response.result.code, 422);
-        }
+        let response = asked(body.as_bytes()).unwrap().review.response.unwrap();
+        assert!(response.uid == "u" && !response.allowed, "{response:?}");
+        assert_eq!(response.result.code, 422);
     }
 
     #[test]
@@ -183,14 +171,6 @@ mod tests {
         let allowed = asked(body.to_string().as_bytes()).unwrap();
         assert!(allowed.is_allowed() && allowed.problems.is_empty());
         assert_eq!(allowed.review.response.unwrap().warnings, None);
-    }
-
-    #[test]
-    fn nothing_is_changed_yet() {
-        let answered = mutate(bad().to_string().as_bytes()).unwrap();
-        assert!(answered.is_allowed());
-        let response = answered.review.response.unwrap();
-        assert_eq!((response.uid.as_str(), response.patch), ("u", None));
     }
 
     proptest! {

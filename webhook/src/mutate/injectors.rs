@@ -80,8 +80,8 @@ impl Injectors {
         }
     }
 
-    /// Follows the registrations, where something is to be injected; never ends.
-    pub async fn follow(&self, client: Client) {
+    /// Follows the registrations, where something is to be injected; never ends. `changed` is told whether something is.
+    pub async fn follow(&self, client: Client, changed: impl Fn(bool)) {
         if !self.is_wanted {
             return std::future::pending().await;
         }
@@ -90,7 +90,9 @@ impl Injectors {
         follow_objects(client, collection, |event| {
             let before = self.injection();
             self.heard(event);
-            match self.injection() {
+            let now = self.injection();
+            changed(now == Injection::On);
+            match now {
                 now if now == before => {}
                 Injection::Elsewhere(name) => {
                     tracing::warn!("nothing is injected into pods: the MutatingWebhookConfiguration {name} does it");

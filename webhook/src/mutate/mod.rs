@@ -4,6 +4,7 @@
 //! [`mutate()`] is pure but for the VNIs that [`Drawn`] keeps for a minute. Whatever it writes it would not write again: an object may
 //! come twice (`reinvocationPolicy`).
 
+mod answer;
 mod config_text;
 mod drawn;
 mod inject;
@@ -21,6 +22,7 @@ use serde_json::json;
 
 use crate::cluster::View;
 use crate::rules::{Operation, Request};
+pub use answer::{Asked, Mutator};
 pub use drawn::Drawn;
 pub use vni::{Draw, Pair};
 

@@ -5,7 +5,8 @@ use clap::Args;
 
 /// What is changed in objects.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+#[command(next_help_heading = "Changes of objects")]
+pub struct MutateOptions {
     /// The VNIs from which one is drawn for a definition of type vxlan that names none.
     #[arg(long, env = "META_CNI_VNI_RANGE", value_name = "MIN-MAX", default_value = "100000-165535", value_parser = vni_range)]
     pub vni_range: VniRange,
@@ -15,7 +16,7 @@ pub struct Options {
     pub inject: bool,
 }
 
-impl Default for Options {
+impl Default for MutateOptions {
     fn default() -> Self {
         Self { vni_range: VniRange { min: 100_000, max: 165_535 }, inject: false }
     }
@@ -44,6 +45,6 @@ mod tests {
         for text in ["", "7", "7-", "-7", "0-7", "8-7", "1-16777216", "a-b", "1-2-3"] {
             assert!(vni_range(text).unwrap_err().starts_with(&format!("got {text:?}, want MIN-MAX")), "{text}");
         }
-        assert_eq!(vni_range("100000-165535"), Ok(Options::default().vni_range));
+        assert_eq!(vni_range("100000-165535"), Ok(MutateOptions::default().vni_range));
     }
 }

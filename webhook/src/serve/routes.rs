@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::connections::Connection;
 use crate::Shared;
+use crate::mutate::Asked;
 use crate::review::{self, Answered, NotAReview};
 
 /// Longest body: an object, and what it was before, of 1.5 MiB each, in JSON.
@@ -32,10 +33,20 @@ const BUDGET: Duration = Duration::from_secs(4);
 /// The webhooks of the configuration: the last part of a path, and a label of metrics.
 const WEBHOOKS: &[&str] = &["nads", "nads-system", "nad-delete", "ours", "pods", "templates"];
 
+/// Those of the other configuration: on a path they have no `mutate-`.
+const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods"];
+
 /// An answer of HTTP.
 pub type Reply = Response<Full<Bytes>>;
-/// What answers a body.
-type Review = fn(&Shared, &[u8]) -> Result<Answered, NotAReview>;
+
+/// What a body asks for.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// What is wrong with an object.
+    Review,
+    /// What it is to become.
+    Change,
+}
 
 /// What is answered on which path.
 #[derive(Clone)]
@@ -51,6 +62,7 @@ enum Refusal {
     Broken(String),
     Late,
     NotAReview(NotAReview),
+    Early,
     Panic,
 }
 
@@ -88,15 +100,17 @@ impl Router {
 
     async fn reply(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().to_owned();
-        let (review, name): (Review, &str) = if let Some(name) = path.strip_prefix("/validate/") {
-            (|shared, body| review::answer(body, &shared.facts), name)
+        let (ask, webhooks, before, name) = if let Some(name) = path.strip_prefix("/validate/") {
+            (Ask::Review, WEBHOOKS, "", name)
         } else if let Some(name) = path.strip_prefix("/mutate/") {
-            (|_, body| review::mutate(body), name)
+            (Ask::Change, MUTATING, "mutate-", name)
         } else {
             return text(StatusCode::NOT_FOUND, "want /validate/WEBHOOK or /mutate/WEBHOOK\n");
         };
-        let Some(webhook) = WEBHOOKS.iter().copied().find(|webhook| *webhook == name) else {
-            return text(StatusCode::NOT_FOUND, &format!("no such webhook, want one of: {}\n", WEBHOOKS.join(", ")));
+        let known = webhooks.iter().copied().filter_map(|webhook| Some((webhook, webhook.strip_prefix(before)?)));
+        let Some((webhook, _)) = known.clone().find(|(_, known)| *known == name) else {
+            let known: Vec<&str> = known.map(|(_, known)| known).collect();
+            return text(StatusCode::NOT_FOUND, &format!("no such webhook, want one of: {}\n", known.join(", ")));
         };
         if request.method() != Method::POST {
             let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "want POST\n");
@@ -105,7 +119,7 @@ impl Router {
         }
         let began = Instant::now();
         let budget = budget(request.uri().query());
-        let answered = timeout(budget, self.answer(request.into_body(), review)).await.unwrap_or(Err(Refusal::Late));
+        let answered = timeout(budget, self.answer(request.into_body(), ask)).await.unwrap_or(Err(Refusal::Late));
         let (reply, operation, result) = match answered {
             Ok(answered) => {
                 let result = if answered.is_allowed() { "allowed" } else { "denied" };
@@ -126,7 +140,7 @@ impl Router {
         reply
     }
 
-    async fn answer(&self, body: Incoming, review: Review) -> Result<Answered, Refusal> {
+    async fn answer(&self, body: Incoming, ask: Ask) -> Result<Answered, Refusal> {
         let _seat = self.seats.acquire().await;
         let declared = body.size_hint().upper();
         if declared.is_some_and(|length| length > LONGEST) {
@@ -140,9 +154,26 @@ impl Router {
             false => Refusal::Broken(error.to_string()),
         })?;
         let body = body.to_bytes();
-        let answered = catch_unwind(AssertUnwindSafe(|| review(&self.shared, &body)));
-        answered.map_err(|_| Refusal::Panic)?.map_err(Refusal::NotAReview)
+        let Shared { facts, mutator, .. } = &*self.shared;
+        match ask {
+            Ask::Review => guarded(|| review::answer(&body, facts))?.map_err(Refusal::NotAReview),
+            Ask::Change => {
+                let asked = match guarded(|| Asked::read(&body))?.map_err(Refusal::NotAReview)? {
+                    Ok(asked) => asked,
+                    Err(answered) => return Ok(answered),
+                };
+                if !mutator.is_ready_for(&asked, facts) {
+                    return Err(Refusal::Early);
+                }
+                mutator.wait(&asked, facts).await;
+                guarded(|| mutator.answer(&asked, facts))
+            }
+        }
     }
+}
+
+fn guarded<T>(answer: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(answer)).map_err(|_| Refusal::Panic)
 }
 
 impl Refusal {
@@ -154,6 +185,10 @@ impl Refusal {
             }
             Self::Broken(why) => (StatusCode::BAD_REQUEST, "broken", format!("the body broke off: {why}")),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late", "no answer in time".to_owned()),
+            Self::Early => {
+                let why = "the definitions of the cluster are not all known yet, nor which VNIs are taken";
+                (StatusCode::SERVICE_UNAVAILABLE, "early", why.to_owned())
+            }
             Self::NotAReview(why) => (StatusCode::BAD_REQUEST, "unreadable", why.to_string()),
             Self::Panic => {
                 let why = "the review failed, which is a fault of meta-cni's; its log says where";

@@ -110,7 +110,7 @@ pub fn mutated(settings: &Value, told: &Value, view: &View, drawn: &Drawn) -> Mu
     let level = settings["level"].as_str().map(str::to_owned);
     let opened = level.map(|level| Opened { level, ranges: list(&settings["opens"]).iter().map(range).collect() });
     let draw = Draw {
-        range: settings.get("vniRange").map_or(webhook::mutate::options::Options::default().vni_range, range),
+        range: settings.get("vniRange").map_or(webhook::mutate::options::MutateOptions::default().vni_range, range),
         opened: opened.as_ref(),
         drawn,
         now: Instant::now(),

@@ -198,11 +198,13 @@ fn a_certificate_of_others_is_served_and_nothing_is_written() {
         use base64::Engine;
         base64::engine::general_purpose::STANDARD.encode(std::fs::read(&certificate).unwrap())
     };
-    let mut configuration = api.get(CONFIGURATION).unwrap();
-    for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-        webhook["clientConfig"]["caBundle"] = json!(encoded);
+    for path in [CONFIGURATION, MUTATING] {
+        let mut configuration = api.get(path).unwrap();
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = json!(encoded);
+        }
+        api.put(path, &configuration).unwrap();
     }
-    api.put(CONFIGURATION, &configuration).unwrap();
     world.until_ready(0);
     world.until_in_force();
     world.must_answer();

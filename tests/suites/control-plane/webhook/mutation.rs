@@ -6,10 +6,10 @@ use meta_cni_tests::cluster::Api;
 use meta_cni_tests::node::{NETWORKS, STATUS};
 use serde_json::{Value, json};
 
-use super::world::{NADS, World, nad};
+use super::world::{NADS, World, nad, shipped};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
-const OVERLAY: &str = r#"{"cniVersion": "1.1.0", "type": "vxlan", "mtu": 1.40e3}"#;
+const OVERLAY: &str = r#"{"cniVersion": "1.1.0", "type": "vxlan", "note": 1.40e3}"#;
 /// The registration of another injector, as far as it is asked about nothing.
 const INJECTOR: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/network-resources-injector-config";
@@ -110,6 +110,34 @@ fn a_dry_run_leaves_nothing_and_an_exhausted_range_is_told() {
 
 const EXHAUSTED: &str = "The NetworkAttachmentDefinition \"d\" is invalid: spec.config.vni: Required value: no VNI of 100000-100002 is free on UDP port 4789; \
     delete a network, set a VNI outside of it, or have --vni-range widened [X15]\n";
+
+#[test]
+fn a_vni_is_drawn_from_what_the_level_opens() {
+    let mut world = World::new();
+    world.plane.kubectl(["apply", "-f", &shipped("crds/attachment-levels.yaml")]);
+    world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", "crd/attachmentlevels.meta-cni.io"]);
+    world.start(0);
+    world.until_ready(0);
+    world.until_in_force();
+    let api = world.plane.api();
+    api.patch("/api/v1/namespaces/default", &json!({"metadata": {"labels": {"meta-cni.io/level": "baseline"}}}))
+        .unwrap();
+    let try_one = |name: &str| api.post(&format!("{NADS}?dryRun=All"), &nad(name, OVERLAY));
+    let text = "spec.config.vni: Required value: level \"baseline\" opens no VNI; have 100000-165535 opened in AttachmentLevel \"baseline\" [X15]";
+    world.until("level", || match try_one("blue") {
+        Err(refusal) if refusal.code == 422 && refusal.message.contains(text) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let level = json!({
+        "apiVersion": "meta-cni.io/v1alpha1", "kind": "AttachmentLevel", "metadata": {"name": "baseline"},
+        "spec": {"vniRanges": [{"min": 4000, "max": 4099}, {"min": 100_007, "max": 100_008}]},
+    });
+    api.apply(&level).unwrap();
+    world.until("what is open", || try_one("blue").map_err(|refusal| refusal.to_string()));
+    for name in ["blue", "red"] {
+        assert!([100_007, 100_008].contains(&vni(&try_one(name).unwrap())), "{name}");
+    }
+}
 
 #[test]
 fn a_status_that_a_pod_brings_along_is_removed() {
