@@ -31,11 +31,12 @@ use certs::{Clock, Lifetimes};
 use error::{Error, Result};
 use facts::Facts;
 use keeper::Keeper;
+use meta_cni_kube::Reader;
 use metrics::Metrics;
 use mutate::Mutator;
 use readiness::Readiness;
 
-pub use options::Options;
+pub use options::{Options, RuleOptions};
 
 /// What is another in tests: the clock, and how long certificates live.
 #[derive(Clone)]
@@ -91,12 +92,13 @@ pub fn run_until(options: &Options, times: &Times, end: impl Future<Output = ()>
 async fn serve_until(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
-        facts: Facts::default(),
+        facts: Facts::new(options.rules.of_rules(), options.rules.default_level).asking(Reader::new(client.clone())),
         mutator: Mutator::new(&options.mutate),
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         served: Served::default(),
     });
+    let callers = options.client_ca.as_deref().map(serve::callers).transpose()?;
     let listener = serve::bind(options.listen)?;
     let admin = serve::bind(options.admin)?;
     let at = |listener: &tokio::net::TcpListener| listener.local_addr().map_err(|e| Error::Io(e.to_string()));
@@ -114,7 +116,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
             keeper.run(),
         );
     };
-    let served = serve::serve(listener, Arc::clone(&shared), stopped);
+    let served = serve::serve(listener, Arc::clone(&shared), callers, stopped);
     tokio::pin!(served);
     let ended = async {
         end.await;

@@ -1,12 +1,25 @@
 //! One review: which objects have rules, what their problems come to.
+//!
+//! [`respond`] is pure: a request and what is known. What it misses it names, so that whoever serves can look for it first.
 
-use delegates::lint::{self as rules, CONFIG, Problem, Rule, Severity};
+mod judge;
+#[cfg(test)]
+#[path = "review/tests.rs"]
+mod judged;
+mod ours;
+mod policies;
+
+use delegates::lint::{Problem, Rule, Severity};
+use json_patch::Patch;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::facts::Facts;
-use crate::text;
+use crate::facts::{Facts, Known};
+use crate::{rules, text};
+
+pub use judge::{Judgement, Missing, judge};
 
 /// A review of whatever object.
 pub type Review = AdmissionReview<DynamicObject>;
@@ -52,73 +65,126 @@ struct AskedRequest {
     uid: String,
 }
 
-/// Answers the body of a request. An object that cannot be read is denied, by the uid of its request: an answer without it
+/// A request that could be read.
+#[derive(Debug)]
+pub struct Request {
+    request: AdmissionRequest<DynamicObject>,
+    /// The object as rules read it; `null` where there is none.
+    object: Value,
+    old: Option<Value>,
+}
+
+/// Reads the body of a request. An object that cannot be read is denied, by the uid of its request: an answer without it
 /// would count as a failed call, which `failurePolicy: Ignore` admits.
-pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
+pub fn read(body: &[u8]) -> Result<Result<Request, Box<Answered>>, NotAReview> {
     let uid = uid(body)?;
-    Ok(match request(body) {
-        Ok(request) => respond(&request, facts),
-        Err(why) => Answered { review: text::unreadable(uid, &why).into_review(), operation: "", problems: Vec::new() },
+    let denied = |why: &str, operation| {
+        let review = text::unreadable(uid.clone(), why).into_review();
+        Ok(Err(Box::new(Answered { review, operation, problems: Vec::new() })))
+    };
+    let request = match request(body) {
+        Ok(request) => request,
+        Err(why) => return denied(&why, ""),
+    };
+    if request.object.is_none() && matches!(request.operation, Operation::Create | Operation::Update) {
+        return denied("request.object: missing, want the object", word(&request.operation));
+    }
+    let value = |object: &DynamicObject| {
+        let mut object = object.clone();
+        object.metadata.managed_fields = None;
+        serde_json::to_value(object).unwrap_or_default()
+    };
+    let object = request.object.as_ref().map(value).unwrap_or_default();
+    let old = request.old_object.as_ref().map(value);
+    Ok(Ok(Request { request, object, old }))
+}
+
+/// Answers a request by what is known, and says what is not. `unanswered` is what could not be asked for.
+pub fn respond(asked: &Request, known: &Known, unanswered: &Missing) -> (Answered, Judgement) {
+    let Some(request) = asked.as_ruled() else {
+        let review = AdmissionResponse::from(&asked.request).into_review();
+        return (Answered { review, operation: "CONNECT", problems: Vec::new() }, Judgement::default());
+    };
+    let mut judgement = judge::judge(&request, known, unanswered);
+    let problems = std::mem::take(&mut judgement.problems);
+    (asked.answered(problems, Patch::default()), judgement)
+}
+
+impl Request {
+    /// The request as rules read it; none where nothing is stored.
+    pub(crate) fn as_ruled(&self) -> Option<rules::Request<'_>> {
+        let request = &self.request;
+        let operation = match request.operation {
+            Operation::Create => rules::Operation::Create,
+            Operation::Update => rules::Operation::Update,
+            Operation::Delete => rules::Operation::Delete,
+            Operation::Connect => return None,
+        };
+        let name = match request.name.as_str() {
+            "" => self.object["metadata"]["name"].as_str().unwrap_or_default(),
+            name => name,
+        };
+        Some(rules::Request {
+            operation,
+            group: &request.kind.group,
+            kind: &request.kind.kind,
+            namespace: request.namespace.as_deref().unwrap_or_default(),
+            name,
+            object: &self.object,
+            old: self.old.as_ref(),
+            user: request.user_info.username.as_deref().unwrap_or_default(),
+            groups: request.user_info.groups.as_deref().unwrap_or_default(),
+        })
+    }
+
+    /// The uid of the request.
+    pub(crate) fn uid(&self) -> &str {
+        &self.request.uid
+    }
+
+    /// Nothing of what is done may last.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.request.dry_run
+    }
+
+    /// The answer: problems, and where they refuse nothing, the changes.
+    pub(crate) fn answered(&self, problems: Vec<Problem>, patch: Patch) -> Answered {
+        let counted = |problem: &Problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity);
+        let counted: Vec<(String, Severity)> = problems.iter().map(counted).collect();
+        let mut response = text::answer(AdmissionResponse::from(&self.request), &self.request, problems);
+        if response.allowed && !patch.0.is_empty() {
+            // A patch is JSON: nothing in it fails to be written.
+            response = response.clone().with_patch(patch).unwrap_or(response);
+        }
+        Answered { review: response.into_review(), operation: word(&self.request.operation), problems: counted }
+    }
+}
+
+/// Answers the body of a request by what is known, and looks for nothing else.
+pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
+    Ok(match read(body)? {
+        Ok(request) => respond(&request, &facts.known(), &Missing::default()).0,
+        Err(denied) => *denied,
     })
 }
 
-pub(crate) fn uid(body: &[u8]) -> Result<String, NotAReview> {
+fn uid(body: &[u8]) -> Result<String, NotAReview> {
     let asked: Asked = serde_json::from_slice(body)?;
     asked.request.map(|request| request.uid).filter(|uid| !uid.is_empty()).ok_or(NotAReview::NoUid)
 }
 
-pub(crate) fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
+fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
     let review: Review = serde_json::from_slice(body).map_err(|error| format!("the object cannot be read: {error}"))?;
     review.try_into().map_err(|_| "the review has no request".to_owned())
 }
 
-/// The rules of the request's group and kind.
-fn respond(request: &AdmissionRequest<DynamicObject>, _facts: &Facts) -> Answered {
-    let allowed = AdmissionResponse::from(request);
-    let rules = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
-        ("k8s.cni.cncf.io", "NetworkAttachmentDefinition") => problems,
-        _ => |_: &AdmissionRequest<DynamicObject>, _: &DynamicObject| Vec::new(),
-    };
-    let (response, problems) = match (&request.operation, &request.object) {
-        // A definition in use is the janitor's matter; deleting one needs no look at what it says.
-        (Operation::Delete | Operation::Connect, _) => (allowed, Vec::new()),
-        (Operation::Create | Operation::Update, Some(object)) => {
-            let problems = rules(request, object);
-            let counted = problems
-                .iter()
-                .map(|problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity))
-                .collect();
-            (text::answer(allowed, request, problems), counted)
-        }
-        (Operation::Create | Operation::Update, None) => {
-            (text::unreadable(request.uid.clone(), "request.object: missing, want the object"), Vec::new())
-        }
-    };
-    Answered { review: response.into_review(), operation: word(&request.operation), problems }
-}
-
-pub(crate) fn word(operation: &Operation) -> &'static str {
+fn word(operation: &Operation) -> &'static str {
     match operation {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
         Operation::Connect => "CONNECT",
     }
-}
-
-fn problems(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject) -> Vec<Problem> {
-    let name = object.metadata.name.as_deref().filter(|name| !name.is_empty());
-    let mut problems = rules::definition(name, &object.data["spec"]);
-    let config = |object: &DynamicObject| object.data["spec"]["config"].clone();
-    let is_unchanged = request.operation == Operation::Update
-        && request.old_object.as_ref().is_some_and(|old| config(old) == config(object));
-    // What was stored before there were rules must still take a label, and lose its finalizers.
-    if is_unchanged {
-        for problem in problems.iter_mut().filter(|problem| problem.path.starts_with(CONFIG)) {
-            problem.severity = Severity::Warn;
-        }
-    }
-    problems
 }
 
 #[cfg(test)]

@@ -14,17 +14,24 @@ use attachments::rule::{Rule, Severity};
 use attachments::selection::NETWORKS;
 use serde_json::{Value, json};
 use webhook::cluster::{Options, View};
+use webhook::facts::Known;
 use webhook::mutate::Drawn;
+use webhook::review::{self, Missing};
 use webhook::rules::{Operation, Request, judge, missing};
 
-use cases::{ask, list, mutated, read, view};
+use cases::{ask, known, list, mutated, read, view};
 
 /// The lines of a rule, as lint abbreviates them.
 fn lines(rule: Rule, told: &Value, view: &View) -> Vec<String> {
-    lines_of(rule, ask(told, view, judge))
+    worded(rule, ask(told, view, judge))
 }
 
-fn lines_of(rule: Rule, problems: Vec<delegates::lint::Problem>) -> Vec<String> {
+/// The same of a rule that reads what definitions say.
+fn lines_by_texts(rule: Rule, told: &Value, known: &Known) -> Vec<String> {
+    worded(rule, ask(told, &known.view, |request, _| review::judge(request, known, &Missing::default()).problems))
+}
+
+fn worded(rule: Rule, problems: Vec<delegates::lint::Problem>) -> Vec<String> {
     let line = |problem: delegates::lint::Problem| {
         let line = problem.to_string().replace("spec.config", "cfg");
         let line = line.replace(&format!("metadata.annotations[{NETWORKS}]"), "nets");
@@ -46,11 +53,12 @@ fn each_rule_accepts_and_rejects_in_its_own_words() {
             continue;
         };
         let case: Value = serde_json::from_str(&text).unwrap();
-        let view = view(&case["cluster"]);
-        // Rules about what is changed are asked where objects are changed.
-        let lines = |told: &Value| match case.get("mutates") {
-            None => lines(*rule, told, &view),
-            Some(settings) => lines_of(*rule, mutated(settings, told, &view, &Drawn::default()).problems),
+        let known = known(&case["cluster"]);
+        let lines = |told: &Value| match (rule, case.get("mutates")) {
+            // Rules about what is changed are asked where objects are changed.
+            (_, Some(settings)) => worded(*rule, mutated(settings, told, &known.view, &Drawn::default()).problems),
+            (Rule::PolicyUnmet, None) => lines_by_texts(*rule, told, &known),
+            _ => lines(*rule, told, &known.view),
         };
         let (accepts, rejects) = (list(&case["accepts"]), list(&case["rejects"]));
         assert!(!accepts.is_empty() && !rejects.is_empty(), "{}", rule.id());

@@ -63,6 +63,11 @@ pub(super) fn overlays(text: &str) -> Vec<Overlay> {
     }
 }
 
+/// Is there an overlay without a VNI?
+pub(super) fn lacks_vni(text: &str) -> bool {
+    overlays(text).iter().any(|overlay| matches!(overlay.vni, Vni::Absent(_)))
+}
+
 /// The text with a VNI in each of these gaps, which are those of the text, in its order.
 pub(super) fn with_vnis(text: &str, vnis: &[(&Gap, u32)]) -> String {
     let mut written = text.to_owned();

@@ -104,6 +104,13 @@ impl Injectors {
         .await;
     }
 
+    /// The list is complete, and has none.
+    #[cfg(test)]
+    pub fn nobody_else(&self) {
+        self.heard(Event::Begin);
+        self.heard(Event::End);
+    }
+
     fn heard(&self, event: Event<Seen>) {
         let mut known = self.known();
         match event {

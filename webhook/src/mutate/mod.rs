@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::cluster::View;
 use crate::rules::{Operation, Request};
-pub use answer::{Asked, Mutator};
+pub use answer::Mutator;
 pub use drawn::Drawn;
 pub use vni::{Draw, Pair};
 

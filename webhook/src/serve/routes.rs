@@ -14,9 +14,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::ask;
 use super::connections::Connection;
 use crate::Shared;
-use crate::mutate::Asked;
 use crate::review::{self, Answered, NotAReview};
 
 /// Longest body: an object, and what it was before, of 1.5 MiB each, in JSON.
@@ -31,7 +31,8 @@ const AT_ONCE: usize = 256;
 const BUDGET: Duration = Duration::from_secs(4);
 
 /// The webhooks of the configuration: the last part of a path, and a label of metrics.
-const WEBHOOKS: &[&str] = &["nads", "nads-system", "nad-delete", "ours", "pods", "templates"];
+const WEBHOOKS: &[&str] =
+    &["nads", "nads-system", "nad-delete", "ours", "pods", "templates", "namespaces", "network-policies"];
 
 /// Those of the other configuration: on a path they have no `mutate-`.
 const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods"];
@@ -39,13 +40,11 @@ const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods"];
 /// An answer of HTTP.
 pub type Reply = Response<Full<Bytes>>;
 
-/// What a body asks for.
+/// What is asked: the first part of a path.
 #[derive(Clone, Copy)]
-enum Ask {
-    /// What is wrong with an object.
-    Review,
-    /// What it is to become.
-    Change,
+enum Review {
+    Validate,
+    Mutate,
 }
 
 /// What is answered on which path.
@@ -57,7 +56,7 @@ pub struct Router {
 }
 
 /// Why a body was not answered with a review.
-enum Refusal {
+pub(super) enum Refusal {
     TooLong,
     Broken(String),
     Late,
@@ -100,10 +99,10 @@ impl Router {
 
     async fn reply(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().to_owned();
-        let (ask, webhooks, before, name) = if let Some(name) = path.strip_prefix("/validate/") {
-            (Ask::Review, WEBHOOKS, "", name)
+        let (review, webhooks, before, name) = if let Some(name) = path.strip_prefix("/validate/") {
+            (Review::Validate, WEBHOOKS, "", name)
         } else if let Some(name) = path.strip_prefix("/mutate/") {
-            (Ask::Change, MUTATING, "mutate-", name)
+            (Review::Mutate, MUTATING, "mutate-", name)
         } else {
             return text(StatusCode::NOT_FOUND, "want /validate/WEBHOOK or /mutate/WEBHOOK\n");
         };
@@ -119,7 +118,7 @@ impl Router {
         }
         let began = Instant::now();
         let budget = budget(request.uri().query());
-        let answered = timeout(budget, self.answer(request.into_body(), ask)).await.unwrap_or(Err(Refusal::Late));
+        let answered = timeout(budget, self.answer(request.into_body(), review)).await.unwrap_or(Err(Refusal::Late));
         let (reply, operation, result) = match answered {
             Ok(answered) => {
                 let result = if answered.is_allowed() { "allowed" } else { "denied" };
@@ -140,40 +139,34 @@ impl Router {
         reply
     }
 
-    async fn answer(&self, body: Incoming, ask: Ask) -> Result<Answered, Refusal> {
-        let _seat = self.seats.acquire().await;
+    async fn answer(&self, body: Incoming, review: Review) -> Result<Answered, Refusal> {
+        let seat = self.seats.acquire().await;
         let declared = body.size_hint().upper();
         if declared.is_some_and(|length| length > LONGEST) {
             return Err(Refusal::TooLong);
         }
         let is_long = declared.is_none_or(|length| length > USUAL);
-        let _turn = if is_long { self.long.acquire().await.ok() } else { None };
+        let turn = if is_long { self.long.acquire().await.ok() } else { None };
         let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
         let body = Limited::new(body, limit).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
             true => Refusal::TooLong,
             false => Refusal::Broken(error.to_string()),
         })?;
         let body = body.to_bytes();
-        let Shared { facts, mutator, .. } = &*self.shared;
-        match ask {
-            Ask::Review => guarded(|| review::answer(&body, facts))?.map_err(Refusal::NotAReview),
-            Ask::Change => {
-                let asked = match guarded(|| Asked::read(&body))?.map_err(Refusal::NotAReview)? {
-                    Ok(asked) => asked,
-                    Err(answered) => return Ok(answered),
-                };
-                if !mutator.is_ready_for(&asked, facts) {
-                    return Err(Refusal::Early);
-                }
-                mutator.wait(&asked, facts).await;
-                guarded(|| mutator.answer(&asked, facts))
-            }
+        let request = guarded(|| review::read(&body))?.map_err(Refusal::NotAReview)?;
+        // Whoever waits for what is missing holds up nobody.
+        drop((body, turn, seat));
+        match (request, review) {
+            (Ok(request), Review::Validate) => ask::validate(&self.shared, &request).await,
+            (Ok(request), Review::Mutate) => ask::mutate(&self.shared, &request).await,
+            (Err(denied), _) => Ok(*denied),
         }
     }
 }
 
-fn guarded<T>(answer: impl FnOnce() -> T) -> Result<T, Refusal> {
-    catch_unwind(AssertUnwindSafe(answer)).map_err(|_| Refusal::Panic)
+/// A panic is a fault of ours, and ends one request.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Refusal::Panic)
 }
 
 impl Refusal {

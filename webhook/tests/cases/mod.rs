@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use attachments::definition::{NODE_SELECTOR, RESOURCE_NAME};
+use attachments::policy::Level;
 use attachments::policy::spec::VniRange;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 use webhook::cluster::{Options, View};
+use webhook::facts::{Cache, Known};
 use webhook::mutate::{Draw, Drawn, Mutation, Opened, Settings, mutate};
 use webhook::rules::{Operation, Request};
 
@@ -38,8 +40,8 @@ pub fn options(told: &Value) -> Options {
     options
 }
 
-pub fn view(cluster: &Value) -> View {
-    let mut view = View::new(options(&cluster["options"]));
+pub fn known(cluster: &Value) -> Known {
+    let mut known = Known::new(options(&cluster["options"]), Level::Privileged);
     for definition in list(&cluster["definitions"]) {
         let (namespace, name) = definition["ref"].as_str().unwrap().split_once('/').unwrap();
         let mut metadata = json!({"namespace": namespace, "name": name});
@@ -48,9 +50,10 @@ pub fn view(cluster: &Value) -> View {
                 metadata["annotations"][annotation] = definition[key].clone();
             }
         }
-        let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap();
-        view.apply_definition(&metadata, Some(&definition["config"].to_string()));
+        let object = json!({"metadata": metadata, "spec": {"config": definition["config"].to_string()}});
+        known.apply(Cache::Definitions, serde_json::from_value(object).unwrap());
     }
+    let view = &mut known.view;
     for pod in list(&cluster["pods"]) {
         view.apply_pod(&serde_json::from_value(pod).unwrap());
     }
@@ -67,7 +70,11 @@ pub fn view(cluster: &Value) -> View {
         let selector: LabelSelector = serde_json::from_value(selector.clone()).unwrap();
         assert!(view.apply_policy(name, selector));
     }
-    view
+    known
+}
+
+pub fn view(cluster: &Value) -> View {
+    known(cluster).view
 }
 
 /// Shows a request to the function.

@@ -36,6 +36,8 @@ fn options(world: &World, number: u16) -> Options {
         shutdown_delay: Duration::ZERO,
         mutate: Default::default(),
         kubeconfig: Some(world.kubeconfig()),
+        client_ca: None,
+        rules: webhook::RuleOptions::default(),
     }
 }
 
