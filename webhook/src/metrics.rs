@@ -140,6 +140,10 @@ impl Metrics {
         for cache in Cache::ALL {
             family.row("", &[("cache", cache.name())], u8::from(known.is_complete(cache)));
         }
+        let mut family = Family::new(&mut text, "cache_watched", "gauge", "1 while changes arrive.");
+        for cache in Cache::ALL {
+            family.row("", &[("cache", cache.name())], u8::from(facts.is_watched(cache)));
+        }
         let help = "Objects that are kept: of pods, those with further networks.";
         let mut family = Family::new(&mut text, "cache_objects", "gauge", help);
         for cache in Cache::ALL {
@@ -289,6 +293,7 @@ mod tests {
             r#"cache_synced{cache="network-attachment-definitions"} 0"#,
             r#"cache_synced{cache="attachmentlevels"} 0"#,
             r#"cache_objects{cache="pods"} 0"#,
+            r#"cache_watched{cache="nodes"} 0"#,
             r#"webhook_connections_closed_total{reason="handshake"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -83,7 +83,7 @@ fn a_pod_on_the_hosts_network_is_left_alone() {
     bed.lan("lan", 123);
     let mut pod = bed.pod_with("p", Some("n1"), "lan");
     pod["spec"]["hostNetwork"] = json!(true);
-    bed.api.apply(&pod).unwrap();
+    bed.apply_unasked(&pod);
     let pod = bed.ready("p");
     assert_eq!(pod["status"]["podIP"], bed.node("n1").address());
     assert_eq!(status_of(&pod), None);

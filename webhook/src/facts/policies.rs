@@ -77,7 +77,7 @@ pub fn compile_level(level: Level, open: &AttachmentLevelSpec) -> Result<Vec<Com
 }
 
 impl Policies {
-    /// An AttachmentPolicy is there, or has changed. Returns whom it concerns, as far as that can be read.
+    /// An AttachmentPolicy is there, or has changed. Returns whom it restricts, as far as that can be read.
     pub fn apply(&mut self, object: &Object) -> Option<NamespaceSelector> {
         let Object { metadata, spec, .. } = object;
         if let Some(known) = self.policies.get(&metadata.name)
@@ -201,7 +201,7 @@ impl KnownPolicy {
     }
 
     fn selector(&self) -> Option<NamespaceSelector> {
-        let (selector, _) = self.spec.as_ref()?;
+        let (selector, _) = self.spec.as_ref().filter(|(_, mode)| *mode == Mode::Enforce)?;
         Some(selector.clone().unwrap_or_default())
     }
 

@@ -161,6 +161,20 @@ fn levels_and_policies_hold_by_the_labels_of_a_namespace() {
     assert!(held(&facts, "shop", &[]).unwrap_err().ends_with("more than 1048576 bytes of AttachmentPolicies"));
 }
 
+/// Whoever leaves what only warned or counted loses no limit (L03).
+#[test]
+fn only_what_is_enforced_restricts_a_namespace() {
+    let mut known = Known::default();
+    known.apply(Cache::Policies, policy("a", json!({"namespaceSelector": {"matchLabels": {"tenant": "a"}}})));
+    known.apply(Cache::Policies, policy("warns", json!({"mode": "Warn"})));
+    let labels = crate::cluster::Labels::from([("tenant".to_owned(), "a".to_owned())]);
+    assert_eq!(known.view.policies(&labels).collect::<Vec<_>>(), ["a"]);
+    let mut softer = policy("a", json!({"mode": "Audit"}));
+    softer.metadata.resource_version = "6".to_owned();
+    known.apply(Cache::Policies, softer);
+    assert_eq!(known.view.policies(&labels).count(), 0);
+}
+
 #[test]
 fn a_policy_is_compiled_once_for_each_version() {
     let mut policies = Policies::default();

@@ -129,6 +129,54 @@ mod tests {
         assert_eq!(server.asked(), 1);
     }
 
+    /// What a definition in namespace `new` gets, which no watch has brought, from an API server that has these objects.
+    async fn in_new_namespace(namespace: Option<Value>, level: Option<Value>) -> (bool, String, usize) {
+        let found = |object: Option<Value>| match object {
+            Some(object) => answer("200 OK", &object.to_string()),
+            None => {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404});
+                answer("404 Not Found", &status.to_string())
+            }
+        };
+        let (namespace, level) = (found(namespace), found(level));
+        let server = Server::start(move |path| match path {
+            "/api/v1/namespaces/new" => namespace.clone(),
+            "/apis/meta-cni.io/v1alpha1/attachmentlevels/baseline" => level.clone(),
+            other => panic!("{other} was asked for"),
+        })
+        .await;
+        let facts = Facts::default().asking(Reader::new(server.client.clone()));
+        let (metrics, readiness, served) = (Metrics::default(), Readiness::default(), Served::default());
+        let config = r#"{"cniVersion":"1.0.0","type":"macvlan","master":"eth1"}"#;
+        let object = json!({"metadata": {"name": "lan", "namespace": "new"}, "spec": {"config": config}});
+        let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "operation": "CREATE", "userInfo": {}, "namespace": "new", "name": "lan", "object": object,
+            "kind": {"group": "k8s.cni.cncf.io", "version": "v1", "kind": "NetworkAttachmentDefinition"},
+            "resource": {"group": "k8s.cni.cncf.io", "version": "v1", "resource": "network-attachment-definitions"},
+        }});
+        let request = review::read(review.to_string().as_bytes()).unwrap().unwrap();
+        let mutator = Mutator::new(&MutateOptions::default());
+        let shared = Shared { facts, mutator, metrics, readiness, served };
+        let Ok(answered) = validate(&shared, &request).await else { panic!("no answer") };
+        let response = answered.review.response.unwrap();
+        (response.allowed, response.result.message, server.asked())
+    }
+
+    #[tokio::test]
+    async fn a_namespace_and_what_is_open_at_its_level_are_asked_for_one_after_the_other() {
+        let namespace = json!({"metadata": {"name": "new", "labels": {"meta-cni.io/level": "baseline"}}});
+        let level = |masters: Value| json!({"metadata": {"name": "baseline"}, "spec": {"masters": masters}});
+        let opened = in_new_namespace(Some(namespace.clone()), Some(level(json!(["eth1"])))).await;
+        assert_eq!(opened, (true, String::new(), 2));
+        for level in [Some(level(json!([]))), None] {
+            let (is_allowed, message, asked) = in_new_namespace(Some(namespace.clone()), level).await;
+            assert!(!is_allowed && message.contains(r#"level "baseline" rule "masters""#), "{message}");
+            assert_eq!(asked, 2);
+        }
+        // One that is not there has no label; whether it may be missing is the API server's affair.
+        assert_eq!(in_new_namespace(None, None).await, (true, String::new(), 1));
+    }
+
     #[tokio::test]
     async fn an_api_server_that_does_not_answer_refuses_nothing() {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500, "message": "no"});

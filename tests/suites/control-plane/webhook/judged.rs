@@ -215,6 +215,12 @@ fn a_definition_and_its_pod_apply_in_one_file() {
         let said = admitted(&world, &list(&[good(&name), pod(&pod_name, &name)]));
         assert!(said.contains(&format!("pod/{pod_name} created")), "{said}");
     }
+    // The example of docs/try.md, and once more as it is.
+    let example = format!("{}/../examples/kubernetes.yaml", env!("CARGO_MANIFEST_DIR"));
+    for word in ["created", "unchanged"] {
+        let said = world.plane.kubectl(["apply", "-f", &example]);
+        assert_eq!(said.lines().filter(|line| line.ends_with(word)).count(), 5, "{said}");
+    }
     // With a namespace of its own, whose level holds from the first object on.
     let mut lan = good("lan");
     lan["metadata"]["namespace"] = json!("shop");
@@ -299,7 +305,16 @@ fn a_watch_that_is_lost_comes_back_with_what_it_missed() {
     let mut world = world(&[]);
     admitted(&world, &overlay("red", 4200));
     until_kept(&world, "network-attachment-definitions", "1");
+    let watched = |world: &World, want: &str| {
+        let row = r#"cache_watched{cache="network-attachment-definitions"}"#;
+        world.until("word about the watch", || match world.metric(0, row) {
+            Some(is) if is == want => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    watched(&world, "1");
     world.plane.cut_api();
+    watched(&world, "0");
     let api = world.plane.api();
     // The API server still reaches the webhook, which judges by what it knows.
     assert_eq!(api.post(&format!("{NADS}?dryRun=All"), &overlay("again", 4200)).unwrap_err().code, 422);
@@ -309,6 +324,7 @@ fn a_watch_that_is_lost_comes_back_with_what_it_missed() {
     api.post("/api/v1/namespaces/default/pods", &pod("web-0", "green")).unwrap();
     assert!(world.metric(0, r#"webhook_findings_total{rule="P06",severity="warn"}"#).is_some());
     world.plane.mend_api();
+    watched(&world, "1");
     world.until("what was missed", || {
         match (
             api.post(&format!("{NADS}?dryRun=All"), &overlay("new", 4300)),
