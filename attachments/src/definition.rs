@@ -7,6 +7,9 @@ use crate::names::NetRef;
 /// Annotation of a definition that names the device plugin resource whose devices its attachments use (R9).
 pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
 
+/// Annotation of a definition that names a label of the nodes on which its network is, as `key=value`.
+pub const NODE_SELECTOR: &str = "k8s.v1.cni.cncf.io/nodeSelector";
+
 /// Longest configuration of a definition, in bytes.
 pub const LONGEST: usize = 64 << 10;
 

@@ -200,7 +200,7 @@ rules! {
         "Append the prefix length."
     Vni = "X01", Deny, "no VNI";
         "cfg.vni: Invalid value: 0: must be an integer from 1 to 16777215";
-        "Take a VNI of the range."
+        "Take a VNI of the range, or leave `vni` out where a webhook draws it."
     AnnotationJson = "P01", Deny, "the annotation is no JSON";
         r#"nets: Invalid value: line 1 column 16 near "[{\"name\":\"lan\" \"ips\":[]}]": not valid JSON, expected "," or "}""#;
         "Mend the text at that column, or use the short form."
@@ -288,6 +288,9 @@ rules! {
     DeviceTaken = "X14", Warn, "another definition has the same device";
         r#"cfg.device: "ens5" is also claimed by default/fast; only one pod per node can hold it"#;
         "Use one definition for a device."
+    NoVniLeft = "X15", Deny, "a definition without `vni`, and none is left that could be drawn";
+        "cfg.vni: Required value: no VNI of 100000-100001 is free on UDP port 4789; delete a network, set a VNI outside of it, or have --vni-range widened";
+        "Set `vni`, or free one."
     NoDefinition = "P06", Deny, "there is no such definition (in templates a warning)";
         r#"nets[0].name: Not found: "macvlan-con" in namespace "shop"; did you mean "macvlan-conf"?"#;
         "Correct the name, or create the definition first."
@@ -345,6 +348,12 @@ rules! {
     NoResource = "P31", Warn, "no container requests the device of the network";
         r#"spec.containers: no container requests "vendor.com/vf" needed by shop/fast"#;
         "Request the resource in a container."
+    ResourceCount = "P34", Deny, "with `--inject`: a container requests another number of a device than the pod's networks use";
+        r#"spec.containers[0].resources.requests[vendor.com/vf]: Invalid value: "1": the pod's networks use 2, first shop/fast; ask for 2, or leave it out"#;
+        "Request as many as the networks use, or none."
+    NodeSelector = "P35", Deny, "with `--inject`: a node selector keeps the pod from the nodes of its network";
+        r#"spec.nodeSelector[rack]: Invalid value: "b": network shop/fast is on nodes with rack=a"#;
+        "Drop the label from `nodeSelector`, or attach another network."
     OverlayChange = "O01", Deny, "VNI, port or underlay of an overlay in use are changed";
         "cfg.vni: Forbidden: cannot change from 4200 to 4300 while 1 running pod uses it, first shop/web-0; create a new overlay";
         "Create another definition and move the pods."

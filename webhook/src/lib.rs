@@ -1,6 +1,6 @@
 //! Admission: what the API server asks before an object is stored, and what we answer.
 //!
-//! [`review`] is pure: a review and the [`facts`] of the cluster in, a review out. [`serve`] brings it over TLS, [`certs`] says
+//! [`review`] is pure: a review and the [`facts`] of the cluster in, a review out; [`mutate`] says what an object becomes before. [`serve`] brings it over TLS, [`certs`] says
 //! which certificates there must be, [`keeper`] brings them about and registers us with the API server, and [`readiness`] says
 //! whether all of it is in place.
 
@@ -11,6 +11,7 @@ pub mod error;
 pub mod facts;
 pub mod keeper;
 pub mod metrics;
+pub mod mutate;
 pub mod options;
 pub mod readiness;
 pub mod review;
@@ -19,6 +20,7 @@ pub mod serve;
 mod text;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +33,7 @@ use facts::Facts;
 use keeper::Keeper;
 use meta_cni_kube::Reader;
 use metrics::Metrics;
+use mutate::Mutator;
 use readiness::Readiness;
 
 pub use options::{Options, RuleOptions};
@@ -56,6 +59,8 @@ impl Default for Times {
 pub struct Shared {
     /// What is known of the cluster.
     pub facts: Facts,
+    /// What changes objects.
+    pub mutator: Mutator,
     /// What is counted.
     pub metrics: Metrics,
     /// What is not in place yet.
@@ -88,6 +93,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
         facts: Facts::new(options.rules.of_rules(), options.rules.default_level).asking(Reader::new(client.clone())),
+        mutator: Mutator::new(&options.mutate),
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         served: Served::default(),
@@ -103,6 +109,9 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let parts = async {
         tokio::join!(
             facts::feed(client.clone(), &shared.facts),
+            shared.mutator.injectors.follow(client.clone(), |injects| {
+                shared.metrics.injection.store(injects, Ordering::Relaxed);
+            }),
             serve::admin::serve(admin, Arc::clone(&shared)),
             keeper.run(),
         );

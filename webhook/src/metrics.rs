@@ -25,6 +25,8 @@ pub struct Metrics {
     pub certificate_failures: AtomicU64,
     /// Does every published bundle verify our certificate?
     pub bundle_in_sync: AtomicBool,
+    /// Is anything injected into pods?
+    pub injection: AtomicBool,
     /// Open connections.
     pub connections: AtomicU64,
     /// Connections that were closed before a request came: by the reason.
@@ -127,6 +129,9 @@ impl Metrics {
         one("webhook_cert_load_failures_total", "counter", "Secrets that could not be used.", &[], failures);
         let in_sync = i64::from(self.bundle_in_sync.load(Ordering::Relaxed));
         one("webhook_cabundle_in_sync", "gauge", "1 while every published bundle verifies it.", &[], in_sync);
+        let injection = i64::from(self.injection.load(Ordering::Relaxed));
+        let help = "1 while resources and node selectors are injected into pods.";
+        one("webhook_injection_active", "gauge", help, &[], injection);
         let open = i64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         one("webhook_connections", "gauge", "Open connections.", &[], open);
         let known = facts.known();
@@ -134,6 +139,10 @@ impl Metrics {
         let mut family = Family::new(&mut text, "cache_synced", "gauge", help);
         for cache in Cache::ALL {
             family.row("", &[("cache", cache.name())], u8::from(known.is_complete(cache)));
+        }
+        let mut family = Family::new(&mut text, "cache_watched", "gauge", "1 while changes arrive.");
+        for cache in Cache::ALL {
+            family.row("", &[("cache", cache.name())], u8::from(facts.is_watched(cache)));
         }
         let help = "Objects that are kept: of pods, those with further networks.";
         let mut family = Family::new(&mut text, "cache_objects", "gauge", help);
@@ -280,9 +289,11 @@ mod tests {
             r#"webhook_policy_violations_total{policy="tenant-a",mode="Audit"} 2"#,
             "webhook_cert_expiry_timestamp_seconds 77",
             "webhook_cabundle_in_sync 0",
+            "webhook_injection_active 0",
             r#"cache_synced{cache="network-attachment-definitions"} 0"#,
             r#"cache_synced{cache="attachmentlevels"} 0"#,
             r#"cache_objects{cache="pods"} 0"#,
+            r#"cache_watched{cache="nodes"} 0"#,
             r#"webhook_connections_closed_total{reason="handshake"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

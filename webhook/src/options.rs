@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::certs::ServiceName;
+use crate::mutate;
 
 mod rules;
 
@@ -33,7 +34,7 @@ pub struct Options {
     /// Name of this replica; in the Deployment from the downward API.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub replica: String,
-    /// The ValidatingWebhookConfiguration whose `caBundle` is ours to keep.
+    /// The ValidatingWebhookConfiguration and the MutatingWebhookConfiguration whose `caBundle` is ours to keep.
     #[arg(long, env = "META_CNI_CONFIGURATION", value_name = "NAME", default_value = "meta-cni-webhook")]
     pub configuration: String,
     /// A Secret of the type kubernetes.io/tls that others keep, such as cert-manager. Then no authority is made, and `caBundle` is
@@ -47,6 +48,9 @@ pub struct Options {
     /// From the order to stop until new connections are refused, in seconds: so long API servers may still come.
     #[arg(long, env = "META_CNI_SHUTDOWN_DELAY", value_name = "SECONDS", default_value = "5", value_parser = whole_seconds)]
     pub shutdown_delay: Duration,
+    /// What is changed in objects.
+    #[command(flatten)]
+    pub mutate: mutate::options::MutateOptions,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

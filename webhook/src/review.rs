@@ -9,7 +9,8 @@ mod judged;
 mod ours;
 mod policies;
 
-use delegates::lint::{Rule, Severity};
+use delegates::lint::{Problem, Rule, Severity};
+use json_patch::Patch;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use serde::Deserialize;
@@ -100,40 +101,63 @@ pub fn read(body: &[u8]) -> Result<Result<Request, Box<Answered>>, NotAReview> {
 
 /// Answers a request by what is known, and says what is not. `unanswered` is what could not be asked for.
 pub fn respond(asked: &Request, known: &Known, unanswered: &Missing) -> (Answered, Judgement) {
-    let request = &asked.request;
-    let operation = match request.operation {
-        Operation::Create => rules::Operation::Create,
-        Operation::Update => rules::Operation::Update,
-        Operation::Delete => rules::Operation::Delete,
-        Operation::Connect => {
-            let review = AdmissionResponse::from(request).into_review();
-            return (Answered { review, operation: "CONNECT", problems: Vec::new() }, Judgement::default());
-        }
+    let Some(request) = asked.as_ruled() else {
+        let review = AdmissionResponse::from(&asked.request).into_review();
+        return (Answered { review, operation: "CONNECT", problems: Vec::new() }, Judgement::default());
     };
-    let name = match request.name.as_str() {
-        "" => asked.object["metadata"]["name"].as_str().unwrap_or_default(),
-        name => name,
-    };
-    let mut judgement = judge::judge(
-        &rules::Request {
+    let mut judgement = judge::judge(&request, known, unanswered);
+    let problems = std::mem::take(&mut judgement.problems);
+    (asked.answered(problems, Patch::default()), judgement)
+}
+
+impl Request {
+    /// The request as rules read it; none where nothing is stored.
+    pub(crate) fn as_ruled(&self) -> Option<rules::Request<'_>> {
+        let request = &self.request;
+        let operation = match request.operation {
+            Operation::Create => rules::Operation::Create,
+            Operation::Update => rules::Operation::Update,
+            Operation::Delete => rules::Operation::Delete,
+            Operation::Connect => return None,
+        };
+        let name = match request.name.as_str() {
+            "" => self.object["metadata"]["name"].as_str().unwrap_or_default(),
+            name => name,
+        };
+        Some(rules::Request {
             operation,
             group: &request.kind.group,
             kind: &request.kind.kind,
             namespace: request.namespace.as_deref().unwrap_or_default(),
             name,
-            object: &asked.object,
-            old: asked.old.as_ref(),
+            object: &self.object,
+            old: self.old.as_ref(),
             user: request.user_info.username.as_deref().unwrap_or_default(),
             groups: request.user_info.groups.as_deref().unwrap_or_default(),
-        },
-        known,
-        unanswered,
-    );
-    let problems = std::mem::take(&mut judgement.problems);
-    let counted = |problem: &delegates::lint::Problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity);
-    let counted: Vec<(String, Severity)> = problems.iter().map(counted).collect();
-    let response = text::answer(AdmissionResponse::from(request), request, problems);
-    (Answered { review: response.into_review(), operation: word(&request.operation), problems: counted }, judgement)
+        })
+    }
+
+    /// The uid of the request.
+    pub(crate) fn uid(&self) -> &str {
+        &self.request.uid
+    }
+
+    /// Nothing of what is done may last.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.request.dry_run
+    }
+
+    /// The answer: problems, and where they refuse nothing, the changes.
+    pub(crate) fn answered(&self, problems: Vec<Problem>, patch: Patch) -> Answered {
+        let counted = |problem: &Problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity);
+        let counted: Vec<(String, Severity)> = problems.iter().map(counted).collect();
+        let mut response = text::answer(AdmissionResponse::from(&self.request), &self.request, problems);
+        if response.allowed && !patch.0.is_empty() {
+            // A patch is JSON: nothing in it fails to be written.
+            response = response.clone().with_patch(patch).unwrap_or(response);
+        }
+        Answered { review: response.into_review(), operation: word(&self.request.operation), problems: counted }
+    }
 }
 
 /// Answers the body of a request by what is known, and looks for nothing else.
@@ -142,16 +166,6 @@ pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
         Ok(request) => respond(&request, &facts.known(), &Missing::default()).0,
         Err(denied) => *denied,
     })
-}
-
-/// Answers the body of a request to change an object: nothing is changed yet.
-pub fn mutate(body: &[u8]) -> Result<Answered, NotAReview> {
-    let uid = uid(body)?;
-    let (response, operation) = match request(body) {
-        Ok(request) => (AdmissionResponse::from(&request), word(&request.operation)),
-        Err(why) => (text::unreadable(uid, &why), ""),
-    };
-    Ok(Answered { review: response.into_review(), operation, problems: Vec::new() })
 }
 
 fn uid(body: &[u8]) -> Result<String, NotAReview> {
@@ -187,7 +201,7 @@ mod tests {
     #[test]
     fn without_a_uid_there_is_no_answer() {
         for body in ["", "[]", "{}", r#"{"request":{"uid":""}}"#, r#"{"request":{"uid":7}}"#] {
-            assert!(asked(body.as_bytes()).is_err() && mutate(body.as_bytes()).is_err(), "{body}");
+            assert!(asked(body.as_bytes()).is_err(), "{body}");
         }
     }
 
@@ -208,11 +222,9 @@ mod tests {
     fn an_object_nested_too_deep_is_denied_by_its_uid() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let body = bad().to_string().replace(r#""[]""#, &deep);
-        for answered in [asked(body.as_bytes()).unwrap(), mutate(body.as_bytes()).unwrap()] {
-            let response = answered.review.response.unwrap();
-            assert!(response.uid == "u" && !response.allowed, "{response:?}");
-            assert_eq!(response.result.code, 422);
-        }
+        let response = asked(body.as_bytes()).unwrap().review.response.unwrap();
+        assert!(response.uid == "u" && !response.allowed, "{response:?}");
+        assert_eq!(response.result.code, 422);
     }
 
     #[test]
@@ -225,14 +237,6 @@ mod tests {
         let allowed = asked(body.to_string().as_bytes()).unwrap();
         assert!(allowed.is_allowed() && allowed.problems.is_empty());
         assert_eq!(allowed.review.response.unwrap().warnings, None);
-    }
-
-    #[test]
-    fn nothing_is_changed_yet() {
-        let answered = mutate(bad().to_string().as_bytes()).unwrap();
-        assert!(answered.is_allowed());
-        let response = answered.review.response.unwrap();
-        assert_eq!((response.uid.as_str(), response.patch), ("u", None));
     }
 
     proptest! {

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
@@ -79,6 +80,7 @@ fn every_field_is_one_of_its_type() {
             "PodDisruptionBudget" => lost::<PodDisruptionBudget>(&manifest),
             "NetworkPolicy" => lost::<NetworkPolicy>(&manifest),
             "ValidatingWebhookConfiguration" => lost::<ValidatingWebhookConfiguration>(&manifest),
+            "MutatingWebhookConfiguration" => lost::<MutatingWebhookConfiguration>(&manifest),
             "ValidatingAdmissionPolicy" => lost::<ValidatingAdmissionPolicy>(&manifest),
             "ValidatingAdmissionPolicyBinding" => lost::<ValidatingAdmissionPolicyBinding>(&manifest),
             other => panic!("a manifest of the kind {other} that nothing here looks at"),
@@ -86,7 +88,7 @@ fn every_field_is_one_of_its_type() {
         assert!(lost.is_empty(), "{lost:?}");
         kinds += 1;
     }
-    assert_eq!(kinds, 15);
+    assert_eq!(kinds, 16);
 }
 
 #[test]
@@ -116,6 +118,8 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
             "/nodes []: list watch",
             "networking.k8s.io/servicecidrs []: list watch",
             "admissionregistration.k8s.io/validatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
+            "admissionregistration.k8s.io/mutatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
+            "admissionregistration.k8s.io/mutatingwebhookconfigurations []: list watch",
         ]
     );
     let own: Role = find("Role");
@@ -164,6 +168,49 @@ fn no_webhook_is_left_to_defaults_and_the_bundle_is_not_ours_to_ship() {
             "templates.meta-cni.io Ignore 3s",
             "namespaces.meta-cni.io Ignore 3s",
             "network-policies.meta-cni.io Ignore 3s",
+        ]
+    );
+}
+
+#[test]
+fn what_changes_objects_is_not_left_to_defaults_either() {
+    let configuration: MutatingWebhookConfiguration = find("MutatingWebhookConfiguration");
+    assert_eq!(configuration.metadata.name, self::configuration().metadata.name, "one flag names both");
+    let mut said = Vec::new();
+    for webhook in configuration.webhooks.unwrap() {
+        let service = webhook.client_config.service.unwrap();
+        assert!(webhook.client_config.ca_bundle.is_none(), "{}", webhook.name);
+        assert_eq!((service.namespace.as_str(), service.name.as_str()), ("meta-cni", "meta-cni-webhook"));
+        let name = webhook.name.strip_prefix("mutate-").unwrap().strip_suffix(".meta-cni.io").unwrap();
+        assert_eq!(service.path.unwrap(), format!("/mutate/{name}"));
+        assert_eq!(webhook.match_policy.as_deref(), Some("Equivalent"));
+        assert_eq!(webhook.reinvocation_policy.as_deref(), Some("IfNeeded"));
+        assert_eq!(webhook.admission_review_versions, ["v1"]);
+        assert!(webhook.object_selector.is_some() && webhook.match_conditions.is_some(), "{}", webhook.name);
+        let (failure, system) = (webhook.failure_policy.unwrap(), ["kube-system", "meta-cni"].map(str::to_owned));
+        let first = webhook.namespace_selector.unwrap().match_expressions.unwrap().remove(0);
+        let is_system = (first.operator.as_str(), first.values.as_deref()) == ("In", Some(&system[..]));
+        assert!(is_system || (first.operator.as_str(), first.values.as_deref()) == ("NotIn", Some(&system[..])));
+        let rules = webhook.rules.unwrap();
+        assert!(rules.iter().all(|rule| rule.scope.as_deref() == Some("Namespaced")));
+        let asked: Vec<String> = rules.iter().flat_map(|rule| rule.operations.iter().flatten()).cloned().collect();
+        if failure == "Fail" {
+            assert!(!is_system && rules[0].api_groups.as_deref() == Some(&["k8s.cni.cncf.io".to_owned()][..]));
+        }
+        said.push(format!(
+            "{} {failure} {}s {} {}",
+            webhook.name,
+            webhook.timeout_seconds.unwrap(),
+            webhook.side_effects,
+            asked.join(" ")
+        ));
+    }
+    assert_eq!(
+        said,
+        [
+            "mutate-nads.meta-cni.io Fail 5s NoneOnDryRun CREATE UPDATE",
+            "mutate-nads-system.meta-cni.io Ignore 5s NoneOnDryRun CREATE UPDATE",
+            "mutate-pods.meta-cni.io Ignore 5s None CREATE",
         ]
     );
 }

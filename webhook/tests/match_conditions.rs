@@ -10,15 +10,19 @@ use serde_json::{Value, json};
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
-fn configuration() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize/webhook/configuration.yaml");
-    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+/// The webhooks that judge, and those that change.
+fn webhooks() -> Vec<Value> {
+    let read = |file: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize/webhook").join(file);
+        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let of = |file| read(file)["webhooks"].as_array().unwrap().clone();
+    [of("configuration.yaml"), of("mutating.yaml")].concat()
 }
 
 /// Is a webhook asked? By all its conditions, none of which may fail.
 fn asked(webhook: &str, old: &Value, object: &Value, request: &Value) -> bool {
-    let configuration = configuration();
-    let webhooks = configuration["webhooks"].as_array().unwrap();
+    let webhooks = webhooks();
     let name = format!("{webhook}.meta-cni.io");
     let webhook = webhooks.iter().find(|webhook| webhook["name"] == name).unwrap();
     let conditions = webhook["matchConditions"].as_array().unwrap();
@@ -124,6 +128,58 @@ fn templates_are_asked_about_with_an_annotation_of_ours_on_either_level() {
         ),
     ] {
         assert_eq!(asked("templates", &Value::Null, &object, &by(&[])), want, "{object}");
+    }
+}
+
+#[test]
+fn only_overlays_whose_text_is_new_are_completed() {
+    let of = |config: &Value| json!({"metadata": {"name": "a"}, "spec": {"config": config}});
+    let (vxlan, other) = (of(&json!(r#"{"type":"vxlan"}"#)), of(&json!(r#"{"type":"macvlan"}"#)));
+    let listed = of(&json!(r#"{"plugins":[{"type":"vxlan","vni":7}]}"#));
+    let mut labelled = vxlan.clone();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let mut leaving = vxlan.clone();
+    leaving["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+    let none = Value::Null;
+    let bare = json!({"metadata": {"name": "a"}});
+    for webhook in ["mutate-nads", "mutate-nads-system"] {
+        for (before, after, want) in [
+            (&none, &vxlan, true),
+            (&none, &listed, true),
+            (&none, &other, false),
+            (&none, &bare, false),
+            (&none, &json!({"metadata": {"name": "a"}, "spec": {}}), false),
+            (&none, &of(&json!({"type": "vxlan"})), false),
+            (&none, &of(&json!(["vxlan"])), false),
+            (&none, &of(&json!(7)), false),
+            (&none, &of(&none), false),
+            (&vxlan, &vxlan, false),
+            (&vxlan, &labelled, false),
+            (&other, &vxlan, true),
+            (&listed, &vxlan, true),
+            (&vxlan, &other, false),
+            (&bare, &vxlan, true),
+            (&vxlan, &bare, false),
+            (&other, &leaving, false),
+        ] {
+            assert_eq!(asked(webhook, before, after, &by(&[])), want, "{webhook}: {before} {after}");
+        }
+    }
+}
+
+#[test]
+fn only_pods_with_an_annotation_of_ours_are_changed() {
+    let none = Value::Null;
+    for (after, want) in [
+        (json!({"metadata": {"name": "p"}, "spec": {}}), false),
+        (annotated(json!({})), false),
+        (annotated(json!({"a": "b"})), false),
+        (annotated(json!({NETWORKS: "lan"})), true),
+        (annotated(json!({STATUS: "[]"})), true),
+        (annotated(json!({"v1.multus-cni.io/default-network": "lan"})), true),
+    ] {
+        assert_eq!(asked("mutate-pods", &none, &after, &by(&["system:authenticated"])), want, "{after}");
+        assert!(!asked("mutate-pods", &none, &after, &by(&["system:nodes"])), "{after}");
     }
 }
 

@@ -1,115 +1,25 @@
 //! Golden cases of the rules about more than one object: `golden/rules/ID.json` for each.
 //!
-//! A file has a cluster, requests that the rule accepts, and requests that it does not, with its exact lines. The first line of
+//! A file has a cluster, requests that the rule accepts, and requests that it does not, with its exact lines. A rule about what is
+//! changed in objects has `mutates`, the settings of that. The first line of
 //! the first rejected request is the example of [`Rule::example`], which docs/lint.md shows.
 #![allow(clippy::unwrap_used, reason = "a test's own constants")]
+
+mod cases;
 
 use std::fs;
 use std::path::Path;
 
-use attachments::definition::RESOURCE_NAME;
-use attachments::policy::Level;
 use attachments::rule::{Rule, Severity};
 use attachments::selection::NETWORKS;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 use webhook::cluster::{Options, View};
-use webhook::facts::{Cache, Known};
+use webhook::facts::Known;
+use webhook::mutate::Drawn;
 use webhook::review::{self, Missing};
 use webhook::rules::{Operation, Request, judge, missing};
 
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
-
-fn read<T: serde_json::value::Index + Copy>(value: &Value, key: T) -> Vec<String> {
-    list(&value[key]).iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-}
-
-fn options(told: &Value) -> Options {
-    let mut options = Options::default();
-    let known =
-        ["strict", "isolation", "hotPlug", "denyDeleteInUse", "tunnelPorts", "enforced", "pods", "services", "nodes"];
-    for (key, value) in told.as_object().into_iter().flatten() {
-        assert!(known.contains(&key.as_str()), "{key}");
-        assert!(!value.is_null());
-    }
-    options.strict = told["strict"] == true;
-    options.namespace_isolation = told["isolation"] == true;
-    options.hot_plug = told["hotPlug"] == true;
-    options.deny_delete_in_use = told["denyDeleteInUse"] == true;
-    options.tunnel_ports = list(&told["tunnelPorts"]).iter().map(|port| port.as_u64().unwrap() as u16).collect();
-    options.enforced_types = read(told, "enforced");
-    let nets = |key| read(told, key).iter().map(|net| net.parse().unwrap()).collect();
-    (options.pod_networks, options.service_networks, options.node_networks) =
-        (nets("pods"), nets("services"), nets("nodes"));
-    options
-}
-
-fn known(cluster: &Value) -> Known {
-    let mut known = Known::new(options(&cluster["options"]), Level::Privileged);
-    for definition in list(&cluster["definitions"]) {
-        let (namespace, name) = definition["ref"].as_str().unwrap().split_once('/').unwrap();
-        let mut metadata = json!({"namespace": namespace, "name": name});
-        if definition["resource"].is_string() {
-            metadata["annotations"] = json!({RESOURCE_NAME: definition["resource"]});
-        }
-        let object = json!({"metadata": metadata, "spec": {"config": definition["config"].to_string()}});
-        known.apply(Cache::Definitions, serde_json::from_value(object).unwrap());
-    }
-    let view = &mut known.view;
-    for pod in list(&cluster["pods"]) {
-        view.apply_pod(&serde_json::from_value(pod).unwrap());
-    }
-    for namespace in list(&cluster["namespaces"]) {
-        view.apply_namespace(&serde_json::from_value(namespace).unwrap());
-    }
-    for node in list(&cluster["nodes"]) {
-        view.networks_mut().apply_node(&serde_json::from_value(node).unwrap());
-    }
-    for services in list(&cluster["services"]) {
-        view.networks_mut().apply_services(&serde_json::from_value(services).unwrap());
-    }
-    for (name, selector) in cluster["policies"].as_object().into_iter().flatten() {
-        let selector: LabelSelector = serde_json::from_value(selector.clone()).unwrap();
-        assert!(view.apply_policy(name, selector));
-    }
-    known
-}
-
-fn view(cluster: &Value) -> View {
-    known(cluster).view
-}
-
-/// Shows a request to the function.
-fn ask<T>(told: &Value, view: &View, answer: impl Fn(&Request<'_>, &View) -> T) -> T {
-    let operation = match told["operation"].as_str().unwrap() {
-        "CREATE" => Operation::Create,
-        "UPDATE" => Operation::Update,
-        "DELETE" => Operation::Delete,
-        other => unreachable!("{other}"),
-    };
-    let object = if operation == Operation::Delete { &told["old"] } else { &told["object"] };
-    let text = |value: &'_ Value| value.as_str().unwrap_or_default().to_owned();
-    let kind = text(&object["kind"]);
-    let group = match text(&object["apiVersion"]).split_once('/') {
-        Some((group, _)) => group.to_owned(),
-        None => String::new(),
-    };
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    let request = Request {
-        operation,
-        group: &group,
-        kind: &kind,
-        namespace: &namespace,
-        name: &name,
-        object: &told["object"],
-        old: told.get("old"),
-        user: told["user"].as_str().unwrap_or("someone"),
-        groups: &[],
-    };
-    answer(&request, view)
-}
+use cases::{ask, known, list, mutated, read, view};
 
 /// The lines of a rule, as lint abbreviates them.
 fn lines(rule: Rule, told: &Value, view: &View) -> Vec<String> {
@@ -144,8 +54,10 @@ fn each_rule_accepts_and_rejects_in_its_own_words() {
         };
         let case: Value = serde_json::from_str(&text).unwrap();
         let known = known(&case["cluster"]);
-        let lines = |told: &Value| match rule {
-            Rule::PolicyUnmet => lines_by_texts(*rule, told, &known),
+        let lines = |told: &Value| match (rule, case.get("mutates")) {
+            // Rules about what is changed are asked where objects are changed.
+            (_, Some(settings)) => worded(*rule, mutated(settings, told, &known.view, &Drawn::default()).problems),
+            (Rule::PolicyUnmet, None) => lines_by_texts(*rule, told, &known),
             _ => lines(*rule, told, &known.view),
         };
         let (accepts, rejects) = (list(&case["accepts"]), list(&case["rejects"]));

@@ -4,6 +4,7 @@
 //! and one page is the peak of the program's memory.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -86,7 +87,7 @@ struct PageMeta {
 
 /// What is asked for of each object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
+pub enum Shape {
     /// Its metadata.
     Metadata,
     /// All of it.
@@ -114,22 +115,25 @@ impl From<kube::Error> for Trouble {
 
 /// Follows the metadata of a collection; never ends.
 pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, take: impl FnMut(Event<T>)) {
-    follow_as(client, collection, Shape::Metadata, take).await;
+    follow_heard(client, collection, Shape::Metadata, &AtomicBool::new(false), take).await;
 }
 
 /// Follows the objects of a collection of few; never ends. A kind that the API server does not have is an empty collection.
 pub async fn follow_objects<T: Versioned>(client: Client, collection: Collection<'_>, take: impl FnMut(Event<T>)) {
-    follow_as(client, collection, Shape::Whole, take).await;
+    follow_heard(client, collection, Shape::Whole, &AtomicBool::new(false), take).await;
 }
 
-async fn follow_as<T: Versioned>(
+/// Follows a collection as [`follow`] or [`follow_objects`] do. `is_heard` is true while changes arrive: false before the first list, and from
+/// a failure until the watch is back.
+pub async fn follow_heard<T: Versioned>(
     client: Client,
     collection: Collection<'_>,
     shape: Shape,
+    is_heard: &AtomicBool,
     mut take: impl FnMut(Event<T>),
 ) {
     let what = collection.what;
-    let mut log = Log { what, failing: false, is_absent: false, backoff: backoff() };
+    let mut log = Log { what, is_heard, failing: false, is_absent: false, backoff: backoff() };
     let mut version = None;
     loop {
         let outcome = match version.take() {
@@ -248,6 +252,7 @@ async fn watch<T: Versioned>(
 /// The backoff, and the log: the first failure and the recovery are logged, repeated failures as debug.
 struct Log<'a> {
     what: &'a str,
+    is_heard: &'a AtomicBool,
     failing: bool,
     is_absent: bool,
     backoff: ExponentialBackoff,
@@ -258,6 +263,7 @@ impl Log<'_> {
         if self.failing {
             tracing::info!("{}: the watch is back", self.what);
         }
+        self.is_heard.store(true, Ordering::Relaxed);
         (self.failing, self.is_absent, self.backoff) = (false, false, backoff());
     }
 
@@ -266,6 +272,8 @@ impl Log<'_> {
             tracing::info!("{}: the API server does not have this kind", self.what);
         }
         self.is_absent = true;
+        // What is not there does not change.
+        self.is_heard.store(true, Ordering::Relaxed);
     }
 
     fn trouble(&mut self, why: &str) -> Duration {
@@ -275,6 +283,7 @@ impl Log<'_> {
             tracing::warn!("{}: the watch is broken and will be taken up again: {why}", self.what);
         }
         self.failing = true;
+        self.is_heard.store(false, Ordering::Relaxed);
         self.backoff.next().unwrap_or(BACKOFF.1)
     }
 }
@@ -343,8 +352,9 @@ mod tests {
                 heard.extend(receiver.recv().await);
             }
         };
+        let is_heard = AtomicBool::new(false);
         tokio::select! {
-            () = follow_as(server.client.clone(), collection, shape, take) => {}
+            () = follow_heard(server.client.clone(), collection, shape, &is_heard, take) => {}
             () = hear => {}
         }
         heard
@@ -392,6 +402,36 @@ mod tests {
         assert_eq!(heard, ["begin", "begin", "end"]);
         let heard = followed(&server, |heard| heard.len() >= 2).await;
         assert_eq!(heard, ["begin", "begin"], "nothing says that there is nothing");
+    }
+
+    #[tokio::test]
+    async fn whether_changes_arrive_is_told() {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500}).to_string();
+        let server = Server::start(move |path| {
+            if path.contains("watch=true") {
+                return answer("500 Internal Server Error", &status);
+            }
+            answer("200 OK", &json!({"metadata": {"resourceVersion": "7"}, "items": []}).to_string())
+        })
+        .await;
+        let is_heard = AtomicBool::new(false);
+        let collection = Collection { what: "things", path: "/apis/x/v1/things", fields: None };
+        let mut at_end = None;
+        let take = |event: Event<Seen>| {
+            if matches!(event, Event::End) {
+                at_end = Some(is_heard.load(Ordering::Relaxed));
+            }
+        };
+        let lost = async {
+            while server.asked() < 3 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = follow_heard(server.client.clone(), collection, Shape::Whole, &is_heard, take) => {}
+            () = lost => {}
+        }
+        assert_eq!((at_end, is_heard.load(Ordering::Relaxed)), (Some(true), false));
     }
 
     #[tokio::test]

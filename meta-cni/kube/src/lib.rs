@@ -16,5 +16,5 @@ pub mod testing;
 pub use client::client;
 pub use error::{ClientError, said};
 pub use fetch::{Read, Reader};
-pub use follow::{Collection, Event, Versioned, follow, follow_objects};
+pub use follow::{Collection, Event, Shape, Versioned, follow, follow_heard, follow_objects};
 pub use index::Index;

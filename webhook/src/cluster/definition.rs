@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use attachments::cni::object::Object;
-use attachments::definition::{LONGEST, RESOURCE_NAME};
+use attachments::definition::{LONGEST, NODE_SELECTOR, RESOURCE_NAME};
 use attachments::names::NetRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
@@ -33,6 +33,8 @@ pub struct Definition {
     pub created: Option<i64>,
     /// The resource whose devices its attachments use.
     pub resource: Option<Box<str>>,
+    /// The label of the nodes on which its network is, as it is written.
+    pub node_selector: Option<Box<str>>,
     /// What its configuration says; absent where there is none, or none that can be read.
     pub network: Option<Network>,
 }
@@ -152,11 +154,15 @@ impl Segment<'_> {
 impl Definition {
     /// Reads an object: its metadata and `spec.config`.
     pub fn read(reference: NetRef, metadata: &ObjectMeta, config: Option<&str>) -> Self {
-        let resource = metadata.annotations.as_ref().and_then(|all| all.get(RESOURCE_NAME));
+        let annotation = |key: &str| {
+            let text = metadata.annotations.as_ref().and_then(|all| all.get(key));
+            text.filter(|text| !text.is_empty()).map(|text| text.as_str().into())
+        };
         Self {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
-            resource: resource.filter(|name| !name.is_empty()).map(|name| name.as_str().into()),
+            resource: annotation(RESOURCE_NAME),
+            node_selector: annotation(NODE_SELECTOR),
             network: config.and_then(|text| Network::read(text, reference.name.as_str())),
             reference,
         }

@@ -38,6 +38,14 @@ pub struct Options {
     pub node_networks: Vec<IpNet>,
 }
 
+impl Options {
+    /// May what is in a namespace name a definition of another one?
+    pub fn may_name(&self, own: &ObjectName, other: &ObjectName) -> bool {
+        let is_global = || self.global_namespaces.iter().any(|name| name == other.as_str());
+        !self.namespace_isolation || own == other || is_global()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -5,6 +5,7 @@ use attachments::definition::NetworkAttachmentDefinition;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
+use meta_cni_kube::Shape;
 
 /// What is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,8 +78,11 @@ impl Cache {
         (self == Self::Pods).then_some("status.phase!=Succeeded,status.phase!=Failed")
     }
 
-    /// Is its metadata all that is asked for?
-    pub(super) fn is_of_metadata(self) -> bool {
-        matches!(self, Self::Pods | Self::Namespaces)
+    /// What is asked for of each object.
+    pub(super) fn shape(self) -> Shape {
+        match self {
+            Self::Pods | Self::Namespaces => Shape::Metadata,
+            _ => Shape::Whole,
+        }
     }
 }

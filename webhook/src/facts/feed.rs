@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kube::Client;
-use meta_cni_kube::{Collection, Event, follow, follow_objects};
+use meta_cni_kube::{Collection, Event, follow_heard};
 
 use super::Facts;
 use super::cache::Cache;
@@ -29,11 +29,7 @@ async fn one(client: Client, facts: &Facts, cache: Cache) {
     let collection = Collection { what: cache.name(), path: &path, fields: cache.fields() };
     let mut listed = HashSet::new();
     let take = |event| heard(facts, cache, &mut listed, event);
-    if cache.is_of_metadata() {
-        follow(client, collection, take).await;
-    } else {
-        follow_objects(client, collection, take).await;
-    }
+    follow_heard(client, collection, cache.shape(), facts.watched(cache), take).await;
 }
 
 /// Takes what a watch says. `listed` are the objects of the list that is being read.

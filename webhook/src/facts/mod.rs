@@ -9,6 +9,7 @@ mod object;
 mod policies;
 mod texts;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use attachments::policy::Level;
@@ -22,7 +23,7 @@ pub use feed::feed;
 pub use known::Known;
 pub use lookup::Looked;
 pub use object::{Meta, Object};
-pub use policies::{KnownPolicy, Policies, compile_level};
+pub use policies::{KnownPolicy, Policies, compile_level, level_of};
 pub use texts::{Text, Texts};
 
 /// The caches behind one lock. Empty ones are what a review without a cluster has.
@@ -32,6 +33,7 @@ pub struct Facts {
     /// Asks for what is missing.
     reader: Option<Reader>,
     waiting: Semaphore,
+    watched: [AtomicBool; Cache::ALL.len()],
 }
 
 impl Default for Facts {
@@ -44,7 +46,7 @@ impl Facts {
     /// Empty caches, with the settings of rules and the level of namespaces without a label.
     pub fn new(options: Options, level: Level) -> Self {
         let (known, heard) = (RwLock::new(Known::new(options, level)), Notify::new());
-        Self { known, heard, reader: None, waiting: Semaphore::new(lookup::WAITING) }
+        Self { known, heard, reader: None, waiting: Semaphore::new(lookup::WAITING), watched: Default::default() }
     }
 
     /// The same, with a reader for what the caches lack.
@@ -62,6 +64,15 @@ impl Facts {
     pub fn incomplete(&self) -> Vec<Cache> {
         let known = self.known();
         Cache::ALL.into_iter().filter(|cache| !known.is_complete(*cache)).collect()
+    }
+
+    /// Do changes of a collection arrive? What is known is served on while they do not.
+    pub fn is_watched(&self, cache: Cache) -> bool {
+        self.watched(cache).load(Ordering::Relaxed)
+    }
+
+    fn watched(&self, cache: Cache) -> &AtomicBool {
+        &self.watched[cache as usize]
     }
 
     /// Returns when a watch brings something that was not known when this was called.

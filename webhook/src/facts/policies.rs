@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use attachments::policy::spec::{AttachmentLevelSpec, AttachmentPolicySpec, Mode, NamespaceSelector};
+use attachments::policy::spec::{AttachmentLevelSpec, AttachmentPolicySpec, Mode, NamespaceSelector, VniRange};
 use attachments::policy::{CompiledPolicy, LEVEL, Level, PolicyError, PolicyName, compile};
 use serde_json::Value;
 
@@ -32,6 +32,8 @@ struct KnownLevel {
     version: String,
     /// Of the AttachmentLevel, or of one that opens nothing.
     policies: Vec<CompiledPolicy>,
+    /// The VNIs that it opens.
+    vni_ranges: Vec<VniRange>,
     /// Why there are none.
     flaw: Option<String>,
     is_known: bool,
@@ -59,7 +61,7 @@ impl KnownLevel {
 
     fn read(level: Level, open: &AttachmentLevelSpec) -> Self {
         match compile_level(level, open) {
-            Ok(policies) => Self { policies, ..Self::default() },
+            Ok(policies) => Self { policies, vni_ranges: open.vni_ranges.clone(), ..Self::default() },
             Err(why) => Self { flaw: Some(why), ..Self::default() },
         }
     }
@@ -127,6 +129,11 @@ impl Policies {
     /// Is the AttachmentLevel of a level known?
     pub fn knows_level(&self, level: Level) -> bool {
         self.levels.get(&level).is_some_and(|known| known.is_known)
+    }
+
+    /// The VNIs that a level opens.
+    pub fn vni_ranges(&self, level: Level) -> &[VniRange] {
+        self.levels.get(&level).map(|known| known.vni_ranges.as_slice()).unwrap_or_default()
     }
 
     /// The policies by name.

@@ -200,11 +200,16 @@ fn an_attachment_level_opens_and_its_end_closes() {
         held.map(|policies| format!("{policies:?}").contains("bond7")).map_err(|error| error.to_string())
     };
     assert_eq!((policies.knows_level(Level::Baseline), says(&policies)), (false, Ok(false)));
-    policies.apply_level(&level("1", json!({"masters": ["bond7"]})));
+    policies.apply_level(&level("1", json!({"masters": ["bond7"], "vniRanges": [{"min": 7, "max": 9}]})));
+    assert_eq!(
+        policies.vni_ranges(Level::Baseline).iter().map(|range| (range.min, range.max)).collect::<Vec<_>>(),
+        [(7, 9)]
+    );
     assert_eq!((policies.knows_level(Level::Baseline), says(&policies)), (true, Ok(true)));
     policies.apply_level(&level("2", json!({"masters": 7})));
     assert!(says(&policies).unwrap_err().starts_with(r#"level "baseline": spec: invalid type"#));
     policies.delete_level("baseline");
+    assert!(policies.vni_ranges(Level::Baseline).is_empty());
     assert_eq!((policies.knows_level(Level::Baseline), says(&policies)), (false, Ok(false)));
 }
 

@@ -76,9 +76,11 @@ impl Keeper {
     pub async fn run(&self) {
         let changed = || self.changed.notify_one();
         let watch = async |path: watched::Path| watched::follow_named(&self.client, &path, changed).await;
+        let [validating, mutating] = self.objects.configuration_paths();
         tokio::join!(
             watch(self.objects.leaf_path()),
-            watch(self.objects.configuration_path()),
+            watch(validating),
+            watch(mutating),
             async {
                 if !self.is_foreign {
                     watch(self.objects.authorities_path()).await;

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use meta_cni_kube::said;
 use rustls::pki_types::CertificateDer;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::watched::Path;
@@ -40,10 +43,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The webhooks as they are registered.
+/// The webhooks as they are registered: those that judge, and those that change.
 #[derive(Default)]
 pub struct Published {
-    names: Vec<String>,
+    validating: Vec<String>,
+    mutating: Vec<String>,
     bundles: Vec<Vec<CertificateDer<'static>>>,
 }
 
@@ -51,6 +55,11 @@ impl Published {
     /// `caBundle` of each.
     pub fn bundles(&self) -> &[Vec<CertificateDer<'static>>] {
         &self.bundles
+    }
+
+    fn add(&mut self, client: &WebhookClientConfig) {
+        let bundle = client.ca_bundle.as_ref().map(|bundle| bundle.0.as_slice()).unwrap_or_default();
+        self.bundles.push(x509::rescued(bundle));
     }
 
     /// Does it hold of every bundle?
@@ -77,7 +86,8 @@ impl<T> Kept<T> {
 pub struct Objects {
     secrets: Api<Secret>,
     maps: Api<ConfigMap>,
-    configurations: Api<ValidatingWebhookConfiguration>,
+    validating: Api<ValidatingWebhookConfiguration>,
+    mutating: Api<MutatingWebhookConfiguration>,
     namespace: String,
     authorities: String,
     leaf: String,
@@ -92,7 +102,8 @@ impl Objects {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
             maps: Api::namespaced(client.clone(), namespace),
-            configurations: Api::all(client),
+            validating: Api::all(client.clone()),
+            mutating: Api::all(client),
             namespace: namespace.clone(),
             authorities: format!("{}-ca", options.service),
             leaf: options.tls_secret.clone().unwrap_or_else(|| format!("{}-tls", options.service)),
@@ -111,9 +122,11 @@ impl Objects {
         Path { collection: Secret::url_path(&(), Some(&self.namespace)), name: self.authorities.clone() }
     }
 
-    /// The webhook configuration, to be watched.
-    pub fn configuration_path(&self) -> Path {
-        Path { collection: ValidatingWebhookConfiguration::url_path(&(), None), name: self.configuration.clone() }
+    /// The webhook configurations, to be watched.
+    pub fn configuration_paths(&self) -> [Path; 2] {
+        let validating = ValidatingWebhookConfiguration::url_path(&(), None);
+        let mutating = MutatingWebhookConfiguration::url_path(&(), None);
+        [validating, mutating].map(|collection| Path { collection, name: self.configuration.clone() })
     }
 
     /// The Secret of the authority.
@@ -163,28 +176,45 @@ impl Objects {
 
     /// What is registered.
     pub async fn published(&self) -> Result<Published, Failure> {
-        let configuration = self.configurations.get_opt(&self.configuration).await.map_err(failure)?;
+        let (validating, mutating) =
+            tokio::join!(self.validating.get_opt(&self.configuration), self.mutating.get_opt(&self.configuration));
+        let (validating, mutating) = (validating.map_err(failure)?, mutating.map_err(failure)?);
         let mut published = Published::default();
-        for webhook in configuration.and_then(|configuration| configuration.webhooks).into_iter().flatten() {
-            published.names.push(webhook.name);
-            let bundle = webhook.client_config.ca_bundle.unwrap_or_default();
-            published.bundles.push(x509::rescued(&bundle.0));
+        for webhook in validating.and_then(|configuration| configuration.webhooks).into_iter().flatten() {
+            published.add(&webhook.client_config);
+            published.validating.push(webhook.name);
+        }
+        for webhook in mutating.and_then(|configuration| configuration.webhooks).into_iter().flatten() {
+            published.add(&webhook.client_config);
+            published.mutating.push(webhook.name);
         }
         Ok(published)
     }
 
     /// Puts a bundle into every webhook that is registered.
     pub async fn publish(&self, published: &Published, bundle: &str) -> Result<(), Failure> {
+        self.publish_in(&self.validating, &published.validating, bundle).await?;
+        self.publish_in(&self.mutating, &published.mutating, bundle).await
+    }
+
+    async fn publish_in<K>(&self, api: &Api<K>, names: &[String], bundle: &str) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
+    {
+        // Applied, a configuration that is absent would be made.
+        if names.is_empty() {
+            return Ok(());
+        }
         let bundle = k8s_openapi::ByteString(bundle.as_bytes().to_vec());
         let webhook = |name: &String| json!({"name": name, "clientConfig": {"caBundle": bundle}});
-        let webhooks: Vec<Value> = published.names.iter().map(webhook).collect();
+        let webhooks: Vec<Value> = names.iter().map(webhook).collect();
         let applied = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
             "metadata": {"name": self.configuration}, "webhooks": webhooks,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(&applied);
-        self.configurations.patch(&self.configuration, &params, &patch).await.map(drop).map_err(failure)
+        api.patch(&self.configuration, &params, &patch).await.map(drop).map_err(failure)
     }
 
     /// What the replicas say that they serve.

@@ -69,6 +69,9 @@ pub fn judge(request: &Request<'_>, known: &Known, unanswered: &Missing) -> Judg
     if request.operation != Operation::Delete {
         judgement.problems.extend(ours::judge(request, known));
     }
+    if Judged::of(request) == Some(Judged::Namespace) {
+        judgement.problems.extend(ours::relabelled(request, known));
+    }
     judgement.problems.extend(rules::judge(request, &known.view));
     absent(request, known, unanswered, &mut judgement);
     policies::judge(request, known, unanswered, &mut judgement);

@@ -1,6 +1,6 @@
 //! AttachmentPolicies and AttachmentLevels themselves (A01 to A03): what cannot be read, and what stored definitions would break.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attachments::names::NetRef;
 use attachments::policy::spec::{AttachmentLevelSpec, AttachmentPolicySpec, Mode};
@@ -10,8 +10,9 @@ use delegates::lint::{Kind, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::policies::nad;
-use crate::facts::{Known, compile_level};
+use super::policies::{entries, nad};
+use crate::cluster::Labels;
+use crate::facts::{Known, compile_level, level_of};
 use crate::rules::Request;
 
 /// The group of our kinds.
@@ -25,7 +26,13 @@ pub fn judge(request: &Request<'_>, known: &Known) -> Vec<Problem> {
         _ => Ok(Vec::new()),
     };
     match of(request.object) {
-        Ok(policies) => broken(&policies, known),
+        Ok(policies) => {
+            let policies: Vec<&CompiledPolicy> = policies.iter().collect();
+            broken(&policies, known, |policy, namespace, labels| match policy.name() {
+                PolicyName::Level(level) => known.level_of(namespace) == Some(*level),
+                PolicyName::Policy(_) => policy.concerns(namespace, labels, &[]),
+            })
+        }
         Err(mut problems) => {
             // What was stored like this still takes a label.
             let before = request.old.and_then(|old| of(old).err()).unwrap_or_default();
@@ -59,9 +66,39 @@ fn level(name: &str, object: &Value) -> Result<Vec<CompiledPolicy>, Vec<Problem>
     compile_level(level, &open).map_err(|why| vec![Problem::unruled(Kind::Invalid, "spec", "", why)])
 }
 
+/// What new labels of a namespace bring about: definitions there that break what comes to hold (A03), and attachments that lose the limits of
+/// its level (L03).
+pub fn relabelled(request: &Request<'_>, known: &Known) -> Vec<Problem> {
+    let Some(old) = request.old else { return Vec::new() };
+    let (before, after) = (entries(old, "labels"), entries(request.object, "labels"));
+    let of = |labels| known.policies.of(request.name, labels, known.level, &[]).unwrap_or_default();
+    let held: BTreeSet<&PolicyName> = of(&before).into_iter().map(CompiledPolicy::name).collect();
+    let gained: Vec<&CompiledPolicy> = of(&after).into_iter().filter(|policy| !held.contains(policy.name())).collect();
+    let mut problems = broken(&gained, known, |_, namespace, _| namespace == request.name);
+    let level = |labels| level_of(request.name, labels, known.level).ok();
+    if let (Some(was), Some(is)) = (level(&before), level(&after))
+        && is < was
+    {
+        let count = request.name.parse().map_or(0, |namespace| known.view.attachments_in(&namespace));
+        let attachments = match count {
+            0 => return problems,
+            1 => "1 attachment stays".to_owned(),
+            many => format!("{many} attachments stay"),
+        };
+        let text = format!("level \"{was}\" no longer applies; {attachments} unrestricted");
+        problems.push(Problem::remark(Rule::PolicyLeft, "metadata.labels", text));
+    }
+    problems
+}
+
 /// A03: definitions that break a rule will be refused at their next change, and at every ADD from now on.
-fn broken(policies: &[CompiledPolicy], known: &Known) -> Vec<Problem> {
-    let enforced: Vec<&CompiledPolicy> = policies.iter().filter(|policy| policy.mode() == Mode::Enforce).collect();
+fn broken(
+    policies: &[&CompiledPolicy],
+    known: &Known,
+    concerns: impl Fn(&CompiledPolicy, &str, &Labels) -> bool,
+) -> Vec<Problem> {
+    let enforced: Vec<&CompiledPolicy> =
+        policies.iter().copied().filter(|policy| policy.mode() == Mode::Enforce).collect();
     if enforced.is_empty() {
         return Vec::new();
     }
@@ -69,11 +106,8 @@ fn broken(policies: &[CompiledPolicy], known: &Known) -> Vec<Problem> {
     for (reference, text) in known.texts.iter() {
         let namespace = reference.namespace.as_str();
         let Some(labels) = known.view.namespace(namespace).map(|namespace| &namespace.labels) else { continue };
-        let concerns = |policy: &&&CompiledPolicy| match policy.name() {
-            PolicyName::Level(level) => known.level_of(namespace) == Some(*level),
-            PolicyName::Policy(_) => policy.concerns(namespace, labels, &[]),
-        };
-        let concerned: Vec<&&CompiledPolicy> = enforced.iter().filter(concerns).collect();
+        let concerned: Vec<&&CompiledPolicy> =
+            enforced.iter().filter(|policy| concerns(policy, namespace, labels)).collect();
         if concerned.is_empty() {
             continue;
         }

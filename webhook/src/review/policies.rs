@@ -289,7 +289,7 @@ fn name_of<'a>(request: &Request<'a>, object: &'a Value) -> &'a str {
     object["metadata"]["name"].as_str().filter(|name| !name.is_empty()).unwrap_or(request.name)
 }
 
-fn entries(object: &Value, key: &str) -> Labels {
+pub(super) fn entries(object: &Value, key: &str) -> Labels {
     let entries = object["metadata"][key].as_object().into_iter().flatten();
     entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }

@@ -361,3 +361,42 @@ fn what_is_no_policy_is_told_with_all_that_is_wrong() {
     let unread = said(&known, &level(json!({"masters": 7})));
     assert!(unread[0].starts_with("spec: Invalid value: invalid type"), "{unread:?}");
 }
+
+#[test]
+fn new_labels_of_a_namespace_tell_what_they_bring_and_what_they_take() {
+    let mut known = cluster();
+    for (name, config) in
+        [("lan", macvlan("eth1")), ("wan", macvlan("eth2")), ("own", json!({"cniVersion": "1.0.0", "type": "ptp"}))]
+    {
+        store(&mut known, &nad("infra", name, config));
+    }
+    let rule = json!([{"name": "masters", "select": "$.config.plugins[*].master", "assert": {"oneOf": ["eth1"]}, "onMissing": "Pass"}]);
+    policy(&mut known, "b", json!({"namespaceSelector": {"matchLabels": {"tenant": "b"}}, "rules": rule}));
+    policy(
+        &mut known,
+        "soft",
+        json!({"namespaceSelector": {"matchLabels": {"tenant": "b"}}, "mode": "Warn", "rules": rule}),
+    );
+    let infra = |labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"namespace": "infra", "name": "infra", "labels": labels}});
+    let change = |known: &Known, old: Value, new: Value| {
+        let (old, new) = (infra(old), infra(new));
+        words(Ask { old: Some(&old), ..Ask::of(&new) }.judge(known))
+    };
+    let level = |name: &str| json!({"meta-cni.io/level": name});
+    let brought = r#"warning: 2 existing objects violate rule "masters", first infra/lan [A03]"#;
+    assert_eq!(change(&known, json!({}), level("baseline")), [brought]);
+    assert_eq!(
+        change(&known, json!({}), json!({"tenant": "b"})),
+        [r#"warning: 1 existing object violates rule "masters", first infra/wan [A03]"#]
+    );
+    assert_eq!(change(&known, json!({"tenant": "b"}), json!({"tenant": "b", "x": "y"})), Vec::<String>::new());
+    assert_eq!(change(&known, level("baseline"), json!({})), Vec::<String>::new(), "nobody is attached");
+    known.apply(
+        Cache::Pods,
+        object(json!({"metadata": {"namespace": "infra", "name": "p", "annotations": {NETWORKS: "own,own"}}})),
+    );
+    let taken =
+        r#"warning: metadata.labels: level "baseline" no longer applies; 2 attachments stay unrestricted [L03]"#;
+    assert_eq!(change(&known, level("baseline"), level("privileged")), [taken]);
+    assert_eq!(change(&known, level("baseline"), level("baseline")), Vec::<String>::new());
+}

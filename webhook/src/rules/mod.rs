@@ -21,6 +21,7 @@ use k8s_openapi::serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::View;
+pub(crate) use pod::{in_networks, selection};
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +167,7 @@ fn forbidden(rule: Rule, path: impl Into<String>, value: impl std::fmt::Display,
     Problem::of(rule, Kind::Forbidden, path, value, text)
 }
 
-fn quoted(text: impl std::fmt::Display) -> String {
+pub(crate) fn quoted(text: impl std::fmt::Display) -> String {
     Value::String(text.to_string()).to_string()
 }
 

@@ -67,7 +67,7 @@ pub(super) fn judge_template(namespace: &ObjectName, template: &Value, view: &Vi
 }
 
 /// What an object selects. The webhook's namespace for default networks is a flag.
-pub(super) fn selection(namespace: &ObjectName, object: &Value, view: &View) -> Selection {
+pub(crate) fn selection(namespace: &ObjectName, object: &Value, view: &View) -> Selection {
     let home = view.options.multus_namespace.as_ref().unwrap_or(namespace);
     Selection::read(|key| annotation(object, key), namespace, home).0
 }
@@ -133,9 +133,7 @@ impl Asker<'_> {
     }
 
     fn may_name(&self, namespace: &ObjectName) -> bool {
-        let options = &self.view.options;
-        let is_global = || options.global_namespaces.iter().any(|name| name == namespace.as_str());
-        !options.namespace_isolation || namespace == self.namespace || is_global()
+        self.view.options.may_name(self.namespace, namespace)
     }
 
     /// P06 to P08.
@@ -257,7 +255,7 @@ impl Asker<'_> {
     }
 }
 
-pub(super) fn in_networks(i: usize) -> String {
+pub(crate) fn in_networks(i: usize) -> String {
     format!("metadata.annotations[{NETWORKS}][{i}]")
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::PAUSE;
 use super::routes::{Reply, reply, text};
 use crate::Shared;
+use crate::mutate::injectors::Injection;
 
 /// The most connections. More wait.
 const MOST: usize = 32;
@@ -54,6 +55,9 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Reply {
         "/readyz" => {
             let mut blockers = shared.readiness.blockers();
             blockers.extend(shared.facts.incomplete().iter().map(|cache| format!("all {}", cache.name())));
+            if shared.mutator.injectors.injection() == Injection::Unknown {
+                blockers.push("all mutatingwebhookconfigurations".to_owned());
+            }
             if blockers.is_empty() {
                 return text(StatusCode::OK, "ok\n");
             }

@@ -1,4 +1,4 @@
-//! One validating review: judged by what is known, and again after a look for what was missing.
+//! One review: answered by what is known, and again after a look for what was missing.
 
 use super::routes::{Refusal, guarded};
 use crate::Shared;
@@ -27,8 +27,30 @@ pub async fn validate(shared: &Shared, request: &Request) -> Result<Answered, Re
     }
 }
 
+/// Changes the object of a request, likewise. What the API server does not say either is judged later.
+pub async fn mutate(shared: &Shared, request: &Request) -> Result<Answered, Refusal> {
+    let Shared { facts, mutator, .. } = shared;
+    if !mutator.is_ready_for(request, &facts.known()) {
+        return Err(Refusal::Early);
+    }
+    let (mut found, mut asked) = (Vec::new(), Missing::default());
+    loop {
+        let missing = guarded(|| facts.with(&found, |known| mutator.missing(request, known)))?.without(&asked);
+        if missing.is_empty() {
+            return guarded(|| facts.with(&found, |known| mutator.answer(request, known)));
+        }
+        if asked.is_empty() {
+            facts.wait_for(&missing).await;
+        }
+        found.extend(facts.look_for(&missing).await.found);
+        asked.extend(missing);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use meta_cni_kube::Reader;
     use meta_cni_kube::testing::{Server, answer};
     use serde_json::{Value, json};
@@ -38,6 +60,8 @@ mod tests {
     use crate::certs::served::Served;
     use crate::facts::{Cache, Facts, Object};
     use crate::metrics::Metrics;
+    use crate::mutate::Mutator;
+    use crate::mutate::options::MutateOptions;
     use crate::readiness::Readiness;
 
     fn object(value: Value) -> Object {
@@ -55,7 +79,8 @@ mod tests {
         let facts = Facts::default().asking(Reader::new(server.client.clone()));
         facts.change(|known| known.apply(Cache::Namespaces, object(json!({"metadata": {"name": "shop"}}))));
         let (metrics, readiness, served) = (Metrics::default(), Readiness::default(), Served::default());
-        (Shared { facts, metrics, readiness, served }, server)
+        let mutator = Mutator::new(&MutateOptions { inject: true, ..MutateOptions::default() });
+        (Shared { facts, mutator, metrics, readiness, served }, server)
     }
 
     fn pod() -> Request {
@@ -130,9 +155,9 @@ mod tests {
             "resource": {"group": "k8s.cni.cncf.io", "version": "v1", "resource": "network-attachment-definitions"},
         }});
         let request = review::read(review.to_string().as_bytes()).unwrap().unwrap();
-        let Ok(answered) = validate(&Shared { facts, metrics, readiness, served }, &request).await else {
-            panic!("no answer")
-        };
+        let mutator = Mutator::new(&MutateOptions::default());
+        let shared = Shared { facts, mutator, metrics, readiness, served };
+        let Ok(answered) = validate(&shared, &request).await else { panic!("no answer") };
         let response = answered.review.response.unwrap();
         (response.allowed, response.result.message, server.asked())
     }
@@ -163,5 +188,49 @@ mod tests {
             assert!(is_allowed, "{message}");
             assert!(warnings[0].contains("; the API server could not be asked [P06]"), "{warnings:?}");
         }
+    }
+
+    fn overlay(namespace: &str) -> Request {
+        let object = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "a", "namespace": namespace}, "spec": {"config": r#"{"type":"vxlan"}"#}});
+        let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "operation": "CREATE", "userInfo": {}, "namespace": namespace, "name": "a", "object": object,
+            "kind": {"group": "k8s.cni.cncf.io", "version": "v1", "kind": "NetworkAttachmentDefinition"},
+            "resource": {"group": "k8s.cni.cncf.io", "version": "v1", "resource": "network-attachment-definitions"},
+        }});
+        review::read(review.to_string().as_bytes()).unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_vni_is_drawn_before_those_that_are_taken_are_known() {
+        let (shared, server) = shared("200 OK", json!({})).await;
+        assert!(matches!(mutate(&shared, &overlay("shop")).await, Err(Refusal::Early)));
+        shared.facts.change(|known| known.end(Cache::Definitions, &HashSet::new()));
+        let Ok(answered) = mutate(&shared, &overlay("shop")).await else { panic!("no answer") };
+        assert!(answered.review.response.unwrap().patch.is_some());
+        assert_eq!(server.asked(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_level_of_a_namespace_that_is_new_limits_what_is_drawn() {
+        let labels = json!({"meta-cni.io/level": "baseline"});
+        // Asked for the AttachmentLevel, it says the same, which opens nothing.
+        let (shared, server) = shared("200 OK", json!({"metadata": {"name": "new", "labels": labels}})).await;
+        shared.facts.change(|known| known.end(Cache::Definitions, &HashSet::new()));
+        let Ok(answered) = mutate(&shared, &overlay("new")).await else { panic!("no answer") };
+        let response = answered.review.response.unwrap();
+        assert!(response.result.message.contains(r#"level "baseline" opens no VNI"#), "{response:?}");
+        assert_eq!(server.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_pod_needs_is_looked_for_before_it_is_injected() {
+        let mut definition = lan();
+        definition["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/nodeSelector": "rack=a"});
+        let (shared, server) = shared("200 OK", definition).await;
+        shared.mutator.injectors.nobody_else();
+        let Ok(answered) = mutate(&shared, &pod()).await else { panic!("no answer") };
+        assert!(answered.review.response.unwrap().patch.is_some());
+        assert_eq!(server.asked(), 1);
     }
 }

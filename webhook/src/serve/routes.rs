@@ -34,8 +34,12 @@ const BUDGET: Duration = Duration::from_secs(4);
 const WEBHOOKS: &[&str] =
     &["nads", "nads-system", "nad-delete", "ours", "pods", "templates", "namespaces", "network-policies"];
 
+/// Those of the other configuration: on a path they have no `mutate-`.
+const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods"];
+
 /// An answer of HTTP.
 pub type Reply = Response<Full<Bytes>>;
+
 /// What is asked: the first part of a path.
 #[derive(Clone, Copy)]
 enum Review {
@@ -57,6 +61,7 @@ pub(super) enum Refusal {
     Broken(String),
     Late,
     NotAReview(NotAReview),
+    Early,
     Panic,
 }
 
@@ -94,15 +99,17 @@ impl Router {
 
     async fn reply(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().to_owned();
-        let (review, name) = if let Some(name) = path.strip_prefix("/validate/") {
-            (Review::Validate, name)
+        let (review, webhooks, before, name) = if let Some(name) = path.strip_prefix("/validate/") {
+            (Review::Validate, WEBHOOKS, "", name)
         } else if let Some(name) = path.strip_prefix("/mutate/") {
-            (Review::Mutate, name)
+            (Review::Mutate, MUTATING, "mutate-", name)
         } else {
             return text(StatusCode::NOT_FOUND, "want /validate/WEBHOOK or /mutate/WEBHOOK\n");
         };
-        let Some(webhook) = WEBHOOKS.iter().copied().find(|webhook| *webhook == name) else {
-            return text(StatusCode::NOT_FOUND, &format!("no such webhook, want one of: {}\n", WEBHOOKS.join(", ")));
+        let known = webhooks.iter().copied().filter_map(|webhook| Some((webhook, webhook.strip_prefix(before)?)));
+        let Some((webhook, _)) = known.clone().find(|(_, known)| *known == name) else {
+            let known: Vec<&str> = known.map(|(_, known)| known).collect();
+            return text(StatusCode::NOT_FOUND, &format!("no such webhook, want one of: {}\n", known.join(", ")));
         };
         if request.method() != Method::POST {
             let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "want POST\n");
@@ -146,15 +153,13 @@ impl Router {
             false => Refusal::Broken(error.to_string()),
         })?;
         let body = body.to_bytes();
-        let request = match review {
-            Review::Mutate => return guarded(|| review::mutate(&body))?.map_err(Refusal::NotAReview),
-            Review::Validate => guarded(|| review::read(&body))?.map_err(Refusal::NotAReview)?,
-        };
+        let request = guarded(|| review::read(&body))?.map_err(Refusal::NotAReview)?;
         // Whoever waits for what is missing holds up nobody.
         drop((body, turn, seat));
-        match request {
-            Ok(request) => ask::validate(&self.shared, &request).await,
-            Err(denied) => Ok(*denied),
+        match (request, review) {
+            (Ok(request), Review::Validate) => ask::validate(&self.shared, &request).await,
+            (Ok(request), Review::Mutate) => ask::mutate(&self.shared, &request).await,
+            (Err(denied), _) => Ok(*denied),
         }
     }
 }
@@ -173,6 +178,10 @@ impl Refusal {
             }
             Self::Broken(why) => (StatusCode::BAD_REQUEST, "broken", format!("the body broke off: {why}")),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late", "no answer in time".to_owned()),
+            Self::Early => {
+                let why = "the definitions of the cluster are not all known yet, nor which VNIs are taken";
+                (StatusCode::SERVICE_UNAVAILABLE, "early", why.to_owned())
+            }
             Self::NotAReview(why) => (StatusCode::BAD_REQUEST, "unreadable", why.to_string()),
             Self::Panic => {
                 let why = "the review failed, which is a fault of meta-cni's; its log says where";

@@ -18,6 +18,7 @@ use crate::certs::{ServiceName, clock, mint};
 use crate::dial::handshake;
 use crate::facts::Facts;
 use crate::metrics::Metrics;
+use crate::mutate::{self, Mutator};
 use crate::readiness::Readiness;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,6 +50,7 @@ impl TestServer {
         let authority = mint::authority(clock()(), DAY).unwrap();
         let shared = Arc::new(Shared {
             facts: Facts::default(),
+            mutator: Mutator::new(&mutate::options::MutateOptions::default()),
             metrics: Metrics::default(),
             readiness: Readiness::default(),
             served: Served::default(),
@@ -143,7 +145,10 @@ async fn what_is_no_review_is_told_so() {
         ("/validate/nads", b"{}".to_vec(), StatusCode::BAD_REQUEST, "request.uid: missing"),
         ("/validate/nads", b"\xff\xfe".to_vec(), StatusCode::BAD_REQUEST, "no AdmissionReview"),
         ("/validate/nads", deep.into_bytes(), StatusCode::OK, "the object cannot be read"),
+        ("/mutate/nads", Vec::new(), StatusCode::BAD_REQUEST, "no AdmissionReview"),
         ("/mutate/nads", review(json!("[]")), StatusCode::OK, r#""allowed":true"#),
+        ("/mutate/nads", review(json!(r#"{"type":"vxlan"}"#)), StatusCode::SERVICE_UNAVAILABLE, "not all known yet"),
+        ("/mutate/nad-delete", Vec::new(), StatusCode::NOT_FOUND, "want one of: nads, nads-system, pods"),
         ("/validate/nads", vec![b' '; 10 << 20], StatusCode::PAYLOAD_TOO_LARGE, "longer than 8388608 bytes"),
         ("/validate/others", Vec::new(), StatusCode::NOT_FOUND, "want one of: nads,"),
         ("/", Vec::new(), StatusCode::NOT_FOUND, "want /validate/WEBHOOK"),

@@ -18,6 +18,9 @@ use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 pub(in crate::builtin) const KEYS: [&str; 9] =
     ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "ipam", "dns"];
 
+/// What a configuration without a VNI lacks. A node draws none: another one would draw another.
+const VNI: &str = "an integer from 1 to 16777215; the webhook draws one when a definition without it is applied";
+
 /// The configuration of an attachment to an overlay.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::builtin) struct Config {
@@ -44,7 +47,7 @@ impl Config {
         let mut reader = ConfReader::of(conf);
         let vni = reader.integer(("vni", Rule::Vni), 1..=0xff_ffff);
         if vni.is_none() && conf.get("vni").is_none() {
-            reader.refuse(Finding::missing("vni", Allowed::Integer(1, 0xff_ffff)).of(Rule::Vni));
+            reader.refuse(Finding::missing("vni", VNI).of(Rule::Vni));
         }
         let config = Self {
             vni: vni.unwrap_or_default(),
@@ -198,7 +201,10 @@ mod tests {
 
     #[test]
     fn a_vni_is_required_and_has_24_bits() {
-        assert_eq!(refusals("{}"), ["vni: missing, want an integer from 1 to 16777215"]);
+        let absent = "vni: missing, want an integer from 1 to 16777215; the webhook draws one when a definition without it is applied";
+        for conf in ["{}", r#"{"vni":null}"#] {
+            assert_eq!(refusals(conf), [absent]);
+        }
         for bad in ["0", "16777216", "-1", "\"7\"", "1.5"] {
             let text = format!("vni: got {bad}, want an integer from 1 to 16777215");
             assert_eq!(refusals(&format!(r#"{{"vni":{bad}}}"#)), [text]);

@@ -98,7 +98,10 @@ fn what_delegates_say_is_said_in_the_rules_words() {
             "hairpinMode: Forbidden: true: cannot be combined with promiscMode [N29]",
         ),
         (r#""type":"vxlan","vni":0"#, "vni: Invalid value: 0: must be an integer from 1 to 16777215 [X01]"),
-        (r#""type":"vxlan""#, "vni: Required value: an integer from 1 to 16777215 [X01]"),
+        (
+            r#""type":"vxlan""#,
+            "vni: Required value: an integer from 1 to 16777215; the webhook draws one when a definition without it is applied [X01]",
+        ),
         (r#""type":"vxlan","vni":1,"port":0"#, "port: Invalid value: 0: must be an integer from 1 to 65535"),
     ] {
         says(&plugin(text), want);

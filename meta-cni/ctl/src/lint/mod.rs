@@ -84,6 +84,16 @@ mod tests {
     }
 
     #[test]
+    fn a_definition_without_a_vni_is_one_that_the_webhook_completes() {
+        let conf = r#"{"cniVersion":"1.0.0","name":"a","type":"vxlan"}"#;
+        let text = "Required value: an integer from 1 to 16777215; the webhook draws one when a definition without it is applied [X01]";
+        let definition = human("n.yaml", &format!("{NAD}spec: {{config: '{conf}'}}\n"));
+        assert_eq!(definition, format!("n.yaml: default/lan: warning: cfg.vni: {text}\n"));
+        // Nobody completes a file of the node.
+        assert_eq!(human("a.conf", conf), format!("a.conf: vni: {text}\n"));
+    }
+
+    #[test]
     fn every_document_list_item_and_template_is_looked_at() {
         let text = format!(
             "{NAD}spec: {{config: '[]'}}\n---\nkind: ConfigMap\ndata: {{a: b}}\n---\n# nothing\n---\nkind: List\nitems:\n\

@@ -2,7 +2,7 @@
 
 use attachments::names::ObjectName;
 use attachments::selection::NETWORKS;
-use delegates::lint::{self as rules, Problem, Rule};
+use delegates::lint::{self as rules, Kind, Problem, Rule, Severity};
 use serde_json::Value;
 
 use super::Trial;
@@ -28,12 +28,20 @@ pub fn check(object: &Value, trial: &Trial, say: &mut impl FnMut(Option<&str>, P
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
     let reference = format!("{namespace}/{}", name.unwrap_or("(no name)"));
     let problems = match (kind, TEMPLATES.iter().find(|(known, _)| *known == kind)) {
-        ("NetworkAttachmentDefinition", _) => rules::definition(name, &object["spec"]),
+        ("NetworkAttachmentDefinition", _) => definition(name, &object["spec"]),
         ("Pod", _) => pod(object, namespace),
         (_, Some((_, template))) => workload(object, namespace, template),
         _ => Vec::new(),
     };
     problems.into_iter().chain(trial.judge(object)).for_each(|problem| say(Some(&reference), problem));
+}
+
+/// A definition before it is applied: the webhook may write a VNI into it.
+fn definition(name: Option<&str>, spec: &Value) -> Vec<Problem> {
+    let mut problems = rules::definition(name, spec);
+    let is_drawn = |problem: &&mut Problem| problem.rule == Some(Rule::Vni) && problem.kind == Kind::Required;
+    problems.iter_mut().filter(is_drawn).for_each(|problem| problem.severity = Severity::Warn);
+    problems
 }
 
 /// The API server refuses an invalid namespace, so it is no finding here.

@@ -97,9 +97,10 @@ fn nothing_that_a_cluster_needs_to_recover_waits_for_the_webhook() {
         let spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
         api.apply(&json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})).unwrap();
     }
-    let mut cluster = good("primary");
-    cluster["metadata"]["namespace"] = json!("kube-system");
-    api.apply(&cluster).unwrap();
+    for mut cluster in [good("primary"), nad("overlay", r#"{"cniVersion":"1.0.0","type":"vxlan","vni":7}"#)] {
+        cluster["metadata"]["namespace"] = json!("kube-system");
+        api.apply(&cluster).unwrap();
+    }
 }
 
 #[test]

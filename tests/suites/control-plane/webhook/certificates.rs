@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::world::{AUTHORITIES, CONFIGURATION, LEAF, World};
+use super::world::{AUTHORITIES, CONFIGURATION, LEAF, MUTATING, NADS, World, nad};
 
 #[test]
 fn two_replicas_make_one_authority_and_both_serve_its_certificate() {
     let world = World::served(2);
     let bundles = world.bundles();
-    assert!(bundles.len() >= 5 && bundles.iter().all(|bundle| *bundle == bundles[0]), "{bundles:?}");
+    assert!(bundles.len() >= 8 && bundles.iter().all(|bundle| *bundle == bundles[0]), "{bundles:?}");
     let served = || {
         let map = world.plane.api().get("/api/v1/namespaces/meta-cni/configmaps/meta-cni-webhook-replicas");
         let data = map.map_err(|refusal| refusal.to_string())?["data"].clone();
@@ -21,15 +21,17 @@ fn two_replicas_make_one_authority_and_both_serve_its_certificate() {
     world.until("reports of both", served);
     world.must_answer();
     // Nothing but caBundle is ours.
-    let configuration = world.plane.api().get(CONFIGURATION).unwrap();
-    let managed = configuration["metadata"]["managedFields"].as_array().unwrap();
-    let ours: Vec<_> = managed.iter().filter(|entry| entry["manager"] == "meta-cni-webhook").collect();
-    assert_eq!(ours.len(), 1, "{managed:?}");
-    let fields = ours[0]["fieldsV1"].to_string();
-    let keys = fields.matches("\"f:").count() - fields.matches("\"f:name\"").count();
-    let bundles = fields.matches("\"f:caBundle\"").count();
-    // webhooks, and clientConfig with its caBundle for each.
-    assert_eq!(keys, 1 + 2 * bundles, "{fields}");
+    for configuration in [CONFIGURATION, MUTATING] {
+        let configuration = world.plane.api().get(configuration).unwrap();
+        let managed = configuration["metadata"]["managedFields"].as_array().unwrap();
+        let ours: Vec<_> = managed.iter().filter(|entry| entry["manager"] == "meta-cni-webhook").collect();
+        assert_eq!(ours.len(), 1, "{managed:?}");
+        let fields = ours[0]["fieldsV1"].to_string();
+        let keys = fields.matches("\"f:").count() - fields.matches("\"f:name\"").count();
+        let bundles = fields.matches("\"f:caBundle\"").count();
+        // webhooks, and clientConfig with its caBundle for each.
+        assert_eq!(keys, 1 + 2 * bundles, "{fields}");
+    }
 }
 
 #[test]
@@ -42,13 +44,14 @@ fn a_bundle_that_is_overwritten_is_put_right() {
         use base64::Engine;
         base64::engine::general_purpose::STANDARD.encode(stranger)
     };
-    for wrong in [encoded.as_str(), ""] {
-        let mut configuration = api.get(CONFIGURATION).unwrap();
+    for (path, wrong) in [(CONFIGURATION, encoded.as_str()), (MUTATING, &encoded), (CONFIGURATION, ""), (MUTATING, "")]
+    {
+        let mut configuration = api.get(path).unwrap();
         for webhook in configuration["webhooks"].as_array_mut().unwrap() {
             webhook["clientConfig"]["caBundle"] = json!(wrong);
         }
         configuration["metadata"]["managedFields"] = json!([{}]);
-        api.put(CONFIGURATION, &configuration).unwrap();
+        api.put(path, &configuration).unwrap();
         world.until("bundle that is right", || if world.bundles() == right { Ok(()) } else { Err("wrong".to_owned()) });
     }
     // Applied again as it is shipped, which happens with every upgrade: the bundle stays.
@@ -56,6 +59,26 @@ fn a_bundle_that_is_overwritten_is_put_right() {
     assert_eq!(world.bundles(), right);
     world.until_in_force();
     world.must_answer();
+}
+
+/// Whoever wants no changes deletes their registration: the rest goes on, and nobody makes it again.
+#[test]
+fn the_registration_of_changes_can_go() {
+    let world = World::served(1);
+    let api = world.plane.api();
+    api.delete(MUTATING).unwrap();
+    let bundle = api.get(CONFIGURATION).unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    api.delete(AUTHORITIES).unwrap();
+    world.until("bundle of a new authority", || {
+        let now = api.get(CONFIGURATION).unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone();
+        if now == bundle { Err("the old one".to_owned()) } else { Ok(()) }
+    });
+    world.until_ready(0);
+    world.must_answer();
+    assert_eq!(api.get(MUTATING).unwrap_err().code, 404);
+    // An overlay without a VNI is refused then.
+    let refusal = api.post(NADS, &nad("blue", r#"{"cniVersion":"1.0.0","type":"vxlan"}"#)).unwrap_err();
+    assert!(refusal.code == 422 && refusal.message.contains("spec.config.vni: Required value"), "{refusal}");
 }
 
 #[test]
@@ -175,11 +198,13 @@ fn a_certificate_of_others_is_served_and_nothing_is_written() {
         use base64::Engine;
         base64::engine::general_purpose::STANDARD.encode(std::fs::read(&certificate).unwrap())
     };
-    let mut configuration = api.get(CONFIGURATION).unwrap();
-    for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-        webhook["clientConfig"]["caBundle"] = json!(encoded);
+    for path in [CONFIGURATION, MUTATING] {
+        let mut configuration = api.get(path).unwrap();
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = json!(encoded);
+        }
+        api.put(path, &configuration).unwrap();
     }
-    api.put(CONFIGURATION, &configuration).unwrap();
     world.until_ready(0);
     world.until_in_force();
     world.must_answer();

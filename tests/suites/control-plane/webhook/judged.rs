@@ -305,7 +305,16 @@ fn a_watch_that_is_lost_comes_back_with_what_it_missed() {
     let mut world = world(&[]);
     admitted(&world, &overlay("red", 4200));
     until_kept(&world, "network-attachment-definitions", "1");
+    let watched = |world: &World, want: &str| {
+        let row = r#"cache_watched{cache="network-attachment-definitions"}"#;
+        world.until("word about the watch", || match world.metric(0, row) {
+            Some(is) if is == want => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    watched(&world, "1");
     world.plane.cut_api();
+    watched(&world, "0");
     let api = world.plane.api();
     // The API server still reaches the webhook, which judges by what it knows.
     assert_eq!(api.post(&format!("{NADS}?dryRun=All"), &overlay("again", 4200)).unwrap_err().code, 422);
@@ -315,6 +324,7 @@ fn a_watch_that_is_lost_comes_back_with_what_it_missed() {
     api.post("/api/v1/namespaces/default/pods", &pod("web-0", "green")).unwrap();
     assert!(world.metric(0, r#"webhook_findings_total{rule="P06",severity="warn"}"#).is_some());
     world.plane.mend_api();
+    watched(&world, "1");
     world.until("what was missed", || {
         match (
             api.post(&format!("{NADS}?dryRun=All"), &overlay("new", 4300)),

@@ -4,5 +4,6 @@ mod admission;
 mod certificates;
 mod floor;
 mod judged;
+mod mutation;
 mod rotation;
 mod world;

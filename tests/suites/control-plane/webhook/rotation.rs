@@ -34,6 +34,7 @@ fn options(world: &World, number: u16) -> Options {
         configuration: "meta-cni-webhook".to_owned(),
         tls_secret: None,
         shutdown_delay: Duration::ZERO,
+        mutate: Default::default(),
         kubeconfig: Some(world.kubeconfig()),
         client_ca: None,
         rules: webhook::RuleOptions::default(),

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 pub const SOON: Duration = Duration::from_secs(60);
 pub const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/meta-cni-webhook";
+pub const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/meta-cni-webhook";
 pub const NADS: &str = "/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions";
 pub const AUTHORITIES: &str = "/api/v1/namespaces/meta-cni/secrets/meta-cni-webhook-ca";
 pub const LEAF: &str = "/api/v1/namespaces/meta-cni/secrets/meta-cni-webhook-tls";
@@ -66,9 +67,14 @@ impl World {
 
     /// The same with replicas that are ready.
     pub fn served(replicas: u16) -> Self {
+        Self::served_with(replicas, &[])
+    }
+
+    /// The same with further flags.
+    pub fn served_with(replicas: u16, flags: &[&str]) -> Self {
         let mut world = Self::new();
         for number in 0..replicas {
-            world.start(number);
+            world.start_with(number, flags);
         }
         for number in 0..replicas {
             world.until_ready(number);
@@ -176,6 +182,14 @@ impl World {
             Err(refusal) if refusal.code == 422 => Ok(()),
             other => Err(format!("{other:?}")),
         });
+        let overlay = nad("overlay", r#"{"cniVersion":"1.0.0","type":"vxlan"}"#);
+        self.until("webhook that changes objects", || {
+            let tried = self.plane.api().post(&format!("{NADS}?dryRun=All"), &overlay);
+            match tried.map_err(|refusal| refusal.to_string())?["spec"]["config"].as_str() {
+                Some(text) if text.contains("\"vni\":") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
     }
 
     /// Tries to make a definition that nobody can attach, without leaving it.
@@ -218,11 +232,11 @@ impl World {
         })
     }
 
-    /// The bundles that are published, one text for each webhook.
+    /// The bundles that are published, one text for each webhook, those that judge and those that change.
     pub fn bundles(&self) -> Vec<String> {
-        let configuration = self.plane.api().get(CONFIGURATION).unwrap();
-        let webhooks = configuration["webhooks"].as_array().unwrap();
-        webhooks
+        let webhooks = |path| self.plane.api().get(path).unwrap()["webhooks"].as_array().unwrap().clone();
+        [webhooks(CONFIGURATION), webhooks(MUTATING)]
+            .concat()
             .iter()
             .map(|webhook| webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default().to_owned())
             .collect()

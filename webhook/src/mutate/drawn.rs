@@ -1,0 +1,95 @@
+//! The VNIs that were drawn a moment ago: their definitions may not have reached the caches yet, and somebody else asks already.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::vni::{Pair, hash};
+
+/// So long a VNI is kept for the definition that it was drawn for.
+pub(super) const KEPT: Duration = Duration::from_secs(60);
+
+/// The most that are kept. Whoever lets definitions be refused by the thousand pushes the oldest out.
+const MOST: usize = 16_384;
+
+/// Pairs of UDP port and VNI that this replica gave away.
+#[derive(Debug, Default)]
+pub struct Drawn {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whose it is, by a hash, and until when.
+    pairs: HashMap<Pair, (u64, Instant)>,
+    /// In the order in which they end.
+    order: VecDeque<(Instant, Pair)>,
+}
+
+impl Drawn {
+    /// Keeps a pair for a definition. False where it is kept for another one. A dry run only asks.
+    ///
+    /// This is the one place at which a VNI is reserved. It knows of this replica alone: what two replicas give away at once is told
+    /// by the rule about VNIs that are taken, once the caches have heard of both definitions.
+    pub fn reserve(&self, pair: Pair, owner: &str, now: Instant, is_dry_run: bool) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.forget(now);
+        let owner = hash(owner);
+        if kept.pairs.get(&pair).is_some_and(|(other, _)| *other != owner) {
+            return false;
+        }
+        if !is_dry_run {
+            let until = now + KEPT;
+            kept.pairs.insert(pair, (owner, until));
+            kept.order.push_back((until, pair));
+        }
+        true
+    }
+}
+
+impl Kept {
+    fn forget(&mut self, now: Instant) {
+        while let Some((until, pair)) = self.order.front().copied() {
+            if until > now && self.order.len() < MOST {
+                break;
+            }
+            self.order.pop_front();
+            // Asked for again meanwhile, it ends later.
+            if self.pairs.get(&pair).is_some_and(|(_, last)| *last == until) {
+                self.pairs.remove(&pair);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vni_is_one_definitions_for_a_minute_and_a_dry_run_takes_none() {
+        let (drawn, now) = (Drawn::default(), Instant::now());
+        let pair = (4789, 7);
+        assert!(drawn.reserve(pair, "shop/a", now, true) && drawn.reserve(pair, "shop/b", now, true));
+        assert!(drawn.reserve(pair, "shop/a", now, false));
+        for is_dry_run in [true, false] {
+            assert!(!drawn.reserve(pair, "shop/b", now, is_dry_run));
+            assert!(drawn.reserve((8472, 7), "shop/b", now, is_dry_run));
+        }
+        // Asked for again, it is kept anew.
+        assert!(drawn.reserve(pair, "shop/a", now + KEPT / 2, false));
+        assert!(!drawn.reserve(pair, "shop/b", now + KEPT, false));
+        assert!(drawn.reserve(pair, "shop/b", now + KEPT * 3 / 2, false));
+    }
+
+    #[test]
+    fn no_number_of_requests_fills_the_memory() {
+        let (drawn, now) = (Drawn::default(), Instant::now());
+        for vni in 0..20_000 {
+            assert!(drawn.reserve((4789, vni), "shop/a", now, false));
+            assert!(drawn.reserve((4789, 77_777), "shop/z", now, false));
+        }
+        let kept = drawn.kept.lock().unwrap();
+        assert!(kept.pairs.len() <= MOST && kept.order.len() <= MOST, "{} {}", kept.pairs.len(), kept.order.len());
+    }
+}

@@ -1,0 +1,87 @@
+//! What is changed in an object before the rules look at it: a definition gets the VNIs that it lacks, a pod what its networks need of
+//! a node, and loses a status that only its agent may write.
+//!
+//! [`mutate()`] is pure but for the VNIs that [`Drawn`] keeps for a minute. Whatever it writes it would not write again: an object may
+//! come twice (`reinvocationPolicy`).
+
+mod answer;
+mod config_text;
+mod drawn;
+mod inject;
+pub mod injectors;
+pub mod options;
+mod patch;
+mod vni;
+
+use attachments::policy::spec::VniRange;
+use attachments::rule::{Rule, Severity};
+use attachments::status::NETWORK_STATUS;
+use delegates::lint::Problem;
+use json_patch::{Patch, PatchOperation};
+use serde_json::json;
+
+use crate::cluster::View;
+use crate::rules::{Operation, Request};
+pub use answer::Mutator;
+pub use drawn::Drawn;
+pub use vni::{Draw, Pair};
+
+/// What the level of a namespace opens of the VNIs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The level's name.
+    pub level: String,
+    /// The VNIs.
+    pub ranges: Vec<VniRange>,
+}
+
+/// How objects are changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// How VNIs are drawn.
+    pub draw: Draw<'a>,
+    /// Whether resources and node selectors are injected.
+    pub injects: bool,
+}
+
+/// The changes of an object, and what is to be said of them. What denies leaves no change.
+#[derive(Debug, Default)]
+pub struct Mutation {
+    /// The changes; none where the object stays.
+    pub patch: Patch,
+    /// What is refused or warned of.
+    pub problems: Vec<Problem>,
+}
+
+/// What becomes of the object of a request.
+pub fn mutate(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> Mutation {
+    let (operations, problems) = match (request.group, request.kind, request.operation) {
+        ("k8s.cni.cncf.io", "NetworkAttachmentDefinition", Operation::Create | Operation::Update) => {
+            definition(request, settings, view)
+        }
+        ("", "Pod", Operation::Create) => pod(request, settings, view),
+        _ => return Mutation::default(),
+    };
+    let is_denied = problems.iter().any(|problem| problem.severity == Severity::Deny);
+    Mutation { patch: Patch(if is_denied { Vec::new() } else { operations }), problems }
+}
+
+fn definition(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> (Vec<PatchOperation>, Vec<Problem>) {
+    match vni::complete(request, &settings.draw, view) {
+        Ok(Some(text)) => (vec![patch::replace(patch::pointer(["spec", "config"]), json!(text))], Vec::new()),
+        Ok(None) => Default::default(),
+        Err(problems) => (Vec::new(), problems),
+    }
+}
+
+fn pod(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> (Vec<PatchOperation>, Vec<Problem>) {
+    let (mut operations, mut problems) =
+        if settings.injects { inject::inject(request, view) } else { Default::default() };
+    let is_writer = view.options.status_writers.iter().any(|writer| writer == request.user);
+    if !is_writer && !request.object["metadata"]["annotations"][NETWORK_STATUS].is_null() {
+        operations.push(patch::remove(patch::pointer(["metadata", "annotations", NETWORK_STATUS])));
+        let path = format!("metadata.annotations[{NETWORK_STATUS}]");
+        problems.push(Problem::remark(Rule::StatusWritten, path, "removed, for only the node agent writes it"));
+    }
+    (operations, problems)
+}
