@@ -25,6 +25,10 @@ pub struct Metrics {
     pub bundle_in_sync: AtomicBool,
     /// Open connections.
     pub connections: AtomicU64,
+    /// Definitions that cannot stand beside elder ones; 0 where another replica leads.
+    pub janitor_conflicts: AtomicU64,
+    /// Passes of the janitor: those that ended well, those that failed.
+    janitor_passes: [AtomicU64; 2],
     /// Connections that were closed before a request came: by the reason.
     closed: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -74,6 +78,16 @@ impl Metrics {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
     }
 
+    /// A pass of the janitor is over.
+    pub fn janitor_passed(&self, well: bool) {
+        self.janitor_passes[usize::from(!well)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has one ended well?
+    pub fn janitor_has_passed(&self) -> bool {
+        self.janitor_passes[0].load(Ordering::Relaxed) > 0
+    }
+
     /// The text for a scrape.
     pub fn text(&self, facts: &Facts) -> String {
         let mut text = String::new();
@@ -111,6 +125,12 @@ impl Metrics {
         let synced = i64::from(facts.definitions.is_complete());
         let labels = [("cache", "network-attachment-definitions")];
         one("cache_synced", "gauge", "1 once the cache has every object.", &labels, synced);
+        let conflicts = i64::try_from(self.janitor_conflicts.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        one("janitor_conflicts", "gauge", "Definitions that cannot stand beside elder ones.", &[], conflicts);
+        let mut family = Family::new(&mut text, "janitor_passes_total", "counter", "Passes of the janitor.");
+        for (result, passes) in ["done", "failed"].into_iter().zip(&self.janitor_passes) {
+            family.row("", &[("result", result)], passes.load(Ordering::Relaxed));
+        }
         let help = "Connections closed without a request.";
         let mut family = Family::new(&mut text, "webhook_connections_closed_total", "counter", help);
         for (reason, count) in self.closed.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -154,6 +174,11 @@ mod tests {
         metrics.found(vec![("N03".to_owned(), Severity::Deny), ("N08".to_owned(), Severity::Warn)]);
         metrics.certificate_expiry.store(77, Ordering::Relaxed);
         metrics.closed("handshake");
+        metrics.janitor_conflicts.store(3, Ordering::Relaxed);
+        metrics.janitor_passed(false);
+        assert!(!metrics.janitor_has_passed());
+        metrics.janitor_passed(true);
+        assert!(metrics.janitor_has_passed());
         let text = metrics.text(&Facts::default());
         for line in [
             r#"webhook_requests_total{webhook="nads",operation="CREATE",result="denied"} 2"#,
@@ -167,6 +192,9 @@ mod tests {
             "webhook_cabundle_in_sync 0",
             r#"cache_synced{cache="network-attachment-definitions"} 0"#,
             r#"webhook_connections_closed_total{reason="handshake"} 1"#,
+            "janitor_conflicts 3",
+            r#"janitor_passes_total{result="done"} 1"#,
+            r#"janitor_passes_total{result="failed"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::certs::ServiceName;
+use crate::janitor::JanitorFlags;
 
 /// The webhook's configuration.
 #[derive(Clone, Debug, Args)]
@@ -42,6 +43,9 @@ pub struct Options {
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// The janitor's.
+    #[command(flatten)]
+    pub janitor: JanitorFlags,
 }
 
 impl Options {

@@ -110,6 +110,11 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
         [
             "k8s.cni.cncf.io/network-attachment-definitions []: get list watch",
             "admissionregistration.k8s.io/validatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
+            "/namespaces []: list",
+            "/pods []: list",
+            "meta-cni.io/attachmentpolicies []: list watch",
+            "meta-cni.io/attachmentpolicies/status []: patch",
+            "events.k8s.io/events []: create",
         ]
     );
     let own: Role = find("Role");
@@ -120,7 +125,7 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
         [
             "/secrets [meta-cni-webhook-ca meta-cni-webhook-tls]: get list watch update",
             "/configmaps [meta-cni-webhook-replicas]: get patch",
-            "coordination.k8s.io/leases [meta-cni-webhook]: get patch",
+            "coordination.k8s.io/leases [meta-cni-webhook meta-cni-janitor]: get patch",
             "/secrets []: create",
             "/configmaps []: create",
             "coordination.k8s.io/leases []: create",

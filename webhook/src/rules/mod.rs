@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::View;
+use crate::cluster::{Definition, View};
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,13 @@ pub fn judge(request: &Request<'_>, view: &View) -> Vec<Problem> {
     if judged == Judged::Pod {
         problems.extend(pod::status_written(request, view));
     }
+    problems
+}
+
+/// What would refuse a stored definition beside the others of the view.
+pub fn stored(definition: &Definition, view: &View) -> Vec<Problem> {
+    let mut problems = cross::beside(definition, view);
+    problems.retain(|problem| problem.severity == Severity::Deny);
     problems
 }
 

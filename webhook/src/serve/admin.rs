@@ -53,7 +53,7 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Reply {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
             let mut blockers = shared.readiness.blockers();
-            if !shared.facts.definitions.is_complete() {
+            if shared.readiness.needs_caches() && !shared.facts.definitions.is_complete() {
                 blockers.push("every network-attachment-definition".to_owned());
             }
             if blockers.is_empty() {

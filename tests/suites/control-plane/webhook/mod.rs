@@ -3,5 +3,6 @@
 mod admission;
 mod certificates;
 mod floor;
+mod janitor;
 mod rotation;
 mod world;

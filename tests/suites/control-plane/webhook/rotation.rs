@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use webhook::certs::{Lifetimes, clock};
+use webhook::janitor::JanitorFlags;
 use webhook::{Options, Times};
 
 use super::world::{LEAF, World};
@@ -35,6 +36,7 @@ fn options(world: &World, number: u16) -> Options {
         tls_secret: None,
         shutdown_delay: Duration::ZERO,
         kubeconfig: Some(world.kubeconfig()),
+        janitor: JanitorFlags::default(),
     }
 }
 
