@@ -110,7 +110,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let janitor = Janitor::new(client.clone(), options, times, rules, Arc::clone(&shared));
     let parts = async {
         tokio::join!(
-            facts::definitions(client.clone(), &shared.facts),
+            facts::feed(client.clone(), &shared.facts),
             serve::admin::serve(admin, Arc::clone(&shared)),
             keeper.run(),
             leader.run(&client),

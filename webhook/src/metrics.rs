@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use delegates::lint::Severity;
 
-use crate::facts::Facts;
+use crate::facts::{Cache, Facts};
 
 /// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
@@ -122,15 +122,24 @@ impl Metrics {
         one("webhook_cabundle_in_sync", "gauge", "1 while every published bundle verifies it.", &[], in_sync);
         let open = i64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         one("webhook_connections", "gauge", "Open connections.", &[], open);
-        let synced = i64::from(facts.definitions.is_complete());
-        let labels = [("cache", "network-attachment-definitions")];
-        one("cache_synced", "gauge", "1 once the cache has every object.", &labels, synced);
         let conflicts = i64::try_from(self.janitor_conflicts.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         one("janitor_conflicts", "gauge", "Definitions that cannot stand beside elder ones.", &[], conflicts);
         let mut family = Family::new(&mut text, "janitor_passes_total", "counter", "Passes of the janitor.");
         for (result, passes) in ["done", "failed"].into_iter().zip(&self.janitor_passes) {
             family.row("", &[("result", result)], passes.load(Ordering::Relaxed));
         }
+        let known = facts.known();
+        let help = "1 once the cache has every object, or the API server does not have the kind.";
+        let mut family = Family::new(&mut text, "cache_synced", "gauge", help);
+        for cache in Cache::ALL {
+            family.row("", &[("cache", cache.name())], u8::from(known.is_complete(cache)));
+        }
+        let help = "Objects that are kept: of pods, those with further networks.";
+        let mut family = Family::new(&mut text, "cache_objects", "gauge", help);
+        for cache in Cache::ALL {
+            family.row("", &[("cache", cache.name())], known.count(cache));
+        }
+        drop(known);
         let help = "Connections closed without a request.";
         let mut family = Family::new(&mut text, "webhook_connections_closed_total", "counter", help);
         for (reason, count) in self.closed.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -191,6 +200,8 @@ mod tests {
             "webhook_cert_expiry_timestamp_seconds 77",
             "webhook_cabundle_in_sync 0",
             r#"cache_synced{cache="network-attachment-definitions"} 0"#,
+            r#"cache_synced{cache="attachmentlevels"} 0"#,
+            r#"cache_objects{cache="pods"} 0"#,
             r#"webhook_connections_closed_total{reason="handshake"} 1"#,
             "janitor_conflicts 3",
             r#"janitor_passes_total{result="done"} 1"#,

@@ -109,10 +109,13 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
         said(cluster.rules),
         [
             "k8s.cni.cncf.io/network-attachment-definitions []: get list watch",
+            "meta-cni.io/attachmentpolicies []: get list watch",
+            "meta-cni.io/attachmentlevels []: get list watch",
+            "/namespaces []: get list watch",
+            "/pods []: list watch",
+            "/nodes []: list watch",
+            "networking.k8s.io/servicecidrs []: list watch",
             "admissionregistration.k8s.io/validatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
-            "/namespaces []: list",
-            "/pods []: list",
-            "meta-cni.io/attachmentpolicies []: list watch",
             "meta-cni.io/attachmentpolicies/status []: patch",
             "events.k8s.io/events []: create",
         ]

@@ -13,6 +13,9 @@ use super::ipam::Subnet;
 /// More plugins than any chain has (N06).
 const PLUGINS: usize = 16;
 
+/// More subnets, capabilities and sharers of one definition than are kept: a text of 64 KiB could name thousands.
+const MOST: usize = 64;
+
 /// The port of VXLAN, where a configuration names none.
 pub const VXLAN_PORT: u16 = 4789;
 
@@ -200,12 +203,14 @@ impl Network {
             let declared = plugin["capabilities"].as_object().into_iter().flatten();
             capabilities.extend(declared.filter(|(_, value)| **value == true).map(|(key, _)| key.as_str().into()));
         }
-        Some(Self {
-            name: name.into(),
-            hash: hasher.finish(),
-            capabilities,
-            plugins: plugins.into_iter().map(|(at, plugin)| Plugin::read(at, plugin)).collect(),
-        })
+        capabilities.truncate(MOST);
+        let mut plugins: Vec<Plugin> = plugins.into_iter().map(|(at, plugin)| Plugin::read(at, plugin)).collect();
+        let mut room = MOST;
+        for plugin in &mut plugins {
+            plugin.subnets.truncate(room);
+            room -= plugin.subnets.len();
+        }
+        Some(Self { name: name.into(), hash: hasher.finish(), capabilities, plugins })
     }
 }
 
@@ -272,7 +277,7 @@ impl Overlay {
             vni,
             port,
             underlay: plugin["underlay"].as_str().map(Box::from),
-            shared_with: shared.map(Box::from).collect(),
+            shared_with: shared.take(MOST).map(Box::from).collect(),
         })
     }
 

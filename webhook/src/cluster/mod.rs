@@ -2,17 +2,17 @@
 //!
 //! A [`View`] keeps what rules ask for and no text: a definition's configuration is read once when the object comes, and of a
 //! pod only its metadata counts. Every question is a look-up. Whoever feeds it calls `apply_*` and `delete_*` for events, and
-//! `reset_*` with all objects after a watch began anew.
+//! `retain_*` after a list.
 
 pub mod definition;
 mod index;
 pub mod ipam;
-mod networks;
+pub mod networks;
 mod options;
 pub mod pod;
 mod usage;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use attachments::names::{NetRef, ObjectName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -89,16 +89,10 @@ impl View {
         }
     }
 
-    /// These are all definitions.
-    pub fn reset_definitions<'a>(&mut self, all: impl IntoIterator<Item = (&'a ObjectMeta, Option<&'a str>)>) {
-        let mut left: HashSet<NetRef> = self.definitions.keys().cloned().collect();
-        for (metadata, config) in all {
-            if let Some(reference) = reference(metadata) {
-                left.remove(&reference);
-            }
-            self.apply_definition(metadata, config);
-        }
-        left.iter().for_each(|gone| self.delete_definition(gone));
+    /// A list was read: definitions that it did not have are gone.
+    pub fn retain_definitions(&mut self, is_listed: impl Fn(&NetRef) -> bool) {
+        let gone: Vec<NetRef> = self.definitions.keys().filter(|reference| !is_listed(reference)).cloned().collect();
+        gone.iter().for_each(|reference| self.delete_definition(reference));
     }
 
     /// A pod is there and not over, or has changed.
@@ -136,16 +130,10 @@ impl View {
         }
     }
 
-    /// These are all pods that are not over.
-    pub fn reset_pods<'a>(&mut self, all: impl IntoIterator<Item = &'a ObjectMeta>) {
-        let mut left: HashSet<PodName> = self.pods.keys().cloned().collect();
-        for metadata in all {
-            if let Some((name, _)) = pod_name(metadata) {
-                left.remove(&name);
-            }
-            self.apply_pod(metadata);
-        }
-        left.iter().for_each(|gone| self.delete_pod(gone));
+    /// A list was read: pods that it did not have are over or gone.
+    pub fn retain_pods(&mut self, is_listed: impl Fn(&str) -> bool) {
+        let gone: Vec<PodName> = self.pods.keys().filter(|name| !is_listed(name)).cloned().collect();
+        gone.iter().for_each(|name| self.delete_pod(name));
     }
 
     /// A namespace is there, or has changed.
@@ -161,10 +149,9 @@ impl View {
         self.namespaces.remove(name);
     }
 
-    /// These are all namespaces.
-    pub fn reset_namespaces<'a>(&mut self, all: impl IntoIterator<Item = &'a ObjectMeta>) {
-        self.namespaces.clear();
-        all.into_iter().for_each(|metadata| self.apply_namespace(metadata));
+    /// A list was read: namespaces that it did not have are gone.
+    pub fn retain_namespaces(&mut self, is_listed: impl Fn(&str) -> bool) {
+        self.namespaces.retain(|name, _| is_listed(name));
     }
 
     /// A policy is there, for the namespaces that the selector selects. False when it is no selector.
@@ -187,6 +174,11 @@ impl View {
         &mut self.networks
     }
 
+    /// The same to be looked at.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
     /// The cluster's networks that share addresses with this one.
     pub(crate) fn cluster_networks(&self, net: ipnet::IpNet) -> Vec<ClusterNetwork> {
         self.networks.overlapping(net, &self.options)
@@ -200,6 +192,21 @@ impl View {
     /// The names of a namespace's definitions.
     pub fn names(&self, namespace: &ObjectName) -> impl Iterator<Item = &ObjectName> {
         self.names.get(namespace).into_iter().flatten()
+    }
+
+    /// Every definition.
+    pub fn definitions(&self) -> impl ExactSizeIterator<Item = &Definition> {
+        self.definitions.values()
+    }
+
+    /// The pods with further networks.
+    pub fn pods(&self) -> impl ExactSizeIterator<Item = (&PodName, &Pod)> {
+        self.pods.iter()
+    }
+
+    /// The namespaces.
+    pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&str, &Namespace)> {
+        self.namespaces.iter().map(|(name, namespace)| (&**name, namespace))
     }
 
     /// A pod with further networks.

@@ -57,10 +57,9 @@ impl Networks {
         self.nodes.remove(name);
     }
 
-    /// These are all nodes.
-    pub fn reset_nodes<'a>(&mut self, all: impl IntoIterator<Item = &'a Node>) {
-        self.nodes.clear();
-        all.into_iter().for_each(|node| self.apply_node(node));
+    /// A list was read: nodes that it did not have are gone.
+    pub fn retain_nodes(&mut self, is_listed: impl Fn(&str) -> bool) {
+        self.nodes.retain(|name, _| is_listed(name));
     }
 
     /// A ServiceCIDR is there, or has changed.
@@ -76,10 +75,14 @@ impl Networks {
         self.services.remove(name);
     }
 
-    /// These are all ServiceCIDRs.
-    pub fn reset_services<'a>(&mut self, all: impl IntoIterator<Item = &'a ServiceCIDR>) {
-        self.services.clear();
-        all.into_iter().for_each(|services| self.apply_services(services));
+    /// A list was read: ServiceCIDRs that it did not have are gone.
+    pub fn retain_services(&mut self, is_listed: impl Fn(&str) -> bool) {
+        self.services.retain(|name, _| is_listed(name));
+    }
+
+    /// How many nodes and ServiceCIDRs there are.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.nodes.len(), self.services.len())
     }
 
     /// The first of each kind that shares addresses with this network; those that flags name come first, for they are whole.

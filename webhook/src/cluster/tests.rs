@@ -33,10 +33,10 @@ fn what_has_gone_leaves_nothing_behind() {
     view.apply_pod(&metadata("shop", "web-0", &[(NETWORKS, "lan,over,lan")]));
     assert_eq!((view.definitions_in(&"shop".parse().unwrap()), view.attachments_in(&"shop".parse().unwrap())), (2, 3));
     assert_eq!(view.usage(&net("shop/lan")).unwrap().pods().len(), 1);
-    view.reset_definitions([(&metadata("shop", "over", &[]), Some(vxlan))]);
+    view.retain_definitions(|reference| reference.name.as_str() == "over");
     assert!(view.definition(&net("shop/lan")).is_none() && view.definition(&net("shop/over")).is_some());
-    view.reset_definitions([]);
-    view.reset_pods([]);
+    view.retain_definitions(|_| false);
+    view.retain_pods(|_| false);
     assert!(view.index.is_empty() && view.definitions.is_empty() && view.names.is_empty());
     assert!(view.pods.is_empty() && view.usage.is_empty() && view.attachments.is_empty());
 }

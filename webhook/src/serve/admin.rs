@@ -53,8 +53,8 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Reply {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
             let mut blockers = shared.readiness.blockers();
-            if shared.readiness.needs_caches() && !shared.facts.definitions.is_complete() {
-                blockers.push("every network-attachment-definition".to_owned());
+            if shared.readiness.needs_caches() {
+                blockers.extend(shared.facts.incomplete().iter().map(|cache| format!("all {}", cache.name())));
             }
             if blockers.is_empty() {
                 return text(StatusCode::OK, "ok\n");

@@ -123,21 +123,45 @@ fn the_api_server_restarts_and_asks_again() {
 }
 
 #[test]
-fn a_replica_is_alive_and_not_ready_until_it_knows_every_definition() {
-    let mut world = World::without_definitions();
+fn a_replica_is_alive_and_not_ready_until_it_knows_everything_there_is() {
+    let mut world = World::new();
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/meta-cni-webhook";
+    let api = world.plane.api();
+    let whole = api.get(role).unwrap()["rules"].clone();
+    let lesser: Vec<_> = whole.as_array().unwrap().iter().filter(|rule| rule["resources"] != json!(["pods"])).collect();
+    api.patch(role, &json!({"rules": lesser})).unwrap();
     world.start(0);
-    let missing = "waiting for every network-attachment-definition\n";
-    world.until("replica that waits for definitions alone", || match world.probe(0, "/readyz")? {
-        (status, body) if status.contains(" 503 ") && body == missing => Ok(()),
+    world.until("replica that waits for pods alone", || match world.probe(0, "/readyz")? {
+        (status, body) if status.contains(" 503 ") && body == "waiting for all pods\n" => Ok(()),
         (status, body) => Err(format!("{status}: {body}")),
     });
     assert!(world.probe(0, "/livez").unwrap().0.contains(" 200 "));
-    let synced = r#"cache_synced{cache="network-attachment-definitions"}"#;
-    assert_eq!(world.metric(0, synced).as_deref(), Some("0"));
+    let synced = |cache: &str| world.metric(0, &format!("cache_synced{{cache=\"{cache}\"}}"));
+    assert_eq!((synced("pods").as_deref(), synced("namespaces").as_deref()), (Some("0"), Some("1")));
     assert_eq!(world.metric(0, "webhook_cabundle_in_sync").as_deref(), Some("1"));
-    world.install_definitions();
+    api.patch(role, &json!({ "rules": whole })).unwrap();
     world.until_ready(0);
-    assert_eq!(world.metric(0, synced).as_deref(), Some("1"));
+    assert_eq!(synced("pods").as_deref(), Some("1"));
     world.until_in_force();
     world.must_answer();
+}
+
+#[test]
+fn a_kind_that_is_missing_is_not_waited_for_and_is_heard_of_when_it_comes() {
+    let mut world = World::without_definitions();
+    world.start(0);
+    world.until_ready(0);
+    for kind in ["network-attachment-definitions", "attachmentpolicies", "attachmentlevels"] {
+        assert_eq!(world.metric(0, &format!("cache_synced{{cache=\"{kind}\"}}")).as_deref(), Some("1"));
+        assert!(world.log(0).contains(&format!("{kind}: the API server does not have this kind")), "{kind}");
+    }
+    world.install_definitions();
+    world.until_in_force();
+    world.must_answer();
+    world.plane.api().post(NADS, &good("lan")).unwrap();
+    let kept = r#"cache_objects{cache="network-attachment-definitions"}"#;
+    world.until("cache that has the definition", || match world.metric(0, kept) {
+        Some(count) if count == "1" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }

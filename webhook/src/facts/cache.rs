@@ -1,0 +1,75 @@
+//! The caches by name.
+
+use attachments::api::{AttachmentLevel, AttachmentPolicy};
+use attachments::definition::NetworkAttachmentDefinition;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::Resource;
+
+/// What is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cache {
+    /// NetworkAttachmentDefinitions.
+    Definitions,
+    /// Pods that are not over, by their metadata.
+    Pods,
+    /// Namespaces, by their metadata.
+    Namespaces,
+    /// Nodes, for the networks of pods and nodes.
+    Nodes,
+    /// ServiceCIDRs, from Kubernetes 1.33 on.
+    ServiceCidrs,
+    /// AttachmentPolicies.
+    Policies,
+    /// AttachmentLevels.
+    Levels,
+}
+
+impl Cache {
+    /// Every cache.
+    pub const ALL: [Self; 7] = [
+        Self::Definitions,
+        Self::Pods,
+        Self::Namespaces,
+        Self::Nodes,
+        Self::ServiceCidrs,
+        Self::Policies,
+        Self::Levels,
+    ];
+
+    /// Its name in the log and in metrics: the API's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Definitions => "network-attachment-definitions",
+            Self::Pods => "pods",
+            Self::Namespaces => "namespaces",
+            Self::Nodes => "nodes",
+            Self::ServiceCidrs => "servicecidrs",
+            Self::Policies => "attachmentpolicies",
+            Self::Levels => "attachmentlevels",
+        }
+    }
+
+    /// The collection in the API.
+    pub fn path(self) -> String {
+        match self {
+            Self::Definitions => NetworkAttachmentDefinition::url_path(&(), None),
+            Self::Pods => Pod::url_path(&(), None),
+            Self::Namespaces => Namespace::url_path(&(), None),
+            Self::Nodes => Node::url_path(&(), None),
+            Self::ServiceCidrs => ServiceCIDR::url_path(&(), None),
+            Self::Policies => AttachmentPolicy::url_path(&(), None),
+            Self::Levels => AttachmentLevel::url_path(&(), None),
+        }
+    }
+
+    /// The field selector.
+    pub(super) fn fields(self) -> Option<&'static str> {
+        (self == Self::Pods).then_some("status.phase!=Succeeded,status.phase!=Failed")
+    }
+
+    /// Is its metadata all that is asked for?
+    pub(super) fn is_of_metadata(self) -> bool {
+        matches!(self, Self::Pods | Self::Namespaces)
+    }
+}

@@ -1,0 +1,54 @@
+//! Feeds the caches from watches, for as long as the program runs.
+
+use std::collections::HashSet;
+
+use kube::Client;
+use meta_cni_kube::{Collection, Event, follow, follow_objects};
+
+use super::Facts;
+use super::cache::Cache;
+use super::known::key;
+use super::object::Object;
+
+/// Follows everything; never ends. A kind that the API server does not have is looked for again, and holds up none of the others.
+pub async fn feed(client: Client, facts: &Facts) {
+    let fed = |cache: Cache| one(client.clone(), facts, cache);
+    tokio::join!(
+        fed(Cache::Definitions),
+        fed(Cache::Pods),
+        fed(Cache::Namespaces),
+        fed(Cache::Nodes),
+        fed(Cache::ServiceCidrs),
+        fed(Cache::Policies),
+        fed(Cache::Levels),
+    );
+}
+
+async fn one(client: Client, facts: &Facts, cache: Cache) {
+    let path = cache.path();
+    let collection = Collection { what: cache.name(), path: &path, fields: cache.fields() };
+    let mut listed = HashSet::new();
+    let take = |event| heard(facts, cache, &mut listed, event);
+    if cache.is_of_metadata() {
+        follow(client, collection, take).await;
+    } else {
+        follow_objects(client, collection, take).await;
+    }
+}
+
+/// Takes what a watch says. `listed` are the objects of the list that is being read.
+pub(super) fn heard(facts: &Facts, cache: Cache, listed: &mut HashSet<String>, event: Event<Object>) {
+    facts.change(|known| match event {
+        Event::Begin => listed.clear(),
+        Event::Listed(object) => {
+            let key = key(&object.metadata);
+            known.apply(cache, object);
+            if known.keeps(cache, &key) {
+                listed.insert(key);
+            }
+        }
+        Event::Applied(object) => known.apply(cache, object),
+        Event::Deleted(object) => known.delete(cache, &object.metadata),
+        Event::End => known.end(cache, &std::mem::take(listed)),
+    });
+}

@@ -1,0 +1,67 @@
+//! What is known of the cluster while a review is answered: caches that watches feed. No review waits for the API server, but
+//! for what is missing before it is refused because of that.
+
+mod cache;
+mod feed;
+mod known;
+mod object;
+mod policies;
+mod texts;
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use attachments::policy::Level;
+use tokio::sync::Notify;
+
+use crate::cluster::Options;
+
+pub use cache::Cache;
+pub use feed::feed;
+pub use known::Known;
+pub use object::{Meta, Object};
+pub use policies::{KnownPolicy, Policies};
+pub use texts::{Text, Texts};
+
+/// The caches behind one lock. Empty ones are what a review without a cluster has.
+#[derive(Debug, Default)]
+pub struct Facts {
+    known: RwLock<Known>,
+    heard: Notify,
+}
+
+impl Facts {
+    /// Empty caches, with the settings of rules and the level of namespaces without a label.
+    pub fn new(options: Options, level: Level) -> Self {
+        Self { known: RwLock::new(Known::new(options, level)), heard: Notify::new() }
+    }
+
+    /// What is known now. Whoever holds it holds up every watch: it is not held across an `await`.
+    pub fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The caches whose first list is not complete. A kind that the API server does not have is complete without objects.
+    pub fn incomplete(&self) -> Vec<Cache> {
+        let known = self.known();
+        Cache::ALL.into_iter().filter(|cache| !known.is_complete(*cache)).collect()
+    }
+
+    /// Returns when a watch brings something that was not known when this was called.
+    pub async fn changed(&self) {
+        self.heard.notified().await;
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known, and tells those who wait for it.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        let changed = change(&mut self.known_mut());
+        self.heard.notify_waiters();
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests;
