@@ -70,8 +70,8 @@ pub struct Subject<'a> {
 }
 
 impl Census {
-    /// Policies by name in the order in which [`Self::outcomes`] tells of them, and the namespaces' labels. A policy that
-    /// cannot be compiled counts nothing.
+    /// Policies by name, the labels of namespaces, and where definitions of default networks are. The second part of the answer is for each
+    /// policy its place, or why it cannot be compiled and counts nothing.
     pub fn new<'a>(
         policies: impl IntoIterator<Item = (&'a str, &'a AttachmentPolicySpec)>,
         namespaces: HashMap<String, Labels>,

@@ -46,6 +46,8 @@ pub struct Memory {
     pub rss: f64,
     /// At most so far.
     pub peak: f64,
+    /// Of what it holds now, what is no file: heap and stacks.
+    pub heap: f64,
 }
 
 impl Cluster {
@@ -152,7 +154,7 @@ impl Webhook<'_> {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
             line.trim().split(' ').next().unwrap().parse::<f64>().unwrap() / 1024.0
         };
-        Memory { rss: mib("VmRSS:"), peak: mib("VmHWM:") }
+        Memory { rss: mib("VmRSS:"), peak: mib("VmHWM:"), heap: mib("RssAnon:") }
     }
 
     /// Processor time so far.

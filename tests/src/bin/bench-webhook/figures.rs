@@ -55,7 +55,7 @@ impl Figures {
             |what: &str, measured: String, budget: &str| table.row([what.to_owned(), measured, budget.to_owned()]);
         let starts = format!("{} to {}", seconds(self.starts.iter().min()), seconds(self.starts.iter().max()));
         row(&format!("cold start until ready, {} times, s", self.starts.len()), starts, "2");
-        row("memory at rest, MiB (peak)", memory(self.at_rest), "40");
+        row("memory at rest, MiB (peak; heap)", memory(self.at_rest), "40");
         let count = steady.answers.times.len();
         row(&format!("reviews, {} a second for {} s", steady.rate, steady.seconds), count.to_string(), "");
         for (name, percent, budget) in [("p50", 50, ""), ("p95", 95, ""), ("p99", 99, "5")] {
@@ -66,11 +66,11 @@ impl Figures {
         row("lost, answered wrongly", format!("{}, {}", steady.answers.lost.len(), steady.answers.wrong.len()), "0, 0");
         row("one CPU's use meanwhile, %", format!("{:.0}", self.cpu_percent()), "");
         row("processor time of a review, ms", ms(steady.cpu.as_secs_f64() * 1000.0 / count as f64), "");
-        row("memory after it, MiB (peak)", memory(steady.memory), "40");
+        row("memory after it, MiB (peak; heap)", memory(steady.memory), "40");
         let took = format!("{:.1}", self.burst.took.as_secs_f64());
         row(&format!("burst of {} creates at the API server, s", self.burst.creates), took, "5");
         row("creates lost, ended wrongly", format!("{}, {}", self.burst.lost, self.burst.wrong), "0, 0");
-        row("memory at the end, MiB (peak)", memory(self.at_end), "40");
+        row("memory at the end, MiB (peak; heap)", memory(self.at_end), "40");
         table
     }
 
@@ -79,7 +79,7 @@ impl Figures {
     }
 
     pub fn json(&self) -> Value {
-        let of = |memory: Memory| json!({"rss_mib": memory.rss, "peak_mib": memory.peak});
+        let of = |memory: Memory| json!({"rss_mib": memory.rss, "peak_mib": memory.peak, "heap_mib": memory.heap});
         let (steady, burst) = (&self.steady, &self.burst);
         let times = &steady.answers.times;
         json!({
@@ -99,7 +99,7 @@ impl Figures {
 }
 
 fn memory(memory: Memory) -> String {
-    format!("{:.1} ({:.1})", memory.rss, memory.peak)
+    format!("{:.1} ({:.1}; {:.1})", memory.rss, memory.peak, memory.heap)
 }
 
 fn seconds(time: Option<&Duration>) -> String {
