@@ -378,6 +378,9 @@ rules! {
     PolicyProtocol = "M06", Deny, "no protocol of the list";
         r#"spec.ingress[0].ports[0].protocol: Unsupported value: "ICMP": supported values: "TCP", "UDP", "SCTP""#;
         "Name a protocol of the list."
+    PolicyUnmet = "A03", Warn, "a new policy, or a level, that definitions break which exist";
+        r#"2 existing objects violate rule "vni-pool", first shop/blue"#;
+        "Change the definitions, or take mode `Warn` until they are."
 }
 
 #[cfg(test)]

@@ -33,10 +33,11 @@ use facts::Facts;
 use janitor::Janitor;
 use keeper::Keeper;
 use leader::Leader;
+use meta_cni_kube::Reader;
 use metrics::Metrics;
 use readiness::Readiness;
 
-pub use options::Options;
+pub use options::{Options, RuleOptions};
 
 /// What is another in tests: the clock, and how long certificates live.
 #[derive(Clone)]
@@ -85,7 +86,7 @@ pub fn run_until(options: &Options, times: &Times, end: impl Future<Output = ()>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Io(format!("cannot start the runtime: {e}")))?;
     if options.janitor.only {
-        return runtime.block_on(janitor::run_alone(options, times, cluster::Options::default(), end));
+        return runtime.block_on(janitor::run_alone(options, times, end));
     }
     runtime.block_on(serve_until(options, times, end))
 }
@@ -93,11 +94,12 @@ pub fn run_until(options: &Options, times: &Times, end: impl Future<Output = ()>
 async fn serve_until(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
-        facts: Facts::default(),
+        facts: Facts::new(options.rules.of_rules(), options.rules.default_level).asking(Reader::new(client.clone())),
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         served: Served::default(),
     });
+    let callers = options.client_ca.as_deref().map(serve::callers).transpose()?;
     let listener = serve::bind(options.listen)?;
     let admin = serve::bind(options.admin)?;
     let at = |listener: &tokio::net::TcpListener| listener.local_addr().map_err(|e| Error::Io(e.to_string()));
@@ -106,8 +108,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let (stop, stopped) = watch::channel(false);
     let leader = Arc::new(Leader::new(&options.service, options));
     let keeper = Keeper::new(client.clone(), options, times, Arc::clone(&shared), Arc::clone(&leader), address);
-    let rules = cluster::Options::default();
-    let janitor = Janitor::new(client.clone(), options, times, rules, Arc::clone(&shared));
+    let janitor = Janitor::new(client.clone(), options, times, Arc::clone(&shared));
     let parts = async {
         tokio::join!(
             facts::feed(client.clone(), &shared.facts),
@@ -117,7 +118,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
             janitor.run(&leader),
         );
     };
-    let served = serve::serve(listener, Arc::clone(&shared), stopped);
+    let served = serve::serve(listener, Arc::clone(&shared), callers, stopped);
     tokio::pin!(served);
     let ended = async {
         end.await;

@@ -1,13 +1,15 @@
 //! What is counted, in Prometheus' text format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attachments::policy::spec::Mode;
 use delegates::lint::Severity;
 
+use crate::cluster::View;
 use crate::facts::{Cache, Facts};
 
 /// Upper bounds of the buckets of durations, in seconds.
@@ -38,6 +40,7 @@ struct Counted {
     requests: BTreeMap<(&'static str, &'static str, &'static str), u64>,
     durations: BTreeMap<&'static str, Durations>,
     findings: BTreeMap<(String, &'static str), u64>,
+    violations: BTreeMap<(String, &'static str), u64>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +73,19 @@ impl Metrics {
                 Severity::Deny => "deny",
             };
             *counted.findings.entry((rule, severity)).or_default() += 1;
+        }
+    }
+
+    /// Levels and policies were violated.
+    pub fn violated(&self, violations: &BTreeMap<(String, Mode), u64>) {
+        let mut counted = self.counted();
+        for ((policy, mode), count) in violations {
+            let mode = match mode {
+                Mode::Enforce => "Enforce",
+                Mode::Warn => "Warn",
+                Mode::Audit => "Audit",
+            };
+            *counted.violations.entry((policy.clone(), mode)).or_default() += count;
         }
     }
 
@@ -110,6 +126,11 @@ impl Metrics {
         for ((rule, severity), count) in &counted.findings {
             family.row("", &[("rule", rule), ("severity", severity)], *count);
         }
+        let help = "Violations of levels and policies, those of mode Audit too.";
+        let mut family = Family::new(&mut text, "webhook_policy_violations_total", "counter", help);
+        for ((policy, mode), count) in &counted.violations {
+            family.row("", &[("policy", policy), ("mode", mode)], *count);
+        }
         drop(counted);
         let mut one = |name: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: i64| {
             Family::new(&mut text, name, kind, help).row("", labels, value);
@@ -139,6 +160,7 @@ impl Metrics {
         for cache in Cache::ALL {
             family.row("", &[("cache", cache.name())], known.count(cache));
         }
+        instances(&mut text, &known.view);
         drop(known);
         let help = "Connections closed without a request.";
         let mut family = Family::new(&mut text, "webhook_connections_closed_total", "counter", help);
@@ -150,6 +172,43 @@ impl Metrics {
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Plugin types, and combinations of them, that are told apart. Who may make definitions can make up any number.
+const TOLD_APART: usize = 200;
+
+/// What Multus' admission controller exports, under its names: pods by the plugin types of their networks, by each combination of
+/// types, and those with any.
+fn instances(text: &mut String, view: &View) {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::from([("any".to_owned(), 0)]);
+    let mut count = |networks: String| {
+        let has_room = counts.len() < TOLD_APART || counts.contains_key(&networks);
+        *counts.entry(if has_room { networks } else { "other".to_owned() }).or_default() += 1;
+    };
+    for (_, pod) in view.pods() {
+        let types: BTreeSet<&str> = pod
+            .attached
+            .iter()
+            .filter_map(|attached| Some(&*view.definition(&attached.network)?.plugins().first()?.kind))
+            .filter(|kind| !kind.is_empty())
+            .collect();
+        count("any".to_owned());
+        types.iter().for_each(|kind| count((*kind).to_owned()));
+        if types.len() > 1 {
+            count(types.into_iter().collect::<Vec<_>>().join(","));
+        }
+    }
+    let help = "Pods with networks, by the plugin types of these.";
+    let mut family = Family::new(text, "network_attachment_definition_instances", "gauge", help);
+    for (networks, count) in &counts {
+        family.row("", &[("networks", networks)], *count);
+    }
+    let help = "1 while there are pods with networks of the type.";
+    let mut family = Family::new(text, "network_attachment_definition_enabled_instance_up", "gauge", help);
+    for networks in ["any", "sriov", "ib-sriov"] {
+        let is_up = counts.get(networks).is_some_and(|count| *count > 0);
+        family.row("", &[("networks", networks)], u8::from(is_up));
     }
 }
 
@@ -173,7 +232,52 @@ impl<'a> Family<'a> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
     use super::*;
+
+    #[test]
+    fn pods_are_counted_by_the_types_of_their_networks_as_multus_does() {
+        let facts = Facts::default();
+        let metadata = |name: &str, networks: Option<&str>| {
+            let annotations = networks.map(|text| [("k8s.v1.cni.cncf.io/networks".to_owned(), text.to_owned())].into());
+            let (namespace, name) = (Some("shop".to_owned()), Some(name.to_owned()));
+            ObjectMeta { namespace, name, annotations, ..ObjectMeta::default() }
+        };
+        facts.change(|known| {
+            let view = &mut known.view;
+            view.apply_definition(&metadata("lan", None), Some(r#"{"type":"macvlan"}"#));
+            view.apply_definition(&metadata("fast", None), Some(r#"{"plugins":[{"type":"sriov"},{"type":"tuning"}]}"#));
+            view.apply_pod(&metadata("a", Some("lan,lan")));
+            view.apply_pod(&metadata("b", Some("lan,fast")));
+            view.apply_pod(&metadata("c", Some("none")));
+        });
+        let text = Metrics::default().text(&facts);
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("network_attachment")).collect();
+        assert_eq!(
+            rows,
+            [
+                r#"network_attachment_definition_instances{networks="any"} 3"#,
+                r#"network_attachment_definition_instances{networks="macvlan"} 2"#,
+                r#"network_attachment_definition_instances{networks="macvlan,sriov"} 1"#,
+                r#"network_attachment_definition_instances{networks="sriov"} 1"#,
+                r#"network_attachment_definition_enabled_instance_up{networks="any"} 1"#,
+                r#"network_attachment_definition_enabled_instance_up{networks="sriov"} 1"#,
+                r#"network_attachment_definition_enabled_instance_up{networks="ib-sriov"} 0"#,
+            ]
+        );
+        facts.change(|known| {
+            for i in 0..300 {
+                let name = format!("n{i}");
+                let config = format!(r#"{{"type":"made-up-{i}"}}"#);
+                known.view.apply_definition(&metadata(&name, None), Some(&config));
+                known.view.apply_pod(&metadata(&format!("p{i}"), Some(&name)));
+            }
+        });
+        let text = Metrics::default().text(&facts);
+        let rows = text.lines().filter(|line| line.starts_with("network_attachment_definition_instances{"));
+        assert_eq!(rows.count(), TOLD_APART + 1);
+    }
 
     #[test]
     fn the_text_is_prometheus_and_counts_what_happened() {
@@ -182,6 +286,7 @@ mod tests {
         metrics.answered("nads", "CREATE", "denied", Duration::from_secs(9));
         metrics.found(vec![("N03".to_owned(), Severity::Deny), ("N08".to_owned(), Severity::Warn)]);
         metrics.certificate_expiry.store(77, Ordering::Relaxed);
+        metrics.violated(&BTreeMap::from([(("tenant-a".to_owned(), Mode::Audit), 2)]));
         metrics.closed("handshake");
         metrics.janitor_conflicts.store(3, Ordering::Relaxed);
         metrics.janitor_passed(false);
@@ -197,6 +302,7 @@ mod tests {
             r#"webhook_duration_seconds_count{webhook="nads"} 2"#,
             r#"webhook_findings_total{rule="N03",severity="deny"} 1"#,
             r#"webhook_findings_total{rule="N08",severity="warn"} 1"#,
+            r#"webhook_policy_violations_total{policy="tenant-a",mode="Audit"} 2"#,
             "webhook_cert_expiry_timestamp_seconds 77",
             "webhook_cabundle_in_sync 0",
             r#"cache_synced{cache="network-attachment-definitions"} 0"#,

@@ -7,7 +7,11 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::certs::ServiceName;
-use crate::janitor::JanitorFlags;
+use crate::janitor::JanitorOptions;
+
+mod rules;
+
+pub use rules::{NodeOptions, ReservedPair, RuleOptions};
 
 /// The webhook's configuration.
 #[derive(Clone, Debug, Args)]
@@ -37,15 +41,22 @@ pub struct Options {
     /// theirs too.
     #[arg(long, env = "META_CNI_TLS_SECRET", value_name = "NAME")]
     pub tls_secret: Option<String>,
+    /// Certificates of the authority that signs the API servers' client certificates, as PEM. Nobody else may call then. By default
+    /// whoever reaches the port may: answers tell nothing that the request did not.
+    #[arg(long, env = "META_CNI_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
     /// From the order to stop until new connections are refused, in seconds: so long API servers may still come.
     #[arg(long, env = "META_CNI_SHUTDOWN_DELAY", value_name = "SECONDS", default_value = "5", value_parser = whole_seconds)]
     pub shutdown_delay: Duration,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// What rules refuse, and what they are told.
+    #[command(flatten)]
+    pub rules: RuleOptions,
     /// The janitor's.
     #[command(flatten)]
-    pub janitor: JanitorFlags,
+    pub janitor: JanitorOptions,
 }
 
 impl Options {

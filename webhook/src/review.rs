@@ -1,12 +1,24 @@
 //! One review: which objects have rules, what their problems come to.
+//!
+//! [`respond`] is pure: a request and what is known. What it misses it names, so that whoever serves can look for it first.
 
-use delegates::lint::{self as rules, CONFIG, Problem, Rule, Severity};
+mod judge;
+#[cfg(test)]
+#[path = "review/tests.rs"]
+mod judged;
+mod ours;
+mod policies;
+
+use delegates::lint::{Rule, Severity};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::facts::Facts;
-use crate::text;
+use crate::facts::{Facts, Known};
+use crate::{rules, text};
+
+pub use judge::{Judgement, Missing, judge};
 
 /// A review of whatever object.
 pub type Review = AdmissionReview<DynamicObject>;
@@ -52,13 +64,83 @@ struct AskedRequest {
     uid: String,
 }
 
-/// Answers the body of a request. An object that cannot be read is denied, by the uid of its request: an answer without it
+/// A request that could be read.
+#[derive(Debug)]
+pub struct Request {
+    request: AdmissionRequest<DynamicObject>,
+    /// The object as rules read it; `null` where there is none.
+    object: Value,
+    old: Option<Value>,
+}
+
+/// Reads the body of a request. An object that cannot be read is denied, by the uid of its request: an answer without it
 /// would count as a failed call, which `failurePolicy: Ignore` admits.
-pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
+pub fn read(body: &[u8]) -> Result<Result<Request, Box<Answered>>, NotAReview> {
     let uid = uid(body)?;
-    Ok(match request(body) {
-        Ok(request) => respond(&request, facts),
-        Err(why) => Answered { review: text::unreadable(uid, &why).into_review(), operation: "", problems: Vec::new() },
+    let denied = |why: &str, operation| {
+        let review = text::unreadable(uid.clone(), why).into_review();
+        Ok(Err(Box::new(Answered { review, operation, problems: Vec::new() })))
+    };
+    let request = match request(body) {
+        Ok(request) => request,
+        Err(why) => return denied(&why, ""),
+    };
+    if request.object.is_none() && matches!(request.operation, Operation::Create | Operation::Update) {
+        return denied("request.object: missing, want the object", word(&request.operation));
+    }
+    let value = |object: &DynamicObject| {
+        let mut object = object.clone();
+        object.metadata.managed_fields = None;
+        serde_json::to_value(object).unwrap_or_default()
+    };
+    let object = request.object.as_ref().map(value).unwrap_or_default();
+    let old = request.old_object.as_ref().map(value);
+    Ok(Ok(Request { request, object, old }))
+}
+
+/// Answers a request by what is known, and says what is not. `unanswered` is what could not be asked for.
+pub fn respond(asked: &Request, known: &Known, unanswered: &Missing) -> (Answered, Judgement) {
+    let request = &asked.request;
+    let operation = match request.operation {
+        Operation::Create => rules::Operation::Create,
+        Operation::Update => rules::Operation::Update,
+        Operation::Delete => rules::Operation::Delete,
+        Operation::Connect => {
+            let review = AdmissionResponse::from(request).into_review();
+            return (Answered { review, operation: "CONNECT", problems: Vec::new() }, Judgement::default());
+        }
+    };
+    let name = match request.name.as_str() {
+        "" => asked.object["metadata"]["name"].as_str().unwrap_or_default(),
+        name => name,
+    };
+    let mut judgement = judge::judge(
+        &rules::Request {
+            operation,
+            group: &request.kind.group,
+            kind: &request.kind.kind,
+            namespace: request.namespace.as_deref().unwrap_or_default(),
+            name,
+            object: &asked.object,
+            old: asked.old.as_ref(),
+            user: request.user_info.username.as_deref().unwrap_or_default(),
+            groups: request.user_info.groups.as_deref().unwrap_or_default(),
+        },
+        known,
+        unanswered,
+    );
+    let problems = std::mem::take(&mut judgement.problems);
+    let counted = |problem: &delegates::lint::Problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity);
+    let counted: Vec<(String, Severity)> = problems.iter().map(counted).collect();
+    let response = text::answer(AdmissionResponse::from(request), request, problems);
+    (Answered { review: response.into_review(), operation: word(&request.operation), problems: counted }, judgement)
+}
+
+/// Answers the body of a request by what is known, and looks for nothing else.
+pub fn answer(body: &[u8], facts: &Facts) -> Result<Answered, NotAReview> {
+    Ok(match read(body)? {
+        Ok(request) => respond(&request, &facts.known(), &Missing::default()).0,
+        Err(denied) => *denied,
     })
 }
 
@@ -82,31 +164,6 @@ fn request(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
     review.try_into().map_err(|_| "the review has no request".to_owned())
 }
 
-/// The rules of the request's group and kind.
-fn respond(request: &AdmissionRequest<DynamicObject>, _facts: &Facts) -> Answered {
-    let allowed = AdmissionResponse::from(request);
-    let rules = match (request.kind.group.as_str(), request.kind.kind.as_str()) {
-        ("k8s.cni.cncf.io", "NetworkAttachmentDefinition") => problems,
-        _ => |_: &AdmissionRequest<DynamicObject>, _: &DynamicObject| Vec::new(),
-    };
-    let (response, problems) = match (&request.operation, &request.object) {
-        // A definition in use is the janitor's matter; deleting one needs no look at what it says.
-        (Operation::Delete | Operation::Connect, _) => (allowed, Vec::new()),
-        (Operation::Create | Operation::Update, Some(object)) => {
-            let problems = rules(request, object);
-            let counted = problems
-                .iter()
-                .map(|problem| (problem.rule.map_or("", Rule::id).to_owned(), problem.severity))
-                .collect();
-            (text::answer(allowed, request, problems), counted)
-        }
-        (Operation::Create | Operation::Update, None) => {
-            (text::unreadable(request.uid.clone(), "request.object: missing, want the object"), Vec::new())
-        }
-    };
-    Answered { review: response.into_review(), operation: word(&request.operation), problems }
-}
-
 fn word(operation: &Operation) -> &'static str {
     match operation {
         Operation::Create => "CREATE",
@@ -114,21 +171,6 @@ fn word(operation: &Operation) -> &'static str {
         Operation::Delete => "DELETE",
         Operation::Connect => "CONNECT",
     }
-}
-
-fn problems(request: &AdmissionRequest<DynamicObject>, object: &DynamicObject) -> Vec<Problem> {
-    let name = object.metadata.name.as_deref().filter(|name| !name.is_empty());
-    let mut problems = rules::definition(name, &object.data["spec"]);
-    let config = |object: &DynamicObject| object.data["spec"]["config"].clone();
-    let is_unchanged = request.operation == Operation::Update
-        && request.old_object.as_ref().is_some_and(|old| config(old) == config(object));
-    // What was stored before there were rules must still take a label, and lose its finalizers.
-    if is_unchanged {
-        for problem in problems.iter_mut().filter(|problem| problem.path.starts_with(CONFIG)) {
-            problem.severity = Severity::Warn;
-        }
-    }
-    problems
 }
 
 #[cfg(test)]

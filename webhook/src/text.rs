@@ -10,6 +10,9 @@ use kube::core::response::{Status, StatusCause, StatusDetails, StatusSummary, re
 const CAUSES: usize = 50;
 const CAUSES_IN_MESSAGE: usize = 3;
 
+/// The field of what is wrong with an object as a whole.
+const OBJECT: &str = "metadata.name";
+
 /// The API server passes 4096 characters of warnings on, and cuts each at 256.
 const WARNINGS: usize = 10;
 const WARNING_LENGTH: usize = 256;
@@ -72,7 +75,8 @@ fn causes(denials: &[Problem]) -> Vec<StatusCause> {
     let cause = |problem: &Problem| StatusCause {
         reason: problem.kind.reason().to_owned(),
         message: printable(&problem.message()).into_owned(),
-        field: printable(&problem.path).into_owned(),
+        // kubectl sets a colon behind the field, also where there is none.
+        field: if problem.path.is_empty() { OBJECT.to_owned() } else { printable(&problem.path).into_owned() },
     };
     let mut causes: Vec<StatusCause> = denials.iter().take(CAUSES).map(cause).collect();
     if denials.len() > CAUSES {

@@ -164,6 +164,8 @@ fn no_webhook_is_left_to_defaults_and_the_bundle_is_not_ours_to_ship() {
             "ours.meta-cni.io Fail 5s",
             "pods.meta-cni.io Ignore 5s",
             "templates.meta-cni.io Ignore 3s",
+            "namespaces.meta-cni.io Ignore 3s",
+            "network-policies.meta-cni.io Ignore 3s",
         ]
     );
 }

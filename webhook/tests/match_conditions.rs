@@ -55,7 +55,7 @@ fn definitions_are_asked_about_when_what_they_say_is_new() {
     });
     let mut leaving = of("[]", json!({}));
     leaving["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
-    for webhook in ["nads", "nads-system", "ours"] {
+    for webhook in ["nads", "nads-system", "ours", "network-policies"] {
         for (before, after, want) in [
             (&none, &old, true),
             (&none, &bare, true),
@@ -124,5 +124,28 @@ fn templates_are_asked_about_with_an_annotation_of_ours_on_either_level() {
         ),
     ] {
         assert_eq!(asked("templates", &Value::Null, &object, &by(&[])), want, "{object}");
+    }
+}
+
+#[test]
+fn namespaces_are_asked_about_when_their_labels_are_new() {
+    let of =
+        |labels: Value| json!({"metadata": {"name": "n", "labels": labels, "annotations": {"a": "b"}}, "spec": {}});
+    let (none, bare) = (Value::Null, json!({"metadata": {"name": "n"}}));
+    let (plain, level) = (of(json!({"tenant": "a"})), of(json!({"meta-cni.io/level": "baseline"})));
+    let mut leaving = level.clone();
+    leaving["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+    for (before, after, want) in [
+        (&none, &bare, false),
+        (&none, &plain, false),
+        (&none, &level, true),
+        (&bare, &bare, false),
+        (&bare, &plain, true),
+        (&plain, &bare, true),
+        (&plain, &plain, false),
+        (&plain, &level, true),
+        (&plain, &leaving, false),
+    ] {
+        assert_eq!(asked("namespaces", before, after, &by(&[])), want, "{before} {after}");
     }
 }

@@ -104,6 +104,24 @@ impl CompiledPolicy {
             && !groups.iter().any(|group| self.exempt.groups.contains(group))
     }
 
+    /// Whose rules these are.
+    pub fn name(&self) -> &PolicyName {
+        &self.name
+    }
+
+    /// Does some rule about pods speak of what a definition says beyond its name? A path that names no part may speak of every one.
+    pub fn reads_definitions(&self) -> bool {
+        const SAID: [&str; 3] = ["config", "nad.labels", "nad.annotations"];
+        let speaks = |used: &String| {
+            let used = used.to_ascii_lowercase();
+            let within =
+                |part: &str| used.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            used == "nad" || SAID.iter().any(|part| within(part))
+        };
+        let reads = |rule: &CompiledRule| rule.uses.is_empty() || rule.uses.iter().any(speaks);
+        self.applies_to.contains(&AppliesTo::Pod) && self.rules.iter().any(reads)
+    }
+
     /// What follows from its violations.
     pub fn mode(&self) -> Mode {
         self.mode

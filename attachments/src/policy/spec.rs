@@ -61,7 +61,7 @@ pub enum AppliesTo {
 }
 
 /// What follows from a violation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(JsonSchema))]
 pub enum Mode {
     /// It is refused, at admission and at ADD.

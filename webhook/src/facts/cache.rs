@@ -63,6 +63,15 @@ impl Cache {
         }
     }
 
+    /// The part of a collection of definitions or pods that is in one namespace.
+    pub fn path_in(self, namespace: &str) -> String {
+        match self {
+            Self::Definitions => NetworkAttachmentDefinition::url_path(&(), Some(namespace)),
+            Self::Pods => Pod::url_path(&(), Some(namespace)),
+            other => other.path(),
+        }
+    }
+
     /// The field selector.
     pub(super) fn fields(self) -> Option<&'static str> {
         (self == Self::Pods).then_some("status.phase!=Succeeded,status.phase!=Failed")

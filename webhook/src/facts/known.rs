@@ -7,7 +7,7 @@ use attachments::policy::spec::NamespaceSelector;
 use attachments::policy::{CompiledPolicy, Level, PolicyError};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde_json::json;
 
 use super::cache::Cache;
@@ -118,7 +118,7 @@ impl Known {
         cache != Cache::Pods || self.view.pod(key).is_some()
     }
 
-    /// A list is complete: what it did not have is gone. Its objects are named by [`key`].
+    /// A list is complete: what it did not have is gone. Its objects are named `namespace/name`, or `name`.
     pub fn end(&mut self, cache: Cache, listed: &HashSet<String>) {
         match cache {
             Cache::Definitions => {
@@ -147,18 +147,53 @@ impl Known {
     }
 
     fn apply_definition(&mut self, object: Object) {
-        let Object { metadata, spec, .. } = object;
-        let meta = metadata.to_object_meta();
-        let config = spec["config"].as_str();
-        self.view.apply_definition(&meta, config);
+        let (meta, text) = read_definition(object);
+        self.view.apply_definition(&meta, text.config.as_deref());
         if let Some(reference) = reference(&meta) {
-            let Meta { labels, annotations, .. } = metadata;
-            self.texts.apply(&reference, Text { labels, annotations, config: config.map(str::to_owned) });
+            self.texts.apply(&reference, text);
         }
     }
 
-    /// A definition is gone.
-    pub fn delete_definition(&mut self, reference: &NetRef) {
+    /// Lets an object that the API server has and the caches do not be known for the time of one review. Kept, it could outlive its end, of
+    /// which the watch may have told already. What it was unknown as is named for [`Self::take_back`].
+    pub(super) fn lend(&mut self, cache: Cache, object: Object) -> Option<Lent> {
+        match cache {
+            Cache::Definitions => {
+                let (meta, text) = read_definition(object);
+                let reference = reference(&meta)?;
+                let is_new = self.view.definition(&reference).is_none();
+                if is_new {
+                    self.view.apply_definition(&meta, text.config.as_deref());
+                }
+                self.texts.lend(reference.clone(), text);
+                is_new.then_some(Lent::Definition(reference))
+            }
+            Cache::Namespaces if self.view.namespace(&object.metadata.name).is_none() => {
+                self.view.apply_namespace(&object.metadata.to_object_meta());
+                Some(Lent::Namespace(object.metadata.name))
+            }
+            Cache::Levels => {
+                let level = object.metadata.name.parse().ok().filter(|level| !self.policies.knows_level(*level))?;
+                self.policies.apply_level(&object);
+                Some(Lent::Level(level))
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets what was lent.
+    pub(super) fn take_back(&mut self, lent: Vec<Lent>) {
+        self.texts.take_back();
+        for one in lent {
+            match one {
+                Lent::Definition(reference) => self.view.delete_definition(&reference),
+                Lent::Namespace(name) => self.view.delete_namespace(&name),
+                Lent::Level(level) => self.policies.delete_level(level.as_str()),
+            }
+        }
+    }
+
+    fn delete_definition(&mut self, reference: &NetRef) {
         self.view.delete_definition(reference);
         self.texts.delete(reference);
     }
@@ -172,8 +207,7 @@ impl Known {
         }
     }
 
-    /// A namespace is gone.
-    pub fn delete_namespace(&mut self, name: &str) {
+    fn delete_namespace(&mut self, name: &str) {
         let bytes = self.view.namespace(name).map_or(0, |namespace| weight(&namespace.labels));
         self.label_bytes -= bytes;
         self.view.delete_namespace(name);
@@ -190,6 +224,22 @@ impl Known {
     pub fn level_of(&self, namespace: &str) -> Option<Level> {
         level_of(namespace, &self.view.namespace(namespace)?.labels, self.level).ok()
     }
+}
+
+/// What was lent, and is not known otherwise.
+#[derive(Debug)]
+pub(super) enum Lent {
+    Definition(NetRef),
+    Namespace(String),
+    Level(Level),
+}
+
+/// A definition for the rules, and for policies.
+fn read_definition(object: Object) -> (ObjectMeta, Text) {
+    let Object { metadata, spec, .. } = object;
+    let (meta, config) = (metadata.to_object_meta(), spec["config"].as_str().map(str::to_owned));
+    let Meta { labels, annotations, .. } = metadata;
+    (meta, Text { labels, annotations, config })
 }
 
 /// An object's name in its collection: `namespace/name`, or its name.

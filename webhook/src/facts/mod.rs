@@ -4,6 +4,7 @@
 mod cache;
 mod feed;
 mod known;
+mod lookup;
 mod object;
 mod policies;
 mod texts;
@@ -11,28 +12,45 @@ mod texts;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use attachments::policy::Level;
-use tokio::sync::Notify;
+use meta_cni_kube::Reader;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::Options;
 
 pub use cache::Cache;
 pub use feed::feed;
 pub use known::Known;
+pub use lookup::Looked;
 pub use object::{Meta, Object};
-pub use policies::{KnownPolicy, Policies};
+pub use policies::{KnownPolicy, Policies, compile_level};
 pub use texts::{Text, Texts};
 
 /// The caches behind one lock. Empty ones are what a review without a cluster has.
-#[derive(Debug, Default)]
 pub struct Facts {
     known: RwLock<Known>,
     heard: Notify,
+    /// Asks for what is missing.
+    reader: Option<Reader>,
+    waiting: Semaphore,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self::new(Options::default(), Level::default())
+    }
 }
 
 impl Facts {
     /// Empty caches, with the settings of rules and the level of namespaces without a label.
     pub fn new(options: Options, level: Level) -> Self {
-        Self { known: RwLock::new(Known::new(options, level)), heard: Notify::new() }
+        let (known, heard) = (RwLock::new(Known::new(options, level)), Notify::new());
+        Self { known, heard, reader: None, waiting: Semaphore::new(lookup::WAITING) }
+    }
+
+    /// The same, with a reader for what the caches lack.
+    #[must_use]
+    pub fn asking(self, reader: Reader) -> Self {
+        Self { reader: Some(reader), ..self }
     }
 
     /// What is known now. Whoever holds it holds up every watch: it is not held across an `await`.

@@ -206,7 +206,7 @@ fn labels_of_namespaces_are_kept_within_bounds() {
     }
     assert!(known.view.namespace("n511").is_some() && known.view.namespace("n512").is_none());
     known.apply(Cache::Namespaces, namespace("n0", 1));
-    known.delete_namespace("n1");
+    known.delete(Cache::Namespaces, &namespace("n1", 0).metadata);
     known.apply(Cache::Namespaces, namespace("n512", 9));
     assert!(known.view.namespace("n512").is_some());
     known.end(Cache::Namespaces, &HashSet::from(["n512".to_owned()]));

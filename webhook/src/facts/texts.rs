@@ -44,6 +44,8 @@ impl Text {
 pub struct Texts {
     texts: HashMap<NetRef, Text>,
     bytes: usize,
+    /// For the time of one review.
+    lent: HashMap<NetRef, Text>,
 }
 
 impl Texts {
@@ -72,7 +74,17 @@ impl Texts {
 
     /// What a definition says, if it is known and kept.
     pub fn get(&self, reference: &NetRef) -> Option<&Text> {
-        self.texts.get(reference)
+        self.texts.get(reference).or_else(|| self.lent.get(reference))
+    }
+
+    /// Lets a text that is not kept be known, until [`Self::take_back`].
+    pub(super) fn lend(&mut self, reference: NetRef, text: Text) {
+        self.lent.insert(reference, text);
+    }
+
+    /// Forgets what was lent.
+    pub(super) fn take_back(&mut self) {
+        self.lent.clear();
     }
 
     /// All that are kept.

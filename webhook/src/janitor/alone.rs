@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Janitor;
-use crate::cluster::Options as Rules;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::leader::Leader;
@@ -22,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const STANDING_BY: u32 = 15;
 
 /// Runs until `end`.
-pub async fn run_alone(options: &Options, times: &Times, rules: Rules, end: impl Future<Output = ()>) -> Result<()> {
+pub async fn run_alone(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
         facts: Facts::default(),
@@ -34,7 +33,7 @@ pub async fn run_alone(options: &Options, times: &Times, rules: Rules, end: impl
     let address = admin.local_addr().map_err(|e| Error::Io(e.to_string()))?;
     tracing::info!(admin = %address, "the janitor works alone");
     let leader = Leader::new(LEASE, options);
-    let janitor = Janitor::new(client.clone(), options, times, rules, Arc::clone(&shared));
+    let janitor = Janitor::new(client.clone(), options, times, Arc::clone(&shared));
     tokio::select! {
         _ = async { tokio::join!(
             serve::admin::serve(admin, Arc::clone(&shared)),

@@ -8,8 +8,8 @@ mod alone;
 mod batch;
 mod census;
 mod conflicts;
-mod flags;
 mod objects;
+mod options;
 mod pass;
 mod status;
 mod told;
@@ -34,7 +34,7 @@ use pass::Found;
 use told::Told;
 
 pub use alone::run_alone;
-pub use flags::JanitorFlags;
+pub use options::JanitorOptions;
 
 /// Pause until the pass after a policy that changed: many come at once.
 const SOON: Duration = Duration::from_secs(1);
@@ -56,13 +56,13 @@ pub struct Janitor {
 
 impl Janitor {
     /// By the rules of admission.
-    pub fn new(client: Client, options: &Options, times: &Times, rules: Rules, shared: Arc<Shared>) -> Self {
+    pub fn new(client: Client, options: &Options, times: &Times, shared: Arc<Shared>) -> Self {
         Self {
             client,
             clock: Arc::clone(&times.clock),
             pause: options.janitor.pause,
             replica: options.replica.clone(),
-            rules,
+            rules: options.rules.of_rules(),
             shared,
             changed: Notify::new(),
         }

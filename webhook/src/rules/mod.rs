@@ -58,16 +58,17 @@ pub struct Request<'a> {
 
 /// The kinds that have rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judged {
+pub(crate) enum Judged {
     Definition,
     Pod,
+    /// Its path in the object.
     Template(&'static str),
     Namespace,
     NetworkPolicy,
 }
 
 impl Judged {
-    fn of(request: &Request<'_>) -> Option<Self> {
+    pub(crate) fn of(request: &Request<'_>) -> Option<Self> {
         const TEMPLATE: &str = "spec.template";
         Some(match (request.group, request.kind) {
             ("k8s.cni.cncf.io", "NetworkAttachmentDefinition") => Self::Definition,

@@ -5,6 +5,7 @@
 //! nobody out. `routes` bounds bodies and time.
 
 pub mod admin;
+mod ask;
 mod connections;
 mod routes;
 mod tls;
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use connections::{Connection, Connections};
 use routes::Router;
 
-pub use tls::configuration;
+pub use tls::{Callers, callers, configuration};
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -60,9 +61,14 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     listener.map_err(|e| Error::Io(format!("cannot listen on {address}: {e}")))
 }
 
-/// Serves reviews until `stopped` turns true, and what is under way then.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let configuration = match tls::configuration(Arc::clone(&shared)) {
+/// Serves reviews until `stopped` turns true, and what is under way then. `callers` are those who may call; by default all.
+pub async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    callers: Option<Callers>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let configuration = match tls::configuration(Arc::clone(&shared), callers) {
         Ok(configuration) => configuration,
         Err(why) => return tracing::error!("no TLS: {why}"),
     };

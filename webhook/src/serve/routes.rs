@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::ask;
 use super::connections::Connection;
 use crate::Shared;
 use crate::review::{self, Answered, NotAReview};
@@ -30,12 +31,17 @@ const AT_ONCE: usize = 256;
 const BUDGET: Duration = Duration::from_secs(4);
 
 /// The webhooks of the configuration: the last part of a path, and a label of metrics.
-const WEBHOOKS: &[&str] = &["nads", "nads-system", "nad-delete", "ours", "pods", "templates"];
+const WEBHOOKS: &[&str] =
+    &["nads", "nads-system", "nad-delete", "ours", "pods", "templates", "namespaces", "network-policies"];
 
 /// An answer of HTTP.
 pub type Reply = Response<Full<Bytes>>;
-/// What answers a body.
-type Review = fn(&Shared, &[u8]) -> Result<Answered, NotAReview>;
+/// What is asked: the first part of a path.
+#[derive(Clone, Copy)]
+enum Review {
+    Validate,
+    Mutate,
+}
 
 /// What is answered on which path.
 #[derive(Clone)]
@@ -46,7 +52,7 @@ pub struct Router {
 }
 
 /// Why a body was not answered with a review.
-enum Refusal {
+pub(super) enum Refusal {
     TooLong,
     Broken(String),
     Late,
@@ -88,10 +94,10 @@ impl Router {
 
     async fn reply(&self, request: Request<Incoming>) -> Reply {
         let path = request.uri().path().to_owned();
-        let (review, name): (Review, &str) = if let Some(name) = path.strip_prefix("/validate/") {
-            (|shared, body| review::answer(body, &shared.facts), name)
+        let (review, name) = if let Some(name) = path.strip_prefix("/validate/") {
+            (Review::Validate, name)
         } else if let Some(name) = path.strip_prefix("/mutate/") {
-            (|_, body| review::mutate(body), name)
+            (Review::Mutate, name)
         } else {
             return text(StatusCode::NOT_FOUND, "want /validate/WEBHOOK or /mutate/WEBHOOK\n");
         };
@@ -127,22 +133,35 @@ impl Router {
     }
 
     async fn answer(&self, body: Incoming, review: Review) -> Result<Answered, Refusal> {
-        let _seat = self.seats.acquire().await;
+        let seat = self.seats.acquire().await;
         let declared = body.size_hint().upper();
         if declared.is_some_and(|length| length > LONGEST) {
             return Err(Refusal::TooLong);
         }
         let is_long = declared.is_none_or(|length| length > USUAL);
-        let _turn = if is_long { self.long.acquire().await.ok() } else { None };
+        let turn = if is_long { self.long.acquire().await.ok() } else { None };
         let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
         let body = Limited::new(body, limit).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
             true => Refusal::TooLong,
             false => Refusal::Broken(error.to_string()),
         })?;
         let body = body.to_bytes();
-        let answered = catch_unwind(AssertUnwindSafe(|| review(&self.shared, &body)));
-        answered.map_err(|_| Refusal::Panic)?.map_err(Refusal::NotAReview)
+        let request = match review {
+            Review::Mutate => return guarded(|| review::mutate(&body))?.map_err(Refusal::NotAReview),
+            Review::Validate => guarded(|| review::read(&body))?.map_err(Refusal::NotAReview)?,
+        };
+        // Whoever waits for what is missing holds up nobody.
+        drop((body, turn, seat));
+        match request {
+            Ok(request) => ask::validate(&self.shared, &request).await,
+            Err(denied) => Ok(*denied),
+        }
     }
+}
+
+/// A panic is a fault of ours, and ends one request.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Refusal::Panic)
 }
 
 impl Refusal {

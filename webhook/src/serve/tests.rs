@@ -42,6 +42,10 @@ fn name() -> ServiceName {
 
 impl TestServer {
     async fn start() -> Self {
+        Self::start_for(None).await
+    }
+
+    async fn start_for(callers: Option<Callers>) -> Self {
         let authority = mint::authority(clock()(), DAY).unwrap();
         let shared = Arc::new(Shared {
             facts: Facts::default(),
@@ -53,7 +57,7 @@ impl TestServer {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, Arc::clone(&shared), stopped));
+        let task = tokio::spawn(serve(listener, Arc::clone(&shared), callers, stopped));
         let roots = vec![authority.certificate()];
         Self { address, shared, name: name().called(), roots, authority, stop, task }
     }
@@ -302,4 +306,75 @@ async fn what_is_under_way_at_the_end_is_answered() {
     let _ = stream.read_to_string(&mut answer).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#""uid":"u""#), "{answer}");
     timeout(DRAIN, server.task).await.expect("the server ends").unwrap();
+}
+
+/// A certificate for a client, and its key.
+fn client_pair(authority: &Pair) -> (CertificateDer<'static>, rustls::pki_types::PrivateKeyDer<'static>) {
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+    let signer = KeyPair::from_pem(&authority.key).unwrap();
+    let issuer = Issuer::from_ca_cert_der(&authority.certificate(), signer).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    (certificate.der().clone(), rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+}
+
+/// What a caller with this certificate gets for a review.
+async fn ask_with(server: &TestServer, client: Option<&Pair>) -> std::result::Result<String, String> {
+    use rustls::{ClientConfig, RootCertStore};
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(server.roots.iter().cloned());
+    let builder = ClientConfig::builder_with_provider(crate::certs::x509::provider());
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let config = match client.map(client_pair) {
+        Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from(server.name.clone()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.map_err(|e| e.to_string())?;
+    let body = review(json!("[]"));
+    let head = format!(
+        "POST /validate/nads HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let asked = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    asked.await.map_err(|e| e.to_string())
+}
+
+#[tokio::test]
+async fn only_callers_of_the_named_authority_are_answered() {
+    let (theirs, other) = (mint::authority(clock()(), DAY).unwrap(), mint::authority(clock()(), DAY).unwrap());
+    let dir = std::env::temp_dir().join(format!("meta-cni-webhook-callers-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("ca.pem");
+    std::fs::write(&file, crate::certs::x509::to_pem(&[theirs.certificate()])).unwrap();
+    let server = TestServer::start_for(Some(callers(&file).unwrap())).await;
+    for stranger in [None, Some(&other)] {
+        let refused = ask_with(&server, stranger).await.unwrap_err();
+        assert!(refused.contains("alert") || refused.contains("closed") || refused.contains("reset"), "{refused}");
+    }
+    let answer = ask_with(&server, Some(&theirs)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#""uid":"u""#), "{answer}");
+    // Its own look at itself needs no certificate: the handshake is as far as it goes.
+    handshake(server.address, &server.name, &server.roots).await.unwrap();
+    for (text, words) in [
+        ("", "want at least one in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "--client-ca"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let Err(error) = callers(&file) else { panic!("{text:?} is taken") };
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let Err(error) = callers(&dir.join("none")) else { panic!("a file that is not there") };
+    assert!(error.to_string().starts_with("--client-ca: "), "{error}");
+    std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -298,3 +298,27 @@ fn a_message_names_the_first_refusals() {
     assert_eq!(verdict(3).refusal().unwrap(), "r0; r1; r2");
     assert_eq!(verdict(5).refusal().unwrap(), "r0; r1; r2; and 2 more");
 }
+
+#[test]
+fn a_policy_about_pods_says_whether_it_reads_definitions() {
+    let reads = |select: &str, more: Value| {
+        let mut spec = json!({"rules": [{"name": "r", "select": select, "assert": {"absent": true}}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        policy(spec).reads_definitions()
+    };
+    for (select, want) in [
+        ("$.config.plugins[*].vni", true),
+        ("$.Config", true),
+        ("$..mtu", true),
+        ("$.nad", true),
+        ("$.nad.labels.a", true),
+        ("$.attachment[?@ == $.config.name]", true),
+        ("$.nad.name", false),
+        ("$.configured", false),
+        ("$.attachment.mac", false),
+        ("$.usage.nadsInNamespace", false),
+    ] {
+        assert_eq!(reads(select, json!({})), want, "{select}");
+    }
+    assert!(!reads("$.config", json!({"appliesTo": ["NetworkAttachmentDefinition"]})));
+}

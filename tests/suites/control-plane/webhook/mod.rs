@@ -4,5 +4,6 @@ mod admission;
 mod certificates;
 mod floor;
 mod janitor;
+mod judged;
 mod rotation;
 mod world;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use webhook::certs::{Lifetimes, clock};
-use webhook::janitor::JanitorFlags;
+use webhook::janitor::JanitorOptions;
 use webhook::{Options, Times};
 
 use super::world::{LEAF, World};
@@ -36,7 +36,9 @@ fn options(world: &World, number: u16) -> Options {
         tls_secret: None,
         shutdown_delay: Duration::ZERO,
         kubeconfig: Some(world.kubeconfig()),
-        janitor: JanitorFlags::default(),
+        client_ca: None,
+        rules: webhook::RuleOptions::default(),
+        janitor: JanitorOptions::default(),
     }
 }
 

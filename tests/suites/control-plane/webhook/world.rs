@@ -55,6 +55,15 @@ impl World {
         self.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", crd]);
     }
 
+    /// Lets the API server know what levels and policies are.
+    pub fn install_policies(&self) {
+        for (file, crd) in [("attachment-policies", "attachmentpolicies"), ("attachment-levels", "attachmentlevels")] {
+            self.plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
+            let crd = format!("crd/{crd}.meta-cni.io");
+            self.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
+        }
+    }
+
     /// The same with replicas that are ready.
     pub fn served(replicas: u16) -> Self {
         let mut world = Self::new();

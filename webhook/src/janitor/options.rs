@@ -6,7 +6,7 @@ use clap::Args;
 
 /// What the janitor is told.
 #[derive(Clone, Debug, Args)]
-pub struct JanitorFlags {
+pub struct JanitorOptions {
     /// Runs the janitor and nothing else: no admission, no certificates, a Lease of its own.
     #[arg(long = "janitor-only", env = "META_CNI_JANITOR_ONLY")]
     pub only: bool,
@@ -15,7 +15,7 @@ pub struct JanitorFlags {
     pub pause: Duration,
 }
 
-impl Default for JanitorFlags {
+impl Default for JanitorOptions {
     fn default() -> Self {
         Self { only: false, pause: Duration::from_secs(60) }
     }
