@@ -12,5 +12,7 @@ pub mod fake;
 pub mod inspect;
 pub mod netns;
 pub mod node;
+pub mod pages;
 pub mod peers;
 pub mod program;
+pub mod report;

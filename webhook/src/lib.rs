@@ -2,14 +2,16 @@
 //!
 //! [`review`] is pure: a review and the [`facts`] of the cluster in, a review out; [`mutate`] says what an object becomes before. [`serve`] brings it over TLS, [`certs`] says
 //! which certificates there must be, [`keeper`] brings them about and registers us with the API server, and [`readiness`] says
-//! whether all of it is in place.
+//! whether all of it is in place. [`janitor`] looks at what is stored, and one replica runs it: the [`leader`].
 
 pub mod certs;
 pub mod cluster;
 pub mod dial;
 pub mod error;
 pub mod facts;
+pub mod janitor;
 pub mod keeper;
+pub mod leader;
 pub mod metrics;
 pub mod mutate;
 pub mod options;
@@ -30,7 +32,9 @@ use certs::served::Served;
 use certs::{Clock, Lifetimes};
 use error::{Error, Result};
 use facts::Facts;
+use janitor::Janitor;
 use keeper::Keeper;
+use leader::Leader;
 use meta_cni_kube::Reader;
 use metrics::Metrics;
 use mutate::Mutator;
@@ -86,6 +90,9 @@ pub fn run(options: &Options) -> Result<()> {
 pub fn run_until(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Io(format!("cannot start the runtime: {e}")))?;
+    if options.janitor.only {
+        return runtime.block_on(janitor::run_alone(options, times, end));
+    }
     runtime.block_on(serve_until(options, times, end))
 }
 
@@ -105,7 +112,9 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let address = at(&listener)?;
     tracing::info!(%address, admin = %at(&admin)?, "the webhook serves");
     let (stop, stopped) = watch::channel(false);
-    let keeper = Keeper::new(client.clone(), options, times, Arc::clone(&shared), address);
+    let leader = Arc::new(Leader::new(&options.service, options));
+    let keeper = Keeper::new(client.clone(), options, times, Arc::clone(&shared), Arc::clone(&leader), address);
+    let janitor = Janitor::new(client.clone(), options, times, Arc::clone(&shared));
     let parts = async {
         tokio::join!(
             facts::feed(client.clone(), &shared.facts),
@@ -114,6 +123,8 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
             }),
             serve::admin::serve(admin, Arc::clone(&shared)),
             keeper.run(),
+            leader.run(&client),
+            janitor.run(&leader),
         );
     };
     let served = serve::serve(listener, Arc::clone(&shared), callers, stopped);
@@ -132,7 +143,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
         () = parts => {}
         () = ended => {}
     }
-    keeper.leave().await;
+    leader.leave().await;
     tracing::info!("the end");
     Ok(())
 }

@@ -29,6 +29,10 @@ pub struct Metrics {
     pub injection: AtomicBool,
     /// Open connections.
     pub connections: AtomicU64,
+    /// Definitions that cannot stand beside elder ones; 0 where another replica leads.
+    pub janitor_conflicts: AtomicU64,
+    /// Passes of the janitor: those that ended well, those that failed.
+    janitor_passes: [AtomicU64; 2],
     /// Connections that were closed before a request came: by the reason.
     closed: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -92,6 +96,16 @@ impl Metrics {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
     }
 
+    /// A pass of the janitor is over.
+    pub fn janitor_passed(&self, well: bool) {
+        self.janitor_passes[usize::from(!well)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has one ended well?
+    pub fn janitor_has_passed(&self) -> bool {
+        self.janitor_passes[0].load(Ordering::Relaxed) > 0
+    }
+
     /// The text for a scrape.
     pub fn text(&self, facts: &Facts) -> String {
         let mut text = String::new();
@@ -134,6 +148,12 @@ impl Metrics {
         one("webhook_injection_active", "gauge", help, &[], injection);
         let open = i64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         one("webhook_connections", "gauge", "Open connections.", &[], open);
+        let conflicts = i64::try_from(self.janitor_conflicts.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        one("janitor_conflicts", "gauge", "Definitions that cannot stand beside elder ones.", &[], conflicts);
+        let mut family = Family::new(&mut text, "janitor_passes_total", "counter", "Passes of the janitor.");
+        for (result, passes) in ["done", "failed"].into_iter().zip(&self.janitor_passes) {
+            family.row("", &[("result", result)], passes.load(Ordering::Relaxed));
+        }
         let known = facts.known();
         let help = "1 once the cache has every object, or the API server does not have the kind.";
         let mut family = Family::new(&mut text, "cache_synced", "gauge", help);
@@ -277,6 +297,11 @@ mod tests {
         metrics.certificate_expiry.store(77, Ordering::Relaxed);
         metrics.violated(&BTreeMap::from([(("tenant-a".to_owned(), Mode::Audit), 2)]));
         metrics.closed("handshake");
+        metrics.janitor_conflicts.store(3, Ordering::Relaxed);
+        metrics.janitor_passed(false);
+        assert!(!metrics.janitor_has_passed());
+        metrics.janitor_passed(true);
+        assert!(metrics.janitor_has_passed());
         let text = metrics.text(&Facts::default());
         for line in [
             r#"webhook_requests_total{webhook="nads",operation="CREATE",result="denied"} 2"#,
@@ -295,6 +320,9 @@ mod tests {
             r#"cache_objects{cache="pods"} 0"#,
             r#"cache_watched{cache="nodes"} 0"#,
             r#"webhook_connections_closed_total{reason="handshake"} 1"#,
+            "janitor_conflicts 3",
+            r#"janitor_passes_total{result="done"} 1"#,
+            r#"janitor_passes_total{result="failed"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

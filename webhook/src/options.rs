@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::certs::ServiceName;
+use crate::janitor::JanitorOptions;
 use crate::mutate;
 
 mod rules;
@@ -57,6 +58,9 @@ pub struct Options {
     /// What rules refuse, and what they are told.
     #[command(flatten)]
     pub rules: RuleOptions,
+    /// The janitor's.
+    #[command(flatten)]
+    pub janitor: JanitorOptions,
 }
 
 impl Options {

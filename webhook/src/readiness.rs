@@ -19,17 +19,32 @@ pub struct Readiness {
 #[derive(Debug)]
 struct State {
     stopping: bool,
+    /// Reviews are answered from caches.
+    needs_caches: bool,
     blockers: Vec<String>,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
-        let blockers = vec!["a first look at Secrets and webhook configuration".to_owned()];
-        Self { state: Mutex::new(State { stopping: false, blockers }) }
+        Self::waiting_for("a first look at Secrets and webhook configuration", true)
     }
 }
 
 impl Readiness {
+    /// Of a janitor that works alone.
+    pub fn of_janitor() -> Self {
+        Self::waiting_for("a first pass of the janitor", false)
+    }
+
+    fn waiting_for(what: &str, needs_caches: bool) -> Self {
+        Self { state: Mutex::new(State { stopping: false, needs_caches, blockers: vec![what.to_owned()] }) }
+    }
+
+    /// Must the caches be complete?
+    pub fn needs_caches(&self) -> bool {
+        self.state().needs_caches
+    }
+
     /// What a look at everything found.
     pub fn found(&self, blockers: Vec<String>) {
         self.state().blockers = blockers;

@@ -120,6 +120,8 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
             "admissionregistration.k8s.io/validatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
             "admissionregistration.k8s.io/mutatingwebhookconfigurations [meta-cni-webhook]: get list watch patch",
             "admissionregistration.k8s.io/mutatingwebhookconfigurations []: list watch",
+            "meta-cni.io/attachmentpolicies/status []: patch",
+            "events.k8s.io/events []: create",
         ]
     );
     let own: Role = find("Role");
@@ -130,7 +132,7 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
         [
             "/secrets [meta-cni-webhook-ca meta-cni-webhook-tls]: get list watch update",
             "/configmaps [meta-cni-webhook-replicas]: get patch",
-            "coordination.k8s.io/leases [meta-cni-webhook]: get patch",
+            "coordination.k8s.io/leases [meta-cni-webhook meta-cni-janitor]: get patch",
             "/secrets []: create",
             "/configmaps []: create",
             "coordination.k8s.io/leases []: create",

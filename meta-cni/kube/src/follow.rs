@@ -1,7 +1,6 @@
 //! Follows a collection, by its metadata or by whole objects: lists it in pages, then watches it, for as long as the program runs.
 //!
-//! A page has as many objects as fit into [`LONGEST_PAGE`] bytes: the metadata of one object may be more than a megabyte,
-//! and one page is the peak of the program's memory.
+//! A page has as many objects as fit into the bytes of [`PAGE`]: the metadata of one object may be more than a megabyte.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +9,18 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::TryStreamExt;
 use kube::Client;
-use kube::api::{ListParams, WatchParams};
+use kube::api::WatchParams;
 use kube::core::{Request, WatchEvent};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{chain, said};
-use crate::fetch::page;
+use crate::pages::{PageError, PageSize, Pages, Shape};
 
-/// Objects in a page, while they are small.
-const PAGE: u32 = 500;
-/// Longest page, in bytes. A longer one is requested again with fewer objects.
-const LONGEST_PAGE: u64 = 2 << 20;
-/// Longest page of one object.
-const LONGEST_OBJECT: u64 = 8 << 20;
-/// Timeout of one page.
-const LIST: Duration = Duration::from_secs(60);
+/// One page is the peak of the program's memory.
+const PAGE: PageSize = PageSize { objects: 500, bytes: 2 << 20 };
+/// Timeout of the answer to a watch.
+const ANSWER: Duration = Duration::from_secs(60);
 /// A watch ends after this time and is resumed. A watch that is silent for longer is dead.
 const WATCH: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
@@ -70,30 +64,6 @@ pub struct Collection<'a> {
     pub fields: Option<&'a str>,
 }
 
-#[derive(Deserialize)]
-struct Page<T> {
-    metadata: PageMeta,
-    /// `null` where there is none.
-    items: Option<Vec<T>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageMeta {
-    resource_version: String,
-    #[serde(default, rename = "continue")]
-    next: Option<String>,
-}
-
-/// What is asked for of each object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Its metadata.
-    Metadata,
-    /// All of it.
-    Whole,
-}
-
 /// Why a list or watch ended.
 enum Trouble {
     /// The API server has no such kind, or none any more.
@@ -109,6 +79,15 @@ impl From<kube::Error> for Trouble {
             kube::Error::Api(status) if status.code == 410 => Self::Forgotten,
             kube::Error::Api(status) if status.code == 404 => Self::Absent(said(&error)),
             other => Self::Failed(said(other)),
+        }
+    }
+}
+
+impl From<PageError> for Trouble {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Api(error) => error.into(),
+            PageError::Other(why) => Self::Failed(why),
         }
     }
 }
@@ -175,33 +154,13 @@ async fn list<T: Versioned>(
     take: &mut impl FnMut(Event<T>),
 ) -> Result<String, Trouble> {
     take(Event::Begin);
-    let (mut limit, mut next) = (PAGE, None);
-    loop {
-        let mut params = ListParams::default().limit(limit);
-        params.field_selector = collection.fields.map(str::to_owned);
-        params.continue_token.clone_from(&next);
-        let longest = if limit == 1 { LONGEST_OBJECT } else { LONGEST_PAGE };
-        let json = timeout(LIST, page(client, collection.path, shape == Shape::Whole, &params, longest)).await;
-        let json = json.map_err(|_| Trouble::Failed(format!("no list within {LIST:?}")))??;
-        let Some(json) = json else {
-            if limit == 1 {
-                return Err(Trouble::Failed(format!("an object of more than {longest} bytes")));
-            }
-            limit = (limit / 4).max(1);
-            continue;
-        };
-        let page: Page<T> =
-            serde_json::from_slice(&json).map_err(|e| Trouble::Failed(format!("a list that is none: {e}")))?;
-        drop(json);
+    let mut pages = Pages::new(client.clone(), collection.path, collection.fields, shape, PAGE);
+    while let Some(objects) = pages.next().await? {
         log.well();
-        page.items.into_iter().flatten().for_each(|object| take(Event::Listed(object)));
-        limit = limit.saturating_mul(2).min(PAGE);
-        next = page.metadata.next.filter(|token| !token.is_empty());
-        if next.is_none() {
-            take(Event::End);
-            return Ok(page.metadata.resource_version);
-        }
+        objects.into_iter().for_each(|object| take(Event::Listed(object)));
     }
+    take(Event::End);
+    Ok(pages.version().to_owned())
 }
 
 /// Watches from a version until the server ends the watch.
@@ -222,8 +181,8 @@ async fn watch<T: Versioned>(
     };
     let request = request.map_err(kube::Error::BuildRequest)?;
     let began = Instant::now();
-    let events = timeout(LIST, client.request_events::<T>(request)).await;
-    let mut events = pin!(events.map_err(|_| Trouble::Failed(format!("no watch within {LIST:?}")))??);
+    let events = timeout(ANSWER, client.request_events::<T>(request)).await;
+    let mut events = pin!(events.map_err(|_| Trouble::Failed(format!("no watch within {ANSWER:?}")))??);
     log.well();
     loop {
         let Ok(event) = timeout(SILENCE, events.try_next()).await else {
@@ -295,6 +254,7 @@ fn backoff() -> ExponentialBackoff {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
     use serde_json::json;
     use tokio::sync::mpsc::unbounded_channel;
 

@@ -1,8 +1,8 @@
 //! Access to the API server, for the node agent and the webhook.
 //!
 //! [`client()`] makes a client, [`Reader`] reads single objects within bounds, [`follow()`] lists and watches the metadata of a
-//! collection, [`follow_objects`] the objects of a small one, [`Index`] caches a collection, and [`said`] puts an error into one
-//! line. The caller decides which collections to follow, and what to keep of an object. Both programs write one [`log`].
+//! collection, [`follow_objects`] the objects of a small one, [`Pages`] reads one page by page, [`Index`] caches one, and
+//! [`said`] puts an error into one line. The caller decides which collections to follow, and what to keep of an object. Both programs write one [`log`].
 
 mod client;
 mod error;
@@ -10,11 +10,13 @@ mod fetch;
 mod follow;
 mod index;
 pub mod log;
+mod pages;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use client::client;
 pub use error::{ClientError, said};
 pub use fetch::{Read, Reader};
-pub use follow::{Collection, Event, Shape, Versioned, follow, follow_heard, follow_objects};
+pub use follow::{Collection, Event, Versioned, follow, follow_heard, follow_objects};
 pub use index::Index;
+pub use pages::{PageError, PageSize, Pages, Shape};

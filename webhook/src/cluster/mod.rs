@@ -65,8 +65,13 @@ impl View {
     /// A definition is there, or has changed.
     pub fn apply_definition(&mut self, metadata: &ObjectMeta, config: Option<&str>) {
         let Some(reference) = reference(metadata) else { return };
+        self.add_definition(Definition::read(reference, metadata, config));
+    }
+
+    /// The same for one that was read.
+    pub(crate) fn add_definition(&mut self, definition: Definition) {
+        let reference = definition.reference.clone();
         self.delete_definition(&reference);
-        let definition = Definition::read(reference.clone(), metadata, config);
         self.index.add(&definition);
         self.names.entry(reference.namespace.clone()).or_default().insert(reference.name.clone());
         self.definitions.insert(reference, definition);

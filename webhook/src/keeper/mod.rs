@@ -3,7 +3,6 @@
 //! Every replica watches the Secret of the certificate and serves it. The leader alone writes Secrets and `caBundle`. Leadership
 //! only saves work: two leaders at once lose writes to each other's and read again.
 
-mod leader;
 mod objects;
 mod watched;
 
@@ -20,8 +19,8 @@ use crate::certs::authorities::{Authorities, Stored};
 use crate::certs::leaf::Leaf;
 use crate::certs::plan::{self, REPORTED, Report, Seen, Step};
 use crate::certs::{ServiceName, Unix, mint, x509};
+use crate::leader::Leader;
 use crate::{Options, Shared, Times, dial, readiness};
-use leader::Leader;
 use objects::{Failure, Kept, Objects};
 
 /// The most steps in one look. A first start takes four.
@@ -42,7 +41,7 @@ pub struct Keeper {
     replica: String,
     /// Others keep the certificate.
     is_foreign: bool,
-    leader: Leader,
+    leader: Arc<Leader>,
     changed: Notify,
     reported: Mutex<Option<(String, Unix)>>,
 }
@@ -56,10 +55,17 @@ struct Found {
 
 impl Keeper {
     /// For a server that listens at `address`.
-    pub fn new(client: Client, options: &Options, times: &Times, shared: Arc<Shared>, address: SocketAddr) -> Self {
+    pub fn new(
+        client: Client,
+        options: &Options,
+        times: &Times,
+        shared: Arc<Shared>,
+        leader: Arc<Leader>,
+        address: SocketAddr,
+    ) -> Self {
         Self {
             objects: Objects::new(client.clone(), options),
-            leader: Leader::new(options),
+            leader,
             client,
             name: options.name(),
             times: times.clone(),
@@ -86,22 +92,13 @@ impl Keeper {
                     watch(self.objects.authorities_path()).await;
                 }
             },
-            async {
-                if !self.is_foreign {
-                    self.leader.run(&self.client, changed).await;
-                }
-            },
             self.look_again(),
         );
     }
 
-    /// Gives leadership away: another replica need not wait for its end.
-    pub async fn leave(&self) {
-        self.leader.leave().await;
-    }
-
     async fn look_again(&self) {
         let mut failing = false;
+        let mut leads = self.leader.watch();
         loop {
             let looked = timeout(LOOK, self.look()).await;
             let looked = looked.unwrap_or_else(|_| Err(Failure::Other(format!("no end within {LOOK:?}"))));
@@ -122,6 +119,7 @@ impl Keeper {
             };
             tokio::select! {
                 () = self.changed.notified() => {}
+                Ok(()) = leads.changed() => {}
                 () = sleep(pause) => {}
             }
         }

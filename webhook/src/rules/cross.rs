@@ -25,11 +25,15 @@ pub(super) fn definition(request: &Request<'_>, object: &Value) -> Option<Defini
 
 /// Judges a definition beside all others.
 pub(super) fn judge(request: &Request<'_>, object: &Value, view: &View) -> Vec<Problem> {
-    let Some(definition) = definition(request, object) else { return Vec::new() };
+    definition(request, object).map(|definition| beside(&definition, view)).unwrap_or_default()
+}
+
+/// The same for a definition that was read.
+pub(super) fn beside(definition: &Definition, view: &View) -> Vec<Problem> {
     let Some(network) = &definition.network else { return Vec::new() };
-    let mut problems: Vec<Problem> = name(&definition, network, view).into_iter().collect();
+    let mut problems: Vec<Problem> = name(definition, network, view).into_iter().collect();
     for plugin in &network.plugins {
-        let one = One { definition: &definition, plugin, view };
+        let one = One { definition, plugin, view };
         problems.extend(overlay::judge(&one));
         problems.extend(one.master());
         problems.extend(one.vlan());

@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::View;
+use crate::cluster::{Definition, View};
 pub(crate) use pod::{in_networks, selection};
 
 /// What is done to the object.
@@ -109,6 +109,13 @@ pub fn judge(request: &Request<'_>, view: &View) -> Vec<Problem> {
     if judged == Judged::Pod {
         problems.extend(pod::status_written(request, view));
     }
+    problems
+}
+
+/// What would refuse a stored definition beside the others of the view.
+pub fn stored(definition: &Definition, view: &View) -> Vec<Problem> {
+    let mut problems = cross::beside(definition, view);
+    problems.retain(|problem| problem.severity == Severity::Deny);
     problems
 }
 

@@ -54,9 +54,11 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Reply {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
             let mut blockers = shared.readiness.blockers();
-            blockers.extend(shared.facts.incomplete().iter().map(|cache| format!("all {}", cache.name())));
-            if shared.mutator.injectors.injection() == Injection::Unknown {
-                blockers.push("all mutatingwebhookconfigurations".to_owned());
+            if shared.readiness.needs_caches() {
+                blockers.extend(shared.facts.incomplete().iter().map(|cache| format!("all {}", cache.name())));
+                if shared.mutator.injectors.injection() == Injection::Unknown {
+                    blockers.push("all mutatingwebhookconfigurations".to_owned());
+                }
             }
             if blockers.is_empty() {
                 return text(StatusCode::OK, "ok\n");

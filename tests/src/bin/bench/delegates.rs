@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contender::{Contender, Verb, Way};
-use crate::pages;
 use crate::pods::turns;
-use crate::report::{Row, Table, ms, times};
 use crate::scene::{Scene, bridge, host_local};
+use meta_cni_tests::pages;
+use meta_cni_tests::report::{Row, Table, ms, times};
 
 /// Pods before anything counts.
 const WARM_UP: usize = 2;

@@ -7,17 +7,16 @@ mod api;
 mod contender;
 mod delegates;
 mod measure;
-mod pages;
 mod pods;
-mod report;
 mod scene;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use delegates::{Kernel, Line};
+use meta_cni_tests::pages;
+use meta_cni_tests::report::Table;
 use pods::Pods;
-use report::Table;
 use serde::Serialize;
 
 const USAGE: &str = "\

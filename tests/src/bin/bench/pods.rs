@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::contender::{self, Contender, Pod, Verb, Way};
 use crate::measure::{self, Asked, Call, Cost};
-use crate::report::{Row, Table, ms, times};
 use crate::scene::Scene;
+use meta_cni_tests::report::{Row, Table, ms, times};
 
 /// How many networks a pod has beside eth0.
 const FURTHER: [usize; 3] = [1, 3, 5];

@@ -3,6 +3,7 @@
 mod admission;
 mod certificates;
 mod floor;
+mod janitor;
 mod judged;
 mod mutation;
 mod rotation;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use webhook::certs::{Lifetimes, clock};
+use webhook::janitor::JanitorOptions;
 use webhook::{Options, Times};
 
 use super::world::{LEAF, World};
@@ -38,6 +39,7 @@ fn options(world: &World, number: u16) -> Options {
         kubeconfig: Some(world.kubeconfig()),
         client_ca: None,
         rules: webhook::RuleOptions::default(),
+        janitor: JanitorOptions::default(),
     }
 }
 

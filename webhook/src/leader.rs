@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -23,29 +24,41 @@ pub struct Leader {
     name: String,
     namespace: String,
     replica: String,
-    leads: AtomicBool,
+    strives: AtomicBool,
+    leads: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<kube_lease_manager::Result<LeaseManager>>>>,
 }
 
 impl Leader {
-    /// Nobody's leader yet.
-    pub fn new(options: &Options) -> Self {
+    /// Nobody's leader yet. `name` is the Lease's.
+    pub fn new(name: &str, options: &Options) -> Self {
         Self {
-            name: options.service.clone(),
+            name: name.to_owned(),
             namespace: options.namespace.clone(),
             replica: options.replica.clone(),
-            leads: AtomicBool::new(false),
+            strives: AtomicBool::new(false),
+            leads: watch::Sender::new(false),
             task: Mutex::new(None),
         }
     }
 
     /// Does this replica lead, as far as it knows?
     pub fn leads(&self) -> bool {
-        self.leads.load(Ordering::Relaxed)
+        *self.leads.borrow()
     }
 
-    /// Strives for leadership; never ends. `changed` is called when it comes or goes.
-    pub async fn run(&self, client: &Client, changed: impl Fn()) {
+    /// Can the Lease be had, as far as that depends on this replica?
+    pub fn strives(&self) -> bool {
+        self.strives.load(Ordering::Relaxed)
+    }
+
+    /// Tells when leadership comes or goes.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
+    }
+
+    /// Strives for leadership; never ends.
+    pub async fn run(&self, client: &Client) {
         loop {
             let builder = LeaseManagerBuilder::new(client.clone(), self.name.clone())
                 .with_namespace(self.namespace.clone())
@@ -56,17 +69,18 @@ impl Leader {
                 Ok(manager) => {
                     let (mut leads, task) = manager.watch().await;
                     *self.task() = Some(task);
+                    self.strives.store(true, Ordering::Relaxed);
                     loop {
                         let now = *leads.borrow_and_update();
-                        if self.leads.swap(now, Ordering::Relaxed) != now {
+                        if self.leads.send_replace(now) != now {
                             tracing::info!("{}", if now { "this replica leads" } else { "another replica leads" });
-                            changed();
                         }
                         if leads.changed().await.is_err() {
                             break;
                         }
                     }
-                    self.leads.store(false, Ordering::Relaxed);
+                    self.leads.send_replace(false);
+                    self.strives.store(false, Ordering::Relaxed);
                 }
                 Err(error) => tracing::warn!("no Lease {}/{}: {error}", self.namespace, self.name),
             }

@@ -1,0 +1,231 @@
+//! What the janitor reads and writes.
+
+use std::collections::HashMap;
+
+use attachments::definition::NetworkAttachmentDefinition;
+use attachments::finding::shortened;
+use attachments::names::NetRef;
+use attachments::policy::Labels;
+use attachments::policy::spec::{AttachmentPolicySpec, AttachmentPolicyStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Request;
+use kube::{Client, Resource};
+use meta_cni_kube::{PageError, PageSize, Pages, Shape, said};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::batch::Told;
+use super::conflicts::Conflict;
+use crate::cluster;
+
+/// Owns the status of policies.
+const FIELD_MANAGER: &str = "meta-cni-janitor";
+/// A page is read and parsed while reviews wait.
+const PAGE: PageSize = PageSize { objects: 100, bytes: 512 << 10 };
+/// Where policies are.
+pub const POLICIES: &str = "/apis/meta-cni.io/v1alpha1/attachmentpolicies";
+/// Longest note of an event in bytes, as the API server takes it; longest part of its name that is the object's; longest name of
+/// who reports it.
+const NOTE: usize = 1024;
+const NAME: usize = 200;
+const INSTANCE: usize = 128;
+
+/// A policy as it is stored.
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    uid: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// Its text, or why that is none.
+    pub spec: Result<AttachmentPolicySpec, String>,
+    /// Its status.
+    pub status: Option<AttachmentPolicyStatus>,
+}
+
+/// A definition as it is stored.
+#[derive(Debug, Deserialize)]
+pub struct Stored {
+    metadata: StoredMeta,
+    #[serde(default)]
+    spec: StoredSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StoredSpec {
+    config: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct StoredMeta {
+    namespace: String,
+    name: String,
+    uid: String,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Labels,
+    annotations: Labels,
+}
+
+#[derive(Deserialize)]
+struct OnlyMeta<T> {
+    metadata: T,
+}
+
+impl Stored {
+    /// Namespace and name.
+    pub fn reference(&self) -> Option<NetRef> {
+        Some(NetRef { namespace: self.metadata.namespace.parse().ok()?, name: self.metadata.name.parse().ok()? })
+    }
+
+    /// As policies see it.
+    pub fn nad(&self) -> attachments::policy::Nad<'_> {
+        attachments::policy::Nad {
+            namespace: &self.metadata.namespace,
+            name: &self.metadata.name,
+            labels: Some(&self.metadata.labels),
+            annotations: Some(&self.metadata.annotations),
+            config: Some(self.spec.config.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// What it says to others; nothing of one that is on its way out.
+    pub fn into_definition(self) -> Option<cluster::Definition> {
+        let reference = self.reference().filter(|_| self.metadata.deletion_timestamp.is_none())?;
+        let metadata = ObjectMeta {
+            uid: Some(self.metadata.uid),
+            creation_timestamp: self.metadata.creation_timestamp,
+            annotations: Some(self.metadata.annotations),
+            ..ObjectMeta::default()
+        };
+        Some(cluster::Definition::read(reference, &metadata, self.spec.config.as_deref()))
+    }
+}
+
+/// Every policy; none where the API server does not have the kind.
+pub async fn policies(client: &Client) -> Result<Vec<Policy>, String> {
+    let mut pages: Pages<Value> = Pages::new(client.clone(), POLICIES, None, Shape::Whole, PAGE);
+    let mut policies = Vec::new();
+    while let Some(page) = page(&mut pages).await? {
+        policies.extend(page.into_iter().map(policy));
+    }
+    Ok(policies)
+}
+
+fn policy(object: Value) -> Policy {
+    let metadata = StoredMeta::deserialize(&object["metadata"]).unwrap_or_default();
+    Policy {
+        name: metadata.name,
+        uid: metadata.uid,
+        generation: metadata.generation,
+        spec: AttachmentPolicySpec::deserialize(&object["spec"]).map_err(|e| e.to_string()),
+        status: Deserialize::deserialize(&object["status"]).unwrap_or_default(),
+    }
+}
+
+/// The labels of every namespace.
+pub async fn namespaces(client: &Client) -> Result<HashMap<String, Labels>, String> {
+    let path = "/api/v1/namespaces";
+    let mut pages: Pages<OnlyMeta<StoredMeta>> = Pages::new(client.clone(), path, None, Shape::Metadata, PAGE);
+    let mut namespaces = HashMap::new();
+    while let Some(page) = page(&mut pages).await? {
+        namespaces.extend(page.into_iter().map(|OnlyMeta { metadata }| (metadata.name, metadata.labels)));
+    }
+    Ok(namespaces)
+}
+
+/// Definitions, page by page.
+pub struct Definitions(Pages<Stored>);
+
+impl Definitions {
+    /// From the first one.
+    pub fn new(client: &Client) -> Self {
+        let path = NetworkAttachmentDefinition::url_path(&(), None);
+        Self(Pages::new(client.clone(), &path, None, Shape::Whole, PAGE))
+    }
+
+    /// The next page.
+    pub async fn next(&mut self) -> Result<Option<Vec<Stored>>, String> {
+        page(&mut self.0).await
+    }
+}
+
+/// Pods that are not over, page by page, by their metadata.
+pub struct Pods(Pages<OnlyMeta<Told>>);
+
+impl Pods {
+    /// From the first one.
+    pub fn new(client: &Client) -> Self {
+        let fields = Some("status.phase!=Succeeded,status.phase!=Failed");
+        Self(Pages::new(client.clone(), "/api/v1/pods", fields, Shape::Metadata, PAGE))
+    }
+
+    /// The next page.
+    pub async fn next(&mut self) -> Result<Option<Vec<Told>>, String> {
+        let page = page(&mut self.0).await?;
+        Ok(page.map(|page| page.into_iter().map(|OnlyMeta { metadata }| metadata).collect()))
+    }
+}
+
+/// The next page of a collection; a kind that the API server does not have is an empty one.
+async fn page<T: DeserializeOwned>(pages: &mut Pages<T>) -> Result<Option<Vec<T>>, String> {
+    match pages.next().await {
+        Ok(page) => Ok(page),
+        Err(PageError::Api(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+        Err(PageError::Api(error)) => Err(said(&error)),
+        Err(PageError::Other(why)) => Err(why),
+    }
+}
+
+/// Writes a policy's status. A policy that is gone, or another one of its name, is left alone.
+pub async fn write(client: &Client, policy: &Policy, status: &AttachmentPolicyStatus) -> Result<(), String> {
+    let applied = json!({
+        "apiVersion": "meta-cni.io/v1alpha1", "kind": "AttachmentPolicy",
+        "metadata": {"name": policy.name, "uid": policy.uid}, "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let request = Request::new(POLICIES).patch_subresource("status", &policy.name, &params, &Patch::Apply(&applied));
+    let request = request.map_err(|e| e.to_string())?;
+    match client.request::<Value>(request).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(format!("status of policy {}: {}", policy.name, said(&error))),
+    }
+}
+
+/// Tells of a conflict by an event on the younger definition. The event's name is the key's: another janitor's is the same event.
+pub async fn tell(client: &Client, conflict: &Conflict, key: u64, replica: &str, now: Timestamp) -> Result<(), String> {
+    let NetRef { namespace, name } = &conflict.reference;
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"namespace": namespace.as_str(), "name": format!("{}.{key:016x}", cut(name.as_str(), NAME).trim_end_matches(['.', '-']))},
+        "eventTime": MicroTime(now), "type": "Warning", "reason": "NetworkConflict", "action": "Audit",
+        "reportingController": FIELD_MANAGER, "reportingInstance": cut(replica, INSTANCE),
+        "regarding": {
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "namespace": namespace.as_str(), "name": name.as_str(), "uid": conflict.uid,
+        },
+        "note": cut(&shortened(&conflict.text, NOTE), NOTE),
+    });
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    let body = serde_json::to_vec(&event).map_err(|e| e.to_string())?;
+    let request = Request::new(path).create(&PostParams::default(), body).map_err(|e| e.to_string())?;
+    match client.request::<Value>(request).await {
+        Ok(_) => Ok(()),
+        // It was told, or there is nobody any more to be told.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(format!("an event on {}: {}", conflict.reference, said(&error))),
+    }
+}
+
+/// The beginning of a text, at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    &text[..end]
+}
