@@ -24,7 +24,9 @@ fn unguarded() -> World {
         &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": "default", "name": "default"}}),
     )
     .unwrap();
-    world.plane.kubectl(["delete", "validatingwebhookconfiguration", "meta-cni-webhook"]);
+    for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
+        world.plane.kubectl(["delete", kind, "meta-cni-webhook"]);
+    }
     world.until("a time without the webhook", || define(&world, "first", 1000));
     api.delete(&format!("{NADS}/first")).unwrap();
     world
