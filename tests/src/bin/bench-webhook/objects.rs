@@ -9,6 +9,8 @@ pub const NADS: usize = 1000;
 pub const PODS: usize = 5000;
 /// Namespaces that they are in.
 pub const NAMESPACES: usize = 20;
+/// Second number of the first subnet: clear of the cluster's services, which are in 10.96.0.0/16.
+const SUBNETS: usize = 128;
 /// Definitions of one namespace.
 const PER_NAMESPACE: usize = NADS / NAMESPACES;
 
@@ -33,7 +35,7 @@ fn nad(namespace: &str, name: &str, config: &Value) -> Value {
 /// The configuration of a definition: its kind is that of the number, and its subnet, VNI and links are the slot's alone.
 fn config(number: usize, slot: usize) -> Value {
     let (high, low) = (slot / 256, slot % 256);
-    let subnet = format!("10.{}.{low}.0/24", 64 + high);
+    let subnet = format!("10.{}.{low}.0/24", SUBNETS + high);
     let name = format!("net-{slot}");
     let local = json!({"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "192.168.0.0/16"}]});
     let plugin = match number % 8 {
@@ -47,7 +49,7 @@ fn config(number: usize, slot: usize) -> Value {
         3 => json!({"type": "bridge", "bridge": format!("br-{slot}"), "isGateway": true, "ipam": local}),
         4 => json!({"type": "vlan", "master": "bond0", "vlanId": slot % 4000 + 1, "ipam": local}),
         5 => {
-            json!({"type": "host-device", "device": format!("dev{slot}"), "ipam": {"type": "static", "addresses": [{"address": format!("10.{}.{low}.7/24", 64 + high)}]}})
+            json!({"type": "host-device", "device": format!("dev{slot}"), "ipam": {"type": "static", "addresses": [{"address": format!("10.{}.{low}.7/24", SUBNETS + high)}]}})
         }
         6 => json!({"type": "ptp", "ipam": local, "mtu": 1400}),
         _ => {
@@ -82,7 +84,7 @@ fn networks(number: usize) -> String {
 fn status(number: usize) -> String {
     let namespace = namespace(number);
     let entry = |(i, one): (usize, &usize)| {
-        let ip = format!("10.{}.{}.{}", 64 + one / 256, one % 256, 2 + number / NAMESPACES % 250);
+        let ip = format!("10.{}.{}.{}", SUBNETS + one / 256, one % 256, 2 + number / NAMESPACES % 250);
         let mac = format!("02:00:00:{:02x}:{:02x}:{i:02x}", number / 256, number % 256);
         json!({"name": format!("{namespace}/net-{one}"), "interface": format!("net{}", i + 1), "ips": [ip], "mac": mac, "dns": {}})
     };
