@@ -59,7 +59,7 @@ bench-cluster: image
 # a burst. Also as JSON. BENCH="--docs ." also writes the table into docs/performance.md.
 bench-webhook: deps
 	tests/cluster/build >/dev/null
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-webhook
+	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
 	cargo build --locked --workspace --all-features --bins
 	$(TARGET)/debug/bench-webhook $(RELEASE)/meta-cni-webhook --json $(TARGET)/bench-webhook.json $(BENCH)
 
