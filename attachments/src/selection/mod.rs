@@ -81,6 +81,13 @@ impl Selection {
         self.default_network.iter().chain(&self.networks)
     }
 
+    /// The same, each with its path in the pod.
+    pub fn placed_elements(&self) -> impl Iterator<Item = (String, &NetworkSelection)> {
+        let default = self.default_network.iter().map(|one| (format!("metadata.annotations[{DEFAULT_NETWORK}]"), one));
+        let networks = self.networks.iter().enumerate();
+        default.chain(networks.map(|(i, one)| (format!("metadata.annotations[{NETWORKS}][{i}]"), one)))
+    }
+
     /// The definitions that are named, as often as they are.
     pub fn definitions(&self) -> impl Iterator<Item = &NetRef> {
         self.elements().filter_map(|element| element.target.definition())

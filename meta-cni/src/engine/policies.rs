@@ -4,7 +4,7 @@
 use attachments::definition::Definition;
 use attachments::names::{NetRef, PodRef};
 use attachments::policy::{Judged, Level, Nad, Pod, Verdict};
-use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection};
+use attachments::selection::{NetworkSelection, Selection};
 
 use crate::cluster::Facts;
 use crate::cluster::wire::Policies;
@@ -29,7 +29,7 @@ pub fn judge(
         Some(Policies::Unheard) => return Err(later("the node agent's answer needs a newer plugin")),
         None => return Err(Fault::Bug("levels and policies were not asked for".to_owned())),
     };
-    let elements: Vec<(String, &NetworkSelection)> = elements(selection).collect();
+    let elements: Vec<(String, &NetworkSelection)> = selection.placed_elements().collect();
     let networks: Vec<Judged<'_>> = elements
         .iter()
         .map(|(element, selection)| {
@@ -50,13 +50,6 @@ pub fn judge(
         Some(refusal) => Err(Fault::Config(refusal)),
         None => Ok(verdict.warnings),
     }
-}
-
-/// What the pod selects, each with its path in the pod.
-fn elements(selection: &Selection) -> impl Iterator<Item = (String, &NetworkSelection)> {
-    let default = selection.default_network.iter().map(|one| (format!("metadata.annotations[{DEFAULT_NETWORK}]"), one));
-    let networks = selection.networks.iter().enumerate();
-    default.chain(networks.map(|(i, one)| (format!("metadata.annotations[{NETWORKS}][{i}]"), one)))
 }
 
 fn nad(definition: &Definition) -> Nad<'_> {

@@ -8,7 +8,7 @@ use attachments::policy::{Labels, Nad};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS};
 use serde::{Deserialize, Serialize};
 
-use super::census::{Census, Subject, elements};
+use super::census::{Census, Subject};
 
 /// Bytes of a batch.
 const LONGEST: usize = 4 << 20;
@@ -59,7 +59,7 @@ impl Batch {
         let Ok(namespace) = pod.namespace.parse::<ObjectName>() else { return };
         let selection = census.selection(&namespace, &pod.annotations);
         let mut counted = Vec::new();
-        for (element, selected) in elements(&selection).filter(|(_, one)| one.target.definition().is_none()) {
+        for (element, selected) in selection.placed_elements().filter(|(_, one)| one.target.definition().is_none()) {
             let (name, labels) = (pod.name.as_str(), &pod.labels);
             let mut subject = Subject { namespace: &namespace, name, labels, counted: &mut counted };
             census.attachment(&mut subject, (&element, selected), None);
@@ -88,7 +88,9 @@ impl Batch {
         let Ok(pod) = serde_json::from_str::<Told>(&held.text) else { return };
         let Ok(namespace) = pod.namespace.parse::<ObjectName>() else { return };
         let selection = census.selection(&namespace, &pod.annotations);
-        for (element, selected) in elements(&selection).filter(|(_, one)| one.target.definition() == Some(reference)) {
+        for (element, selected) in
+            selection.placed_elements().filter(|(_, one)| one.target.definition() == Some(reference))
+        {
             let (name, labels) = (pod.name.as_str(), &pod.labels);
             let mut subject = Subject { namespace: &namespace, name, labels, counted: &mut held.counted };
             census.attachment(&mut subject, (&element, selected), Some(nad));

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use attachments::names::ObjectName;
 use attachments::policy::spec::{AppliesTo, AttachmentPolicySpec};
 use attachments::policy::{CompiledPolicy, Document, Flaw, Labels, Nad, Pod, PolicyName, compile};
-use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection};
+use attachments::selection::{NetworkSelection, Selection};
 
 /// The policies, and what broke them so far.
 pub struct Census {
@@ -189,13 +189,6 @@ impl Counted {
     }
 }
 
-/// What a pod selects, each network with its path in the pod.
-pub fn elements(selection: &Selection) -> impl Iterator<Item = (String, &NetworkSelection)> {
-    let default = selection.default_network.iter().map(|one| (format!("metadata.annotations[{DEFAULT_NETWORK}]"), one));
-    let networks = selection.networks.iter().enumerate();
-    default.chain(networks.map(|(i, one)| (format!("metadata.annotations[{NETWORKS}][{i}]"), one)))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -224,7 +217,7 @@ mod tests {
 
     fn attach(census: &mut Census, name: &str, networks: &str, nad: Option<(&str, &str)>, counted: &mut Vec<usize>) {
         let (namespace, labels) = ("shop".parse().unwrap(), labels(&[("app", "web")]));
-        let selection = census.selection(&namespace, &self::labels(&[(NETWORKS, networks)]));
+        let selection = census.selection(&namespace, &self::labels(&[(attachments::selection::NETWORKS, networks)]));
         let nad = nad.map(|(name, config)| Nad {
             namespace: "shop",
             name,
@@ -232,7 +225,7 @@ mod tests {
             annotations: None,
             config: Some(config),
         });
-        for (element, selected) in elements(&selection) {
+        for (element, selected) in selection.placed_elements() {
             let mut subject = Subject { namespace: &namespace, name, labels: &labels, counted };
             census.attachment(&mut subject, (&element, selected), nad.as_ref());
         }

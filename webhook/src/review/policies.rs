@@ -11,7 +11,7 @@ use attachments::policy::{
     self, CompiledPolicy, Document, Kind as Broken, Labels, Nad, Pod, PolicyError, PolicyName, Violation,
 };
 use attachments::rule::Severity;
-use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection};
+use attachments::selection::Selection;
 use delegates::lint::{Kind, Problem};
 use serde_json::Value;
 
@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
         let request = self.document_request(0, asked.saturating_sub(before as u64));
         let reads = policies.iter().any(|policy| policy.reads_definitions());
         let mut seen = BTreeSet::new();
-        for (element, asked) in elements(&selection) {
+        for (element, asked) in selection.placed_elements() {
             let reference = asked.target.definition();
             if let Some(reference) = reference.filter(|reference| seen.insert((*reference).clone())) {
                 self.named(reference, &element);
@@ -264,13 +264,6 @@ fn problem(violation: &Violation) -> Problem {
         Broken::Duplicate => Kind::Duplicate,
     };
     Problem::unruled(kind, violation.path.as_str(), &violation.value, violation.text())
-}
-
-/// What a pod selects, each with its path in the pod.
-fn elements(selection: &Selection) -> impl Iterator<Item = (String, &NetworkSelection)> {
-    let default = selection.default_network.iter().map(|one| (format!("metadata.annotations[{DEFAULT_NETWORK}]"), one));
-    let networks = selection.networks.iter().enumerate();
-    default.chain(networks.map(|(i, one)| (format!("metadata.annotations[{NETWORKS}][{i}]"), one)))
 }
 
 /// What a definition is for a document.
