@@ -132,6 +132,9 @@ rules! {
     VlanMaster = "N23", Deny, "vlan has no usable `master`";
         "cfg.master: Required value: an interface name of 1 to 15 visible ASCII characters, not '.' or '..', without '/', ':' or '%' and no '-' first";
         "Name the node's interface that carries the VLAN."
+    NoMaster = "N24", Warn, "macvlan or ipvlan has no `master`";
+        "cfg.master: not set; the default-route interface of each node will be used";
+        "Name the node's interface."
     MasterName = "N25", Deny, "`master` is no name of an interface";
         r#"cfg.master: Invalid value: "bond0.1234567890": must be 1-15 visible ASCII characters without "/", ":" or "%", and no "-" first"#;
         "Name an interface of the node."
@@ -153,6 +156,9 @@ rules! {
     Device = "N31", Deny, "host-device is not told which device, or by what is no name";
         r#"cfg.device: Invalid value: "ens/5": must be an interface name of 1 to 15 visible ASCII characters, not '.' or '..', without '/', ':' or '%' and no '-' first"#;
         "Name the device's interface."
+    NoResourceName = "N32", Warn, "sriov has no device resource to take its device from; refused with `--strict`";
+        r#"metadata.annotations[k8s.v1.cni.cncf.io/resourceName]: Required value: plugin "sriov" needs a device resource"#;
+        "Name the resource in the annotation."
     NoAddresses = "N33", Deny, "the plugin needs addresses, and `ipam` has no type";
         r#"cfg.ipam.type: Required value: the plugin needs addresses: an IPAM type, for example "host-local""#;
         "Configure `ipam`."
@@ -195,9 +201,18 @@ rules! {
     Route = "I11", Deny, "a route without a destination, or whose gateway no address reaches";
         r#"cfg.ipam.routes[0].dst: Invalid value: "default": must be CIDR, use "0.0.0.0/0" for a default route"#;
         "Name a destination with prefix length and a gateway of a subnet."
+    CompetingRoute = "I12", Warn, "a default route in a definition";
+        "cfg.ipam.routes[0].dst: 0.0.0.0/0 competes with the cluster default route; use default-route in the pod annotation";
+        "Drop the route, and set `default-route` where a pod wants it."
+    NodeLocalAddresses = "I13", Warn, "host-local on a segment that spans nodes; refused with `--strict`";
+        r#"cfg.ipam.type: "host-local" allocates per node; duplicates are likely on a shared segment, use a cluster-wide IPAM"#;
+        "Give each node a range of its own, or use a cluster-wide IPAM."
     StaticAddress = "I15", Deny, "a static address without a prefix length";
         r#"cfg.ipam.addresses[0].address: Invalid value: "10.9.0.7": must include a prefix, for example "10.9.0.7/24""#;
         "Append the prefix length."
+    WhereaboutsRange = "I16", Deny, "no range of whereabouts, or no exclusion";
+        r#"cfg.ipam.range: Invalid value: "abc.1.1.0/24": must be CIDR or start-end/prefix"#;
+        "Write a subnet, or its first and last address with the prefix length."
     Vni = "X01", Deny, "no VNI";
         "cfg.vni: Invalid value: 0: must be an integer from 1 to 16777215";
         "Take a VNI of the range, or leave `vni` out where a webhook draws it."

@@ -4,6 +4,7 @@
 //! of a configuration or list, every plugin that is built in validates its own part, and `judge` puts its findings into the
 //! words of admission. What passes without a denial is what [`NetworkConf::parse`] and the delegates accept.
 
+mod advice;
 mod document;
 mod judge;
 mod keys;
@@ -16,6 +17,7 @@ mod reach;
 #[cfg(test)]
 mod tests;
 
+pub use advice::resource;
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::names::is_label;

@@ -14,7 +14,7 @@ use super::document::{Node, join, quoted};
 use super::nearest::nearest;
 use super::plugin::Plugin;
 use super::problem::{Kind, Problem};
-use super::{judge, keys, reach};
+use super::{advice, judge, keys, reach};
 use crate::builtin::Builtin;
 use crate::ipam;
 
@@ -58,11 +58,29 @@ pub fn check(document: &Node, top: Object, origin: Origin) -> Vec<Problem> {
         None if is_completed_elsewhere(document, origin) => problems.extend(keys::check_list(document)),
         None => plugin(document, (document, top), "", 0, version, &mut problems),
     }
+    if origin == Origin::Definition {
+        problems.extend(plugins(document).iter().flat_map(advice::check));
+    }
     // Several plugins may blame the one version that they share.
     let mut said = HashSet::with_capacity(problems.len());
     let is_new: Vec<bool> = problems.iter().map(|problem| said.insert(problem)).collect();
     let news = problems.into_iter().zip(is_new).filter(|(_, is_new)| *is_new);
     news.map(|(problem, _)| problem).collect()
+}
+
+/// The plugins that have a type.
+fn plugins(document: &Node) -> Vec<Plugin<'_>> {
+    let one = |at: String, node| match Node::get(node, "type") {
+        Some(Node::Text(kind)) => Some(Plugin { at, kind, node }),
+        _ => None,
+    };
+    match document.get("plugins") {
+        Some(Node::List(nodes)) => {
+            let each = |(i, node)| one(format!("plugins[{i}]"), node);
+            nodes.iter().take(MOST).enumerate().filter_map(each).collect()
+        }
+        _ => one(String::new(), document).into_iter().collect(),
+    }
 }
 
 /// The version that plugins are spoken to in, as well as it can be known.

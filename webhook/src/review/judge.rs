@@ -10,6 +10,7 @@ use delegates::lint::{self, CONFIG, Kind, Problem};
 use serde_json::Value;
 
 use super::{ours, policies};
+use crate::cluster::View;
 use crate::facts::Known;
 use crate::rules::{self, Judged, Operation, Request};
 
@@ -65,7 +66,7 @@ impl Missing {
 
 /// Judges a request. `unanswered` is what could not be asked for: nothing is refused because of it, for nobody knows.
 pub fn judge(request: &Request<'_>, known: &Known, unanswered: &Missing) -> Judgement {
-    let mut judgement = Judgement { problems: of_text(request), ..Judgement::default() };
+    let mut judgement = Judgement { problems: of_text(request, &known.view), ..Judgement::default() };
     if request.operation != Operation::Delete {
         judgement.problems.extend(ours::judge(request, known));
     }
@@ -78,21 +79,30 @@ pub fn judge(request: &Request<'_>, known: &Known, unanswered: &Missing) -> Judg
     judgement
 }
 
+/// The rules about a definition's text that `--strict` makes refuse.
+const STRICT: [Rule; 2] = [Rule::NodeLocalAddresses, Rule::NoResourceName];
+
 /// What the text of a definition, and the level of a namespace, say by themselves.
-fn of_text(request: &Request<'_>) -> Vec<Problem> {
+fn of_text(request: &Request<'_>, view: &View) -> Vec<Problem> {
     if request.operation == Operation::Delete {
         return Vec::new();
     }
     match Judged::of(request) {
-        Some(Judged::Definition) => definition(request),
+        Some(Judged::Definition) => definition(request, view),
         Some(Judged::Namespace) => level(request).into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
-fn definition(request: &Request<'_>) -> Vec<Problem> {
-    let name = request.object["metadata"]["name"].as_str().filter(|name| !name.is_empty());
-    let mut problems = lint::definition(name, &request.object["spec"]);
+fn definition(request: &Request<'_>, view: &View) -> Vec<Problem> {
+    let (metadata, spec) = (&request.object["metadata"], &request.object["spec"]);
+    let name = metadata["name"].as_str().filter(|name| !name.is_empty());
+    let mut problems = lint::definition(name, spec);
+    problems.extend(lint::resource(&metadata["annotations"], spec));
+    if view.options.strict {
+        let refuses = |problem: &&mut Problem| problem.rule.is_some_and(|rule| STRICT.contains(&rule));
+        problems.iter_mut().filter(refuses).for_each(|problem| problem.severity = Severity::Deny);
+    }
     let config = |object: &Value| object["spec"]["config"].clone();
     // What was stored before there were rules must still take a label, and lose its finalizers.
     if request.old.is_some_and(|old| config(old) == config(request.object)) {

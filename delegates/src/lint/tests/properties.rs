@@ -162,7 +162,8 @@ proptest! {
         let text = document.to_string();
         let problems = config(&text, Origin::Definition);
         for problem in &problems {
-            let shown = if problem.kind == Kind::Required { "" } else { "-" };
+            let is_about_nothing = problem.kind == Kind::Required || problem.rule == Some(Rule::NoMaster);
+            let shown = if is_about_nothing { "" } else { "-" };
             // An empty key leaves no step in a path.
             let walkable = !problem.path.contains("..") && !problem.path.ends_with('.') && !problem.path.starts_with(['[', '.']);
             prop_assert!(!walkable || is_true_to(&document, &problem.path, shown), "{problem} in {document}");

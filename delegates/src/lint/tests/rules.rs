@@ -55,7 +55,12 @@ fn many(count: usize) -> Input {
 
 /// The rules' lines as `meta-cnictl lint` prints them, without the ids.
 fn said(input: &Input) -> Vec<(Option<Rule>, String)> {
-    let of_definition = |name, config: &str| definition(Some(name), &json!({"config": config}));
+    let of_definition = |name, config: &str| {
+        let spec = json!({"config": config});
+        let mut problems = definition(Some(name), &spec);
+        problems.extend(resource(&json!({}), &spec));
+        problems
+    };
     let problems = match input {
         Input::Keys(keys) => of_definition("lan", &plugin(keys)),
         Input::Text(text) => of_definition("lan", text),
@@ -78,6 +83,29 @@ fn said(input: &Input) -> Vec<(Option<Rule>, String)> {
 fn cases() -> Vec<(Rule, Input, Input)> {
     vec![
         (Rule::EmptyConfig, keys(r#""type":"bridge""#), text(" ")),
+        (Rule::NoMaster, keys(r#""type":"ipvlan","linkInContainer":true"#), keys(r#""type":"macvlan","master":"""#)),
+        (
+            Rule::NoResourceName,
+            keys(r#""type":"host-device","device":"ens5""#),
+            keys(r#""plugins":[{"type":"sriov"},{"type":"tuning"}]"#),
+        ),
+        (
+            Rule::CompetingRoute,
+            host_local(r#""subnet":"10.9.0.0/24","routes":[{"dst":"10.0.0.0/8"}]"#),
+            host_local(r#""subnet":"10.9.0.0/24","routes":[{"dst":"0.0.0.0/0"}]"#),
+        ),
+        (
+            Rule::NodeLocalAddresses,
+            keys(r#""type":"bridge","ipam":{"type":"host-local","subnet":"10.9.0.0/24"}"#),
+            host_local(r#""subnet":"10.9.0.0/24""#),
+        ),
+        (
+            Rule::WhereaboutsRange,
+            ipam(
+                r#""type":"whereabouts","range":"10.9.0.5-10.9.0.9/24","ipRanges":[{"range":"fd00::/64"}],"exclude":["10.9.0.7/32"]"#,
+            ),
+            ipam(r#""type":"whereabouts","range":"abc.1.1.0/24""#),
+        ),
         (Rule::NoJson, text(r#"{"cniVersion":"0.3.0"}"#), text(r#"{"cniVersion":"0.3.0"mal}"#)),
         (Rule::NoObject, text(r#"{"type":"bridge"}"#), text(r#"["bridge"]"#)),
         (
@@ -253,6 +281,27 @@ fn each_rule_accepts_and_rejects_in_its_own_words() {
     let is_missing = |rule: &&Rule| !rule.needs_cluster() && !cases.iter().any(|(of, ..)| of == *rule);
     let missing: Vec<&Rule> = Rule::ALL.iter().filter(is_missing).collect();
     assert_eq!(missing, [&Rule::MisplacedAnnotation, &Rule::PolicyPath, &Rule::PolicyExpression]);
+}
+
+#[test]
+fn every_range_and_exclusion_of_whereabouts_is_read() {
+    let text = r#""type":"whereabouts","range":"10.9.0.5-fd00::9/64","exclude":["10.9.0"],"ipRanges":[{"range":"10.9.0.0","exclude":["x"]}]"#;
+    let lines: Vec<String> = said(&ipam(text)).into_iter().map(|(_, line)| line).collect();
+    let want = [
+        r#"cfg.ipam.range: Invalid value: "10.9.0.5-fd00::9/64": must be CIDR or start-end/prefix"#,
+        r#"cfg.ipam.ipRanges[0].range: Invalid value: "10.9.0.0": must be CIDR or start-end/prefix"#,
+        r#"cfg.ipam.exclude[0]: Invalid value: "10.9.0": must be CIDR"#,
+        r#"cfg.ipam.ipRanges[0].exclude[0]: Invalid value: "x": must be CIDR"#,
+    ];
+    assert_eq!(lines, want);
+}
+
+#[test]
+fn a_device_resource_is_named_by_the_annotation() {
+    let spec = json!({"config": r#"{"cniVersion":"1.0.0","type":"sriov"}"#});
+    let named = |name: &str| resource(&json!({attachments::definition::RESOURCE_NAME: name}), &spec);
+    assert!(named("vendor.com/vf").is_none() && named("").is_some());
+    assert!(resource(&json!(null), &json!({"config": 3})).is_none());
 }
 
 /// The tables of docs/lint.md: what lint judges, and what only admission does. `UPDATE_GOLDEN=1` writes it after a deliberate change.

@@ -28,7 +28,7 @@ pub fn check(object: &Value, trial: &Trial, say: &mut impl FnMut(Option<&str>, P
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
     let reference = format!("{namespace}/{}", name.unwrap_or("(no name)"));
     let problems = match (kind, TEMPLATES.iter().find(|(known, _)| *known == kind)) {
-        ("NetworkAttachmentDefinition", _) => definition(name, &object["spec"]),
+        ("NetworkAttachmentDefinition", _) => definition(name, object),
         ("Pod", _) => pod(object, namespace),
         (_, Some((_, template))) => workload(object, namespace, template),
         _ => Vec::new(),
@@ -37,8 +37,10 @@ pub fn check(object: &Value, trial: &Trial, say: &mut impl FnMut(Option<&str>, P
 }
 
 /// A definition before it is applied: the webhook may write a VNI into it.
-fn definition(name: Option<&str>, spec: &Value) -> Vec<Problem> {
+fn definition(name: Option<&str>, object: &Value) -> Vec<Problem> {
+    let spec = &object["spec"];
     let mut problems = rules::definition(name, spec);
+    problems.extend(rules::resource(&object["metadata"]["annotations"], spec));
     let is_drawn = |problem: &&mut Problem| problem.rule == Some(Rule::Vni) && problem.kind == Kind::Required;
     problems.iter_mut().filter(is_drawn).for_each(|problem| problem.severity = Severity::Warn);
     problems

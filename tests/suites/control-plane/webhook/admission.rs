@@ -30,7 +30,8 @@ fn a_bad_definition_is_refused_with_a_bullet_for_each_problem_and_a_good_one_is_
     assert!(world.metric(0, denied).is_some());
 }
 
-const BULLETS: &str = r#"The NetworkAttachmentDefinition "bad" is invalid: 
+const BULLETS: &str = r#"Warning: spec.config.plugins[0].ipam.type: "host-local" allocates per node; duplicates are likely on a shared segment, use a cluster-wide IPAM [I13]
+The NetworkAttachmentDefinition "bad" is invalid: 
 * spec.config.plugins[0].mode: Unsupported value: "brigde": supported values: "bridge", "passthru", "private", "vepa" [N21]
 * spec.config.plugins[0].ipam.subnet: Invalid value: "10.9.0.5/24": host bits set, use "10.9.0.0/24" [I03]
 * spec.config.plugins[1].vlanId: Invalid value: 4095: must be an integer from 0 to 4094 [N26]
