@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::document::Labels;
 use super::spec::{AppliesTo, Assert, AttachmentLevelSpec, AttachmentPolicySpec, OnMissing, PolicyRule, Range, Scalar};
 use crate::finding::Finding;
 
@@ -38,6 +39,12 @@ impl Level {
             Self::Baseline => "baseline",
             Self::Restricted => "restricted",
         }
+    }
+
+    /// The level of a namespace by its label, or the default where the namespace has none.
+    pub fn of_namespace(name: &str, labels: &Labels, default: Self) -> Result<Self, Finding> {
+        let under = |e: Finding| e.under(&format!("namespace {name}: metadata.labels[{LEVEL}]"));
+        labels.get(LEVEL).map_or(Ok(default), |text| text.parse().map_err(under))
     }
 
     /// Its policies: about the definitions of a namespace, and about its pods. `open` is its AttachmentLevel.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::{CompiledPolicy, compile};
 use super::document::{Document, Labels, Nad, Pod};
-use super::level::{LEVEL, Level};
+use super::level::Level;
 use super::spec::{AttachmentLevelSpec, AttachmentPolicySpec, Mode};
 use super::violation::{PolicyName, Violation};
 use crate::finding::Finding;
@@ -110,9 +110,7 @@ impl Verdict {
 impl Facts {
     /// The level of a namespace, by its label.
     pub fn level(&self, namespace: &str, default: Level) -> Result<Level, Finding> {
-        let label = self.namespaces.get(namespace).and_then(|labels| labels.get(LEVEL));
-        let under = |e: Finding| e.under(&format!("namespace {namespace}: metadata.labels[{LEVEL}]"));
-        label.map_or(Ok(default), |text| text.parse().map_err(under))
+        self.namespaces.get(namespace).map_or(Ok(default), |labels| Level::of_namespace(namespace, labels, default))
     }
 
     /// The rules for the objects of a namespace: those of its level and those of the policies that select it. A policy that cannot be read

@@ -74,7 +74,7 @@ impl Cache {
     }
 
     /// The field selector.
-    pub(super) fn fields(self) -> Option<&'static str> {
+    pub fn fields(self) -> Option<&'static str> {
         (self == Self::Pods).then_some("status.phase!=Succeeded,status.phase!=Failed")
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::cache::Cache;
 use super::object::{Meta, Object};
-use super::policies::{Policies, level_of};
+use super::policies::Policies;
 use super::texts::{Text, Texts};
 use crate::cluster::{Labels, Options, View, reference};
 
@@ -222,7 +222,7 @@ impl Known {
 
     /// The level of a namespace. None when the namespace is not known, or its label is none.
     pub fn level_of(&self, namespace: &str) -> Option<Level> {
-        level_of(namespace, &self.view.namespace(namespace)?.labels, self.level).ok()
+        Level::of_namespace(namespace, &self.view.namespace(namespace)?.labels, self.level).ok()
     }
 }
 

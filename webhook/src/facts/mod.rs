@@ -23,7 +23,7 @@ pub use feed::feed;
 pub use known::Known;
 pub use lookup::Looked;
 pub use object::{Meta, Object};
-pub use policies::{KnownPolicy, Policies, compile_level, level_of};
+pub use policies::{KnownPolicy, Policies, compile_level};
 pub use texts::{Text, Texts};
 
 /// The caches behind one lock. Empty ones are what a review without a cluster has.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use attachments::policy::spec::{AttachmentLevelSpec, AttachmentPolicySpec, Mode, NamespaceSelector, VniRange};
-use attachments::policy::{CompiledPolicy, LEVEL, Level, PolicyError, PolicyName, compile};
+use attachments::policy::{CompiledPolicy, Level, PolicyError, PolicyName, compile};
 use serde_json::Value;
 
 use super::object::{Meta, Object};
@@ -155,7 +155,7 @@ impl Policies {
         default: Level,
         groups: &[String],
     ) -> Result<Vec<&CompiledPolicy>, PolicyError> {
-        let level = level_of(namespace, labels, default)?;
+        let level = Level::of_namespace(namespace, labels, default)?;
         let mut policies: Vec<&CompiledPolicy> = Vec::new();
         if let Some(known) = self.levels.get(&level) {
             if let Some(why) = &known.flaw {
@@ -175,13 +175,6 @@ impl Policies {
         }
         Ok(policies)
     }
-}
-
-/// The level of a namespace, by its label.
-pub fn level_of(namespace: &str, labels: &Labels, default: Level) -> Result<Level, PolicyError> {
-    let Some(text) = labels.get(LEVEL) else { return Ok(default) };
-    let at = format!("namespace {namespace}: metadata.labels[{LEVEL}]");
-    text.parse::<Level>().map_err(|finding| PolicyError::Unreadable(finding.under(&at)))
 }
 
 impl KnownPolicy {

@@ -28,6 +28,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::certs::Clock;
 use crate::cluster::Options as Rules;
+use crate::facts::Cache;
 use crate::leader::Leader;
 use crate::{Options, Shared, Times};
 use pass::Found;
@@ -143,7 +144,8 @@ impl Janitor {
 
     /// Asks for a pass when a policy is new or says something else; its status is no news.
     async fn follow_policies(&self) {
-        let collection = Collection { what: "attachmentpolicies", path: objects::POLICIES, fields: None };
+        let path = Cache::Policies.path();
+        let collection = Collection { what: Cache::Policies.name(), path: &path, fields: None };
         let mut generations = HashMap::new();
         follow_objects(self.client.clone(), collection, |event: Event<Seen>| match event {
             Event::Listed(Seen { metadata }) | Event::Applied(Seen { metadata }) => {

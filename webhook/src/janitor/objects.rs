@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use attachments::definition::NetworkAttachmentDefinition;
 use attachments::finding::shortened;
 use attachments::names::NetRef;
 use attachments::policy::Labels;
 use attachments::policy::spec::{AttachmentPolicySpec, AttachmentPolicyStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
-use kube::{Client, Resource};
 use meta_cni_kube::{PageError, PageSize, Pages, Shape, said};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,13 +19,12 @@ use serde_json::{Value, json};
 use super::batch::Told;
 use super::conflicts::Conflict;
 use crate::cluster;
+use crate::facts::Cache;
 
 /// Owns the status of policies.
 const FIELD_MANAGER: &str = "meta-cni-janitor";
 /// A page is read and parsed while reviews wait.
 const PAGE: PageSize = PageSize { objects: 100, bytes: 512 << 10 };
-/// Where policies are.
-pub const POLICIES: &str = "/apis/meta-cni.io/v1alpha1/attachmentpolicies";
 /// Longest note of an event in bytes, as the API server takes it; longest part of its name that is the object's; longest name of
 /// who reports it.
 const NOTE: usize = 1024;
@@ -110,7 +108,7 @@ impl Stored {
 
 /// Every policy; none where the API server does not have the kind.
 pub async fn policies(client: &Client) -> Result<Vec<Policy>, String> {
-    let mut pages: Pages<Value> = Pages::new(client.clone(), POLICIES, None, Shape::Whole, PAGE);
+    let mut pages: Pages<Value> = Pages::new(client.clone(), &Cache::Policies.path(), None, Shape::Whole, PAGE);
     let mut policies = Vec::new();
     while let Some(page) = page(&mut pages).await? {
         policies.extend(page.into_iter().map(policy));
@@ -131,8 +129,8 @@ fn policy(object: Value) -> Policy {
 
 /// The labels of every namespace.
 pub async fn namespaces(client: &Client) -> Result<HashMap<String, Labels>, String> {
-    let path = "/api/v1/namespaces";
-    let mut pages: Pages<OnlyMeta<StoredMeta>> = Pages::new(client.clone(), path, None, Shape::Metadata, PAGE);
+    let path = Cache::Namespaces.path();
+    let mut pages: Pages<OnlyMeta<StoredMeta>> = Pages::new(client.clone(), &path, None, Shape::Metadata, PAGE);
     let mut namespaces = HashMap::new();
     while let Some(page) = page(&mut pages).await? {
         namespaces.extend(page.into_iter().map(|OnlyMeta { metadata }| (metadata.name, metadata.labels)));
@@ -146,8 +144,7 @@ pub struct Definitions(Pages<Stored>);
 impl Definitions {
     /// From the first one.
     pub fn new(client: &Client) -> Self {
-        let path = NetworkAttachmentDefinition::url_path(&(), None);
-        Self(Pages::new(client.clone(), &path, None, Shape::Whole, PAGE))
+        Self(Pages::new(client.clone(), &Cache::Definitions.path(), None, Shape::Whole, PAGE))
     }
 
     /// The next page.
@@ -162,8 +159,7 @@ pub struct Pods(Pages<OnlyMeta<Told>>);
 impl Pods {
     /// From the first one.
     pub fn new(client: &Client) -> Self {
-        let fields = Some("status.phase!=Succeeded,status.phase!=Failed");
-        Self(Pages::new(client.clone(), "/api/v1/pods", fields, Shape::Metadata, PAGE))
+        Self(Pages::new(client.clone(), &Cache::Pods.path(), Cache::Pods.fields(), Shape::Metadata, PAGE))
     }
 
     /// The next page.
@@ -190,7 +186,12 @@ pub async fn write(client: &Client, policy: &Policy, status: &AttachmentPolicySt
         "metadata": {"name": policy.name, "uid": policy.uid}, "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let request = Request::new(POLICIES).patch_subresource("status", &policy.name, &params, &Patch::Apply(&applied));
+    let request = Request::new(Cache::Policies.path()).patch_subresource(
+        "status",
+        &policy.name,
+        &params,
+        &Patch::Apply(&applied),
+    );
     let request = request.map_err(|e| e.to_string())?;
     match client.request::<Value>(request).await {
         Ok(_) => Ok(()),

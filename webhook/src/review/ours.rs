@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::policies::{entries, nad};
 use crate::cluster::Labels;
-use crate::facts::{Known, compile_level, level_of};
+use crate::facts::{Known, compile_level};
 use crate::rules::Request;
 
 /// The group of our kinds.
@@ -75,7 +75,7 @@ pub fn relabelled(request: &Request<'_>, known: &Known) -> Vec<Problem> {
     let held: BTreeSet<&PolicyName> = of(&before).into_iter().map(CompiledPolicy::name).collect();
     let gained: Vec<&CompiledPolicy> = of(&after).into_iter().filter(|policy| !held.contains(policy.name())).collect();
     let mut problems = broken(&gained, known, |_, namespace, _| namespace == request.name);
-    let level = |labels| level_of(request.name, labels, known.level).ok();
+    let level = |labels| Level::of_namespace(request.name, labels, known.level).ok();
     if let (Some(was), Some(is)) = (level(&before), level(&after))
         && is < was
     {
