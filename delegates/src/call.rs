@@ -83,6 +83,9 @@ pub struct Node<'a> {
     pub deadline: Instant,
     /// What the node keeps from the definitions of tenants.
     pub reserved: &'a Reserved,
+    /// No other node has a part in its networks: it owns every pool whole, and an overlay has the members that its configuration
+    /// names (directory mode).
+    pub is_alone: bool,
     /// The sandbox lock: inherited by every child, so that an orphan keeps its sandbox locked.
     pub lock: Option<&'a Lock>,
 }

@@ -1,8 +1,8 @@
 //! Everything that makes an interface.
 //!
 //! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`firewall`] knows every
-//! nftables table of ours, [`overlay`] what a node holds of a VXLAN overlay, [`nl`] speaks netlink, [`ipam`] gives
-//! addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine hands it to
+//! nftables table of ours, [`overlay`] what a node holds of a VXLAN overlay, [`networks`] what agent and plugin
+//! tell one another of networks that span nodes, [`nl`] speaks netlink, [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine hands it to
 //! either. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
@@ -19,6 +19,7 @@ pub mod ipam;
 pub mod lint;
 pub mod lock;
 pub mod netns;
+pub mod networks;
 pub mod nl;
 mod node_links;
 pub mod node_networks;

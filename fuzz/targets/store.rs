@@ -97,6 +97,7 @@ impl Bench<'_> {
             state_dir: self.dir,
             deadline,
             reserved: Reserved::UNASKED,
+            is_alone: true,
             lock: None,
         };
         let point = Point { container, netns: "", ifname: &ifname, args: "", group: 0 };

@@ -1,6 +1,20 @@
 //! Our own API objects with their schemas; `deploy/crds` is generated from them.
 
+#![allow(clippy::duplicated_attributes, reason = "columns may have a type in common")]
+
+mod address_block;
+mod overlay_member;
+mod vni_claim;
+
+pub use self::address_block::{AddressBlock, AddressBlockSpec, AddressBlockStatus, SlotRequest, SlotRun};
+pub use self::overlay_member::{MemberEndpoint, OverlayMember, OverlayMemberSpec};
+pub use self::vni_claim::{ClaimOwner, VniClaim, VniClaimSpec, VniClaimStatus};
 pub use crate::policy::spec::{AttachmentLevel, AttachmentPolicy};
 
 /// The group of our own kinds.
 pub const GROUP: &str = "meta-cni.io";
+
+/// The label of an [`OverlayMember`] and of an [`AddressBlock`] that says its network (`delegates::networks::NetworkId`).
+pub const NETWORK: &str = "meta-cni.io/network";
+/// The label of an [`OverlayMember`] that says its node, by a name that may be shortened.
+pub const NODE: &str = "meta-cni.io/node";

@@ -33,6 +33,7 @@ mod vxlan;
 pub use default_bridge::bridge_of;
 pub use delegate::Configured;
 pub use portmap::HostPorts;
+pub(crate) use vxlan::overlay_of;
 
 use std::path::PathBuf;
 

@@ -64,6 +64,7 @@ impl Bench {
             deadline,
             builtin: None,
             reserved: Reserved::UNASKED,
+            is_alone: true,
             lock,
         };
         let point = Point {
@@ -135,6 +136,7 @@ fn variables_without_a_value_are_set_all_the_same() {
         deadline: Instant::now() + Duration::from_secs(20),
         builtin: None,
         reserved: Reserved::UNASKED,
+        is_alone: true,
         lock: None,
     };
     let call = Call {

@@ -21,13 +21,12 @@ use std::time::Instant;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Ip, Route};
-use attachments::finding::{Allowed, Finding, Findings, under};
+use attachments::finding::{Allowed, Finding, Findings};
 use attachments::rule::Rule;
 use ipnet::IpNet;
-use serde_json::value::RawValue;
 
 use super::requested::Requests;
-use super::{Checked, Foreseen, Validated, one_per_family, routes, section, version_of};
+use super::{Checked, Foreseen, Validated, one_per_family, range_sets, routes, section, version_of};
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
 use crate::ownership::Ownership;
@@ -61,7 +60,7 @@ impl Config {
         let mut findings = Findings::default();
         let ipam = findings.keep(section(conf));
         let config = Self {
-            sets: range_sets(conf, &ipam, &mut findings),
+            sets: all_sets(conf, &ipam, &mut findings),
             requested: requested(conf, cni_args, &mut findings),
             routes: routes(&ipam, &mut findings),
             resolv_conf: findings.keep(absolute(&ipam, "resolvConf")),
@@ -264,35 +263,14 @@ fn no_ranges() -> Finding {
 }
 
 /// What the runtime supplies comes first, then the old single-range form, then `ranges`.
-fn range_sets(conf: &Object, ipam: &Object, findings: &mut Findings) -> Vec<RangeSet> {
+fn all_sets(conf: &Object, ipam: &Object, findings: &mut Findings) -> Vec<RangeSet> {
     let runtime = findings.keep(conf.object("runtimeConfig")).unwrap_or_default();
-    let mut sets = listed(&runtime, "ipRanges", "runtimeConfig", findings);
+    let mut sets = range_sets((&runtime, "ipRanges", "runtimeConfig"), findings, RangeSet::read);
     if ipam.get("subnet").is_some() {
         sets.extend(findings.keep_all(RangeSet::single("ipam", ipam).map(Some)));
     }
-    sets.extend(listed(ipam, "ranges", "ipam", findings));
+    sets.extend(range_sets((ipam, "ranges", "ipam"), findings, RangeSet::read));
     RangeSet::check_apart(&sets, findings);
-    sets
-}
-
-fn listed(object: &Object, key: &str, at: &str, findings: &mut Findings) -> Vec<RangeSet> {
-    const SETS: Allowed = Allowed::list("a list of range sets, each a list of ranges");
-    let lists: Vec<Box<RawValue>> =
-        findings.keep(object.decode(key, SETS).map_err(|e| e.under(at))).unwrap_or_default();
-    let mut sets = Vec::with_capacity(lists.len());
-    for (i, list) in lists.iter().enumerate() {
-        let path = format!("{at}.{key}[{i}]");
-        // Read as the one key of an object, whose path is then cut off again.
-        let mut set = Object::new();
-        set.set("", list);
-        let mut inside = Findings::default();
-        let ranges = set.elements("", &mut inside);
-        let is_read = inside.is_empty();
-        findings.keep_all(inside.finish(()).map_err(|wrong| under(&path, wrong)));
-        if is_read || !ranges.is_empty() {
-            sets.extend(findings.keep_all(RangeSet::read(path, &ranges).map(Some)));
-        }
-    }
     sets
 }
 

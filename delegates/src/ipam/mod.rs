@@ -3,6 +3,7 @@
 //! `host-local` (`ipam::host_local`) and `static` (`ipam::static_ipam`) are served in process; any other `ipam.type` is a program that
 //! gets the identical environment and the complete configuration (`ipam::external`, C36).
 
+pub mod blocks;
 mod external;
 mod host_local;
 mod requested;
@@ -22,6 +23,7 @@ use attachments::finding::{Allowed, Finding, Findings, under};
 use attachments::names::PluginType;
 use attachments::rule::Rule;
 use ipnet::IpNet;
+use serde_json::value::RawValue;
 
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
@@ -235,6 +237,32 @@ fn elements(ipam: &Object, key: &str, findings: &mut Findings) -> Vec<(usize, Ob
     let elements = ipam.elements(key, &mut inside);
     findings.keep_all(inside.finish(()).map_err(|wrong| under("ipam", wrong)));
     elements
+}
+
+/// Reads a list of range sets. `read` gets the path of a set and the objects of its ranges.
+fn range_sets<T>(
+    (object, key, at): (&Object, &str, &str),
+    findings: &mut Findings,
+    read: impl Fn(String, &[(usize, Object)]) -> Validated<T>,
+) -> Vec<T> {
+    const SETS: Allowed = Allowed::list("a list of range sets, each a list of ranges");
+    let lists: Vec<Box<RawValue>> =
+        findings.keep(object.decode(key, SETS).map_err(|e| e.under(at))).unwrap_or_default();
+    let mut sets = Vec::with_capacity(lists.len());
+    for (i, list) in lists.iter().enumerate() {
+        let path = format!("{at}.{key}[{i}]");
+        // Read as the one key of an object, whose path is then cut off again.
+        let mut set = Object::new();
+        set.set("", list);
+        let mut inside = Findings::default();
+        let ranges = set.elements("", &mut inside);
+        let is_read = inside.is_empty();
+        findings.keep_all(inside.finish(()).map_err(|wrong| under(&path, wrong)));
+        if is_read || !ranges.is_empty() {
+            sets.extend(findings.keep_all(read(path, &ranges).map(Some)));
+        }
+    }
+    sets
 }
 
 /// The version that a configuration speaks. One that is none is somebody else's finding.

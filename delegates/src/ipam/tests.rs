@@ -39,6 +39,7 @@ impl Bench {
             deadline,
             builtin: None,
             reserved: Reserved::UNASKED,
+            is_alone: true,
             lock: None,
         };
         let network = "lan".parse().unwrap();

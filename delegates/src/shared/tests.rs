@@ -12,7 +12,15 @@ const NONE: &[PathBuf] = &[];
 
 fn node(dir: &std::path::Path) -> Node<'_> {
     let deadline = Instant::now() + Duration::from_millis(50);
-    Node { plugin_dirs: NONE, builtin: None, state_dir: dir, deadline, reserved: Reserved::UNASKED, lock: None }
+    Node {
+        plugin_dirs: NONE,
+        builtin: None,
+        state_dir: dir,
+        deadline,
+        reserved: Reserved::UNASKED,
+        is_alone: true,
+        lock: None,
+    }
 }
 
 fn written() -> String {

@@ -53,6 +53,7 @@ impl Intent {
             state_dir,
             deadline,
             reserved: Reserved::UNASKED,
+            is_alone: false,
             lock: Some(lock.file()),
         }
     }

@@ -68,6 +68,7 @@ impl Run<'_> {
             state_dir: &self.conf.state_dir,
             deadline: self.deadline,
             reserved: &self.conf.reserved,
+            is_alone: matches!(self.cluster, Cluster::Directory(_)),
             lock,
         }
     }

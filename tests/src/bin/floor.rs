@@ -42,6 +42,7 @@ fn node() -> Node<'static> {
         state_dir: Path::new("/"),
         deadline,
         reserved: Reserved::UNASKED,
+        is_alone: true,
         lock: None,
     }
 }

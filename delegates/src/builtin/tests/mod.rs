@@ -102,6 +102,7 @@ impl Bed {
             deadline,
             builtin: None,
             reserved: Reserved::UNASKED,
+            is_alone: true,
             lock: None,
         }
     }

@@ -6,17 +6,18 @@ use std::net::IpAddr;
 use attachments::cni::object::Object;
 use attachments::cni::result::Dns;
 use attachments::finding::{Allowed, Finding};
-use attachments::names::Mac;
+use attachments::names::{Mac, NetRef};
 use attachments::rule::Rule;
 use ipnet::IpNet;
 
 use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 use crate::error;
+use crate::networks::OverlayNeed;
 use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 
-pub(in crate::builtin) const KEYS: [&str; 9] =
-    ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "ipam", "dns"];
+pub(in crate::builtin) const KEYS: [&str; 10] =
+    ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "sharedWith", "ipam", "dns"];
 
 /// What a configuration without a VNI lacks. A node draws none: another one would draw another.
 const VNI: &str = "an integer from 1 to 16777215; the webhook draws one when a definition without it is applied";
@@ -36,6 +37,8 @@ pub(in crate::builtin) struct Config {
     pub peers: Vec<IpAddr>,
     /// Multicast group of the underlay, in place of `peers`.
     pub group: Option<IpAddr>,
+    /// Other definitions that may have the same VNI and port.
+    pub shared_with: Vec<NetRef>,
     /// The hardware address asked for: `runtimeConfig.mac`, which wins over CNI_ARGS.
     pub mac: Option<Mac>,
     /// `dns`; wins over the IPAM's when any field is set.
@@ -56,6 +59,7 @@ impl Config {
             mtu: reader.mtu(),
             peers: peers(conf, &mut reader),
             group: reader.keep(group(conf)),
+            shared_with: shared_with(conf, &mut reader),
             mac: reader.keep(mac_address::from_runtime(conf)),
             dns: reader.dns(),
         };
@@ -108,6 +112,33 @@ impl Config {
     pub(super) fn is_ipv6(&self) -> Option<bool> {
         self.group.or(self.peers.first().copied()).map(|address| address.is_ipv6())
     }
+}
+
+/// What a plugin's configuration asks of the cluster: an overlay whose members nobody lists. `None` for another type, for one with
+/// `peers` or `group`, and for a configuration that is wrong.
+pub(crate) fn overlay_of(conf: &Object) -> Option<OverlayNeed> {
+    if conf.text("type").ok().flatten().as_deref() != Some("vxlan") {
+        return None;
+    }
+    let config = Config::read(conf).ok().filter(|config| config.peers.is_empty() && config.group.is_none())?;
+    let underlay = Some(config.underlay).filter(|underlay| *underlay != Underlay::DefaultRoute);
+    Some(OverlayNeed { vni: config.vni, port: config.port, underlay, mtu: config.mtu, shared_with: config.shared_with })
+}
+
+/// `sharedWith`: definitions as `namespace/name`.
+fn shared_with(conf: &Object, reader: &mut ConfReader<'_>) -> Vec<NetRef> {
+    const ALLOWED: &str = "the namespace and name of a definition, as \"shop/lan\"";
+    let read = conf.decode("sharedWith", Allowed::list("a list of definitions, each as \"namespace/name\""));
+    let texts: Vec<String> = reader.keep(read).unwrap_or_default();
+    let mut shared = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let names = text.split_once('/').map(|(namespace, name)| (namespace.parse(), name.parse()));
+        match names {
+            Some((Ok(namespace), Ok(name))) => shared.push(NetRef { namespace, name }),
+            _ => reader.refuse(Finding::new(format!("sharedWith[{i}]"), format_args!("{text:?}"), ALLOWED)),
+        }
+    }
+    shared
 }
 
 /// `underlay`: an interface name, or a subnet when there is a '/' in it, which no interface name holds.

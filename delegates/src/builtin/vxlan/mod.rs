@@ -6,6 +6,7 @@ mod segment;
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface};
 
+pub(crate) use self::config::overlay_of;
 use self::config::{Config, KEYS};
 use self::segment::Segment;
 use super::delegate::{Context, Delegate, Reading, Undo};

@@ -1,0 +1,21 @@
+//! Networks that span nodes: what the node agent and the plugin tell one another about them.
+//!
+//! The agent claims, joins and watches; the plugin allocates and attaches. Between them is one directory for each network:
+//!
+//! ```text
+//! networks/4789-4200/network.json   the agent's: its membership, the other members, who has which slots   ([`state`])
+//! networks/4789-4200/leases         the plugin's: which attachment holds which slot of the node's blocks  (`ipam::blocks`)
+//! ```
+//!
+//! Any number of plugin processes and one agent agree through these files, so an ADD on a network that the node is in needs
+//! neither the agent nor the API server. [`needs`] reads what a definition asks for.
+
+mod id;
+mod need;
+pub mod state;
+
+pub use self::id::NetworkId;
+pub use self::need::{Need, OverlayNeed, needs};
+
+/// Directory of the networks below `stateDir`.
+pub const DIR: &str = "networks";
