@@ -1,7 +1,7 @@
 //! `meta-cnictl level show`: the policies that a level is made of, as anybody could have written them.
 
 use attachments::policy::{Facts, Level};
-use meta_cni::cluster::manifest;
+use meta_cni::cluster::yaml;
 use serde_json::json;
 
 use super::lint::{Source, facts_of};
@@ -23,7 +23,7 @@ pub fn show(level: Level, sources: &[Source]) -> Result<String, String> {
         let metadata = json!({"name": format!("level-{level}-{part}")});
         let policy = json!({"apiVersion": "meta-cni.io/v1alpha1", "kind": "AttachmentPolicy", "metadata": metadata, "spec": spec});
         text.push_str("---\n");
-        text.push_str(manifest::yaml_of(&policy)?.trim_end());
+        text.push_str(yaml::write(&policy).trim_end());
         text.push('\n');
     }
     Ok(text)
@@ -45,10 +45,10 @@ mod tests {
         {
             let text = show(level, sources).unwrap();
             assert_eq!(text.contains("eth7"), opened, "{text}");
-            let documents = manifest::documents(&text);
+            let documents = meta_cni::cluster::manifest::documents(&text);
             assert_eq!(documents.len(), 2, "{text}");
             for document in documents {
-                let value = manifest::value(document).unwrap();
+                let value = meta_cni::cluster::manifest::value(document).unwrap();
                 let spec: AttachmentPolicySpec = serde_json::from_value(value["spec"].clone()).unwrap();
                 assert!(compile(PolicyName::Level(level), &spec).is_ok());
                 assert!(value["metadata"]["name"].as_str().unwrap().starts_with(&format!("level-{level}-")));

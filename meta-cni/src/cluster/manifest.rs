@@ -8,7 +8,7 @@ use attachments::finding::Finding;
 use attachments::policy::{self, Labels};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::Annotations;
+use super::{Annotations, yaml};
 use crate::fault::{Fault, Result};
 
 /// The fields that we read of a Pod or a NetworkAttachmentDefinition.
@@ -93,7 +93,7 @@ impl Manifest {
 
 /// A document as it is, whatever it is; an empty one is `null`.
 pub fn value(document: &str) -> std::result::Result<serde_json::Value, String> {
-    if is_json(document) { serde_json::from_str(document).map_err(|e| e.to_string()) } else { yaml(document) }
+    if is_json(document) { serde_json::from_str(document).map_err(|e| e.to_string()) } else { yaml::read(document) }
 }
 
 /// The InternalIPs of a Node; none of a document of another kind.
@@ -141,11 +141,6 @@ fn spec<T: DeserializeOwned>(object: &Object) -> std::result::Result<T, String> 
     serde_json::from_str(text).map_err(|e| format!("spec: {e}"))
 }
 
-/// A document as YAML, as people read it.
-pub fn yaml_of(value: &serde_json::Value) -> std::result::Result<String, String> {
-    serde_saphyr::to_string(value).map_err(|e| first_line(&e))
-}
-
 /// The document as an object, if it is of this kind.
 fn of_kind(document: &str, kind: &str) -> std::result::Result<Option<Object>, String> {
     // Reading YAML costs more than looking for a word that hardly any document holds.
@@ -155,19 +150,10 @@ fn of_kind(document: &str, kind: &str) -> std::result::Result<Option<Object>, St
     let json = document.trim_start().starts_with('{').then(|| Object::parse(document.as_bytes()).ok()).flatten();
     let object = match json {
         Some(object) => object,
-        // One type is read from YAML, whatever is wanted of it: a reader for each would be a tenth of the program.
-        None => Object::parse(yaml(document)?.to_string().as_bytes()).map_err(|e| e.to_string())?,
+        None => Object::parse(yaml::read(document)?.to_string().as_bytes()).map_err(|e| e.to_string())?,
     };
     // Manifests of other kinds may look however they like.
     Ok(object.text("kind").ok().flatten().is_some_and(|found| found == kind).then_some(object))
-}
-
-fn yaml(document: &str) -> std::result::Result<serde_json::Value, String> {
-    // As kubectl has it, where `y` is a text.
-    let options = serde_saphyr::options! { strict_booleans: true };
-    serde_saphyr::from_str_with_options::<Option<_>>(document, options)
-        .map(Option::unwrap_or_default)
-        .map_err(|e| first_line(&e))
 }
 
 /// The document with an annotation set. Comments and layout of YAML stay as they are where the annotations are written in
@@ -179,13 +165,12 @@ pub fn annotate(document: &str, path: &Path, key: &str, value: &str) -> Result<S
     }
     let wanted = annotated_value(document, key, value).map_err(failed)?;
     // Editing text is a guess at its layout; only a reading of the outcome shows that the guess was right.
-    let edited = edit_block(document, key, value).filter(|text| yaml(text).is_ok_and(|value| value == wanted));
+    let edited = edit_block(document, key, value).filter(|text| yaml::read(text).is_ok_and(|value| value == wanted));
     match edited {
         Some(text) => Ok(text),
         None => {
             let separator = document.lines().next().filter(|line| line.starts_with("---")).map_or("", |_| "---\n");
-            let text = serde_saphyr::to_string(&wanted).map_err(|e| failed(e.to_string()))?;
-            Ok(format!("{separator}{text}"))
+            Ok(format!("{separator}{}", yaml::write(&wanted)))
         }
     }
 }
@@ -201,7 +186,7 @@ fn annotate_json(document: &str, key: &str, value: &str) -> std::result::Result<
 }
 
 fn annotated_value(document: &str, key: &str, value: &str) -> std::result::Result<serde_json::Value, String> {
-    let mut manifest = yaml(document)?;
+    let mut manifest = yaml::read(document)?;
     let annotations = &mut manifest["metadata"]["annotations"];
     if !annotations.is_object() {
         *annotations = serde_json::json!({});
@@ -267,10 +252,6 @@ fn literal(key: &str, value: &str, indent: usize) -> String {
 /// What a document is shows in its text, whatever its file is called: flow-style YAML is not always JSON.
 fn is_json(document: &str) -> bool {
     document.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(document).is_ok()
-}
-
-fn first_line(e: &impl std::fmt::Display) -> String {
-    e.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod directory;
 pub mod manifest;
 pub(crate) mod socket;
 pub mod wire;
+pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
