@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::panic;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
@@ -17,11 +17,19 @@ use meta_cni::request::{self, Command, Operation};
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    match panic::catch_unwind(run) {
-        Ok(code) => code,
-        // The panic's message is on stderr.
-        Err(_) => fail(&Fault::Bug("the plugin panicked; its log has the place".to_owned()), None, Version::NEWEST),
-    }
+    answer_panics();
+    run()
+}
+
+/// A panic becomes one CNI error object, and the end of the program at once: nothing unwinds, whichever thread it is. What was
+/// begun stands in the record, as after a kill.
+fn answer_panics() {
+    let place = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        place(info);
+        fail(&Fault::Bug("the plugin panicked; its log has the place".to_owned()), None, Version::NEWEST);
+        process::exit(1);
+    }));
 }
 
 fn run() -> ExitCode {

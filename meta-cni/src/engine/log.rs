@@ -1,8 +1,11 @@
 //! The plugin's log: lines on stderr, which the runtime takes into its own.
 
+use std::io::{Write, stderr};
+
 use attachments::text::printable;
 
 /// A line for the node's log: stderr reaches the runtime's log and never the result.
 pub fn warn(text: &str) {
-    eprintln!("meta-cni: {}", printable(text));
+    // A runtime that does not read on gets its networks all the same.
+    let _ = writeln!(stderr(), "meta-cni: {}", printable(text));
 }

@@ -28,6 +28,22 @@ fn without_a_command_it_says_what_it_is() {
     assert!(outcome.stderr().contains("meta-cni") && outcome.stderr().contains("1.1.0"), "{}", outcome.stderr());
 }
 
+/// `eprintln!` panics where stderr takes nothing, which is the one panic that a test can have.
+#[test]
+fn a_panic_is_one_error_object() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = meta_cni_tests::program::command(meta_cni_tests::call::plugin())
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .stderr(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&object["code"], &object["cniVersion"]), (&json!(999), &json!("1.1.0")));
+    assert!(object["msg"].as_str().unwrap().contains("panicked"), "{object}");
+}
+
 #[test]
 fn every_missing_variable_is_named_in_one_message() {
     let (node, pod) = node_and_pod();
