@@ -9,5 +9,6 @@ mod churn;
 mod install;
 mod networks;
 mod node;
+mod overlay;
 mod tenant;
 mod workloads;
