@@ -13,7 +13,7 @@ ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-pre
 # A call of the plugin ends with its first panic, so the plugin carries nothing that unwinds: an eighth less to ship and to map.
 PLUGIN := CARGO_PROFILE_RELEASE_PANIC=abort cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni
 
-.PHONY: build image test demo bench bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
+.PHONY: build image test test-operate demo bench bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
@@ -29,6 +29,10 @@ image: build
 # All tiers, or some: make test TIERS="unit conformance". META_CNI_SKIP names tiers that this machine cannot run.
 test: deps
 	tests/run $(TIERS)
+
+# What needs programs that `make test` does without: a browser.
+test-operate: deps
+	tests/browser
 
 # Two nodes, two pods, four networks, from the manifests in examples/. Plugin and demo in one build, so that what they share is
 # compiled once, and nothing that neither needs.

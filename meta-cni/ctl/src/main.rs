@@ -1,8 +1,9 @@
 //! `meta-cnictl`, the command line tool. `lint` checks manifests and CNI configurations before they are applied, `level` shows what a
-//! namespace's level means.
+//! namespace's level means, `map` and `ipam` what is attached and who holds which addresses.
 
 mod level;
 mod lint;
+mod map;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -34,6 +35,12 @@ enum Command {
     /// Shows what a level of a namespace refuses.
     #[command(subcommand)]
     Level(LevelCommand),
+    /// Shows which pods are in which networks, on which nodes, with which addresses.
+    #[command(args_override_self = true)]
+    Map(map::MapOptions),
+    /// Shows the pools of addresses that span nodes: their size, and who holds what.
+    #[command(args_override_self = true)]
+    Ipam(map::Scope),
 }
 
 #[derive(Debug, PartialEq, Subcommand)]
@@ -92,7 +99,13 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let (output, code) = match parse(&words) {
         Ok(Arguments { command: Command::Lint(options) }) => run(&options),
-        Ok(Arguments { command: Command::Level(LevelCommand::Show { level, files }) }) => show(level, &files),
+        Ok(Arguments { command: Command::Level(LevelCommand::Show { level, files }) }) => {
+            show(&files, |sources| level::show(level, sources))
+        }
+        Ok(Arguments { command: Command::Map(options) }) => {
+            show(&options.scope.files, |sources| map::draw(&options, sources))
+        }
+        Ok(Arguments { command: Command::Ipam(scope) }) => show(&scope.files, |sources| map::pools(&scope, sources)),
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             (asked.to_string(), CLEAN)
         }
@@ -136,11 +149,12 @@ fn sources(paths: &[PathBuf]) -> (Vec<Source>, Vec<(String, String)>) {
     (sources, unreadable)
 }
 
-fn show(level: Level, files: &[PathBuf]) -> (String, u8) {
+/// What a command makes of files that can all be read.
+fn show(files: &[PathBuf], of: impl FnOnce(&[Source]) -> Result<String, String>) -> (String, u8) {
     let (sources, unreadable) = sources(files);
     let shown = match unreadable.first() {
         Some((name, error)) => Err(format!("{name}: {error}")),
-        None => level::show(level, &sources),
+        None => of(&sources),
     };
     match shown {
         Ok(text) => (text, CLEAN),

@@ -1,5 +1,6 @@
 //! Reads a collection page by page: one page is in memory at a time, bounded in objects and in bytes.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::error::said;
 use crate::fetch::page;
 
 /// Longest page of one object, in bytes.
@@ -46,6 +48,22 @@ pub enum PageError {
 impl From<kube::Error> for PageError {
     fn from(error: kube::Error) -> Self {
         Self::Api(error)
+    }
+}
+
+impl PageError {
+    /// Does the API server not have the kind?
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api(error) => f.write_str(&said(error)),
+            Self::Other(why) => f.write_str(why),
+        }
     }
 }
 

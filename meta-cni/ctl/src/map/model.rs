@@ -1,0 +1,265 @@
+//! Networks, nodes, pods and addresses, from the objects of a cluster. A value without I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attachments::names::NetRef;
+use delegates::ipam::blocks::Pool;
+use delegates::networks::needs;
+use serde_json::Value;
+
+/// The annotation that tells a pod's interfaces.
+const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
+
+/// What is asked of the API server: the kind, and its collection.
+pub const COLLECTIONS: [(&str, &str); 5] = [
+    ("NetworkAttachmentDefinition", "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions"),
+    ("VniClaim", "/apis/meta-cni.io/v1alpha1/vniclaims"),
+    ("OverlayMember", "/apis/meta-cni.io/v1alpha1/overlaymembers"),
+    ("AddressBlock", "/apis/meta-cni.io/v1alpha1/addressblocks"),
+    ("Pod", "/api/v1/pods"),
+];
+
+/// The networks of a cluster, and who is attached.
+#[derive(Debug, Default)]
+pub struct Map {
+    /// By definition, `namespace/name`.
+    pub networks: BTreeMap<String, Network>,
+    /// By namespace and name.
+    pub pods: BTreeMap<String, Pod>,
+    /// By the network's name with the cluster (label `meta-cni.io/network`).
+    pub spans: BTreeMap<String, Span>,
+}
+
+/// A definition.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// Type of its first plugin; empty where nobody can read it.
+    pub kind: String,
+    /// What spans nodes of it: the name with the cluster.
+    pub span: Option<String>,
+    /// The pool of its addresses.
+    pub pool: Option<Pool>,
+}
+
+/// A network that spans nodes.
+#[derive(Debug, Default)]
+pub struct Span {
+    /// MTU, as the claim has it.
+    pub mtu: Option<u64>,
+    /// Members: node and tunnel ends.
+    pub members: BTreeMap<String, String>,
+    /// Slots of each node, and how many of them nobody had a while ago.
+    pub holders: BTreeMap<String, Slots>,
+}
+
+/// Slots of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// Those that a node owns.
+    pub owned: u64,
+    /// Those of its blocks that were free a while ago.
+    pub free: u64,
+}
+
+/// A pod with further networks.
+#[derive(Debug, Default)]
+pub struct Pod {
+    /// Its node; empty while it has none.
+    pub node: String,
+    /// Its attachments.
+    pub attachments: Vec<Attachment>,
+}
+
+/// An interface of a pod in a network of a definition.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The definition.
+    pub network: String,
+    /// The interface in the pod.
+    pub interface: String,
+    /// Its addresses.
+    pub ips: Vec<String>,
+    /// Its MAC address.
+    pub mac: String,
+}
+
+impl Map {
+    /// Takes an object of a kind; one of another kind, or one that cannot be read, says nothing.
+    pub fn take(&mut self, kind: &str, object: &Value) {
+        match kind {
+            "NetworkAttachmentDefinition" => self.definition(object),
+            "VniClaim" => {
+                let mtu = object["spec"]["mtu"].as_u64();
+                self.spans.entry(text(&object["metadata"]["name"])).or_default().mtu = mtu;
+            }
+            "OverlayMember" => {
+                let spec = &object["spec"];
+                let vteps: Vec<String> = list(&spec["vteps"]).map(text).collect();
+                self.span(spec).members.insert(text(&spec["node"]), vteps.join(" "));
+            }
+            "AddressBlock" => self.block(object),
+            "Pod" => self.pod(object),
+            "List" => list(&object["items"]).for_each(|item| self.take(&text(&item["kind"]), item)),
+            _ => {}
+        }
+    }
+
+    fn span(&mut self, spec: &Value) -> &mut Span {
+        self.spans.entry(text(&spec["network"])).or_default()
+    }
+
+    fn definition(&mut self, object: &Value) {
+        let (namespace, name) = (namespace_of(object), text(&object["metadata"]["name"]));
+        let config = text(&object["spec"]["config"]);
+        let read: Value = serde_json::from_str(&config).unwrap_or_default();
+        let first = read["plugins"].get(0).unwrap_or(&read);
+        let mut network = Network { kind: text(&first["type"]), ..Network::default() };
+        if let (Ok(namespace), Ok(name)) = (namespace.parse(), name.parse())
+            && let Some(need) = needs(&config, &NetRef { namespace, name }).into_iter().next()
+        {
+            network.span = Some(need.id.to_string());
+            network.pool = need.pool;
+        }
+        self.networks.insert(format!("{namespace}/{name}"), network);
+    }
+
+    fn block(&mut self, object: &Value) {
+        let spec = &object["spec"];
+        let free = object["status"]["free"].as_u64().unwrap_or_default();
+        let span = self.span(spec);
+        for (i, run) in list(&spec["runs"]).enumerate() {
+            let slots = span.holders.entry(text(&run["node"])).or_default();
+            slots.owned += run["count"].as_u64().unwrap_or_default();
+            // What is free is told of a block. It is the first owner's, as far as anybody knows.
+            slots.free += if i == 0 { free } else { 0 };
+        }
+    }
+
+    fn pod(&mut self, object: &Value) {
+        let status: Value = serde_json::from_str(&text(&object["metadata"]["annotations"][STATUS])).unwrap_or_default();
+        let further = list(&status).filter(|entry| entry["default"] != true);
+        let attachments: Vec<Attachment> = further
+            .map(|entry| Attachment {
+                network: text(&entry["name"]),
+                interface: text(&entry["interface"]),
+                ips: list(&entry["ips"]).map(text).collect(),
+                mac: text(&entry["mac"]),
+            })
+            .collect();
+        if !attachments.is_empty() {
+            let name = format!("{}/{}", namespace_of(object), text(&object["metadata"]["name"]));
+            self.pods.insert(name, Pod { node: text(&object["spec"]["nodeName"]), attachments });
+        }
+    }
+
+    /// Leaves the networks of one namespace, or one network, and the pods that are attached to them.
+    pub fn limit(&mut self, namespace: Option<&str>, network: Option<&str>) {
+        let is_wanted = |name: &str| {
+            namespace.is_none_or(|wanted| name.split_once('/').is_some_and(|(of, _)| of == wanted))
+                && network.is_none_or(|wanted| name == wanted)
+        };
+        for pod in self.pods.values_mut() {
+            pod.attachments.retain(|attachment| is_wanted(&attachment.network));
+        }
+        self.pods.retain(|_, pod| !pod.attachments.is_empty());
+        self.networks.retain(|name, _| is_wanted(name));
+    }
+
+    /// Every network: those of definitions, and those that a pod is attached to while nobody can read a definition of theirs.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let attached = self.pods.values().flat_map(|pod| &pod.attachments).map(|one| one.network.as_str());
+        self.networks.keys().map(String::as_str).chain(attached).collect()
+    }
+
+    /// What spans nodes of a network, and the network.
+    pub fn span_of(&self, name: &str) -> Option<&Span> {
+        self.spans.get(self.networks.get(name)?.span.as_deref()?)
+    }
+
+    /// The pods of a network by node, each with its attachment.
+    pub fn attached<'a>(&'a self, network: &str) -> BTreeMap<&'a str, Vec<(&'a str, &'a Attachment)>> {
+        let mut nodes: BTreeMap<&str, Vec<(&str, &Attachment)>> = BTreeMap::new();
+        for (name, pod) in &self.pods {
+            for attachment in pod.attachments.iter().filter(|one| one.network == network) {
+                nodes.entry(&pod.node).or_default().push((name, attachment));
+            }
+        }
+        nodes
+    }
+
+    /// What a network is, in a few words: `vxlan 4200 on UDP 4789, MTU 1450, 10.42.0.0/16`.
+    pub fn title(&self, name: &str) -> String {
+        let Some(network) = self.networks.get(name) else { return "no definition".to_owned() };
+        let mut words = match network.span.as_deref().and_then(|span| span.split_once('-')) {
+            Some((port, vni)) if network.kind == "vxlan" => vec![format!("vxlan {vni} on UDP {port}")],
+            _ => vec![network.kind.clone()],
+        };
+        words.extend(self.span_of(name).and_then(|span| span.mtu).map(|mtu| format!("MTU {mtu}")));
+        words.extend(network.pool.iter().flat_map(Pool::subnets).map(|subnet| subnet.to_string()));
+        words.join(", ")
+    }
+}
+
+fn namespace_of(object: &Value) -> String {
+    object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An overlay of two nodes and a bridge; three pods.
+    pub fn example() -> Map {
+        let definition = |name: &str, config: Value| json!({"kind": "NetworkAttachmentDefinition", "metadata": {"namespace": "shop", "name": name}, "spec": {"config": config.to_string()}});
+        let pod = |name: &str, node: &str, networks: Value| json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name, "annotations": {STATUS: networks.to_string()}}, "spec": {"nodeName": node}});
+        let entry = |name: &str, interface: &str, ip: &str| json!({"name": format!("shop/{name}"), "interface": interface, "ips": [ip], "mac": "0a:58:0a:2a:00:01"});
+        let member = |node: &str, vtep: &str| json!({"kind": "OverlayMember", "spec": {"network": "4789-4200", "node": node, "vteps": [vtep], "mac": "02:00:00:00:00:01", "mtu": 1450}});
+        let block = |first: u32, node: &str, free: u32| json!({"kind": "AddressBlock", "spec": {"network": "4789-4200", "first": first, "count": 64, "runs": [{"first": first, "count": 64, "node": node}]}, "status": {"free": free}});
+        let items = json!([
+            definition("blue", json!({"type": "vxlan", "vni": 4200, "ipam": {"type": "blocks", "subnet": "10.42.0.0/24"}})),
+            definition("lan", json!({"plugins": [{"type": "bridge", "bridge": "lan0"}]})),
+            {"kind": "VniClaim", "metadata": {"name": "4789-4200"}, "spec": {"vni": 4200, "port": 4789, "mtu": 1450, "owner": {"namespace": "shop", "name": "blue"}}},
+            member("n1", "172.31.0.1"), member("n2", "172.31.0.2"), block(0, "n1", 61), block(64, "n2", 63),
+            pod("a", "n1", json!([{"name": "cni0", "interface": "eth0", "default": true}, entry("blue", "net1", "10.42.0.1"), entry("lan", "net2", "10.1.0.2")])),
+            pod("b", "n2", json!([entry("blue", "net1", "10.42.0.65")])),
+            pod("<c>", "n1", json!([entry("gone", "net1", "10.9.0.1")])),
+            {"kind": "Secret"}, {"kind": "Pod"}, 7,
+        ]);
+        let mut map = Map::default();
+        map.take("List", &json!({"kind": "List", "items": items}));
+        map
+    }
+
+    #[test]
+    fn objects_become_a_map() {
+        let map = example();
+        assert_eq!(map.names().into_iter().collect::<Vec<_>>(), ["shop/blue", "shop/gone", "shop/lan"]);
+        assert_eq!(map.title("shop/blue"), "vxlan 4200 on UDP 4789, MTU 1450, 10.42.0.0/24");
+        assert_eq!((map.title("shop/lan"), map.title("shop/gone")), ("bridge".to_owned(), "no definition".to_owned()));
+        let blue = map.attached("shop/blue");
+        assert_eq!((blue["n1"][0].0, blue["n2"][0].1.ips[0].as_str()), ("shop/a", "10.42.0.65"));
+        let span = map.span_of("shop/blue").unwrap();
+        assert_eq!(span.members["n2"], "172.31.0.2");
+        assert_eq!(span.holders["n1"], Slots { owned: 64, free: 61 });
+    }
+
+    #[test]
+    fn a_map_is_limited_to_a_namespace_or_a_network() {
+        let mut map = example();
+        map.limit(Some("shop"), Some("shop/lan"));
+        assert_eq!(map.names().into_iter().collect::<Vec<_>>(), ["shop/lan"]);
+        assert_eq!(map.pods.keys().collect::<Vec<_>>(), ["shop/a"]);
+        map.limit(Some("other"), None);
+        assert!(map.names().is_empty() && map.pods.is_empty());
+    }
+}
