@@ -13,7 +13,7 @@ ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-pre
 # A call of the plugin ends with its first panic, so the plugin carries nothing that unwinds: an eighth less to ship and to map.
 PLUGIN := CARGO_PROFILE_RELEASE_PANIC=abort cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni
 
-.PHONY: build image test test-operate demo bench bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
+.PHONY: build image test test-operate demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
@@ -48,6 +48,13 @@ bench: deps
 	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni-tests --bin bench --bin floor
 	$(ANONYMOUS) $(PLUGIN)
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
+
+# What an overlay carries beside a vxlan that is made by hand, in one run: throughput and round trip. As root; iperf3 is installed.
+bench-overlay: deps
+	@tests/prepare iperf3
+	$(ANONYMOUS) $(PLUGIN)
+	cargo build --locked --workspace --all-features --bin bench-overlay
+	META_CNI_BIN=$(abspath $(RELEASE))/meta-cni $(TARGET)/debug/bench-overlay --json $(TARGET)/bench-overlay.json $(BENCH)
 
 # Kubernetes on three nodes, in namespaces of this machine; what it prints is for your shell. NODES=5 for more.
 cluster: deps
