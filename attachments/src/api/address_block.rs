@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
     shortname = "ablk",
     status = "AddressBlockStatus",
     doc = "Addresses of a network that a node gives to its pods without asking anybody.",
-    validation = Rule::new("self.metadata.name == self.spec.network + '.b' + string(self.spec.first)").message("the name is NETWORK.bFIRST"),
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.runs[0].node"),
     printcolumn(name = "From", type_ = "string", json_path = ".spec.addresses[0]"),

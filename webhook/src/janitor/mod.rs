@@ -1,5 +1,6 @@
 //! The janitor: what admission cannot see. It counts the stored objects that break each AttachmentPolicy, and tells of definitions
-//! that cannot stand beside one another and raced past admission, or came while nobody answered.
+//! that cannot stand beside one another and raced past admission, or came while nobody answered. It ends claims of VNIs whose
+//! definition is gone, and takes nodes that are gone out of address blocks.
 //!
 //! The leader runs it, or `--janitor-only` does. A pass begins with nothing and ends with what it writes: a leader that is killed
 //! leaves nothing behind, the next one begins anew, and two at once write the same.
@@ -8,6 +9,7 @@ mod alone;
 mod batch;
 mod census;
 mod conflicts;
+mod networks;
 mod objects;
 mod options;
 mod pass;
@@ -118,7 +120,9 @@ impl Janitor {
     /// One pass: everything is read, then what differs is written. What could not be written keeps nothing else from it.
     async fn pass(&self, told: &mut Told) -> Result<(), String> {
         tracing::debug!("a pass of the janitor begins");
-        let Found { policies, conflicts } = pass::look(&self.client, &self.rules).await?;
+        // Whatever is made from here on may be missing in what was listed.
+        let began = Timestamp::from_second((self.clock)()).map_err(|e| e.to_string())?;
+        let Found { policies, conflicts, owners } = pass::look(&self.client, &self.rules).await?;
         let count = u64::try_from(conflicts.len()).unwrap_or(u64::MAX);
         self.shared.metrics.janitor_conflicts.store(count, Ordering::Relaxed);
         let seconds = (self.clock)();
@@ -139,6 +143,8 @@ impl Janitor {
                 Err(why) => failed.push(why),
             }
         }
+        let networks = objects::networks(&self.client).await?;
+        failed.extend(objects::mend(&self.client, &networks::plan(&networks, &owners, began)).await);
         failed.into_iter().next().map_or(Ok(()), Err)
     }
 

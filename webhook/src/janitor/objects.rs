@@ -1,16 +1,17 @@
 //! What the janitor reads and writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use attachments::api::{AddressBlock, OverlayMember, VniClaim};
 use attachments::finding::shortened;
 use attachments::names::NetRef;
 use attachments::policy::Labels;
 use attachments::policy::spec::{AttachmentPolicySpec, AttachmentPolicyStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
+use kube::{Client, Resource, ResourceExt};
 use meta_cni_kube::{PageError, PageSize, Pages, Shape, said};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::batch::Told;
 use super::conflicts::Conflict;
+use super::networks::{Objects, Plan};
 use crate::cluster;
 use crate::facts::Cache;
 
@@ -166,6 +168,87 @@ impl Pods {
     pub async fn next(&mut self) -> Result<Option<Vec<Told>>, String> {
         let page = page(&mut self.0).await?;
         Ok(page.map(|page| page.into_iter().map(|OnlyMeta { metadata }| metadata).collect()))
+    }
+}
+
+/// Everything of networks that span nodes. Nodes come last: whose block was listed, that node was there before.
+pub async fn networks(client: &Client) -> Result<Objects, String> {
+    let claims = all(client, &VniClaim::url_path(&(), None)).await?;
+    if claims.is_empty() {
+        let blocks: Vec<AddressBlock> = all(client, &AddressBlock::url_path(&(), None)).await?;
+        if blocks.is_empty() {
+            return Ok(Objects::default());
+        }
+    }
+    let members = all(client, &OverlayMember::url_path(&(), None)).await?;
+    let blocks = all(client, &AddressBlock::url_path(&(), None)).await?;
+    let mut pages: Pages<OnlyMeta<StoredMeta>> =
+        Pages::new(client.clone(), &Cache::Nodes.path(), None, Shape::Metadata, PAGE);
+    let mut nodes = HashSet::new();
+    while let Some(page) = page(&mut pages).await? {
+        nodes.extend(page.into_iter().map(|OnlyMeta { metadata }| metadata.name));
+    }
+    Ok(Objects { claims, members, blocks, nodes })
+}
+
+/// A collection of few. An object that cannot be read, edited by hand to nonsense, is left out.
+async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Vec<T>, String> {
+    let mut pages: Pages<Value> = Pages::new(client.clone(), path, None, Shape::Whole, PAGE);
+    let mut objects = Vec::new();
+    while let Some(page) = page(&mut pages).await? {
+        objects.extend(page.into_iter().filter_map(|object| serde_json::from_value(object).ok()));
+    }
+    Ok(objects)
+}
+
+/// Brings the objects of networks to a plan. Whoever changed one meanwhile wins; the next pass looks again.
+pub async fn mend(client: &Client, plan: &Plan<'_>) -> Vec<String> {
+    let mut failed = Vec::new();
+    for claim in &plan.ended {
+        failed.extend(end(client, &VniClaim::url_path(&(), None), &claim.metadata).await.err());
+    }
+    for block in &plan.empty {
+        failed.extend(end(client, &AddressBlock::url_path(&(), None), &block.metadata).await.err());
+    }
+    for (block, spec) in &plan.cut {
+        let cut = AddressBlock { spec: spec.clone(), ..(*block).clone() };
+        let request = serde_json::to_vec(&cut).map_err(|e| e.to_string()).and_then(|body| {
+            let request = Request::new(AddressBlock::url_path(&(), None));
+            request.replace(&block.name_any(), &PostParams::default(), body).map_err(|e| e.to_string())
+        });
+        failed.extend(done(client, request, &block.metadata).await.err());
+    }
+    for (claim, status) in &plan.told {
+        let patch = json!({"metadata": {"resourceVersion": claim.metadata.resource_version}, "status": status});
+        let request = Request::new(VniClaim::url_path(&(), None))
+            .patch_subresource("status", &claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+            .map_err(|e| e.to_string());
+        failed.extend(done(client, request, &claim.metadata).await.err());
+    }
+    failed
+}
+
+/// Deletes the very object that was seen.
+async fn end(client: &Client, path: &str, metadata: &ObjectMeta) -> Result<(), String> {
+    let preconditions =
+        Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let request = Request::new(path).delete(name, &params).map_err(|e| e.to_string());
+    done(client, request, metadata).await?;
+    tracing::info!(object = name, "{path}: nobody has it any more: deleted");
+    Ok(())
+}
+
+async fn done(
+    client: &Client,
+    request: Result<hyper::Request<Vec<u8>>, String>,
+    metadata: &ObjectMeta,
+) -> Result<(), String> {
+    match client.request::<Value>(request?).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(format!("{}: {}", metadata.name.as_deref().unwrap_or_default(), said(&error))),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::yield_now;
 use super::batch::Batch;
 use super::census::{Census, Outcome};
 use super::conflicts::{Conflict, Elders, by_age};
+use super::networks::{Owners, owners};
 use super::objects::{Definitions, Pods, Policy, namespaces, policies};
 use crate::cluster::{Definition, Options};
 
@@ -19,6 +20,8 @@ pub struct Found {
     pub policies: Vec<(Policy, Outcome)>,
     /// Definitions that cannot stand beside elder ones.
     pub conflicts: Vec<Conflict>,
+    /// What definitions say of overlays.
+    pub owners: Owners,
 }
 
 /// Reads everything. The options are those of the rules.
@@ -40,6 +43,7 @@ pub async fn look(client: &Client, options: &Options) -> Result<Found, String> {
         is_first = false;
     }
 
+    let owners = owners(&definitions);
     let conflicts = conflicts(definitions, options).await;
     let mut places = places.into_iter();
     let mut outcome = |policy: &Policy| match &policy.spec {
@@ -47,7 +51,7 @@ pub async fn look(client: &Client, options: &Options) -> Result<Found, String> {
         Err(why) => Err(vec![Flaw { rule: None, path: "spec".to_owned(), value: String::new(), text: why.clone() }]),
     };
     let outcomes: Vec<Outcome> = policies.iter().map(&mut outcome).collect();
-    Ok(Found { policies: policies.into_iter().zip(outcomes).collect(), conflicts })
+    Ok(Found { policies: policies.into_iter().zip(outcomes).collect(), conflicts, owners })
 }
 
 /// Fills a batch with pods that are still to come. False when none came.

@@ -227,3 +227,62 @@ fn a_janitor_that_works_alone_has_a_lease_and_a_readiness_of_its_own() {
     define(&world, "blue", 5001).unwrap();
     until_counted(&world, "pool", 2);
 }
+
+#[test]
+fn claims_end_with_their_definition_and_blocks_lose_nodes_that_are_gone() {
+    let mut world = unguarded();
+    for (file, crd) in
+        [("vni-claims", "vniclaims"), ("overlay-members", "overlaymembers"), ("address-blocks", "addressblocks")]
+    {
+        world.plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
+        let crd = format!("crd/{crd}.meta-cni.io");
+        world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
+    }
+    let api = world.plane.api();
+    let ours = |kind: &str, plural: &str, name: &str, spec: Value| {
+        let labels = json!({"meta-cni.io/network": "4789-6000"});
+        let object = json!({"apiVersion": "meta-cni.io/v1alpha1", "kind": kind, "metadata": {"name": name, "labels": labels}, "spec": spec});
+        api.apply(&object).unwrap();
+        format!("/apis/meta-cni.io/v1alpha1/{plural}/{name}")
+    };
+    let uid = define(&world, "red", 6000).unwrap()["metadata"]["uid"].clone();
+    let owner = json!({"namespace": "default", "name": "red", "uid": uid});
+    let claim =
+        ours("VniClaim", "vniclaims", "4789-6000", json!({"vni": 6000, "port": 4789, "owner": owner, "mtu": 1450}));
+    let member =
+        json!({"network": "4789-6000", "node": "n1", "vteps": ["192.0.2.1"], "mac": "02:00:00:00:00:01", "mtu": 1450});
+    let member = ours("OverlayMember", "overlaymembers", "4789-6000.n1", member);
+    api.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})).unwrap();
+    let block = |first: u32, nodes: &[&str]| {
+        let runs: Vec<Value> =
+            nodes.iter().zip(0..).map(|(node, i)| json!({"first": first + 8 * i, "count": 8, "node": node})).collect();
+        let spec =
+            json!({"network": "4789-6000", "first": first, "count": 64, "addresses": ["10.0.0.0"], "runs": runs});
+        ours("AddressBlock", "addressblocks", &format!("4789-6000.b{first}"), spec)
+    };
+    let (kept, lost) = (block(0, &["n1", "gone"]), block(64, &["gone"]));
+    world.start_with(0, FLAGS);
+    world.until("end of a block", || match api.get(&lost) {
+        Err(refusal) if refusal.code == 404 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    world.until("a block of one node", || {
+        let block = api.get(&kept).map_err(|e| e.to_string())?;
+        let runs = block["spec"]["runs"].as_array().unwrap();
+        if runs.len() == 1 && runs[0]["node"] == "n1" { Ok(()) } else { Err(block.to_string()) }
+    });
+    world.until("a status that says who is there", || {
+        let claim = api.get(&claim).map_err(|e| e.to_string())?;
+        let status = &claim["status"];
+        if status["members"] == 1 && status["claimed"] == 8 { Ok(()) } else { Err(claim.to_string()) }
+    });
+    // With a member the claim outlives its definition.
+    api.delete(&format!("{NADS}/red")).unwrap();
+    until_passed(&world, 0);
+    api.get(&claim).unwrap();
+    api.delete(&member).unwrap();
+    world.until("end of a claim", || match api.get(&claim) {
+        Err(refusal) if refusal.code == 404 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+}

@@ -1,0 +1,195 @@
+//! Networks that span nodes, as the objects tell them: which claims and blocks nobody has any more, and what the status of a claim
+//! says. Pure.
+//!
+//! A claim cannot be owned by its definition, which has a namespace; so the janitor ends it. A block may be several nodes', and
+//! the garbage collector waits for the last of them; so the janitor takes out what a node had that is gone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use attachments::api::{
+    AddressBlock, AddressBlockSpec, NETWORK, OverlayMember, VniClaim, VniClaimSpec, VniClaimStatus,
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::cluster::Definition;
+
+/// So long a claim may name a definition that has no uid yet: the one that a VNI was drawn for is about to be stored.
+const PROVISIONAL: i64 = 60;
+/// So far the API server's clock may be behind ours: a claim that was made when the pass began may be of a definition that was not
+/// listed.
+const SKEW: i64 = 10;
+
+/// What is stored.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Owners of VNIs.
+    pub claims: Vec<VniClaim>,
+    /// Nodes in overlays.
+    pub members: Vec<OverlayMember>,
+    /// Who has which addresses.
+    pub blocks: Vec<AddressBlock>,
+    /// Names of the nodes that exist. They were listed after the blocks.
+    pub nodes: HashSet<String>,
+}
+
+/// What definitions say of overlays: namespace, name and uid, and the pairs of UDP port and VNI that they name.
+pub type Owners = HashMap<(String, String), (String, HashSet<(u16, u32)>)>;
+
+/// What definitions say.
+pub fn owners(definitions: &[Definition]) -> Owners {
+    let each = definitions.iter().map(|definition| {
+        let overlays = definition.plugins().iter().filter_map(|plugin| plugin.overlay.as_ref());
+        let pairs = overlays.map(|overlay| (overlay.port, overlay.vni)).collect();
+        let reference = &definition.reference;
+        let name = (reference.namespace.to_string(), reference.name.to_string());
+        (name, (definition.uid.to_string(), pairs))
+    });
+    each.collect()
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub struct Plan<'a> {
+    /// Claims that nobody has any more.
+    pub ended: Vec<&'a VniClaim>,
+    /// Claims whose status says something else.
+    pub told: Vec<(&'a VniClaim, VniClaimStatus)>,
+    /// Blocks without a node.
+    pub empty: Vec<&'a AddressBlock>,
+    /// Blocks without those of its nodes that are gone.
+    pub cut: Vec<(&'a AddressBlock, AddressBlockSpec)>,
+}
+
+/// Compares what is stored with what should be. `began` is when the definitions began to be listed.
+pub fn plan<'a>(objects: &'a Objects, owners: &Owners, began: Timestamp) -> Plan<'a> {
+    let mut plan = Plan::default();
+    let network = |labels: &BTreeMap<String, String>| labels.get(NETWORK).cloned().unwrap_or_default();
+    let mut members: HashMap<String, u32> = HashMap::new();
+    for member in &objects.members {
+        *members.entry(network(member.labels())).or_default() += 1;
+    }
+    let mut claimed: HashMap<String, u64> = HashMap::new();
+    for block in &objects.blocks {
+        let left: Vec<_> = block.spec.runs.iter().filter(|run| objects.nodes.contains(&run.node)).cloned().collect();
+        *claimed.entry(network(block.labels())).or_default() +=
+            left.iter().map(|run| u64::from(run.count)).sum::<u64>();
+        if left.is_empty() {
+            plan.empty.push(block);
+        } else if left.len() < block.spec.runs.len() {
+            plan.cut.push((block, AddressBlockSpec { runs: left, ..block.spec.clone() }));
+        }
+    }
+    for claim in &objects.claims {
+        let name = claim.name_any();
+        let members = members.get(&name).copied().unwrap_or_default();
+        if members == 0 && !is_owned(claim, owners, began) {
+            plan.ended.push(claim);
+            continue;
+        }
+        let before = claim.status.clone().unwrap_or_default();
+        let status = VniClaimStatus { members, claimed: claimed.get(&name).copied(), ..before.clone() };
+        if status != before {
+            plan.told.push((claim, status));
+        }
+    }
+    plan
+}
+
+/// Does the definition that owns the claim still exist, and does it still name the pair?
+fn is_owned(claim: &VniClaim, owners: &Owners, began: Timestamp) -> bool {
+    let VniClaimSpec { vni, port, owner, .. } = &claim.spec;
+    let made = claim.creation_timestamp().map(|time| time.0.as_second());
+    let youth = if owner.uid.is_empty() { PROVISIONAL } else { SKEW };
+    let is_new = made.is_none_or(|made| began.as_second() - made < youth);
+    match owners.get(&(owner.namespace.clone(), owner.name.clone())) {
+        None => is_new,
+        Some((uid, pairs)) => pairs.contains(&(*port, *vni)) && (owner.uid.is_empty() || owner.uid == *uid) || is_new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
+        let metadata = json!({"name": name, "uid": "u", "creationTimestamp": "2026-11-29T10:00:00Z", "labels": {NETWORK: "4789-7"}});
+        serde_json::from_value(
+            json!({"apiVersion": "meta-cni.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}),
+        )
+        .unwrap()
+    }
+
+    fn claim(uid: &str) -> VniClaim {
+        let owner = json!({"namespace": "shop", "name": "blue", "uid": uid});
+        object("VniClaim", "4789-7", json!({"vni": 7, "port": 4789, "owner": owner}))
+    }
+
+    fn block(nodes: &[&str]) -> AddressBlock {
+        let runs: Vec<Value> =
+            nodes.iter().zip(0..).map(|(node, i)| json!({"first": 8 * i, "count": 8, "node": node})).collect();
+        let spec = json!({"network": "4789-7", "first": 0, "count": 64, "addresses": ["10.0.0.0"], "runs": runs});
+        object("AddressBlock", "4789-7.b0", spec)
+    }
+
+    fn member() -> OverlayMember {
+        let spec =
+            json!({"network": "4789-7", "node": "n1", "vteps": ["192.0.2.1"], "mac": "02:00:00:00:00:01", "mtu": 1450});
+        object("OverlayMember", "4789-7.n1", spec)
+    }
+
+    fn owned(uid: &str, vni: u32) -> Owners {
+        [(("shop".to_owned(), "blue".to_owned()), (uid.to_owned(), [(4789, vni)].into()))].into()
+    }
+
+    fn later() -> Timestamp {
+        "2026-11-29T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_claim_goes_with_its_definition_after_the_last_member() {
+        let mut objects = Objects { claims: vec![claim("a")], ..Objects::default() };
+        let ended = |objects: &Objects, owners: &Owners, now| plan(objects, owners, now).ended.len();
+        assert_eq!(ended(&objects, &owned("a", 7), later()), 0);
+        for gone in [Owners::new(), owned("another", 7), owned("a", 8)] {
+            assert_eq!(ended(&objects, &gone, later()), 1, "{gone:?}");
+            assert_eq!(ended(&objects, &gone, "2026-11-29T10:00:05Z".parse().unwrap()), 0, "too young: {gone:?}");
+        }
+        objects.members.push(member());
+        assert_eq!(ended(&objects, &Owners::new(), later()), 0);
+        // A VNI that was drawn for a definition that never came.
+        let drawn = Objects { claims: vec![claim("")], ..Objects::default() };
+        assert_eq!((ended(&drawn, &owned("a", 7), later()), ended(&drawn, &Owners::new(), later())), (0, 1));
+    }
+
+    #[test]
+    fn a_block_loses_the_nodes_that_are_gone() {
+        let nodes: HashSet<String> = ["n1".to_owned()].into();
+        let objects =
+            Objects { blocks: vec![block(&["n1"]), block(&["n1", "n2"]), block(&["n2"])], nodes, ..Objects::default() };
+        let plan = plan(&objects, &Owners::new(), later());
+        assert_eq!(plan.empty.len(), 1);
+        let [(_, spec)] = plan.cut.as_slice() else { panic!("{:?}", plan.cut) };
+        assert_eq!(spec.runs.iter().map(|run| run.node.as_str()).collect::<Vec<_>>(), ["n1"]);
+    }
+
+    #[test]
+    fn a_status_is_written_when_it_says_something_else() {
+        let mut objects = Objects {
+            claims: vec![claim("a")],
+            members: vec![member()],
+            blocks: vec![block(&["n1", "n1"])],
+            nodes: ["n1".to_owned()].into(),
+        };
+        let status = {
+            let plan = plan(&objects, &owned("a", 7), later());
+            let [(_, status)] = plan.told.as_slice() else { panic!("{:?}", plan.told) };
+            assert_eq!((status.members, status.claimed), (1, Some(16)));
+            status.clone()
+        };
+        objects.claims[0].status = Some(status);
+        assert!(plan(&objects, &owned("a", 7), later()).told.is_empty());
+    }
+}
