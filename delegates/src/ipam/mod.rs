@@ -12,7 +12,7 @@ mod static_ipam;
 mod tests;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use attachments::cni::object::Object;
@@ -168,10 +168,14 @@ pub fn admit(call: &Call<'_>, makes_links: impl Fn(&PluginType) -> bool) -> Resu
     }
 }
 
-/// Gives back what containers that are gone hold in any network: of blocks, and of host-local below these directories and its usual
-/// one.
-pub fn reclaim(state_dir: &Path, data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
-    blocks::reclaim(state_dir, ownership, deadline).and(host_local::reclaim(data_dirs, ownership, deadline))
+/// Gives back what containers that are gone hold in any network of blocks, whether a configuration leads to it or not.
+pub fn sweep(node: &Node<'_>, ownership: &Ownership<'_>) -> Result<()> {
+    blocks::sweep(node.state_dir, ownership, node.deadline)
+}
+
+/// Gives back what containers that are gone hold in any network of host-local, below these directories and its usual one.
+pub fn reclaim(data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
+    host_local::reclaim(data_dirs, ownership, deadline)
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure

@@ -46,7 +46,10 @@ fn every_verb_agrees_with_the_lease() {
         let results = [&one, &two].map(|pod| node.add(pod).result());
         assert_eq!(one.netns.addresses("net1"), ["10.60.0.16/24", "fd60::10/64"], "{plugin}");
         assert_eq!(two.netns.addresses("net1"), ["10.60.0.17/24", "fd60::11/64"], "{plugin}");
-        assert!(one.netns.pings("10.60.0.17") && one.netns.pings("fd60::11"), "{plugin}");
+        for address in ["10.60.0.17", "fd60::11"] {
+            // An IPv6 address may be tentative for a second.
+            assert!((0..3).any(|_| one.netns.pings(address)), "{address} {plugin}");
+        }
         let path = file("lan");
         let lease = |pod: &Pod, addresses: &str| format!("{addresses} {} net1", pod.container);
         let both = [lease(&one, "10.60.0.16,fd60::10"), lease(&two, "10.60.0.17,fd60::11")];
@@ -64,6 +67,35 @@ fn every_verb_agrees_with_the_lease() {
         one.assert_empty();
         node.assert_clean_but(&UP);
     }
+}
+
+#[test]
+fn leases_of_the_departed_go_and_those_of_strangers_are_told() {
+    let node = node(json!({"type": "bridge", "bridge": "br-lan"}), json!({"subnet": "10.65.0.0/24"}));
+    let path = file("lan");
+    let (kept, gone) = (node.pod("kept", "lan"), node.pod("gone", "lan"));
+    node.add(&kept).result();
+    node.add(&gone).result();
+    node.del(&gone).quiet();
+    let plant = |address: &str, container: &str| {
+        let text = fs::read_to_string(node.path(&path)).unwrap();
+        fs::write(node.path(&path), format!("{text}+{address} {container} net1\n")).unwrap();
+    };
+    plant("10.65.0.77", &gone.container);
+    plant("10.65.0.78", "stranger");
+    let done = gc(&node, &[&kept]);
+    done.quiet();
+    let told = done.stderr();
+    assert!(told.contains("address 10.65.0.78 of container stranger net1 in "), "{told}");
+    assert_eq!(
+        node.leases(&path),
+        [format!("10.65.0.1 {} net1", kept.container), "10.65.0.78 stranger net1".to_owned()]
+    );
+    node.del(&kept).quiet();
+    // Of a network without a record, too.
+    plant("10.65.0.79", &gone.container);
+    gc(&node, &[]).quiet();
+    assert_eq!(node.leases(&path), ["10.65.0.78 stranger net1"]);
 }
 
 #[test]

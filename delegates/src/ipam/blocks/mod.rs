@@ -167,7 +167,7 @@ pub fn gc(node: &Node<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result
 
 /// The same in every network, whether a configuration leads to it or not. A file of an earlier boot of a network that the node is
 /// not in any more goes. Goes on after a failure and reports the first.
-pub fn reclaim(state_dir: &Path, ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
+pub fn sweep(state_dir: &Path, ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
     let mut outcome = Ok(());
     for network in fs::read_dir(state_dir.join(networks::DIR)).into_iter().flatten().flatten() {
         let Some(id) = network.file_name().to_str().map(NetworkId::of_dir) else { continue };

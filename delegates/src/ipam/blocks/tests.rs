@@ -343,14 +343,14 @@ fn gc_takes_what_the_departed_hold_and_tells_of_strangers() {
     let departed = HashSet::from(["stranger".parse().unwrap()]);
     let ownership = Ownership { living: &living, departed: &departed, is_recorded: &|_| false };
     let soon = Instant::now() + Duration::from_secs(20);
-    reclaim(bench.dir.path(), &ownership, soon).unwrap();
+    sweep(bench.dir.path(), &ownership, soon).unwrap();
     assert_eq!(bench.leases(), ["10.0.0.2 living"]);
     // A network of an earlier boot, in which the node is not any more.
     let boot = crate::boot::current().unwrap();
     fs::write(bench.file(), read(&bench.file()).replace(&boot, "earlier")).unwrap();
-    reclaim(bench.dir.path(), &ownership, soon).unwrap();
+    sweep(bench.dir.path(), &ownership, soon).unwrap();
     assert!(!bench.file().parent().unwrap().exists());
-    reclaim(bench.dir.path(), &ownership, soon).unwrap();
+    sweep(bench.dir.path(), &ownership, soon).unwrap();
 }
 
 #[test]
