@@ -141,9 +141,24 @@ fn cases() -> Vec<Case> {
     table.into_iter().map(case).collect()
 }
 
+/// The pages that a line is measured for.
+pub fn page_names() -> Vec<&'static str> {
+    cases().iter().map(|case| case.page).collect()
+}
+
+/// Those of one kernel, or the one of a page.
+fn chosen(kernel: Kernel, page: Option<&str>) -> impl Iterator<Item = Case> {
+    cases().into_iter().filter(move |case| case.kernel == kernel && page.is_none_or(|page| page == case.page))
+}
+
+/// Is there something to measure on a kernel?
+pub fn has(kernel: Kernel, page: Option<&str>) -> bool {
+    chosen(kernel, page).next().is_some()
+}
+
 /// Measures the delegates of one kernel, on which this runs.
-pub fn measure(count: usize, kernel: Kernel, dir: &Path) -> Vec<Line> {
-    cases().iter().filter(|case| case.kernel == kernel).map(|case| line(case, count, dir)).collect()
+pub fn measure(count: usize, kernel: Kernel, page: Option<&str>, dir: &Path) -> Vec<Line> {
+    chosen(kernel, page).map(|case| line(&case, count, dir)).collect()
 }
 
 fn line(case: &Case, count: usize, dir: &Path) -> Line {
@@ -183,12 +198,13 @@ fn line(case: &Case, count: usize, dir: &Path) -> Line {
 }
 
 /// Those of User Mode Linux, measured by this program inside it.
-pub fn measure_in_uml(count: usize, dir: &Path) -> Vec<Line> {
+pub fn measure_in_uml(count: usize, page: Option<&str>, dir: &Path) -> Vec<Line> {
     let json = dir.join("uml.json");
     let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("uml/run");
     let mut command = program::command(runner);
     command.args(["-t", "300"]).arg(std::env::current_exe().unwrap());
     command.args(["--only", "uml", "--delegates", &count.to_string(), "--json"]).arg(&json);
+    command.args(page.iter().flat_map(|page| ["--page", *page]));
     let output = command.output().unwrap();
     let words = || format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "the bench in User Mode Linux failed: {}", words());
