@@ -236,15 +236,15 @@ pub fn admit_addresses(call: &Call<'_>) -> Result<()> {
     ipam::admit(call, |kind| Builtin::from_type(kind).is_some())
 }
 
-/// GC of what no network's configuration leads to any more: overlays in which no port is left, and changes of shared links
-/// whose owners are gone.
+/// GC of what no network's configuration leads to any more: overlays in which no port is left, changes of shared links and
+/// addresses of blocks whose owners are gone.
 pub fn sweep(host: &mut Host<'_>, ownership: &Ownership<'_>) -> Result<()> {
-    vxlan::sweep(host).and(shared::sweep(host, ownership))
+    let swept = vxlan::sweep(host).and(shared::sweep(host, ownership));
+    swept.and(ipam::sweep(&host.node, ownership))
 }
 
 /// What needs no network's configuration to be found: masquerades, mappings of ports, addresses of host-local below these
-/// directories and its usual one, all of which name their container; and overlays in which no port is left. Everything is
-/// tried.
+/// directories and its usual one, all of which name their container; and what [`sweep`] finds. Everything is tried.
 pub fn reclaim(host: &mut Host<'_>, data_dirs: &[PathBuf], ownership: &Ownership<'_>) -> Vec<Error> {
     let deadline = host.node.deadline;
     let done = [

@@ -63,7 +63,7 @@ fn scene() -> (Node, Pod) {
     net_a["promiscMode"] = json!(true);
     let overlay = json!({
         "cniVersion": "1.0.0", "name": "blue", "type": "vxlan", "vni": 4200, "underlay": "up0", "peers": ["192.168.50.2"],
-        "ipam": node.host_local("10.12.0.0/16"),
+        "ipam": {"type": "blocks", "subnet": "10.12.0.0/16"},
     });
     node.conf["delegates"] = json!([main]);
     node.nad("net-a", net_a);

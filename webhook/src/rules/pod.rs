@@ -28,7 +28,7 @@ const RESERVED: [(&str, &str); 4] = [
 ];
 
 /// IPAM that reads an address from CNI_ARGS, where no plugin declares the capability.
-const READ_ARGS: [&str; 3] = ["host-local", "static", "whereabouts"];
+const READ_ARGS: [&str; 4] = ["blocks", "host-local", "static", "whereabouts"];
 
 /// Networks for which a missing name is guessed: a guess compares it with every name of the namespace.
 const GUESSES: usize = 4;

@@ -58,6 +58,43 @@ fn addresses() {
         &ipam(r#""type":"static","addresses":[{"address":"10.9.0.7"}]"#),
         r#"ipam.addresses[0].address: Invalid value: "10.9.0.7": must include a prefix, for example "10.9.0.7/24" [I15]"#,
     );
+    for (text, want) in [
+        ("\"exclude\":[]", "ipam.subnet: Required value: set subnet or ranges [I01]"),
+        (
+            r#""subnet":"10.9.0.0""#,
+            r#"ipam.subnet: Invalid value: "10.9.0.0": must be CIDR, for example "10.9.0.0/24" [I02]"#,
+        ),
+        (
+            r#""subnet":"10.9.0.5/24""#,
+            r#"ipam.subnet: Invalid value: "10.9.0.5/24": host bits set, use "10.9.0.0/24" [I03]"#,
+        ),
+        (
+            r#""subnet":"10.9.0.0/24","rangeStart":"10.9.0.90","rangeEnd":"10.9.0.20""#,
+            r#"ipam.rangeStart: Invalid value: "10.9.0.90": must not be above rangeEnd 10.9.0.20 [I06]"#,
+        ),
+        (
+            r#""ranges":[[{"subnet":"10.9.0.0/24"}],[{"subnet":"10.9.0.0/25"}]]"#,
+            r#"ipam.ranges[1][0]: Invalid value: "10.9.0.0/25": overlaps ranges[0][0] (10.9.0.0/24) [I07]"#,
+        ),
+        (
+            r#""ranges":[[{"subnet":"10.9.0.0/24"},{"subnet":"fd00::/126"}]]"#,
+            r#"ipam.ranges[0][1]: Invalid value: "fd00::/126": one list per address family [I08]"#,
+        ),
+        (
+            r#""subnet":"10.9.0.0/24","gateway":"10.8.0.1""#,
+            r#"ipam.gateway: Invalid value: "10.8.0.1": must be inside 10.9.0.0/24 [I10]"#,
+        ),
+        (
+            r#""subnet":"10.9.0.0/24","blockSize":"64""#,
+            r#"ipam.blockSize: Invalid value: "64": must be a number, remove the quotes [N19]"#,
+        ),
+        (
+            r#""subnet":"10.9.0.0/24","dataDir":"/x""#,
+            r#"ipam.dataDir: unknown key for "blocks"; allowed: type, subnet, ranges, rangeStart, rangeEnd, gateway, exclude, routes, blockSize [N18]"#,
+        ),
+    ] {
+        says(&ipam(&format!(r#""type":"blocks",{text}"#)), want);
+    }
     // A gateway that another route leads to is reachable.
     let by_route =
         r#""subnet":"10.9.0.0/24","routes":[{"dst":"169.254.1.1/32"},{"dst":"0.0.0.0/0","gw":"169.254.1.1"}]"#;

@@ -20,10 +20,11 @@ use pods::Pods;
 use serde::Serialize;
 
 const USAGE: &str = "\
-bench [--pods N] [--delegates N] [--only pods|delegates|uml] [--json FILE] [--docs ROOT]
+bench [--pods N] [--delegates N] [--only pods|delegates|uml] [--page NAME] [--json FILE] [--docs ROOT]
   --pods N       pods of each kind and way (100)
   --delegates N  pods for each delegate and way (30)
   --only PART    pods; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
+  --page NAME    of the delegates the one that this page of docs/delegates is about
   --json FILE    also as JSON
   --docs ROOT    also into README.md and docs/ of the repository there
 META_CNI_BASELINE=FILE measures pods with another build of the plugin too";
@@ -55,11 +56,14 @@ fn main() {
         results.pods = Some(pods::measure(words.pods, dir.path()));
     }
     if part("delegates") {
-        results.delegates = delegates::measure(words.delegates, Kernel::Host, dir.path());
-        results.delegates.extend(delegates::measure_in_uml(words.delegates, dir.path()));
+        let page = words.page.as_deref();
+        results.delegates = delegates::measure(words.delegates, Kernel::Host, page, dir.path());
+        if delegates::has(Kernel::Uml, page) {
+            results.delegates.extend(delegates::measure_in_uml(words.delegates, page, dir.path()));
+        }
     }
     if words.only.as_deref() == Some("uml") {
-        results.delegates = delegates::measure(words.delegates, Kernel::Uml, dir.path());
+        results.delegates = delegates::measure(words.delegates, Kernel::Uml, words.page.as_deref(), dir.path());
     }
     results.machine = machine(&load_before, &load());
 
@@ -121,13 +125,14 @@ struct Words {
     pods: usize,
     delegates: usize,
     only: Option<String>,
+    page: Option<String>,
     json: Option<PathBuf>,
     docs: Option<PathBuf>,
 }
 
 impl Words {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut read = Self { pods: 100, delegates: 30, only: None, json: None, docs: None };
+        let mut read = Self { pods: 100, delegates: 30, only: None, page: None, json: None, docs: None };
         while let Some(word) = words.next() {
             let value = words.next().ok_or_else(|| format!("{word}: got nothing behind it, want a value"))?;
             let number = || match value.parse() {
@@ -138,6 +143,7 @@ impl Words {
                 "--pods" => read.pods = number()?,
                 "--delegates" => read.delegates = number()?,
                 "--only" if ["pods", "delegates", "uml"].contains(&value.as_str()) => read.only = Some(value),
+                "--page" if delegates::page_names().contains(&value.as_str()) => read.page = Some(value),
                 "--json" => read.json = Some(value.into()),
                 "--docs" => read.docs = Some(value.into()),
                 _ => return Err(format!("got {word} {value}")),
@@ -154,9 +160,10 @@ mod tests {
     #[test]
     fn a_command_line_is_read_or_refused() {
         let read = |line: &str| Words::read(line.split_whitespace().map(str::to_owned));
-        let words = read("--pods 7 --only pods --json f").unwrap();
-        assert_eq!((words.pods, words.delegates, words.only.as_deref()), (7, 30, Some("pods")));
-        for wrong in ["--pods 0", "--pods", "--only all", "--count 3"] {
+        let words = read("--pods 7 --only pods --json f --page blocks").unwrap();
+        let chosen = (words.only.as_deref(), words.page.as_deref());
+        assert_eq!((words.pods, words.delegates, chosen), (7, 30, (Some("pods"), Some("blocks"))));
+        for wrong in ["--pods 0", "--page nothing", "--pods", "--only all", "--count 3"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }
