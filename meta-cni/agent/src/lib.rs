@@ -12,6 +12,7 @@ pub mod health;
 pub mod host_exec;
 pub mod install;
 mod keepalive;
+pub mod networks;
 pub mod options;
 mod pod_cache;
 mod policies;
