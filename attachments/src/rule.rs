@@ -213,6 +213,15 @@ rules! {
     WhereaboutsRange = "I16", Deny, "no range of whereabouts, or no exclusion";
         r#"cfg.ipam.range: Invalid value: "abc.1.1.0/24": must be CIDR or start-end/prefix"#;
         "Write a subnet, or its first and last address with the prefix length."
+    Exclude = "I17", Deny, "an element of `exclude` is neither an address nor a subnet";
+        r#"cfg.ipam.exclude[0]: Invalid value: "10.9.0.300": must be an address or CIDR"#;
+        "Write addresses, or subnets with a prefix length."
+    BlockSize = "I18", Deny, "no size of a block";
+        "cfg.ipam.blockSize: Invalid value: 100: must be a power of two from 1 to 4096";
+        "Take a power of two: what a node has at least, and what it takes at once."
+    NothingLeft = "I19", Deny, "the pool has no address for pods";
+        r#"cfg.ipam.subnet: Invalid value: "10.9.0.0/30": leaves no address for pods"#;
+        "Take a larger subnet, or exclude less."
     Vni = "X01", Deny, "no VNI";
         "cfg.vni: Invalid value: 0: must be an integer from 1 to 16777215";
         "Take a VNI of the range, or leave `vni` out where a webhook draws it."

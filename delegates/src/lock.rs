@@ -104,6 +104,22 @@ impl Drop for Lock {
     }
 }
 
+/// Locks a file that holds data, and that may be replaced by another one meanwhile: what is locked in the end is what is at the path.
+/// `None` when `open` opens nothing. Closing the file unlocks it.
+pub fn lock_data(path: &Path, deadline: Instant, open: impl Fn() -> Result<Option<File>>) -> Result<Option<File>> {
+    wait(path, deadline, || {
+        loop {
+            let Some(file) = open()? else { return Ok(Some(None)) };
+            if !is_locked(&file, path)? {
+                return Ok(None);
+            }
+            if is_at(&file, path)? {
+                return Ok(Some(Some(file)));
+            }
+        }
+    })
+}
+
 /// Tries again until the deadline.
 fn wait<T>(path: &Path, deadline: Instant, attempt: impl Fn() -> Result<Option<T>>) -> Result<T> {
     let mut timer = PollTimer::until(deadline);

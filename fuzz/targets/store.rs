@@ -48,8 +48,8 @@ impl Bench<'_> {
         let others = |held: BTreeSet<(String, Vec<u8>)>| {
             held.into_iter().filter(|(_, owner)| owner.trim_ascii() != b"pod" && owner.trim_ascii() != b"pod\r\neth0")
         };
-        if let Ok(result) = self.with(&pod, ipam::allocate) {
-            for ip in &result.ips {
+        if let Ok(leased) = self.with(&pod, ipam::allocate) {
+            for ip in &leased.result.ips {
                 let name = ip.address.addr().to_string();
                 assert!(!before.iter().any(|(held, _)| *held == name), "{name} was given twice");
             }

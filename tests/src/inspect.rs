@@ -80,11 +80,30 @@ impl Node {
             self.netns.links().iter().filter(|name| !stays(name)).map(|name| format!("link {name}")).collect();
         // What is known of a bridge that stays, stays with it.
         let of_bridge = |path: &String| path.starts_with("state/gateways/");
+        // The order in which addresses were given back stays; a lease would not.
+        let is_past = |path: &String| name_of(path) == "leases" && self.leases(path).is_empty();
         let memory = |path: &String| ["departed", "departed.old"].contains(&name_of(path)) || of_bridge(path);
-        left.extend(self.files("state").into_iter().filter(|path| name_of(path) != "lock" && !memory(path)));
+        left.extend(
+            self.files("state").into_iter().filter(|path| name_of(path) != "lock" && !memory(path) && !is_past(path)),
+        );
         let ours = |path: &String| name_of(path) != "lock" && !name_of(path).starts_with("last_reserved_ip.");
         left.extend(self.files("addresses").into_iter().filter(ours));
         left
+    }
+
+    /// Who holds which addresses of `ipam.type` `blocks` by this file: `addresses container interface`, sorted.
+    pub fn leases(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path(file)).unwrap_or_default();
+        let mut live = std::collections::BTreeMap::new();
+        for line in text.lines().skip(1) {
+            let addresses = line[1..].split(' ').next().unwrap_or_default();
+            match &line[..1] {
+                "+" => live.insert(addresses, line[1..].split(' ').take(3).collect::<Vec<_>>().join(" ")),
+                "-" | "~" => live.remove(addresses),
+                _ => None,
+            };
+        }
+        live.into_values().collect()
     }
 
     /// Nothing is left on the node but what the reference plugins keep, and `kept`.

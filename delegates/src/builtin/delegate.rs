@@ -7,7 +7,6 @@
 use std::marker::PhantomData;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 use attachments::cni::spelling::Known;
 use attachments::finding::{Finding, Findings};
 
@@ -15,7 +14,7 @@ use super::Attached;
 use crate::call::{Call, Node, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::ipam;
+use crate::ipam::{self, Leased};
 use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 
@@ -84,7 +83,7 @@ pub(super) trait Delegate {
 
     /// ADD. `leased` holds the addresses that were taken; without `ipam` it is empty. A failure undoes what the delegate
     /// did itself.
-    fn add(config: &Self::Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached>;
+    fn add(config: &Self::Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached>;
 
     /// DEL, first of all: gives back what the pod only borrowed (a moved device, changed settings), from the states that
     /// the ADD saved, oldest first: of all plugins of the chain, each knows its own. Idempotent. A sandbox that is gone has
@@ -265,8 +264,8 @@ impl<D: Delegate> Carried for Parsed<D> {
 
     fn add(&self, cx: Context<'_, '_>) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let leased = if D::TAKES_ADDRESSES { lease(&host.node, call)? } else { CniResult::default() };
-        let has_addresses = !leased.ips.is_empty();
+        let leased = if D::TAKES_ADDRESSES { lease(&host.node, call)? } else { Leased::default() };
+        let has_addresses = !leased.result.ips.is_empty();
         let attached = D::add(&self.0, Context { host, sandbox, call, point }, leased);
         if attached.is_err() && has_addresses {
             // What it says about the cause is the first error; DEL releases again.
@@ -277,6 +276,6 @@ impl<D: Delegate> Carried for Parsed<D> {
 }
 
 /// Takes addresses, where the configuration asks for some.
-fn lease(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
-    if ipam::configured(call.conf)? { ipam::allocate(node, call) } else { Ok(CniResult::default()) }
+fn lease(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
+    if ipam::configured(call.conf)? { ipam::allocate(node, call) } else { Ok(Leased::default()) }
 }

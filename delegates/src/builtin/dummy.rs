@@ -4,7 +4,6 @@
 //! the verbs in the order in which an attachment lives, then the tests of what can be known without a kernel.
 
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 
 use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading};
@@ -12,6 +11,7 @@ use super::{Attached, check, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{NewKind, NewLink};
 
 /// The delegate.
@@ -39,13 +39,13 @@ impl Delegate for Dummy {
         Config::read(conf)
     }
 
-    fn add(_: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(_: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, point, .. } = cx;
         let kind = NewKind::Dummy;
         // Every Ethernet link gets its address from us: the record knows the link by it.
         let link =
             NewLink { mac: Some(mac_address::random()?), group: point.group, ..NewLink::new(point.ifname, kind) };
-        parent_link::add(host, sandbox, point, true, &link, leased)
+        parent_link::add(host, sandbox, point, true, &link, leased.result)
     }
 
     // DEL needs nothing of its own: the link carries the record's group and goes with it, the addresses go with `ipam`.

@@ -12,6 +12,7 @@ use super::{Attached, check, default_bridge, parent_link};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{IpvlanMode, Kind, Link, NewKind, NewLink};
 use crate::shared::{self, Change, Shared};
 
@@ -84,11 +85,12 @@ impl Delegate for Ipvlan {
     }
 
     /// Without an IPAM of its own it takes the addresses of the plugin before.
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let chained = call.prev_result.into_iter().cloned();
         let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
-        let addresses = [leased].into_iter().chain(chained).find(|given| !given.ips.is_empty()).ok_or_else(missing)?;
+        let addresses =
+            [leased.result].into_iter().chain(chained).find(|given| !given.ips.is_empty()).ok_or_else(missing)?;
         if call.origin.is_tenants && !config.in_pod {
             spare_own_addresses(host, &addresses)?;
         }

@@ -9,6 +9,7 @@ use super::{Attached, check};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{Link, LinkChange};
 use crate::sandbox::Sandbox;
 
@@ -27,7 +28,7 @@ impl Delegate for Loopback {
     }
 
     /// Sets `lo` up and tells its first address of each family. The result of a plugin before passes unchanged.
-    fn add((): &(), cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add((): &(), cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { sandbox, call, point, .. } = cx;
         let link = find(sandbox)?;
         sandbox.netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;

@@ -12,6 +12,7 @@ use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{Kind, MacvlanMode, NewKind, NewLink};
 use crate::node_links;
 
@@ -102,7 +103,7 @@ impl Delegate for Macvlan {
         })
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, point, .. } = cx;
         let master = parent_link::free(parent_link::find(
             parent_link::side(host, sandbox, config.in_pod)?,
@@ -116,7 +117,7 @@ impl Delegate for Macvlan {
             group: point.group,
             ..NewLink::new(point.ifname, kind)
         };
-        let result = CniResult { dns: config.dns.clone(), ..leased };
+        let result = CniResult { dns: config.dns.clone(), ..leased.result };
         parent_link::add(host, sandbox, point, config.in_pod, &link, result)
     }
 

@@ -242,15 +242,15 @@ pub fn sweep(host: &mut Host<'_>, ownership: &Ownership<'_>) -> Result<()> {
     vxlan::sweep(host).and(shared::sweep(host, ownership))
 }
 
-/// What needs no network's configuration to be found: masquerades, mappings of ports, addresses of host-local below these
-/// directories and its usual one, all of which name their container; and overlays in which no port is left. Everything is
+/// What needs no network's configuration to be found: masquerades, mappings of ports, addresses of blocks, those of host-local below
+/// these directories and its usual one, all of which name their container; and overlays in which no port is left. Everything is
 /// tried.
 pub fn reclaim(host: &mut Host<'_>, data_dirs: &[PathBuf], ownership: &Ownership<'_>) -> Vec<Error> {
     let deadline = host.node.deadline;
     let done = [
         masquerade::sweep(None, ownership, deadline).map(drop),
         portmap::sweep(host, ownership).map(drop),
-        ipam::reclaim(data_dirs, ownership, deadline),
+        ipam::reclaim(host.node.state_dir, data_dirs, ownership, deadline),
         sweep(host, ownership),
     ];
     done.into_iter().filter_map(Result::err).collect()

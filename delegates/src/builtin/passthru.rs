@@ -1,13 +1,13 @@
 //! `passthru`: makes nothing. It is the result that chained plugins need before them, where no interface is wanted.
 
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 
 use super::Attached;
 use super::delegate::{Context, Delegate, Reading};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
+use crate::ipam::Leased;
 
 /// The delegate.
 pub(super) struct Passthru;
@@ -24,7 +24,7 @@ impl Delegate for Passthru {
     }
 
     /// The result of the plugin before, or an empty one.
-    fn add((): &(), cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add((): &(), cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         Ok(Attached::nothing(cx.call.prev_result.cloned().unwrap_or_default()))
     }
 

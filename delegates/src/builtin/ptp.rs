@@ -20,7 +20,7 @@ use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::firewall::masquerade;
 use crate::host::Host;
-use crate::ipam;
+use crate::ipam::{self, Leased};
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::node_networks::{self, Claim};
 use crate::ownership::Ownership;
@@ -73,9 +73,9 @@ impl Delegate for Ptp {
         node_networks::refuse(host, &claims, None)
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let mut result = leased;
+        let mut result = leased.result;
         let ends = ends(&mut result)?;
         if call.origin.is_tenants {
             let claims: Vec<Claim> =

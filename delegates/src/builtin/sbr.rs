@@ -18,6 +18,7 @@ use super::{Attached, check};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::Netlink;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::nl::rule::Rule;
@@ -76,7 +77,7 @@ impl Delegate for Sbr {
     }
 
     /// The result of the plugin before tells the tables that its routes are in now.
-    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let previous = chained::previous(call)?;
         let ips: Vec<&Ip> = addresses_of_pod(previous, point).collect();

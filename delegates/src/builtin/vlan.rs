@@ -12,6 +12,7 @@ use super::{Attached, check, default_bridge, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{Kind, NewKind, NewLink};
 use crate::node_links;
 
@@ -71,7 +72,7 @@ impl Delegate for Vlan {
         })
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, point, .. } = cx;
         let master = parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, Some(&config.master))?;
         // The hardware address is the master's: on one wire they are one station.
@@ -80,7 +81,7 @@ impl Delegate for Vlan {
             group: point.group,
             ..NewLink::new(point.ifname, NewKind::Vlan { parent: master.index, id: config.id })
         };
-        let result = CniResult { dns: config.dns.clone(), ..leased };
+        let result = CniResult { dns: config.dns.clone(), ..leased.result };
         parent_link::add(host, sandbox, point, config.in_pod, &link, result)
     }
 

@@ -4,7 +4,6 @@
 //! of another record or of the reference plugin, is left when its last member leaves.
 
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
 use attachments::names::IfName;
 use nix::libc;
@@ -16,6 +15,7 @@ use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{Kind, Link, LinkChange, NewKind, NewLink};
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::sandbox::Sandbox;
@@ -59,7 +59,7 @@ impl Delegate for Vrf {
     }
 
     /// The result of the plugin before passes unchanged.
-    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let previous = chained::previous(call)?;
         let link = free_link(sandbox, point.ifname)?;

@@ -25,8 +25,7 @@ use attachments::finding::{Allowed, Finding, Findings};
 use attachments::rule::Rule;
 use ipnet::IpNet;
 
-use super::requested::Requests;
-use super::{Checked, Foreseen, Validated, one_per_family, range_sets, routes, section, version_of};
+use super::{Checked, Foreseen, Validated, one_per_family, range_sets, requested, routes, section, version_of};
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
 use crate::ownership::Ownership;
@@ -61,7 +60,7 @@ impl Config {
         let ipam = findings.keep(section(conf));
         let config = Self {
             sets: all_sets(conf, &ipam, &mut findings),
-            requested: requested(conf, cni_args, &mut findings),
+            requested: requested::addresses(conf, cni_args, &mut findings),
             routes: routes(&ipam, &mut findings),
             resolv_conf: findings.keep(absolute(&ipam, "resolvConf")),
         };
@@ -272,15 +271,6 @@ fn all_sets(conf: &Object, ipam: &Object, findings: &mut Findings) -> Vec<RangeS
     sets.extend(range_sets((ipam, "ranges", "ipam"), findings, RangeSet::read));
     RangeSet::check_apart(&sets, findings);
     sets
-}
-
-fn requested(conf: &Object, cni_args: &str, findings: &mut Findings) -> Vec<(String, IpAddr)> {
-    let requests = Requests::read(conf, cni_args, findings);
-    let mut requested = Vec::new();
-    for request in requests.env.iter().chain(&requests.args).chain(&requests.runtime) {
-        requested.extend(findings.keep(request.address().map(|address| Some((request.path.clone(), address)))));
-    }
-    requested
 }
 
 /// Decides which set gives which requested address, before anything is taken.

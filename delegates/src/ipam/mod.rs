@@ -1,6 +1,6 @@
 //! Addresses for an attachment: which kind of address management a configuration asks for, and its verbs.
 //!
-//! `host-local` (`ipam::host_local`) and `static` (`ipam::static_ipam`) are served in process; any other `ipam.type` is a program that
+//! `blocks` ([`blocks`]), `host-local` (`ipam::host_local`) and `static` (`ipam::static_ipam`) are served in process; any other `ipam.type` is a program that
 //! gets the identical environment and the complete configuration (`ipam::external`, C36).
 
 pub mod blocks;
@@ -12,7 +12,7 @@ mod static_ipam;
 mod tests;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use attachments::cni::object::Object;
@@ -20,7 +20,7 @@ use attachments::cni::result::{CniResult, Ip, Route};
 use attachments::cni::spelling::{self, Known};
 use attachments::cni::version::Version;
 use attachments::finding::{Allowed, Finding, Findings, under};
-use attachments::names::PluginType;
+use attachments::names::{Mac, PluginType};
 use attachments::rule::Rule;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
@@ -37,6 +37,7 @@ type Validated<T> = std::result::Result<T, Vec<Finding>>;
 
 /// Who gives the addresses.
 enum Kind {
+    Blocks(PluginType),
     HostLocal(PluginType),
     Static(PluginType),
     External(PluginType),
@@ -46,14 +47,32 @@ impl Kind {
     /// A type that the node switched off is a program like any other.
     fn on(self, node: &Node<'_>) -> Self {
         match self {
-            Self::HostLocal(kind) | Self::Static(kind) if !node.in_process(&kind) => Self::External(kind),
+            Self::Blocks(kind) | Self::HostLocal(kind) | Self::Static(kind) if !node.in_process(&kind) => {
+                Self::External(kind)
+            }
             other => other,
         }
     }
 }
 
 /// The types that are built in, and which of their keys hold paths of the node.
-pub(crate) const TYPES: [(&str, &[&str]); 2] = [("host-local", &["dataDir", "resolvConf"]), ("static", &[])];
+pub(crate) const TYPES: [(&str, &[&str]); 3] =
+    [(blocks::TYPE, &[]), ("host-local", &["dataDir", "resolvConf"]), ("static", &[])];
+
+/// What an attachment got.
+#[derive(Debug, Default)]
+pub struct Leased {
+    /// The addresses, the routes and the name service. No interfaces, and no interface index.
+    pub result: CniResult,
+    /// The MAC address that follows from the addresses; absent where none does.
+    pub mac: Option<Mac>,
+}
+
+impl From<CniResult> for Leased {
+    fn from(result: CniResult) -> Self {
+        Self { result, mac: None }
+    }
+}
 
 /// True when the configuration asks for addresses: `ipam.type` is there and not empty. Otherwise the attachment is
 /// layer 2 only.
@@ -66,6 +85,9 @@ static ROUTES: Known<'static> = Known::of(&[&Route::KEYS]);
 static ADDRESSES: Known<'static> = Known::of(&[&static_ipam::ADDRESS_KEYS]);
 static HOST_LOCAL: Known<'static> =
     Known { keys: &[&host_local::KEYS], inside: &[("ranges", &RANGES), ("routes", &ROUTES)], only: true };
+static BLOCK_RANGES: Known<'static> = Known::of(&[&blocks::RANGE_KEYS]);
+static BLOCKS: Known<'static> =
+    Known { keys: &[&blocks::KEYS], inside: &[("ranges", &BLOCK_RANGES), ("routes", &ROUTES)], only: true };
 static STATIC: Known<'static> = Known {
     keys: &[&static_ipam::KEYS],
     inside: &[("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
@@ -74,7 +96,7 @@ static STATIC: Known<'static> = Known {
 
 /// What any kind of ours knows.
 pub(crate) static ANY: Known<'static> = Known {
-    keys: &[&host_local::KEYS, &static_ipam::KEYS],
+    keys: &[&blocks::KEYS, &host_local::KEYS, &static_ipam::KEYS],
     inside: &[("ranges", &RANGES), ("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
     only: false,
 };
@@ -82,6 +104,7 @@ pub(crate) static ANY: Known<'static> = Known {
 /// The keys of an `ipam` section of this type, and of the objects in it.
 pub(crate) fn known(kind: &str) -> &'static Known<'static> {
     match kind {
+        blocks::TYPE => &BLOCKS,
         "host-local" => &HOST_LOCAL,
         "static" => &STATIC,
         _ => &spelling::IPAM,
@@ -91,6 +114,7 @@ pub(crate) fn known(kind: &str) -> &'static Known<'static> {
 /// What is wrong with the `ipam` section, as far as it can be known without the node. Empty for external types.
 pub fn validate(conf: &Object) -> Vec<Finding> {
     let checked = match kind_of(conf) {
+        Ok(Some(Kind::Blocks(_))) => blocks::validate(conf),
         Ok(Some(Kind::HostLocal(_))) => host_local::validate(conf),
         Ok(Some(Kind::Static(_))) => static_ipam::validate(conf),
         Ok(Some(Kind::External(_)) | None) => Ok(()),
@@ -119,6 +143,7 @@ impl Foreseen {
 /// Before anything is taken: what [`allocate`] can give at most. Nothing of a program.
 pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
     match kind_of(call.conf)? {
+        Some(Kind::Blocks(_)) => blocks::foresee(call),
         Some(Kind::HostLocal(_)) => host_local::foresee(call),
         Some(Kind::Static(_)) => Ok(static_ipam::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
         Some(Kind::External(_)) | None => Ok(Vec::new()),
@@ -138,35 +163,38 @@ pub fn admit(call: &Call<'_>, makes_links: impl Fn(&PluginType) -> bool) -> Resu
         }
         _ => match kind_of(call.conf)? {
             Some(Kind::HostLocal(_)) => host_local::admit(call),
-            Some(Kind::Static(_) | Kind::External(_)) | None => Ok(()),
+            Some(Kind::Blocks(_) | Kind::Static(_) | Kind::External(_)) | None => Ok(()),
         },
     }
 }
 
-/// Gives back what containers that are gone hold in any network of host-local, below these directories and its usual one.
-pub fn reclaim(data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
-    host_local::reclaim(data_dirs, ownership, deadline)
+/// Gives back what containers that are gone hold in any network: of blocks, and of host-local below these directories and its usual
+/// one.
+pub fn reclaim(state_dir: &Path, data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
+    blocks::reclaim(state_dir, ownership, deadline).and(host_local::reclaim(data_dirs, ownership, deadline))
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
 /// whatever was taken is released before this returns (C37).
-pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
-    let result = match required(call)?.on(node) {
-        Kind::HostLocal(_) => host_local::allocate(node, call)?,
-        Kind::Static(_) => static_ipam::allocate(call)?,
-        Kind::External(kind) => external::allocate(node, &kind, call)?,
+pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
+    let leased = match required(call)?.on(node) {
+        Kind::Blocks(_) => blocks::allocate(node, call)?,
+        Kind::HostLocal(_) => host_local::allocate(node, call)?.into(),
+        Kind::Static(_) => static_ipam::allocate(call)?.into(),
+        Kind::External(kind) => external::allocate(node, &kind, call)?.into(),
     };
-    if result.ips.is_empty() {
+    if leased.result.ips.is_empty() {
         // No interface plugin can go on without one; what the program holds all the same is given back (C37).
         let _ = release(node, call);
         return Err(Error::Addresses(format!("ipam of network {} gave no address", call.network)));
     }
-    Ok(result)
+    Ok(leased)
 }
 
 /// DEL: gives back what this attachment holds. Idempotent, and a success when nothing was ever taken.
 pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match kind_of(call.conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::Blocks(_)) => blocks::release(node, call),
         Some(Kind::HostLocal(_)) => host_local::release(node, call),
         Some(Kind::External(kind)) => external::release(node, &kind, call),
         Some(Kind::Static(_)) | None => Ok(()),
@@ -176,6 +204,7 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 /// CHECK: this attachment still holds its addresses.
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match required(call)?.on(node) {
+        Kind::Blocks(_) => blocks::check(node, call),
         Kind::HostLocal(_) => host_local::check(node, call),
         Kind::Static(_) => static_ipam::check(call),
         Kind::External(kind) => external::check(node, &kind, call),
@@ -185,6 +214,7 @@ pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 /// STATUS: could an address be given now? [`Error::NotReady`] when a range set is exhausted.
 pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match kind_of(call.conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::Blocks(_)) => blocks::status(node, call),
         Some(Kind::HostLocal(_)) => host_local::status(node, call),
         Some(Kind::External(kind)) => external::status(node, &kind, call),
         Some(Kind::Static(_)) | None => Ok(()),
@@ -195,6 +225,7 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 /// attachments with the configuration, and tells nothing.
 pub fn gc(node: &Node<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
     match kind_of(call.conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::Blocks(_)) => blocks::gc(node, call, ownership),
         Some(Kind::HostLocal(_)) => host_local::gc(node, call, ownership),
         Some(Kind::External(kind)) => external::gc(node, &kind, call).map(|()| Vec::new()),
         Some(Kind::Static(_)) | None => Ok(Vec::new()),
@@ -205,6 +236,7 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
     let Some(ipam) = conf.object("ipam")? else { return Ok(None) };
     let kind: Option<PluginType> = ipam.parsed("type", PluginType::ALLOWED).map_err(|e| e.under("ipam"))?;
     Ok(kind.map(|kind| match kind.as_str() {
+        blocks::TYPE => Kind::Blocks(kind),
         "host-local" => Kind::HostLocal(kind),
         "static" => Kind::Static(kind),
         _ => Kind::External(kind),
@@ -212,7 +244,7 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
 }
 
 fn required(call: &Call<'_>) -> Result<Kind> {
-    let missing = || Finding::missing("ipam.type", "host-local, static, or the name of an IPAM plugin");
+    let missing = || Finding::missing("ipam.type", "blocks, host-local, static, or the name of an IPAM plugin");
     Ok(kind_of(call.conf)?.ok_or_else(missing)?)
 }
 

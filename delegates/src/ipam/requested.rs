@@ -43,6 +43,16 @@ impl Requests {
     }
 }
 
+/// The addresses of all three channels, each with its field. A prefix length is ignored.
+pub fn addresses(conf: &Object, cni_args: &str, findings: &mut Findings) -> Vec<(String, IpAddr)> {
+    let requests = Requests::read(conf, cni_args, findings);
+    let mut addresses = Vec::new();
+    for request in requests.env.iter().chain(&requests.args).chain(&requests.runtime) {
+        addresses.extend(findings.keep(request.address().map(|address| Some((request.path.clone(), address)))));
+    }
+    addresses
+}
+
 impl Request {
     /// The address; a prefix length is allowed and ignored.
     pub fn address(&self) -> Checked<IpAddr> {

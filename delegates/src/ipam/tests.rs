@@ -5,11 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use attachments::bind::Source;
+use attachments::names::NetRef;
 use tempfile::TempDir;
 
 use super::*;
-use crate::call::Point;
 use crate::call::testing::ours;
+use crate::call::{Origin, Point};
 use crate::reserved::Reserved;
 
 /// One network `lan`, and calls to it.
@@ -18,13 +20,17 @@ pub struct Bench {
     pub plugin_dirs: Vec<PathBuf>,
     pub millis: u64,
     pub version: Version,
+    /// The node is alone, or an agent says what it has.
+    pub is_alone: bool,
+    /// The definition that the configuration is of; absent: the node's own text.
+    pub definition: Option<&'static str>,
 }
 
 impl Bench {
     pub fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let plugin_dirs = vec![dir.path().to_owned()];
-        Self { dir, plugin_dirs, millis: 20_000, version: Version::V1_0_0 }
+        Self { dir, plugin_dirs, millis: 20_000, version: Version::V1_0_0, is_alone: true, definition: None }
     }
 
     /// Builds one call for an attachment, `container interface [CNI_ARGS]`, and hands it to `act`.
@@ -39,7 +45,7 @@ impl Bench {
             deadline,
             builtin: None,
             reserved: Reserved::UNASKED,
-            is_alone: true,
+            is_alone: self.is_alone,
             lock: None,
         };
         let network = "lan".parse().unwrap();
@@ -47,12 +53,20 @@ impl Bench {
         conf.set("cniVersion", &self.version.as_str());
         conf.set("name", &network);
         let args = words.next().unwrap_or("");
+        let source = self.definition.map(|name| {
+            let (namespace, name) = name.split_once('/').unwrap();
+            Source::Definition(NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() })
+        });
+        let origin = match &source {
+            Some(source) => Origin { source, is_tenants: true, is_default: false, address_dir: None },
+            None => ours(),
+        };
         let point = Point { container: &container, netns: "/run/netns/lan", ifname: &ifname, args, group: 0 };
         let call = Call {
             network: &network,
             version: self.version,
             conf: &conf,
-            origin: ours(),
+            origin,
             point: Some(point),
             prev_result: None,
         };
@@ -62,7 +76,7 @@ impl Bench {
     /// ADD; the addresses of its result joined by spaces, or the error's text.
     pub fn add(&self, conf: &str, who: &str) -> String {
         match self.with(conf, who, allocate) {
-            Ok(result) => {
+            Ok(Leased { result, .. }) => {
                 assert!(result.interfaces.is_empty() && result.ips.iter().all(|ip| ip.interface.is_none()));
                 result.ips.iter().map(|ip| ip.address.to_string()).collect::<Vec<_>>().join(" ")
             }
@@ -84,6 +98,29 @@ impl Bench {
     fn log(&self) -> String {
         read(&self.dir.path().join("log")).replace('\n', " ")
     }
+}
+
+/// A small file system of its own; unmounted when dropped. Needs root.
+pub struct Small<'a>(&'a Path);
+
+impl<'a> Small<'a> {
+    pub fn mount(at: &'a Path, options: &str) -> Self {
+        fs::create_dir_all(at).unwrap();
+        run(&["mount", "-t", "tmpfs", "-o", options, "tmpfs", at.to_str().unwrap()]);
+        Self(at)
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        run(&["umount", self.0.to_str().unwrap()]);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "mount is a tool of these tests, not a plugin")]
+pub fn run(command: &[&str]) {
+    let status = std::process::Command::new(command[0]).args(&command[1..]).status().unwrap();
+    assert!(status.success(), "{command:?}");
 }
 
 pub fn read(path: &Path) -> String {
@@ -148,7 +185,7 @@ fn static_takes_the_strongest_channel() {
 fn static_keeps_routes_dns_and_gateways() {
     let bench = Bench::new();
     let conf = format!("{{{FIXED}}}");
-    let result = bench.with(&conf, "c net1 GATEWAY=fd00::fe", allocate).unwrap();
+    let result = bench.with(&conf, "c net1 GATEWAY=fd00::fe", allocate).unwrap().result;
     assert_eq!(
         result.encode(Version::V1_0_0).unwrap().to_json(),
         r#"{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.1/24","gateway":"10.0.0.254"},{"address":"fd00::1/64","gateway":"fd00::fe"}],"routes":[{"dst":"0.0.0.0/0"}],"dns":{"nameservers":["1.1.1.1"]}}"#

@@ -21,7 +21,7 @@ struct Subnet {
 pub fn check(plugin: &Plugin<'_>) -> Vec<Problem> {
     let Some(ipam) = plugin.node.get("ipam") else { return Vec::new() };
     let subnets = match plugin.ipam_kind() {
-        "host-local" => ranges(ipam),
+        "blocks" | "host-local" => ranges(ipam),
         "static" => addresses(ipam),
         _ => return Vec::new(),
     };

@@ -43,6 +43,11 @@ impl NetworkId {
         }
     }
 
+    /// The network of a directory of that name below [`super::DIR`].
+    pub(crate) fn of_dir(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// A name that is too long keeps its beginning and gets a hash of the whole.
     fn shortened(name: String) -> Self {
         if name.len() <= LONGEST {

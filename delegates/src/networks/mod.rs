@@ -5,6 +5,7 @@
 //! ```text
 //! networks/4789-4200/network.json   the agent's: its membership, the other members, who has which slots   ([`state`])
 //! networks/4789-4200/leases         the plugin's: which attachment holds which slot of the node's blocks  (`ipam::blocks`)
+//! networks/4789-4200/wanted         the plugin's: a pod waits for a slot; the agent takes the file away   (`ipam::blocks`)
 //! ```
 //!
 //! Any number of plugin processes and one agent agree through these files, so an ADD on a network that the node is in needs
@@ -15,6 +16,7 @@ mod need;
 pub mod state;
 
 pub use self::id::NetworkId;
+pub(crate) use self::need::network_of;
 pub use self::need::{Need, OverlayNeed, needs};
 
 /// Directory of the networks below `stateDir`.

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use attachments::names::Mac;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::NetworkId;
@@ -89,7 +90,8 @@ pub struct PoolState {
     /// The slots of this node.
     #[serde(default)]
     pub slots: Vec<Slots>,
-    /// Slots within [`Self::slots`] that are promised, each with whom to: a claim of one address. Only its holder gets it.
+    /// Slots within [`Self::slots`] that are promised, each with the pod that alone gets it, as `namespace/name`: a claim of one
+    /// address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claimed: BTreeMap<u32, String>,
     /// Why no more slots can be had, for the message of an ADD that finds none; absent while some can.
@@ -119,22 +121,23 @@ impl Slots {
     }
 }
 
+/// The file for who allocates: a thousand members are passed over.
+#[derive(Deserialize)]
+struct Allocation {
+    format: u32,
+    #[serde(default)]
+    pool: Option<PoolState>,
+}
+
 impl NetworkState {
     /// Reads the file. `None`: there is none, so the node is not in the network. An error names the file.
     pub fn read(state_dir: &Path, id: &NetworkId) -> Result<Option<Self>> {
-        let path = id.dir(state_dir).join(FILE);
-        let failed = |error: std::io::Error| Error::io(format!("read {}", path.display()))(error);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let state: Self = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
-        if state.format > FORMAT {
-            let why = format!("its format is {}, and this program reads {FORMAT} at most", state.format);
-            return Err(failed(std::io::Error::other(why)));
-        }
-        Ok(Some(state))
+        parse(state_dir, id, |state: &Self| state.format)
+    }
+
+    /// The same for the addresses alone. `None`: the node is not in the network, or the network has none.
+    pub fn read_pool(state_dir: &Path, id: &NetworkId) -> Result<Option<PoolState>> {
+        Ok(parse(state_dir, id, |state: &Allocation| state.format)?.and_then(|state| state.pool))
     }
 
     /// Replaces the file whole. The agent is the one writer.
@@ -158,6 +161,24 @@ impl NetworkState {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn parse<T: DeserializeOwned>(state_dir: &Path, id: &NetworkId, format: impl Fn(&T) -> u32) -> Result<Option<T>> {
+    let path = id.dir(state_dir).join(FILE);
+    let failed = |error: std::io::Error| Error::io(format!("read {}", path.display()))(error);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let state: T = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
+    match format(&state) {
+        format if format > FORMAT => {
+            let why = format!("its format is {format}, and this program reads {FORMAT} at most");
+            Err(failed(std::io::Error::other(why)))
+        }
+        _ => Ok(Some(state)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! name says `on_host` or `on_uml`, for what the other kernel lacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod blocks;
 mod bridge;
 mod check;
 mod damaged;

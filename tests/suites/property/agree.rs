@@ -35,8 +35,8 @@ impl Scene {
         // A killed call leaves the lock of an overlay that it held; the next GC sweeps it.
         let kept = |path: &String| kept(path) && !path.starts_with("state/locks/vxlan-");
         // What is known of a bridge that stays, stays with it; owners are compared by themselves.
-        let kept =
-            |path: &String| kept(path) && !["state/gateways/", "state/shared/"].iter().any(|dir| path.starts_with(dir));
+        let dirs = ["state/gateways/", "state/shared/", "state/networks/"];
+        let kept = |path: &String| kept(path) && !dirs.iter().any(|dir| path.starts_with(dir));
         let found: Vec<String> = self.node.files("state").into_iter().filter(kept).collect();
         let mut wanted: Vec<String> =
             attached.iter().map(|member| format!("state/attached/node-net,{},eth0", member.pod.container)).collect();
@@ -59,13 +59,21 @@ impl Scene {
         assert_eq!(found, wanted, "owners of the peers: {file}");
     }
 
-    /// Every address of host-local that a pod has, a file says so; and every file is right.
+    /// Every address of host-local or blocks that a pod has, a file says so; and every file is right.
     fn addresses(&self, attached: &[&Member]) {
         let mut held = BTreeSet::new();
         for path in self.node.files("addresses") {
             let name = path.rsplit('/').next().unwrap_or_default();
             if name.parse::<std::net::IpAddr>().is_ok() {
                 held.insert((name.to_owned(), fs::read_to_string(self.node.path(&path)).unwrap()));
+            }
+        }
+        for path in self.node.files("state/networks").iter().filter(|path| path.ends_with("/leases")) {
+            for lease in self.node.leases(path) {
+                let mut words = lease.split(' ');
+                let addresses = words.next().unwrap_or_default();
+                let owner = words.collect::<Vec<_>>().join("\r\n");
+                held.extend(addresses.split(',').map(|address| (address.to_owned(), owner.clone())));
             }
         }
         let of_pod = |pod: &Pod| -> Vec<(String, String)> {

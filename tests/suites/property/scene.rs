@@ -124,8 +124,12 @@ fn define(node: &Node) {
     one("lan", json!({"type": "bridge", "bridge": "br-lan", "isGateway": true, "ipam": ipam(11)}));
     one("wide", json!({"type": "macvlan", "master": "up0", "ipam": ipam(12)}));
     one("blue", json!({"type": "vxlan", "vni": 4200, "underlay": "up0", "peers": ["192.168.50.2"], "ipam": ipam(13)}));
-    one("red", json!({"type": "vxlan", "vni": 4201, "underlay": "up0", "ipam": ipam(14)}));
-    one("wire", json!({"type": "ptp", "ipam": ipam(15)}));
+    one(
+        "red",
+        json!({"type": "vxlan", "vni": 4201, "underlay": "up0", "ipam": {"type": "blocks", "ranges": [[{"subnet": "10.14.0.0/28"}], [{"subnet": "fd00:14::/64"}]]}}),
+    );
+    let blocks = json!({"type": "blocks", "subnet": "10.15.0.0/29"});
+    one("wire", json!({"type": "ptp", "ipam": blocks}));
     let fixed = json!({"type": "static", "addresses": [{"address": "10.99.0.2/24"}]});
     one("fixed", json!({"type": "bridge", "bridge": "br-fixed", "ipam": fixed}));
     one("lent0", json!({"type": "host-device", "device": "dev0", "ipam": ipam(16)}));

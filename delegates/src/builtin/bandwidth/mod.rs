@@ -20,6 +20,7 @@ use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{Kind, Link, NewKind, NewLink};
 use crate::nl::traffic::Burst;
 use crate::ownership::{Owner, Ownership};
@@ -44,7 +45,7 @@ impl Delegate for Bandwidth {
     }
 
     /// Without limits nothing is touched.
-    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let previous = chained::previous(call)?;
         let mut attached = Attached::nothing(previous.clone());

@@ -24,6 +24,7 @@ use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::firewall::{mac_spoof_check, masquerade};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{self, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
 use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
@@ -51,12 +52,12 @@ impl Delegate for Bridge {
         admit::admit(config?, host, call)
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let asked = config.mac.or(mac_address::from_environment(point.args)?);
         // What the default network's plugin told is known by now.
         default_bridge::refuse(host, call, "bridge", &config.bridge)?;
-        let mut result = leased;
+        let mut result = leased.result;
         let gateways = gateway::plan(config, &mut result)?;
         let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
         let is_whole = call.origin.is_tenants && gateway::refuse_overlaps(host, config, found.as_ref(), &gateways)?;

@@ -11,7 +11,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
 use attachments::finding::Finding;
 use attachments::names::PluginType;
 use ipnet::{IpNet, Ipv4Net};
@@ -24,6 +23,7 @@ use crate::call::{Call, Node, Point, Verb};
 use crate::error::{Error, Result};
 use crate::exec;
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::ownership::{Owner, Ownership};
 use crate::sandbox::Sandbox;
 
@@ -153,7 +153,7 @@ impl Delegate for Flannel {
         })
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let rendered = config.render(call.conf, &Subnets::read(&config.subnet_file)?)?;
         let note = note_of(&config.data_dir, point);

@@ -27,6 +27,7 @@ use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::{Astray, Host};
+use crate::ipam::Leased;
 use crate::nl::link::Link;
 use crate::node_links;
 use crate::sandbox::Sandbox;
@@ -52,9 +53,9 @@ impl Delegate for HostDevice {
         refuse_own(config?, host, call)
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let mut result = leased;
+        let mut result = leased.result;
         if !result.ips.is_empty() {
             result.dns = config.dns.clone();
         }

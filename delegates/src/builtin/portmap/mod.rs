@@ -21,6 +21,7 @@ use crate::call::{Call, Point};
 use crate::error::Result;
 use crate::firewall::port_mappings::{self, Mapping, Rival};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::netns;
 use crate::nl::link::Kind;
 use crate::ownership::Ownership;
@@ -43,7 +44,7 @@ impl Delegate for Portmap {
     }
 
     /// Without mappings nothing is touched.
-    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, call, point, .. } = cx;
         let previous = chained::previous(call)?;
         let attached = Attached::nothing(previous.clone());

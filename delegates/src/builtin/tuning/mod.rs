@@ -19,6 +19,7 @@ use super::{Attached, chained, check};
 use crate::call::{Call, Node, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::netns;
 use crate::nl::link::{Link, LinkChange};
 use crate::ownership::Ownership;
@@ -42,7 +43,7 @@ impl Delegate for Tuning {
         Config::read(conf)
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, _leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let previous = chained::previous(call)?;
         let settings = &config.clone().with_environment(point.args)?.settings;

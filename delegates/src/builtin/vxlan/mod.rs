@@ -16,6 +16,7 @@ use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::Result;
 use crate::host::Host;
+use crate::ipam::Leased;
 use crate::nl::link::{self, NewKind};
 use crate::overlay::{self, Names};
 use crate::ownership::Ownership;
@@ -39,9 +40,9 @@ impl Delegate for Vxlan {
         Config::read(conf)
     }
 
-    fn add(config: &Config, cx: Context<'_, '_>, leased: CniResult) -> Result<Attached> {
+    fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let asked = config.mac.or(mac_address::from_environment(point.args)?);
+        let asked = config.mac.or(mac_address::from_environment(point.args)?).or(leased.mac);
         let mac = asked.map_or_else(mac_address::random, Ok)?;
         let host_name = veth::host_name(call.network, point)?;
         let names = config.names()?;
@@ -65,7 +66,7 @@ impl Delegate for Vxlan {
         }
         drop(lock);
         let (veth, segment) = joined?;
-        let mut result = leased;
+        let mut result = leased.result;
         for ip in &mut result.ips {
             ip.interface = Some(POD_END);
         }

@@ -1,5 +1,6 @@
 //! The slots of a pool: which addresses a slot has, and which MAC address. Pure, and the same on each node.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use attachments::cni::object::Object;
@@ -17,6 +18,8 @@ pub const BLOCK_SIZE: u32 = 64;
 const LARGEST_BLOCK: u32 = 4096;
 /// The most slots of a pool: of a larger subnet the first so many addresses are used.
 const MOST: u32 = 1 << 31;
+/// The most range sets: an AddressBlock names the first address of each.
+const MOST_SETS: usize = 8;
 
 /// A pool of addresses, numbered: slot n has the n-th address of each range set. Addresses that nobody gets (the subnet's own, the
 /// gateway's, excluded ones) have a number too, so that excluding one moves no other.
@@ -25,7 +28,7 @@ const MOST: u32 = 1 << 31;
 pub struct Pool {
     /// An attachment gets one address of each set.
     sets: Vec<Vec<Span>>,
-    /// What nobody gets.
+    /// What nobody gets, in order and apart from one another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holes: Vec<IpNet>,
     /// Slots of a block.
@@ -93,13 +96,16 @@ impl Span {
     fn is_special(&self, address: IpAddr) -> bool {
         let host_bits = self.subnet.max_prefix_len() - self.subnet.prefix_len();
         let has_broadcast = self.subnet.addr().is_ipv4();
-        Some(address) == self.gateway
-            || (host_bits >= 2
-                && (address == self.subnet.network() || (has_broadcast && address == self.subnet.broadcast())))
+        host_bits >= 2 && (address == self.subnet.network() || (has_broadcast && address == self.subnet.broadcast()))
     }
+}
 
-    fn overlaps(&self, other: &Self) -> bool {
-        self.subnet.contains(&other.subnet) || other.subnet.contains(&self.subnet)
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.subnet.network() && self.last == self.subnet.broadcast() {
+            return write!(f, "{}", self.subnet);
+        }
+        write!(f, "{}-{}", self.first, self.last)
     }
 }
 
@@ -107,31 +113,34 @@ impl Pool {
     /// Reads the section `ipam`. `is_gateway`: the node has an address in the network, the first one where `gateway` names none.
     pub fn read(ipam: &Object, is_gateway: bool) -> Validated<Self> {
         let mut findings = Findings::default();
-        let mut sets: Vec<Vec<Span>> = Vec::new();
+        let mut sets: Vec<Vec<(String, Span)>> = Vec::new();
         if ipam.get("subnet").is_some() {
-            let read = Span::read(ipam, is_gateway).map(|span| Some(vec![span]));
+            let read = Span::read(ipam, is_gateway).map(|span| Some(vec![("ipam.subnet".to_owned(), span)]));
             sets.extend(findings.keep_all(read.map_err(|wrong| under("ipam", wrong))));
         }
-        sets.extend(range_sets((ipam, "ranges", "ipam"), &mut findings, |at, ranges| {
-            let mut inside = Findings::default();
-            let each = ranges.iter().filter_map(|(i, range)| {
-                let read = Span::read(range, is_gateway).map(Some);
-                inside.keep_all(read.map_err(|wrong| under(&format!("{at}[{i}]"), wrong)))
-            });
-            let set = each.collect();
-            inside.finish(set)
-        }));
-        if findings.is_empty() && sets.iter().all(Vec::is_empty) {
+        sets.extend(range_sets((ipam, "ranges", "ipam"), &mut findings, |at, ranges| set(&at, ranges, is_gateway)));
+        if findings.is_empty() && sets.is_empty() {
             let allowed = Allowed::told("a subnet, here or in ipam.ranges", "set subnet or ranges");
             findings.push(Finding::missing("ipam.subnet", allowed).of(Rule::NoRanges));
         }
-        let spans: Vec<&Span> = sets.iter().flatten().collect();
-        let pairs = spans.iter().enumerate().flat_map(|(i, one)| spans[..i].iter().map(move |other| (*one, *other)));
-        for (one, other) in pairs.filter(|(one, other)| one.overlaps(other)) {
-            let allowed = format!("subnets apart from one another: {} is another range's", other.subnet);
-            findings.push(Finding::new("ipam.ranges", one.subnet, allowed).of(Rule::RangesOverlap));
+        if sets.len() > MOST_SETS {
+            let allowed = format!("at most {MOST_SETS}, of each of which an attachment gets an address");
+            findings.push(Finding::new("ipam.ranges", format_args!("{} range sets", sets.len()), allowed));
         }
-        let pool = Self { holes: holes(ipam, &mut findings), block_size: block_size(ipam, &mut findings), sets };
+        apart(sets.iter().flatten(), &mut findings);
+        let mut holes = holes(ipam, &mut findings);
+        let sets: Vec<Vec<Span>> =
+            sets.into_iter().map(|set| set.into_iter().map(|(_, span)| span).collect()).collect();
+        holes.extend(sets.iter().flatten().filter_map(|span| span.gateway).map(IpNet::from));
+        let pool = Self { sets, holes: IpNet::aggregate(&holes), block_size: block_size(ipam, &mut findings) };
+        if findings.is_empty() && pool.usable_from(0).is_none() {
+            const LEFT: Allowed = Allowed::told(
+                "an address for pods beside the subnet's own, the gateway and what ipam.exclude names",
+                "leaves no address for pods",
+            );
+            let at = if ipam.get("subnet").is_some() { "ipam.subnet" } else { "ipam.ranges" };
+            findings.push(Finding::new(at, &pool, LEFT).of(Rule::NothingLeft));
+        }
         findings.finish(pool)
     }
 
@@ -151,6 +160,33 @@ impl Pool {
         self.sets.iter().flatten().map(|span| span.subnet)
     }
 
+    /// Each range: its subnet, and its gateway.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpNet, Option<IpAddr>)> {
+        self.sets.iter().flatten().map(|span| (span.subnet, span.gateway))
+    }
+
+    /// The family of each range set.
+    pub fn families(&self) -> impl Iterator<Item = bool> {
+        self.sets.iter().filter_map(|set| set.first()).map(|span| span.subnet.addr().is_ipv4())
+    }
+
+    /// The pool without the addresses that another definition of the same network keeps from pods. `None` where that one numbers
+    /// addresses otherwise.
+    pub fn restricted_by(mut self, other: &Self) -> Option<Self> {
+        let alike = |(one, other): (&Vec<Span>, &Vec<Span>)| {
+            let numbers = |span: &Span| (span.subnet, span.first, span.last);
+            one.iter().map(numbers).eq(other.iter().map(numbers))
+        };
+        if self.sets.len() != other.sets.len() || !self.sets.iter().zip(&other.sets).all(alike) {
+            return None;
+        }
+        if self.holes != other.holes {
+            self.holes.extend(&other.holes);
+            self.holes = IpNet::aggregate(&self.holes);
+        }
+        Some(self)
+    }
+
     /// The addresses of a slot, one of each set; `None` for a slot that nobody gets, and behind the last one.
     pub fn addresses(&self, slot: u32) -> Option<Vec<SlotAddress>> {
         if slot >= self.capacity() {
@@ -159,18 +195,42 @@ impl Pool {
         self.sets.iter().map(|set| self.address(set, slot)).collect()
     }
 
-    fn address(&self, set: &[Span], slot: u32) -> Option<SlotAddress> {
-        let mut offset = slot;
-        for span in set {
-            if offset < span.len() {
-                let ip = nth(span.first, u128::from(offset));
-                let is_hole = span.is_special(ip) || self.holes.iter().any(|hole| hole.contains(&ip));
-                let address = IpNet::new(ip, span.subnet.prefix_len()).ok()?;
-                return (!is_hole).then_some(SlotAddress { address, gateway: span.gateway });
+    /// The first slot from this one on that somebody may get.
+    pub fn usable_from(&self, slot: u32) -> Option<u32> {
+        let capacity = self.capacity();
+        let mut slot = slot;
+        while slot < capacity {
+            match self.sets.iter().find_map(|set| self.behind_hole(set, slot)) {
+                Some(next) => slot = next,
+                None => return Some(slot),
             }
-            offset -= span.len();
         }
         None
+    }
+
+    /// The first slot behind the hole that a slot is in, as far as the set is concerned; `None` for a slot that is in none. What
+    /// excludes millions of addresses is one step.
+    fn behind_hole(&self, set: &[Span], slot: u32) -> Option<u32> {
+        let (span, ip) = locate(set, slot)?;
+        if span.is_special(ip) {
+            return Some(slot + 1);
+        }
+        let hole = self.hole(ip)?;
+        let steps = number(hole.broadcast().min(span.last)).saturating_sub(number(ip)).saturating_add(1);
+        Some(slot.saturating_add(u32::try_from(steps).unwrap_or(MOST)))
+    }
+
+    /// The hole that an address is in.
+    fn hole(&self, ip: IpAddr) -> Option<&IpNet> {
+        let behind = self.holes.partition_point(|hole| hole.network() <= ip);
+        self.holes[..behind].last().filter(|hole| hole.contains(&ip))
+    }
+
+    fn address(&self, set: &[Span], slot: u32) -> Option<SlotAddress> {
+        let (span, ip) = locate(set, slot)?;
+        let is_hole = span.is_special(ip) || self.hole(ip).is_some();
+        let address = IpNet::new(ip, span.subnet.prefix_len()).ok()?;
+        (!is_hole).then_some(SlotAddress { address, gateway: span.gateway })
     }
 
     /// The slot that has an address, be it one that nobody gets.
@@ -203,6 +263,65 @@ impl Pool {
     }
 }
 
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = |set: &Vec<Span>| set.iter().map(Span::to_string).collect::<Vec<_>>().join(",");
+        f.write_str(&self.sets.iter().map(set).collect::<Vec<_>>().join(" with "))
+    }
+}
+
+/// The address of a slot in a range set, and its range.
+fn locate(set: &[Span], slot: u32) -> Option<(&Span, IpAddr)> {
+    let mut offset = slot;
+    for span in set {
+        if offset < span.len() {
+            return Some((span, nth(span.first, u128::from(offset))));
+        }
+        offset -= span.len();
+    }
+    None
+}
+
+/// Reads a range set, each range with its path.
+fn set(at: &str, ranges: &[(usize, Object)], is_gateway: bool) -> Validated<Vec<(String, Span)>> {
+    let mut findings = Findings::default();
+    if ranges.is_empty() {
+        findings.push(Finding::new(at, "[]", "at least one range"));
+    }
+    let mut spans: Vec<(String, Span)> = Vec::with_capacity(ranges.len());
+    for (i, range) in ranges {
+        let at = format!("{at}[{i}]");
+        let read = Span::read(range, is_gateway).map(Some).map_err(|wrong| under(&at, wrong));
+        let Some(span) = findings.keep_all(read) else { continue };
+        if let Some((_, first)) = spans.first().filter(|(_, first)| first.first.is_ipv4() != span.first.is_ipv4()) {
+            let want = format!("one address family in a set: {first} came first").into();
+            let allowed = Allowed::Told { want, told: "one list per address family".into() };
+            findings.push(Finding::new(at, span, allowed).of(Rule::RangeFamilies));
+            continue;
+        }
+        spans.push((at, span));
+    }
+    findings.finish(spans)
+}
+
+/// Refuses ranges that share addresses. A definition may list thousands.
+fn apart<'a>(spans: impl Iterator<Item = &'a (String, Span)>, findings: &mut Findings) {
+    let mut sorted: Vec<(usize, &(String, Span))> = spans.enumerate().collect();
+    sorted.sort_by_key(|(_, (_, span))| span.first);
+    let mut furthest: Option<(usize, &(String, Span))> = None;
+    for one in sorted {
+        let before = furthest.filter(|(_, (_, before))| before.last >= one.1.1.first);
+        if let Some(other) = before {
+            let (later, earlier) = if one.0 > other.0 { (one.1, other.1) } else { (other.1, one.1) };
+            let allowed = Allowed::apart_from(format_args!("{} ({})", earlier.0, earlier.1));
+            findings.push(Finding::new(later.0.as_str(), later.1, allowed).of(Rule::RangesOverlap));
+        }
+        if furthest.is_none_or(|(_, (_, before))| before.last < one.1.1.last) {
+            furthest = Some(one);
+        }
+    }
+}
+
 fn subnet(range: &Object) -> Checked<IpNet> {
     const SUBNET: Allowed =
         Allowed::told("a subnet with a prefix length, as 10.1.0.0/16", "must be CIDR, for example \"10.9.0.0/24\"");
@@ -222,7 +341,7 @@ fn subnet(range: &Object) -> Checked<IpNet> {
 
 /// `exclude`: subnets, or addresses.
 fn holes(ipam: &Object, findings: &mut Findings) -> Vec<IpNet> {
-    const ALLOWED: &str = "an IP address, or a subnet as 10.1.2.0/28";
+    const ALLOWED: Allowed = Allowed::told("an IP address, or a subnet as 10.1.2.0/28", "must be an address or CIDR");
     let read = ipam.decode::<Vec<String>>("exclude", Allowed::list("a list of addresses and subnets"));
     let texts = findings.keep(read.map_err(|finding| finding.under("ipam"))).unwrap_or_default();
     let mut holes = Vec::with_capacity(texts.len());
@@ -230,7 +349,10 @@ fn holes(ipam: &Object, findings: &mut Findings) -> Vec<IpNet> {
         let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         match net {
             Ok(net) => holes.push(net.trunc()),
-            Err(_) => findings.push(Finding::new(format!("ipam.exclude[{i}]"), format_args!("{text:?}"), ALLOWED)),
+            Err(_) => {
+                let finding = Finding::new(format!("ipam.exclude[{i}]"), format_args!("{text:?}"), ALLOWED);
+                findings.push(finding.of(Rule::Exclude));
+            }
         }
     }
     holes
@@ -242,7 +364,7 @@ fn block_size(ipam: &Object, findings: &mut Findings) -> u32 {
         Some(size) if !size.is_power_of_two() || size > LARGEST_BLOCK => Err(Finding::new("blockSize", size, ALLOWED)),
         read => Ok(read),
     });
-    findings.keep(read.map_err(|finding| finding.under("ipam"))).unwrap_or(BLOCK_SIZE)
+    findings.keep(read.map_err(|finding| finding.of(Rule::BlockSize).under("ipam"))).unwrap_or(BLOCK_SIZE)
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -325,6 +447,47 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_gets_is_skipped_in_one_step_however_much_it_is() {
+        let pool = pool(r#"{"subnet":"fd00::/64","exclude":["fd00::/98","fd00::8000:5"],"gateway":"fd00::1"}"#);
+        assert_eq!(pool.usable_from(0), Some(1 << 30));
+        let pool = self::pool(r#"{"subnet":"10.0.0.0/8","exclude":["10.0.0.0/9","10.255.0.0/16"]}"#);
+        let behind = u32::from_be_bytes([0, 128, 0, 0]);
+        assert_eq!((pool.usable_from(7), pool.usable_from(behind + 9)), (Some(behind), Some(behind + 9)));
+        assert_eq!(pool.usable_from(u32::from_be_bytes([0, 255, 0, 0])), None);
+        let dual = self::pool(
+            r#"{"ranges":[[{"subnet":"10.0.0.0/24"}],[{"subnet":"fd00::/64"}]],"exclude":["fd00::/125","10.0.0.8"]}"#,
+        );
+        assert_eq!((dual.usable_from(0), dual.usable_from(255)), (Some(9), None));
+        for slot in 0..256 {
+            let slow = (slot..256).find(|slot| dual.addresses(*slot).is_some());
+            assert_eq!(dual.usable_from(slot), slow, "{slot}");
+        }
+    }
+
+    #[test]
+    fn parts_of_one_subnet_may_be_ranges_and_the_gateway_is_in_none() {
+        let text = r#"{"ranges":[[{"subnet":"10.0.0.0/24","rangeEnd":"10.0.0.9","gateway":"10.0.0.20"},{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.20","rangeEnd":"10.0.0.22"}]]}"#;
+        let pool = pool(text);
+        assert_eq!((pool.to_string(), pool.capacity()), ("10.0.0.0-10.0.0.9,10.0.0.20-10.0.0.22".to_owned(), 13));
+        assert_eq!(
+            (texts(&pool, 9), texts(&pool, 10), texts(&pool, 11)),
+            (vec!["10.0.0.9/24".to_owned()], vec![], vec!["10.0.0.21/24".to_owned()])
+        );
+    }
+
+    #[test]
+    fn another_definition_of_the_network_may_keep_more_addresses_and_number_none_otherwise() {
+        let ours = pool(r#"{"subnet":"10.0.0.0/24","exclude":["10.0.0.8"]}"#);
+        let theirs = pool(r#"{"subnet":"10.0.0.0/24","gateway":"10.0.0.1","exclude":["10.0.0.9"]}"#);
+        let both = ours.clone().restricted_by(&theirs).unwrap();
+        assert!([1, 8, 9].iter().all(|slot| both.addresses(*slot).is_none()) && both.addresses(10).is_some());
+        assert_eq!(both.addresses(10).unwrap()[0].gateway, None, "the result tells what its own definition says");
+        for other in [r#"{"subnet":"10.0.0.0/25"}"#, r#"{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.2"}"#] {
+            assert_eq!(ours.clone().restricted_by(&pool(other)), None, "{other}");
+        }
+    }
+
+    #[test]
     fn every_wrong_key_is_named() {
         for (ipam, want) in [
             ("{}", "ipam.subnet: missing, want a subnet"),
@@ -340,7 +503,20 @@ mod tests {
             ),
             (r#"{"subnet":"10.0.0.0/24","exclude":["x"]}"#, "ipam.exclude[0]: got \"x\", want an IP address"),
             (r#"{"subnet":"10.0.0.0/24","blockSize":3}"#, "ipam.blockSize: got 3, want a power of two"),
-            (r#"{"subnet":"10.0.0.0/24","ranges":[[{"subnet":"10.0.0.0/16"}]]}"#, "ipam.ranges: got 10.0.0.0/16"),
+            (
+                r#"{"subnet":"10.0.0.0/24","ranges":[[{"subnet":"10.0.0.0/16"}]]}"#,
+                "ipam.ranges[0][0]: 10.0.0.0/16 overlaps ipam.subnet (10.0.0.0/24)",
+            ),
+            (r#"{"ranges":[[{"subnet":"10.0.0.0/24"}],[]]}"#, "ipam.ranges[1]: got [], want at least one range"),
+            (
+                r#"{"ranges":[[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]]}"#,
+                "ipam.ranges[0][1]: got fd00::/64, want one address family in a set: 10.0.0.0/24 came first",
+            ),
+            (
+                r#"{"subnet":"10.0.0.0/30","exclude":["10.0.0.0/24"]}"#,
+                "ipam.subnet: got 10.0.0.0/30, want an address for pods beside",
+            ),
+            (r#"{"subnet":"10.0.0.0/31","gateway":"10.0.0.1","exclude":["10.0.0.0"]}"#, "ipam.subnet: got 10.0.0.0/31"),
         ] {
             let wrong = Pool::read(&Object::parse(ipam.as_bytes()).unwrap(), false).unwrap_err();
             let texts: Vec<String> = wrong.iter().map(Finding::to_string).collect();

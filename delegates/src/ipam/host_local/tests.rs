@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use attachments::cni::version::Version;
 use attachments::names::PluginType;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::super::tests::{Bench, read};
+use super::super::tests::{Bench, Small, read, run};
 use super::*;
 use crate::call::Verb;
 use crate::exec;
@@ -335,29 +334,6 @@ fn resolv_conf_becomes_dns() {
     let dir = bench.add(&bench.conf(&format!(r#"{SMALL},"resolvConf":"/proc""#)), "c net1");
     assert_eq!(dir, "ipam.resolvConf: got /proc, want a regular file");
     assert_eq!(bench.held(), "10.0.0.2 10.0.0.3");
-}
-
-/// A small file system of its own; unmounted when dropped. Needs root.
-struct Small<'a>(&'a Path);
-
-impl<'a> Small<'a> {
-    fn mount(at: &'a Path, options: &str) -> Self {
-        fs::create_dir_all(at).unwrap();
-        run(&["mount", "-t", "tmpfs", "-o", options, "tmpfs", at.to_str().unwrap()]);
-        Self(at)
-    }
-}
-
-impl Drop for Small<'_> {
-    fn drop(&mut self) {
-        run(&["umount", self.0.to_str().unwrap()]);
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "mount is a tool of this test, not a plugin")]
-fn run(command: &[&str]) {
-    let status = std::process::Command::new(command[0]).args(&command[1..]).status().unwrap();
-    assert!(status.success(), "{command:?}");
 }
 
 #[test]

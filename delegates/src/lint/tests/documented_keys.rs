@@ -28,6 +28,7 @@ fn the_documented_keys_are_the_known_ones() {
         assert_eq!(documented(page), known(builtin.keys()), "{kind}");
     }
     for (kind, page) in [
+        ("blocks", include_str!("../../../../docs/delegates/blocks.md")),
         ("host-local", include_str!("../../../../docs/delegates/host-local.md")),
         ("static", include_str!("../../../../docs/delegates/static.md")),
     ] {

@@ -106,6 +106,21 @@ fn cases() -> Vec<(Rule, Input, Input)> {
             ),
             ipam(r#""type":"whereabouts","range":"abc.1.1.0/24""#),
         ),
+        (
+            Rule::Exclude,
+            ipam(r#""type":"blocks","subnet":"10.9.0.0/24","exclude":["10.9.0.30","10.9.0.64/26"]"#),
+            ipam(r#""type":"blocks","subnet":"10.9.0.0/24","exclude":["10.9.0.300"]"#),
+        ),
+        (
+            Rule::BlockSize,
+            ipam(r#""type":"blocks","subnet":"10.9.0.0/24","blockSize":128"#),
+            ipam(r#""type":"blocks","subnet":"10.9.0.0/24","blockSize":100"#),
+        ),
+        (
+            Rule::NothingLeft,
+            ipam(r#""type":"blocks","subnet":"10.9.0.0/30","gateway":"10.9.0.1""#),
+            ipam(r#""type":"blocks","subnet":"10.9.0.0/30","gateway":"10.9.0.1","exclude":["10.9.0.2"]"#),
+        ),
         (Rule::NoJson, text(r#"{"cniVersion":"0.3.0"}"#), text(r#"{"cniVersion":"0.3.0"mal}"#)),
         (Rule::NoObject, text(r#"{"type":"bridge"}"#), text(r#"["bridge"]"#)),
         (

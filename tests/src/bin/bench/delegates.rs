@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::contender::{Contender, Verb, Way};
 use crate::pods::turns;
-use crate::scene::{Scene, bridge, host_local};
+use crate::scene::{Scene, blocks, bridge, host_local};
 use meta_cni_tests::pages;
 use meta_cni_tests::report::{Row, Table, ms, times};
 
@@ -35,6 +35,8 @@ struct Case {
     kernel: Kernel,
     /// False where the reference plugins have none of that type.
     has_reference: bool,
+    /// What stands beside it in place of a reference plugin: another delegate of ours in the same scene, in turns.
+    beside: Option<(&'static str, Scene)>,
 }
 
 /// One delegate's measurement.
@@ -47,6 +49,8 @@ pub struct Line {
     built_in: Pair,
     executing: Option<Pair>,
     reference: Option<Pair>,
+    #[serde(default)]
+    beside: Option<(String, Pair)>,
 }
 
 /// ADD and DEL.
@@ -83,6 +87,7 @@ fn cases() -> Vec<Case> {
     let table: Vec<(&str, &str, Scene)> = vec![
         ("bridge", "a bridge that is the gateway, host-local", Scene::alone(vec![simple()])),
         ("host-local", "a bridge that is the gateway, with it", Scene::alone(vec![simple()])),
+        ("blocks", "a bridge that is the gateway, with it", Scene::alone(vec![bridge("br0", blocks())])),
         ("static", "a bridge that is the gateway, with it", Scene::alone(vec![bridge("br0", fixed)])),
         ("macvlan", "host-local", on_link(&veth, json!({"type": "macvlan", "master": "up0", "ipam": host_local(0)}))),
         ("ptp", "host-local", Scene::alone(vec![json!({"type": "ptp", "ipam": host_local(0)})])),
@@ -130,7 +135,8 @@ fn cases() -> Vec<Case> {
         what,
         scene,
         kernel: if ["vlan", "ipvlan", "dummy", "vrf"].contains(&page) { Kernel::Uml } else { Kernel::Host },
-        has_reference: !["vxlan", "flannel"].contains(&page),
+        has_reference: !["blocks", "vxlan", "flannel"].contains(&page),
+        beside: (page == "blocks").then(|| ("host-local", Scene::alone(vec![simple()]))),
     };
     table.into_iter().map(case).collect()
 }
@@ -143,10 +149,12 @@ pub fn measure(count: usize, kernel: Kernel, dir: &Path) -> Vec<Line> {
 fn line(case: &Case, count: usize, dir: &Path) -> Line {
     let all = [Way::BuiltIn, Way::Executing, Way::Reference];
     let ways = if case.has_reference { &all[..] } else { &all[..1] };
-    let contenders: Vec<Contender> = ways.iter().map(|&way| Contender::new(way, &case.scene, dir)).collect();
-    let mut costs = vec![Vec::new(); ways.len()];
+    let beside = case.beside.iter().map(|(_, scene)| (Way::BuiltIn, scene));
+    let all = ways.iter().map(|way| (*way, &case.scene)).chain(beside);
+    let contenders: Vec<Contender> = all.map(|(way, scene)| Contender::new(way, scene, dir)).collect();
+    let mut costs = vec![Vec::new(); contenders.len()];
     for round in 0..WARM_UP + count {
-        for i in turns(round, ways.len()) {
+        for i in turns(round, contenders.len()) {
             let mut pod = contenders[i].pod(round);
             let pair = [Verb::Add, Verb::Del].map(|verb| pod.time(verb).elapsed);
             if round >= WARM_UP {
@@ -160,14 +168,17 @@ fn line(case: &Case, count: usize, dir: &Path) -> Line {
             Pair { add, del }
         })
     };
+    let (executing, reference) = if case.has_reference { (pair(1), pair(2)) } else { (None, None) };
+    let beside = case.beside.as_ref().and_then(|(what, _)| Some(((*what).to_owned(), pair(ways.len())?)));
     Line {
         page: case.page.to_owned(),
         what: case.what.to_owned(),
         uml: case.kernel == Kernel::Uml,
         count,
         built_in: pair(0).unwrap(),
-        executing: pair(1),
-        reference: pair(2),
+        executing,
+        reference,
+        beside,
     }
 }
 
@@ -221,6 +232,10 @@ impl Line {
             ),
             _ => "; there is no reference plugin of this type".to_owned(),
         };
+        let in_turns = self.beside.as_ref().map(|(what, pair)| {
+            format!(", {what} in its place, in turns with it, {} and {} ms", ms(pair.add.p50_ms), ms(pair.del.p50_ms))
+        });
+        let own = format!("{own}{}", in_turns.unwrap_or_default());
         let place = if self.uml { ", in User Mode Linux with its files in memory" } else { "" };
         format!(
             "Measured ({what}; whole processes, p50 of {count} pods in one run{place}): {own}{beside}. \
@@ -268,11 +283,18 @@ mod tests {
             built_in: pair(2.0, 20.0),
             executing: Some(pair(12.0, 50.0)),
             reference: Some(pair(10.0, 40.0)),
+            beside: None,
         };
         let sentence = line.sentence();
         assert!(sentence.contains("ADD 2.00 ms, DEL 20.0 ms; the reference plugins"), "{sentence}");
         assert!(sentence.contains("(5.0 and 2.0 times as long)") && sentence.contains("User Mode"), "{sentence}");
         (line.reference, line.uml) = (None, false);
         assert!(line.sentence().contains("no reference plugin of this type"));
+        line.beside = Some(("host-local".to_owned(), pair(2.1, 20.1)));
+        let sentence = line.sentence();
+        assert!(
+            sentence.contains("DEL 20.0 ms, host-local in its place, in turns with it, 2.10 and 20.1 ms;"),
+            "{sentence}"
+        );
     }
 }

@@ -56,6 +56,11 @@ pub fn host_local(network: usize) -> Value {
     json!({"type": "host-local", "dataDir": "$dir/addresses", "ranges": [[{"subnet": format!("10.{}.0.0/16", 80 + network)}]]})
 }
 
+/// Blocks of the same subnet.
+pub fn blocks() -> Value {
+    json!({"type": "blocks", "subnet": "10.80.0.0/16"})
+}
+
 impl Network {
     /// The configuration that a meta plugin gets: a single plugin, or a list.
     pub fn conf(&self) -> Value {
