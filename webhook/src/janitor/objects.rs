@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
-use meta_cni_kube::{PageError, PageSize, Pages, Shape, said};
+use meta_cni_kube::{PageError, PageSize, Pages, Selector, Shape, said};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -108,7 +108,8 @@ impl Stored {
 
 /// Every policy; none where the API server does not have the kind.
 pub async fn policies(client: &Client) -> Result<Vec<Policy>, String> {
-    let mut pages: Pages<Value> = Pages::new(client.clone(), &Cache::Policies.path(), None, Shape::Whole, PAGE);
+    let mut pages: Pages<Value> =
+        Pages::new(client.clone(), &Cache::Policies.path(), Selector::default(), Shape::Whole, PAGE);
     let mut policies = Vec::new();
     while let Some(page) = page(&mut pages).await? {
         policies.extend(page.into_iter().map(policy));
@@ -130,7 +131,8 @@ fn policy(object: Value) -> Policy {
 /// The labels of every namespace.
 pub async fn namespaces(client: &Client) -> Result<HashMap<String, Labels>, String> {
     let path = Cache::Namespaces.path();
-    let mut pages: Pages<OnlyMeta<StoredMeta>> = Pages::new(client.clone(), &path, None, Shape::Metadata, PAGE);
+    let mut pages: Pages<OnlyMeta<StoredMeta>> =
+        Pages::new(client.clone(), &path, Selector::default(), Shape::Metadata, PAGE);
     let mut namespaces = HashMap::new();
     while let Some(page) = page(&mut pages).await? {
         namespaces.extend(page.into_iter().map(|OnlyMeta { metadata }| (metadata.name, metadata.labels)));
@@ -144,7 +146,7 @@ pub struct Definitions(Pages<Stored>);
 impl Definitions {
     /// From the first one.
     pub fn new(client: &Client) -> Self {
-        Self(Pages::new(client.clone(), &Cache::Definitions.path(), None, Shape::Whole, PAGE))
+        Self(Pages::new(client.clone(), &Cache::Definitions.path(), Selector::default(), Shape::Whole, PAGE))
     }
 
     /// The next page.
@@ -159,7 +161,8 @@ pub struct Pods(Pages<OnlyMeta<Told>>);
 impl Pods {
     /// From the first one.
     pub fn new(client: &Client) -> Self {
-        Self(Pages::new(client.clone(), &Cache::Pods.path(), Cache::Pods.fields(), Shape::Metadata, PAGE))
+        let selector = Selector { fields: Cache::Pods.fields(), labels: None };
+        Self(Pages::new(client.clone(), &Cache::Pods.path(), selector, Shape::Metadata, PAGE))
     }
 
     /// The next page.
