@@ -16,7 +16,6 @@ use crate::policy::spec::PolicyCondition;
     shortname = "vni",
     status = "VniClaimStatus",
     doc = "The definition that owns a VXLAN network identifier on a UDP port. The kernel has one overlay for the two together.",
-    validation = Rule::new("self.metadata.name == string(self.spec.port) + '-' + string(self.spec.vni)").message("the name is PORT-VNI"),
     printcolumn(name = "VNI", type_ = "integer", json_path = ".spec.vni"),
     printcolumn(name = "Port", type_ = "integer", json_path = ".spec.port"),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.owner.namespace"),
