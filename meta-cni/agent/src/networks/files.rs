@@ -61,7 +61,9 @@ impl Files {
         self.states.insert(id.clone(), Arc::new(state));
         let version = self.next;
         self.next += 1;
-        self.versions.send_modify(|versions| drop(versions.insert(id.clone(), version)));
+        self.versions.send_modify(|versions| {
+            versions.insert(id.clone(), version);
+        });
         Ok(true)
     }
 
@@ -69,7 +71,9 @@ impl Files {
     pub fn remove(&mut self, id: &NetworkId) -> Result<()> {
         NetworkState::remove(&self.state_dir, id).map_err(|error| Error::Io(error.to_string()))?;
         if self.states.remove(id).is_some() {
-            self.versions.send_modify(|versions| drop(versions.remove(id)));
+            self.versions.send_modify(|versions| {
+                versions.remove(id);
+            });
         }
         Ok(())
     }
