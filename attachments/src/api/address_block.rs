@@ -77,4 +77,18 @@ pub struct AddressBlockStatus {
     /// Slots that no pod had a while ago, as their owners said. For people, and for those who look for a block to ask.
     #[serde(default)]
     pub free: u32,
+    /// The same for each owner, as it said itself. One that says nothing yet has all of its slots free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub nodes: Vec<NodeFree>,
+}
+
+/// How many slots of a block an owner has free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeFree {
+    /// Name of the node.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// Slots of its own that no pod had a while ago.
+    pub free: u32,
 }

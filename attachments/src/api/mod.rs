@@ -6,7 +6,7 @@ mod address_block;
 mod overlay_member;
 mod vni_claim;
 
-pub use self::address_block::{AddressBlock, AddressBlockSpec, AddressBlockStatus, SlotRequest, SlotRun};
+pub use self::address_block::{AddressBlock, AddressBlockSpec, AddressBlockStatus, NodeFree, SlotRequest, SlotRun};
 pub use self::overlay_member::{MemberEndpoint, OverlayMember, OverlayMemberSpec};
 pub use self::vni_claim::{ClaimOwner, VniClaim, VniClaimSpec, VniClaimStatus};
 pub use crate::policy::spec::{AttachmentLevel, AttachmentPolicy};

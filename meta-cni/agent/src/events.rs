@@ -1,6 +1,7 @@
 //! Events on pods, in Multus's words. They are queued and rate limited: what exceeds the queue is dropped, and no call waits.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use attachments::names::PodRef;
@@ -36,10 +37,27 @@ pub struct EventSender {
 
 #[derive(Debug)]
 struct PendingEvent {
-    pod: PodRef,
+    of: Object,
     kind: EventType,
     reason: String,
     text: String,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug)]
+enum Object {
+    Pod(PodRef),
+    /// This node, by name.
+    Node(String),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(pod) => write!(f, "pod {pod}"),
+            Self::Node(node) => write!(f, "node {node}"),
+        }
+    }
 }
 
 /// Publishes queued events.
@@ -61,12 +79,23 @@ pub fn events(client: Client, pods: SharedPodCache, node: &str) -> (EventSender,
 impl EventSender {
     /// An interface was added.
     pub fn added(&self, pod: &PodRef, text: String) {
-        self.enqueue(PendingEvent { pod: pod.clone(), kind: EventType::Normal, reason: ADDED.to_owned(), text });
+        self.enqueue(PendingEvent {
+            of: Object::Pod(pod.clone()),
+            kind: EventType::Normal,
+            reason: ADDED.to_owned(),
+            text,
+        });
     }
 
     /// An ADD failed.
     pub fn failed(&self, pod: PodRef, reason: String, text: String) {
-        self.enqueue(PendingEvent { pod, kind: EventType::Warning, reason, text });
+        self.enqueue(PendingEvent { of: Object::Pod(pod), kind: EventType::Warning, reason, text });
+    }
+
+    /// Something is wrong with what this node has of the cluster.
+    pub fn on_node(&self, node: &str, reason: &str, text: String) {
+        let (of, reason) = (Object::Node(node.to_owned()), reason.to_owned());
+        self.enqueue(PendingEvent { of, kind: EventType::Warning, reason, text });
     }
 
     fn enqueue(&self, mut event: PendingEvent) {
@@ -85,38 +114,53 @@ impl EventPublisher {
         let mut bucket = Bucket::new(Instant::now());
         while let Some(event) = self.receiver.recv().await {
             sleep_until(bucket.take(Instant::now())).await;
-            let pod = event.pod.clone();
+            let of = event.of.clone();
             match timeout(TRY, self.publish(event)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!("an event of pod {pod} is lost: {}", said(&error)),
-                Err(_) => tracing::debug!("an event of pod {pod} is lost: no answer in {TRY:?}"),
+                Ok(Err(error)) => tracing::debug!("an event of {of} is lost: {}", said(&error)),
+                Err(_) => tracing::debug!("an event of {of} is lost: no answer in {TRY:?}"),
             }
         }
     }
 
-    async fn publish(&mut self, PendingEvent { pod, kind, reason, text }: PendingEvent) -> Result<(), kube::Error> {
-        let name = PodName::from(&pod);
-        let known = self.pods.lock().get(&name).map(|known| known.uid.clone());
-        let reference = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            namespace: Some(pod.namespace.to_string()),
-            name: Some(pod.name.to_string()),
-            uid: known.or(pod.uid),
-            ..ObjectReference::default()
+    async fn publish(&mut self, PendingEvent { of, kind, reason, text }: PendingEvent) -> Result<(), kube::Error> {
+        let reference = self.reference(&of);
+        let recorder = match (kind, &of) {
+            (EventType::Warning, Object::Pod(pod)) => self.of_failure(PodName::from(pod), &text),
+            _ => self.recorder(),
         };
-        let recorder = match kind {
-            EventType::Warning => self.of_failure(name, &text),
-            EventType::Normal => self.recorder(),
+        let action = match of {
+            Object::Pod(_) => "AddInterface",
+            Object::Node(_) => "Network",
         };
         let event = Event {
             type_: kind,
             reason,
             note: Some(shortened(&printable(&text)).to_owned()),
-            action: "AddInterface".to_owned(),
+            action: action.to_owned(),
             secondary: None,
         };
         recorder.publish(&event, &reference).await
+    }
+
+    fn reference(&self, of: &Object) -> ObjectReference {
+        let reference = ObjectReference { api_version: Some("v1".to_owned()), ..ObjectReference::default() };
+        match of {
+            Object::Pod(pod) => ObjectReference {
+                kind: Some("Pod".to_owned()),
+                namespace: Some(pod.namespace.to_string()),
+                name: Some(pod.name.to_string()),
+                uid: self.pods.lock().get(&PodName::from(pod)).map(|known| known.uid.clone()).or(pod.uid.clone()),
+                ..reference
+            },
+            // As the kubelet does: `kubectl describe node` looks for the name in place of the uid.
+            Object::Node(node) => ObjectReference {
+                kind: Some("Node".to_owned()),
+                name: Some(node.clone()),
+                uid: Some(node.clone()),
+                ..reference
+            },
+        }
     }
 
     /// A recorder takes all events of one reason for one event, whatever their text. So each interface and each new failure

@@ -12,6 +12,7 @@ pub mod health;
 pub mod host_exec;
 pub mod install;
 mod keepalive;
+pub mod networks;
 pub mod options;
 mod pod_cache;
 mod policies;
@@ -25,6 +26,7 @@ mod status_resync;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use meta_cni_kube::Reader;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,6 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use addresses::Addresses;
 use definitions::Definitions;
 use error::{Error, Result};
+use networks::Networks;
 use pod_cache::{PodName, SharedPodCache};
 use policies::Policies;
 use publish::Publisher;
@@ -55,10 +58,17 @@ async fn serve(options: &Options) -> Result<()> {
     let policies = Policies::open(reader.clone(), &options.state_dir);
     let publisher = Publisher::new(client.clone(), pods.clone());
     let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name);
+    let settings = networks::Settings {
+        node: options.node_name.clone(),
+        node_ips: options.node_ips.0.clone(),
+        state_dir: options.state_dir.clone(),
+        grace: Duration::from_secs(options.member_grace.into()),
+    };
+    let networks = Networks::open(settings, client.clone(), known.clone(), events.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
-        facts: Facts::new(reader, pods.clone(), known.clone(), policies.clone(), addresses.clone()),
+        facts: Facts::new(reader, pods.clone(), known.clone(), policies.clone(), addresses.clone(), networks.clone()),
         publisher: publisher.clone(),
         events,
         readiness: readiness.subscribe(),
@@ -88,6 +98,7 @@ async fn serve(options: &Options) -> Result<()> {
     };
     tokio::select! {
         () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
+        ended = networks.run() => ended,
         ended = recover::run(options) => ended,
         ended = conf::run(options, &readiness, &definitions, awaited) => ended,
         ended = termination() => ended,

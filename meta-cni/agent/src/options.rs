@@ -38,6 +38,9 @@ pub struct Options {
     /// A JSON file with keys of the node's configuration.
     #[arg(long, env = "META_CNI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// How long the node stays in an overlay, and keeps an empty address block, after the last pod of it: a number of seconds.
+    #[arg(long, env = "META_CNI_MEMBER_GRACE", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub member_grace: u32,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
+use super::networks::Networks;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::policies::Policies;
 use super::watch::Seen;
@@ -46,6 +47,8 @@ pub struct Facts {
     policies: Policies,
     /// The addresses of the node and the API server.
     addresses: Addresses,
+    /// The networks that span nodes.
+    networks: Networks,
     room: Arc<Semaphore>,
 }
 
@@ -60,8 +63,17 @@ impl Facts {
         definitions: Definitions,
         policies: Policies,
         addresses: Addresses,
+        networks: Networks,
     ) -> Self {
-        Self { reader, pods, definitions, policies, addresses, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
+        Self {
+            reader,
+            pods,
+            definitions,
+            policies,
+            addresses,
+            networks,
+            room: Arc::new(Semaphore::new(ROOM.0 as usize)),
+        }
     }
 
     /// Answers a request.
@@ -87,11 +99,15 @@ impl Facts {
         }
         // A pod that selects nothing waits for no policy.
         let selects = annotations.as_ref().is_none_or(|annotations| !annotations.is_empty());
+        let is_add = request.pod.is_some() && request.policies;
         let judged = request.pod.filter(|_| request.policies && selects).map(|pod| {
             let own = pod.namespace.to_string();
             wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
         });
         let facts = self.look_up(wanted, optional, deadline).await;
+        if is_add {
+            self.join(&facts, deadline).await?;
+        }
         let weight: usize = facts.iter().map(|(_, fact)| fact.weight).sum();
         if weight > HEAVIEST {
             let message = format!("{who}: got {weight} bytes of definitions that are named, want at most {HEAVIEST}");
@@ -135,6 +151,17 @@ impl Facts {
             facts.push((reference, fact));
         }
         facts
+    }
+
+    /// Makes sure of what the definitions need of networks that span nodes.
+    async fn join(&self, facts: &[(NetRef, Fact)], deadline: Instant) -> Result<(), Refusal> {
+        for (reference, fact) in facts {
+            let outcome = fact.outcome.clone().or_else(|| self.definitions.text(reference));
+            if let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() {
+                self.networks.ensure(reference, config, deadline).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits for memory for an answer. A frame is longer than its texts, because quotes are escaped.

@@ -83,7 +83,7 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
 pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: impl FnMut(&PodName)) {
     let fields = format!("spec.nodeName={node}");
     let path = PodObject::url_path(&(), None);
-    let collection = Collection { what: "pods", path: &path, fields: Some(&fields) };
+    let collection = Collection { what: "pods", path: &path, fields: Some(&fields), labels: None };
     let take = |event: Event<Seen>| match event {
         Event::Begin => pods.lock().begin(),
         Event::End => pods.lock().end(),
@@ -105,7 +105,7 @@ pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: im
 /// Feeds the changes of the cluster's definitions; never ends.
 pub async fn definitions(client: Client, definitions: &Definitions) {
     let path = NetworkAttachmentDefinition::url_path(&(), None);
-    let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None };
+    let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None, labels: None };
     follow(client, collection, |event| definitions.heard(event)).await;
 }
 

@@ -16,6 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+/// The agent's policies: of pods, events, claims, members and blocks.
+const POLICIES: usize = 5;
+
 fn kustomization(name: &str) -> (PathBuf, Value) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name);
     let list = serde_saphyr::from_str(&read(&dir.join("kustomization.yaml"))).unwrap();
@@ -87,8 +90,9 @@ fn every_field_is_one_of_its_type() {
         kinds.push(kind);
     }
     let (policy, binding) = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding");
-    let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", policy, binding, policy, binding];
-    assert_eq!(kinds, [&rights[..], &["ConfigMap", "DaemonSet", "DaemonSet"]].concat());
+    let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
+    let policies = [policy, binding].repeat(POLICIES);
+    assert_eq!(kinds, [&rights[..], &policies, &["ConfigMap", "DaemonSet", "DaemonSet"]].concat());
     let misspelt = json!({"kind": "ServiceAccount", "metadata": {"nmae": "x"}});
     assert_eq!(lost::<ServiceAccount>(&misspelt), ["ServiceAccount.metadata.nmae: \"x\""], "the look itself sees");
 }
@@ -111,6 +115,11 @@ fn the_role_allows_what_the_agent_does_and_nothing_else() {
         "k8s.cni.cncf.io/network-attachment-definitions: get list watch",
         "meta-cni.io/attachmentpolicies: get list watch",
         "meta-cni.io/attachmentlevels: get list watch",
+        "meta-cni.io/vniclaims: get list watch create patch",
+        "meta-cni.io/overlaymembers: get list watch create patch delete",
+        "meta-cni.io/addressblocks: get list watch create patch delete",
+        "meta-cni.io/addressblocks/status: patch",
+        "/nodes: get",
         "events.k8s.io/events: create patch",
     ];
     assert_eq!(allowed, needed);
@@ -126,7 +135,7 @@ fn every_policy_is_in_force_and_for_the_agent_alone() {
         all.collect::<Vec<_>>()
     };
     let (policies, bindings) = (of_kind("ValidatingAdmissionPolicy"), of_kind("ValidatingAdmissionPolicyBinding"));
-    assert_eq!((policies.len(), bindings.len()), (2, 2));
+    assert_eq!((policies.len(), bindings.len()), (POLICIES, POLICIES));
     for policy in policies {
         let name = &policy["metadata"]["name"];
         let bound: Vec<_> = bindings.iter().filter(|binding| binding["spec"]["policyName"] == *name).collect();

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{chain, said};
-use crate::pages::{PageError, PageSize, Pages, Shape};
+use crate::pages::{PageError, PageSize, Pages, Selector, Shape};
 
 /// One page is the peak of the program's memory.
 const PAGE: PageSize = PageSize { objects: 500, bytes: 2 << 20 };
@@ -62,6 +62,14 @@ pub struct Collection<'a> {
     pub path: &'a str,
     /// A field selector.
     pub fields: Option<&'a str>,
+    /// A label selector.
+    pub labels: Option<&'a str>,
+}
+
+impl<'a> From<Collection<'a>> for Selector<'a> {
+    fn from(collection: Collection<'a>) -> Self {
+        Self { fields: collection.fields, labels: collection.labels }
+    }
 }
 
 /// Why a list or watch ended.
@@ -97,7 +105,8 @@ pub async fn follow<T: Versioned>(client: Client, collection: Collection<'_>, ta
     follow_heard(client, collection, Shape::Metadata, &AtomicBool::new(false), take).await;
 }
 
-/// Follows the objects of a collection of few; never ends. A kind that the API server does not have is an empty collection.
+/// Follows the objects of a collection of few; never ends. A kind that the API server does not have is an empty collection, unless a part
+/// of it is selected by labels: whoever selects knows of objects, and must not take them for gone.
 pub async fn follow_objects<T: Versioned>(client: Client, collection: Collection<'_>, take: impl FnMut(Event<T>)) {
     follow_heard(client, collection, Shape::Whole, &AtomicBool::new(false), take).await;
 }
@@ -114,6 +123,7 @@ pub async fn follow_heard<T: Versioned>(
     let what = collection.what;
     let mut log = Log { what, is_heard, failing: false, is_absent: false, backoff: backoff() };
     let mut version = None;
+    let may_be_absent = shape == Shape::Whole && collection.labels.is_none();
     loop {
         let outcome = match version.take() {
             None => list(&client, collection, shape, &mut log, &mut take).await.map(|listed| {
@@ -122,7 +132,7 @@ pub async fn follow_heard<T: Versioned>(
             }),
             Some(mut at) => {
                 let outcome = watch(&client, collection, shape, &mut log, &mut at, &mut take).await;
-                let is_gone = shape == Shape::Whole && matches!(outcome, Err(Trouble::Absent(_)));
+                let is_gone = may_be_absent && matches!(outcome, Err(Trouble::Absent(_)));
                 if !is_gone && !matches!(outcome, Err(Trouble::Forgotten)) {
                     version = Some(at);
                 }
@@ -134,7 +144,7 @@ pub async fn follow_heard<T: Versioned>(
             Err(Trouble::Forgotten) => {
                 sleep(log.trouble("the API server has forgotten where the watch was (410)")).await
             }
-            Err(Trouble::Absent(_)) if shape == Shape::Whole => {
+            Err(Trouble::Absent(_)) if may_be_absent => {
                 take(Event::Begin);
                 take(Event::End);
                 log.absent();
@@ -154,7 +164,7 @@ async fn list<T: Versioned>(
     take: &mut impl FnMut(Event<T>),
 ) -> Result<String, Trouble> {
     take(Event::Begin);
-    let mut pages = Pages::new(client.clone(), collection.path, collection.fields, shape, PAGE);
+    let mut pages = Pages::new(client.clone(), collection.path, collection.into(), shape, PAGE);
     while let Some(objects) = pages.next().await? {
         log.well();
         objects.into_iter().for_each(|object| take(Event::Listed(object)));
@@ -174,6 +184,7 @@ async fn watch<T: Versioned>(
 ) -> Result<(), Trouble> {
     let mut params = WatchParams::default().timeout(WATCH);
     params.field_selector = collection.fields.map(str::to_owned);
+    params.label_selector = collection.labels.map(str::to_owned);
     let request = Request::new(collection.path);
     let request = match shape {
         Shape::Metadata => request.watch_metadata(&params, at),
@@ -305,7 +316,7 @@ mod tests {
             };
             let _ = sender.send(text);
         };
-        let collection = Collection { what: "things", path: "/apis/x/v1/things", fields: None };
+        let collection = Collection { what: "things", path: "/apis/x/v1/things", fields: None, labels: None };
         let mut heard = Vec::new();
         let hear = async {
             while !until(&heard) {
@@ -375,7 +386,7 @@ mod tests {
         })
         .await;
         let is_heard = AtomicBool::new(false);
-        let collection = Collection { what: "things", path: "/apis/x/v1/things", fields: None };
+        let collection = Collection { what: "things", path: "/apis/x/v1/things", fields: None, labels: None };
         let mut at_end = None;
         let take = |event: Event<Seen>| {
             if matches!(event, Event::End) {

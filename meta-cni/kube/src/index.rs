@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 /// Objects by name. A relist is merged, so that every cached object can be read meanwhile; objects that the list did not
 /// have are dropped when it ends.
@@ -55,6 +56,11 @@ impl<K: Ord, V> Index<K, V> {
         K: Borrow<Q>,
     {
         self.entries.get(name).map(|(_, object)| object)
+    }
+
+    /// The objects of a part of the names.
+    pub fn range(&self, names: impl RangeBounds<K>) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.range(names).map(|(name, (_, object))| (name, object))
     }
 
     /// All objects, by name.

@@ -19,4 +19,4 @@ pub use error::{ClientError, said};
 pub use fetch::{Read, Reader};
 pub use follow::{Collection, Event, Versioned, follow, follow_heard, follow_objects};
 pub use index::Index;
-pub use pages::{PageError, PageSize, Pages, Shape};
+pub use pages::{PageError, PageSize, Pages, Selector, Shape};

@@ -27,6 +27,15 @@ pub enum Shape {
     Whole,
 }
 
+/// The part of a collection that is read; all of it by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selector<'a> {
+    /// A field selector.
+    pub fields: Option<&'a str>,
+    /// A label selector.
+    pub labels: Option<&'a str>,
+}
+
 /// The size of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageSize {
@@ -72,6 +81,7 @@ pub struct Pages<T> {
     client: Client,
     path: String,
     fields: Option<String>,
+    labels: Option<String>,
     shape: Shape,
     size: PageSize,
     /// Objects of the next page.
@@ -103,12 +113,13 @@ struct PageMeta {
 }
 
 impl<T: DeserializeOwned> Pages<T> {
-    /// The collection at a path of the API, or the part of it that a field selector selects. Nothing is read yet.
-    pub fn new(client: Client, path: &str, fields: Option<&str>, shape: Shape, size: PageSize) -> Self {
+    /// The collection at a path of the API, or the part of it that is selected. Nothing is read yet.
+    pub fn new(client: Client, path: &str, selector: Selector<'_>, shape: Shape, size: PageSize) -> Self {
         Self {
             client,
             path: path.to_owned(),
-            fields: fields.map(str::to_owned),
+            fields: selector.fields.map(str::to_owned),
+            labels: selector.labels.map(str::to_owned),
             shape,
             size,
             limit: size.objects,
@@ -128,6 +139,7 @@ impl<T: DeserializeOwned> Pages<T> {
         let json = loop {
             let mut params = ListParams::default().limit(self.limit);
             params.field_selector.clone_from(&self.fields);
+            params.label_selector.clone_from(&self.labels);
             params.continue_token.clone_from(&token);
             let longest = if self.limit == 1 { LONGEST_OBJECT } else { self.size.bytes };
             let json =

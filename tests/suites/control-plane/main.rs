@@ -4,6 +4,7 @@
 mod agent;
 mod harness;
 mod levels;
+mod networks;
 mod outage;
 mod policy;
 mod webhook;

@@ -26,7 +26,7 @@ pub async fn feed(client: Client, facts: &Facts) {
 
 async fn one(client: Client, facts: &Facts, cache: Cache) {
     let path = cache.path();
-    let collection = Collection { what: cache.name(), path: &path, fields: cache.fields() };
+    let collection = Collection { what: cache.name(), path: &path, fields: cache.fields(), labels: None };
     let mut listed = HashSet::new();
     let take = |event| heard(facts, cache, &mut listed, event);
     follow_heard(client, collection, cache.shape(), facts.watched(cache), take).await;

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Client, Resource, ResourceExt};
-use meta_cni_kube::{PageError, PageSize, Pages, Shape, said};
+use meta_cni_kube::{PageError, PageSize, Pages, Selector, Shape, said};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -110,7 +110,8 @@ impl Stored {
 
 /// Every policy; none where the API server does not have the kind.
 pub async fn policies(client: &Client) -> Result<Vec<Policy>, String> {
-    let mut pages: Pages<Value> = Pages::new(client.clone(), &Cache::Policies.path(), None, Shape::Whole, PAGE);
+    let mut pages: Pages<Value> =
+        Pages::new(client.clone(), &Cache::Policies.path(), Selector::default(), Shape::Whole, PAGE);
     let mut policies = Vec::new();
     while let Some(page) = page(&mut pages).await? {
         policies.extend(page.into_iter().map(policy));
@@ -132,7 +133,8 @@ fn policy(object: Value) -> Policy {
 /// The labels of every namespace.
 pub async fn namespaces(client: &Client) -> Result<HashMap<String, Labels>, String> {
     let path = Cache::Namespaces.path();
-    let mut pages: Pages<OnlyMeta<StoredMeta>> = Pages::new(client.clone(), &path, None, Shape::Metadata, PAGE);
+    let mut pages: Pages<OnlyMeta<StoredMeta>> =
+        Pages::new(client.clone(), &path, Selector::default(), Shape::Metadata, PAGE);
     let mut namespaces = HashMap::new();
     while let Some(page) = page(&mut pages).await? {
         namespaces.extend(page.into_iter().map(|OnlyMeta { metadata }| (metadata.name, metadata.labels)));
@@ -146,7 +148,7 @@ pub struct Definitions(Pages<Stored>);
 impl Definitions {
     /// From the first one.
     pub fn new(client: &Client) -> Self {
-        Self(Pages::new(client.clone(), &Cache::Definitions.path(), None, Shape::Whole, PAGE))
+        Self(Pages::new(client.clone(), &Cache::Definitions.path(), Selector::default(), Shape::Whole, PAGE))
     }
 
     /// The next page.
@@ -161,7 +163,13 @@ pub struct Pods(Pages<OnlyMeta<Told>>);
 impl Pods {
     /// From the first one.
     pub fn new(client: &Client) -> Self {
-        Self(Pages::new(client.clone(), &Cache::Pods.path(), Cache::Pods.fields(), Shape::Metadata, PAGE))
+        Self(Pages::new(
+            client.clone(),
+            &Cache::Pods.path(),
+            Selector { fields: Cache::Pods.fields(), labels: None },
+            Shape::Metadata,
+            PAGE,
+        ))
     }
 
     /// The next page.
@@ -183,7 +191,7 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
     let members = all(client, &OverlayMember::url_path(&(), None)).await?;
     let blocks = all(client, &AddressBlock::url_path(&(), None)).await?;
     let mut pages: Pages<OnlyMeta<StoredMeta>> =
-        Pages::new(client.clone(), &Cache::Nodes.path(), None, Shape::Metadata, PAGE);
+        Pages::new(client.clone(), &Cache::Nodes.path(), Selector::default(), Shape::Metadata, PAGE);
     let mut nodes = HashSet::new();
     while let Some(page) = page(&mut pages).await? {
         nodes.extend(page.into_iter().map(|OnlyMeta { metadata }| metadata.name));
@@ -193,7 +201,7 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
 
 /// A collection of few. An object that cannot be read, edited by hand to nonsense, is left out.
 async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Vec<T>, String> {
-    let mut pages: Pages<Value> = Pages::new(client.clone(), path, None, Shape::Whole, PAGE);
+    let mut pages: Pages<Value> = Pages::new(client.clone(), path, Selector::default(), Shape::Whole, PAGE);
     let mut objects = Vec::new();
     while let Some(page) = page(&mut pages).await? {
         objects.extend(page.into_iter().filter_map(|object| serde_json::from_value(object).ok()));

@@ -34,7 +34,7 @@ impl Versioned for Seen {
 pub async fn follow_named(client: &Client, path: &Path, changed: impl Fn()) {
     let fields = format!("metadata.name={}", path.name);
     // Rights are by name: a list of everything is refused.
-    let collection = Collection { what: &path.name, path: &path.collection, fields: Some(&fields) };
+    let collection = Collection { what: &path.name, path: &path.collection, fields: Some(&fields), labels: None };
     follow(client.clone(), collection, |event: Event<Seen>| match event {
         Event::Begin | Event::Listed(_) => {}
         Event::End | Event::Applied(_) | Event::Deleted(_) => changed(),

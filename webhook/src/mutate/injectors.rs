@@ -86,7 +86,7 @@ impl Injectors {
             return std::future::pending().await;
         }
         let path = MutatingWebhookConfiguration::url_path(&(), None);
-        let collection = Collection { what: "mutatingwebhookconfigurations", path: &path, fields: None };
+        let collection = Collection { what: "mutatingwebhookconfigurations", path: &path, fields: None, labels: None };
         follow_objects(client, collection, |event| {
             let before = self.injection();
             self.heard(event);

@@ -187,6 +187,11 @@ impl Pool {
         Some(self)
     }
 
+    /// The addresses that a slot has by its number, one of each set, be it one that nobody gets. None behind the last slot.
+    pub fn numbered(&self, slot: u32) -> Vec<IpAddr> {
+        self.sets.iter().filter_map(|set| locate(set, slot)).map(|(_, ip)| ip).collect()
+    }
+
     /// The addresses of a slot, one of each set; `None` for a slot that nobody gets, and behind the last one.
     pub fn addresses(&self, slot: u32) -> Option<Vec<SlotAddress>> {
         if slot >= self.capacity() {

@@ -5,7 +5,7 @@
 
 mod conflist_reconciler;
 mod default;
-mod inotify;
+pub(crate) mod inotify;
 mod plan;
 mod render;
 mod rewrite_backoff;

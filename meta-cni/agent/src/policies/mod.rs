@@ -68,7 +68,7 @@ impl Policies {
 
     /// Follows the cluster's namespaces, levels and policies; never ends.
     pub async fn run(&self, client: Client) {
-        let all = |path| Collection { what: "", path, fields: None };
+        let all = |path| Collection { what: "", path, fields: None, labels: None };
         let paths = (
             Namespace::url_path(&(), None),
             AttachmentPolicy::url_path(&(), None),

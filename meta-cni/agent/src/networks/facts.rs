@@ -1,0 +1,223 @@
+//! What a plan for one network is made from, and what comes of it. Values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use attachments::api::{
+    AddressBlockSpec, AddressBlockStatus, ClaimOwner, MemberEndpoint, OverlayMemberSpec, SlotRequest, SlotRun,
+    VniClaimSpec,
+};
+use attachments::names::NetRef;
+use delegates::networks::state::{NetworkState, Slots};
+use delegates::networks::{Need, NetworkId};
+use meta_cni::cluster::wire::{Cause, Refusal};
+use tokio::time::Instant;
+
+use super::known::View;
+use super::leases::Leased;
+use super::notes::Notes;
+
+/// Where this node's tunnels end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Addresses, one of a family, IPv4 first.
+    pub vteps: Vec<IpAddr>,
+    /// MTU that the underlay leaves.
+    pub mtu: u32,
+    /// The underlay in words: its name and its own MTU.
+    pub underlay: String,
+    /// A link that is not ours and has the VNI on the UDP port.
+    pub taken_by: Option<String>,
+}
+
+/// A definition that an ADD needs.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The definition.
+    pub reference: NetRef,
+    /// What it needs.
+    pub need: Need,
+    /// Its uid; empty until it was asked for.
+    pub uid: String,
+    /// What is known of the definition that owns the claim.
+    pub owner: Option<Owner>,
+}
+
+/// The definition that owns a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// There is none of its name.
+    Gone,
+    /// It is there, and shares its pair with these.
+    There(Vec<NetRef>),
+    /// The API server could not be asked.
+    Unknown(String),
+}
+
+/// See the module.
+pub struct Facts<'a> {
+    /// The network.
+    pub id: &'a NetworkId,
+    /// Name of this node.
+    pub node: &'a str,
+    /// Uid of its Node object; `None` until it was asked for.
+    pub uid: Option<&'a str>,
+    /// `network.json`.
+    pub file: Option<&'a NetworkState>,
+    /// `agent.json`; `None` for a network of which nothing was ever made.
+    pub notes: Option<&'a Notes>,
+    /// The objects.
+    pub view: &'a View,
+    /// The leases.
+    pub leased: &'a Leased,
+    /// Nothing is attached, leased or asked for, and has not been for the grace.
+    pub is_idle: bool,
+    /// What an ADD waits for.
+    pub ask: Option<&'a Ask>,
+    /// A plugin waits for a slot.
+    pub wants: bool,
+    /// The node's tunnels, or why there are none.
+    pub tunnel: Option<&'a Result<Tunnel, String>>,
+    /// The pods that blocks do not explain, if the data path told.
+    pub endpoints: Option<&'a [MemberEndpoint]>,
+    /// Now.
+    pub now: Instant,
+    /// How long what is empty is kept.
+    pub grace: std::time::Duration,
+}
+
+/// What the plans of one network remember between them. Nothing of it need survive the agent.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Slots that left `network.json` and whose objects do not say so yet: where they go.
+    pub giving: BTreeMap<u32, Option<String>>,
+    /// Requests for slots that are out, by block.
+    pub asked: BTreeMap<String, Instant>,
+    /// Blocks that had no slot for us, and since when.
+    pub refused: BTreeMap<String, Instant>,
+    /// Since when a block has been empty, by its first slot.
+    pub empty: BTreeMap<u32, Instant>,
+    /// What was last written about free slots, by block.
+    pub told: BTreeMap<String, Instant>,
+    /// First slots of blocks that were somebody's when we tried.
+    pub taken: BTreeSet<u32>,
+    /// Why no slot can be had.
+    pub exhausted: Option<String>,
+    /// What the API server said cannot be relied on any more: everything is to be listed again.
+    pub is_stale: bool,
+    /// What was told of addresses that are held twice.
+    pub lost: BTreeMap<u32, String>,
+}
+
+/// A call of the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// Makes the claim.
+    CreateClaim(VniClaimSpec),
+    /// Pins the MTU of this version of the claim.
+    PinMtu { version: String, mtu: u32 },
+    /// Makes this node's member.
+    CreateMember(OverlayMemberSpec),
+    /// Replaces what this node's member says.
+    ChangeMember(OverlayMemberSpec),
+    /// Removes this node's member.
+    DeleteMember { uid: String },
+    /// Makes a block.
+    CreateBlock(AddressBlockSpec),
+    /// Replaces who owns this version of a block, and who asks for parts of it. `is_ours`: the node's reference is there after it.
+    ChangeBlock { name: String, version: String, runs: Vec<SlotRun>, requests: Vec<SlotRequest>, is_ours: bool },
+    /// Removes this version of a block.
+    DeleteBlock { name: String, uid: String, version: String },
+    /// Says how many slots are free.
+    TellFree { name: String, version: String, status: AddressBlockStatus },
+}
+
+/// The next thing to do. After each one the facts are new, but for the last four.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// List the network's objects.
+    List,
+    /// Get the uid of the Node object.
+    AskNode,
+    /// Get the uid of the definition.
+    AskDefinition,
+    /// Look at the definition that owns the claim.
+    AskOwner(NetRef),
+    /// Replace `agent.json`.
+    Note(Notes),
+    /// Call the API server.
+    Call(Box<Call>),
+    /// Replace `network.json`.
+    Write(Box<NetworkState>),
+    /// Take slots out of `network.json`, if all of them are free still, and promise them.
+    GiveUp(BTreeMap<u32, Option<String>>),
+    /// Remove `network.json`, if nothing is leased.
+    Leave,
+    /// Remove `agent.json`: nothing of the network is left.
+    Forget,
+    /// Tell of it on the Node, once.
+    Tell { reason: &'static str, text: String },
+    /// An answer of others is awaited.
+    Wait(Instant),
+    /// The ADD cannot have what it needs.
+    Refuse(Refusal),
+    /// All is as it should be.
+    Done,
+}
+
+impl Step {
+    /// A refusal that no retry helps.
+    pub fn wrong(text: String) -> Self {
+        Self::Refuse(Refusal::new(Cause::Configuration, text))
+    }
+
+    /// A refusal of a call that may succeed later.
+    pub fn later(text: String) -> Self {
+        Self::Refuse(Refusal::new(Cause::Later, text))
+    }
+}
+
+impl From<Call> for Step {
+    fn from(call: Call) -> Self {
+        Self::Call(Box::new(call))
+    }
+}
+
+impl Facts<'_> {
+    /// The words that a refusal begins with.
+    pub fn asked(&self) -> String {
+        self.ask.map_or_else(
+            || format!("network {}", self.id),
+            |ask| format!("network-attachment-definition {}", ask.reference),
+        )
+    }
+
+    /// May a definition use the network, as far as an earlier look said?
+    pub fn is_admitted(&self, ask: &Ask) -> bool {
+        self.notes
+            .is_some_and(|notes| notes.definitions.get(&ask.reference.to_string()) == Some(&fingerprint(&ask.need)))
+    }
+
+    /// Free slots of this node that somebody may get, in order.
+    pub fn free(&self) -> Vec<u32> {
+        let Some(pool) = self.file.and_then(|file| file.pool.as_ref()) else { return Vec::new() };
+        let is_free = |slot: &u32| !self.leased.slots.contains_key(slot) && !pool.claimed.contains_key(slot);
+        let all = pool.slots.iter().flat_map(|run: &Slots| run.iter());
+        all.filter(|slot| pool.pool.usable_from(*slot) == Some(*slot)).filter(is_free).collect()
+    }
+}
+
+/// A number that another need has another one of: FNV-1a over its text.
+pub fn fingerprint(need: &Need) -> u64 {
+    hash(&format!("{need:?}"))
+}
+
+/// FNV-1a with 64 bits.
+pub fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// The owner of a claim as a definition's name, where it is one.
+pub fn reference(owner: &ClaimOwner) -> Option<NetRef> {
+    Some(NetRef { namespace: owner.namespace.parse().ok()?, name: owner.name.parse().ok()? })
+}

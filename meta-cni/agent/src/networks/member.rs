@@ -1,0 +1,112 @@
+//! This node's membership in an overlay, and what the others' come to. Pure.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use attachments::api::OverlayMemberSpec;
+use attachments::names::Mac;
+use delegates::networks::NetworkId;
+use delegates::networks::state::{Endpoint, Member as FileMember, Membership};
+
+use super::facts::{Call, Facts, Step, hash};
+use super::objects::Member;
+use super::slots::Blocks;
+
+/// Longest name of an object.
+const LONGEST: usize = 253;
+
+/// Name of a node's member object.
+pub fn name(id: &NetworkId, node: &str) -> String {
+    let name = format!("{id}.{node}");
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let end = LONGEST - 17;
+    format!("{}-{:016x}", name[..end].trim_end_matches(['.', '-']), hash(&name))
+}
+
+/// A node's name as a label's value.
+pub fn label(node: &str) -> String {
+    const LONGEST_LABEL: usize = 63;
+    if node.len() <= LONGEST_LABEL {
+        return node.to_owned();
+    }
+    format!("{}-{:016x}", node[..LONGEST_LABEL - 17].trim_end_matches(['.', '-']), hash(node))
+}
+
+/// MAC address of a node's vxlan device: the same whenever it is made anew, so that no other node has to learn another one.
+pub fn mac(id: &NetworkId, node: &str) -> Mac {
+    let [a, b, c, d, e, f, ..] = hash(&format!("{id}/{node}")).to_be_bytes();
+    // Locally administered, of one station.
+    Mac([(a & 0xfc) | 0x02, b, c, d, e, f])
+}
+
+/// This node's member.
+pub fn own<'a>(facts: &'a Facts<'_>) -> Option<&'a Arc<Member>> {
+    let name = name(facts.id, facts.node);
+    facts.view.members.iter().find(|member| member.meta.name == name)
+}
+
+/// Makes this node's member what it is to be; `None` when it is.
+pub fn next(facts: &Facts<'_>) -> Option<Step> {
+    let Some(Ok(tunnel)) = facts.tunnel else { return None };
+    let own = own(facts);
+    let endpoints = match (facts.endpoints, own) {
+        (Some(told), _) => told.to_vec(),
+        (None, Some(own)) => own.spec.endpoints.clone(),
+        (None, None) => Vec::new(),
+    };
+    let wanted = OverlayMemberSpec {
+        network: facts.id.to_string(),
+        node: facts.node.to_owned(),
+        vteps: tunnel.vteps.clone(),
+        mac: mac(facts.id, facts.node),
+        mtu: tunnel.mtu,
+        endpoints,
+    };
+    let Some(own) = own else {
+        return Some(if facts.uid.is_none() { Step::AskNode } else { Call::CreateMember(wanted).into() });
+    };
+    let is_owned = match facts.uid {
+        Some(uid) => own.owner(facts.node) == Some(uid),
+        None => return Some(Step::AskNode),
+    };
+    (own.spec != wanted || !is_owned).then(|| Call::ChangeMember(wanted).into())
+}
+
+/// What the plugin and the data path are told: this node's tunnel end, and the others'. A member without an address of this node's
+/// family cannot be reached and is left out.
+pub fn membership(facts: &Facts<'_>, blocks: &Blocks) -> Option<Membership> {
+    let own = own(facts)?;
+    let others: Vec<&Arc<Member>> =
+        facts.view.members.iter().filter(|other| is_sound(facts.id, other) && other.spec.node != facts.node).collect();
+    let vtep = tunnel_end(&own.spec.vteps, &others)?;
+    let slots = blocks.by_node();
+    let member = |other: &&Arc<Member>| {
+        let spec = &other.spec;
+        let endpoint = |one: &attachments::api::MemberEndpoint| Endpoint { mac: one.mac, ips: one.ips.clone() };
+        Some(FileMember {
+            node: spec.node.clone(),
+            vtep: *spec.vteps.iter().find(|other| other.is_ipv4() == vtep.is_ipv4())?,
+            mac: spec.mac,
+            slots: slots.get(spec.node.as_str()).cloned().unwrap_or_default(),
+            endpoints: spec.endpoints.iter().map(endpoint).collect(),
+        })
+    };
+    let mut members: Vec<FileMember> = others.iter().filter_map(member).collect();
+    members.sort_by(|one, other| one.node.cmp(&other.node));
+    let mtu = facts.view.claim.as_ref().and_then(|claim| claim.spec.mtu).unwrap_or(own.spec.mtu);
+    Some(Membership { vtep, mac: own.spec.mac, mtu, members })
+}
+
+/// What an object edited by hand may not be: another network's, or another node's than its name says.
+pub fn is_sound(id: &NetworkId, member: &Member) -> bool {
+    member.spec.network == id.as_str() && member.meta.name == name(id, &member.spec.node)
+}
+
+/// The family is one that every member has, IPv4 before IPv6.
+fn tunnel_end(own: &[IpAddr], others: &[&Arc<Member>]) -> Option<IpAddr> {
+    let has_all = |is_ipv4: bool| others.iter().all(|other| other.spec.vteps.iter().any(|ip| ip.is_ipv4() == is_ipv4));
+    let of = |is_ipv4: bool| own.iter().copied().find(|ip| ip.is_ipv4() == is_ipv4);
+    of(true).filter(|_| has_all(true)).or_else(|| of(false).filter(|_| has_all(false))).or_else(|| own.first().copied())
+}

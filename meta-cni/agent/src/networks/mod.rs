@@ -1,0 +1,272 @@
+//! Networks that span nodes: this node's claims, memberships and address blocks at the API server, and what the plugin and the data path
+//! are told of them.
+//!
+//! | part | what |
+//! | --- | --- |
+//! | [`plan`] | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks |
+//! | [`work`](self) | does it, and comes back until all is as it should be |
+//! | `watcher` | follows the objects of the networks that the node is in, and the files of the plugin |
+//! | `known` | the objects; `notes` and [`files`]: what is written on this node; `leases`: what the plugin wrote |
+//! | `api`, `tunnel` | the API server, and the kernel |
+
+mod api;
+mod blocks;
+mod claim;
+mod facts;
+pub mod files;
+mod known;
+mod leases;
+mod member;
+mod notes;
+mod objects;
+mod plan;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod watcher;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use attachments::api::MemberEndpoint;
+use attachments::names::NetRef;
+use delegates::networks::state::NetworkState;
+use delegates::networks::{Need, NetworkId, needs};
+use kube::Client;
+use meta_cni::cluster::wire::{Cause, Outcome, Refusal};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::definitions::Definitions;
+use super::events::EventSender;
+use facts::{Ask, Memory, Owner, Tunnel};
+use files::{Files, Versions};
+use known::Known;
+use notes::Notes;
+
+/// How long an ADD goes on asking an API server that gives no answer. It may be restarting.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The networks of this node. Clones share them.
+#[derive(Clone)]
+pub struct Networks(Arc<Inner>);
+
+/// What the node is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of its Node object.
+    pub node: String,
+    /// Its InternalIPs.
+    pub node_ips: Vec<IpAddr>,
+    /// `stateDir`.
+    pub state_dir: PathBuf,
+    /// How long the node stays in a network that nothing is attached to, and keeps a block that is empty.
+    pub grace: Duration,
+}
+
+struct Inner {
+    settings: Settings,
+    client: Client,
+    definitions: Definitions,
+    events: EventSender,
+    state: Mutex<State>,
+    /// Something is to be looked at.
+    wake: Notify,
+    /// The networks whose objects are followed.
+    followed: watch::Sender<BTreeSet<NetworkId>>,
+}
+
+struct State {
+    files: Files,
+    known: Known,
+    networks: BTreeMap<NetworkId, Network>,
+    /// Uid of the Node object.
+    uid: Option<String>,
+    /// The pods of this node that address blocks do not explain, as the data path found them.
+    endpoints: BTreeMap<NetworkId, Vec<MemberEndpoint>>,
+}
+
+/// A network that this node is in, joins or leaves.
+struct Network {
+    notes: Option<Notes>,
+    memory: Memory,
+    /// When it was last used or asked for.
+    used: Instant,
+    /// A plugin waits for a slot.
+    wants: bool,
+    /// Something of it may have changed.
+    is_dirty: bool,
+    /// Not before this moment is it looked at again, unless an ADD asks.
+    again: Option<Instant>,
+    /// Consecutive failures.
+    failures: u32,
+    /// Where the tunnels end, and when that was looked up.
+    tunnel: Option<(Result<Tunnel, String>, Instant)>,
+    /// Size and time of the file of leases when it was last looked at.
+    leases: Option<(u64, std::time::SystemTime)>,
+    /// What was last logged of blocks that make no sense.
+    logged: BTreeSet<String>,
+    /// One at a time works on it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Something was heard of it.
+    heard: Arc<Notify>,
+}
+
+impl Network {
+    fn new(notes: Option<Notes>, now: Instant) -> Self {
+        Self {
+            notes,
+            memory: Memory::default(),
+            used: now,
+            wants: false,
+            is_dirty: true,
+            again: None,
+            failures: 0,
+            tunnel: None,
+            leases: None,
+            logged: BTreeSet::new(),
+            turn: Arc::default(),
+            heard: Arc::default(),
+        }
+    }
+}
+
+impl Networks {
+    /// Starts with what an earlier agent left in the state directory.
+    pub fn open(settings: Settings, client: Client, definitions: Definitions, events: EventSender) -> Self {
+        let files = Files::open(&settings.state_dir);
+        let now = Instant::now();
+        let mut networks = BTreeMap::new();
+        for id in files::networks(&settings.state_dir) {
+            let notes = Notes::read(&settings.state_dir, &id).or_else(|| files.get(&id).map(|_| Notes::default()));
+            if notes.is_some() {
+                networks.insert(id, Network::new(notes, now));
+            }
+        }
+        let followed = watch::Sender::new(networks.keys().cloned().collect());
+        let state = State { files, known: Known::default(), networks, uid: None, endpoints: BTreeMap::new() };
+        let (state, wake) = (Mutex::new(state), Notify::new());
+        Self(Arc::new(Inner { settings, client, definitions, events, state, wake, followed }))
+    }
+
+    /// For the data path: which networks the node is in, with a number that grows whenever `network.json` changed.
+    pub fn changes(&self) -> watch::Receiver<Versions> {
+        self.state().files.changes()
+    }
+
+    /// What `network.json` says; `None` when the node is not in the network.
+    pub fn network(&self, id: &NetworkId) -> Option<Arc<NetworkState>> {
+        self.state().files.get(id)
+    }
+
+    /// The data path tells which pods of this node address blocks do not explain: all of them, each time. They are written into the
+    /// node's member object.
+    pub fn tell_endpoints(&self, id: &NetworkId, endpoints: Vec<MemberEndpoint>) {
+        let mut state = self.state();
+        if state.endpoints.get(id) != Some(&endpoints) {
+            state.endpoints.insert(id.clone(), endpoints);
+            state.touch(id);
+            self.0.wake.notify_one();
+        }
+    }
+
+    /// Makes sure that the node has what a definition needs, before its text is served. For a network that the node is in, with a
+    /// slot that is free, this costs no call of the API server.
+    pub async fn ensure(&self, reference: &NetRef, config: &str, deadline: Instant) -> Result<(), Refusal> {
+        if !may_need(config) {
+            return Ok(());
+        }
+        for need in needs(config, reference) {
+            self.ensure_one(reference, need, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn ensure_one(&self, reference: &NetRef, need: Need, deadline: Instant) -> Result<(), Refusal> {
+        let id = need.id.clone();
+        let mut ask = Ask { reference: reference.clone(), need, uid: String::new(), owner: None };
+        // Whether the owner still shares is looked up each time; the text is cached.
+        if let Some(owner) = self.foreign_owner(&id, reference) {
+            ask.owner = Some(self.owner(&owner, &id, deadline).await);
+        }
+        let is_refused = matches!(&ask.owner, Some(Owner::There(shared)) if !shared.contains(reference))
+            || ask.owner == Some(Owner::Gone);
+        if !is_refused && self.is_served(&id, &ask) {
+            return Ok(());
+        }
+        let turn = {
+            let mut state = self.state();
+            let network = state.networks.entry(id.clone()).or_insert_with(|| Network::new(None, Instant::now()));
+            Arc::clone(&network.turn)
+        };
+        let work = async {
+            let _turn = turn.lock().await;
+            let until = Instant::now() + PATIENCE;
+            loop {
+                match self.work(&id, Some(ask.clone())).await {
+                    Err(refused) if refused.is_passing && Instant::now() < until => sleep(PAUSE).await,
+                    done => return done.map_err(|refused| refused.refusal),
+                }
+            }
+        };
+        match timeout_at(deadline, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                let text = format!(
+                    "network-attachment-definition {reference}: network {id}: not joined within the time of the call"
+                );
+                Err(Refusal::new(Cause::Later, text))
+            }
+        }
+    }
+
+    /// The owner of a network's claim, if it is another definition.
+    fn foreign_owner(&self, id: &NetworkId, reference: &NetRef) -> Option<NetRef> {
+        let state = self.state();
+        let owner = state.networks.get(id)?.notes.as_ref()?.owner.as_ref()?;
+        facts::reference(owner).filter(|owner| owner != reference)
+    }
+
+    /// What the definition that owns a claim says of sharing.
+    async fn owner(&self, owner: &NetRef, id: &NetworkId, deadline: Instant) -> Owner {
+        let fact = self.0.definitions.know(owner, false, deadline).await;
+        let outcome = fact.outcome.or_else(|| self.0.definitions.text(owner));
+        match outcome.as_deref() {
+            Some(Outcome::Found { config, .. }) => {
+                let needs = needs(config.as_deref().unwrap_or_default(), owner);
+                let overlay = needs.into_iter().filter(|need| need.id == *id).find_map(|need| need.overlay);
+                Owner::There(overlay.map(|overlay| overlay.shared_with).unwrap_or_default())
+            }
+            Some(Outcome::Missing) => Owner::Gone,
+            Some(Outcome::Unreachable { reason }) => Owner::Unknown(reason.clone()),
+            _ => Owner::There(Vec::new()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one insertion or removal, so a panic leaves the state consistent.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Something of the network may have changed.
+    fn touch(&mut self, id: &NetworkId) {
+        if let Some(network) = self.networks.get_mut(id) {
+            network.is_dirty = true;
+            network.heard.notify_waiters();
+        }
+    }
+}
+
+/// A cheap look that passes over most texts.
+fn may_need(config: &str) -> bool {
+    config.contains("vxlan") || config.contains(delegates::ipam::blocks::TYPE)
+}

@@ -1,0 +1,526 @@
+//! Plans of several nodes against one API server, all of them values: every order of steps, and an end of the agent behind each one.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use attachments::names::NetRef;
+use delegates::networks::state::NetworkState;
+use delegates::networks::{Need, NetworkId, needs};
+use tokio::time::Instant;
+
+use super::facts::{Ask, Call, Facts, Memory, Owner, Step, Tunnel};
+use super::known::View;
+use super::leases::Leased;
+use super::notes::Notes;
+use super::objects::{Block, Claim, Member, Meta, OwnerReference, Stored};
+use super::slots::{Blocks, block_name, compact};
+use super::{member, plan};
+
+/// What the API server has of one network.
+#[derive(Clone, Default)]
+struct Server {
+    claim: Option<Arc<Claim>>,
+    members: BTreeMap<String, Arc<Member>>,
+    blocks: BTreeMap<String, Arc<Block>>,
+    version: u64,
+}
+
+/// A node: what is on its disk, what its agent knows, and what its pods hold.
+#[derive(Clone)]
+struct Node {
+    name: String,
+    file: Option<NetworkState>,
+    notes: Option<Notes>,
+    leased: BTreeMap<u32, String>,
+    memory: Memory,
+    view: View,
+    uid: Option<String>,
+    is_idle: bool,
+    wants: bool,
+    mtu: u32,
+}
+
+#[derive(Clone)]
+struct World {
+    id: NetworkId,
+    server: Server,
+    nodes: BTreeMap<String, Node>,
+    now: Instant,
+    told: Vec<String>,
+    /// Objects go behind the agents' backs.
+    is_unfair: bool,
+}
+
+fn reference(name: &str) -> NetRef {
+    NetRef { namespace: "shop".parse().unwrap(), name: name.parse().unwrap() }
+}
+
+fn ask(name: &str, config: &str) -> Ask {
+    let need: Need = needs(config, &reference(name)).into_iter().next().unwrap();
+    Ask { reference: reference(name), need, uid: String::new(), owner: None }
+}
+
+/// A pool of this subnet in blocks of 8.
+fn lan(subnet: &str) -> Ask {
+    ask(
+        "lan",
+        &format!(
+            r#"{{"cniVersion":"1.1.0","name":"lan","type":"macvlan","ipam":{{"type":"blocks","subnet":"{subnet}","blockSize":8}}}}"#
+        ),
+    )
+}
+
+fn overlay(more: &str) -> Ask {
+    ask("red", &format!(r#"{{"cniVersion":"1.1.0","name":"red","type":"vxlan","vni":7{more}}}"#))
+}
+
+impl World {
+    fn new(id: &NetworkId, nodes: &[&str]) -> Self {
+        let node = |name: &&str| {
+            let node = Node {
+                name: (*name).to_owned(),
+                file: None,
+                notes: None,
+                leased: BTreeMap::new(),
+                memory: Memory::default(),
+                view: View::default(),
+                uid: None,
+                is_idle: false,
+                wants: false,
+                mtu: 1450,
+            };
+            ((*name).to_owned(), node)
+        };
+        let nodes = nodes.iter().map(node).collect();
+        Self {
+            id: id.clone(),
+            server: Server::default(),
+            nodes,
+            now: Instant::now(),
+            told: Vec::new(),
+            is_unfair: false,
+        }
+    }
+
+    fn next(&mut self, node: &str, ask: Option<&Ask>) -> Step {
+        let now = self.now;
+        let node = self.nodes.get_mut(node).unwrap();
+        let tunnel = Ok(Tunnel {
+            vteps: vec!["192.0.2.1".parse().unwrap()],
+            mtu: node.mtu,
+            underlay: "eth0 (MTU 1500)".to_owned(),
+            taken_by: None,
+        });
+        let leased = Leased { slots: node.leased.clone(), any: !node.leased.is_empty() };
+        let facts = Facts {
+            id: &self.id,
+            node: &node.name,
+            uid: node.uid.as_deref(),
+            file: node.file.as_ref(),
+            notes: node.notes.as_ref(),
+            view: &node.view,
+            leased: &leased,
+            is_idle: node.is_idle && node.leased.is_empty(),
+            ask,
+            wants: node.wants,
+            tunnel: Some(&tunnel),
+            endpoints: None,
+            now,
+            grace: Duration::from_secs(60),
+        };
+        plan::next(&facts, &mut node.memory)
+    }
+
+    /// Takes steps until one is no step any more.
+    fn run(&mut self, node: &str, ask: Option<Ask>) -> Result<(), String> {
+        self.steps(node, ask, usize::MAX).unwrap()
+    }
+
+    /// Takes at most so many steps; `None` when that is not the end.
+    fn steps(&mut self, node: &str, mut ask: Option<Ask>, most: usize) -> Option<Result<(), String>> {
+        for number in 0..300 {
+            if number == most {
+                return None;
+            }
+            let step = self.next(node, ask.as_ref());
+            match step {
+                Step::Done => return Some(Ok(())),
+                Step::Refuse(refusal) => return Some(Err(refusal.message)),
+                Step::Wait(_) => return Some(Err("waits".to_owned())),
+                step => self.take(node, step, ask.as_mut()),
+            }
+            self.check();
+        }
+        panic!("no end: {:?}", self.next(node, ask.as_ref()));
+    }
+
+    /// The agent is killed and started: what it remembered is gone, what it wrote is there.
+    fn restart(&mut self, node: &str) {
+        let node = self.nodes.get_mut(node).unwrap();
+        (node.memory, node.view, node.uid) = (Memory::default(), View::default(), None);
+    }
+
+    /// The watch tells a node of everything.
+    fn hear(&mut self, node: &str) {
+        let server = &self.server;
+        self.nodes.get_mut(node).unwrap().view = View {
+            claim: server.claim.clone(),
+            members: server.members.values().cloned().collect(),
+            blocks: server.blocks.values().cloned().collect(),
+            is_listed: true,
+        };
+    }
+
+    fn take(&mut self, name: &str, step: Step, ask: Option<&mut Ask>) {
+        let node = self.nodes.get_mut(name).unwrap();
+        match step {
+            Step::List => {
+                (node.memory.is_stale, node.memory.taken) = (false, BTreeSet::new());
+                self.hear(name);
+            }
+            Step::AskNode => node.uid = Some(format!("uid-{name}")),
+            Step::AskDefinition => "uid-red".clone_into(&mut ask.unwrap().uid),
+            Step::AskOwner(_) => ask.unwrap().owner = Some(Owner::There(Vec::new())),
+            Step::Note(notes) => node.notes = Some(notes),
+            Step::Write(state) => node.file = Some(*state),
+            Step::GiveUp(slots) => {
+                assert!(slots.keys().all(|slot| !node.leased.contains_key(slot)));
+                let pool = node.file.as_mut().unwrap().pool.as_mut().unwrap();
+                let kept: Vec<u32> =
+                    pool.slots.iter().flat_map(|run| run.iter()).filter(|slot| !slots.contains_key(slot)).collect();
+                pool.slots = compact(kept.into_iter());
+                node.memory.giving.extend(slots);
+            }
+            Step::Leave => node.file = None,
+            Step::Forget => node.notes = None,
+            Step::Tell { text, .. } => self.told.push(text),
+            Step::Call(call) => self.call(name, *call),
+            Step::Wait(_) | Step::Refuse(_) | Step::Done => unreachable!(),
+        }
+    }
+
+    /// What the API server does. A conflict makes the node look again.
+    fn call(&mut self, node: &str, call: Call) {
+        self.server.version += 1;
+        let version = self.server.version;
+        let owner = OwnerReference { kind: "Node".to_owned(), name: node.to_owned(), uid: format!("uid-{node}") };
+        let meta = |name: String| Meta {
+            uid: format!("uid-of-{name}-{version}"),
+            name,
+            resource_version: version.to_string(),
+            creation_timestamp: format!("2026-01-01T00:00:{version:02}Z"),
+            owner_references: vec![owner.clone()],
+            ..Meta::default()
+        };
+        let mut is_taken = None;
+        match call {
+            Call::CreateClaim(spec) => {
+                let meta = meta(self.id.to_string());
+                self.server.claim.get_or_insert_with(|| Arc::new(Stored { meta, spec, status: Default::default() }));
+            }
+            Call::PinMtu { mtu, .. } => {
+                let claim = self.server.claim.take().unwrap();
+                let mut spec = claim.spec.clone();
+                spec.mtu = Some(mtu);
+                self.server.claim =
+                    Some(Arc::new(Stored { meta: claim.meta.clone(), spec, status: Default::default() }));
+            }
+            Call::CreateMember(spec) | Call::ChangeMember(spec) => {
+                let name = member::name(&self.id, node);
+                let stored = Stored { meta: meta(name.clone()), spec, status: Default::default() };
+                self.server.members.insert(name, Arc::new(stored));
+            }
+            Call::DeleteMember { .. } => drop(self.server.members.remove(&member::name(&self.id, node))),
+            Call::CreateBlock(spec) => {
+                let name = block_name(&self.id, spec.first);
+                let stored = Stored { meta: meta(name.clone()), spec, status: Default::default() };
+                match self.server.blocks.entry(name) {
+                    Entry::Occupied(there) => is_taken = Some(there.get().spec.first),
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(Arc::new(stored));
+                    }
+                }
+            }
+            Call::ChangeBlock { name, version: of, runs, requests, is_ours } => {
+                if let Some(block) = self.server.blocks.get(&name).filter(|block| block.meta.resource_version == of) {
+                    let mut new = meta(name.clone());
+                    new.uid.clone_from(&block.meta.uid);
+                    new.creation_timestamp.clone_from(&block.meta.creation_timestamp);
+                    new.owner_references.clone_from(&block.meta.owner_references);
+                    new.owner_references.retain(|one| one.name != node);
+                    new.owner_references.extend(is_ours.then_some(owner));
+                    let mut spec = block.spec.clone();
+                    (spec.runs, spec.requests) = (runs, requests);
+                    let stored = Stored { meta: new, spec, status: block.status.clone() };
+                    self.server.blocks.insert(name, Arc::new(stored));
+                }
+            }
+            Call::DeleteBlock { name, version: of, .. } => {
+                if self.server.blocks.get(&name).is_some_and(|block| block.meta.resource_version == of) {
+                    self.server.blocks.remove(&name);
+                }
+            }
+            Call::TellFree { name, status, .. } => {
+                if let Some(block) = self.server.blocks.get(&name) {
+                    let mut meta = block.meta.clone();
+                    meta.resource_version = version.to_string();
+                    let stored = Stored { meta, spec: block.spec.clone(), status };
+                    self.server.blocks.insert(name, Arc::new(stored));
+                }
+            }
+        }
+        let heard = std::mem::take(&mut self.nodes.get_mut(node).unwrap().view);
+        self.hear(node);
+        let node = self.nodes.get_mut(node).unwrap();
+        node.view.is_listed = heard.is_listed;
+        node.memory.taken.extend(is_taken);
+    }
+
+    /// What holds whatever happens: no slot may be given out by two nodes, and none that the objects give to another one.
+    fn check(&self) {
+        let mut all: BTreeMap<u32, &str> = BTreeMap::new();
+        let blocks: Vec<Arc<Block>> = self.server.blocks.values().cloned().collect();
+        let owned = Blocks::read(&self.id, None, &blocks);
+        for (name, node) in &self.nodes {
+            let Some(pool) = node.file.as_ref().and_then(|file| file.pool.as_ref()) else { continue };
+            for slot in pool.slots.iter().flat_map(|run| run.iter()) {
+                assert_eq!(all.insert(slot, name), None, "slot {slot} of {name}");
+                assert!(
+                    self.is_unfair || owned.of(name).iter().any(|run| run.contains(slot)),
+                    "slot {slot} is not {name}'s"
+                );
+            }
+        }
+    }
+
+    fn free(&self, node: &str) -> Vec<u32> {
+        let node = &self.nodes[node];
+        let Some(pool) = node.file.as_ref().and_then(|file| file.pool.as_ref()) else { return Vec::new() };
+        let all = pool.slots.iter().flat_map(|run| run.iter());
+        all.filter(|slot| pool.pool.addresses(*slot).is_some() && !node.leased.contains_key(slot)).collect()
+    }
+
+    /// A pod of a node: the ADD's question, and the plugin's part. Others answer as often as need be.
+    fn pod(&mut self, node: &str, ask: &Ask) -> Result<u32, String> {
+        let mut outcome = Err("never ran".to_owned());
+        for _ in 0..20 {
+            outcome = self.run(node, Some(ask.clone()));
+            if outcome != Err("waits".to_owned()) {
+                break;
+            }
+            let names: Vec<String> = self.nodes.keys().cloned().collect();
+            for other in names {
+                self.hear(&other);
+                if other != node {
+                    self.run(&other, None).unwrap();
+                }
+            }
+            self.hear(node);
+            self.now += Duration::from_secs(1);
+        }
+        outcome?;
+        let slot = *self.free(node).first().ok_or("no slot is free")?;
+        self.nodes.get_mut(node).unwrap().leased.insert(slot, format!("pod {slot}"));
+        Ok(slot)
+    }
+}
+
+#[test]
+fn nodes_that_know_nothing_of_one_another_race_for_one_block() {
+    let ask = lan("10.0.0.0/29");
+    let mut world = World::new(&ask.need.id, &["a", "b"]);
+    // Both have listed, and nothing was there.
+    world.hear("a");
+    world.hear("b");
+    world.run("a", Some(ask.clone())).unwrap();
+    assert_eq!(world.server.blocks.len(), 1);
+    assert_eq!(world.run("b", Some(ask.clone())), Err("waits".to_owned()), "the one block is asked for a part");
+    world.hear("a");
+    world.run("a", None).unwrap();
+    world.hear("b");
+    world.run("b", Some(ask)).unwrap();
+    assert_eq!((world.free("a").len(), world.free("b").len()), (3, 3), "at most half");
+}
+
+#[test]
+fn two_nodes_that_claim_a_pair_at_once_have_one_claim() {
+    let ask = overlay("");
+    let mut world = World::new(&ask.need.id, &["a", "b"]);
+    world.hear("a");
+    world.hear("b");
+    for node in ["a", "b"] {
+        world.run(node, Some(ask.clone())).unwrap();
+    }
+    assert_eq!(world.server.claim.as_ref().unwrap().spec.owner.uid, "uid-red");
+    world.hear("a");
+    world.run("a", None).unwrap();
+    let members = world.nodes["a"].file.as_ref().unwrap().overlay.as_ref().unwrap().members.clone();
+    assert_eq!(members.len(), 1);
+    assert_ne!(members[0].mac, world.nodes["a"].file.as_ref().unwrap().overlay.as_ref().unwrap().mac);
+    let other = Ask { reference: reference("blue"), ..ask };
+    let refusal = world.run("b", Some(other)).unwrap_err();
+    assert!(refusal.contains("shop/blue") && refusal.contains("shop/red owns it"), "{refusal}");
+}
+
+#[test]
+fn every_address_of_a_pool_is_used_wherever_the_pods_are() {
+    for order in [&["a", "b", "c"][..], &["a"], &["b", "a", "a", "a"]] {
+        let ask = lan("10.0.0.0/27");
+        let mut world = World::new(&ask.need.id, &["a", "b", "c"]);
+        // Each has a block to begin with.
+        for node in ["a", "b", "c"] {
+            world.run(node, Some(ask.clone())).unwrap();
+        }
+        let mut slots = BTreeSet::new();
+        for number in 0..30 {
+            let node = order[number % order.len()];
+            let slot = world.pod(node, &ask).unwrap_or_else(|why| panic!("{order:?}: pod {number} on {node}: {why}"));
+            assert!(slots.insert(slot), "{slot} twice");
+        }
+        let why = world.pod(order[0], &ask).unwrap_err();
+        assert!(why.contains("10.0.0.0/27") && why.contains("all of its 30 addresses are held"), "{why}");
+        // One goes: whoever needs it gets it, once its owner has told.
+        let owner = *order.last().unwrap();
+        let freed = *world.nodes[owner].leased.keys().next().unwrap();
+        world.nodes.get_mut(owner).unwrap().leased.remove(&freed);
+        world.now += Duration::from_secs(10);
+        for node in ["a", "b", "c"] {
+            world.hear(node);
+            world.run(node, None).unwrap();
+        }
+        let asking = if order.len() == 1 { "c" } else { order[0] };
+        world.hear(asking);
+        assert_eq!(world.pod(asking, &ask), Ok(freed), "{order:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_ends_behind_any_step_gives_no_slot_away_twice_and_comes_to_the_same_end() {
+    let ask = lan("10.0.0.0/28");
+    let mut begun = World::new(&ask.need.id, &["a", "b"]);
+    for node in ["a", "b"] {
+        begun.run(node, Some(ask.clone())).unwrap();
+    }
+    for node in ["a", "a", "a", "a", "a", "a", "a"] {
+        begun.pod(node, &ask).unwrap();
+    }
+    // From here on a needs slots of b's: killed behind each step of each of them.
+    for (victim, kill) in ["a", "b"].into_iter().flat_map(|victim| (0..14).map(move |kill| (victim, kill))) {
+        let mut world = begun.clone();
+        let mut left = kill;
+        let mut rounds = 0;
+        while world.free("a").is_empty() {
+            for node in ["a", "b"] {
+                world.hear(node);
+                let asked = (node == "a").then(|| ask.clone());
+                let most = if node == victim { left } else { usize::MAX };
+                if world.steps(node, asked.clone(), most).is_none() {
+                    world.restart(node);
+                    world.check();
+                    left = usize::MAX;
+                }
+            }
+            world.now += Duration::from_secs(1);
+            rounds += 1;
+            assert!(rounds < 30, "{victim} killed behind step {kill}");
+        }
+        assert!(world.pod("a", &ask).is_ok());
+    }
+}
+
+#[test]
+fn what_is_left_half_way_is_given_back_and_an_overlay_is_left_whole() {
+    let ask = overlay(r#","ipam":{"type":"blocks","subnet":"10.0.0.0/24"}"#);
+    for kill in 0..14 {
+        let mut world = World::new(&ask.need.id, &["a"]);
+        let _ = world.steps("a", Some(ask.clone()), kill);
+        world.restart("a");
+        world.nodes.get_mut("a").unwrap().is_idle = true;
+        world.run("a", None).unwrap();
+        let (server, node) = (&world.server, &world.nodes["a"]);
+        assert!(server.members.is_empty() && server.blocks.is_empty(), "killed behind step {kill}");
+        assert!(node.file.is_none() && node.notes.is_none(), "killed behind step {kill}");
+        // And once more.
+        world.nodes.get_mut("a").unwrap().is_idle = false;
+        world.run("a", Some(ask.clone())).unwrap();
+        assert_eq!((world.server.members.len(), world.server.blocks.len()), (1, 1));
+    }
+}
+
+#[test]
+fn an_empty_block_goes_after_the_grace_and_never_one_that_a_pod_needs() {
+    let ask = lan("10.0.0.0/24");
+    let mut world = World::new(&ask.need.id, &["a"]);
+    for _ in 0..20 {
+        world.pod("a", &ask).unwrap();
+    }
+    let many = world.server.blocks.len();
+    let keep = *world.nodes["a"].leased.keys().next().unwrap();
+    world.nodes.get_mut("a").unwrap().leased.retain(|slot, _| *slot == keep);
+    world.run("a", None).unwrap();
+    world.now += Duration::from_secs(59);
+    world.run("a", None).unwrap();
+    assert_eq!(world.server.blocks.len(), many);
+    world.now += Duration::from_secs(2);
+    world.run("a", None).unwrap();
+    assert_eq!(world.server.blocks.len(), 1);
+    let pool = world.nodes["a"].file.as_ref().unwrap().pool.as_ref().unwrap();
+    assert!(pool.slots.iter().any(|run| run.contains(keep)));
+}
+
+#[test]
+fn a_block_of_somebody_else_is_let_go_and_told_of_where_pods_hold_it() {
+    let ask = lan("10.0.0.0/24");
+    let mut world = World::new(&ask.need.id, &["a", "b"]);
+    let slot = world.pod("a", &ask).unwrap();
+    // The Node was deleted, and another node was faster.
+    world.is_unfair = true;
+    world.server.blocks.clear();
+    let mut spec = world.nodes["a"].view.blocks[0].spec.clone();
+    spec.runs[0].node = "b".to_owned();
+    world.call("b", Call::CreateBlock(spec));
+    world.restart("a");
+    world.run("a", None).unwrap();
+    assert!(world.told.is_empty(), "nothing is known yet");
+    world.hear("a");
+    world.run("a", None).unwrap();
+    world.is_unfair = false;
+    world.check();
+    assert!(world.free("a").iter().all(|free| *free / 8 != slot / 8));
+    assert!(
+        matches!(world.told.as_slice(), [one] if one.contains(&format!("pod {slot}")) && one.contains("node b's")),
+        "{:?}",
+        world.told
+    );
+    world.run("a", None).unwrap();
+    assert_eq!(world.told.len(), 1);
+    // Deleted and nobody else's: it is made again.
+    let mut world = World { is_unfair: true, ..World::new(&ask.need.id, &["a"]) };
+    let slot = world.pod("a", &ask).unwrap();
+    world.server.blocks.clear();
+    world.hear("a");
+    world.run("a", None).unwrap();
+    let block = world.server.blocks.values().next().unwrap();
+    assert!(block.spec.first <= slot && slot < block.spec.first + 8);
+}
+
+#[test]
+fn a_node_that_carries_less_does_not_join_and_an_mtu_changes_while_nobody_is_in() {
+    let ask = overlay("");
+    let mut world = World::new(&ask.need.id, &["a", "b"]);
+    world.run("a", Some(ask.clone())).unwrap();
+    world.nodes.get_mut("b").unwrap().mtu = 1350;
+    let refusal = world.run("b", Some(ask.clone())).unwrap_err();
+    assert!(refusal.contains("mtu: got 1450, want at most 1350") && refusal.contains("pins 1450"), "{refusal}");
+    let smaller = overlay(r#","mtu":1300"#);
+    let refusal = world.run("a", Some(smaller.clone())).unwrap_err();
+    assert!(refusal.contains("mtu: got 1300, want 1450"), "{refusal}");
+    world.nodes.get_mut("a").unwrap().is_idle = true;
+    world.run("a", None).unwrap();
+    world.restart("b");
+    world.run("b", Some(smaller)).unwrap();
+    assert_eq!(world.server.claim.as_ref().unwrap().spec.mtu, Some(1300));
+    assert_eq!(world.nodes["b"].file.as_ref().unwrap().overlay.as_ref().unwrap().mtu, 1300);
+}

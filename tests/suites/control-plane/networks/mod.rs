@@ -1,0 +1,8 @@
+//! Networks that span nodes: several agents, each with the rights of its own node, one API server, and no kernel but the tunnels'
+//! addresses. Plugins are played by this process, with the files that they would write.
+
+mod blocks;
+mod overlay;
+mod rights;
+mod scale;
+mod stage;
