@@ -9,11 +9,14 @@
 //! | [`nft::Nftables`] | [`Netfilter`] | [`nft`], [`conntrack`] |
 //! | [`sockets::Sockets`] | [`SockDiag`] | [`sockets`] |
 //!
+//! [`events`] is what rtnetlink tells unasked.
+//!
 //! Requests are written and replies read by a small codec of our own: it takes from a reply the attributes that we use and
 //! skips the rest, so an attribute that a newer kernel adds or changes cannot fail a DEL.
 
 pub mod address;
 pub mod conntrack;
+pub mod events;
 pub mod kept;
 pub mod link;
 pub mod neighbour;

@@ -16,6 +16,7 @@ use crate::error::Result;
 const HEADER: usize = 12;
 
 // linux/neighbour.h, not in libc for every C library.
+const NDA_MASTER: u16 = 9;
 const NDA_PROTOCOL: u16 = 12;
 const NTF_EXT_LEARNED: u8 = 1 << 4;
 
@@ -35,6 +36,19 @@ pub struct Forwarding {
     pub permanent: bool,
     /// A control plane gave it (NTF_EXT_LEARNED).
     pub is_external: bool,
+}
+
+/// A forwarding entry of a bridge, or of one of its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Index of the port.
+    pub port: u32,
+    /// The MAC address is the port's own, and frames to it are the node's.
+    pub is_port: bool,
+    /// Somebody gave the entry, and it does not age.
+    pub is_static: bool,
+    /// The entry.
+    pub entry: Forwarding,
 }
 
 /// A neighbour of a link.
@@ -92,6 +106,13 @@ pub enum Entry {
         /// `RTPROT_*`: who sets it.
         protocol: u8,
     },
+    /// A MAC address is behind a port of a bridge, and does not age.
+    Station {
+        /// Index of the port.
+        index: u32,
+        /// The frames' destination.
+        mac: Mac,
+    },
     /// A neighbour goes.
     Unresolve {
         /// Index of the link.
@@ -105,10 +126,14 @@ pub enum Entry {
 /// 1 KiB of it.
 const CHUNK: usize = 128;
 
+/// Messages of one datagram of which the last alone is acknowledged, some 60 bytes each: a send buffer has 200 KiB. Answers are
+/// half of the cost, and refusals are told all the same.
+const LARGE_CHUNK: usize = 1024;
+
 impl Netlink {
     /// Adds one more destination for `mac` to a vxlan device; nothing changes when it is there already.
     pub fn append_forwarding(&mut self, index: u32, mac: Mac, remote: IpAddr) -> Result<()> {
-        self.acknowledged(append(index, mac, remote), || {
+        self.acknowledged(append(index, mac, remote, libc::NLM_F_ACK), || {
             format!("append destination {remote} of {mac} to vxlan {index}")
         })
     }
@@ -116,7 +141,7 @@ impl Netlink {
     /// The same for many at once, in one datagram.
     pub fn append_forwardings(&mut self, index: u32, mac: Mac, remotes: &[IpAddr]) -> Result<()> {
         for some in remotes.chunks(CHUNK) {
-            let requests = some.iter().map(|remote| append(index, mac, *remote)).collect();
+            let requests = some.iter().map(|remote| append(index, mac, *remote, libc::NLM_F_ACK)).collect();
             self.batch(requests, &|| format!("append destinations of {mac} to vxlan {index}"))?;
         }
         Ok(())
@@ -125,8 +150,9 @@ impl Netlink {
     /// Changes many entries in that order, some in one datagram. What is to go and is gone already is no error. After an error
     /// the rest of its datagram was tried, and what follows was not.
     pub fn change_entries(&mut self, entries: &[Entry], what: &str) -> Result<()> {
-        for some in entries.chunks(CHUNK) {
-            let requests = some.iter().map(change).collect();
+        for some in entries.chunks(LARGE_CHUNK) {
+            let last = some.len() - 1;
+            let requests = some.iter().enumerate().map(|(i, entry)| change(entry, i == last)).collect();
             self.batch_tolerant(requests, &[libc::ENOENT], &|| format!("change {what}"))?;
         }
         Ok(())
@@ -168,14 +194,49 @@ impl Netlink {
         )
     }
 
+    /// The forwarding entries of all ports of a bridge, the ports' own (a vxlan device's) included.
+    pub fn stations(&mut self, bridge: u32) -> Result<Vec<Station>> {
+        let mut request = Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &header(libc::AF_BRIDGE, 0, 0, 0));
+        request.u32(NDA_MASTER, bridge);
+        self.dump(
+            &request,
+            || format!("list forwarding entries of bridge {bridge}"),
+            |message| {
+                let entry = decode(message)?;
+                let Some(mac) = entry.mac else { return Ok(None) };
+                // Without a master, or with another, an entry is that of some other bridge: an old kernel lists all.
+                let own = entry.flags & libc::NTF_SELF != 0;
+                if !own && entry.master != Some(bridge) {
+                    return Ok(None);
+                }
+                Ok(Some(Station {
+                    port: entry.index,
+                    is_port: !own && entry.state & libc::NUD_PERMANENT != 0,
+                    is_static: entry.state & libc::NUD_NOARP != 0,
+                    entry: Forwarding {
+                        mac,
+                        remote: entry.ip,
+                        own,
+                        permanent: entry.is_permanent(),
+                        is_external: entry.flags & NTF_EXT_LEARNED != 0,
+                    },
+                }))
+            },
+        )
+    }
+
     /// Sets a permanent neighbour, replacing what is there.
     pub fn set_neighbour(&mut self, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
-        self.acknowledged(resolution(index, ip, mac), || format!("set neighbour {ip} at {mac} on link {index}"))
+        self.acknowledged(resolution(index, ip, mac, libc::NLM_F_ACK), || {
+            format!("set neighbour {ip} at {mac} on link {index}")
+        })
     }
 
     /// Removes a neighbour. `false` when it was not there.
     pub fn delete_neighbour(&mut self, index: u32, ip: IpAddr) -> Result<bool> {
-        gone_is_false(self.acknowledged(removal(index, ip), || format!("delete neighbour {ip} of link {index}")))
+        gone_is_false(
+            self.acknowledged(removal(index, ip, libc::NLM_F_ACK), || format!("delete neighbour {ip} of link {index}")),
+        )
     }
 
     /// The neighbours of a link, of both families.
@@ -220,9 +281,8 @@ fn header(family: i32, index: u32, state: u16, flags: u8) -> [u8; HEADER] {
     bytes
 }
 
-fn append(index: u32, mac: Mac, remote: IpAddr) -> Request {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND | libc::NLM_F_ACK;
-    forwarding(libc::RTM_NEWNEIGH, flags, index, mac, remote)
+fn append(index: u32, mac: Mac, remote: IpAddr, ack: i32) -> Request {
+    forwarding(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_APPEND | ack, index, mac, remote)
 }
 
 fn forwarding(kind: u16, flags: i32, index: u32, mac: Mac, remote: IpAddr) -> Request {
@@ -235,22 +295,23 @@ fn forwarding(kind: u16, flags: i32, index: u32, mac: Mac, remote: IpAddr) -> Re
 }
 
 /// A permanent neighbour, replacing what is there.
-fn resolution(index: u32, ip: IpAddr, mac: Mac) -> Request {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+fn resolution(index: u32, ip: IpAddr, mac: Mac, ack: i32) -> Request {
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | ack;
     let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header(family(ip), index, libc::NUD_PERMANENT, 0));
     request.ip(libc::NDA_DST, ip);
     request.bytes(libc::NDA_LLADDR, &mac.0);
     request
 }
 
-fn removal(index: u32, ip: IpAddr) -> Request {
-    let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header(family(ip), index, 0, 0));
+fn removal(index: u32, ip: IpAddr, ack: i32) -> Request {
+    let mut request = Request::new(libc::RTM_DELNEIGH, ack, &header(family(ip), index, 0, 0));
     request.ip(libc::NDA_DST, ip);
     request
 }
 
-fn change(entry: &Entry) -> Request {
-    let add = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+fn change(entry: &Entry, is_acknowledged: bool) -> Request {
+    let ack = if is_acknowledged { libc::NLM_F_ACK } else { 0 };
+    let add = libc::NLM_F_CREATE | libc::NLM_F_REPLACE | ack;
     match *entry {
         Entry::Forward { index, mac, remote } => {
             // NOARP keeps the device from ageing it. PERMANENT would do that too, but a bridge takes it for an address of its
@@ -262,22 +323,26 @@ fn change(entry: &Entry) -> Request {
             request.ip(libc::NDA_DST, remote);
             request
         }
-        Entry::Append { index, mac, remote } => append(index, mac, remote),
-        Entry::Remove { index, mac, remote: Some(remote) } => {
-            forwarding(libc::RTM_DELNEIGH, libc::NLM_F_ACK, index, mac, remote)
-        }
+        Entry::Append { index, mac, remote } => append(index, mac, remote, ack),
+        Entry::Remove { index, mac, remote: Some(remote) } => forwarding(libc::RTM_DELNEIGH, ack, index, mac, remote),
         Entry::Remove { index, mac, remote: None } => {
             let header = header(libc::AF_BRIDGE, index, 0, libc::NTF_MASTER);
-            let mut request = Request::new(libc::RTM_DELNEIGH, libc::NLM_F_ACK, &header);
+            let mut request = Request::new(libc::RTM_DELNEIGH, ack, &header);
             request.bytes(libc::NDA_LLADDR, &mac.0);
             request
         }
         Entry::Resolve { index, ip, mac, protocol } => {
-            let mut request = resolution(index, ip, mac);
+            let mut request = resolution(index, ip, mac, ack);
             request.u8(NDA_PROTOCOL, protocol);
             request
         }
-        Entry::Unresolve { index, ip } => removal(index, ip),
+        Entry::Unresolve { index, ip } => removal(index, ip, ack),
+        Entry::Station { index, mac } => {
+            let header = header(libc::AF_BRIDGE, index, libc::NUD_NOARP, libc::NTF_MASTER);
+            let mut request = Request::new(libc::RTM_NEWNEIGH, add, &header);
+            request.bytes(libc::NDA_LLADDR, &mac.0);
+            request
+        }
     }
 }
 
@@ -287,6 +352,7 @@ struct Told {
     state: u16,
     flags: u8,
     protocol: u8,
+    master: Option<u32>,
     ip: Option<IpAddr>,
     mac: Option<Mac>,
 }
@@ -300,12 +366,13 @@ impl Told {
 fn decode(message: &Message<'_>) -> Decoded<Told> {
     let head: [u8; HEADER] = wire::fixed(message.body)?;
     let (index, state) = (wire::u32(&head[4..8])?, wire::u16(&head[8..10])?);
-    let mut entry = Told { index, state, flags: head[10], protocol: 0, ip: None, mac: None };
+    let mut entry = Told { index, state, flags: head[10], protocol: 0, master: None, ip: None, mac: None };
     for attribute in Attributes::after(message.body, HEADER)? {
         let (kind, value) = attribute?;
         match kind {
             libc::NDA_DST => entry.ip = Some(wire::ip(value)?),
             libc::NDA_LLADDR => entry.mac = wire::mac(value),
+            NDA_MASTER => entry.master = Some(wire::u32(value)?),
             NDA_PROTOCOL => entry.protocol = wire::u8(value)?,
             _ => {}
         }

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 pub use batch::{BaseChain, ChainType, Family, Hook, Policy, Step, Table, priority};
-pub use rule::{Action, Condition, Rule};
+pub use rule::{Action, Condition, Part, Rule};
 pub use set::{Element, Key, Set};
 pub use stored::{Field, StoredLookup, StoredRule, Test};
 
@@ -119,6 +119,14 @@ impl Nftables {
     pub fn elements(&mut self, table: Table<'_>, set: &str) -> Result<Option<Vec<Element>>> {
         let request = set::listing(table.family as u8, table.name, set);
         let found = self.list(&request, &|| format!("list set {set} of nftables table {table}"), &set::decode)?;
+        Ok(found.map(|messages| messages.into_iter().flatten().collect()))
+    }
+
+    /// The elements of a set of any key, as bytes; `None` when there is no such table or set.
+    pub fn values(&mut self, table: Table<'_>, set: &str) -> Result<Option<Vec<Vec<u8>>>> {
+        let request = set::listing(table.family as u8, table.name, set);
+        let found =
+            self.list(&request, &|| format!("list set {set} of nftables table {table}"), &set::decode_values)?;
         Ok(found.map(|messages| messages.into_iter().flatten().collect()))
     }
 

@@ -173,10 +173,11 @@ impl Exchange {
     fn batch(&mut self, requests: Vec<Request>, harmless: &[i32], op: &dyn Fn() -> String) -> Result<()> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
-        let mut open = 0;
+        // Of a request that wants no acknowledgement the kernel tells a refusal alone.
+        let wants: Vec<bool> = requests.iter().map(Request::wants_ack).collect();
+        let mut open = wants.iter().filter(|wants| **wants).count();
         for request in requests {
             self.sequence = self.sequence.wrapping_add(1);
-            open += usize::from(request.wants_ack());
             datagram.extend_from_slice(&request.finish(self.sequence));
         }
         let sent = self.sequence.wrapping_sub(first);
@@ -192,6 +193,10 @@ impl Exchange {
                     match answer {
                         Err(refusal) if !harmless.contains(&refusal.errno) => return Err(refusal.because(op)),
                         _ => {}
+                    }
+                    let offset = message.sequence.wrapping_sub(first) as usize;
+                    if !wants.get(offset).copied().unwrap_or_default() {
+                        continue;
                     }
                     // Whatever follows the last answer is about nothing that was asked.
                     match open {

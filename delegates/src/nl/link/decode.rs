@@ -168,6 +168,7 @@ fn decode_port(data: &[u8]) -> Decoded<PortFlags> {
         match kind {
             IFLA_BRPORT_MODE => port.hairpin = Some(wire::u8(value)? != 0),
             IFLA_BRPORT_LEARNING => port.learning = Some(wire::u8(value)? != 0),
+            IFLA_BRPORT_UNICAST_FLOOD => port.unicast_flood = Some(wire::u8(value)? != 0),
             IFLA_BRPORT_NEIGH_SUPPRESS => port.neigh_suppress = Some(wire::u8(value)? != 0),
             IFLA_BRPORT_ISOLATED => port.isolated = Some(wire::u8(value)? != 0),
             _ => {}

@@ -199,6 +199,15 @@ pub(super) fn alteration(index: u32, change: &LinkChange<'_>) -> Request {
     request
 }
 
+/// A link gets no IPv6 address by itself (IN6_ADDR_GEN_MODE_NONE).
+pub(super) fn without_addresses(index: u32) -> Request {
+    let mut request = Request::new(libc::RTM_SETLINK, libc::NLM_F_ACK, &header(libc::AF_UNSPEC, index, 0, 0));
+    request.nest(libc::IFLA_AF_SPEC, |spec| {
+        spec.nest(libc::AF_INET6 as u16, |ipv6| _ = ipv6.u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE));
+    });
+    request
+}
+
 /// A change in words, for the error.
 pub(super) fn words(change: &LinkChange<'_>) -> String {
     let mut words = Vec::new();
@@ -222,6 +231,7 @@ pub(super) fn port_flags(index: u32, flags: &PortFlags) -> Request {
         for (kind, value) in [
             (IFLA_BRPORT_MODE, flags.hairpin),
             (IFLA_BRPORT_LEARNING, flags.learning),
+            (IFLA_BRPORT_UNICAST_FLOOD, flags.unicast_flood),
             (IFLA_BRPORT_NEIGH_SUPPRESS, flags.neigh_suppress),
             (IFLA_BRPORT_ISOLATED, flags.isolated),
         ] {

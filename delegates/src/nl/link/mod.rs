@@ -61,6 +61,11 @@ impl Netlink {
         })
     }
 
+    /// The kernel gives a link no IPv6 address when it comes up. EAFNOSUPPORT where the kernel has no IPv6.
+    pub fn keep_addresses_off(&mut self, index: u32) -> Result<()> {
+        self.acknowledged(encode::without_addresses(index), || format!("keep IPv6 addresses off link {index}"))
+    }
+
     /// Sets the flags of a bridge port. EOPNOTSUPP for a link that is none.
     pub fn set_port(&mut self, index: u32, flags: &PortFlags) -> Result<()> {
         self.acknowledged(encode::port_flags(index, flags), || format!("set flags of bridge port {index}"))

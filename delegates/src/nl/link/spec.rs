@@ -321,6 +321,8 @@ pub struct PortFlags {
     pub isolated: Option<bool>,
     /// Source addresses are learned.
     pub learning: Option<bool>,
+    /// Frames whose destination the bridge does not know leave by the port.
+    pub unicast_flood: Option<bool>,
     /// ARP and ND are answered from the bridge's neighbour entries.
     pub neigh_suppress: Option<bool>,
 }

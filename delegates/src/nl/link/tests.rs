@@ -232,8 +232,13 @@ fn kernel_bridge_port_flags_are_set_and_told() {
         let (near, _far) = veth(&mut host, "a", "b");
         let enslaved = LinkChange { master: Some(br.index), ..LinkChange::default() };
         host.set_link(near.index, &enslaved).unwrap();
-        let flags =
-            PortFlags { hairpin: Some(true), isolated: Some(true), learning: Some(false), neigh_suppress: Some(true) };
+        let flags = PortFlags {
+            hairpin: Some(true),
+            isolated: Some(true),
+            learning: Some(false),
+            unicast_flood: Some(false),
+            neigh_suppress: Some(true),
+        };
         host.set_port(near.index, &flags).unwrap();
         assert_eq!(host.link_by_index(near.index).unwrap().unwrap().port, Some(flags));
         host.set_port(near.index, &PortFlags { hairpin: Some(false), ..PortFlags::default() }).unwrap();

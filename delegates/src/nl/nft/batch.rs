@@ -20,6 +20,8 @@ const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_CHAIN_USERDATA: u16 = 12;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
+const NFTA_HOOK_DEV: u16 = 3;
+const NF_NETDEV_INGRESS: u32 = 0;
 pub(super) const NFTA_RULE_TABLE: u16 = 1;
 pub(super) const NFTA_RULE_CHAIN: u16 = 2;
 pub(super) const NFTA_RULE_HANDLE: u16 = 3;
@@ -28,6 +30,8 @@ pub(super) const NFTA_RULE_USERDATA: u16 = 7;
 
 /// The priorities of hooks to which `nft` gives names; a chain of a lower one is called first.
 pub mod priority {
+    /// Before connections are tracked.
+    pub const RAW: i32 = -300;
     /// Destinations are translated.
     pub const DSTNAT: i32 = -100;
     /// The same in tables of family bridge.
@@ -45,6 +49,8 @@ pub enum Family {
     Inet = 1,
     /// IPv4.
     Ip = 2,
+    /// Frames that one link receives.
+    Netdev = 5,
     /// Frames that a bridge hands on.
     Bridge = 7,
     /// IPv6.
@@ -57,6 +63,7 @@ impl Family {
         match self {
             Self::Inet => "inet",
             Self::Ip => "ip",
+            Self::Netdev => "netdev",
             Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
         }
@@ -145,6 +152,14 @@ pub enum Step<'a> {
     },
     /// Makes a chain that the kernel calls. EEXIST or EOPNOTSUPP when one of the name is hooked in elsewhere.
     AddBaseChain(BaseChain<'a>),
+    /// Makes a chain that the kernel calls for each frame that one link receives, before anything else sees it. In a table of
+    /// family netdev. The chain may go with the link: kernels differ.
+    AddIngressChain {
+        /// Its name.
+        chain: &'a str,
+        /// Name of the link.
+        link: &'a str,
+    },
     /// Deletes a chain with its rules; ENOENT when it is gone, EBUSY when a rule of another chain leads to it.
     DeleteChain {
         /// Its name.
@@ -182,6 +197,20 @@ pub enum Step<'a> {
         set: &'a str,
         /// Its new elements.
         elements: &'a [Element],
+    },
+    /// Adds values to a set whose elements are no addresses alone; see [`Key`](super::Key).
+    AddValues {
+        /// The set.
+        set: &'a str,
+        /// Its new elements.
+        values: &'a [Vec<u8>],
+    },
+    /// Takes values out of such a set; ENOENT as for addresses.
+    DeleteValues {
+        /// The set.
+        set: &'a str,
+        /// What goes.
+        values: &'a [Vec<u8>],
     },
     /// Takes elements out of a set; ENOENT, and nothing of the batch is done, when one of them is not there.
     DeleteElements {
@@ -249,6 +278,16 @@ pub(super) fn encode(table: Table<'_>, step: &Step<'_>, requests: &mut Vec<Reque
             }
             request
         }
+        Step::AddIngressChain { chain, link } => {
+            let mut request = named(libc::NFT_MSG_NEWCHAIN, create, CHAIN, chain);
+            request.text(NFTA_CHAIN_TYPE, "filter");
+            request.nest(NFTA_CHAIN_HOOK, |hook| {
+                hook.be32(NFTA_HOOK_HOOKNUM, NF_NETDEV_INGRESS);
+                hook.be32(NFTA_HOOK_PRIORITY, priority::FILTER as u32);
+                hook.text(NFTA_HOOK_DEV, link);
+            });
+            request
+        }
         Step::DeleteChain { chain } => named(libc::NFT_MSG_DELCHAIN, libc::NLM_F_ACK, CHAIN, chain),
         Step::Flush { chain } => named(libc::NFT_MSG_DELRULE, libc::NLM_F_ACK, RULE, chain),
         Step::AddRule(ref rule) => {
@@ -278,6 +317,18 @@ pub(super) fn encode(table: Table<'_>, step: &Step<'_>, requests: &mut Vec<Reque
             requests.extend(elements.chunks(set::CHUNK).map(|some| {
                 let mut request = named(libc::NFT_MSG_NEWSETELEM, create, ELEMENTS, set);
                 set::encode_elements(&mut request, some.iter().map(|element| (element.address, element.timeout)));
+                request
+            }));
+            return;
+        }
+        Step::AddValues { set, values } | Step::DeleteValues { set, values } => {
+            let (kind, flags) = match step {
+                Step::AddValues { .. } => (libc::NFT_MSG_NEWSETELEM, create),
+                _ => (libc::NFT_MSG_DELSETELEM, libc::NLM_F_ACK),
+            };
+            requests.extend(values.chunks(set::CHUNK).map(|some| {
+                let mut request = named(kind, flags, ELEMENTS, set);
+                set::encode_values(&mut request, some);
                 request
             }));
             return;

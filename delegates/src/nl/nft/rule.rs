@@ -20,6 +20,8 @@ pub(super) const NFTA_VERDICT_CHAIN: u16 = 2;
 const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
 const NFT_META_IIFNAME: u32 = 6;
+const NFT_META_OIFNAME: u32 = 7;
+const NFT_META_IIFTYPE: u32 = 8;
 const NFT_META_NFPROTO: u32 = 15;
 pub(super) const NFT_META_L4PROTO: u32 = 16;
 const NFTA_CMP_SREG: u16 = 1;
@@ -42,12 +44,25 @@ const NFTA_BITWISE_XOR: u16 = 5;
 const NFTA_FIB_DREG: u16 = 1;
 const NFTA_FIB_RESULT: u16 = 2;
 const NFTA_FIB_FLAGS: u16 = 3;
+const NFT_FIB_RESULT_OIF: u32 = 1;
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+const NFTA_FIB_F_SADDR: u32 = 1;
+const NFTA_FIB_F_IIF: u32 = 1 << 3;
+const NFTA_FIB_F_PRESENT: u32 = 1 << 5;
 const NFTA_FIB_F_DADDR: u32 = 1 << 1;
 const NFTA_CT_DREG: u16 = 1;
 const NFTA_CT_KEY: u16 = 2;
 const NFTA_CT_DIRECTION: u16 = 3;
+const NFT_CT_STATE: u32 = 0;
 const NFT_CT_STATUS: u32 = 2;
+/// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
+const KNOWN_STATES: u32 = 1 << 1 | 1 << 2;
+pub(super) const NFTA_LIMIT_RATE: u16 = 1;
+const NFTA_LIMIT_UNIT: u16 = 2;
+const NFTA_LIMIT_BURST: u16 = 3;
+const NFTA_LIMIT_TYPE: u16 = 4;
+const NFTA_LIMIT_FLAGS: u16 = 5;
+const NFT_LIMIT_F_INV: u32 = 1;
 const NFT_CT_PROTO_DST: u32 = 12;
 const IPS_DST_NAT: u32 = 1 << 5;
 pub(super) const NFTA_LOOKUP_SET: u16 = 1;
@@ -69,6 +84,8 @@ const REGISTER: u32 = 1;
 const SECOND_REGISTER: u32 = 2;
 /// Offset of the destination port in TCP, UDP and SCTP.
 pub(super) const DESTINATION_PORT: u32 = 2;
+/// The first register of four bytes is the first four of [`REGISTER`]; then they are counted one by one.
+const SMALL_REGISTER: u32 = 8;
 /// Offset of the source in an Ethernet header.
 const ETHER_SOURCE: u32 = 6;
 /// Bytes of an interface's name in the kernel.
@@ -136,12 +153,48 @@ pub enum Condition {
         /// Any other link.
         negated: bool,
     },
+    /// The parts, one behind the other, are an element of a set of the table.
+    InSet {
+        /// The set's name.
+        set: &'static str,
+        /// What is looked for.
+        parts: &'static [Part],
+    },
+    /// The transport protocol is that `IPPROTO_*`.
+    Protocol(u8),
+    /// The way back to the source leads by the link that it came in by.
+    SourceRoutedHere,
+    /// Its connection was seen before, or belongs to one that was.
+    ConnectionKnown,
     /// The frame comes from that hardware address.
     EtherSource(Mac),
+    /// It came in by an Ethernet link: what `nft` puts before a comparison of hardware addresses in a table of family netdev.
+    ByEthernet,
+    /// The frame comes from any other hardware address.
+    EtherSourceNot(Mac),
+    /// The frame is for many: broadcast or multicast.
+    EtherToMany,
+    /// More than so many a second have come here, but for a tenth of it at once.
+    Faster(u32),
     /// Its connection's destination was translated.
     Translated,
     /// The destination port that its connection had before any translation.
     OriginalPort(u16),
+}
+
+/// What is looked for in a set, or a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The name of the link that it came in by.
+    Incoming,
+    /// The name of the link that it leaves by.
+    Outgoing,
+    /// The destination port.
+    DestinationPort,
+    /// The source address, of IPv4 or of IPv6.
+    Source(Key),
+    /// The destination address.
+    Destination(Key),
 }
 
 /// The end of a rule.
@@ -194,6 +247,10 @@ impl Condition {
                 Some(net.addr().is_ipv4())
             }
             Self::SourceInSet { key, .. } | Self::DestinationInSet { key, .. } => Some(key == Key::Ipv4),
+            Self::InSet { parts, .. } => parts.iter().find_map(|part| match part {
+                Part::Source(key) | Part::Destination(key) => Some(*key == Key::Ipv4),
+                _ => None,
+            }),
             _ => None,
         }
     }
@@ -229,6 +286,47 @@ fn encode_condition(list: &mut Request, condition: &Condition) {
             meta(list, NFT_META_IIFNAME);
             compare(list, if *negated { NFT_CMP_NEQ } else { NFT_CMP_EQ }, &bytes);
         }
+        Condition::InSet { set, parts } => look_up_parts(list, set, parts),
+        Condition::Protocol(protocol) => {
+            meta(list, NFT_META_L4PROTO);
+            compare(list, NFT_CMP_EQ, &[*protocol]);
+        }
+        Condition::SourceRoutedHere => {
+            expression(list, "fib", |data| {
+                data.be32(NFTA_FIB_DREG, REGISTER);
+                data.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_OIF);
+                data.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT);
+            });
+            compare(list, NFT_CMP_EQ, &1_u32.to_ne_bytes());
+        }
+        Condition::ConnectionKnown => {
+            connection(list, NFT_CT_STATE, None);
+            mask(list, &KNOWN_STATES.to_ne_bytes());
+            compare(list, NFT_CMP_NEQ, &[0; 4]);
+        }
+        Condition::ByEthernet => {
+            meta(list, NFT_META_IIFTYPE);
+            compare(list, NFT_CMP_EQ, &libc::ARPHRD_ETHER.to_ne_bytes());
+        }
+        Condition::EtherSourceNot(mac) => {
+            payload(list, NFT_PAYLOAD_LINK_HEADER, ETHER_SOURCE, mac.0.len());
+            compare(list, NFT_CMP_NEQ, &mac.0);
+        }
+        Condition::EtherToMany => {
+            const GROUP: [u8; 6] = [1, 0, 0, 0, 0, 0];
+            payload(list, NFT_PAYLOAD_LINK_HEADER, 0, GROUP.len());
+            mask(list, &GROUP);
+            compare(list, NFT_CMP_EQ, &GROUP);
+        }
+        Condition::Faster(rate) => expression(list, "limit", |data| {
+            data.be64(NFTA_LIMIT_RATE, u64::from(*rate));
+            // A second.
+            data.be64(NFTA_LIMIT_UNIT, 1);
+            data.be32(NFTA_LIMIT_BURST, (rate / 10).max(5));
+            // Packets.
+            data.be32(NFTA_LIMIT_TYPE, 0);
+            data.be32(NFTA_LIMIT_FLAGS, NFT_LIMIT_F_INV);
+        }),
         Condition::EtherSource(mac) => {
             payload(list, NFT_PAYLOAD_LINK_HEADER, ETHER_SOURCE, mac.0.len());
             compare(list, NFT_CMP_EQ, &mac.0);
@@ -266,11 +364,11 @@ fn compare_address(list: &mut Request, net: IpNet, is_source: bool, operator: u3
 
 /// Where an address stands in the header of its family.
 fn address_offset(key: Key, is_source: bool) -> u32 {
-    match (key, is_source) {
-        (Key::Ipv4, true) => 12,
-        (Key::Ipv4, false) => 16,
-        (Key::Ipv6, true) => 8,
-        (Key::Ipv6, false) => 24,
+    match (key == Key::Ipv4, is_source) {
+        (true, true) => 12,
+        (true, false) => 16,
+        (false, true) => 8,
+        (false, false) => 24,
     }
 }
 
@@ -286,21 +384,58 @@ fn look_up(list: &mut Request, set: &str, key: Key, is_source: bool, negated: bo
     });
 }
 
+/// Loads the parts, each from a register of four bytes on, and looks for them in a set.
+fn look_up_parts(list: &mut Request, set: &str, parts: &[Part]) {
+    let mut used = 0;
+    for part in parts {
+        // `nft` calls what begins where a register of 16 bytes does by that one's name.
+        let register = if used % 4 == 0 { REGISTER + used / 4 } else { SMALL_REGISTER + used };
+        used += match part {
+            Part::Incoming | Part::Outgoing => {
+                let key = if *part == Part::Incoming { NFT_META_IIFNAME } else { NFT_META_OIFNAME };
+                meta_into(list, key, register);
+                4
+            }
+            Part::DestinationPort => {
+                payload_into(list, NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2, register);
+                1
+            }
+            Part::Source(key) | Part::Destination(key) => {
+                let offset = address_offset(*key, matches!(part, Part::Source(_)));
+                payload_into(list, NFT_PAYLOAD_NETWORK_HEADER, offset, key.length(), register);
+                if *key == Key::Ipv4 { 1 } else { 4 }
+            }
+        };
+    }
+    expression(list, "lookup", |data| {
+        data.text(NFTA_LOOKUP_SET, set);
+        data.be32(NFTA_LOOKUP_SREG, REGISTER);
+    });
+}
+
 /// The mask of a byte of which the first `bits` bits count.
 fn mask_byte(bits: usize) -> u8 {
     if bits >= 8 { 0xff } else { !(0xff >> bits) }
 }
 
 fn meta(list: &mut Request, key: u32) {
+    meta_into(list, key, REGISTER);
+}
+
+fn meta_into(list: &mut Request, key: u32, register: u32) {
     expression(list, "meta", |data| {
         data.be32(NFTA_META_KEY, key);
-        data.be32(NFTA_META_DREG, REGISTER);
+        data.be32(NFTA_META_DREG, register);
     });
 }
 
 fn payload(list: &mut Request, base: u32, offset: u32, length: usize) {
+    payload_into(list, base, offset, length, REGISTER);
+}
+
+fn payload_into(list: &mut Request, base: u32, offset: u32, length: usize, register: u32) {
     expression(list, "payload", |data| {
-        data.be32(NFTA_PAYLOAD_DREG, REGISTER);
+        data.be32(NFTA_PAYLOAD_DREG, register);
         data.be32(NFTA_PAYLOAD_BASE, base);
         data.be32(NFTA_PAYLOAD_OFFSET, offset);
         data.be32(NFTA_PAYLOAD_LEN, length as u32);

@@ -16,6 +16,10 @@ const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_SET_KEY_TYPE: u16 = 4;
 const NFTA_SET_KEY_LEN: u16 = 5;
 const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_USERDATA: u16 = 13;
+/// User data by which `nft` knows that elements are in the host's byte order (libnftnl): names of links, which it would print
+/// backwards.
+const HOST_ORDER: [u8; 2] = [0, 4];
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(super) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -44,6 +48,16 @@ pub enum Key {
     Ipv4 = 7,
     /// IPv6 addresses.
     Ipv6 = 8,
+    /// Ports.
+    Port = 13,
+    /// Names of links, filled up with zeros to 16 bytes.
+    LinkName = 41,
+    /// A port, and an IPv4 address. Each part of a value is filled up to a multiple of four bytes.
+    PortIpv4 = 13 << 6 | 7,
+    /// A port, and an IPv6 address.
+    PortIpv6 = 13 << 6 | 8,
+    /// The names of two links.
+    LinkNames = 41 << 6 | 41,
 }
 
 impl Key {
@@ -57,6 +71,11 @@ impl Key {
         match self {
             Self::Ipv4 => 4,
             Self::Ipv6 => 16,
+            Self::Port => 2,
+            Self::LinkName => 16,
+            Self::PortIpv4 => 8,
+            Self::PortIpv6 => 20,
+            Self::LinkNames => 32,
         }
     }
 }
@@ -82,6 +101,10 @@ pub(super) fn encode(request: &mut Request, set: &Set<'_>, number: u32) {
     request.be32(NFTA_SET_KEY_TYPE, set.key as u32);
     request.be32(NFTA_SET_KEY_LEN, set.key.length() as u32);
     request.be32(NFTA_SET_ID, number);
+    if set.key == Key::LinkName {
+        let host_endian = 1_u32.to_ne_bytes();
+        request.bytes(NFTA_SET_USERDATA, &[HOST_ORDER.as_slice(), &host_endian].concat());
+    }
 }
 
 pub(super) fn encode_elements(request: &mut Request, elements: impl Iterator<Item = (IpAddr, Option<Duration>)>) {
@@ -97,12 +120,36 @@ pub(super) fn encode_elements(request: &mut Request, elements: impl Iterator<Ite
     });
 }
 
+/// Values of another key than an address.
+pub(super) fn encode_values(request: &mut Request, values: &[Vec<u8>]) {
+    request.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+        for value in values {
+            list.nest(NFTA_LIST_ELEM, |element| {
+                element.nest(NFTA_SET_ELEM_KEY, |key| _ = key.bytes(NFTA_DATA_VALUE, value));
+            });
+        }
+    });
+}
+
 /// The question for the elements of a set.
 pub(super) fn listing(family: u8, table: &str, set: &str) -> Request {
     let mut request = super::batch::message(family, libc::NFT_MSG_GETSETELEM, libc::NLM_F_DUMP);
     request.text(NFTA_SET_ELEM_LIST_TABLE, table);
     request.text(NFTA_SET_ELEM_LIST_SET, set);
     request
+}
+
+/// Reads one NFT_MSG_NEWSETELEM as bare values.
+pub(super) fn decode_values(message: &Message<'_>) -> Decoded<Vec<Vec<u8>>> {
+    let mut values = Vec::new();
+    let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
+    let Some(list) = wire::find(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)? else { return Ok(values) };
+    for element in Attributes::inside(list) {
+        let (_, element) = element?;
+        let Some(key) = wire::find(element, NFTA_SET_ELEM_KEY)? else { continue };
+        values.extend(wire::find(key, NFTA_DATA_VALUE)?.map(<[u8]>::to_vec));
+    }
+    Ok(values)
 }
 
 /// Reads one NFT_MSG_NEWSETELEM, which tells of several elements.
@@ -130,6 +177,7 @@ mod tests {
         #[test]
         fn any_bytes_decode_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = decode(&Message { kind: 0, flags: 0, sequence: 0, body: &body });
+            let _ = decode_values(&Message { kind: 0, flags: 0, sequence: 0, body: &body });
         }
     }
 }

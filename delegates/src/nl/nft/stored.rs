@@ -18,6 +18,8 @@ pub struct StoredRule {
     pub tests: Vec<Test>,
     /// The sets that it looks into, in order.
     pub sets: Vec<StoredLookup>,
+    /// The rates beyond which it holds, in order.
+    pub rates: Vec<u64>,
     /// What it decides, by the kernel's number (NF_*, NFT_*); absent for NAT.
     pub verdict: Option<i32>,
     /// The chain that it goes to.
@@ -42,8 +44,8 @@ impl StoredRule {
 
     /// Does it do the same, wherever it is and whosever it is?
     pub fn does_as(&self, other: &Self) -> bool {
-        (&self.tests, &self.sets, self.verdict, &self.target, &self.operands, &self.ending)
-            == (&other.tests, &other.sets, other.verdict, &other.target, &other.operands, &other.ending)
+        (&self.tests, &self.sets, &self.rates, self.verdict, &self.target, &self.operands, &self.ending)
+            == (&other.tests, &other.sets, &other.rates, other.verdict, &other.target, &other.operands, &other.ending)
     }
 }
 
@@ -132,6 +134,7 @@ fn decode_expressions(expressions: &[u8], rule: &mut StoredRule) -> Decoded<()> 
                 let negated = number(data, NFTA_LOOKUP_FLAGS)?.unwrap_or(0) != 0;
                 rule.sets.push(StoredLookup { field, set, negated });
             }
+            "limit" => rule.rates.extend(wire::find(data, NFTA_LIMIT_RATE)?.map(wire::be64).transpose()?),
             "immediate" => {
                 if let Some(value) = inner(data, &[NFTA_IMMEDIATE_DATA, NFTA_DATA_VALUE])? {
                     rule.operands.push(value.to_vec());
