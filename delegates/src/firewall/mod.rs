@@ -33,13 +33,36 @@
 //!   cni-br-iface-ID-mac                                                           the attachment's
 //!     from the pod's MAC address: return
 //!     drop
+//!
+//! netdev meta_cni_ports               macspoofchk and bumRate of vxlan                             module pod_ports
+//!   vethXXXXXXXX  filter, hook ingress of the port                                the attachment's, by its chain
+//!     from another than the pod's MAC address: drop
+//!     to many, beyond the rate: drop
+//!
+//! inet meta_cni_overlays              overlays whose members are known                             module overlays
+//!   prerouting    filter, hook prerouting, raw (-300)
+//!     to a port of overlays: jump tunnels
+//!   tunnels
+//!     from a member, by the underlay: return
+//!     to a tunnel end of the node or of a member: drop
+//!   input         filter, hook input, filter (-10)
+//!     in by a bridge of overlays: goto from-pods
+//!   from-pods
+//!     ICMP, or of a known connection: return
+//!     drop
+//!   forward       filter, hook forward, filter (-10)
+//!     within one bridge: return
+//!     from or to a bridge of overlays: drop
 //! ```
 //!
-//! The names, chains, rules and comments of these tables are the reference plugins', so that each undoes what the other
-//! made. A table that is ours alone has a name that begins with `meta_cni_`.
+//! The names, chains, rules and comments of the first three are the reference plugins', so that each undoes what the other
+//! made. A table that is ours alone has a name that begins with `meta_cni_`, and goes with
+//! its last port.
 
 pub mod mac_spoof_check;
 pub mod masquerade;
+pub mod overlays;
+pub mod pod_ports;
 pub mod port_mappings;
 mod table;
 
