@@ -6,11 +6,14 @@
 //! networks/4789-4200/network.json   the agent's: its membership, the other members, who has which slots   ([`state`])
 //! networks/4789-4200/leases         the plugin's: which attachment holds which slot of the node's blocks  (`ipam::blocks`)
 //! networks/4789-4200/wanted         the plugin's: a pod waits for a slot; the agent takes the file away   (`ipam::blocks`)
+//! networks/4789-4200/endpoints/   the plugin's: pods here that no slot explains                     ([`endpoints`])
+//! networks/4789-4200/programmed   of whoever programmed the entries last: from which state              (`overlay::kept`)
 //! ```
 //!
 //! Any number of plugin processes and one agent agree through these files, so an ADD on a network that the node is in needs
 //! neither the agent nor the API server. [`needs`] reads what a definition asks for.
 
+pub mod endpoints;
 mod id;
 mod need;
 pub mod state;

@@ -18,6 +18,9 @@ use crate::ipam::blocks::Pool;
 /// Name of the file in the network's directory.
 pub const FILE: &str = "network.json";
 
+/// Name of the file in the network's directory that says from which state the entries were programmed last.
+pub const PROGRAMMED: &str = "programmed";
+
 /// The format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
 
@@ -152,15 +155,22 @@ impl NetworkState {
         fs::rename(&unfinished, dir.join(FILE)).map_err(failed)
     }
 
-    /// Removes the file: the node is not in the network any more. The plugin's leases stay.
+    /// Removes the file, and what was noted of the entries that it led to: the node is not in the network any more. The plugin's leases
+    /// stay.
     pub fn remove(state_dir: &Path, id: &NetworkId) -> Result<()> {
-        let path = id.dir(state_dir).join(FILE);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io(format!("remove {}", path.display()))(error))
+        let dir = id.dir(state_dir);
+        for name in [FILE, PROGRAMMED] {
+            let path = dir.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(format!("remove {}", path.display()))(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        // It stays while a note is in it.
+        let _ = fs::remove_dir(dir.join(super::endpoints::DIR));
+        Ok(())
     }
 }
 

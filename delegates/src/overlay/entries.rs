@@ -47,6 +47,37 @@ pub struct Present {
     pub forwarding: Vec<Forwarding>,
     /// The neighbours of the bridge.
     pub neighbours: Vec<Neighbour>,
+    /// The MAC addresses that somebody put behind another port of the bridge: pods of this node.
+    pub local: BTreeSet<Mac>,
+}
+
+impl Present {
+    /// What the kernel holds right after it was brought to these entries, where no entry of others was in the way.
+    fn after(entries: &Entries, local: &BTreeSet<Mac>) -> Self {
+        let there = |mac: Mac, remote: Option<IpAddr>, is_external: bool| Forwarding {
+            mac,
+            remote,
+            own: remote.is_some(),
+            permanent: true,
+            is_external,
+        };
+        let forwarding = entries.forwarding().into_iter().filter(|(mac, _)| !local.contains(mac));
+        let pairs = forwarding.flat_map(|(mac, end)| [there(mac, Some(end), true), there(mac, None, true)]);
+        let flooded = entries.members.keys().map(|end| there(ALL_ZERO, Some(*end), false));
+        let neighbour =
+            |(ip, mac): (&IpAddr, &Mac)| Neighbour { ip: *ip, mac: Some(*mac), permanent: true, protocol: PROTOCOL };
+        Self {
+            forwarding: pairs.chain(flooded).collect(),
+            neighbours: entries.neighbours.iter().map(neighbour).collect(),
+            local: local.clone(),
+        }
+    }
+}
+
+/// The changes from entries that the kernel was brought to, and that nobody has changed since, to others. `local`: the MAC
+/// addresses of this node's pods, as far as entries may have them.
+pub fn difference(before: &Entries, wanted: &Entries, local: &BTreeSet<Mac>) -> Vec<Change> {
+    plan(wanted, &Present::after(before, local)).changes
 }
 
 /// One change of the entries of an overlay.
@@ -90,7 +121,9 @@ pub struct Plan {
 /// The least that brings what is there to what is wanted.
 pub fn plan(wanted: &Entries, present: &Present) -> Plan {
     let mut plan = Plan::default();
-    let forwarding = wanted.forwarding();
+    // A pod of this node is here, whatever the members' slots say of its MAC address.
+    let mut forwarding = wanted.forwarding();
+    forwarding.retain(|mac, _| !present.local.contains(mac));
     let own: BTreeMap<Mac, &Forwarding> =
         present.forwarding.iter().filter(|e| e.own && e.mac != ALL_ZERO).map(|e| (e.mac, e)).collect();
     let bridged: BTreeSet<Mac> = present.forwarding.iter().filter(|e| !e.own).map(|e| e.mac).collect();
@@ -255,6 +288,7 @@ mod tests {
                 // Not resolved by anybody but the kernel.
                 Neighbour { ip: ip("fd42::33"), mac: Some(mac(9)), permanent: false, protocol: 0 },
             ],
+            ..Present::default()
         };
         let Plan { changes, obstacles } = plan(&wanted(), &of_others);
         let expected = [
@@ -274,8 +308,36 @@ mod tests {
     #[test]
     fn what_was_learned_before_is_replaced() {
         let learned = Forwarding { permanent: false, ..entry(mac(33), Some("192.0.2.9"), false) };
-        let present = Present { forwarding: vec![learned], neighbours: Vec::new() };
+        let present = Present { forwarding: vec![learned], ..Present::default() };
         let changes = plan(&wanted(), &present).changes;
         assert!(changes.contains(&Change::Forward(mac(33), ip("192.0.2.3"))), "{changes:?}");
+    }
+
+    #[test]
+    fn the_difference_of_two_states_is_the_plan_between_them() {
+        let mut other = wanted();
+        other.members.remove(&ip("192.0.2.3"));
+        other.stations.insert(mac(33), ip("192.0.2.2"));
+        other.neighbours.insert(ip("10.42.0.34"), mac(34));
+        let none = BTreeSet::new();
+        for (from, to) in [(Entries::default(), wanted()), (wanted(), other.clone()), (other, Entries::default())] {
+            let present = after(Present::default(), &plan(&from, &Present::default()).changes);
+            assert_eq!(difference(&from, &to, &none), plan(&to, &present).changes);
+            assert_eq!(difference(&from, &from, &none), []);
+        }
+        let local = [mac(33)].into();
+        assert!(
+            !difference(&Entries::default(), &wanted(), &local).contains(&Change::Forward(mac(33), ip("192.0.2.3")))
+        );
+    }
+
+    #[test]
+    fn a_pod_of_the_node_is_nowhere_else() {
+        let full = after(Present::default(), &plan(&wanted(), &Present::default()).changes);
+        let present = Present { local: [mac(33)].into(), ..full };
+        let changes = plan(&wanted(), &present).changes;
+        assert_eq!(changes, [Change::Unforward(mac(33), ip("192.0.2.3")), Change::Unbridge(mac(33))]);
+        let present = after(present, &changes);
+        assert_eq!(plan(&wanted(), &present), Plan::default());
     }
 }

@@ -14,20 +14,31 @@
 //! Names follow from VNI and UDP port ([`Names`]), so nothing must be read to find an overlay. [`ensure`] makes device and
 //! bridge, [`remove_unused`] ends them with the last port; both under the lock of the names. An overlay with `learning` finds
 //! the pods by their frames, and what it does not know goes to the peers that somebody appended. Without it, [`reconcile()`]
-//! brings the entries to what is wanted, however they are, and touches none of others ([`entries`]).
+//! brings the entries to what is wanted, however they are, and touches none of others ([`entries`]). What is wanted follows from the
+//! members and their slots ([`entries_of`]); [`kept`] brings all of an overlay to the state that the node agent wrote,
+//! and a [`keeper`] does so whenever that or the kernel changes.
+//!
+//! The bridge needs an entry of its own for each MAC address although it floods what it does not know into the device alone: the
+//! kernel answers ARP and ND for a neighbour only where its MAC address is behind a port with `neigh_suppress`.
 
 pub mod entries;
+pub mod keeper;
+pub mod kept;
+mod members;
 mod names;
 mod reconcile;
 mod segment;
 mod underlay;
 
 pub use self::entries::{Change, Entries, Obstacle, Plan, Present, plan};
+pub use self::members::entries_of;
 pub use self::names::Names;
 pub use self::reconcile::{present, reconcile};
 pub use self::segment::{Segment, Spec, all, ensure, exists, remove_unused};
-pub use self::underlay::{Endpoint, Underlay, endpoint, mtu};
+pub use self::underlay::{Endpoint, Underlay, endpoint, endpoint_at, mtu};
 
+#[cfg(test)]
+pub(crate) use self::members::testing;
 use crate::nl::link::PortFlags;
 
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
@@ -38,5 +49,11 @@ pub const PROTOCOL: u8 = 121;
 
 /// The flags of the device's bridge port in an overlay whose entries are given.
 fn suppression() -> PortFlags {
-    PortFlags { learning: Some(false), neigh_suppress: Some(true), ..PortFlags::default() }
+    PortFlags {
+        learning: Some(false),
+        unicast_flood: Some(true),
+        neigh_suppress: Some(true),
+        isolated: Some(false),
+        ..PortFlags::default()
+    }
 }

@@ -8,6 +8,7 @@ use attachments::names::IfName;
 use super::IANA_PORT;
 use crate::error::Result;
 use crate::lock::{self, Lock};
+use crate::networks::NetworkId;
 
 /// The names of an overlay on the node: a function of UDP port and VNI, for that pair is what the kernel holds unique.
 /// Overlays on the IANA port have the shorter names.
@@ -29,6 +30,14 @@ impl Names {
         };
         let lock = format!("vxlan-{port}-{vni}.lock");
         Ok(Self { device: name("vx", "v").parse()?, bridge: name("bx", "b").parse()?, lock })
+    }
+
+    /// The VNI and the UDP port of an overlay's [`NetworkId`]; `None` for the name of another network, which has a dot.
+    pub fn pair(id: &str) -> Option<(u32, u16)> {
+        let (port, vni) = id.split_once('-')?;
+        let pair: (u32, u16) = (vni.parse().ok()?, port.parse().ok()?);
+        // `4789-4200` has one spelling.
+        (NetworkId::overlay(pair.1, pair.0).as_str() == id).then_some(pair)
     }
 
     /// Nobody else makes, joins or removes this overlay on the node while the lock is held.
@@ -58,6 +67,14 @@ mod tests {
     fn names(vni: u32, port: u16) -> (String, String) {
         let names = Names::of(vni, port).unwrap();
         (names.device.to_string(), names.bridge.to_string())
+    }
+
+    #[test]
+    fn the_name_of_an_overlay_tells_vni_and_port() {
+        assert_eq!(Names::pair(NetworkId::overlay(8472, 7).as_str()), Some((7, 8472)));
+        for other in ["shop.lan", "4789-", "04789-7", "4789-7.x", "70000-1", "node..a-b"] {
+            assert_eq!(Names::pair(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use super::entries::{Change, Entries, Plan, Present, plan};
 use super::{PROTOCOL, Segment};
 use crate::error::Result;
@@ -11,17 +13,30 @@ use crate::nl::neighbour::{ALL_ZERO, Entry};
 
 /// The entries that the kernel holds.
 pub fn present(netlink: &mut Netlink, device: u32, bridge: u32) -> Result<Present> {
-    Ok(Present { forwarding: netlink.forwardings(device)?, neighbours: netlink.neighbours(bridge)? })
+    let (mut forwarding, mut local) = (Vec::new(), BTreeSet::new());
+    for station in netlink.stations(bridge)? {
+        if station.port == device {
+            forwarding.push(station.entry);
+        } else if station.is_static && !station.is_port && !station.entry.own && station.port != bridge {
+            local.insert(station.entry.mac);
+        }
+    }
+    Ok(Present { forwarding, neighbours: netlink.neighbours(bridge)?, local })
 }
 
 /// Brings the entries of an overlay, however they are, to what is wanted, and tells what was done and what stands in the way.
 /// Entries of others stay as they are. After an error some changes are made; the next call makes the rest.
 pub fn reconcile(netlink: &mut Netlink, segment: &Segment, wanted: &Entries) -> Result<Plan> {
-    let (device, bridge) = (segment.device.index, segment.bridge.index);
-    let plan = plan(wanted, &present(netlink, device, bridge)?);
-    let entries: Vec<Entry> = plan.changes.iter().map(|change| entry(change, device, bridge)).collect();
-    netlink.change_entries(&entries, &format!("entries of vxlan device {}", segment.device.name))?;
+    let plan = plan(wanted, &present(netlink, segment.device.index, segment.bridge.index)?);
+    make(netlink, segment, &plan.changes)?;
     Ok(plan)
+}
+
+/// Makes changes of the entries of an overlay.
+pub(super) fn make(netlink: &mut Netlink, segment: &Segment, changes: &[Change]) -> Result<()> {
+    let (device, bridge) = (segment.device.index, segment.bridge.index);
+    let entries: Vec<Entry> = changes.iter().map(|change| entry(change, device, bridge)).collect();
+    netlink.change_entries(&entries, &format!("entries of vxlan device {}", segment.device.name))
 }
 
 fn entry(change: &Change, device: u32, bridge: u32) -> Entry {

@@ -73,6 +73,9 @@ pub fn ensure(netlink: &mut Netlink, spec: &Spec, names: &Names, endpoint: &Endp
     let mtu = underlay::mtu(spec, endpoint)?;
     let wanted = spec.device(endpoint);
     let bridge = ensure_bridge(netlink, names, mtu)?;
+    if !spec.learning && bridge.mtu != mtu {
+        netlink.set_link(bridge.index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() })?;
+    }
     let found = match netlink.link_by_name(&names.device)? {
         Some(found) => reuse(netlink, spec, names, found, &wanted, &bridge)?,
         None => None,
@@ -85,7 +88,8 @@ pub fn ensure(netlink: &mut Netlink, spec: &Spec, names: &Names, endpoint: &Endp
     if !spec.learning {
         take_neighbours(&names.bridge)?;
         let flags = suppression();
-        let has = |port: &PortFlags| (port.learning, port.neigh_suppress) == (flags.learning, flags.neigh_suppress);
+        let told = |port: &PortFlags| [port.learning, port.unicast_flood, port.neigh_suppress, port.isolated];
+        let has = |port: &PortFlags| told(port) == told(&flags);
         if !device.port.as_ref().is_some_and(has) {
             netlink.set_port(device.index, &flags)?;
         }
@@ -166,7 +170,7 @@ fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridg
         mtu: Some(mtu),
         mac: Some(spec.mac.map_or_else(random::mac, Ok)?),
         master: Some(bridge.index),
-        up: true,
+        up: spec.learning,
         ..NewLink::new(&names.device, NewKind::Vxlan(wanted.clone()))
     };
     match netlink.add_link(&device) {
@@ -180,7 +184,14 @@ fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridg
         Ok(()) => {
             keep_out(&names.device)?;
             let missing = || apply::vanished(format!("find vxlan device {}", names.device));
-            netlink.link_by_name(&names.device)?.ok_or_else(missing)
+            let device = netlink.link_by_name(&names.device)?.ok_or_else(missing)?;
+            if spec.learning {
+                return Ok(device);
+            }
+            // An agent in a container may find the sysctls read-only. Without IPv6 there is nothing to keep off.
+            let _ = netlink.keep_addresses_off(device.index);
+            netlink.set_link(device.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+            netlink.link_by_index(device.index)?.ok_or_else(missing)
         }
     }
 }
@@ -221,14 +232,20 @@ fn reuse(
     bridge: &Link,
 ) -> Result<Option<Link>> {
     let Kind::Vxlan(is) = &found.kind else { return Err(foreign(&names.device, &found)) };
-    let Some((field, is, wants)) = difference(spec, &found, is, wanted) else {
-        if found.master != Some(bridge.index) || !found.up {
-            let change = LinkChange { master: Some(bridge.index), up: Some(true), ..LinkChange::default() };
-            netlink.set_link(found.index, &change)?;
+    // Where the members are known the device can be made anew at any time: nothing in it was learned.
+    let is_kept = !spec.learning && !is.learning;
+    let Some((field, is, wants)) = difference(spec, &found, is, wanted, is_kept) else {
+        let mac = spec.mac.filter(|mac| is_kept && found.mac != Some(*mac));
+        let mtu = spec.mtu.filter(|mtu| is_kept && found.mtu != *mtu);
+        let has_moved = found.master != Some(bridge.index);
+        if has_moved || !found.up || mac.is_some() || mtu.is_some() {
+            let master = has_moved.then_some(bridge.index);
+            netlink.set_link(found.index, &LinkChange { master, mac, mtu, up: Some(true), ..LinkChange::default() })?;
         }
-        return Ok(Some(found));
+        // A port that joins a bridge has the kernel's flags.
+        return if has_moved { netlink.link_by_index(found.index) } else { Ok(Some(found)) };
     };
-    if has_ports(netlink, bridge, Some(&found))? {
+    if !is_kept && has_ports(netlink, bridge, Some(&found))? {
         let allowed = format!("{is}: {} was made with it, and pods are attached", names.device);
         return Err(Error::Parent(Finding::new(field, wants, allowed)));
     }
@@ -237,7 +254,13 @@ fn reuse(
 }
 
 /// The first field in which a device differs from what is wanted: its name, what it is, what is wanted.
-fn difference(spec: &Spec, link: &Link, is: &Vxlan, wanted: &Vxlan) -> Option<(&'static str, String, String)> {
+fn difference(
+    spec: &Spec,
+    link: &Link,
+    is: &Vxlan,
+    wanted: &Vxlan,
+    is_kept: bool,
+) -> Option<(&'static str, String, String)> {
     let text = |address: Option<IpAddr>| address.map_or_else(|| "none".to_owned(), |address| address.to_string());
     let index = |index: Option<u32>| index.map_or_else(|| "none".to_owned(), |index| format!("link {index}"));
     if (is.vni, is.port) != (wanted.vni, wanted.port) {
@@ -260,7 +283,7 @@ fn difference(spec: &Spec, link: &Link, is: &Vxlan, wanted: &Vxlan) -> Option<(&
         return Some(("learning", is.learning.to_string(), wanted.learning.to_string()));
     }
     match spec.mtu {
-        Some(mtu) if mtu != link.mtu => Some(("mtu", link.mtu.to_string(), mtu.to_string())),
+        Some(mtu) if mtu != link.mtu && !is_kept => Some(("mtu", link.mtu.to_string(), mtu.to_string())),
         _ => None,
     }
 }

@@ -84,6 +84,16 @@ pub fn endpoint(netlink: &mut Netlink, spec: &Spec) -> Result<Endpoint> {
     Ok(Endpoint { link, local: address.net })
 }
 
+/// The link that has an address of the node: an overlay's tunnels end there. [`Error::Busy`] where no link has it.
+pub fn endpoint_at(netlink: &mut Netlink, local: IpAddr) -> Result<Endpoint> {
+    let held = netlink.addresses(None)?.into_iter().find(|address| address.net.addr() == local);
+    let gone =
+        || Error::Busy(format!("tunnel end {local}, with which the node agent joined, is no address of the node now"));
+    let address = held.ok_or_else(gone)?;
+    let link = netlink.link_by_index(address.index)?.ok_or_else(gone)?;
+    Ok(Endpoint { link, local: address.net })
+}
+
 fn refuse(value: String, allowed: impl Into<Allowed>) -> Error {
     Error::Parent(Finding::new("underlay", value, allowed))
 }

@@ -17,6 +17,9 @@ mod tuning;
 mod vlan;
 mod vrf;
 mod vxlan;
+mod vxlan_guard;
+mod vxlan_keeper;
+mod vxlan_members;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -102,7 +105,8 @@ impl Bed {
             deadline,
             builtin: None,
             reserved: Reserved::UNASKED,
-            is_alone: true,
+            // The agent's files are there, or none is needed.
+            is_alone: !self.state.path().join(crate::networks::DIR).exists(),
             lock: None,
         }
     }

@@ -13,11 +13,16 @@ use ipnet::IpNet;
 use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 use crate::error;
+use crate::firewall::pod_ports::Guard;
 use crate::networks::OverlayNeed;
 use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 
-pub(in crate::builtin) const KEYS: [&str; 10] =
-    ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "sharedWith", "ipam", "dns"];
+pub(in crate::builtin) const KEYS: [&str; 12] =
+    ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "sharedWith", "macspoofchk", "bumRate", "ipam", "dns"];
+
+/// Broadcast and multicast frames a second of one pod, unless `bumRate` says another number: what no pod needs, and what a node
+/// copies to a thousand members in half of its time.
+const BUM_RATE: u32 = 10_000;
 
 /// What a configuration without a VNI lacks. A node draws none: another one would draw another.
 const VNI: &str = "an integer from 1 to 16777215; the webhook draws one when a definition without it is applied";
@@ -39,6 +44,10 @@ pub(in crate::builtin) struct Config {
     pub group: Option<IpAddr>,
     /// Other definitions that may have the same VNI and port.
     pub shared_with: Vec<NetRef>,
+    /// `macspoofchk`: frames of a pod come from its own hardware address alone. Absent: where the kernel can.
+    pub mac_spoof_check: Option<bool>,
+    /// `bumRate`: broadcast and multicast frames a second that are taken from a pod; 0 takes all. Absent: where the kernel can.
+    pub bum_rate: Option<u32>,
     /// The hardware address asked for: `runtimeConfig.mac`, which wins over CNI_ARGS.
     pub mac: Option<Mac>,
     /// `dns`; wins over the IPAM's when any field is set.
@@ -60,6 +69,8 @@ impl Config {
             peers: peers(conf, &mut reader),
             group: reader.keep(group(conf)),
             shared_with: shared_with(conf, &mut reader),
+            mac_spoof_check: conf.get("macspoofchk").map(|_| reader.flag("macspoofchk")),
+            bum_rate: reader.integer("bumRate", 0..=10_000_000),
             mac: reader.keep(mac_address::from_runtime(conf)),
             dns: reader.dns(),
         };
@@ -91,7 +102,23 @@ impl Config {
         Names::of(self.vni, self.port)
     }
 
-    /// The overlay as this delegate makes it. Nobody tells the node where a MAC address lives: it learns, and what it does not
+    /// Does the cluster know the members?
+    pub(super) fn is_managed(&self) -> bool {
+        self.peers.is_empty() && self.group.is_none()
+    }
+
+    /// What a pod's port is guarded against; `mac` is the pod's.
+    pub(super) fn guard(&self, mac: Mac) -> Guard {
+        let rate = self.bum_rate.unwrap_or(BUM_RATE);
+        Guard { mac: self.mac_spoof_check.unwrap_or(true).then_some(mac), to_many: (rate > 0).then_some(rate) }
+    }
+
+    /// Did the configuration ask for a guard by name? Then a kernel that cannot do it is an error.
+    pub(super) fn asks_for_guard(&self) -> bool {
+        self.mac_spoof_check == Some(true) || self.bum_rate.is_some_and(|rate| rate > 0)
+    }
+
+    /// The overlay as this delegate makes it where the members are not known. Nobody tells the node where a MAC address lives: it learns, and what it does not
     /// know goes to every peer.
     pub(super) fn overlay(&self) -> Spec {
         Spec {
@@ -120,7 +147,7 @@ pub(crate) fn overlay_of(conf: &Object) -> Option<OverlayNeed> {
     if conf.text("type").ok().flatten().as_deref() != Some("vxlan") {
         return None;
     }
-    let config = Config::read(conf).ok().filter(|config| config.peers.is_empty() && config.group.is_none())?;
+    let config = Config::read(conf).ok().filter(Config::is_managed)?;
     let underlay = Some(config.underlay).filter(|underlay| *underlay != Underlay::DefaultRoute);
     Some(OverlayNeed { vni: config.vni, port: config.port, underlay, mtu: config.mtu, shared_with: config.shared_with })
 }
@@ -270,6 +297,8 @@ mod tests {
                 r#""underlay":"fd00::/64","peers":["192.0.2.1"]"#,
                 "underlay: got \"fd00::/64\", want a subnet of the family",
             ),
+            (r#""macspoofchk":1"#, "macspoofchk: got 1"),
+            (r#""bumRate":-1"#, "bumRate: got -1, want an integer from 0 to 10000000"),
             (r#""mtu":10"#, "mtu: got 10, want 0 for the default, or an integer from 68 to 65535"),
             (r#""runtimeConfig":{"mac":"1"}"#, "runtimeConfig.mac: got \"1\""),
         ] {

@@ -1,6 +1,8 @@
 //! `vxlan`: a secondary overlay. A veth from the pod into a bridge that belongs to the network, and a vxlan device on it.
 
 mod config;
+mod managed;
+mod port;
 mod segment;
 
 use attachments::cni::object::Object;
@@ -8,6 +10,7 @@ use attachments::cni::result::{CniResult, Dns, Interface};
 
 pub(crate) use self::config::overlay_of;
 use self::config::{Config, KEYS};
+use self::managed::Known;
 use self::segment::Segment;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::veth::{self, NewVeth, Veth};
@@ -15,6 +18,7 @@ use super::{Attached, check, mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::Result;
+use crate::firewall::pod_ports;
 use crate::host::Host;
 use crate::ipam::Leased;
 use crate::nl::link::{self, NewKind};
@@ -46,9 +50,17 @@ impl Delegate for Vxlan {
         let mac = asked.map_or_else(mac_address::random, Ok)?;
         let host_name = veth::host_name(call.network, point)?;
         let names = config.names()?;
+        let known = Known::read(host, config)?;
         // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
         let lock = names.lock(host.node.state_dir, host.node.deadline)?;
-        let joined = segment::ensure(host, point, config, &names).and_then(|segment| {
+        let ensured = match &known {
+            Some(known) => known.ensure(host, config),
+            None => segment::ensure(host, point, config, &names),
+        };
+        let joined = ensured.and_then(|segment| {
+            if let Some(known) = &known {
+                known.note(host, &segment, host_name.as_str(), mac, &leased.result)?;
+            }
             let port = NewVeth {
                 bridge: Some(segment.bridge),
                 host_name: host_name.clone(),
@@ -62,7 +74,8 @@ impl Delegate for Vxlan {
         });
         if joined.is_err() {
             // What it says about the cause is the first error; DEL does this again.
-            let _ = segment::remove_unused(host, &names).and(shared::release(host, point));
+            let removed = segment::remove_unused(host, &names).and(shared::release(host, point));
+            let _ = removed.and(managed::forget(host, config, host_name.as_str()));
         }
         drop(lock);
         let (veth, segment) = joined?;
@@ -70,7 +83,8 @@ impl Delegate for Vxlan {
         for ip in &mut result.ips {
             ip.interface = Some(POD_END);
         }
-        if let Err(error) = configure(host, sandbox, point, &veth, &result) {
+        let guarded = port::guard(host, point, config, &veth, known.is_some());
+        if let Err(error) = guarded.and_then(|()| configure(host, sandbox, point, &veth, &result)) {
             let _ = Self::del(Undo { host, call, point });
             return Err(error);
         }
@@ -81,9 +95,12 @@ impl Delegate for Vxlan {
     /// when it was the last.
     fn del(cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, call, point } = cx;
-        veth::delete(host, &veth::host_name(call.network, point)?, point.group)?;
+        let port = veth::host_name(call.network, point)?;
+        veth::delete(host, &port, point.group)?;
+        pod_ports::remove(port.as_str(), host.node.deadline)?;
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
+            managed::forget(host, &config, port.as_str())?;
             clean(host, &config.names()?)?;
         }
         // Of an overlay that is gone there is nothing to let go of any more.
@@ -97,8 +114,12 @@ impl Delegate for Vxlan {
         let pod = check::pod_link(sandbox, point, expected, Some("veth"))?;
         check::is_up(&pod)?;
         let bridge = check::bridge(host, expected, &names.bridge)?;
-        check::port(host, expected, &pod, &bridge)?;
-        segment::check(host, config, &names, &bridge)?;
+        let host_end = check::port(host, expected, &pod, &bridge)?;
+        match Known::read(host, config).map_err(|error| check::differs(error.to_string()))? {
+            Some(known) => known.check(host, config, &names, &bridge)?,
+            None => segment::check(host, config, &names, &bridge)?,
+        }
+        port::check(host, point, config, &host_end, pod.mac)?;
         check::addressing(sandbox, &pod, expected)
     }
 
@@ -114,11 +135,16 @@ impl Delegate for Vxlan {
     /// The tunnels have an end here, and the kernel knows vxlan.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
         veth::status(host, false)?;
+        port::status(host, config)?;
+        let is_managed = !host.node.is_alone && config.is_managed();
         let netlink = host.netlink()?;
         let spec = config.overlay();
-        overlay::endpoint(netlink, &spec)
-            .and_then(|endpoint| overlay::mtu(&spec, &endpoint).map(drop))
-            .map_err(parent_link::not_ready)?;
+        // Where the cluster knows the members, the node agent finds the tunnel end, which no default route has to lead to.
+        if !is_managed {
+            overlay::endpoint(netlink, &spec)
+                .and_then(|endpoint| overlay::mtu(&spec, &endpoint).map(drop))
+                .map_err(parent_link::not_ready)?;
+        }
         let kind = link::Vxlan {
             vni: config.vni,
             port: config.port,
@@ -179,7 +205,8 @@ pub(super) fn sweep(host: &mut Host<'_>) -> Result<()> {
     for names in overlay::all(host.netlink()?)? {
         clean(host, &names)?;
     }
-    Ok(())
+    let links: Vec<String> = host.netlink()?.links(None)?.into_iter().map(|link| link.name).collect();
+    pod_ports::sweep(|port| links.iter().any(|link| link == port), host.node.deadline)
 }
 
 /// Removes an overlay unless a port is left in it. The lock is for whoever has something to remove, be it the lock of a

@@ -7,6 +7,7 @@ use attachments::finding::Finding;
 use ipnet::IpNet;
 
 use super::config::Config;
+use super::managed;
 use crate::builtin::check;
 use crate::call::Point;
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub(super) struct Segment {
     pub bridge_mac: String,
     /// MTU of the overlay.
     pub mtu: u32,
+    /// Device and bridge of an overlay whose entries are given.
+    pub kept: Option<overlay::Segment>,
 }
 
 /// Finds the overlay or makes it, and floods to the peers.
@@ -37,15 +40,20 @@ pub(super) fn ensure(host: &mut Host<'_>, point: &Point<'_>, config: &Config, na
     if !peers.is_empty() {
         Shared::lock(&host.node)?.change(host, point, &device, is_new, &[shared::peers(peers)])?;
     }
+    if is_new {
+        // Of this device nobody knows the senders: its port is guarded no more.
+        managed::guard(host)?;
+    }
     let bridge_mac = bridge.mac.map(|mac| mac.to_string()).unwrap_or_default();
     // Without a value of its own, a pod takes what the overlay was made with.
-    Ok(Segment { bridge: bridge.index, bridge_mac, mtu: config.mtu.unwrap_or(device.mtu) })
+    Ok(Segment { bridge: bridge.index, bridge_mac, mtu: config.mtu.unwrap_or(device.mtu), kept: None })
 }
 
 /// Removes the overlay from the node unless a port is left in it.
 pub(super) fn remove_unused(host: &mut Host<'_>, names: &Names) -> Result<()> {
     if overlay::remove_unused(host.netlink()?, names)? {
         shared::forget(&host.node, names.device.as_str())?;
+        managed::guard(host)?;
     }
     Ok(())
 }

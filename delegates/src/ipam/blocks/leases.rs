@@ -220,7 +220,14 @@ impl Leases {
 
     /// Removes the file where nothing in it counts any more, and the network's directory if it was all that is in it.
     pub(super) fn discard_void(self) {
-        if self.journal.is_void && self.wrong.is_none() && fs::remove_file(&self.path).is_ok() {
+        if self.journal.is_void {
+            self.discard_unused();
+        }
+    }
+
+    /// Removes the file if nothing is leased: the node leaves the network, and with it the order in which addresses came free.
+    pub fn discard_unused(self) {
+        if self.journal.live.is_empty() && self.wrong.is_none() && fs::remove_file(&self.path).is_ok() {
             let _ = self.path.parent().map(fs::remove_dir);
         }
     }

@@ -174,3 +174,57 @@ fn kernel_a_known_neighbour_is_answered_for_on_the_node() {
         }
     });
 }
+
+/// What a network of a thousand nodes costs a node. Not a word about how long is asserted: other work goes on on the machine.
+#[test]
+fn kernel_on_host_a_thousand_members_with_all_their_slots() {
+    on_node(|netlink, segment, _| {
+        let mut state =
+            super::super::testing::state(1, &[1, 2], |n| format!("192.0.2.{n}"), Some(r#"{"subnet":"10.0.0.0/8"}"#));
+        let overlay = state.overlay.as_mut().unwrap();
+        let model = overlay.members[0].clone();
+        overlay.members = (0..1000_u32)
+            .map(|i| {
+                let [_, _, a, b] = i.to_be_bytes();
+                let mut member = model.clone();
+                (member.vtep, member.mac) = (ip(&format!("10.200.{a}.{b}")), Mac([2, 1, 0, 0, a, b]));
+                member.slots = vec![crate::networks::state::Slots { first: 64 * (i + 1), count: 64 }];
+                member
+            })
+            .collect();
+        // Hundredths of a second of this thread, in the program and in the kernel: proc_pid_stat(5).
+        let ticks = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let field = |n: usize| {
+                stat.rsplit(')').next().unwrap().split_whitespace().nth(n - 3).unwrap().parse::<u64>().unwrap()
+            };
+            (field(14), field(15))
+        };
+        let mut at = (Instant::now(), ticks());
+        let mut lap = |what: &str| {
+            let ((user, system), (user_before, system_before)) = (ticks(), at.1);
+            let (user, system) = ((user - user_before) * 10, (system - system_before) * 10);
+            println!("{what}: {:?}, of it {user} ms in the program and {system} ms in the kernel", at.0.elapsed());
+            at = (Instant::now(), ticks());
+        };
+        let json = serde_json::to_vec(&state).unwrap();
+        lap(&format!("state file of {} bytes written", json.len()));
+        let read: crate::networks::state::NetworkState = serde_json::from_slice(&json).unwrap();
+        lap("read");
+        let entries = crate::overlay::entries_of(&read);
+        assert_eq!((entries.members.len(), entries.stations.len()), (1000, 64_000));
+        lap("entries computed");
+        let first = reconcile(netlink, segment, &entries).unwrap();
+        assert_eq!(first.changes.len(), 1000 + 64_000 + 1000 + 64_000);
+        lap("programmed");
+        assert_eq!(reconcile(netlink, segment, &entries).unwrap(), Plan::default());
+        lap("looked at once more");
+        let mut state = read;
+        state.overlay.as_mut().unwrap().members[500].vtep = ip("10.201.0.1");
+        let moved = reconcile(netlink, segment, &crate::overlay::entries_of(&state)).unwrap();
+        assert_eq!(moved.changes.len(), 65 + 2);
+        lap("a member at another address");
+        reconcile(netlink, segment, &Entries::default()).unwrap();
+        lap("removed");
+    });
+}

@@ -1,0 +1,147 @@
+//! An overlay that is kept: brought, however it is, to the state that the node agent wrote. The plugin does it at an ADD, the agent
+//! on every change of the file and of the kernel; both under the overlay's lock, so neither needs the other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use attachments::names::Mac;
+
+use super::entries::difference;
+use super::reconcile::make;
+use super::{
+    Change, Endpoint, Entries, Names, Plan, Segment, Spec, Underlay, endpoint_at, ensure, entries_of, reconcile,
+};
+use crate::boot;
+use crate::error::{Error, Result};
+use crate::networks::state::{self, FILE, Membership, NetworkState, PROGRAMMED};
+use crate::networks::{NetworkId, endpoints};
+use crate::nl::Netlink;
+
+/// The device and bridge of an overlay as a membership wants them.
+pub fn spec(vni: u32, port: u16, membership: &Membership) -> Spec {
+    Spec {
+        vni,
+        port,
+        underlay: Underlay::DefaultRoute,
+        is_ipv6: Some(membership.vtep.is_ipv6()),
+        group: None,
+        mtu: Some(membership.mtu),
+        mac: Some(membership.mac),
+        learning: false,
+        ttl: 0,
+        udp_checksum: true,
+    }
+}
+
+/// Makes device and bridge, or brings those that are there to the membership. Pods in the bridge stay in it when the device is made
+/// anew. Entries come next ([`program`]).
+pub fn join(netlink: &mut Netlink, vni: u32, port: u16, membership: &Membership) -> Result<Segment> {
+    let endpoint: Endpoint = endpoint_at(netlink, membership.vtep)?;
+    ensure(netlink, &spec(vni, port, membership), &Names::of(vni, port)?, &endpoint)
+}
+
+/// The entries of a state, as a node wants them that has these pods itself. Whatever slots say of their addresses, they answer for
+/// themselves.
+fn wanted(state: &NetworkState, local: &[state::Endpoint]) -> Entries {
+    let mut entries = entries_of(state);
+    for endpoint in local {
+        for ip in &endpoint.ips {
+            entries.neighbours.remove(ip);
+        }
+    }
+    entries
+}
+
+/// Brings the entries to a state. `local` are this node's pods that slots do not explain.
+pub fn program(
+    netlink: &mut Netlink,
+    segment: &Segment,
+    state: &NetworkState,
+    local: &[state::Endpoint],
+) -> Result<Plan> {
+    reconcile(netlink, segment, &wanted(state, local))
+}
+
+/// Brings the entries from one state, to which they were brought before, to the next, without a look at what is there: the kernel lists
+/// the entries of a large network in seconds. How many were changed.
+pub fn advance(
+    netlink: &mut Netlink,
+    segment: &Segment,
+    last: &NetworkState,
+    state: &NetworkState,
+    local: &[state::Endpoint],
+) -> Result<usize> {
+    let macs: BTreeSet<Mac> = local.iter().map(|endpoint| endpoint.mac).collect();
+    let changes = difference(&wanted(last, local), &wanted(state, local), &macs);
+    make(netlink, segment, &changes)?;
+    Ok(changes.len())
+}
+
+/// A pod of this node has these addresses from now on, whatever slots say of them.
+pub fn give_way(netlink: &mut Netlink, segment: &Segment, state: &NetworkState, local: &state::Endpoint) -> Result<()> {
+    let entries = entries_of(state);
+    let known = local.ips.iter().filter(|ip| entries.neighbours.contains_key(ip));
+    let mut changes: Vec<Change> = known.map(|ip| Change::Unresolve(*ip)).collect();
+    if let Some(end) = entries.stations.get(&local.mac) {
+        changes.extend([Change::Unforward(local.mac, *end), Change::Unbridge(local.mac)]);
+    }
+    make(netlink, segment, &changes)
+}
+
+/// This node's pods that slots do not explain: those noted whose port is in the bridge.
+pub fn local_pods(
+    netlink: &mut Netlink,
+    state_dir: &Path,
+    id: &NetworkId,
+    segment: &Segment,
+) -> Result<Vec<state::Endpoint>> {
+    let noted = endpoints::noted(state_dir, id);
+    if noted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ports = netlink.links(Some(segment.bridge.index))?;
+    let is_there = |name: &str| ports.iter().any(|port| port.name == name);
+    Ok(noted.into_iter().filter(|(port, _)| is_there(port)).map(|(_, endpoint)| endpoint).collect())
+}
+
+/// Which state file was programmed into which device. Taken before the state is read: of a file that is replaced in between the
+/// entries are brought to the new one once more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    path: PathBuf,
+    file: String,
+}
+
+impl Mark {
+    /// The mark of the state file as it is now; `None` where there is none.
+    pub fn take(state_dir: &Path, id: &NetworkId) -> Result<Option<Self>> {
+        let dir = id.dir(state_dir);
+        match fs::metadata(dir.join(FILE)) {
+            Ok(file) => {
+                // What a boot before this one programmed is gone.
+                let boot = boot::current().unwrap_or_default();
+                let file = format!("{boot} {} {}.{:09}", file.ino(), file.mtime(), file.mtime_nsec());
+                Ok(Some(Self { path: dir.join(PROGRAMMED), file }))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("read {}", dir.join(FILE).display()))(error)),
+        }
+    }
+
+    /// Was this state programmed into that device?
+    pub fn is_set(&self, device: u32) -> bool {
+        fs::read_to_string(&self.path).is_ok_and(|text| text == self.text(device))
+    }
+
+    /// Notes that it was. Who reads half of it programs once more than needed.
+    pub fn set(&self, device: u32) -> Result<()> {
+        fs::write(&self.path, self.text(device)).map_err(Error::io(format!("write {}", self.path.display())))
+    }
+
+    fn text(&self, device: u32) -> String {
+        format!("{} {device}\n", self.file)
+    }
+}
