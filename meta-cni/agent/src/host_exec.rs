@@ -90,7 +90,7 @@ pub async fn plugin(options: &Options, args: &[String], stdin: &[u8], limit: Dur
 
 /// A process in the host's mount namespace: the one of the flag, else process 1. If process 1 is in another network namespace
 /// (several nodes on one machine), it is the parent process, the runtime's own.
-fn host_process(options: &Options) -> Result<PathBuf> {
+pub fn host_process(options: &Options) -> Result<PathBuf> {
     if let Some(process) = &options.host_process {
         return Ok(process.clone());
     }

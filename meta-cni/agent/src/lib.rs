@@ -14,6 +14,7 @@ pub mod install;
 mod keepalive;
 pub mod networks;
 pub mod options;
+mod overlay;
 mod pod_cache;
 mod policies;
 mod publish;
@@ -26,8 +27,10 @@ mod status_resync;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use attachments::api::MemberEndpoint;
+use delegates::boot;
+use delegates::networks::NetworkId;
 use meta_cni_kube::Reader;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -50,6 +53,10 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 async fn serve(options: &Options) -> Result<()> {
+    // Leases of addresses tell the boot that they are of, as the plugin sees it.
+    if let Ok(process) = host_exec::host_process(options) {
+        boot::of_node(&process.join("root"));
+    }
     let (client, server) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
     let pods = SharedPodCache::default();
@@ -62,7 +69,7 @@ async fn serve(options: &Options) -> Result<()> {
         node: options.node_name.clone(),
         node_ips: options.node_ips.0.clone(),
         state_dir: options.state_dir.clone(),
-        grace: Duration::from_secs(options.member_grace.into()),
+        grace: options.member_grace,
     };
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
@@ -83,6 +90,8 @@ async fn serve(options: &Options) -> Result<()> {
         known.expect(pod);
         policies.expect(pod.namespace.as_str());
     };
+    let endpoints = networks.clone();
+    let tell = move |id: &NetworkId, pods: Vec<MemberEndpoint>| endpoints.tell_endpoints(id, pods);
     let parts = async {
         tokio::join!(
             watch::pods(client.clone(), &options.node_name, pods.clone(), seen),
@@ -99,6 +108,7 @@ async fn serve(options: &Options) -> Result<()> {
     tokio::select! {
         () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
         ended = networks.run() => ended,
+        ended = overlay::run(&options.state_dir, networks.changes(), tell) => ended,
         ended = recover::run(options) => ended,
         ended = conf::run(options, &readiness, &definitions, awaited) => ended,
         ended = termination() => ended,

@@ -1,6 +1,7 @@
 //! Flags of `meta-cnid run`, each also by environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -39,8 +40,8 @@ pub struct Options {
     #[arg(long, env = "META_CNI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How long the node stays in an overlay, and keeps an empty address block, after the last pod of it: a number of seconds.
-    #[arg(long, env = "META_CNI_MEMBER_GRACE", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub member_grace: u32,
+    #[arg(long, env = "META_CNI_MEMBER_GRACE", value_name = "DURATION", default_value = "60s", value_parser = seconds)]
+    pub member_grace: Duration,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -48,4 +49,23 @@ pub struct Options {
     /// the one that started the agent.
     #[arg(long, env = "META_CNI_HOST_PROCESS", value_name = "DIR")]
     pub host_process: Option<PathBuf>,
+}
+
+/// Whole seconds: `60s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse().map(Duration::from_secs);
+    number.map_err(|_| format!("got {text:?}, want whole seconds, as 60s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_its_unit() {
+        assert_eq!((seconds("5s"), seconds("60")), (Ok(Duration::from_secs(5)), Ok(Duration::from_secs(60))));
+        for bad in ["", "s", "-1s", "5m", "1.5s"] {
+            assert_eq!(seconds(bad).unwrap_err(), format!("got {bad:?}, want whole seconds, as 60s"));
+        }
+    }
 }

@@ -81,10 +81,6 @@ fn an_overlay_is_one_definition() {
     );
     assert_eq!(claim["spec"]["mtu"], 1450, "{claim}");
 
-    // A broadcast reaches every member: an address that nobody has is asked for everywhere, and an answer to all comes from all.
-    let heard = bed.exec("p1", "ping -c 1 -W 2 -b 10.43.255.255");
-    assert!(heard.contains("1 packets transmitted"), "{heard}");
-
     // The pair is the definition's.
     let refusal =
         bed.api.apply(&crate::bed::definition("default", "thief", &overlay(4300, "10.99.0.0/24").to_string()));
@@ -108,12 +104,12 @@ fn an_overlay_is_one_definition() {
 #[test]
 fn two_networks_with_the_same_addresses_never_meet() {
     let bed = Bed::new("twins");
-    for (name, vni) in [("red", 4301), ("blue", 4302)] {
-        bed.nad(name, &overlay(vni, "10.44.0.0/24"));
-    }
+    // Of two tenants: in one namespace the second would be refused.
+    bed.nad("red", &overlay(4301, "10.44.0.0/24"));
+    bed.nad_in("default", "blue", &overlay(4302, "10.44.0.0/24"));
     // Nodes and addresses in common, and one of each colour alone on a node.
     for (name, node, network) in
-        [("red1", "n1", "red"), ("red2", "n2", "red"), ("blue1", "n1", "blue"), ("blue3", "n3", "blue")]
+        [("red1", "n1", "red"), ("red2", "n2", "red"), ("blue1", "n1", "default/blue"), ("blue3", "n3", "default/blue")]
     {
         bed.api.apply(&bed.pod_with(name, Some(node), network)).unwrap();
     }
@@ -123,7 +119,8 @@ fn two_networks_with_the_same_addresses_never_meet() {
     assert!(!bed.answers("red1", &blue3) && !bed.answers("red2", &blue3));
     assert!(!bed.answers("blue3", &red2) || blue1 == red2);
     let sockets = bed.node("n1").space().run("ss -lun");
-    assert_eq!(sockets.lines().filter(|line| line.contains(":4789 ")).count(), 2, "one port in each family: {sockets}");
+    assert_eq!(sockets.lines().filter(|line| line.contains(":4789 ")).count(), 1, "both on one socket: {sockets}");
+    bed.api.delete("/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions/blue").unwrap();
     bed.clear();
 }
 
@@ -138,8 +135,10 @@ fn what_is_deleted_or_changed_by_hand_comes_back() {
     bed.ready("p1");
     let run = |line: &str| bed.node("n1").space().run(line);
     let entries = |node: &Node| {
-        let fdb = node.space().run("bridge fdb show dev vx4303");
-        let mut lines: Vec<String> = fdb.lines().filter(|line| line.contains(" dst ")).map(str::to_owned).collect();
+        // Of all devices: this one may be gone at the moment.
+        let fdb = node.space().run("bridge fdb show");
+        let is_of = |line: &&str| line.contains(" dev vx4303 ") && line.contains(" dst ");
+        let mut lines: Vec<String> = fdb.lines().filter(is_of).map(str::to_owned).collect();
         lines.sort();
         lines
     };
@@ -159,7 +158,8 @@ fn what_is_deleted_or_changed_by_hand_comes_back() {
         run(&hurt);
         let began = Instant::now();
         wait::until(&format!("heal of {hurt}"), Duration::from_secs(10), || {
-            let link = run("ip -d link show vx4303 2>/dev/null || true");
+            let links = run("ip -o -d link");
+            let link = links.lines().find(|line| line.contains(": vx4303: ")).unwrap_or_default();
             let is_whole =
                 link.contains("master bx4303") && link.contains("LOWER_UP") && link.contains("neigh_suppress on");
             let now = entries(bed.node("n1"));
@@ -182,8 +182,8 @@ fn a_pool_is_used_to_its_last_address_and_then_says_who_holds_it() {
         let node = format!("n{}", 1 + number % 3);
         bed.api.apply(&bed.pod_with(&format!("p{number}"), Some(&node), "net")).unwrap();
     }
-    let addresses: BTreeSet<String> = (1..=6).map(|number| bed.address(&format!("p{number}"))).collect();
-    assert_eq!(addresses.len(), 6, "{addresses:?}");
+    let all: Vec<String> = (1..=6).map(|number| bed.address(&format!("p{number}"))).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 6, "{all:?}");
     bed.api.apply(&bed.pod_with("more", Some("n1"), "net")).unwrap();
     let said = bed.event("more", "10.46.0.0/29");
     assert!(said.contains("6") && said.contains("n2") && said.contains("n3"), "{said}");

@@ -37,18 +37,31 @@ impl Leased {
     }
 }
 
+/// What becomes of the file when nothing is leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unused {
+    /// It tells the order in which addresses came free.
+    Keep,
+    /// The node leaves the network.
+    Remove,
+}
+
 /// Does something while no plugin gives out an address. It waits for a plugin that does.
 pub async fn locked<T: Send + 'static>(
     state_dir: &Path,
     id: &NetworkId,
-    pool: Option<Pool>,
+    (pool, unused): (Option<Pool>, Unused),
     work: impl FnOnce(&Leased) -> T + Send + 'static,
 ) -> Result<T> {
     let (state_dir, id) = (state_dir.to_owned(), id.clone());
     let locked = tokio::task::spawn_blocking(move || {
         let failed = |error: delegates::error::Error| Error::Io(error.to_string());
         let leases = Leases::create(&state_dir, &id, Instant::now() + PATIENCE).map_err(failed)?;
-        Ok(work(&Leased::of(&leases.held(), pool.as_ref())))
+        let done = work(&Leased::of(&leases.held(), pool.as_ref()));
+        if unused == Unused::Remove {
+            leases.discard_unused();
+        }
+        Ok(done)
     });
     locked.await.map_err(|error| Error::Bug(error.to_string()))?
 }

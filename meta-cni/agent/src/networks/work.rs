@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::api::{self, Answer, Us};
 use super::facts::{Ask, Call, Facts, Step};
 use super::known::View;
-use super::leases::{self, Leased};
+use super::leases::{self, Leased, Unused};
 use super::notes::Notes;
 use super::slots::Blocks;
 use super::{Networks, member, plan, slots, tunnel};
@@ -435,7 +435,7 @@ impl Networks {
             return self.state().files.write(id, new).map(drop);
         }
         let (networks, id_of) = (self.clone(), id.clone());
-        leases::locked(&self.0.settings.state_dir, id, None, move |_| {
+        leases::locked(&self.0.settings.state_dir, id, (None, Unused::Keep), move |_| {
             networks.state().files.write(&id_of, new).map(drop)
         })
         .await?
@@ -446,7 +446,7 @@ impl Networks {
         let Some(file) = self.network(id) else { return Ok(()) };
         let Some(pool) = file.pool.as_ref().map(|state| state.pool.clone()) else { return Ok(()) };
         let (networks, id_of) = (self.clone(), id.clone());
-        leases::locked(&self.0.settings.state_dir, id, Some(pool), move |leased| {
+        leases::locked(&self.0.settings.state_dir, id, (Some(pool), Unused::Keep), move |leased| {
             if slots.keys().any(|slot| leased.slots.contains_key(slot)) {
                 return Ok(());
             }
@@ -469,7 +469,7 @@ impl Networks {
     async fn leave(&self, id: &NetworkId) -> Result<()> {
         let (networks, id_of) = (self.clone(), id.clone());
         let state_dir = self.0.settings.state_dir.clone();
-        leases::locked(&state_dir, id, None, move |leased| {
+        leases::locked(&state_dir, id, (None, Unused::Remove), move |leased| {
             let mut state = networks.state();
             if !leased.any {
                 return state.files.remove(&id_of);

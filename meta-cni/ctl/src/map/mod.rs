@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use meta_cni::cluster::manifest;
-use meta_cni_kube::{PageSize, Pages, Shape};
+use meta_cni_kube::{PageSize, Pages, Selector, Shape};
 use serde_json::Value;
 
 use self::model::{COLLECTIONS, Map};
@@ -101,7 +101,7 @@ async fn ask(kubeconfig: Option<PathBuf>, map: &mut Map) -> Result<(), String> {
     let (client, _) = meta_cni_kube::client(kubeconfig.as_deref()).await.map_err(|e| e.to_string())?;
     for (kind, path) in COLLECTIONS {
         let size = PageSize { objects: 500, bytes: 4 << 20 };
-        let mut pages: Pages<Value> = Pages::new(client.clone(), path, None, Shape::Whole, size);
+        let mut pages: Pages<Value> = Pages::new(client.clone(), path, Selector::default(), Shape::Whole, size);
         loop {
             match pages.next().await {
                 Ok(Some(objects)) => objects.iter().for_each(|object| map.take(kind, object)),
