@@ -139,7 +139,9 @@ pub fn update(
 ) -> Result<()> {
     let lock = state_dir.join(lock::DIR).join(LOCK);
     // Also where the state directory takes no file: a removal must not wait for room on a disk.
-    let _lock = Lock::take_for_undo(&lock, [state_dir], deadline)?;
+    // The state directory itself is the substitute for an overlay's lock, which the caller may hold.
+    let substitute = state_dir.parent().unwrap_or(state_dir);
+    let _lock = Lock::take_for_undo(&lock, [substitute], deadline)?;
     bring(&wanted(&survey(netlink, members)?), deadline)
 }
 

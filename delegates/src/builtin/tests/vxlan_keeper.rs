@@ -51,7 +51,8 @@ fn is_whole(bed: &Bed, state: &NetworkState) -> bool {
 fn until(what: &str, is: impl Fn() -> bool) -> Duration {
     let began = Instant::now();
     while !is() {
-        assert!(began.elapsed() < Duration::from_secs(2), "{what}");
+        // Far longer than it takes; a busy machine is no failure.
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
     began.elapsed()
