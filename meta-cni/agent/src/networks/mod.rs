@@ -3,10 +3,10 @@
 //!
 //! | part | what |
 //! | --- | --- |
-//! | [`plan`] | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks |
-//! | [`work`](self) | does it, and comes back until all is as it should be |
+//! | `plan` | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks |
+//! | `work` | does it, and comes back until all is as it should be |
 //! | `watcher` | follows the objects of the networks that the node is in, and the files of the plugin |
-//! | `known` | the objects; `notes` and [`files`]: what is written on this node; `leases`: what the plugin wrote |
+//! | `known` | the objects; `notes` and `files`: what is written on this node; `leases`: what the plugin wrote |
 //! | `api`, `tunnel` | the API server, and the kernel |
 
 mod api;
