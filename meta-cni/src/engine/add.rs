@@ -21,7 +21,7 @@ use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
-use super::undo::{UndoContext, undo};
+use super::undo::undo;
 use super::{boot, devinfo, merge, resolve, resume, routes, saved_states};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -157,7 +157,7 @@ fn clear_the_way(run: &Run<'_>, target: &Target, lock: &SandboxLock) -> Result<(
             target.container, target.ifname
         )));
     }
-    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock };
+    let context = run.undo_context(run.deadline, lock);
     if found.record.damaged {
         return undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context);
     }
@@ -189,7 +189,7 @@ fn forget_unattempted(record: &mut Record, progress: &Progress) {
 
 /// The runtime gets the failure of the ADD. What the undo could not finish stays in the record.
 fn roll_back(run: &Run<'_>, record: RecordFile, netns: &str, lock: &SandboxLock) {
-    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.undo_deadline(), lock };
+    let context = run.undo_context(run.undo_deadline(), lock);
     if let Err(fault) = undo(record, Whereabouts::Given(netns), &context) {
         warn(&format!("undoing a failed ADD is not complete and will be resumed: {fault}"));
     }

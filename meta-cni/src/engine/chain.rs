@@ -1,8 +1,5 @@
 //! The chain of plugins of one attachment, built in and external in any mix.
 
-use std::path::Path;
-use std::time::Instant;
-
 use attachments::bind::Attachment;
 use attachments::cni::conf::{Injection, PluginConf};
 use attachments::cni::error::code;
@@ -21,8 +18,8 @@ use delegates::sandbox::Sandbox;
 use delegates::spelling;
 use serde_json::value::RawValue;
 
-use super::lock::SandboxLock;
 use super::record::Intent;
+use super::undo::UndoContext;
 use crate::fault::{Fault, Result};
 
 /// What serves a plugin's calls.
@@ -46,15 +43,15 @@ impl<'p> Delegate<'p> {
 
 impl Intent {
     /// The node as it was for the ADD: the delegate that attached also undoes, and programs are searched where they were.
-    pub fn node<'a>(&'a self, state_dir: &'a Path, deadline: Instant, lock: &'a SandboxLock) -> Node<'a> {
+    pub fn node<'a>(&'a self, context: &UndoContext<'a>) -> Node<'a> {
         Node {
             plugin_dirs: &self.plugin_dirs,
             builtin: self.builtin.as_deref(),
-            state_dir,
-            deadline,
+            state_dir: context.state_dir,
+            deadline: context.deadline,
             reserved: Reserved::UNASKED,
-            is_alone: false,
-            lock: Some(lock.file()),
+            is_alone: context.is_alone,
+            lock: Some(context.lock.file()),
         }
     }
 }

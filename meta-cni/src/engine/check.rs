@@ -28,7 +28,7 @@ pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
             target.container, target.ifname
         )));
     };
-    let node = intent.node(&run.conf.state_dir, run.deadline, &lock);
+    let node = intent.node(&run.undo_context(run.deadline, &lock));
     let mut sandbox = Sandbox::open(&target.netns, &node).map_err(|e| Fault::Netns(e.to_string()))?;
     let mut host = Host::new(node);
     for (attachment, entry) in intent.attachments.iter().zip(&done.attached) {

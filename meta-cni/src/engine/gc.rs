@@ -19,7 +19,7 @@ use super::record::{Intent, Key};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::Whereabouts;
-use super::undo::{UndoContext, undo};
+use super::undo::undo;
 use super::{resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -90,7 +90,7 @@ fn collect(run: &Run<'_>, key: &Key) -> Result<Collected> {
         return Ok(Collected::AtWork);
     };
     let Some(found) = run.store.find(key)? else { return Ok(Collected::Undone) };
-    let context = UndoContext { state_dir: &run.conf.state_dir, deadline: run.deadline, lock: &lock };
+    let context = run.undo_context(run.deadline, &lock);
     let undone = match found.record.damaged {
         true => undo_damaged(run, found, &nowhere(key), Whereabouts::Recorded, &context),
         false => undo(found, Whereabouts::Recorded, &context),

@@ -15,7 +15,7 @@ use super::resume::{self, Resumed};
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
 use super::store::{DAMAGED, Pending};
-use super::undo::{UndoContext, undo};
+use super::undo::undo;
 use crate::fault::{Fault, Result};
 use crate::recovery::{RecordSummary, RecoveryReport};
 
@@ -109,11 +109,11 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     };
     let Some(intent) = &found.record.intent else { return Err((DAMAGED.to_owned(), false)) };
     let done = found.record.done.as_ref();
-    match judge(intent, done, &intent.node(&run.conf.state_dir, deadline, &lock)) {
+    match judge(intent, done, &intent.node(&run.undo_context(deadline, &lock))) {
         Liveness::Alive => Ok(Settled::Living),
         Liveness::Unsure(why) => Err((why, false)),
         Liveness::Dead(why) => {
-            let context = UndoContext { state_dir: &run.conf.state_dir, deadline, lock: &lock };
+            let context = run.undo_context(deadline, &lock);
             match undo(found, Whereabouts::Gone, &context) {
                 Ok(()) => Ok(Settled::Released(why)),
                 Err(fault) => Err((format!("{why}; its undo is not complete: {fault}"), true)),

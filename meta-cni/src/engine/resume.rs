@@ -14,7 +14,7 @@ use super::record::Key;
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
 use super::store::DAMAGED;
-use super::undo::{UndoContext, undo};
+use super::undo::undo;
 use crate::fault::Result;
 use crate::request::LEFT_ALONE;
 
@@ -101,7 +101,7 @@ pub fn resume(
     if found.record.damaged && found.record.intent.is_none() {
         return Ok(Resumed::No(DAMAGED));
     }
-    undo(found, Whereabouts::Recorded, &UndoContext { state_dir: &run.conf.state_dir, deadline, lock: &lock })?;
+    undo(found, Whereabouts::Recorded, &run.undo_context(deadline, &lock))?;
     Ok(Resumed::Undone)
 }
 

@@ -7,9 +7,11 @@ use attachments::names::PodRef;
 use delegates::call::Node;
 use delegates::lock::Lock;
 
+use super::lock::SandboxLock;
 use super::record::{Intent, Key};
 use super::sandbox_lookup::namespace_id;
 use super::store::Store;
+use super::undo::UndoContext;
 use crate::cluster::Cluster;
 use crate::fault::Result;
 use crate::node::NodeConf;
@@ -68,9 +70,18 @@ impl Run<'_> {
             state_dir: &self.conf.state_dir,
             deadline: self.deadline,
             reserved: &self.conf.reserved,
-            is_alone: matches!(self.cluster, Cluster::Directory(_)),
+            is_alone: self.is_alone(),
             lock,
         }
+    }
+
+    /// What a recorded set is undone, or checked, with.
+    pub fn undo_context<'a>(&'a self, deadline: Instant, lock: &'a SandboxLock) -> UndoContext<'a> {
+        UndoContext { state_dir: &self.conf.state_dir, deadline, lock, is_alone: self.is_alone() }
+    }
+
+    fn is_alone(&self) -> bool {
+        matches!(self.cluster, Cluster::Directory(_))
     }
 
     /// Undoing gets time of its own: the call that failed may have used up all of its.

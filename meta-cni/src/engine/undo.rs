@@ -28,6 +28,8 @@ pub struct UndoContext<'a> {
     pub deadline: Instant,
     /// The held lock of the sandbox.
     pub lock: &'a SandboxLock,
+    /// No other node has a part in this one's networks.
+    pub is_alone: bool,
 }
 
 /// Undoes everything in a record and removes the record. What fails stays in the record for the next attempt, and the error
@@ -41,7 +43,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         // A full or read-only disk must not stop the undo of what is in the kernel.
         warn(&fault.to_string());
     }
-    let node = intent.node(context.state_dir, context.deadline, context.lock);
+    let node = intent.node(context);
     let is_damaged = file.record.damaged;
     let is_incomplete = file.is_made_up() || is_damaged;
     let lists_links = file.record.done.is_some() && !is_incomplete;
