@@ -55,5 +55,5 @@ fn a_thousand_pods_on_ten_nodes_use_exactly_a_thousand_addresses() {
     let writes = writes() - before;
     eprintln!("1000 pods on 10 nodes: {:.1} s, {writes} writes of blocks", began.elapsed().as_secs_f64());
     assert_eq!((taken.iter().map(Vec::len).sum::<usize>(), all.len()), (1000, 1000));
-    assert!(writes <= 200, "{writes} writes for 1000 pods");
+    assert!(writes <= 300, "{writes} writes for 1000 pods");
 }
