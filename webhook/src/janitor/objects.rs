@@ -181,15 +181,12 @@ impl Pods {
 
 /// Everything of networks that span nodes. Nodes come last: whose block was listed, that node was there before.
 pub async fn networks(client: &Client) -> Result<Objects, String> {
-    let claims = all(client, &VniClaim::url_path(&(), None)).await?;
-    if claims.is_empty() {
-        let blocks: Vec<AddressBlock> = all(client, &AddressBlock::url_path(&(), None)).await?;
-        if blocks.is_empty() {
-            return Ok(Objects::default());
-        }
+    let claims: Vec<VniClaim> = all(client, &VniClaim::url_path(&(), None)).await?;
+    let blocks: Vec<AddressBlock> = all(client, &AddressBlock::url_path(&(), None)).await?;
+    if claims.is_empty() && blocks.is_empty() {
+        return Ok(Objects::default());
     }
     let members = all(client, &OverlayMember::url_path(&(), None)).await?;
-    let blocks = all(client, &AddressBlock::url_path(&(), None)).await?;
     let mut pages: Pages<OnlyMeta<StoredMeta>> =
         Pages::new(client.clone(), &Cache::Nodes.path(), Selector::default(), Shape::Metadata, PAGE);
     let mut nodes = HashSet::new();
