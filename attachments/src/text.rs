@@ -44,6 +44,12 @@ fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// FNV-1a with 64 bits: the same in every version of every program. Names on disk and in the API depend on it.
+pub fn hash(text: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

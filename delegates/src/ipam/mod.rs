@@ -275,6 +275,36 @@ fn elements(ipam: &Object, key: &str, findings: &mut Findings) -> Vec<(usize, Ob
     elements
 }
 
+/// `subnet` of a range.
+fn subnet(range: &Object) -> Checked<IpNet> {
+    const SUBNET: Allowed =
+        Allowed::told("a subnet with a prefix length, as 10.1.0.0/16", "must be CIDR, for example \"10.9.0.0/24\"");
+    let read = range.parsed("subnet", SUBNET).and_then(|read| read.ok_or_else(|| Finding::missing("subnet", SUBNET)));
+    let subnet: IpNet = read.map_err(|finding| finding.of(Rule::Subnet))?;
+    if subnet.addr().to_canonical() != subnet.addr() {
+        return Err(Finding::new("subnet", subnet, "an IPv4 subnet in IPv4 notation").of(Rule::Subnet));
+    }
+    Ok(subnet)
+}
+
+/// Refuses a subnet that names one of its addresses.
+fn without_host_bits(subnet: IpNet) -> Checked<IpNet> {
+    if subnet.trunc() == subnet {
+        return Ok(subnet);
+    }
+    let want = format!("no host bits: {}", subnet.trunc()).into();
+    let told = format!("host bits set, use \"{}\"", subnet.trunc()).into();
+    Err(Finding::new("subnet", subnet, Allowed::Told { want, told }).of(Rule::HostBits))
+}
+
+/// An address as a number.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
 /// Reads a list of range sets. `read` gets the path of a set and the objects of its ranges.
 fn range_sets<T>(
     (object, key, at): (&Object, &str, &str),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use attachments::bind::Source;
 use attachments::names::NetRef;
+use attachments::text::hash;
 use serde::{Deserialize, Serialize};
 
 /// Name of a network that spans nodes: fit for a label's value, for the beginning of an object's name, and for a file.
@@ -72,11 +73,6 @@ impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// FNV-1a with 64 bits: the same in every version of every program.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -49,11 +49,15 @@ fn need(conf: &Object, source: &Source) -> Option<Need> {
     let pool = blocks::pool_of(conf).ok().flatten();
     match (&overlay, &pool) {
         (None, None) => None,
-        _ => Some(Need { id: network_of(conf, source), overlay, pool }),
+        _ => Some(Need { id: id(overlay.as_ref(), source), overlay, pool }),
     }
 }
 
 /// The network of a plugin's configuration.
 pub(crate) fn network_of(conf: &Object, source: &Source) -> NetworkId {
-    overlay_of(conf).map_or_else(|| NetworkId::of(source), |overlay| NetworkId::overlay(overlay.port, overlay.vni))
+    id(overlay_of(conf).as_ref(), source)
+}
+
+fn id(overlay: Option<&OverlayNeed>, source: &Source) -> NetworkId {
+    overlay.map_or_else(|| NetworkId::of(source), |overlay| NetworkId::overlay(overlay.port, overlay.vni))
 }

@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::vni::{Pair, hash};
+use attachments::text::hash;
+
+use super::vni::Pair;
 
 /// So long a VNI is kept for the definition that it was drawn for.
 pub(super) const KEPT: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use attachments::names::NetRef;
 use attachments::policy::spec::VniRange;
 use attachments::rule::Rule;
+use attachments::text::hash;
 use delegates::lint::{CONFIG, Kind, Problem};
 
 use super::Opened;
@@ -175,12 +176,6 @@ impl Pool {
         let ranges: Vec<(u32, u32)> = ranges.iter().map(|range| (range.min, range.max)).collect();
         format!("level \"{level}\" opens none of {range}, from which VNIs are drawn; set one of {}", shown(&ranges))
     }
-}
-
-/// FNV-1a with 64 bits: the same in every version of this program.
-pub(super) fn hash(text: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use attachments::rule::Rule;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Checked, Validated, range_sets};
+use super::super::{Checked, Validated, number, range_sets, subnet, without_host_bits};
 
 /// Slots of a block, unless `blockSize` says another number.
 pub const BLOCK_SIZE: u32 = 64;
@@ -58,7 +58,7 @@ pub struct SlotAddress {
 impl Span {
     fn read(range: &Object, is_gateway: bool) -> Validated<Self> {
         let mut findings = Findings::default();
-        let subnet = findings.keep(subnet(range).map(Some));
+        let subnet = findings.keep(subnet(range).and_then(without_host_bits).map(Some));
         let mut address = |key, rule| {
             let read: Checked<Option<IpAddr>> = range.parsed(key, "an IP address");
             findings.keep(read.map_err(|finding| finding.of(rule))).map(|address| address.to_canonical())
@@ -327,23 +327,6 @@ fn apart<'a>(spans: impl Iterator<Item = &'a (String, Span)>, findings: &mut Fin
     }
 }
 
-fn subnet(range: &Object) -> Checked<IpNet> {
-    const SUBNET: Allowed =
-        Allowed::told("a subnet with a prefix length, as 10.1.0.0/16", "must be CIDR, for example \"10.9.0.0/24\"");
-    let read = range.parsed("subnet", SUBNET).and_then(|read| read.ok_or_else(|| Finding::missing("subnet", SUBNET)));
-    let subnet: IpNet = read.map_err(|finding| finding.of(Rule::Subnet))?;
-    let refuse = |allowed: Allowed, rule| Err(Finding::new("subnet", subnet, allowed).of(rule));
-    if subnet.addr().to_canonical() != subnet.addr() {
-        return refuse("an IPv4 subnet in IPv4 notation".into(), Rule::Subnet);
-    }
-    if subnet.trunc() != subnet {
-        let want = format!("no host bits: {}", subnet.trunc()).into();
-        let told = format!("host bits set, use \"{}\"", subnet.trunc()).into();
-        return refuse(Allowed::Told { want, told }, Rule::HostBits);
-    }
-    Ok(subnet)
-}
-
 /// `exclude`: subnets, or addresses.
 fn holes(ipam: &Object, findings: &mut Findings) -> Vec<IpNet> {
     const ALLOWED: Allowed = Allowed::told("an IP address, or a subnet as 10.1.2.0/28", "must be an address or CIDR");
@@ -370,13 +353,6 @@ fn block_size(ipam: &Object, findings: &mut Findings) -> u32 {
         read => Ok(read),
     });
     findings.keep(read.map_err(|finding| finding.of(Rule::BlockSize).under("ipam"))).unwrap_or(BLOCK_SIZE)
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
 }
 
 /// The n-th address behind another one.

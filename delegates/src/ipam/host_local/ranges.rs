@@ -10,7 +10,7 @@ use attachments::finding::{Allowed, Finding, Findings, under};
 use attachments::rule::Rule;
 use ipnet::IpNet;
 
-use super::super::{Checked, Validated};
+use super::super::{Checked, Validated, number, subnet, without_host_bits};
 
 const ADDRESS: &str = "an IP address";
 
@@ -237,33 +237,13 @@ impl fmt::Display for RangeSet {
 }
 
 fn subnet_of(object: &Object) -> Checked<IpNet> {
-    const SUBNET: Allowed =
-        Allowed::told("a subnet with a prefix length, as 10.1.0.0/16", "must be CIDR, for example \"10.9.0.0/24\"");
-    let read = object.parsed("subnet", SUBNET).and_then(|read| read.ok_or_else(|| Finding::missing("subnet", SUBNET)));
-    let subnet: IpNet = read.map_err(|e| e.of(Rule::Subnet))?;
-    let refuse = |allowed: Allowed, rule| Err(Finding::new("subnet", subnet, allowed).of(rule));
-    if subnet.addr().to_canonical() != subnet.addr() {
-        return refuse("an IPv4 subnet in IPv4 notation".into(), Rule::Subnet);
-    }
+    let subnet = subnet(object)?;
     if subnet.prefix_len() + 2 > subnet.max_prefix_len() {
         const LONGEST: Allowed =
             Allowed::told("a prefix length of at most 30 (IPv4) or 126 (IPv6)", "must leave at least 2 host bits");
-        return refuse(LONGEST, Rule::SmallSubnet);
+        return Err(Finding::new("subnet", subnet, LONGEST).of(Rule::SmallSubnet));
     }
-    if subnet.trunc() != subnet {
-        let without = subnet.trunc();
-        let want = format!("no host bits: {without}").into();
-        let told = format!("host bits set, use \"{without}\"").into();
-        return refuse(Allowed::Told { want, told }, Rule::HostBits);
-    }
-    Ok(subnet)
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
+    without_host_bits(subnet)
 }
 
 /// The address of a number in the family of another address. IPv4 numbers come from IPv4 subnets and fit.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use attachments::api::{AddressBlockSpec, AddressBlockStatus, NodeFree, SlotRequest, SlotRun};
+use attachments::text::hash;
 use delegates::ipam::blocks::Pool;
 
-use super::facts::{Call, Facts, Memory, Step, hash};
+use super::facts::{Call, Facts, Memory, Step};
 use super::slots::{Blocks, Sound, block_name, slots, usable};
 
 /// How long an owner may take to answer a request for slots.

@@ -8,6 +8,7 @@ use attachments::api::{
     VniClaimSpec,
 };
 use attachments::names::NetRef;
+use attachments::text::hash;
 use delegates::networks::state::{NetworkState, Slots};
 use delegates::networks::{Need, NetworkId};
 use meta_cni::cluster::wire::{Cause, Refusal};
@@ -210,11 +211,6 @@ impl Facts<'_> {
 /// A number that another need has another one of: FNV-1a over its text.
 pub fn fingerprint(need: &Need) -> u64 {
     hash(&format!("{need:?}"))
-}
-
-/// FNV-1a with 64 bits.
-pub fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The owner of a claim as a definition's name, where it is one.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use attachments::api::OverlayMemberSpec;
 use attachments::names::Mac;
+use attachments::text::hash;
 use delegates::networks::NetworkId;
 use delegates::networks::state::{Endpoint, Member as FileMember, Membership};
 
-use super::facts::{Call, Facts, Step, hash};
+use super::facts::{Call, Facts, Step};
 use super::objects::Member;
 use super::slots::Blocks;
 

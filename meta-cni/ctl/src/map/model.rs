@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use attachments::names::NetRef;
+use attachments::status::NETWORK_STATUS;
 use delegates::ipam::blocks::Pool;
 use delegates::networks::needs;
 use serde_json::Value;
-
-/// The annotation that tells a pod's interfaces.
-const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 /// What is asked of the API server: the kind, and its collection.
 pub const COLLECTIONS: [(&str, &str); 5] = [
@@ -136,7 +134,8 @@ impl Map {
     }
 
     fn pod(&mut self, object: &Value) {
-        let status: Value = serde_json::from_str(&text(&object["metadata"]["annotations"][STATUS])).unwrap_or_default();
+        let status: Value =
+            serde_json::from_str(&text(&object["metadata"]["annotations"][NETWORK_STATUS])).unwrap_or_default();
         let further = list(&status).filter(|entry| entry["default"] != true);
         let attachments: Vec<Attachment> = further
             .map(|entry| Attachment {
@@ -221,7 +220,7 @@ pub(super) mod tests {
     /// An overlay of two nodes and a bridge; three pods.
     pub fn example() -> Map {
         let definition = |name: &str, config: Value| json!({"kind": "NetworkAttachmentDefinition", "metadata": {"namespace": "shop", "name": name}, "spec": {"config": config.to_string()}});
-        let pod = |name: &str, node: &str, networks: Value| json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name, "annotations": {STATUS: networks.to_string()}}, "spec": {"nodeName": node}});
+        let pod = |name: &str, node: &str, networks: Value| json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name, "annotations": {NETWORK_STATUS: networks.to_string()}}, "spec": {"nodeName": node}});
         let entry = |name: &str, interface: &str, ip: &str| json!({"name": format!("shop/{name}"), "interface": interface, "ips": [ip], "mac": "0a:58:0a:2a:00:01"});
         let member = |node: &str, vtep: &str| json!({"kind": "OverlayMember", "spec": {"network": "4789-4200", "node": node, "vteps": [vtep], "mac": "02:00:00:00:00:01", "mtu": 1450}});
         let block = |first: u32, node: &str, free: u32| json!({"kind": "AddressBlock", "spec": {"network": "4789-4200", "first": first, "count": 64, "runs": [{"first": first, "count": 64, "node": node}]}, "status": {"free": free}});
