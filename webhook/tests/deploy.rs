@@ -122,6 +122,10 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
             "admissionregistration.k8s.io/mutatingwebhookconfigurations []: list watch",
             "meta-cni.io/attachmentpolicies/status []: patch",
             "events.k8s.io/events []: create",
+            "meta-cni.io/vniclaims []: list delete",
+            "meta-cni.io/vniclaims/status []: patch",
+            "meta-cni.io/overlaymembers []: list",
+            "meta-cni.io/addressblocks []: list update delete",
         ]
     );
     let own: Role = find("Role");
