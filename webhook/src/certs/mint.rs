@@ -13,6 +13,9 @@ use super::{Unix, seconds};
 /// Certificates are valid from an hour ago: clocks of API servers may be behind ours.
 pub const BACKDATED: Duration = Duration::from_secs(60 * 60);
 
+/// How every authority's name begins.
+pub const AUTHORITY: &str = "meta-cni webhook authority";
+
 /// Makes an authority.
 pub fn authority(now: Unix, lifetime: Duration) -> Result<Pair, String> {
     let key = key()?;
@@ -20,7 +23,7 @@ pub fn authority(now: Unix, lifetime: Duration) -> Result<Pair, String> {
     // Two authorities of a rotation have different names: a client picks by name.
     let serial = &key.public_key_raw()[1..5];
     let serial = serial.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    params.distinguished_name.push(DnType::CommonName, format!("meta-cni webhook authority {serial}"));
+    params.distinguished_name.push(DnType::CommonName, format!("{AUTHORITY} {serial}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key).map_err(|e| e.to_string())?;

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::authorities::{Authorities, Stored};
 use super::leaf::Leaf;
-use super::mint::BACKDATED;
+use super::mint::{AUTHORITY, BACKDATED};
 use super::pair::Pair;
 use super::x509::{self, Facts};
 use super::{Lifetimes, ServiceName, Unix, seconds};
@@ -30,6 +30,13 @@ pub struct Report {
     pub serial: String,
     /// When it said so.
     pub at: Unix,
+}
+
+impl Report {
+    /// Has the replica been heard of lately?
+    fn is_live(&self, now: Unix) -> bool {
+        self.at.saturating_add(GONE) > now
+    }
 }
 
 /// Everything that a step depends on.
@@ -109,7 +116,7 @@ pub fn next(seen: &Seen<'_>) -> Option<Step> {
         return authorities.published_since.is_some_and(is_known).then(|| Step::Issue { why: why.to_owned() });
     }
     let served_elsewhere =
-        |report: &Report| report.at.saturating_add(GONE) > seen.now && report.serial != leaf.pair.facts.serial;
+        |report: &Report| report.is_live(seen.now) && report.serial != leaf.pair.facts.serial;
     let is_over = seen.now >= authorities.old_until && !seen.reports.iter().any(served_elsewhere);
     (!authorities.old.is_empty() && is_over).then_some(Step::DropOld)
 }
@@ -125,13 +132,19 @@ fn replace_lost(seen: &Seen<'_>) -> Step {
         Stored::Broken(_, readable) => old.extend(readable.iter().cloned()),
         Stored::Absent => {}
     }
-    // A bundle may hold what is not ours; whoever vouches for what we serve is.
-    if let Some(serving) = seen.serving {
-        let vouches = |root: &&CertificateDer<'static>| {
-            x509::verify(&serving.chain, &[(*root).clone()], &seen.name.called(), seen.now).is_ok()
-        };
-        old.extend(seen.published.iter().flatten().filter(vouches).cloned());
-    }
+    // A bundle may hold what is not ours; whoever vouches for what we serve is. What another replica serves is known by its serial
+    // number alone, so that there every authority of ours stays.
+    let serving = seen.serving.map(|serving| &serving.facts.serial);
+    let others = seen.reports.iter().any(|report| report.is_live(seen.now) && Some(&report.serial) != serving);
+    let is_ours = |root: &CertificateDer<'static>| {
+        x509::read(root).is_ok_and(|facts| facts.is_authority && facts.subject.starts_with(AUTHORITY))
+    };
+    let vouches = |root: &CertificateDer<'static>| {
+        let root = std::slice::from_ref(root);
+        seen.serving.is_some_and(|pair| x509::verify(&pair.chain, root, &seen.name.called(), seen.now).is_ok())
+    };
+    let stays = |root: &&CertificateDer<'static>| vouches(root) || others && is_ours(root);
+    old.extend(seen.published.iter().flatten().filter(stays).cloned());
     mint(seen, old, &why)
 }
 

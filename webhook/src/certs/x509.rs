@@ -30,6 +30,8 @@ pub struct Facts {
     pub not_after: Unix,
     /// DNS names, sorted.
     pub names: Vec<String>,
+    /// Common name of whom it is for.
+    pub subject: String,
     /// Can it issue others?
     pub is_authority: bool,
 }
@@ -47,11 +49,13 @@ pub fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
         .collect();
     names.sort();
     let validity = parsed.validity();
+    let subject = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or_default();
     Ok(Facts {
         serial: parsed.raw_serial_as_string().replace(':', ""),
         not_before: validity.not_before.timestamp(),
         not_after: validity.not_after.timestamp(),
         names,
+        subject: subject.to_owned(),
         is_authority: parsed.is_ca(),
     })
 }

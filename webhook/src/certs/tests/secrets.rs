@@ -113,6 +113,18 @@ fn when_both_are_lost_the_bundle_still_vouches_for_what_is_served() {
 }
 
 #[test]
+fn when_both_are_lost_a_leader_that_has_just_started_goes_on_vouching_for_the_other_replicas() {
+    let mut world = World::settled();
+    let first = world.published.clone();
+    (world.authorities, world.leaf) = (None, None);
+    world.replicas[0].serving = None;
+    assert_eq!(world.settle(), ["mint", "publish", "note", "issue"]);
+    assert_eq!((world.published.len(), &world.published[1]), (2, &first[0]));
+    world.heard = world.published.clone();
+    world.check().unwrap();
+}
+
+#[test]
 fn a_certificate_that_is_no_authoritys_is_none() {
     let mut world = World::settled();
     let leaf = world.stored_leaf().sound().unwrap().pair.clone();
