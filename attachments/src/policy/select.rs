@@ -1,15 +1,12 @@
 //! Walks a path through a document, as RFC 9535 has it, with two differences: a name selects the member that Go's decoder would take for
 //! it (`VLAN` for `vlan`), and a walk has an end.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use jsonpath_rust::parser::model::{
-    Comparable, Comparison, Filter, FilterAtom, Literal, Segment, Selector, SingularQuery, SingularQuerySegment, Test,
-};
 use serde_json::Value;
 
-use super::path::{Path, sides};
+use super::path::Path;
+use super::path::model::{Filter, Operator, Segment, Selector, Side};
 use super::subnets::member;
 
 /// Nodes that one rule may look at. A document of 64 KiB has less than half as many.
@@ -94,17 +91,15 @@ impl<'a> Walk<'a> {
         from: Node<'a>,
         found: &mut Vec<Node<'a>>,
     ) -> Result<(), Exhausted> {
-        match segment {
-            Segment::Selector(selector) => self.selector(selector, root, from, found),
-            Segment::Selectors(all) => all.iter().try_for_each(|one| self.selector(one, root, from, found)),
-            Segment::Descendant(inner) => {
-                self.segment(inner, root, from, found)?;
-                for child in self.children(from)? {
-                    self.segment(segment, root, child, found)?;
-                }
-                Ok(())
+        for selector in &segment.selectors {
+            self.selector(selector, root, from, found)?;
+        }
+        if segment.is_descendant {
+            for child in self.children(from)? {
+                self.segment(segment, root, child, found)?;
             }
         }
+        Ok(())
     }
 
     fn selector(
@@ -184,49 +179,30 @@ impl<'a> Walk<'a> {
                 }
                 Ok(true)
             }
-            Filter::Atom(FilterAtom::Filter { expr, not }) => Ok(self.holds(expr, root, at)? != *not),
-            Filter::Atom(FilterAtom::Test { expr, not }) => {
-                let there = match &**expr {
-                    Test::RelQuery(segments) => !self.segments(segments, root, at)?.is_empty(),
-                    Test::AbsQuery(query) => !self.segments(&query.segments, root, root)?.is_empty(),
-                    // Refused when the path was read.
-                    Test::Function(_) => false,
-                };
-                Ok(there != *not)
+            Filter::Not(inner) => Ok(!self.holds(inner, root, at)?),
+            Filter::Exists(query) => {
+                let from = if query.is_absolute { root } else { at };
+                Ok(!self.segments(&query.segments, root, from)?.is_empty())
             }
-            Filter::Atom(FilterAtom::Comparison(comparison)) => {
-                let (left, right) = sides(comparison);
+            Filter::Compare(left, operator, right) => {
                 let (left, right) = (self.value(left, root, at)?, self.value(right, root, at)?);
-                Ok(compare(comparison, left.as_deref(), right.as_deref()))
+                Ok(compare(*operator, left, right))
             }
         }
     }
 
-    fn value<'c>(
-        &mut self,
-        side: &'c Comparable,
-        root: Node<'a>,
-        at: Node<'a>,
-    ) -> Result<Option<Cow<'a, Value>>, Exhausted> {
-        let (steps, from) = match side {
-            Comparable::Literal(literal) => return Ok(Some(Cow::Owned(constant(literal)))),
-            Comparable::SingularQuery(SingularQuery::Current(steps)) => (steps, at),
-            Comparable::SingularQuery(SingularQuery::Root(steps)) => (steps, root),
-            // Refused when the path was read.
-            Comparable::Function(_) => return Ok(None),
-        };
-        let mut node = from;
-        for step in steps {
-            let next = match step {
-                SingularQuerySegment::Name(name) => self.named(node, name)?,
-                SingularQuerySegment::Index(index) => self.indexed(node, *index)?,
-            };
-            match next {
-                Some(next) => node = next,
-                None => return Ok(None),
+    fn value<'c>(&mut self, side: &'c Side, root: Node<'a>, at: Node<'a>) -> Result<Option<&'c Value>, Exhausted>
+    where
+        'a: 'c,
+    {
+        match side {
+            Side::Literal(value) => Ok(Some(value)),
+            Side::Singular(query) => {
+                let from = if query.is_absolute { root } else { at };
+                let found = self.segments(&query.segments, root, from)?;
+                Ok(found.first().map(|node| node.value))
             }
         }
-        Ok(Some(Cow::Borrowed(node.value)))
     }
 }
 
@@ -253,31 +229,21 @@ fn slice(length: usize, start: Option<i64>, end: Option<i64>, step: i64) -> Vec<
     indexes
 }
 
-fn constant(literal: &Literal) -> Value {
-    match literal {
-        Literal::Int(number) => (*number).into(),
-        Literal::Float(number) => (*number).into(),
-        Literal::String(text) => text.as_str().into(),
-        Literal::Bool(value) => (*value).into(),
-        Literal::Null => Value::Null,
-    }
-}
-
 /// RFC 9535, 2.3.5.2.2. What is absent equals what is absent and nothing else.
-fn compare(comparison: &Comparison, left: Option<&Value>, right: Option<&Value>) -> bool {
+fn compare(operator: Operator, left: Option<&Value>, right: Option<&Value>) -> bool {
     let equal = || match (left, right) {
         (None, None) => true,
         (Some(left), Some(right)) => equals(left, right),
         _ => false,
     };
     let order = || order(left?, right?);
-    match comparison {
-        Comparison::Eq(..) => equal(),
-        Comparison::Ne(..) => !equal(),
-        Comparison::Lt(..) => order() == Some(Ordering::Less),
-        Comparison::Lte(..) => order() == Some(Ordering::Less) || equal(),
-        Comparison::Gt(..) => order() == Some(Ordering::Greater),
-        Comparison::Gte(..) => order() == Some(Ordering::Greater) || equal(),
+    match operator {
+        Operator::Eq => equal(),
+        Operator::Ne => !equal(),
+        Operator::Lt => order() == Some(Ordering::Less),
+        Operator::Le => order() == Some(Ordering::Less) || equal(),
+        Operator::Gt => order() == Some(Ordering::Greater),
+        Operator::Ge => order() == Some(Ordering::Greater) || equal(),
     }
 }
 
