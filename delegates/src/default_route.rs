@@ -15,10 +15,14 @@ use crate::sandbox::Sandbox;
 pub fn move_to(sandbox: &mut Sandbox, link: &IfName, ipv4: bool, gateway: Option<IpAddr>) -> Result<()> {
     let missing = || Error::Differs(format!("link {link} is not in the pod: no default route can lead through it"));
     let index = sandbox.netlink.link_by_name(link)?.ok_or_else(missing)?.index;
-    for route in default_routes(sandbox, ipv4)? {
-        if route.index != Some(index) || (gateway.is_some() && route.gateway != gateway) {
-            sandbox.netlink.delete_route(&route)?;
-        }
+    let stays = |route: &Route| route.index == Some(index) && (gateway.is_none() || route.gateway == gateway);
+    let (stay, go): (Vec<Route>, Vec<Route>) = default_routes(sandbox, ipv4)?.into_iter().partition(stays);
+    for route in &go {
+        sandbox.netlink.delete_route(route)?;
+    }
+    // Some next hops go only with their whole route: what stays of it is a route of its own.
+    for route in stay.iter().filter(|stays| go.iter().any(|gone| gone.goes_whole() && gone.is_beside(stays))) {
+        sandbox.netlink.add_route(&Route { is_one_of_several: false, nexthop: None, ..*route })?;
     }
     if let Some(gateway) = gateway {
         let route = Route { gateway: Some(gateway), ..Route::new(default_destination(ipv4), index) };

@@ -29,8 +29,9 @@ pub const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
+const RTA_NH_ID: u16 = 30;
 
-/// A unicast route with one next hop.
+/// A unicast route by one next hop. One with several next hops is as many of these: IPv6 merges routes of equal metric into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The destination; prefix length 0 is the default route.
@@ -55,6 +56,10 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// `RTPROT_*`: who made it; 2 is the kernel, 3 boot, which is what the reference plugins leave.
     pub protocol: u8,
+    /// The route has further next hops.
+    pub is_one_of_several: bool,
+    /// The nexthop object that names its next hops (`ip nexthop`), where one does.
+    pub nexthop: Option<u32>,
 }
 
 impl Route {
@@ -72,6 +77,8 @@ impl Route {
             advmss: None,
             source: None,
             protocol: libc::RTPROT_BOOT,
+            is_one_of_several: false,
+            nexthop: None,
         }
     }
 
@@ -79,7 +86,19 @@ impl Route {
     pub fn is_default(&self) -> bool {
         self.destination.prefix_len() == 0
     }
+
+    /// Do the route's other next hops go with this one? The kernel takes single ones out of IPv6 routes alone, and none out of a route
+    /// whose next hops an object names.
+    pub fn goes_whole(&self) -> bool {
+        self.nexthop.is_some() || self.is_one_of_several && self.destination.addr().is_ipv4()
+    }
+
+    /// Is it the same route but for the next hop?
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (self.destination, self.table, self.priority) == (other.destination, other.table, other.priority)
+    }
 }
+
 impl Netlink {
     /// Adds a route beside what is there; EEXIST for one that is there already.
     pub fn add_route(&mut self, route: &Route) -> Result<()> {
@@ -98,7 +117,8 @@ impl Netlink {
         self.acknowledged(subject(libc::RTM_NEWROUTE, flags, route), || format!("replace {}", words(route)))
     }
 
-    /// Deletes a route that agrees with every field. `false` when there is none.
+    /// Deletes a route that agrees with every field, with all its next hops where it [goes whole](Route::goes_whole). `false` when there is
+    /// none.
     pub fn delete_route(&mut self, route: &Route) -> Result<bool> {
         match self.acknowledged(subject(libc::RTM_DELROUTE, 0, route), || format!("delete {}", words(route))) {
             Ok(()) => Ok(true),

@@ -64,3 +64,53 @@ fn a_gateway_that_cannot_be_reached_fails_the_add_and_leaves_nothing() {
     pod.assert_empty();
     node.assert_clean();
 }
+
+/// Three networks with a default route of each family: IPv6 makes one route with three next hops of theirs.
+fn three(second: serde_json::Value) -> (Node, Pod) {
+    let mut networks = vec![json!({"name": "net-a"}), json!({"name": "net-b"})];
+    if !second.is_null() {
+        networks[1]["default-route"] = second;
+    }
+    let (node, pod) = scene(&json!(networks).to_string());
+    for (name, bridge, n) in [("net-a", "br-a", 11), ("net-b", "br-b", 12)] {
+        let ranges = json!([[{"subnet": format!("10.{n}.0.0/24")}], [{"subnet": format!("fd00:{n}::/64")}]]);
+        let ipam = json!({"type": "host-local", "dataDir": node.path("addresses"), "ranges": ranges});
+        node.nad(
+            name,
+            json!({"cniVersion": "1.0.0", "type": "bridge", "bridge": bridge, "isDefaultGateway": true, "ipam": ipam}),
+        );
+    }
+    (node, pod)
+}
+
+#[test]
+fn every_next_hop_of_an_ipv6_route_is_seen_and_moved() {
+    let (node, pod) = three(json!(["10.12.0.1", "fd00:12::1"]));
+    let result = node.add(&pod).result();
+    assert_eq!(pod.netns.default_routes("-4"), ["10.12.0.1 net2"]);
+    assert_eq!(pod.netns.default_routes("-6"), ["fd00:12::1 net2"]);
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+
+    let (node, pod) = three(json!([]));
+    let result = node.add(&pod).result();
+    assert_eq!(pod.netns.default_routes("-6"), ["fd00:12::1 net2"], "an empty list keeps its own");
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn without_a_request_a_check_finds_the_next_hops_of_all() {
+    let (node, pod) = three(serde_json::Value::Null);
+    let result = node.add(&pod).result();
+    let routes = pod.netns.run("ip -6 route show default");
+    for n in [10, 11, 12] {
+        assert!(routes.contains(&format!("via fd00:{n}::1 ")), "{routes}");
+    }
+    node.check(&pod, &result).quiet();
+    pod.netns.run("ip -6 route del default via fd00:11::1");
+    node.check(&pod, &result).refusal();
+    node.del(&pod).quiet();
+    node.assert_clean();
+}

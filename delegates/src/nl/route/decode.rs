@@ -5,21 +5,22 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::libc;
 
-use super::{HEADER, RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route};
+use super::{HEADER, RTA_NH_ID, RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route};
 use crate::nl::wire::{self, Attributes, Decoded, Message};
 
-/// Reads one RTM_NEWROUTE; `None` for a route of another type, or of the cache.
-pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> Decoded<Option<Route>> {
+/// Reads one RTM_NEWROUTE, which is a route for each of its next hops; none for a route of another type, or of the cache.
+pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> Decoded<Vec<Route>> {
     let [family, prefix, _, _, table, protocol, scope, kind, flags @ ..]: [u8; HEADER] = wire::fixed(message.body)?;
     let cloned = u32::from_ne_bytes(flags) & libc::RTM_F_CLONED != 0;
     if !is_of_type(kind) || cloned {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let any = match i32::from(family) {
         libc::AF_INET => IpNet::V4(Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).map_err(|_| wire::Malformed)?),
         libc::AF_INET6 => IpNet::V6(Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).map_err(|_| wire::Malformed)?),
-        _ => return Ok(None),
+        _ => return Ok(Vec::new()),
     };
+    let mut several = None;
     let mut route = Route {
         destination: any,
         gateway: None,
@@ -32,6 +33,8 @@ pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> 
         advmss: None,
         source: None,
         protocol,
+        is_one_of_several: false,
+        nexthop: None,
     };
     for attribute in Attributes::after(message.body, HEADER)? {
         let (kind, value) = attribute?;
@@ -45,11 +48,13 @@ pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> 
             libc::RTA_TABLE => route.table = wire::u32(value)?,
             libc::RTA_PRIORITY => route.priority = Some(wire::u32(value)?),
             libc::RTA_METRICS => decode_metrics(value, &mut route)?,
-            libc::RTA_MULTIPATH => decode_first_hop(value, &mut route)?,
+            RTA_NH_ID => route.nexthop = Some(wire::u32(value)?),
+            libc::RTA_MULTIPATH => several = Some(value),
             _ => {}
         }
     }
-    Ok(Some(route))
+    // The other attributes of the route may follow its next hops.
+    several.map_or_else(|| Ok(vec![route]), |several| hops(several, &route))
 }
 
 fn decode_metrics(metrics: &[u8], route: &mut Route) -> Decoded<()> {
@@ -65,46 +70,24 @@ fn decode_metrics(metrics: &[u8], route: &mut Route) -> Decoded<()> {
 }
 
 /// `struct rtnexthop { u16 len; u8 flags; u8 hops; int ifindex; }` and its attributes, once per next hop.
-fn decode_first_hop(hops: &[u8], route: &mut Route) -> Decoded<()> {
-    let length = usize::from(wire::u16(hops)?);
-    let hop = hops.get(..length).ok_or(wire::Malformed)?;
-    route.index = Some(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?);
-    for attribute in Attributes::after(hop, 8)? {
-        let (kind, value) = attribute?;
-        if kind == libc::RTA_GATEWAY {
-            route.gateway = Some(wire::ip(value)?);
-        }
-    }
-    Ok(())
-}
-
-/// Does a next hop of the route leave by the link? A route by a nexthop object may name no link (sysctl
-/// `nexthop_compat_mode`); only a kernel that filters has such objects, and it has looked.
-pub(super) fn leaves_by(message: &Message<'_>, index: u32) -> Decoded<bool> {
-    let mut names_none = true;
-    for attribute in Attributes::after(message.body, HEADER)? {
-        let (kind, value) = attribute?;
-        let named = match kind {
-            libc::RTA_OIF => vec![wire::u32(value)?],
-            libc::RTA_MULTIPATH => links_of_hops(value)?,
-            _ => continue,
-        };
-        names_none &= named.is_empty();
-        if named.contains(&index) {
-            return Ok(true);
-        }
-    }
-    Ok(names_none)
-}
-
-/// The links of all next hops.
-fn links_of_hops(mut hops: &[u8]) -> Decoded<Vec<u32>> {
-    let mut links = Vec::new();
+fn hops(mut hops: &[u8], route: &Route) -> Decoded<Vec<Route>> {
+    let mut routes = Vec::new();
     while !hops.is_empty() {
         let length = usize::from(wire::u16(hops)?);
         let hop = hops.get(..length).ok_or(wire::Malformed)?;
-        links.push(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?);
+        let flags = wire::u8(hop.get(2..).ok_or(wire::Malformed)?)?;
+        let mut one = Route { index: Some(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?), ..*route };
+        one.onlink |= u32::from(flags) & RTNH_F_ONLINK != 0;
+        for attribute in Attributes::after(hop, 8)? {
+            let (kind, value) = attribute?;
+            if kind == libc::RTA_GATEWAY {
+                one.gateway = Some(wire::ip(value)?);
+            }
+        }
+        routes.push(one);
         hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Ok(links)
+    let is_one_of_several = routes.len() > 1;
+    routes.iter_mut().for_each(|route| route.is_one_of_several = is_one_of_several);
+    Ok(routes)
 }

@@ -2,7 +2,7 @@
 
 use nix::libc;
 
-use super::{HEADER, MAIN, RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route};
+use super::{HEADER, MAIN, RTA_NH_ID, RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route};
 use crate::nl::wire::Request;
 
 /// `struct rtmsg`.
@@ -28,13 +28,19 @@ pub(super) fn subject(kind: u16, flags: i32, route: &Route) -> Request {
     if !route.is_default() {
         request.ip(libc::RTA_DST, route.destination.network());
     }
-    if let Some(gateway) = route.gateway {
+    // The next hops of a route that goes whole are not told: the kernel would look for a route with that one alone.
+    let is_whole = kind == libc::RTM_DELROUTE && route.goes_whole();
+    if let Some(gateway) = route.gateway.filter(|_| !is_whole) {
         request.ip(libc::RTA_GATEWAY, gateway);
+    }
+    if let Some(object) = route.nexthop.filter(|_| is_whole) {
+        request.u32(RTA_NH_ID, object);
     }
     if let Some(source) = route.source {
         request.ip(libc::RTA_PREFSRC, source);
     }
-    for (attribute, value) in [(libc::RTA_OIF, route.index), (libc::RTA_PRIORITY, route.priority)] {
+    let index = route.index.filter(|_| !is_whole);
+    for (attribute, value) in [(libc::RTA_OIF, index), (libc::RTA_PRIORITY, route.priority)] {
         if let Some(value) = value {
             request.u32(attribute, value);
         }

@@ -3,12 +3,12 @@
 use nix::errno::Errno;
 use nix::libc;
 
-use super::decode::{decode, leaves_by};
+use super::decode::decode;
 use super::encode::header;
 use super::{MAIN, Route};
 use crate::error::Result;
 use crate::nl::Netlink;
-use crate::nl::wire::{Decoded, Message, Request};
+use crate::nl::wire::Request;
 
 /// Which routes to list; `None` admits all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +22,7 @@ pub struct RouteFilter {
 }
 
 impl Netlink {
-    /// The unicast routes that a filter admits. Of a route with several next hops the first is told.
+    /// The unicast routes that a filter admits, each next hop of a route for itself.
     pub fn routes(&mut self, filter: RouteFilter) -> Result<Vec<Route>> {
         let mut found = Vec::new();
         for (family, ipv4) in [(libc::AF_INET, true), (libc::AF_INET6, false)] {
@@ -41,15 +41,9 @@ impl Netlink {
         self.routes_of(family, filter, |kind| is_unicast(kind) || TO_NOWHERE.contains(&kind))
     }
 
-    /// The unicast routes of all tables that leave by a link, with any of their next hops. What [`Route`] says of a route with
-    /// several next hops is about the first of them.
+    /// The unicast routes of all tables that leave by a link, by the next hops that do.
     pub fn routes_by(&mut self, index: u32) -> Result<Vec<Route>> {
-        let filter = RouteFilter { index: Some(index), ..RouteFilter::default() };
-        let mut found = Vec::new();
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            found.extend(self.listed(family, filter, is_unicast, |message, _| leaves_by(message, index))?);
-        }
-        Ok(found)
+        self.routes(RouteFilter { index: Some(index), ..RouteFilter::default() })
     }
 
     /// Index of the link of the main table's first default route, IPv4 before IPv6, lowest metric first.
@@ -69,20 +63,12 @@ impl Netlink {
     }
 
     fn routes_of(&mut self, family: i32, filter: RouteFilter, is_of_type: impl Fn(u8) -> bool) -> Result<Vec<Route>> {
-        self.listed(family, filter, is_of_type, |_, route| {
-            Ok(filter.table.is_none_or(|table| route.table == table)
-                && filter.index.is_none_or(|index| route.index == Some(index)))
-        })
-    }
-
-    /// The routes of a type that the kernel's filter admits, and `is_wanted`: old kernels do not filter.
-    fn listed(
-        &mut self,
-        family: i32,
-        filter: RouteFilter,
-        is_of_type: impl Fn(u8) -> bool,
-        is_wanted: impl Fn(&Message<'_>, &Route) -> Decoded<bool>,
-    ) -> Result<Vec<Route>> {
+        // Old kernels do not filter. Those that know nexthop objects do, and may keep the links of an object's hops to themselves (sysctl
+        // `nexthop_compat_mode`).
+        let leaves_by = |route: &Route, index| match route.index {
+            Some(by) => by == index,
+            None => route.nexthop.is_some(),
+        };
         let mut request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &header(family, 0, 0, 0, 0, 0));
         if let Some(table) = filter.table {
             request.u32(libc::RTA_TABLE, table);
@@ -90,15 +76,12 @@ impl Netlink {
         if let Some(index) = filter.index {
             request.u32(libc::RTA_OIF, index);
         }
-        let listed = self.dump(
-            &request,
-            || "list routes".to_owned(),
-            |message| match decode(message, &is_of_type)? {
-                Some(route) => Ok(is_wanted(message, &route)?.then_some(route)),
-                None => Ok(None),
-            },
-        );
-        match listed {
+        let listed = self.dump(&request, || "list routes".to_owned(), |message| decode(message, &is_of_type).map(Some));
+        let is_wanted = |route: &Route| {
+            filter.table.is_none_or(|table| route.table == table)
+                && filter.index.is_none_or(|index| leaves_by(route, index))
+        };
+        match listed.map(|listed| listed.into_iter().flatten().filter(is_wanted).collect()) {
             // A filtered dump refuses a table that was never used (ENOENT), a link that is gone (ENODEV) and a family that
             // the kernel lacks (EOPNOTSUPP).
             Err(error) => match crate::nl::errno(&error) {

@@ -130,6 +130,42 @@ fn kernel_routes_by_a_link_are_those_of_any_next_hop_and_table() {
 }
 
 #[test]
+fn kernel_each_next_hop_is_a_route_and_goes_by_itself_where_the_kernel_can() {
+    #![expect(clippy::disallowed_methods, reason = "`ip` of iproute2 makes routes with several next hops")]
+    on_a_link(|netlink, index| {
+        let ip = |line: &str| {
+            let done = std::process::Command::new("ip").args(line.split(' ')).output().unwrap();
+            assert!(done.status.success(), "{line}: {done:?}");
+        };
+        ip("route add 10.0.0.0/8 nexthop via 192.0.2.1 dev br0 nexthop via 192.0.2.2 dev br0");
+        // The kernel merges them.
+        ip("-6 route add 2001:db8:8::/48 via 2001:db8::1 metric 70");
+        ip("-6 route append 2001:db8:8::/48 via 2001:db8::2 metric 70");
+        ip("-6 route append 2001:db8:8::/48 via 2001:db8::3 metric 70");
+        ip("nexthop add id 7 via 192.0.2.3 dev br0");
+        ip("route add 10.7.0.0/16 nhid 7");
+        let told = |netlink: &mut Netlink| {
+            let filter = RouteFilter { table: Some(MAIN), index: Some(index), ..RouteFilter::default() };
+            let mut routes = netlink.routes(filter).unwrap();
+            routes.retain(|route| route.gateway.is_some());
+            routes.sort_by_key(|route| (route.destination, route.gateway));
+            routes
+        };
+        let all = told(netlink);
+        let gateways: Vec<_> = all.iter().map(|route| route.gateway.unwrap().to_string()).collect();
+        let want = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2", "2001:db8::3"];
+        assert_eq!(gateways, want);
+        let whole: Vec<bool> = all.iter().map(Route::goes_whole).collect();
+        assert_eq!(whole, [true, true, true, false, false, false]);
+        for (gone, left) in [(4, 5), (1, 3), (2, 2), (3, 1)] {
+            assert!(netlink.delete_route(&all[gone]).unwrap(), "{:?}", all[gone]);
+            assert_eq!(told(netlink).len(), left, "{:?}", all[gone]);
+        }
+        assert_eq!(told(netlink)[0].gateway, all[5].gateway);
+    });
+}
+
+#[test]
 fn kernel_the_nodes_own_addresses_are_told_from_others() {
     on_a_link(|netlink, index| {
         netlink.add_address(index, "192.0.2.77/24".parse().unwrap(), true).unwrap();
