@@ -67,7 +67,7 @@ pub fn taken(sandbox: &mut Sandbox, name: &IfName, error: Error) -> Error {
         Error::Kernel { op, errno, .. } if errno == Errno::EEXIST as i32 => {
             let detail = match sandbox.netlink.link_by_name(name) {
                 Ok(Some(link)) => format!("CNI_IFNAME: the pod has a {} named {name} already", link.kind.as_str()),
-                _ => "a link of that name, left by an earlier ADD of this container, is on the host".to_owned(),
+                _ => "a link of the name that it would have on the node is there already".to_owned(),
             };
             Error::Kernel { op, errno, detail }
         }

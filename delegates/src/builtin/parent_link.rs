@@ -12,7 +12,7 @@ use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::nl::Netlink;
-use crate::nl::link::{Link, LinkChange, NewKind, NewLink};
+use crate::nl::link::{Kind, Link, LinkChange, MacvlanMode, NewKind, NewLink};
 use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, LinkId, Sysctl};
 
@@ -87,12 +87,16 @@ pub(super) fn add(
     wanted: &NewLink<'_>,
     result: CniResult,
 ) -> Result<Attached> {
-    let link = if in_pod {
+    let made = if in_pod {
         let made = sandbox.netlink.add_link(wanted);
-        made.map_err(|error| apply::taken(sandbox, wanted.name, error))?;
-        sandbox.made(wanted.name)?
+        made.map_err(|error| apply::taken(sandbox, wanted.name, error)).and_then(|()| sandbox.made(wanted.name))
     } else {
-        apply::make_in_pod(host, sandbox, wanted)?
+        apply::make_in_pod(host, sandbox, wanted)
+    };
+    let link = match made {
+        Ok(link) => link,
+        Err(error) if sandbox.netlink.link_by_name(wanted.name)?.is_some() => return Err(error),
+        Err(error) => return Err(explain(side(host, sandbox, in_pod)?, wanted, error)),
     };
     let attached = finish(sandbox, point, link.clone(), wanted, result);
     if attached.is_err() {
@@ -100,6 +104,43 @@ pub(super) fn add(
         let _ = sandbox.netlink.delete_link(link.index);
     }
     attached
+}
+
+/// What stands in the way on the master, where the kernel's answer is about something else than the name. Links of other pods on the same
+/// master are in their namespaces, and cannot be seen from here.
+fn explain(netlink: &mut Netlink, wanted: &NewLink<'_>, error: Error) -> Error {
+    let Error::Kernel { op, errno, detail } = error else { return error };
+    let (NewKind::Vlan { parent, .. } | NewKind::Macvlan { parent, .. } | NewKind::Ipvlan { parent, .. }) = wanted.kind
+    else {
+        return Error::Kernel { op, errno, detail };
+    };
+    let links = netlink.links(None).unwrap_or_default();
+    let master = links.iter().find(|link| link.index == parent).map_or("the master", |link| link.name.as_str());
+    let on_it = || links.iter().filter(|link| link.parent == Some(parent));
+    let occupier = |kinds: &[&str]| on_it().find(|link| kinds.contains(&link.kind.as_str()));
+    let told = |link: &Link| format!("{} {}", link.kind.as_str(), link.name);
+    let detail = match (Errno::from_raw(errno), &wanted.kind) {
+        (Errno::EEXIST, NewKind::Vlan { id, .. }) => match on_it().find(|link| link.kind == Kind::Vlan(*id)) {
+            Some(link) => format!("VLAN {id} of {master} is {} already", link.name),
+            None => format!("VLAN {id} of {master} is in another namespace already: one pod at a time can have it"),
+        },
+        (Errno::EBUSY, NewKind::Macvlan { .. }) => match occupier(&["ipvlan"]) {
+            Some(link) => format!("{master} is occupied by {}, and macvlan shares with none", told(link)),
+            None => format!("{master} is occupied by links of another kind: of ipvlan in a pod, or of a bond"),
+        },
+        (Errno::EBUSY, NewKind::Ipvlan { .. }) => match occupier(&["macvlan", "macvtap"]) {
+            Some(link) => format!("{master} is occupied by {}, and ipvlan shares with none", told(link)),
+            None => format!("{master} is occupied by links of another kind: of macvlan in a pod, or of a bond"),
+        },
+        (Errno::EINVAL, NewKind::Macvlan { mode: MacvlanMode::Passthru, .. }) => {
+            format!("mode passthru needs {master} for itself, and there is another macvlan on it")
+        }
+        (Errno::EINVAL, NewKind::Macvlan { .. }) if detail.is_empty() => {
+            format!("is there a macvlan of mode passthru on {master}? It shares with none")
+        }
+        _ => detail,
+    };
+    Error::Kernel { op, errno, detail }
 }
 
 fn finish(

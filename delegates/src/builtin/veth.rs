@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use attachments::cni::result::Interface;
 use attachments::names::{IfName, Mac, NetworkName};
 use ipnet::IpNet;
+use nix::errno::Errno;
 use nix::libc;
 
 use super::{mac_address, parent_link};
@@ -85,13 +86,27 @@ pub(super) fn create(host: &mut Host<'_>, sandbox: &mut Sandbox, wanted: &NewVet
         ..NewLink::new(&wanted.host_name, NewKind::Veth(peer))
     };
     let made = host.netlink()?.add_link(&link);
-    made.map_err(|error| apply::taken(sandbox, wanted.ifname, error))?;
+    made.map_err(|error| explain(host, sandbox, wanted, error))?;
     let veth = look_up(host, sandbox, wanted, host_mac);
     if veth.is_err() {
         // The first error tells more than a second one would.
         let _ = delete(host, &wanted.host_name, wanted.group);
     }
     veth
+}
+
+/// EEXIST is about the host's end where the pod has no link of the name.
+fn explain(host: &mut Host<'_>, sandbox: &mut Sandbox, wanted: &NewVeth<'_>, error: Error) -> Error {
+    let is_the_pods = matches!(sandbox.netlink.link_by_name(wanted.ifname), Ok(Some(_)));
+    let left = host.netlink().and_then(|netlink| netlink.link_by_name(&wanted.host_name)).ok().flatten();
+    match (error, left) {
+        (Error::Kernel { op, errno, .. }, Some(left)) if !is_the_pods && errno == Errno::EEXIST as i32 => {
+            let whose =
+                if left.group == wanted.group { "left by an earlier ADD of this container" } else { "another's" };
+            Error::Kernel { op, errno, detail: format!("{} on the node is {whose}", left.name) }
+        }
+        (error, _) => apply::taken(sandbox, wanted.ifname, error),
+    }
 }
 
 fn look_up(host: &mut Host<'_>, sandbox: &mut Sandbox, wanted: &NewVeth<'_>, host_mac: Mac) -> Result<Veth> {

@@ -183,3 +183,32 @@ fn kernel_loopback_goes_up_and_is_told() {
         bed.del(Builtin::Loopback, &pod, "eth0", "{}", Some(&attached)).unwrap();
     });
 }
+
+#[test]
+fn kernel_on_uml_a_master_that_is_occupied_is_said_to_be_and_by_which_kind() {
+    on_node(|bed| {
+        bed.master("eth1", 1500, None);
+        let refused = |kind, conf: &str| bed.add(kind, &bed.pod(), "net1", conf).unwrap_err().to_string();
+        let held = bed.pod();
+        let attached = bed.add(Builtin::Macvlan, &held, "net1", &conf(r#""master":"eth1""#)).unwrap();
+        let error = refused(Builtin::Ipvlan, &conf(r#""master":"eth1""#));
+        assert!(
+            error.ends_with("(eth1 is occupied by links of another kind: of macvlan in a pod, or of a bond)"),
+            "{error}"
+        );
+        let error = refused(Builtin::Macvlan, &conf(r#""master":"eth1","mode":"passthru""#));
+        assert!(
+            error.ends_with("(mode passthru needs eth1 for itself, and there is another macvlan on it)"),
+            "{error}"
+        );
+        bed.del(Builtin::Macvlan, &held, "net1", &conf(r#""master":"eth1""#), Some(&attached)).unwrap();
+        let passthru = conf(r#""master":"eth1","mode":"passthru""#);
+        let attached = bed.add(Builtin::Macvlan, &held, "net1", &passthru).unwrap();
+        let error = refused(Builtin::Macvlan, &conf(r#""master":"eth1""#));
+        assert!(error.ends_with("(is there a macvlan of mode passthru on eth1? It shares with none)"), "{error}");
+        bed.del(Builtin::Macvlan, &held, "net1", &passthru, Some(&attached)).unwrap();
+        bed.add(Builtin::Ipvlan, &held, "net1", &conf(r#""master":"eth1""#)).unwrap();
+        let error = refused(Builtin::Macvlan, &conf(r#""master":"eth1""#));
+        assert!(error.contains("occupied by links of another kind: of ipvlan in a pod"), "{error}");
+    });
+}

@@ -48,10 +48,12 @@ fn kernel_on_uml_vlan_on_a_port_on_a_link_in_the_pod_and_twice() {
         bed.add(Builtin::Vlan, &pod, "net2", &inside).unwrap();
         assert_eq!(pod.link("net2").unwrap().parent, Some(pod.link("net1").unwrap().index));
         let error = bed.add(Builtin::Vlan, &pod, "net3", &inside).unwrap_err();
-        assert!(error.to_string().starts_with("create vlan net3: File exists"), "{error}");
+        assert_eq!(error.to_string(), "create vlan net3: File exists (VLAN 7 of net1 is net2 already)");
         let port = bed.links().into_iter().find(|link| link.starts_with("veth")).unwrap();
         let on_port = format!(r#"{{"master":"{port}","vlanId":7,{STATIC}}}"#);
         bed.add(Builtin::Vlan, &bed.pod(), "net1", &on_port).unwrap();
+        let error = bed.add(Builtin::Vlan, &bed.pod(), "net1", &on_port).unwrap_err().to_string();
+        assert!(error.contains(&format!("VLAN 7 of {port} is in another namespace already")), "{error}");
     });
 }
 
