@@ -78,6 +78,11 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Has a program failed, and not we ourselves?
+    pub fn is_of_program(&self) -> bool {
+        matches!(self, Self::Plugin(_) | Self::NoPlugin { .. } | Self::BadAnswer { .. } | Self::Late(_))
+    }
+
     /// An I/O failure with what was tried.
     pub fn io(op: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let op = op.into();

@@ -76,7 +76,7 @@ pub struct NodeConf {
     pub max_chain: usize,
     /// `level`: the level of a namespace without the label [`attachments::policy::LEVEL`].
     pub level: Level,
-    /// `abandonAfterSeconds`: how long the DELs of a damaged record fail before the record is given up.
+    /// `abandonAfterSeconds`: how long the DELs of a damaged record, or of one whose programs are gone, fail before the record is given up.
     pub abandon_after: Duration,
     /// `mergeIPs`: addresses of further networks in the merged result.
     pub merge_ips: bool,

@@ -38,8 +38,10 @@ pub struct Bound {
     /// Paths in definitions that lie below a root as text. The engine must check them with the node's symbolic links
     /// resolved, before any delegate runs.
     pub paths: Vec<TenantPath>,
-    /// Requests without effect that are no error, one sentence each.
+    /// What was passed over and is no error, one sentence each: for whoever runs the node.
     pub warnings: Vec<String>,
+    /// Requests of the pod that nothing fulfils and that are no error, one sentence each: for its owner.
+    pub unmet: Vec<String>,
 }
 
 /// Why a pod's networks cannot be bound.
@@ -250,7 +252,7 @@ impl Binder<'_> {
             if self.request.rules.strict {
                 return Err(finding.into());
             }
-            self.bound.warnings.push(format!("{}: {finding}", chosen.source));
+            self.bound.unmet.push(format!("{}: {finding}", chosen.source));
         }
         Ok(())
     }
@@ -278,9 +280,7 @@ impl Binder<'_> {
                 return Some(Device { id: id.clone(), resource: Some(resource.clone()) });
             }
             let source = &chosen.source;
-            self.bound
-                .warnings
-                .push(format!("{source}: no device of {resource} is left for it among those of the pod"));
+            self.bound.unmet.push(format!("{source}: no device of {resource} is left for it among those of the pod"));
         }
         let id = selected.and_then(|selected| selected.device.clone())?;
         Some(Device { id, resource: None })

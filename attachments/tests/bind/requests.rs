@@ -26,7 +26,7 @@ fn requests_are_offered_as_they_were_written() {
         bound.attachments[1].runtime_config.to_json(),
         r#"{"ips":["10.0.0.1"],"mac":"02:00:00:00:00:01","infinibandGUID":"c2:11:22:33:44:55:66:77","portMappings":[{"hostPort":1,"containerPort":2}],"bandwidth":{"egressRate":1}}"#
     );
-    assert!(bound.warnings.is_empty() && bound.attachments[1].unverified.is_empty());
+    assert!(bound.unmet.is_empty() && bound.attachments[1].unverified.is_empty());
     assert_eq!(bound.attachments[1].args, "IgnoreUnknown=1;K8S_POD_NAME=p");
 }
 
@@ -34,7 +34,7 @@ fn requests_are_offered_as_they_were_written() {
 fn a_capability_that_nobody_declares_warns_or_fails() {
     let mut scene = Scene::new().defines("pods/a", PLAIN).wants(r#"[{"name":"a","bandwidth":{"egressRate":1}}]"#);
     let finding = r#"k8s.v1.cni.cncf.io/networks[0].bandwidth: got {"egressRate":1}, want bandwidth only for a network whose plugins declare the capability "bandwidth""#;
-    assert_eq!(scene.bind().unwrap().warnings, [format!("pods/a: {finding}")]);
+    assert_eq!(scene.bind().unwrap().unmet, [format!("pods/a: {finding}")]);
     scene.rules.strict = true;
     assert_eq!(scene.refusal(), finding);
 }
@@ -120,7 +120,7 @@ fn devices_are_given_out_in_order() {
         bound.attachments[1].runtime_config.to_json(),
         r#"{"deviceID":"d1","CNIDeviceInfoFile":"/var/run/k8s.cni.cncf.io/devinfo/cni/ns-a-c1_net1"}"#
     );
-    assert_eq!(bound.warnings, ["ns/a: no device of vendor.com/nic is left for it among those of the pod"]);
+    assert_eq!(bound.unmet, ["ns/a: no device of vendor.com/nic is left for it among those of the pod"]);
     scene.devices.clear();
     assert_eq!(scene.bound()[2].plugins[0].object.to_json(), r#"{"type":"sriov"}"#);
     assert!(scene.bound()[2].runtime_config.to_json().starts_with(r#"{"deviceID":"own""#));

@@ -81,6 +81,11 @@ pub(super) trait Delegate {
         Ok(())
     }
 
+    /// Before anything is attached: every program that the delegate hands something to is there.
+    fn require_programs(_config: &Self::Config, _node: &Node<'_>, _conf: &Object) -> Result<()> {
+        Ok(())
+    }
+
     /// ADD. `leased` holds the addresses that were taken; without `ipam` it is empty. A failure undoes what the delegate
     /// did itself.
     fn add(config: &Self::Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached>;
@@ -238,6 +243,7 @@ pub struct Configured(Box<dyn Carried>);
 
 /// What a configuration is carried for.
 trait Carried {
+    fn require_programs(&self, node: &Node<'_>, conf: &Object) -> Result<()>;
     fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
     fn add(&self, cx: Context<'_, '_>) -> Result<Attached>;
 }
@@ -245,6 +251,12 @@ trait Carried {
 struct Parsed<D: Delegate>(D::Config);
 
 impl Configured {
+    /// Before anything is attached: every program that it will execute is there, that of its addresses too (A33). One that is missing is
+    /// then not asked for a DEL either.
+    pub fn require_programs(&self, node: &Node<'_>, conf: &Object) -> Result<()> {
+        self.0.require_programs(node, conf)
+    }
+
     /// Before anything is attached: what a tenant's definition asks of the node and may not have. The node's own text may
     /// have everything ([`crate::call::Origin`]).
     pub fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
@@ -258,6 +270,13 @@ impl Configured {
 }
 
 impl<D: Delegate> Carried for Parsed<D> {
+    fn require_programs(&self, node: &Node<'_>, conf: &Object) -> Result<()> {
+        if D::TAKES_ADDRESSES {
+            ipam::require_program(node, conf)?;
+        }
+        D::require_programs(&self.0, node, conf)
+    }
+
     fn admit(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         D::admit(Ok(&self.0), host, call)
     }

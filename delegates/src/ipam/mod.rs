@@ -27,6 +27,7 @@ use serde_json::value::RawValue;
 
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
+use crate::exec;
 use crate::ownership::Ownership;
 
 /// What reading a configuration gives.
@@ -176,6 +177,14 @@ pub fn sweep(node: &Node<'_>, ownership: &Ownership<'_>) -> Result<()> {
 /// Gives back what containers that are gone hold in any network of host-local, below these directories and its usual one.
 pub fn reclaim(data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Instant) -> Result<()> {
     host_local::reclaim(data_dirs, ownership, deadline)
+}
+
+/// Before anything is attached: the program of a type that is not served in process is there.
+pub fn require_program(node: &Node<'_>, conf: &Object) -> Result<()> {
+    match kind_of(conf)?.map(|kind| kind.on(node)) {
+        Some(Kind::External(kind)) => exec::find(&kind, node.plugin_dirs).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure

@@ -119,13 +119,22 @@ impl Cluster {
 
     /// Makes a failed ADD an event on the pod. Nothing waits for it.
     pub fn report_failure(&self, pod: &PodRef, fault: &Fault) {
-        match self {
-            Self::Directory(_) => {}
-            Self::Agent(agent) => agent.report(wire::AddFailure {
-                pod: pod.clone(),
-                reason: fault.event_reason().to_owned(),
-                message: fault.message(),
-            }),
+        self.report(pod, fault.event_reason(), fault.message());
+    }
+
+    /// Makes it an event on the pod that its end came without everything undone.
+    pub fn report_abandoned(&self, pod: &PodRef, message: String) {
+        self.report(pod, "AbandonedAttachment", message);
+    }
+
+    /// Makes it an event on the pod that it has its networks, but not all that it asked of them.
+    pub fn report_unmet(&self, pod: &PodRef, message: String) {
+        self.report(pod, "RequestIgnored", message);
+    }
+
+    fn report(&self, pod: &PodRef, reason: &str, message: String) {
+        if let Self::Agent(agent) = self {
+            agent.report(wire::AddFailure { pod: pod.clone(), reason: reason.to_owned(), message });
         }
     }
 

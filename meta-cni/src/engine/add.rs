@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use attachments::bind::{Attachment, Bound};
+use attachments::cni::error::code;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
@@ -33,12 +34,18 @@ struct Progress {
     attached: Vec<Attached>,
     /// How many plugins of the next chain may have done something.
     ran: usize,
+    /// What the pod asked for and results do not show, one sentence each.
+    unmet: Vec<String>,
 }
 
 /// Attaches a sandbox to all of its networks, or to none. A failure becomes an event on the pod.
 pub fn add(run: &Run<'_>, target: &Target) -> Result<Object> {
     let pod = target.pod()?;
-    let added = attach_all(run, target, pod.as_ref());
+    let mut added = attach_all(run, target, pod.as_ref());
+    // Pods of before a restart of the node have no use for their addresses, and no DEL may have come for them yet.
+    if added.as_ref().is_err_and(|fault| fault.code() == code::ADDRESSES) && resume::earlier_boots(run) {
+        added = attach_all(run, target, pod.as_ref());
+    }
     if let (Err(fault), Some(pod)) = (&added, &pod) {
         run.cluster.report_failure(pod, fault);
     }
@@ -72,8 +79,12 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     let mut progress = Progress::default();
     match attach(run, &intent, &chains, &mut record, &node, &mut sandbox, &mut progress) {
         Ok(result) => {
-            for warning in &bound.warnings {
+            let unmet: Vec<String> = bound.unmet.into_iter().chain(std::mem::take(&mut progress.unmet)).collect();
+            for warning in bound.warnings.iter().chain(&unmet) {
                 warn(warning);
+            }
+            if let Some(pod) = pod.filter(|_| !unmet.is_empty()) {
+                run.cluster.report_unmet(pod, unmet.join("; "));
             }
             report(run, pod, &bound.attachments, &progress.attached);
             resume::others(run);
@@ -119,7 +130,7 @@ fn attach(
             if run.conf.strict {
                 return Err(Fault::Unsupported(unheard));
             }
-            warn(&unheard);
+            progress.unmet.push(unheard);
         }
         progress.attached.push(attached);
     }

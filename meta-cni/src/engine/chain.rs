@@ -85,7 +85,9 @@ impl<'a> Chain<'a> {
                     let conf = self.conf(plugin, &Injection::default())?;
                     let prefix = if many { format!("plugins[{i}]") } else { String::new() };
                     let wrong = |findings| self.fault(Error::Config(under(&prefix, findings)));
-                    ValidPlugin::Builtin(builtin.configure(&conf).map_err(wrong)?)
+                    let configured = builtin.configure(&conf).map_err(wrong)?;
+                    configured.require_programs(node, &conf).map_err(|e| self.fault(e))?;
+                    ValidPlugin::Builtin(configured)
                 }
             });
         }
@@ -135,6 +137,21 @@ impl<'a> Chain<'a> {
                 Delegate::External(kind) => exec::run(&host.node, kind, Verb::Del, &call).map(drop),
             };
             done.map_err(|e| self.fault(e))?;
+        }
+        Ok(())
+    }
+
+    /// DEL of what runs in process, after a program of the chain has failed for good. What the programs behind a built-in delegate say
+    /// is known by then.
+    pub fn del_in_process(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
+        for plugin in self.attachment.plugins.iter().rev() {
+            if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
+                let conf = self.conf_with(plugin, result)?;
+                match builtin.del(host, &self.call(&conf, result)) {
+                    Err(error) if !error.is_of_program() => return Err(self.fault(error)),
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
@@ -233,7 +250,7 @@ impl<'a> ValidChain<'a> {
     }
 
     /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have changed
-    /// something. A plugin that refuses the version has changed nothing.
+    /// something. A plugin that refuses the version has changed nothing, nor has one whose program was removed meanwhile.
     pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
         let chain = &self.chain;
         let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
@@ -247,7 +264,12 @@ impl<'a> ValidChain<'a> {
                     .and_then(|stdout| exec::add_result(kind, &stdout, chain.attachment.version))
                     .map(|result| Attached { result, links: Vec::new() }),
             };
-            *ran = if matches!(&step, Err(Error::Plugin(object)) if object.code == code::VERSION) { i } else { i + 1 };
+            let is_untouched = match &step {
+                Err(Error::Plugin(object)) => object.code == code::VERSION,
+                Err(Error::NoPlugin { .. }) => true,
+                _ => false,
+            };
+            *ran = if is_untouched { i } else { i + 1 };
             let step = step.map_err(|e| chain.fault(e))?;
             attached.result = step.result;
             attached.links.extend(step.links);

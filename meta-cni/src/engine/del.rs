@@ -19,7 +19,7 @@ const OWN: &str = "/proc/self/ns/net";
 pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
-    let context = run.undo_context(run.deadline, &lock);
+    let context = run.del_context(&lock);
     let undone = match run.store.find(&run.key(target))? {
         Some(found) if !found.record.damaged => undo(found, Whereabouts::Given(&target.netns), &context),
         Some(found) => undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context),

@@ -118,7 +118,7 @@ fn has_directory(path: &str) -> bool {
 }
 
 /// The path in /proc of a process whose network namespace has this device and inode.
-fn inhabited(id: (u64, u64)) -> Option<String> {
+pub fn inhabited(id: (u64, u64)) -> Option<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.map(|process| format!("/proc/{process}/ns/net")).find(|path| namespace_id(path) == Some(id))

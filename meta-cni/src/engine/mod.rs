@@ -84,6 +84,8 @@ pub fn held(state_dir: &Path) -> Result<usize> {
 
 /// The records in a state directory that need attention, by the names of their files, and how long ago each was last touched.
 pub fn pending(state_dir: &Path) -> Result<BTreeMap<String, Duration>> {
-    let pending = Store::new(state_dir).pending()?;
-    Ok(pending.into_iter().map(|record| (record.key.to_string(), record.idle)).collect())
+    let store = Store::new(state_dir);
+    let pending = store.pending()?.into_iter().map(|record| (record.key.to_string(), record.idle));
+    let abandoned = store.abandoned()?.into_iter().map(|(file, idle)| (file.key.to_string(), idle));
+    Ok(pending.chain(abandoned).collect())
 }

@@ -14,7 +14,7 @@ use super::record::{Intent, Key};
 use super::resume::{self, Resumed};
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
-use super::store::{DAMAGED, Pending};
+use super::store::{DAMAGED, Pending, RecordFile};
 use super::undo::undo;
 use crate::fault::{Fault, Result};
 use crate::recovery::{RecordSummary, RecoveryReport};
@@ -38,6 +38,17 @@ pub fn recover(run: &Run<'_>, idle: Duration) -> Result<RecoveryReport> {
                 asked.stay(run, known);
                 report.left.push(RecordSummary { why, ..summary });
             }
+        }
+    }
+    for (file, waited) in run.store.abandoned()? {
+        let (key, known) = (file.key.clone(), file.record.intent.clone());
+        let summary = summary(&key, known.as_ref(), true);
+        match resume_abandoned(run, file, waited, idle) {
+            Ok(()) => {
+                asked.leave(known);
+                report.resumed.push(summary);
+            }
+            Err(why) => report.left.push(RecordSummary { why, ..summary }),
         }
     }
     for (key, _) in run.store.settled()? {
@@ -88,6 +99,21 @@ fn resume_one(run: &Run<'_>, pending: &Pending, idle: Duration) -> std::result::
         Ok(Resumed::No(why)) => Err(why.to_owned()),
         Err(fault) => Err(fault.to_string()),
     }
+}
+
+/// The DEL of the pod came to its end without the program that attached it; the program may be back.
+fn resume_abandoned(
+    run: &Run<'_>,
+    file: RecordFile,
+    waited: Duration,
+    idle: Duration,
+) -> std::result::Result<(), String> {
+    if waited < idle {
+        return Err(format!("given up; last tried {} s ago", waited.as_secs()));
+    }
+    let lock = SandboxLock::try_acquire(&run.store.locks(), &file.key.container).map_err(|fault| fault.to_string())?;
+    let lock = lock.ok_or_else(|| "a call is at work on the sandbox".to_owned())?;
+    undo(file, Whereabouts::Gone, &run.undo_context(share(run)?, &lock)).map_err(|fault| fault.to_string())
 }
 
 /// What became of a settled record.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use attachments::names::PodRef;
 
+use super::boot;
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::record::Key;
@@ -42,6 +43,26 @@ pub fn same_pod(run: &Run<'_>, pod: &PodRef) {
             warn_incomplete(&key, resume(run, &key, until, |owner| owner.is_some_and(|owner| is_same(owner, pod))));
         }
     }
+}
+
+/// Undoes the sets of earlier boots of the node, within half of the time that is left: what they hold nobody uses. True when there was
+/// one.
+pub fn earlier_boots(run: &Run<'_>) -> bool {
+    let until = Instant::now() + run.deadline.saturating_duration_since(Instant::now()) / 2;
+    let mut is_any = false;
+    for key in run.store.keys().unwrap_or_default() {
+        if Instant::now() >= until {
+            break;
+        }
+        let Ok(Some(lock)) = SandboxLock::try_acquire(&run.store.locks(), &key.container) else { continue };
+        let Ok(Some(found)) = run.store.find(&key) else { continue };
+        if found.record.intent.as_ref().is_some_and(boot::is_over) {
+            is_any = true;
+            let undone = undo(found, Whereabouts::Gone, &run.undo_context(until, &lock)).map(|()| Resumed::Undone);
+            warn_incomplete(&key, undone);
+        }
+    }
+    is_any
 }
 
 /// After a call's own work: resumes one undo of any pod.

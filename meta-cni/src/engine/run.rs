@@ -11,7 +11,7 @@ use super::lock::SandboxLock;
 use super::record::{Intent, Key};
 use super::sandbox_lookup::namespace_id;
 use super::store::Store;
-use super::undo::UndoContext;
+use super::undo::{Ending, UndoContext};
 use crate::cluster::Cluster;
 use crate::fault::Result;
 use crate::node::NodeConf;
@@ -77,7 +77,13 @@ impl Run<'_> {
 
     /// What a recorded set is undone, or checked, with.
     pub fn undo_context<'a>(&'a self, deadline: Instant, lock: &'a SandboxLock) -> UndoContext<'a> {
-        UndoContext { state_dir: &self.conf.state_dir, deadline, lock, is_alone: self.is_alone() }
+        UndoContext { state_dir: &self.conf.state_dir, deadline, lock, is_alone: self.is_alone(), ending: None }
+    }
+
+    /// The same for a DEL of the runtime.
+    pub fn del_context<'a>(&'a self, lock: &'a SandboxLock) -> UndoContext<'a> {
+        let ending = Ending { patience: self.conf.abandon_after, cluster: &self.cluster };
+        UndoContext { ending: Some(ending), ..self.undo_context(self.deadline, lock) }
     }
 
     fn is_alone(&self) -> bool {

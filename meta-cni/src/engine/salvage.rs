@@ -62,7 +62,7 @@ pub fn undo_damaged(
             key.container,
             failed.join("; ")
         ));
-        return found.abandon();
+        return found.abandon(None);
     }
     warn(&format!("the damaged record is kept: {}", run.store.pending_path(&key).display()));
     let text = format!(

@@ -1,7 +1,7 @@
 //! Undoes an attachment set: the one code path for DEL, GC, a failed ADD and the resumption of an unfinished undo.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
@@ -12,12 +12,14 @@ use delegates::host::{Astray, Host};
 use delegates::spec::LinkId;
 
 use super::chain::{Chain, has_builtin};
+use super::liveness::inhabited;
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::record::{Entry, Intent, Saved, Undone};
-use super::sandbox_lookup::{FoundSandbox, Whereabouts};
-use super::store::{DAMAGED, RecordFile};
+use super::sandbox_lookup::{FoundSandbox, Whereabouts, namespace_id};
+use super::store::{DAMAGED, RecordFile, Store};
 use super::{boot, devinfo};
+use crate::cluster::Cluster;
 use crate::fault::{Fault, Result};
 
 /// The context of an undo.
@@ -30,6 +32,16 @@ pub struct UndoContext<'a> {
     pub lock: &'a SandboxLock,
     /// No other node has a part in this one's networks.
     pub is_alone: bool,
+    /// Only for a DEL of the runtime.
+    pub ending: Option<Ending<'a>>,
+}
+
+/// The end of a pod comes also where a program that attached it is gone, or its daemon.
+pub struct Ending<'a> {
+    /// `abandonAfterSeconds`: so long after the first one, a DEL that only programs fail is a success.
+    pub patience: Duration,
+    /// Is told.
+    pub cluster: &'a Cluster,
 }
 
 /// Undoes everything in a record and removes the record. What fails stays in the record for the next attempt, and the error
@@ -75,8 +87,12 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         // The links of an attachment that cannot be read carry the record's group too.
         undo.detach_once();
     }
+    let is_over = undo.is_over(&left, context);
     let Undo { undone, faults, .. } = undo;
-    finish(file, intent.pod.as_ref(), &undone, faults)
+    match context.ending.as_ref().filter(|_| is_over) {
+        Some(ending) => give_up(file, &intent, &undone, &faults, ending),
+        None => finish(file, intent.pod.as_ref(), &undone, faults),
+    }
 }
 
 /// The fault of a record without an intent.
@@ -148,6 +164,33 @@ impl Undo<'_> {
         }
     }
 
+    /// Only programs have failed, they have done so for long enough, and no process is in the sandbox. Then everything else is
+    /// undone too: a chain's DEL had stopped at its program.
+    fn is_over(&mut self, left: &[usize], context: &UndoContext<'_>) -> bool {
+        let Some(ending) = &context.ending else { return false };
+        let is_of_program = |fault: &Fault| matches!(fault, Fault::Delegate { source, .. } if source.is_of_program());
+        if self.faults.is_empty() || !self.faults.iter().all(is_of_program) || self.is_inhabited() {
+            return false;
+        }
+        // Without a mark the time does not run.
+        let failing_for = Store::new(context.state_dir).failing_for(&self.intent.key);
+        if !failing_for.is_ok_and(|time| time >= ending.patience) {
+            return false;
+        }
+        let before = self.faults.len();
+        for &i in left.iter().filter(|i| !self.undone.contains(i)) {
+            let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.found.for_delegates);
+            self.faults.extend(chain.del_in_process(&mut self.host, self.results[i].as_ref()).err());
+        }
+        self.faults.len() == before
+    }
+
+    /// Is a process in the sandbox? Runtimes keep the namespace of a dead pod until its DEL has succeeded.
+    fn is_inhabited(&self) -> bool {
+        let id = || namespace_id(&self.found.for_delegates).unwrap_or(self.intent.netns_id);
+        self.found.sandbox.is_some() && inhabited(id()).is_some()
+    }
+
     /// Deletes all our links in the pod with one message, for the first built-in attachment. False when it failed.
     fn detach_once(&mut self) -> bool {
         if let Some(gone) = self.are_links_gone {
@@ -199,6 +242,35 @@ fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: 
     }
     file.touch();
     Fault::several(faults)
+}
+
+/// Ends a DEL whose programs are gone: the record waits in `abandoned/` until a recovery finds them back.
+fn give_up(
+    mut file: RecordFile,
+    intent: &Intent,
+    undone: &[usize],
+    faults: &[Fault],
+    ending: &Ending<'_>,
+) -> Result<()> {
+    let (key, pod) = (file.key.clone(), intent.pod.as_ref());
+    let told: Vec<String> = faults.iter().map(Fault::message).collect();
+    let text = format!(
+        "sandbox {} is given up {} s after the first DEL that failed, see abandoned/{key}; what may be left: {}",
+        key.container,
+        ending.patience.as_secs(),
+        told.join("; ")
+    );
+    for &attachment in undone {
+        if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {
+            warn(&fault.to_string());
+        }
+    }
+    file.abandon(pod)?;
+    warn(&text);
+    if let Some(pod) = pod {
+        ending.cluster.report_abandoned(pod, text);
+    }
+    Ok(())
 }
 
 /// The deadline for the next of `left` attachments.

@@ -1,6 +1,7 @@
 //! The conformance tier: the real plugin driven by environment and stdin, delegates that record what they are asked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod abandoned;
 mod attach;
 mod faults;
 mod fixtures;

@@ -74,6 +74,30 @@ fn a_failed_delegates_event_begins_with_network_and_cause() {
 }
 
 #[test]
+fn what_was_asked_for_and_not_given_is_one_event_on_the_pod() {
+    let world = World::served();
+    world.nad("lan");
+    let asked = json!([{"name": "lan", "ips": ["192.0.2.77"], "mac": "02:00:00:00:00:77", "bandwidth": {"ingressRate": 1000},
+        "portMappings": [{"hostPort": 80, "containerPort": 80}]}]);
+    let web = world.pod("web", &asked.to_string());
+    world.node.add(&web).result();
+    world.until("event of what is not given", || {
+        let events = world.events("web");
+        let told: Vec<_> = events.iter().filter(|(reason, _)| reason == "RequestIgnored").collect();
+        match told[..] {
+            [(_, text)]
+                if ["portMappings", "bandwidth", "192.0.2.77", "02:00:00:00:00:77"]
+                    .iter()
+                    .all(|asked| text.contains(asked)) =>
+            {
+                Ok(())
+            }
+            _ => Err(format!("{events:?}")),
+        }
+    });
+}
+
+#[test]
 fn a_definition_that_does_not_parse_is_an_error_of_that_definition_alone() {
     let mut world = World::new();
     // As clusters have it whose definition of the resource is older than schemas.

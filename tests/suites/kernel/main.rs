@@ -7,6 +7,7 @@ mod bridge;
 mod check;
 mod damaged;
 mod devices;
+mod ending;
 mod gc;
 mod masters;
 mod node_keeps;

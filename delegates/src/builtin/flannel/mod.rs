@@ -153,6 +153,15 @@ impl Delegate for Flannel {
         })
     }
 
+    fn require_programs(config: &Config, node: &Node<'_>, conf: &Object) -> Result<()> {
+        let Some(builtin) = in_process(node, &config.kind) else {
+            return exec::find(&config.kind, node.plugin_dirs).map(drop);
+        };
+        // Which subnet it is decides nothing here.
+        let rendered = config.render(conf, &Subnets { subnets: vec![EXAMPLE], mtu: 1450, ..Subnets::default() })?;
+        builtin.configure(&rendered).map_err(Error::Config)?.require_programs(node, &rendered)
+    }
+
     fn add(config: &Config, cx: Context<'_, '_>, _leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let rendered = config.render(call.conf, &Subnets::read(&config.subnet_file)?)?;
@@ -169,7 +178,9 @@ impl Delegate for Flannel {
                 .and_then(|stdout| exec::add_result(&config.kind, &stdout, call.version))
                 .map(Attached::nothing),
         };
-        if attached.is_err() && in_process(&host.node, &config.kind).is_some() {
+        let is_untouched =
+            in_process(&host.node, &config.kind).is_some() || matches!(attached, Err(Error::NoPlugin { .. }));
+        if attached.is_err() && is_untouched {
             // A program that failed is told DEL with it; what runs in process has undone everything.
             let _ = fs::remove_file(&note);
         }

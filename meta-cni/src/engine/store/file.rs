@@ -9,7 +9,7 @@ use attachments::names::PodRef;
 use delegates::error::Error;
 
 use super::super::record::{Entry, Key, Record, Saved};
-use super::{ABANDONED, Store, with_parent};
+use super::{Place, Store, with_parent};
 use crate::fault::Result;
 
 /// An open record file. Name and content agree with the last successful method call.
@@ -22,7 +22,7 @@ pub struct RecordFile {
     pub(super) store: Store,
     /// None for a record in memory only.
     pub(super) file: Option<File>,
-    pub(super) settled: bool,
+    pub(super) place: Place,
 }
 
 impl RecordFile {
@@ -33,7 +33,7 @@ impl RecordFile {
 
     /// True when the ADD succeeded and no undo has begun.
     pub fn is_settled(&self) -> bool {
-        self.settled
+        self.place == Place::Attached
     }
 
     /// Saves old state before a delegate changes it.
@@ -50,12 +50,12 @@ impl RecordFile {
 
     /// The ADD is complete: no call reads this record before its DEL.
     pub fn settle(&mut self) -> Result<()> {
-        self.relocate(true)
+        self.relocate(Place::Attached)
     }
 
-    /// An undo begins: from now on any call may finish it.
+    /// An undo begins: from now on any call may finish it. One that was given up stays where it is until it is done.
     pub fn unsettle(&mut self) -> Result<()> {
-        self.relocate(false)
+        if self.place == Place::Abandoned { Ok(()) } else { self.relocate(Place::Pending) }
     }
 
     /// Marks the time of an attempt, so that other calls leave the record alone for a while.
@@ -76,11 +76,12 @@ impl RecordFile {
         if self.file.is_none() {
             return Ok(());
         }
+        self.store.forget_failing(&self.key);
         // Removed before the record: an index entry without a record would be read in vain.
         if let Some(pod) = pod {
             self.store.failed().forget(pod, &self.key);
         }
-        let path = self.store.path(&self.key, self.settled)?;
+        let path = self.store.path(&self.key, self.place)?;
         // Without a tombstone GC lists leftovers of the container instead of removing them.
         let _ = self.store.tombstones().add(&self.key);
         match fs::remove_file(&path) {
@@ -89,23 +90,27 @@ impl RecordFile {
         }
     }
 
-    /// Gives a damaged record up: no call undoes it any more, and people can read it.
-    pub fn abandon(self) -> Result<()> {
-        let from = self.store.path(&self.key, self.settled)?;
+    /// Gives a record up: no call of the runtime undoes it any more. A damaged one is for people to read, another one is for replay.
+    pub fn abandon(mut self, pod: Option<&PodRef>) -> Result<()> {
         let _ = self.store.tombstones().add(&self.key);
-        let moved = rename(&from, &self.store.dir.join(ABANDONED).join(self.key.to_string()));
-        moved.map_err(|e| self.store.failed_to("move", &self.key, &e))?;
+        if self.file.is_some() {
+            self.relocate(Place::Abandoned)?;
+        }
+        // The pod's next ADD has nothing to finish.
+        if let Some(pod) = pod {
+            self.store.failed().forget(pod, &self.key);
+        }
         self.store.forget_failing(&self.key);
         Ok(())
     }
 
-    fn relocate(&mut self, settled: bool) -> Result<()> {
-        if self.settled == settled {
+    fn relocate(&mut self, place: Place) -> Result<()> {
+        if self.place == place {
             return Ok(());
         }
-        let (from, to) = (self.store.path(&self.key, self.settled)?, self.store.path(&self.key, settled)?);
+        let (from, to) = (self.store.path(&self.key, self.place)?, self.store.path(&self.key, place)?);
         rename(&from, &to).map_err(|e| self.store.failed_to("move", &self.key, &e))?;
-        self.settled = settled;
+        self.place = place;
         Ok(())
     }
 

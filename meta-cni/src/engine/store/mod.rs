@@ -3,8 +3,8 @@
 //! ```text
 //! pending/NETWORK,CONTAINER,IFNAME    being attached, being undone, or left by a crash or a failed undo
 //! attached/NETWORK,CONTAINER,IFNAME   settled: the ADD succeeded and no DEL has begun
-//! abandoned/NETWORK,CONTAINER,IFNAME  damaged and given up
-//! damaged/NETWORK,CONTAINER,IFNAME    empty: its time is that of the first failed DEL of a damaged record
+//! abandoned/NETWORK,CONTAINER,IFNAME  given up: damaged, or a program that would undo the rest is gone
+//! damaged/NETWORK,CONTAINER,IFNAME    empty: its time is that of the first failed DEL of a record that may be given up
 //! failed/POD/NETWORK,CONTAINER,IFNAME empty: an undo of this pod's failed (see [`Failed`])
 //! locks/CONTAINER                     sandbox locks, while they are held; overlays' too
 //! departed, departed.old              keys of deleted records (see [`Tombstones`])
@@ -34,10 +34,7 @@ pub use file::RecordFile;
 /// Why a record without a readable intent is left.
 pub const DAMAGED: &str = "its record is damaged; its DEL undoes what can be known";
 
-/// Directory of records that were given up.
-const ABANDONED: &str = "abandoned";
-
-/// Directory of marks: since when the DELs of a damaged record fail.
+/// Directory of marks: since when the DELs of a record fail that may be given up.
 const DAMAGES: &str = "damaged";
 
 /// How many bytes of a record are read to see whose it is: the pod follows the key at the beginning of the intent.
@@ -45,6 +42,27 @@ const BEGINNING: u64 = 1024;
 
 /// Longest file name that Linux file systems take, in bytes.
 const NAME_LIMIT: usize = 255;
+
+/// The directory in which a record lies, which is its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The ADD succeeded, and no undo has begun.
+    Attached,
+    /// Being attached or undone.
+    Pending,
+    /// Given up.
+    Abandoned,
+}
+
+impl Place {
+    fn dir(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Pending => "pending",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -74,11 +92,16 @@ impl Store {
 
     /// Starts a record: writes and syncs the intent. A failure leaves no file.
     pub fn begin(&self, intent: &Intent) -> Result<RecordFile> {
-        let path = self.path(&intent.key, false)?;
+        let path = self.path(&intent.key, Place::Pending)?;
         let file = create_new(&path).map_err(|e| self.failed_to("create", &intent.key, &e))?;
         let record = Record { intent: Some(intent.clone()), ..Record::default() };
-        let mut this =
-            RecordFile { key: intent.key.clone(), record, store: self.clone(), file: Some(file), settled: false };
+        let mut this = RecordFile {
+            key: intent.key.clone(),
+            record,
+            store: self.clone(),
+            file: Some(file),
+            place: Place::Pending,
+        };
         let mut bytes = header();
         bytes.extend(Entry::Intent(intent).encode());
         match this.write(&bytes, true) {
@@ -98,43 +121,62 @@ impl Store {
 
     /// A record in memory only, for undoing what is known of a damaged record.
     pub fn in_memory(&self, key: &Key, record: Record) -> RecordFile {
-        RecordFile { key: key.clone(), record, store: self.clone(), file: None, settled: false }
+        RecordFile { key: key.clone(), record, store: self.clone(), file: None, place: Place::Pending }
     }
 
     /// Opens a record, settled or not. None when there is none.
     pub fn find(&self, key: &Key) -> Result<Option<RecordFile>> {
-        for settled in [true, false] {
-            match open(&self.path(key, settled)?) {
-                Ok(mut file) => {
-                    let mut bytes = Vec::new();
-                    file.read_to_end(&mut bytes).map_err(|e| self.failed_to("read", key, &e))?;
-                    let mut record = Record::decode(&bytes)
-                        .map_err(|e| self.failed_to("read", key, &io::Error::other(e.to_string())))?;
-                    // A settled record was complete when it was settled. In pending/, a damaged record without an intent
-                    // looks like a torn first write; the mark tells them apart.
-                    record.damaged |= match settled {
-                        true => record.intent.is_none() || record.done.is_none(),
-                        false => record.intent.is_none() && self.mark(key).exists(),
-                    };
-                    let (key, store, file) = (key.clone(), self.clone(), Some(file));
-                    return Ok(Some(RecordFile { key, record, store, file, settled }));
-                }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(self.failed_to("open", key, &e)),
-            }
+        match self.open(key, Place::Attached)? {
+            Some(found) => Ok(Some(found)),
+            None => self.open(key, Place::Pending),
         }
-        Ok(None)
+    }
+
+    /// Opens a record in a directory. None when there is none.
+    fn open(&self, key: &Key, place: Place) -> Result<Option<RecordFile>> {
+        let mut file = match open(&self.path(key, place)?) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.failed_to("open", key, &e)),
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|e| self.failed_to("read", key, &e))?;
+        let mut record =
+            Record::decode(&bytes).map_err(|e| self.failed_to("read", key, &io::Error::other(e.to_string())))?;
+        // A settled record was complete when it was settled. In pending/, a damaged record without an intent looks like a torn
+        // first write; the mark tells them apart.
+        record.damaged |= match place {
+            Place::Attached => record.intent.is_none() || record.done.is_none(),
+            Place::Pending => record.intent.is_none() && self.mark(key).exists(),
+            Place::Abandoned => record.intent.is_none(),
+        };
+        Ok(Some(RecordFile { key: key.clone(), record, store: self.clone(), file: Some(file), place }))
+    }
+
+    /// The records that were given up because a program is gone, each with the time since the last attempt: when the program is back,
+    /// their undo goes on. A damaged one is people's.
+    pub fn abandoned(&self) -> Result<Vec<(RecordFile, Duration)>> {
+        let mut found = Vec::new();
+        for (key, entry) in self.list(Place::Abandoned.dir())? {
+            let opened = self.open(&key, Place::Abandoned).ok().flatten();
+            found.extend(opened.filter(|file| !file.record.damaged).map(|file| (file, age_of(&entry))));
+        }
+        Ok(found)
     }
 
     /// The records in `pending/`: those that need attention, and those of running calls.
     pub fn pending(&self) -> Result<Vec<Pending>> {
-        Ok(self.list("pending")?.into_iter().map(|(key, entry)| Pending { key, idle: age_of(&entry) }).collect())
+        Ok(self
+            .list(Place::Pending.dir())?
+            .into_iter()
+            .map(|(key, entry)| Pending { key, idle: age_of(&entry) })
+            .collect())
     }
 
     /// Some records in `pending/`, at a cost that does not grow with their number: at most `read` names are read, and `keep` of
     /// them returned, a random part of them each time.
     pub fn some_pending(&self, read: usize, keep: usize) -> Result<Vec<Key>> {
-        let dir = self.dir.join("pending");
+        let dir = self.dir.join(Place::Pending.dir());
         let Some(entries) = read_dir(&dir)? else { return Ok(Vec::new()) };
         let mut names: Vec<_> = entries.take(read).flatten().map(|entry| entry.file_name()).collect();
         if names.len() > keep {
@@ -147,7 +189,7 @@ impl Store {
 
     /// How long ago a record in `pending/` was last touched. None when there is no such record.
     pub fn idle(&self, key: &Key) -> Option<Duration> {
-        fs::metadata(self.path(key, false).ok()?).ok().map(|meta| age(&meta))
+        fs::metadata(self.path(key, Place::Pending).ok()?).ok().map(|meta| age(&meta))
     }
 
     /// Does a record in `pending/` begin like one of this pod? The rest is not read, and may be damaged.
@@ -155,21 +197,21 @@ impl Store {
         let mut beginning = Vec::new();
         let read =
             |path: PathBuf| File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut beginning)).ok();
-        let is_read = self.path(key, false).ok().and_then(read).is_some();
+        let is_read = self.path(key, Place::Pending).ok().and_then(read).is_some();
         let wanted = format!("\"pod\":{{\"namespace\":\"{}\",\"name\":\"{}\"", pod.namespace, pod.name);
         is_read && String::from_utf8_lossy(&beginning).contains(&wanted)
     }
 
     /// The settled records, and how long ago each was settled.
     pub fn settled(&self) -> Result<Vec<(Key, Duration)>> {
-        Ok(self.list("attached")?.into_iter().map(|(key, entry)| (key, age_of(&entry))).collect())
+        Ok(self.list(Place::Attached.dir())?.into_iter().map(|(key, entry)| (key, age_of(&entry))).collect())
     }
 
     /// The keys of all records, settled or not, of every node network.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Vec::new();
-        for state in ["attached", "pending"] {
-            keys.extend(self.list(state)?.into_iter().map(|(key, _)| key));
+        for place in [Place::Attached, Place::Pending] {
+            keys.extend(self.list(place.dir())?.into_iter().map(|(key, _)| key));
         }
         Ok(keys)
     }
@@ -177,8 +219,8 @@ impl Store {
     /// Is there a record of this container? A directory that cannot be read counts as yes.
     pub fn is_recorded(&self, container: &ContainerId) -> bool {
         // Three looks see a record that is renamed between them.
-        ["pending", "attached", "pending"].iter().any(|state| {
-            self.list(state).map_or(true, |found| found.iter().any(|(key, _)| key.container == *container))
+        [Place::Pending, Place::Attached, Place::Pending].iter().any(|place| {
+            self.list(place.dir()).map_or(true, |found| found.iter().any(|(key, _)| key.container == *container))
         })
     }
 
@@ -187,7 +229,7 @@ impl Store {
         Failed::of(&self.dir)
     }
 
-    /// How long the DELs of a damaged record have been failing. The first call starts the time.
+    /// How long the DELs of a record that may be given up have been failing. The first call starts the time.
     pub fn failing_for(&self, key: &Key) -> Result<Duration> {
         let path = self.mark(key);
         let noted = fs::metadata(&path).and_then(|meta| meta.modified());
@@ -200,7 +242,7 @@ impl Store {
         marked.map(|()| Duration::ZERO).map_err(|e| self.failed_to("note the damage of", key, &e))
     }
 
-    /// Removes the mark of a damaged record that is gone.
+    /// Removes the mark of a record that is gone.
     pub fn forget_failing(&self, key: &Key) {
         let _ = fs::remove_file(self.mark(key));
     }
@@ -222,7 +264,7 @@ impl Store {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        let is_left = |key: &Key| self.path(key, false).is_ok_and(|path| path.exists());
+        let is_left = |key: &Key| self.path(key, Place::Pending).is_ok_and(|path| path.exists());
         self.failed().sweep(is_left);
         for (key, _) in self.list(DAMAGES).unwrap_or_default() {
             if !is_left(&key) {
@@ -233,14 +275,15 @@ impl Store {
 
     /// Paths that a DEL may lock instead of a lock file: the record and the directories above it, without the state directory.
     pub fn places(&self, key: &Key) -> Vec<PathBuf> {
-        let records = [true, false].into_iter().filter_map(|settled| self.path(key, settled).ok());
-        let dirs = ["attached", "pending"].map(|state| self.dir.join(state));
+        let places = [Place::Attached, Place::Pending];
+        let records = places.into_iter().filter_map(|place| self.path(key, place).ok());
+        let dirs = places.map(|place| self.dir.join(place.dir()));
         records.chain(dirs).chain(self.dir.ancestors().skip(1).map(Path::to_owned)).collect()
     }
 
     /// The path of a record in `pending/`, for messages.
     pub fn pending_path(&self, key: &Key) -> PathBuf {
-        self.dir.join("pending").join(key.to_string())
+        self.dir.join(Place::Pending.dir()).join(key.to_string())
     }
 
     /// The container ids of deleted records.
@@ -262,7 +305,7 @@ impl Store {
         Ok(found)
     }
 
-    fn path(&self, key: &Key, settled: bool) -> Result<PathBuf> {
+    fn path(&self, key: &Key, place: Place) -> Result<PathBuf> {
         let name = key.to_string();
         if name.len() > NAME_LIMIT {
             return Err(Fault::Config(format!(
@@ -271,7 +314,7 @@ impl Store {
                 NAME_LIMIT - 2
             )));
         }
-        Ok(self.dir.join(if settled { "attached" } else { "pending" }).join(name))
+        Ok(self.dir.join(place.dir()).join(name))
     }
 
     fn failed_to(&self, what: &str, key: &Key, e: &io::Error) -> Fault {
