@@ -53,6 +53,11 @@ fn need(conf: &Object, source: &Source) -> Option<Need> {
     }
 }
 
+/// Does a plugin's configuration ask for a network that spans nodes?
+pub fn spans_nodes(conf: &Object) -> bool {
+    overlay_of(conf).is_some() || matches!(blocks::pool_of(conf), Ok(Some(_)))
+}
+
 /// The network of a plugin's configuration.
 pub(crate) fn network_of(conf: &Object, source: &Source) -> NetworkId {
     id(overlay_of(conf).as_ref(), source)

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use attachments::names::Mac;
 
 use super::PROTOCOL;
+use super::table::Table;
 use crate::nl::neighbour::{ALL_ZERO, Forwarding, Neighbour};
 
 /// What a node is to hold about the others of an overlay. The node itself and its pods are not among them.
@@ -27,16 +28,16 @@ pub struct Entries {
     /// what is for all, goes to each.
     pub members: BTreeMap<IpAddr, Mac>,
     /// The MAC addresses of pods, each with the tunnel end of its node.
-    pub stations: BTreeMap<Mac, IpAddr>,
+    pub stations: Table<Mac, IpAddr>,
     /// The addresses of pods, each with the MAC address that ARP and ND are answered with.
-    pub neighbours: BTreeMap<IpAddr, Mac>,
+    pub neighbours: Table<IpAddr, Mac>,
 }
 
 impl Entries {
     /// The tunnel end of every MAC address, those of the members' devices included.
-    fn forwarding(&self) -> BTreeMap<Mac, IpAddr> {
+    fn forwarding(&self) -> Table<Mac, IpAddr> {
         let devices = self.members.iter().map(|(end, mac)| (*mac, *end));
-        devices.chain(self.stations.iter().map(|(mac, end)| (*mac, *end))).collect()
+        devices.chain(self.stations.iter()).collect()
     }
 }
 
@@ -61,11 +62,12 @@ impl Present {
             permanent: true,
             is_external,
         };
-        let forwarding = entries.forwarding().into_iter().filter(|(mac, _)| !local.contains(mac));
+        let all = entries.forwarding();
+        let forwarding = all.iter().filter(|(mac, _)| !local.contains(mac));
         let pairs = forwarding.flat_map(|(mac, end)| [there(mac, Some(end), true), there(mac, None, true)]);
         let flooded = entries.members.keys().map(|end| there(ALL_ZERO, Some(*end), false));
         let neighbour =
-            |(ip, mac): (&IpAddr, &Mac)| Neighbour { ip: *ip, mac: Some(*mac), permanent: true, protocol: PROTOCOL };
+            |(ip, mac): (IpAddr, Mac)| Neighbour { ip, mac: Some(mac), permanent: true, protocol: PROTOCOL };
         Self {
             forwarding: pairs.chain(flooded).collect(),
             neighbours: entries.neighbours.iter().map(neighbour).collect(),
@@ -123,11 +125,11 @@ pub fn plan(wanted: &Entries, present: &Present) -> Plan {
     let mut plan = Plan::default();
     // A pod of this node is here, whatever the members' slots say of its MAC address.
     let mut forwarding = wanted.forwarding();
-    forwarding.retain(|mac, _| !present.local.contains(mac));
-    let own: BTreeMap<Mac, &Forwarding> =
+    forwarding.retain(|mac| !present.local.contains(mac));
+    let own: Table<Mac, &Forwarding> =
         present.forwarding.iter().filter(|e| e.own && e.mac != ALL_ZERO).map(|e| (e.mac, e)).collect();
-    let bridged: BTreeSet<Mac> = present.forwarding.iter().filter(|e| !e.own).map(|e| e.mac).collect();
-    for (&mac, &end) in &forwarding {
+    let bridged: Table<Mac, ()> = present.forwarding.iter().filter(|e| !e.own).map(|e| (e.mac, ())).collect();
+    for (mac, end) in forwarding.iter() {
         let is_there = match own.get(&mac) {
             Some(entry) if entry.remote == Some(end) => true,
             Some(Forwarding { remote: Some(other), is_external: false, permanent: true, .. }) => {
@@ -136,15 +138,16 @@ pub fn plan(wanted: &Entries, present: &Present) -> Plan {
             }
             _ => false,
         };
-        if !(is_there && bridged.contains(&mac)) {
+        if !(is_there && bridged.contains_key(&mac)) {
             plan.changes.push(Change::Forward(mac, end));
         }
     }
     let flooded: BTreeSet<IpAddr> =
         present.forwarding.iter().filter(|e| e.own && e.mac == ALL_ZERO).filter_map(|e| e.remote).collect();
     plan.changes.extend(wanted.members.keys().filter(|end| !flooded.contains(end)).map(|end| Change::Flood(*end)));
-    let known: BTreeMap<IpAddr, &Neighbour> = present.neighbours.iter().map(|n| (n.ip, n)).collect();
-    for (&ip, &mac) in &wanted.neighbours {
+    drop((own, bridged));
+    let known: Table<IpAddr, &Neighbour> = present.neighbours.iter().map(|n| (n.ip, n)).collect();
+    for (ip, mac) in wanted.neighbours.iter() {
         match known.get(&ip) {
             Some(Neighbour { permanent: true, mac: Some(is), .. }) if *is == mac => {}
             Some(Neighbour { permanent: true, mac: Some(is), protocol, .. }) if *protocol != PROTOCOL => {
@@ -160,7 +163,7 @@ pub fn plan(wanted: &Entries, present: &Present) -> Plan {
 /// What is ours and not wanted any more.
 fn remove(
     wanted: &Entries,
-    forwarding: &BTreeMap<Mac, IpAddr>,
+    forwarding: &Table<Mac, IpAddr>,
     present: &Present,
     flooded: &BTreeSet<IpAddr>,
     changes: &mut Vec<Change>,

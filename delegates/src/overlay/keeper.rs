@@ -49,6 +49,8 @@ pub enum Told {
         /// How long it took.
         took: Duration,
     },
+    /// An address of the node has changed: it may be where tunnels end.
+    Moved,
     /// Entries of others stand where ours belong.
     Obstacles(Vec<Obstacle>),
     /// It failed, and is tried again.
@@ -63,6 +65,8 @@ pub struct Keeper {
     state_dir: PathBuf,
     overlays: BTreeMap<NetworkId, Overlay>,
     firewall: Due,
+    /// An address of the node has changed since it was told.
+    has_moved: bool,
 }
 
 /// What is known of one overlay.
@@ -145,7 +149,7 @@ impl Due {
 impl Keeper {
     /// Of the networks in a state directory.
     pub fn new(state_dir: &Path) -> Self {
-        Self { state_dir: state_dir.to_owned(), overlays: BTreeMap::new(), firewall: Due::now(true) }
+        Self { state_dir: state_dir.to_owned(), overlays: BTreeMap::new(), firewall: Due::now(true), has_moved: false }
     }
 
     /// Keeps them, in the thread's namespace, until the other end of `wake` is closed. A byte there says that a state file has
@@ -222,6 +226,7 @@ impl Keeper {
 
     /// Of the devices that are `echoing`, what is heard of entries was ourselves.
     fn heard(&mut self, event: &Event, echoing: &[u32]) {
+        self.has_moved |= matches!(event, Event::Address | Event::Lost);
         let is_of_entries = matches!(event, Event::Neighbour { .. } | Event::Lost);
         for overlay in self.overlays.values_mut() {
             if is_of_entries && overlay.device.is_some_and(|device| echoing.contains(&device)) {
@@ -251,6 +256,9 @@ impl Keeper {
     /// Looks at every overlay that it is time for, and gives the devices of large ones whose entries were changed.
     pub fn look(&mut self, tell: &mut Tell<'_>) -> Vec<u32> {
         let (mut echoing, mut has_new_state) = (Vec::new(), false);
+        if std::mem::take(&mut self.has_moved) {
+            self.overlays.keys().for_each(|id| tell(id, Told::Moved));
+        }
         for (id, overlay) in &mut self.overlays {
             if !overlay.due.has_come() {
                 continue;

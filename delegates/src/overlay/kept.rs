@@ -1,7 +1,7 @@
 //! An overlay that is kept: brought, however it is, to the state that the node agent wrote. The plugin does it at an ADD, the agent
 //! on every change of the file and of the kernel; both under the overlay's lock, so neither needs the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::boot;
 use crate::error::{Error, Result};
-use crate::networks::state::{self, FILE, Membership, NetworkState, PROGRAMMED};
+use crate::networks::state::{self, FILE, Member, Membership, NetworkState, PROGRAMMED, Slots};
 use crate::networks::{NetworkId, endpoints};
 use crate::nl::Netlink;
 
@@ -75,9 +75,39 @@ pub fn advance(
     local: &[state::Endpoint],
 ) -> Result<usize> {
     let macs: BTreeSet<Mac> = local.iter().map(|endpoint| endpoint.mac).collect();
-    let changes = difference(&wanted(last, local), &wanted(state, local), &macs);
+    let (last, state) = (unlike(last, state), unlike(state, last));
+    let changes = difference(&wanted(&last, local), &wanted(&state, local), &macs);
     make(netlink, segment, &changes)?;
     Ok(changes.len())
+}
+
+/// A state without the slots of which another one says the same: of a thousand members one has changed, and the entries of the others are
+/// not computed to find that they are as they were. A slot stays that an endpoint comes to, or goes from: whose it is shows there.
+fn unlike(state: &NetworkState, other: &NetworkState) -> NetworkState {
+    let mut state = state.clone();
+    let pool = state.pool.as_ref().map(|pool| &pool.pool);
+    let (Some(own), Some(theirs)) = (&mut state.overlay, &other.overlay) else { return state };
+    if pool != other.pool.as_ref().map(|pool| &pool.pool) || own.vtep != theirs.vtep {
+        return state;
+    }
+    let by_node: BTreeMap<&str, &Member> = theirs.members.iter().map(|member| (member.node.as_str(), member)).collect();
+    let same: BTreeSet<String> = own
+        .members
+        .iter()
+        .filter(|own| by_node.get(own.node.as_str()) == Some(own))
+        .map(|one| one.node.clone())
+        .collect();
+    let changed = own.members.iter().chain(&theirs.members).filter(|member| !same.contains(&member.node));
+    let addresses = changed.flat_map(|member| &member.endpoints).flat_map(|endpoint| &endpoint.ips);
+    let mut shown: BTreeSet<u32> = addresses.filter_map(|ip| pool.and_then(|pool| pool.slot_of(*ip))).collect();
+    // So does one that is promised to a pod.
+    shown.extend(state.pool.iter().chain(&other.pool).flat_map(|pool| pool.claimed.keys().copied()));
+    for member in own.members.iter_mut().filter(|member| same.contains(&member.node)) {
+        let slots = std::mem::take(&mut member.slots);
+        let kept = shown.iter().filter(|slot| slots.iter().any(|run| run.contains(**slot)));
+        member.slots = kept.map(|slot| Slots { first: *slot, count: 1 }).collect();
+    }
+    state
 }
 
 /// A pod of this node has these addresses from now on, whatever slots say of them.
@@ -143,5 +173,70 @@ impl Mark {
 
     fn text(&self, device: u32) -> String {
         format!("{} {device}\n", self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::overlay::testing::state;
+
+    /// What is done for a change, and how many entries were computed for it.
+    fn changes(last: &NetworkState, next: &NetworkState) -> (Vec<Change>, usize) {
+        let (before, after) = (wanted(&unlike(last, next), &[]), wanted(&unlike(next, last), &[]));
+        let computed = before.stations.len() + after.stations.len();
+        (difference(&before, &after, &BTreeSet::new()), computed)
+    }
+
+    #[test]
+    fn a_change_of_one_member_costs_its_own_entries_and_comes_to_the_same() {
+        let ipam = r#"{"subnet":"10.42.0.0/16"}"#;
+        let nodes: Vec<u8> = (1..=200).collect();
+        let all = state(1, &nodes, |n| format!("192.0.2.{n}"), Some(ipam));
+        fn members(state: &mut NetworkState) -> &mut Vec<Member> {
+            &mut state.overlay.as_mut().unwrap().members
+        }
+        let edit = |edit: &dyn Fn(&mut NetworkState)| {
+            let mut next = all.clone();
+            edit(&mut next);
+            next
+        };
+        let taken: IpAddr = "10.42.0.40".parse().unwrap();
+        let endpoint = state::Endpoint { mac: Mac([2, 9, 9, 9, 9, 9]), ips: vec![taken] };
+        let claimed = edit(&|next| members(next)[7].endpoints.push(endpoint.clone()));
+        let cases = [
+            ("nothing", all.clone(), all.clone(), 0),
+            ("a member goes", all.clone(), edit(&|next| drop(members(next).remove(3))), 16),
+            ("a member comes", edit(&|next| drop(members(next).remove(3))), all.clone(), 16),
+            (
+                "a tunnel end moves",
+                all.clone(),
+                edit(&|next| members(next)[3].vtep = "192.0.2.250".parse().unwrap()),
+                32,
+            ),
+            (
+                "slots change hands",
+                all.clone(),
+                edit(&|next| {
+                    let given = std::mem::take(&mut members(next)[3].slots);
+                    members(next)[4].slots.extend(given);
+                }),
+                64,
+            ),
+            // The address is one of another member's slots, which stand again when the endpoint goes.
+            ("an endpoint comes", all.clone(), claimed.clone(), 35),
+            ("an endpoint goes", claimed, all.clone(), 35),
+        ];
+        for (what, last, next, computed) in cases {
+            let (changes, of_entries) = changes(&last, &next);
+            assert_eq!(changes, difference(&wanted(&last, &[]), &wanted(&next, &[]), &BTreeSet::new()), "{what}");
+            assert_eq!(of_entries, computed, "{what}");
+        }
+        // Everything is another one, and is computed.
+        let mut moved = all.clone();
+        moved.overlay.as_mut().unwrap().vtep = "192.0.2.2".parse().unwrap();
+        assert!(changes(&all, &moved).1 > 199 * 16);
     }
 }

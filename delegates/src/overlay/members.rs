@@ -16,22 +16,25 @@ fn entries(membership: &Membership, pool: Option<&Pool>) -> Entries {
     let mut entries = Entries::default();
     // A member that calls this node's tunnel end its own would make the node send frames to itself.
     let others = || membership.members.iter().filter(|member| member.vtep != membership.vtep);
+    let (mut stations, mut neighbours) = (Vec::new(), Vec::new());
     for member in others() {
         entries.members.insert(member.vtep, member.mac);
         let Some(pool) = pool else { continue };
         let capacity = pool.capacity();
         for slot in member.slots.iter().flat_map(|slots| slots.iter().take_while(|slot| *slot < capacity)) {
             let (Some(mac), Some(addresses)) = (pool.mac(slot), pool.addresses(slot)) else { continue };
-            entries.stations.insert(mac, member.vtep);
-            entries.neighbours.extend(addresses.iter().map(|one| (one.address.addr(), mac)));
+            stations.push((mac, member.vtep));
+            neighbours.extend(addresses.iter().map(|one| (one.address.addr(), mac)));
         }
     }
     for member in others() {
         for endpoint in &member.endpoints {
-            entries.stations.insert(endpoint.mac, member.vtep);
-            entries.neighbours.extend(endpoint.ips.iter().map(|ip| (*ip, endpoint.mac)));
+            stations.push((endpoint.mac, member.vtep));
+            neighbours.extend(endpoint.ips.iter().map(|ip| (*ip, endpoint.mac)));
         }
     }
+    entries.stations.extend(stations);
+    entries.neighbours.extend(neighbours);
     entries
 }
 

@@ -28,6 +28,7 @@ mod members;
 mod names;
 mod reconcile;
 mod segment;
+mod table;
 mod underlay;
 
 pub use self::entries::{Change, Entries, Obstacle, Plan, Present, plan};

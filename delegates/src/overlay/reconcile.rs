@@ -35,8 +35,12 @@ pub fn reconcile(netlink: &mut Netlink, segment: &Segment, wanted: &Entries) -> 
 /// Makes changes of the entries of an overlay.
 pub(super) fn make(netlink: &mut Netlink, segment: &Segment, changes: &[Change]) -> Result<()> {
     let (device, bridge) = (segment.device.index, segment.bridge.index);
-    let entries: Vec<Entry> = changes.iter().map(|change| entry(change, device, bridge)).collect();
-    netlink.change_entries(&entries, &format!("entries of vxlan device {}", segment.device.name))
+    let what = format!("entries of vxlan device {}", segment.device.name);
+    for some in changes.chunks(4096) {
+        let entries: Vec<Entry> = some.iter().map(|change| entry(change, device, bridge)).collect();
+        netlink.change_entries(&entries, &what)?;
+    }
+    Ok(())
 }
 
 fn entry(change: &Change, device: u32, bridge: u32) -> Entry {

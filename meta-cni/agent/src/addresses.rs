@@ -25,7 +25,7 @@ impl FromStr for NodeIps {
 /// What is known of the addresses.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    internal_ips: Vec<IpAddr>,
+    internal_ips: Arc<Mutex<Vec<IpAddr>>>,
     /// The host that the client connects to: an address or a name.
     host: String,
     api_servers: Arc<Mutex<Vec<IpAddr>>>,
@@ -37,13 +37,20 @@ impl Addresses {
         // A URL has brackets around an IPv6 address.
         let host = host.trim_matches(['[', ']']).to_owned();
         let api_servers = host.parse().into_iter().collect();
+        let internal_ips = Arc::new(Mutex::new(internal_ips));
         Self { internal_ips, host, api_servers: Arc::new(Mutex::new(api_servers)) }
+    }
+
+    /// The Node object says these.
+    pub fn node_has(&self, ips: &[IpAddr]) {
+        ips.clone_into(&mut self.internal_ips.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// All known addresses, for an answer.
     pub fn known(&self) -> NodeAddresses {
         let api_servers = self.api_servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        NodeAddresses { internal_ips: self.internal_ips.clone(), api_servers }
+        let internal_ips = self.internal_ips.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        NodeAddresses { internal_ips, api_servers }
     }
 
     /// Learns the API server's own addresses: the client's address may be a Service's, to which no link leads.

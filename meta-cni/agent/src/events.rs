@@ -92,6 +92,11 @@ impl EventSender {
         self.enqueue(PendingEvent { of: Object::Pod(pod), kind: EventType::Warning, reason, text });
     }
 
+    /// Something about a pod's networks is odd.
+    pub fn warn(&self, pod: PodRef, reason: &str, text: String) {
+        self.failed(pod, reason.to_owned(), text);
+    }
+
     /// Something is wrong with what this node has of the cluster.
     pub fn on_node(&self, node: &str, reason: &str, text: String) {
         let (of, reason) = (Object::Node(node.to_owned()), reason.to_owned());

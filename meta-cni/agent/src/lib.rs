@@ -12,9 +12,11 @@ pub mod health;
 pub mod host_exec;
 pub mod install;
 mod keepalive;
+pub mod metrics;
 pub mod networks;
 pub mod options;
 mod overlay;
+mod own_node;
 mod pod_cache;
 mod policies;
 mod publish;
@@ -28,7 +30,6 @@ mod watch;
 
 use std::sync::Arc;
 
-use attachments::api::MemberEndpoint;
 use delegates::boot;
 use delegates::networks::NetworkId;
 use meta_cni_kube::Reader;
@@ -37,7 +38,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use addresses::Addresses;
 use definitions::Definitions;
 use error::{Error, Result};
-use networks::Networks;
+use metrics::Metrics;
+use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
 use policies::Policies;
 use publish::Publisher;
@@ -71,7 +73,8 @@ async fn serve(options: &Options) -> Result<()> {
         state_dir: options.state_dir.clone(),
         grace: options.member_grace,
     };
-    let networks = Networks::open(settings, client.clone(), known.clone(), events.clone());
+    let metrics = Metrics::default();
+    let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
@@ -90,8 +93,14 @@ async fn serve(options: &Options) -> Result<()> {
         known.expect(pod);
         policies.expect(pod.namespace.as_str());
     };
-    let endpoints = networks.clone();
-    let tell = move |id: &NetworkId, pods: Vec<MemberEndpoint>| endpoints.tell_endpoints(id, pods);
+    let hearing = networks.clone();
+    let hear = move |id: &NetworkId, heard: Heard| hearing.hear(id, heard);
+    let node_has = |ips: &[std::net::IpAddr]| {
+        addresses.node_has(ips);
+        networks.node_has(ips);
+    };
+    let (node, scraped) = (options.node_name.clone(), networks.clone());
+    let page = move || metrics.text(&node, &scraped.gauges());
     let parts = async {
         tokio::join!(
             watch::pods(client.clone(), &options.node_name, pods.clone(), seen),
@@ -102,13 +111,15 @@ async fn serve(options: &Options) -> Result<()> {
             publisher.run(),
             event_publisher.run(),
             status_resync::run(&options.state_dir, &pods, &publisher),
-            keepalive::run(client.clone(), addresses),
+            keepalive::run(client.clone(), addresses.clone()),
+            own_node::run(client.clone(), &options.node_name, node_has),
+            metrics::serve::serve(options.metrics_address, page),
         );
     };
     tokio::select! {
         () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
         ended = networks.run() => ended,
-        ended = overlay::run(&options.state_dir, networks.changes(), tell) => ended,
+        ended = overlay::run(&options.state_dir, networks.changes(), hear) => ended,
         ended = recover::run(options) => ended,
         ended = conf::run(options, &readiness, &definitions, awaited) => ended,
         ended = termination() => ended,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::addresses::NodeIps;
+use super::metrics::serve::MetricsAddress;
 
 /// The agent's configuration.
 #[derive(Clone, Debug, Args)]
@@ -17,7 +18,7 @@ pub struct Options {
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: String,
     /// InternalIPs of this node, joined by commas; in the DaemonSet from the downward API. The links that have them are the
-    /// node's own.
+    /// node's own. Once the Node object is known, its InternalIPs count.
     #[arg(long, env = "NODE_IPS", value_name = "ADDRESSES", default_value = "")]
     pub node_ips: NodeIps,
     /// Where the plugin keeps its records: `stateDir` of the node's configuration.
@@ -42,6 +43,9 @@ pub struct Options {
     /// How long the node stays in an overlay, and keeps an empty address block, after the last pod of it: a number of seconds.
     #[arg(long, env = "META_CNI_MEMBER_GRACE", value_name = "DURATION", default_value = "60s", value_parser = seconds)]
     pub member_grace: Duration,
+    /// Where metrics are served, as plain HTTP: an address and a port. Without it they are not.
+    #[arg(long, env = "META_CNI_METRICS_ADDRESS", value_name = "ADDRESS", default_value = "")]
+    pub metrics_address: MetricsAddress,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! The data path: keeps the node's overlays as their state files say, and tells which pods slots do not explain.
+//! The data path: keeps the node's overlays as their state files say, and tells what was found and done.
 //!
 //! The work is done on a thread of its own, for it waits for the kernel and for plugins that hold an overlay's lock
 //! ([`delegates::overlay::keeper`]). The thread hears the kernel itself; of the files this task tells it.
@@ -14,17 +14,19 @@ use delegates::overlay::keeper::{Keeper, Told};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::metrics::Heal;
+use crate::networks::Heard;
 use crate::networks::files::Versions;
 
 /// After a failure to hear the kernel.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Keeps the overlays; ends only with an error. `changes` says that a state file has changed; `tell` hears, of each overlay, all pods of
-/// the node that slots do not explain.
+/// Keeps the overlays; ends only with an error. `changes` says that a state file has changed; `tell` hears of each overlay what
+/// came of a look at it.
 pub async fn run(
     state_dir: &Path,
     mut changes: watch::Receiver<Versions>,
-    tell: impl Fn(&NetworkId, Vec<MemberEndpoint>) + Send + 'static,
+    tell: impl Fn(&NetworkId, Heard) + Send + 'static,
 ) -> Result<()> {
     let failed = |error: std::io::Error| Error::Io(format!("cannot start the data path: {error}"));
     let (mut wake, woken) = UnixStream::pair().map_err(failed)?;
@@ -45,7 +47,7 @@ pub async fn run(
 }
 
 /// Until the other end of `woken` is closed.
-fn keep(state_dir: &Path, mut woken: UnixStream, tell: &dyn Fn(&NetworkId, Vec<MemberEndpoint>)) {
+fn keep(state_dir: &Path, mut woken: UnixStream, tell: &dyn Fn(&NetworkId, Heard)) {
     let mut tell = |id: &NetworkId, told: Told| hear(tell, id, told);
     while let Err(error) = Keeper::new(state_dir).run(&mut woken, &mut tell) {
         tracing::warn!("the overlays of the node are not kept for a moment: {error}");
@@ -53,21 +55,29 @@ fn keep(state_dir: &Path, mut woken: UnixStream, tell: &dyn Fn(&NetworkId, Vec<M
     }
 }
 
-fn hear(tell: &dyn Fn(&NetworkId, Vec<MemberEndpoint>), id: &NetworkId, told: Told) {
+fn hear(tell: &dyn Fn(&NetworkId, Heard), id: &NetworkId, told: Told) {
     match told {
         Told::Endpoints(endpoints) => {
             let endpoints = endpoints.into_iter().map(|one| MemberEndpoint { mac: one.mac, ips: one.ips });
-            tell(id, endpoints.collect());
+            tell(id, Heard::Endpoints(endpoints.collect()));
         }
         Told::Changed { made, entries, is_new_state, took } => {
             let what = if is_new_state { "brought to its members" } else { "healed" };
             let took = took.as_millis();
             tracing::info!(network = %id, device_made = made, entries, took_ms = %took, "overlay {what}");
+            match (is_new_state, made) {
+                (true, _) => tell(id, Heard::Programmed),
+                (false, true) => tell(id, Heard::Healed(Heal::Device)),
+                (false, false) => tell(id, Heard::Healed(Heal::Entries)),
+            }
         }
+        Told::Moved => tell(id, Heard::Moved),
         Told::Obstacles(obstacles) if obstacles.is_empty() => {
+            tell(id, Heard::Obstacles(0));
             tracing::info!(network = %id, "nothing of others stands in the overlay's way any more");
         }
         Told::Obstacles(obstacles) => {
+            tell(id, Heard::Obstacles(obstacles.len()));
             let first = &obstacles[..obstacles.len().min(4)];
             tracing::warn!(network = %id, count = obstacles.len(), "entries of others stand in the overlay's way: {first:?}");
         }

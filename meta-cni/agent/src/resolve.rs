@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::Resource;
-use meta_cni::cluster::wire::{Cause, LONGEST_ANNOTATION, Lookup, Outcome, Refusal, Resolve, Resolved};
+use meta_cni::cluster::wire::{Cause, Join, LONGEST_ANNOTATION, Lookup, Outcome, Refusal, Resolve, Resolved};
 use meta_cni::cluster::{Annotations, named_in};
 use meta_cni_kube::{Read, Reader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -78,7 +78,7 @@ impl Facts {
 
     /// Answers a request.
     pub async fn resolve(&self, request: Resolve) -> Result<(Resolved, Room), Refusal> {
-        let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(LONGEST);
+        let deadline = deadline(request.wait_ms);
         let mut wanted: BTreeSet<NetRef> = request.references.into_iter().collect();
         let mut annotations = None;
         if request.annotations {
@@ -99,14 +99,14 @@ impl Facts {
         }
         // A pod that selects nothing waits for no policy.
         let selects = annotations.as_ref().is_none_or(|annotations| !annotations.is_empty());
-        let is_add = request.pod.is_some() && request.policies;
+        let joins_here = request.pod.is_some() && request.policies && !request.joins;
         let judged = request.pod.filter(|_| request.policies && selects).map(|pod| {
             let own = pod.namespace.to_string();
             wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
         });
         let facts = self.look_up(wanted, optional, deadline).await;
-        if is_add {
-            self.join(&facts, deadline).await?;
+        if joins_here {
+            self.join_all(&facts, deadline).await?;
         }
         let weight: usize = facts.iter().map(|(_, fact)| fact.weight).sum();
         if weight > HEAVIEST {
@@ -128,6 +128,39 @@ impl Facts {
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
         let node = self.addresses.known();
         Ok((Resolved { annotations, definitions, node, policies }, room))
+    }
+
+    /// Makes sure of what an ADD needs of networks that span nodes.
+    pub async fn join(&self, request: Join) -> Result<(), Refusal> {
+        let deadline = deadline(request.wait_ms);
+        if request.references.len() > MOST {
+            let number = request.references.len();
+            let message = format!("pod {}: got {number} definitions to join, want at most {MOST}", request.pod);
+            return Err(Refusal::new(Cause::Configuration, message));
+        }
+        let facts = self.look_up(request.references.into_iter().collect(), BTreeSet::new(), deadline).await;
+        for (reference, fact) in &facts {
+            // What is gone or unreadable by now is what the plugin attaches all the same: it has the text.
+            if let Some(Outcome::Unreachable { reason }) = fact.outcome.as_deref() {
+                let text = format!(
+                    "network-attachment-definition {reference}: not known here any more, and the API server cannot be asked: {reason}"
+                );
+                return Err(Refusal::new(Cause::Later, text));
+            }
+        }
+        let found: Vec<(&NetRef, Arc<Outcome>)> = facts
+            .iter()
+            .filter_map(|(reference, fact)| {
+                Some((reference, fact.outcome.clone().or_else(|| self.definitions.text(reference))?))
+            })
+            .collect();
+        let texts = found.iter().filter_map(|(reference, outcome)| match &**outcome {
+            Outcome::Found { config: Some(config), .. } => Some((*reference, config.as_str())),
+            _ => None,
+        });
+        self.networks.tell_overlaps(&request.pod, texts);
+        drop(found);
+        self.join_all(&facts, deadline).await
     }
 
     async fn look_up(
@@ -153,8 +186,8 @@ impl Facts {
         facts
     }
 
-    /// Makes sure of what the definitions need of networks that span nodes.
-    async fn join(&self, facts: &[(NetRef, Fact)], deadline: Instant) -> Result<(), Refusal> {
+    /// The same for definitions that were looked up.
+    async fn join_all(&self, facts: &[(NetRef, Fact)], deadline: Instant) -> Result<(), Refusal> {
         for (reference, fact) in facts {
             let outcome = fact.outcome.clone().or_else(|| self.definitions.text(reference));
             if let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() {
@@ -213,6 +246,10 @@ impl Facts {
             }
         }
     }
+}
+
+fn deadline(wait_ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(wait_ms).min(LONGEST)
 }
 
 /// Refuses annotations that are too long, before they are parsed.

@@ -34,6 +34,10 @@ impl Service for AgentService {
                 Ok((resolved, room)) => return Reply { answer: Answer::Resolved(resolved), room: Some(room) },
                 Err(refusal) => Answer::Refused(refusal),
             },
+            AgentRequest::Join(request) => match self.facts.join(request).await {
+                Ok(()) => Answer::Noted,
+                Err(refusal) => Answer::Refused(refusal),
+            },
             AgentRequest::Publish(request) => Answer::Published(self.publish(request).await),
             AgentRequest::AddFailure(failure) => {
                 self.events.failed(failure.pod, failure.reason, failure.message);

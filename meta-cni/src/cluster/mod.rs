@@ -104,6 +104,14 @@ impl Cluster {
         }
     }
 
+    /// Makes sure of what these definitions need of networks that span nodes. A directory has one node, which owns all there is.
+    pub fn join(&self, join: wire::Join, deadline: Instant) -> Result<()> {
+        match self {
+            Self::Directory(_) => Ok(()),
+            Self::Agent(agent) => agent.join(join, deadline),
+        }
+    }
+
     /// Writes a pod's `network-status`, or hands it to the agent. Waits at most `wait` for the API server.
     pub fn publish(&self, pod: &PodRef, status: PodStatus, wait: Duration) -> Result<()> {
         match self {

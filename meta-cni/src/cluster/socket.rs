@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::wire::{
-    self, AddFailure, AgentRequest, Answer, Health, Lookup, Outcome, Policies, Publish, Refusal, Resolve,
+    self, AddFailure, AgentRequest, Answer, Health, Join, Lookup, Outcome, Policies, Publish, Refusal, Resolve,
 };
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
@@ -38,16 +38,15 @@ impl Agent {
 
     /// Facts for an ADD, in one round trip. `patient` retries for a second while the agent is away.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
-        let left = deadline.saturating_duration_since(Instant::now());
         let request = AgentRequest::Resolve(Resolve {
             pod: query.pod.cloned(),
             annotations: query.annotations,
             references: query.references.to_vec(),
             optional: query.optional.to_vec(),
             multus_namespace: query.multus_namespace.clone(),
-            // The agent gives up first: its message about a slow API server says more than ours about a slow agent.
-            wait_ms: millis(left.mul_f32(0.9)),
+            wait_ms: wait_ms(deadline),
             policies: query.policies,
+            joins: true,
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
@@ -61,6 +60,16 @@ impl Agent {
                 }
                 Ok(facts)
             }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Returns when the node has what these definitions need of networks that span nodes.
+    pub fn join(&self, mut join: Join, deadline: Instant) -> Result<()> {
+        join.wait_ms = wait_ms(deadline);
+        match self.ask(&AgentRequest::Join(join), PATIENCE, deadline)? {
+            // An older agent has joined before it answered the first question.
+            Answer::Noted | Answer::Refused(Refusal { cause: wire::Cause::Unsupported, .. }) => Ok(()),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -232,8 +241,11 @@ fn is_away(error: &io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// The time that an agent has until a deadline. It gives up first: its message about a slow API server says more than ours about a slow
+/// agent.
+fn wait_ms(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now()).mul_f32(0.9);
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A stream whose operations end at the deadline.

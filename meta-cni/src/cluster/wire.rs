@@ -45,6 +45,8 @@ pub const MOST_REFERENCES: usize = 4096;
 pub enum AgentRequest {
     /// Facts for an ADD.
     Resolve(Resolve),
+    /// The networks that span nodes, once an ADD was judged.
+    Join(Join),
     /// A pod's status.
     Publish(Publish),
     /// An ADD failed. The plugin does not wait for the answer.
@@ -77,6 +79,25 @@ pub struct Resolve {
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub policies: bool,
+    /// True: a [`Join`] follows where one is needed. An older plugin sends none, so the agent joins before it answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joins: bool,
+}
+
+/// Asks the agent to make sure of what an ADD needs of networks that span nodes. An older agent does not know the request: it has joined
+/// before it answered [`Resolve`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    /// The pod.
+    pub pod: PodRef,
+    /// The definitions of the networks, in the order in which they are attached.
+    #[serde(deserialize_with = "bounded")]
+    pub references: Vec<NetRef>,
+    /// `multusNamespace`, for who reads the pod's annotations.
+    pub multus_namespace: ObjectName,
+    /// How long the plugin waits for the answer, in milliseconds.
+    pub wait_ms: u64,
 }
 
 /// The status of a pod after its ADD.
@@ -114,7 +135,7 @@ pub enum Answer {
     Resolved(Resolved),
     /// To [`AgentRequest::Publish`].
     Published(Published),
-    /// To [`AgentRequest::AddFailure`].
+    /// To [`AgentRequest::AddFailure`], and to [`AgentRequest::Join`] when the node has what the ADD needs.
     Noted,
     /// To [`AgentRequest::Health`].
     Healthy(Health),
@@ -357,6 +378,7 @@ impl AgentRequest {
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         match self {
             Self::Resolve(body) => Self::written("resolve", Some(body)),
+            Self::Join(body) => Self::written("join", Some(body)),
             Self::Publish(body) => Self::written("publish", Some(body)),
             Self::AddFailure(body) => Self::written("report", Some(body)),
             Self::Health => Self::written("health", None::<()>),
@@ -383,6 +405,7 @@ impl AgentRequest {
         let body = envelope.body.map_or("{}", RawValue::get);
         let request = match envelope.kind.as_ref() {
             "resolve" => serde_json::from_str(body).map(Self::Resolve),
+            "join" => serde_json::from_str(body).map(Self::Join),
             "publish" => serde_json::from_str(body).map(Self::Publish),
             "report" => serde_json::from_str(body).map(Self::AddFailure),
             "health" => Ok(Self::Health),

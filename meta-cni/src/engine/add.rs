@@ -14,6 +14,7 @@ use delegates::host::Host;
 use delegates::sandbox::Sandbox;
 
 use super::chain::{Chain, ValidChain};
+use super::join::join;
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::network_status::{Assembled, assemble};
@@ -74,6 +75,7 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
     for chain in &chains {
         chain.chain().claim_ports(&node, &mut ports)?;
     }
+    join(run, pod, &bound.attachments)?;
     let mut record = run.store.begin(&intent)?;
 
     let mut progress = Progress::default();

@@ -10,6 +10,7 @@ mod del;
 mod devinfo;
 mod failed;
 mod gc;
+mod join;
 mod libcni_cache;
 mod liveness;
 mod lock;

@@ -29,7 +29,7 @@ fn definitions() -> Vec<(&'static str, Value, &'static str)> {
         ("program", json!({"type": "sriov"}), "types"),
         ("ipam-program", program, "ipam-types"),
         ("overlay", json!({"type": "vxlan", "vni": 4200}), "vnis"),
-        ("underlay", json!({"type": "vxlan", "vni": 4201, "underlay": "eth0"}), "underlays"),
+        ("underlay", json!({"type": "vxlan", "vni": 4200, "underlay": "eth0"}), "underlays"),
         ("peers", json!({"type": "vxlan", "vni": 4200, "peers": ["10.99.0.9"]}), "peers"),
         ("group", json!({"type": "vxlan", "vni": 4200, "group": "239.1.2.3"}), "peers"),
         (

@@ -211,3 +211,50 @@ fn kernel_on_host_overlays_without_pods_are_not_made_and_do_not_come_back() {
         });
     });
 }
+
+#[test]
+fn kernel_on_host_overlays_the_device_follows_the_address_of_its_node() {
+    on_nodes(2, false, |cluster| {
+        cluster.join(7, &[1, 2], Some(IPAM));
+        let (a, ..) = cluster.pod(1, 7, 1);
+        let (b, ..) = cluster.pod(2, 7, 1);
+        let socket = listen(&b, 9, 300);
+        kept(cluster, 1, |bed, wake, log| {
+            let id = crate::networks::NetworkId::overlay(4789, 7);
+            let state = NetworkState::read(bed.state.path(), &id).unwrap().unwrap();
+            until("in the beginning", || is_whole(bed, &state));
+            let ports = || {
+                let bridge = bed.link("bx7").unwrap().index;
+                bed.netlink().links(Some(bridge)).unwrap().len()
+            };
+            let before = ports();
+            let underlay = bed.link("eth1").unwrap().index;
+            let mut netlink = bed.netlink();
+            netlink.add_address(underlay, net("192.0.2.101/24"), true).unwrap();
+            // An address that changes is told, for it may be where tunnels end.
+            until("news of the address", || log.lock().unwrap().iter().any(|line| line.contains("Moved")));
+            let mut moved = state.clone();
+            moved.overlay.as_mut().unwrap().vtep = "192.0.2.101".parse().unwrap();
+            moved.write(bed.state.path(), &id).unwrap();
+            wake.write_all(&[1]).unwrap();
+            println!("there after {:?}", until("the other address", || is_whole(bed, &moved)));
+            assert_eq!(ports(), before, "the pods are in the bridge still");
+            // The other node follows its member object, as far as its firewall and its entries go.
+            let mut other = cluster.read(2, 7);
+            other.overlay.as_mut().unwrap().members[0].vtep = "192.0.2.101".parse().unwrap();
+            cluster.write(2, 7, &other);
+            send(&a, "10.42.0.33:9", b"x");
+        });
+        kept(cluster, 2, |bed, _, _| {
+            let state = NetworkState::read(bed.state.path(), &crate::networks::NetworkId::overlay(4789, 7));
+            let state = state.unwrap().unwrap();
+            until("the other node", || is_whole(bed, &state));
+            until("its firewall", || {
+                let set = crate::nl::nft::testing::nft(&["list", "table", "inet", "meta_cni_overlays"], "");
+                set.contains("192.0.2.101") && !set.contains("192.0.2.1,") && !set.contains("192.0.2.1 ")
+            });
+            send(&a, "10.42.0.33:9", b"y");
+            assert!(received(&socket) >= 1);
+        });
+    });
+}

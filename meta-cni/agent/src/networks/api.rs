@@ -19,8 +19,8 @@ use super::{member, slots};
 
 /// Timeout of one call.
 const TRY: Duration = Duration::from_secs(15);
-/// Objects of one page.
-const PAGE: PageSize = PageSize { objects: 500, bytes: 2 << 20 };
+/// Objects of one page: what is not read yet is ten times as large as what is kept of it.
+const PAGE: PageSize = PageSize { objects: 100, bytes: 2 << 20 };
 
 /// What came of a call.
 #[derive(Debug)]
@@ -36,9 +36,6 @@ pub enum Answer {
     /// Nobody knows whether it was done.
     Unanswered(String),
 }
-
-/// What was listed.
-pub type Listed = Result<Vec<Raw>, Answer>;
 
 /// Says which kind the API server lacks.
 fn lacks(plural: &str) -> String {
@@ -81,25 +78,30 @@ pub async fn get<K: Kind>(client: &Client, name: &str) -> Answer {
     }
 }
 
-/// The objects of a network.
-pub async fn list<K: Kind>(client: &Client, id: &NetworkId) -> Listed {
+/// The objects of a network, one after the other.
+pub async fn list<K: Kind>(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> Result<(), Answer> {
     let labels = format!("{NETWORK}={id}");
-    listed(client, K::path(), K::PLURAL, Selector { labels: Some(&labels), fields: None }).await
+    listed(client, K::path(), K::PLURAL, Selector { labels: Some(&labels), fields: None }, take).await
 }
 
 /// The claim of a network, whatever its labels are.
-pub async fn claims(client: &Client, id: &NetworkId) -> Listed {
+pub async fn claims(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> Result<(), Answer> {
     let fields = format!("metadata.name={id}");
-    listed(client, VniClaim::path(), VniClaim::PLURAL, Selector { labels: None, fields: Some(&fields) }).await
+    listed(client, VniClaim::path(), VniClaim::PLURAL, Selector { labels: None, fields: Some(&fields) }, take).await
 }
 
-async fn listed(client: &Client, path: String, plural: &str, selector: Selector<'_>) -> Listed {
+async fn listed(
+    client: &Client,
+    path: String,
+    plural: &str,
+    selector: Selector<'_>,
+    mut take: impl FnMut(Raw),
+) -> Result<(), Answer> {
     let mut pages: Pages<Raw> = Pages::new(client.clone(), &path, selector, Shape::Whole, PAGE);
-    let mut all = Vec::new();
     loop {
         match timeout(TRY, pages.next()).await {
-            Ok(Ok(Some(page))) => all.extend(page),
-            Ok(Ok(None)) => return Ok(all),
+            Ok(Ok(Some(page))) => page.into_iter().for_each(&mut take),
+            Ok(Ok(None)) => return Ok(()),
             // No collection is absent but that of a kind that is.
             Ok(Err(PageError::Api(kube::Error::Api(status)))) if status.code == 404 => {
                 return Err(Answer::Refused(lacks(plural)));
@@ -138,6 +140,19 @@ pub struct Us<'a> {
     pub node: &'a str,
     /// Uid of its Node object.
     pub uid: &'a str,
+}
+
+impl Answer {
+    /// The word for it in metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Conflict => "conflict",
+            Self::Absent => "absent",
+            Self::Refused(_) => "refused",
+            Self::Unanswered(_) => "unanswered",
+        }
+    }
 }
 
 impl Us<'_> {

@@ -7,15 +7,17 @@ use attachments::api::{AddressBlockSpec, AddressBlockStatus, NodeFree, SlotReque
 use attachments::text::hash;
 use delegates::ipam::blocks::Pool;
 
-use super::facts::{Call, Facts, Memory, Step};
+use super::facts::{Asked, Call, Facts, Memory, Step};
 use super::slots::{Blocks, Sound, block_name, slots, usable};
 
 /// How long an owner may take to answer a request for slots.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long a block that had none for us is not asked again.
 const AGAIN: Duration = Duration::from_secs(3);
-/// Between two writes of how many slots are free.
+/// Between two writes of how many slots of a block are free, while somebody may need them.
 const TELL: Duration = Duration::from_secs(5);
+/// The same while there are blocks that nobody has: then the number is for people.
+const TELL_PEOPLE: Duration = Duration::from_secs(60);
 /// The most indexes that are looked at for a free one.
 const LOOKED_AT: u32 = 1 << 16;
 /// The most runs and requests of a block, by its schema.
@@ -140,7 +142,7 @@ fn create(facts: &Facts<'_>, pool: &Pool, first: u32, count: u32, runs: Vec<Slot
 pub fn next(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) -> Option<Step> {
     let free = facts.free();
     let needs = (facts.ask.is_some() || facts.wants) && free.is_empty();
-    if !needs && let Some(step) = answer(facts, blocks, &free) {
+    if !needs && let Some(step) = answer(facts, memory, blocks, &free) {
         return Some(step);
     }
     if !free.is_empty() {
@@ -174,33 +176,48 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool
     surplus(facts, memory, blocks, (&free, size)).or_else(|| tell(facts, memory, blocks, &free))
 }
 
-/// Others ask for slots: they get up to half of those that are free, the last ones first.
-fn answer(facts: &Facts<'_>, blocks: &Blocks, free: &[u32]) -> Option<Step> {
+/// Others ask for slots. All that ask get some by one write, the last ones first: as many each as the node keeps for itself, and all of
+/// them where its pods took none since it last gave some.
+fn answer(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, free: &[u32]) -> Option<Step> {
     for sound in &blocks.sound {
-        let Some(request) = sound.block.spec.requests.iter().find(|request| request.node != facts.node) else {
-            continue;
-        };
-        if sound.of(facts.node).next().is_none() {
+        let asking = sound.block.spec.requests.iter().filter(|request| request.node != facts.node);
+        let asking: Vec<&SlotRequest> = asking.collect();
+        if asking.is_empty() || sound.of(facts.node).next().is_none() {
             continue;
         }
         let all = sound.slots();
         let here: Vec<u32> = free.iter().copied().filter(|slot| all.contains(*slot)).collect();
-        let half = here.len().div_ceil(2).min(usize::try_from(request.count).unwrap_or(usize::MAX));
-        for give in (1..=half).rev() {
-            let moved: BTreeMap<u32, Option<String>> =
-                here[here.len() - give..].iter().map(|slot| (*slot, Some(request.node.clone()))).collect();
+        let needs_none = memory.gave.is_some_and(|leased| facts.leased.slots.len() <= leased);
+        let kept = if needs_none { 0 } else { here.len() / (asking.len() + 1) };
+        for give in (1..=here.len() - kept).rev() {
+            let moved = shared(&here[here.len() - give..], &asking);
             if sound.moved(&moved).len() <= MOST {
+                memory.gave = Some(facts.leased.slots.len());
                 return Some(Step::GiveUp(moved));
             }
         }
         // Where others own a part too, they may have some.
         if sound.nodes().len() == 1 {
             let mut requests = sound.block.spec.requests.clone();
-            requests.retain(|one| one.node != request.node);
+            requests.retain(|one| one.node == facts.node);
             return Some(change(sound, sound.block.spec.runs.clone(), requests, true));
         }
     }
     None
+}
+
+/// Slots as equal parts, each in one run where the slots are; nobody gets more than was asked for.
+fn shared(slots: &[u32], asking: &[&SlotRequest]) -> BTreeMap<u32, Option<String>> {
+    let mut moved = BTreeMap::new();
+    let mut left = slots;
+    for (number, request) in asking.iter().enumerate() {
+        let most = usize::try_from(request.count).unwrap_or(usize::MAX);
+        let part = left.len().div_ceil(asking.len() - number).min(most);
+        let (rest, given) = left.split_at(left.len() - part);
+        moved.extend(given.iter().map(|slot| (*slot, Some(request.node.clone()))));
+        left = rest;
+    }
+    moved
 }
 
 /// No slot is free: the next thing that may give one.
@@ -209,19 +226,25 @@ fn more(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) ->
         memory.exhausted = None;
         return step;
     }
-    // What was asked for and came to nothing.
+    // What was asked for and came to nothing. Slots that came may have been taken by pods already.
     let asks = |sound: &Sound| sound.block.spec.requests.iter().any(|request| request.node == facts.node);
     let open: BTreeSet<&String> =
         blocks.sound.iter().filter(|sound| asks(sound)).map(|sound| &sound.block.meta.name).collect();
     let answered: Vec<String> = memory.asked.keys().filter(|name| !open.contains(name)).cloned().collect();
+    let owns = |name: &str| {
+        let sound = blocks.sound.iter().find(|sound| sound.block.meta.name == name);
+        sound.map_or(0, |sound| sound.of(facts.node).count())
+    };
     for name in answered {
-        memory.asked.remove(&name);
-        memory.refused.insert(name, facts.now);
+        let before = memory.asked.remove(&name).map_or(0, |asked| asked.owned);
+        if owns(&name) <= before {
+            memory.refused.insert(name, facts.now);
+        }
     }
     for name in &open {
-        memory.asked.entry((*name).clone()).or_insert(facts.now);
+        memory.asked.entry((*name).clone()).or_insert_with(|| Asked { since: facts.now, owned: owns(name.as_str()) });
     }
-    let late = memory.asked.iter().filter(|(_, since)| facts.now.duration_since(**since) >= ANSWER);
+    let late = memory.asked.iter().filter(|(_, asked)| facts.now.duration_since(asked.since) >= ANSWER);
     let late: BTreeSet<String> = late.map(|(name, _)| name.clone()).collect();
     if !late.is_empty()
         && let Some(step) = withdraw(facts, memory, blocks, |name| late.contains(name))
@@ -229,8 +252,8 @@ fn more(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) ->
         memory.refused.extend(late.into_iter().map(|name| (name, facts.now)));
         return step;
     }
-    if let Some(first) = memory.asked.values().min() {
-        return Step::Wait(*first + ANSWER);
+    if let Some(first) = memory.asked.values().map(|asked| asked.since).min() {
+        return Step::Wait(first + ANSWER);
     }
     memory.refused.retain(|_, since| facts.now.duration_since(*since) < AGAIN);
     let candidate = |sound: &&Sound| {
@@ -239,16 +262,21 @@ fn more(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) ->
             && sound.block.spec.requests.len() < MOST
             && others_free(facts, sound, pool) > 0
     };
-    let best = blocks.sound.iter().filter(candidate).max_by_key(|sound| others_free(facts, sound, pool));
+    // Those that ask already get a part each. Nodes that run out at once and know the same are to ask different owners.
+    let promise = |sound: &&Sound| {
+        let asking = u32::try_from(sound.block.spec.requests.len()).unwrap_or(u32::MAX);
+        let first = sound.block.spec.first;
+        (others_free(facts, sound, pool) / (asking + 1), hash(&format!("{} {first}", facts.node)))
+    };
+    let best = blocks.sound.iter().filter(candidate).max_by_key(promise);
     if let Some(sound) = best {
         if facts.uid.is_none() {
             return Step::AskNode;
         }
+        // It counts as asked for once the object says so: the change may come too late.
         memory.exhausted = None;
-        memory.asked.insert(sound.block.meta.name.clone(), facts.now);
         let mut requests = sound.block.spec.requests.clone();
-        let count = half(sound.block.spec.count);
-        requests.push(SlotRequest { node: facts.node.to_owned(), count });
+        requests.push(SlotRequest { node: facts.node.to_owned(), count: sound.block.spec.count });
         return change(sound, sound.block.spec.runs.clone(), requests, true);
     }
     let text = exhausted(facts, blocks, pool);
@@ -357,6 +385,8 @@ fn surplus(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, (free, size)
 /// How many slots are free is told when it has changed much, and not too often.
 fn tell(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, free: &[u32]) -> Option<Step> {
     let pool = &facts.file?.pool.as_ref()?.pool;
+    let has_fresh = fresh(facts, memory, blocks, pool).is_some();
+    memory.began.get_or_insert(facts.now);
     for sound in &blocks.sound {
         let own = owned(sound, facts.node, pool);
         if sound.of(facts.node).next().is_none() {
@@ -365,8 +395,13 @@ fn tell(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, free: &[u32]) -
         let (all, meta) = (sound.slots(), &sound.block.meta);
         let now = u32::try_from(free.iter().filter(|slot| all.contains(**slot)).count()).unwrap_or(u32::MAX);
         let said = sound.block.status.nodes.iter().find(|one| one.node == facts.node).map_or(own, |one| one.free);
-        let is_much = (now == 0) != (said == 0) || now.abs_diff(said) >= half(sound.block.spec.count);
-        let is_soon = memory.told.get(&meta.name).is_some_and(|told| facts.now.duration_since(*told) < TELL);
+        // Whoever asks looks for some, and not for how few: fewer than before are told when none is left.
+        let much = half(sound.block.spec.count);
+        let is_needed = !has_fresh && ((now == 0) != (said == 0) || now >= said.saturating_add(much));
+        let is_much = is_needed || (now == 0) != (said == 0) || now.abs_diff(said) >= much;
+        let pause = if is_needed { TELL } else { TELL_PEOPLE };
+        let since = memory.told.get(&meta.name).copied().or(memory.began.filter(|_| !is_needed));
+        let is_soon = since.is_some_and(|told| facts.now.duration_since(told) < pause);
         if !is_much || is_soon {
             continue;
         }

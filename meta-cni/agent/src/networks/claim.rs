@@ -113,6 +113,22 @@ fn mtu(facts: &Facts<'_>, overlay: &OverlayNeed, tunnel: &Tunnel) -> Option<Step
     }
 }
 
+/// Why the node cannot carry the overlay, for those who look after nodes: no address for its tunnels, or too small an MTU.
+pub fn obstacles(facts: &Facts<'_>) -> (Option<String>, Option<String>) {
+    let tunnel = match facts.tunnel {
+        Some(Err(why)) => return (Some(format!("network {}: {why}", facts.id)), None),
+        Some(Ok(tunnel)) => tunnel,
+        None => return (None, None),
+    };
+    let asked = facts.ask.and_then(|ask| ask.need.overlay.as_ref()).and_then(|overlay| overlay.mtu);
+    let needs = facts.view.claim.as_ref().and_then(|claim| claim.spec.mtu).or(asked).filter(|mtu| *mtu > tunnel.mtu);
+    let mtu = needs.map(|mtu| {
+        let (id, underlay, most) = (facts.id, &tunnel.underlay, tunnel.mtu);
+        format!("network {id} has MTU {mtu}, and underlay {underlay} leaves {most}: larger packets are lost")
+    });
+    (None, mtu)
+}
+
 fn too_large(facts: &Facts<'_>, mtu: Option<u32>, tunnel: &Tunnel) -> Option<Step> {
     let mtu = mtu.filter(|mtu| *mtu > tunnel.mtu)?;
     let pinned = facts.view.claim.as_ref().and_then(|claim| claim.spec.mtu) == Some(mtu);

@@ -87,21 +87,38 @@ pub struct Facts<'a> {
     pub grace: std::time::Duration,
 }
 
+/// A request for slots of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Since when it is out.
+    pub since: Instant,
+    /// Slots of the block that the node owned then.
+    pub owned: usize,
+}
+
 /// What the plans of one network remember between them. Nothing of it need survive the agent.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Slots that left `network.json` and whose objects do not say so yet: where they go.
     pub giving: BTreeMap<u32, Option<String>>,
     /// Requests for slots that are out, by block.
-    pub asked: BTreeMap<String, Instant>,
+    pub asked: BTreeMap<String, Asked>,
     /// Blocks that had no slot for us, and since when.
     pub refused: BTreeMap<String, Instant>,
     /// Since when a block has been empty, by its first slot.
     pub empty: BTreeMap<u32, Instant>,
-    /// What was last written about free slots, by block.
+    /// When it was last written how many slots are free, by block.
     pub told: BTreeMap<String, Instant>,
+    /// When the first look was that might have written it.
+    pub began: Option<Instant>,
+    /// How many slots were leased when slots were last given to others.
+    pub gave: Option<usize>,
     /// First slots of blocks that were somebody's when we tried.
     pub taken: BTreeSet<u32>,
+    /// What of the objects is passed over, a line each.
+    pub wrong: Vec<String>,
+    /// What was told of on the Node, by the reason. It is told again when it is another text, or was over meanwhile.
+    pub told_on_node: BTreeMap<&'static str, String>,
     /// Why no slot can be had.
     pub exhausted: Option<String>,
     /// What the API server said cannot be relied on any more: everything is to be listed again.
@@ -131,6 +148,23 @@ pub enum Call {
     DeleteBlock { name: String, uid: String, version: String },
     /// Says how many slots are free.
     TellFree { name: String, version: String, status: AddressBlockStatus },
+}
+
+impl Call {
+    /// The kind of the object and what becomes of it, for metrics.
+    pub fn what(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::CreateClaim(_) => ("vniclaims", "create"),
+            Self::PinMtu { .. } => ("vniclaims", "patch"),
+            Self::CreateMember(_) => ("overlaymembers", "create"),
+            Self::ChangeMember(_) => ("overlaymembers", "patch"),
+            Self::DeleteMember { .. } => ("overlaymembers", "delete"),
+            Self::CreateBlock(_) => ("addressblocks", "create"),
+            Self::ChangeBlock { .. } => ("addressblocks", "patch"),
+            Self::DeleteBlock { .. } => ("addressblocks", "delete"),
+            Self::TellFree { .. } => ("addressblocks/status", "patch"),
+        }
+    }
 }
 
 /// The next thing to do. After each one the facts are new, but for the last four.

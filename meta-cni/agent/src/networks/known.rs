@@ -85,12 +85,8 @@ impl<K: Kind> Cache<K> {
         is_it.then(|| self.index.delete(&key))?.map(|_| network)
     }
 
-    /// All objects of a network, as one list of them says.
-    pub fn listed(&mut self, id: &NetworkId, objects: Vec<Raw>) {
-        let names: BTreeSet<String> = objects.iter().map(|raw| raw.metadata.name.clone()).collect();
-        for object in objects {
-            self.apply(object);
-        }
+    /// All objects of a network were applied: those of these names.
+    pub fn listed(&mut self, id: &NetworkId, names: &BTreeSet<String>) {
         let gone = self.of(id).filter(|one| !names.contains(&one.meta.name)).map(|one| one.meta.name.clone());
         for name in gone.collect::<Vec<_>>() {
             self.index.delete(&(id.as_str().to_owned(), name));
@@ -182,7 +178,10 @@ mod tests {
         let watched = BTreeSet::from([id.clone()]);
         let mut known = Known::default();
         let names = |known: &Known| known.view(&id).members.iter().map(|one| one.spec.node.clone()).collect::<Vec<_>>();
-        known.members.listed(&id, vec![member("a", "1", 5), member("b", "2", 6)]);
+        for raw in [member("a", "1", 5), member("b", "2", 6)] {
+            known.members.apply(raw);
+        }
+        known.members.listed(&id, &["4789-7.a".to_owned(), "4789-7.b".to_owned()].into());
         assert!(known.members.is_listed(&id) && !known.view(&id).is_listed);
         assert_eq!(known.members.heard(Event::Applied(member("a", "1", 4)), &watched), None);
         assert_eq!(known.members.heard(Event::Applied(member("a", "1", 7)), &watched).as_deref(), Some("4789-7"));

@@ -4,30 +4,34 @@
 //! | part | what |
 //! | --- | --- |
 //! | `plan` | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks |
-//! | `work` | does it, and comes back until all is as it should be |
-//! | `watcher` | follows the objects of the networks that the node is in, and the files of the plugin |
+//! | `work` | does it, and comes back until all is as it should be; `calls` at the API server, `local` on this node |
+//! | `watcher` | follows the objects of the networks that the node is in, and the files of the plugin; `data_path`: what the kernel tells |
 //! | `known` | the objects; `notes` and `files`: what is written on this node; `leases`: what the plugin wrote |
 //! | `api`, `tunnel` | the API server, and the kernel |
 
 mod api;
 mod blocks;
+mod calls;
 mod claim;
+mod data_path;
 mod facts;
 pub mod files;
 mod known;
 mod leases;
+mod local;
 mod member;
 mod notes;
 mod objects;
 mod plan;
 mod slots;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 mod watcher;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +48,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::definitions::Definitions;
 use super::events::EventSender;
+use super::metrics::Metrics;
+pub use data_path::Heard;
 use facts::{Ask, Memory, Owner, Tunnel};
 use files::{Files, Versions};
 use known::Known;
@@ -63,7 +69,7 @@ pub struct Networks(Arc<Inner>);
 pub struct Settings {
     /// Name of its Node object.
     pub node: String,
-    /// Its InternalIPs.
+    /// Its InternalIPs, until its Node object says others.
     pub node_ips: Vec<IpAddr>,
     /// `stateDir`.
     pub state_dir: PathBuf,
@@ -76,6 +82,7 @@ struct Inner {
     client: Client,
     definitions: Definitions,
     events: EventSender,
+    metrics: Metrics,
     state: Mutex<State>,
     /// Something is to be looked at.
     wake: Notify,
@@ -89,6 +96,12 @@ struct State {
     networks: BTreeMap<NetworkId, Network>,
     /// Uid of the Node object.
     uid: Option<String>,
+    /// Its InternalIPs.
+    node_ips: Vec<IpAddr>,
+    /// What was told of on the Node last, of each network and reason, and when.
+    told: BTreeMap<(NetworkId, &'static str), (String, Instant)>,
+    /// The last pods whose networks' overlap was told of.
+    overlapping: VecDeque<String>,
     /// The pods of this node that address blocks do not explain, as the data path found them.
     endpoints: BTreeMap<NetworkId, Vec<MemberEndpoint>>,
 }
@@ -117,6 +130,14 @@ struct Network {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Something was heard of it.
     heard: Arc<Notify>,
+    /// When an address of the node changed last.
+    moved_at: Option<Instant>,
+    /// When news of an object came that nothing has come of yet.
+    heard_at: Option<Instant>,
+    /// When the news came that `network.json` says already, and the kernel maybe not.
+    unprogrammed: Option<Instant>,
+    /// Slots that pods held at the last look.
+    slots_used: usize,
 }
 
 impl Network {
@@ -134,13 +155,23 @@ impl Network {
             logged: BTreeSet::new(),
             turn: Arc::default(),
             heard: Arc::default(),
+            moved_at: None,
+            heard_at: None,
+            unprogrammed: None,
+            slots_used: 0,
         }
     }
 }
 
 impl Networks {
     /// Starts with what an earlier agent left in the state directory.
-    pub fn open(settings: Settings, client: Client, definitions: Definitions, events: EventSender) -> Self {
+    pub fn open(
+        settings: Settings,
+        client: Client,
+        definitions: Definitions,
+        events: EventSender,
+        metrics: Metrics,
+    ) -> Self {
         let files = Files::open(&settings.state_dir);
         let now = Instant::now();
         let mut networks = BTreeMap::new();
@@ -151,9 +182,19 @@ impl Networks {
             }
         }
         let followed = watch::Sender::new(networks.keys().cloned().collect());
-        let state = State { files, known: Known::default(), networks, uid: None, endpoints: BTreeMap::new() };
+        let node_ips = settings.node_ips.clone();
+        let state = State {
+            files,
+            known: Known::default(),
+            networks,
+            uid: None,
+            node_ips,
+            told: BTreeMap::new(),
+            overlapping: VecDeque::new(),
+            endpoints: BTreeMap::new(),
+        };
         let (state, wake) = (Mutex::new(state), Notify::new());
-        Self(Arc::new(Inner { settings, client, definitions, events, state, wake, followed }))
+        Self(Arc::new(Inner { settings, client, definitions, events, metrics, state, wake, followed }))
     }
 
     /// For the data path: which networks the node is in, with a number that grows whenever `network.json` changed.
@@ -166,18 +207,7 @@ impl Networks {
         self.state().files.get(id)
     }
 
-    /// The data path tells which pods of this node address blocks do not explain: all of them, each time. They are written into the
-    /// node's member object.
-    pub fn tell_endpoints(&self, id: &NetworkId, endpoints: Vec<MemberEndpoint>) {
-        let mut state = self.state();
-        if state.endpoints.get(id) != Some(&endpoints) {
-            state.endpoints.insert(id.clone(), endpoints);
-            state.touch(id);
-            self.0.wake.notify_one();
-        }
-    }
-
-    /// Makes sure that the node has what a definition needs, before its text is served. For a network that the node is in, with a
+    /// Makes sure that the node has what a definition needs. For a network that the node is in, with a
     /// slot that is free, this costs no call of the API server.
     pub async fn ensure(&self, reference: &NetRef, config: &str, deadline: Instant) -> Result<(), Refusal> {
         if !may_need(config) {
@@ -216,15 +246,17 @@ impl Networks {
                 }
             }
         };
-        match timeout_at(deadline, work).await {
-            Ok(done) => done,
-            Err(_) => {
-                let text = format!(
-                    "network-attachment-definition {reference}: network {id}: not joined within the time of the call"
-                );
-                Err(Refusal::new(Cause::Later, text))
-            }
+        let done = timeout_at(deadline, work).await.unwrap_or_else(|_| {
+            let text = format!(
+                "network-attachment-definition {reference}: network {id}: not joined within the time of the call"
+            );
+            Err(Refusal::new(Cause::Later, text))
+        });
+        if let Err(refusal) = &done {
+            let cause = if refusal.cause == Cause::Configuration { "configuration" } else { "later" };
+            self.0.metrics.join_failed(id.as_str(), cause);
         }
+        done
     }
 
     /// The owner of a network's claim, if it is another definition.

@@ -1,6 +1,5 @@
 //! Claims, members and blocks as they are stored: what an agent reads of them.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use attachments::api::{
@@ -98,8 +97,6 @@ pub struct Meta {
     pub resource_version: String,
     /// RFC 3339, in UTC: the order of texts is the order of time.
     pub creation_timestamp: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
     /// The objects without which this one goes.
     pub owner_references: Vec<OwnerReference>,
 }

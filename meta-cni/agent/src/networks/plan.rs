@@ -11,6 +11,13 @@ use super::notes::Notes;
 use super::slots::{Blocks, compact};
 use super::{blocks, claim, member};
 
+/// Event of the Node: blocks of a network have other addresses than its definition numbers.
+const NUMBERED_OTHERWISE: &str = "AddressesNumberedOtherwise";
+/// Event of the Node: it has no address where tunnels of an overlay could end.
+const NO_ADDRESS: &str = "NoTunnelAddress";
+/// Event of the Node: its underlay carries less than an overlay needs.
+const MTU_TOO_SMALL: &str = "UnderlayMTUTooSmall";
+
 /// The next step.
 pub fn next(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     if facts.is_idle && facts.ask.is_none() {
@@ -49,6 +56,10 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     let overlay = facts.ask.and_then(|ask| ask.need.overlay.as_ref().map(|overlay| (ask, overlay)));
     let is_overlay = overlay.is_some() || facts.file.is_some_and(|file| file.overlay.is_some());
     if is_overlay {
+        let (address, mtu) = claim::obstacles(facts);
+        if let Some(step) = tell(memory, NO_ADDRESS, address).or_else(|| tell(memory, MTU_TOO_SMALL, mtu)) {
+            return step;
+        }
         let step = match overlay {
             Some((ask, overlay)) => claim::for_ask(facts, ask, overlay),
             None => claim::again(facts),
@@ -62,6 +73,13 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     let asked = facts.ask.and_then(|ask| ask.need.pool.as_ref().map(|pool| chosen(facts, ask, pool)));
     let pool = asked.or_else(|| facts.file?.pool.as_ref().map(|state| Cow::Borrowed(&state.pool)));
     let read = Blocks::read(facts.id, pool.as_deref(), &facts.view.blocks);
+    memory.wrong = strangers(facts).chain(read.wrong.iter().cloned()).collect();
+    if facts.ask.is_some_and(|ask| ask.need.pool.is_some()) {
+        let numbering = read.misnumbered.as_ref().map(|why| format!("{}: {why}", facts.asked()));
+        if let Some(step) = tell(memory, NUMBERED_OTHERWISE, numbering) {
+            return step;
+        }
+    }
     if let Some(why) = &read.misnumbered
         && facts.ask.is_some_and(|ask| ask.need.pool.is_some())
     {
@@ -84,6 +102,27 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
         Some(Step::Done) | None => write(facts, memory, &read, pool.as_deref()).unwrap_or(Step::Done),
         Some(step) => step,
     }
+}
+
+/// What is wrong is told of on the Node once, and again when it was right meanwhile or is another thing.
+fn tell(memory: &mut Memory, reason: &'static str, text: Option<String>) -> Option<Step> {
+    match text {
+        None => {
+            memory.told_on_node.remove(reason);
+            None
+        }
+        Some(text) if memory.told_on_node.get(reason) == Some(&text) => None,
+        Some(text) => {
+            memory.told_on_node.insert(reason, text.clone());
+            Some(Step::Tell { reason, text })
+        }
+    }
+}
+
+/// Members whose name is another one's.
+fn strangers<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = String> + 'a {
+    let strangers = facts.view.members.iter().filter(|member| !member::is_sound(facts.id, member));
+    strangers.map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name))
 }
 
 /// A network that is there without us belongs to its definition.

@@ -85,8 +85,11 @@ impl Blocks {
     /// Reads the blocks of a network. Without a pool the addresses are not compared.
     pub fn read(id: &NetworkId, pool: Option<&Pool>, objects: &[Arc<Block>]) -> Self {
         let mut by_age: Vec<&Arc<Block>> = objects.iter().collect();
-        by_age.sort_by_key(|block| (block.meta.creation_timestamp.clone(), block.meta.uid.clone()));
+        let age = |block: &Arc<Block>| (block.meta.creation_timestamp.as_str().to_owned(), block.meta.uid.clone());
+        by_age.sort_by_cached_key(|block| age(block));
         let mut read = Self::default();
+        // The ends of the sound ones, by their first slots.
+        let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
         for block in by_age {
             let (name, spec) = (&block.meta.name, &block.spec);
             let end = u64::from(spec.first) + u64::from(spec.count);
@@ -95,12 +98,10 @@ impl Blocks {
                 read.wrong.push(format!("addressblock {name}: ignored: it cannot be {count} slots from {first}"));
                 continue;
             }
-            let overlaps = |other: &Sound| {
-                let is = other.slots();
-                u64::from(is.first) < end && u64::from(spec.first) < u64::from(is.first) + u64::from(is.count)
-            };
-            if let Some(older) = read.sound.iter().find(|older| overlaps(older)) {
-                let older = &older.block.meta.name;
+            // They share no slots among themselves: it can be but the last one that begins before this one's end.
+            let before = ends.range(..end).next_back();
+            if let Some((first, _)) = before.filter(|(_, before)| **before > u64::from(spec.first)) {
+                let older = format!("{id}.b{first}");
                 read.wrong.push(format!("addressblock {name}: ignored: it shares slots with {older}, which is older"));
                 continue;
             }
@@ -115,6 +116,7 @@ impl Blocks {
                 ));
                 continue;
             }
+            ends.insert(u64::from(spec.first), end);
             let runs = read.runs(block);
             read.sound.push(Sound { block: Arc::clone(block), runs });
         }

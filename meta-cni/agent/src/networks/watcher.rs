@@ -72,6 +72,9 @@ impl Networks {
                 }
                 if let Some(id) = network.and_then(|name| networks.iter().find(|id| *id.as_str() == name)) {
                     state.touch(id);
+                    if let Some(network) = state.networks.get_mut(id).filter(|_| !is_of_list) {
+                        network.heard_at.get_or_insert_with(Instant::now);
+                    }
                 }
                 drop(state);
                 if !is_of_list {

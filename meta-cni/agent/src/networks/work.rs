@@ -3,33 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachments::api::{AddressBlock, OverlayMember, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
 use attachments::names::NetRef;
 use delegates::networks::NetworkId;
-use delegates::networks::state::NetworkState;
 use kube::Resource;
 use meta_cni::cluster::wire::{Cause, Refusal};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::api::{self, Answer, Us};
-use super::facts::{Ask, Call, Facts, Step};
+use super::api::{self, Answer};
+use super::facts::{Ask, Facts, Step, Tunnel};
 use super::known::View;
-use super::leases::{self, Leased, Unused};
-use super::notes::Notes;
-use super::slots::Blocks;
-use super::{Networks, member, plan, slots, tunnel};
-use crate::error::Result;
+use super::leases::Leased;
+use super::{Networks, plan, tunnel};
 
 /// The most steps of one work. A plan that comes to no end is a bug, and costs no more than this.
 const STEPS: usize = 500;
 /// How long what the kernel said of the underlay is taken for true.
 const FRESH: Duration = Duration::from_secs(30);
+/// The same while addresses of the node change: those of pods' links do at every ADD.
+const BUSY: Duration = Duration::from_secs(1);
 /// The most that a network waits after failures.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why a step could not be taken.
-struct Trouble {
+pub(super) struct Trouble {
     why: String,
     /// The API server gave no answer that counts, and may in a moment.
     is_passing: bool,
@@ -104,7 +101,7 @@ impl Networks {
     }
 
     /// Works on a network until all is as it should be. The caller has the network's turn.
-    pub(super) async fn work(&self, id: &NetworkId, mut ask: Option<Ask>) -> std::result::Result<(), Refused> {
+    pub(super) async fn work(&self, id: &NetworkId, mut ask: Option<Ask>) -> Result<(), Refused> {
         for _ in 0..STEPS {
             let step = self.plan(id, ask.as_ref());
             tracing::debug!("network {id}: {step:?}");
@@ -113,6 +110,8 @@ impl Networks {
                     let mut state = self.state();
                     if let Some(network) = state.networks.get_mut(id) {
                         (network.wants, network.failures, network.again) = (false, 0, None);
+                        // Nothing came of what was heard.
+                        network.heard_at = None;
                         if ask.is_some() {
                             network.used = Instant::now();
                         }
@@ -163,20 +162,13 @@ impl Networks {
             grace: self.0.settings.grace,
         };
         let step = plan::next(&facts, &mut memory);
-        let wrong: Vec<String> = view
-            .members
-            .iter()
-            .filter(|member| !member::is_sound(id, member))
-            .map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name))
-            .chain(Blocks::read(id, pool, &view.blocks).wrong)
-            .collect();
-        network.memory = memory;
-        network.logged.retain(|line| wrong.contains(line));
-        for line in wrong {
+        network.logged.retain(|line| memory.wrong.contains(line));
+        for line in &memory.wrong {
             if network.logged.insert(line.clone()) {
                 tracing::warn!("{line}");
             }
         }
+        network.memory = memory;
         step
     }
 
@@ -195,6 +187,7 @@ impl Networks {
         if in_use {
             network.used = now;
         }
+        network.slots_used = leased.slots.len();
         Node { leased, is_idle: now.duration_since(network.used) >= settings.grace }
     }
 
@@ -204,19 +197,24 @@ impl Networks {
             return;
         }
         let mut state = self.state();
+        let node_ips = state.node_ips.clone();
         let Some(network) = state.networks.get_mut(id) else { return };
-        if network.tunnel.as_ref().is_some_and(|(found, at)| found.is_ok() && at.elapsed() < FRESH) {
+        let is_fresh = |(found, at): &(Result<Tunnel, String>, Instant)| {
+            let has_moved = network.moved_at.is_some_and(|moved| moved > *at);
+            found.is_ok() && at.elapsed() < if has_moved { BUSY } else { FRESH }
+        };
+        if network.tunnel.as_ref().is_some_and(is_fresh) {
             return;
         }
         let noted = network.notes.as_ref().and_then(|notes| notes.underlay.as_deref()).and_then(tunnel::underlay);
         let asked = || ask.and_then(|ask| ask.need.overlay.as_ref()).and_then(|overlay| overlay.underlay.clone());
         let underlay = noted.or_else(asked);
-        let found = tunnel::look(id, underlay.as_ref(), &self.0.settings.node_ips);
+        let found = tunnel::look(id, underlay.as_ref(), &node_ips);
         network.tunnel = Some((found, Instant::now()));
     }
 
     /// Takes a step. An error is why it could not be taken.
-    async fn take(&self, id: &NetworkId, step: Step, ask: Option<&mut Ask>) -> std::result::Result<(), Trouble> {
+    async fn take(&self, id: &NetworkId, step: Step, ask: Option<&mut Ask>) -> Result<(), Trouble> {
         let settings = &self.0.settings;
         match step {
             Step::List => self.list(id).await,
@@ -240,38 +238,14 @@ impl Networks {
                 }
                 Ok(())
             }
-            Step::Note(notes) => {
-                notes.write(&settings.state_dir, id).map_err(|error| error.to_string())?;
-                let mut state = self.state();
-                if let Some(network) = state.networks.get_mut(id) {
-                    network.notes = Some(notes);
-                }
-                let followed = state.networks.iter().filter(|(_, network)| network.notes.is_some());
-                let followed = followed.map(|(id, _)| id.clone()).collect();
-                drop(state);
-                self.follow(followed);
-                Ok(())
-            }
+            Step::Note(notes) => Ok(self.note(id, notes).map_err(|error| error.to_string())?),
             Step::Call(call) => self.call(id, *call).await,
             Step::Write(new) => Ok(self.write(id, *new).await.map_err(|error| error.to_string())?),
             Step::GiveUp(slots) => Ok(self.give_up(id, slots).await.map_err(|error| error.to_string())?),
             Step::Leave => Ok(self.leave(id).await.map_err(|error| error.to_string())?),
-            Step::Forget => {
-                Notes::remove(&settings.state_dir, id).map_err(|error| error.to_string())?;
-                let mut state = self.state();
-                state.networks.remove(id);
-                state.known.forget(id);
-                state.endpoints.remove(id);
-                let followed = state.networks.iter().filter(|(_, network)| network.notes.is_some());
-                let followed = followed.map(|(id, _)| id.clone()).collect();
-                drop(state);
-                tracing::info!("network {id}: left");
-                self.follow(followed);
-                Ok(())
-            }
+            Step::Forget => Ok(self.forget(id).map_err(|error| error.to_string())?),
             Step::Tell { reason, text } => {
-                tracing::warn!("{text}");
-                self.0.events.on_node(&settings.node, reason, text);
+                self.tell_on_node(id, reason, text);
                 Ok(())
             }
             Step::Wait(until) => {
@@ -285,201 +259,6 @@ impl Networks {
             }
             Step::Refuse(_) | Step::Done => Ok(()),
         }
-    }
-
-    fn follow(&self, networks: std::collections::BTreeSet<NetworkId>) {
-        self.0.followed.send_if_modified(|followed| {
-            let is_new = *followed != networks;
-            *followed = networks;
-            is_new
-        });
-    }
-
-    async fn list(&self, id: &NetworkId) -> std::result::Result<(), Trouble> {
-        let client = &self.0.client;
-        // One after the other: the claim tells of most that can be wrong.
-        if tunnel::pair(id).is_some() {
-            let claims = api::claims(client, id).await?;
-            self.state().known.claims.listed(id, claims);
-            let members = api::list::<OverlayMember>(client, id).await?;
-            self.state().known.members.listed(id, members);
-        } else {
-            let mut state = self.state();
-            state.known.claims.listed(id, Vec::new());
-            state.known.members.listed(id, Vec::new());
-        }
-        let blocks = api::list::<AddressBlock>(client, id).await?;
-        let mut state = self.state();
-        state.known.blocks.listed(id, blocks);
-        if let Some(network) = state.networks.get_mut(id) {
-            network.memory.is_stale = false;
-            network.memory.taken.clear();
-        }
-        Ok(())
-    }
-
-    async fn call(&self, id: &NetworkId, call: Call) -> std::result::Result<(), Trouble> {
-        let (uid, view) = {
-            let mut state = self.state();
-            // Until there is an answer, and if this is given up meanwhile, nobody knows what the objects are.
-            if let Some(network) = state.networks.get_mut(id) {
-                network.memory.is_stale = true;
-            }
-            (state.uid.clone().unwrap_or_default(), state.known.view(id))
-        };
-        let us = Us { node: &self.0.settings.node, uid: &uid };
-        let block = match &call {
-            Call::ChangeBlock { name, .. } => view.blocks.iter().find(|block| block.meta.name == *name),
-            _ => None,
-        };
-        let answer = api::call(&self.0.client, id, &us, &call, block.map(AsRef::as_ref)).await;
-        let known = |answer: &Answer| !matches!(answer, Answer::Unanswered(_));
-        let is_known = known(&answer);
-        let done = match answer {
-            Answer::Done(raw) => {
-                let mut state = self.state();
-                match (&call, raw) {
-                    (Call::CreateClaim(_) | Call::PinMtu { .. }, Some(raw)) => drop(state.known.claims.apply(*raw)),
-                    (Call::CreateMember(_) | Call::ChangeMember(_), Some(raw)) => drop(state.known.members.apply(*raw)),
-                    (_, Some(raw)) => drop(state.known.blocks.apply(*raw)),
-                    (call, None) => self.gone(&mut state, id, call),
-                }
-                Ok(())
-            }
-            Answer::Absent => {
-                let mut state = self.state();
-                self.gone(&mut state, id, &call);
-                Ok(())
-            }
-            Answer::Conflict => self.read_again(id, &call).await,
-            Answer::Refused(why) => {
-                // A reference to a Node that was made anew, for one.
-                self.state().uid = None;
-                Err(why.into())
-            }
-            Answer::Unanswered(_) => Err(answer.into()),
-        };
-        if is_known && let Some(network) = self.state().networks.get_mut(id) {
-            network.memory.is_stale = false;
-        }
-        done
-    }
-
-    /// The object that a call is about is not there.
-    fn gone(&self, state: &mut super::State, id: &NetworkId, call: &Call) {
-        match call {
-            Call::CreateClaim(_) | Call::PinMtu { .. } => state.known.claims.absent(id, id.as_str()),
-            Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
-                state.known.members.absent(id, &member::name(id, &self.0.settings.node));
-            }
-            Call::CreateBlock(spec) => state.known.blocks.absent(id, &slots::block_name(id, spec.first)),
-            Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
-                state.known.blocks.absent(id, name);
-            }
-        }
-    }
-
-    /// Somebody was faster: what is there now is read.
-    async fn read_again(&self, id: &NetworkId, call: &Call) -> std::result::Result<(), Trouble> {
-        let client = &self.0.client;
-        let answer = match call {
-            Call::CreateClaim(_) | Call::PinMtu { .. } => api::get::<VniClaim>(client, id.as_str()).await,
-            Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
-                api::get::<OverlayMember>(client, &member::name(id, &self.0.settings.node)).await
-            }
-            Call::CreateBlock(spec) => api::get::<AddressBlock>(client, &slots::block_name(id, spec.first)).await,
-            Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
-                api::get::<AddressBlock>(client, name).await
-            }
-        };
-        let mut state = self.state();
-        match answer {
-            Answer::Done(Some(raw)) => {
-                match call {
-                    Call::CreateClaim(_) | Call::PinMtu { .. } => {
-                        let network = state.known.claims.apply(*raw);
-                        if network.is_some_and(|network| network != id.as_str()) {
-                            return Err(format!("VniClaim {id} is of another pair than its name: remove it").into());
-                        }
-                    }
-                    Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
-                        drop(state.known.members.apply(*raw));
-                    }
-                    _ => drop(state.known.blocks.apply(*raw)),
-                }
-                // One that cannot be read is in the way all the same.
-                if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {
-                    network.memory.taken.insert(spec.first);
-                }
-                Ok(())
-            }
-            Answer::Done(None) | Answer::Absent | Answer::Conflict => {
-                self.gone(&mut state, id, call);
-                Ok(())
-            }
-            answer => Err(answer.into()),
-        }
-    }
-
-    /// Replaces `network.json`. Slots leave it while no plugin gives one out.
-    async fn write(&self, id: &NetworkId, new: NetworkState) -> Result<()> {
-        let before = self.network(id);
-        let of = |state: &NetworkState| {
-            let pool = state.pool.as_ref();
-            pool.map(|pool| pool.slots.iter().flat_map(|run| run.iter()).collect::<Vec<_>>()).unwrap_or_default()
-        };
-        let after = of(&new);
-        let shrinks =
-            before.as_ref().is_some_and(|before| of(before).iter().any(|slot| after.binary_search(slot).is_err()));
-        if !shrinks {
-            return self.state().files.write(id, new).map(drop);
-        }
-        let (networks, id_of) = (self.clone(), id.clone());
-        leases::locked(&self.0.settings.state_dir, id, (None, Unused::Keep), move |_| {
-            networks.state().files.write(&id_of, new).map(drop)
-        })
-        .await?
-    }
-
-    /// Takes slots out of `network.json`, unless a pod has got one of them meanwhile.
-    async fn give_up(&self, id: &NetworkId, slots: std::collections::BTreeMap<u32, Option<String>>) -> Result<()> {
-        let Some(file) = self.network(id) else { return Ok(()) };
-        let Some(pool) = file.pool.as_ref().map(|state| state.pool.clone()) else { return Ok(()) };
-        let (networks, id_of) = (self.clone(), id.clone());
-        leases::locked(&self.0.settings.state_dir, id, (Some(pool), Unused::Keep), move |leased| {
-            if slots.keys().any(|slot| leased.slots.contains_key(slot)) {
-                return Ok(());
-            }
-            let mut new = NetworkState::clone(&file);
-            if let Some(state) = &mut new.pool {
-                let kept = state.slots.iter().flat_map(|run| run.iter()).filter(|slot| !slots.contains_key(slot));
-                state.slots = slots::compact(kept.collect::<Vec<_>>().into_iter());
-            }
-            let mut state = networks.state();
-            state.files.write(&id_of, new)?;
-            if let Some(network) = state.networks.get_mut(&id_of) {
-                network.memory.giving.extend(slots);
-            }
-            Ok(())
-        })
-        .await?
-    }
-
-    /// Removes `network.json`, unless a pod has got an address meanwhile.
-    async fn leave(&self, id: &NetworkId) -> Result<()> {
-        let (networks, id_of) = (self.clone(), id.clone());
-        let state_dir = self.0.settings.state_dir.clone();
-        leases::locked(&state_dir, id, (None, Unused::Remove), move |leased| {
-            let mut state = networks.state();
-            if !leased.any {
-                return state.files.remove(&id_of);
-            }
-            if let Some(network) = state.networks.get_mut(&id_of) {
-                network.used = Instant::now();
-            }
-            Ok(())
-        })
-        .await?
     }
 
     /// Works on a network that no ADD asks for. A failure is logged once, and tried again ever later.

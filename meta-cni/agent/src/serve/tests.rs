@@ -109,7 +109,8 @@ async fn frames_of_this_and_of_the_next_version_are_answered() {
     for name in ["1/request-publish.json", "next/request-publish.json"] {
         assert_eq!(server.ask(&on_file(name)).await, Answer::Published(Published { written: true }), "{name}");
     }
-    for name in ["1/request-resolve.json", "next/request-resolve.json", "1/request-report.json"] {
+    for name in ["1/request-resolve.json", "next/request-resolve.json", "1/request-report.json", "1/request-join.json"]
+    {
         assert_eq!(server.ask(&on_file(name)).await, Answer::Noted, "{name}");
     }
     assert!(matches!(server.ask(&on_file("1/request-health.json")).await, Answer::Healthy(_)));

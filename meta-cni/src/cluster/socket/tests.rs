@@ -76,6 +76,33 @@ fn an_answer_of_the_next_version_is_taken() {
 }
 
 #[test]
+fn a_join_is_waited_for_and_an_agent_that_knows_none_has_joined_before() {
+    let dir = directory();
+    let path = dir.path().join("agent.sock");
+    let refused = |cause, text: &str| Answer::Refused(Refusal::new(cause, text)).encode(1).unwrap();
+    let answers = vec![
+        Answer::Noted.encode(1).unwrap(),
+        refused(wire::Cause::Unsupported, "a request of the kind \"join\", which this agent does not know"),
+        refused(wire::Cause::Configuration, "vni: got 4200, want one that no other definition has"),
+        refused(wire::Cause::Later, "pool 10.42.0.0/24 is exhausted"),
+    ];
+    let agent = answering(&path, answers);
+    let join = || {
+        let lan = attachments::names::NetRef { namespace: "default".parse().unwrap(), name: "lan".parse().unwrap() };
+        let multus_namespace = "kube-system".parse().unwrap();
+        let join = wire::Join { pod: pod(), references: vec![lan], multus_namespace, wait_ms: 0 };
+        Agent::new(&path).join(join, Instant::now() + LONG).map_err(|fault| refusal(&fault))
+    };
+    assert_eq!((join(), join()), (Ok(()), Ok(())));
+    assert_eq!(join(), Err((7, "vni: got 4200, want one that no other definition has".to_owned())));
+    assert_eq!(join(), Err((11, "pool 10.42.0.0/24 is exhausted".to_owned())));
+    let asked = agent.join().unwrap();
+    assert!(asked.iter().all(
+        |json| matches!(wire::AgentRequest::decode(json).1, Ok(wire::AgentRequest::Join(join)) if join.wait_ms > 0)
+    ));
+}
+
+#[test]
 fn every_outcome_that_is_no_definition_says_what_is_wrong() {
     let dir = directory();
     let path = dir.path().join("agent.sock");

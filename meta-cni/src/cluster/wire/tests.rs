@@ -27,11 +27,12 @@ fn resolve() -> AgentRequest {
         multus_namespace: "kube-system".parse().unwrap(),
         wait_ms: 54_000,
         policies: false,
+        joins: false,
     })
 }
 
-/// From a plugin that judges by levels and policies.
-fn resolve_policies() -> AgentRequest {
+/// From a plugin that joins networks by itself where `joins`, and in any case judges by levels and policies.
+fn resolve_policies(joins: bool) -> AgentRequest {
     AgentRequest::Resolve(Resolve {
         pod: Some(pod(None)),
         annotations: false,
@@ -40,6 +41,7 @@ fn resolve_policies() -> AgentRequest {
         multus_namespace: "kube-system".parse().unwrap(),
         wait_ms: 54_000,
         policies: true,
+        joins,
     })
 }
 
@@ -95,12 +97,16 @@ fn resolved_at() -> Answer {
     Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
-fn requests() -> [(&'static str, AgentRequest); 5] {
+fn requests() -> [(&'static str, AgentRequest); 7] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
+    let multus_namespace = "kube-system".parse().unwrap();
+    let join = Join { pod: pod(None), references: vec![net("default", "lan")], multus_namespace, wait_ms: 54_000 };
     [
         ("resolve", resolve()),
-        ("resolve-policies", resolve_policies()),
+        ("resolve-policies", resolve_policies(false)),
+        ("resolve-joins", resolve_policies(true)),
+        ("join", AgentRequest::Join(join)),
         ("publish", publish()),
         ("report", AgentRequest::AddFailure(report)),
         ("health", AgentRequest::Health),

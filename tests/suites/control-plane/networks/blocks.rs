@@ -206,6 +206,9 @@ fn objects_that_make_no_sense_are_passed_over_and_logged_once() {
             _ => Err(answer.to_string()),
         }
     });
-    thread::sleep(Duration::from_millis(100));
+    stage.refused("a", "lan");
+    thread::sleep(Duration::from_millis(500));
     assert_eq!(stage.slots("a", &id()), 64, "what pods have is not moved");
+    let told = stage.node_events("AddressesNumberedOtherwise");
+    assert!(told.len() == 1 && told[0].contains("default/lan"), "{told:?}");
 }

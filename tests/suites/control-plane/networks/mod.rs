@@ -2,6 +2,10 @@
 //! addresses. Plugins are played by this process, with the files that they would write.
 
 mod blocks;
+mod join;
+mod members;
+mod metrics;
+mod moves;
 mod overlay;
 mod rights;
 mod scale;

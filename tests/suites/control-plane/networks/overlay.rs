@@ -114,6 +114,13 @@ fn an_overlay_that_the_underlay_cannot_carry_and_a_vni_of_another_link_are_refus
         assert!(refusal.contains(word), "{word}: {refusal}");
     }
     assert_eq!(stage.names("overlaymembers"), ["4789-9.a"]);
+    // The pod was told; whoever looks after the node is told too, once.
+    stage.refused("b", "lan");
+    let told = stage.until("b", "event of the Node", || match stage.node_events("UnderlayMTUTooSmall") {
+        told if told.iter().any(|one| one.contains("4789-9 has MTU 1450")) => Ok(told),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(told.iter().filter(|one| one.contains("4789-9")).count(), 1, "{told:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Agents of several nodes, and the plugin's part of their files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,6 +95,7 @@ impl Stage {
             .env("NODE_NAME", node)
             .env("NODE_IPS", address(number))
             .env("META_CNI_MEMBER_GRACE", self.grace.to_string())
+            .env("META_CNI_METRICS_ADDRESS", format!("[::]:{}", metrics_port(number)))
             .env("META_CNI_LOG_LEVEL", "info,meta_cni_agent::networks=debug");
         for (flag, path) in [
             ("--socket", dir.join("run/agent.sock")),
@@ -128,6 +129,32 @@ impl Stage {
 
     pub fn log(&self, node: &str) -> String {
         fs::read_to_string(self.dir(node).join("log")).unwrap_or_default()
+    }
+
+    /// Resident memory of a node's agent that is no file's, in MB.
+    pub fn memory(&self, node: &str) -> f64 {
+        let agent = self.agents.iter().find(|(name, _)| name == node).unwrap().1.as_ref().unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// The page of metrics of a node's agent.
+    pub fn metrics(&self, node: &str) -> Result<String, String> {
+        let number = self.agents.iter().position(|(name, _)| name == node).unwrap();
+        self.world.plane.space().within(|| {
+            let failed = |error: std::io::Error| error.to_string();
+            let mut stream = TcpStream::connect(("127.0.0.1", metrics_port(number))).map_err(failed)?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(failed)?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map_err(failed)?;
+            let (head, page) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
+            if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+                Ok(page.to_owned())
+            } else {
+                Err(head.to_owned())
+            }
+        })
     }
 
     /// Waits; when it is in vain, the agent's last words are shown.
@@ -244,17 +271,39 @@ impl Drop for Stage {
     }
 }
 
+/// Port of the n-th node's metrics: the agents share a network namespace.
+fn metrics_port(number: usize) -> u16 {
+    9464 + u16::try_from(number).unwrap()
+}
+
 /// Address of the n-th node's tunnels.
 pub fn address(number: usize) -> String {
     format!("172.31.0.{}", 11 + number)
 }
 
+/// What a pod is told that asks for a definition of `default`: the facts, and behind them the networks.
 pub fn resolve(socket: &std::path::Path, definition: &str, wait: u64) -> Value {
+    let facts = resolve_with(socket, definition, json!({"waitMs": wait, "joins": true}));
+    if facts["kind"] != "resolved" {
+        return facts;
+    }
+    let reference = json!({"namespace": "default", "name": definition});
+    let joined = join(socket, json!({"namespace": "default", "name": "pod"}), &[reference], wait);
+    if joined["kind"] == "noted" { facts } else { joined }
+}
+
+/// What a pod is told that is about to be attached to these definitions.
+pub fn join(socket: &std::path::Path, pod: Value, references: &[Value], wait: u64) -> Value {
+    let body = json!({"pod": pod, "references": references, "multusNamespace": "kube-system", "waitMs": wait});
+    ask(socket, &json!({"newest": 1, "oldest": 1, "kind": "join", "body": body}))
+}
+
+/// The facts alone, asked for with these fields.
+pub fn resolve_with(socket: &std::path::Path, definition: &str, more: Value) -> Value {
     let reference = json!({"namespace": "default", "name": definition});
     let pod = json!({"namespace": "default", "name": "pod"});
-    let body = json!({
-        "pod": pod, "references": [reference], "multusNamespace": "kube-system", "waitMs": wait, "policies": true,
-    });
+    let mut body = json!({"pod": pod, "references": [reference], "multusNamespace": "kube-system", "policies": true});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     ask(socket, &json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body}))
 }
 

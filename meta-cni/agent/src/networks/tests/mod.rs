@@ -1,5 +1,9 @@
 //! Plans of several nodes against one API server, all of them values: every order of steps, and an end of the agent behind each one.
 
+mod blocks;
+mod overlay;
+mod scale;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,6 +53,10 @@ struct World {
     nodes: BTreeMap<String, Node>,
     now: Instant,
     told: Vec<String>,
+    /// Calls of the API server that change a block, by what they do.
+    writes: BTreeMap<(&'static str, &'static str), usize>,
+    /// How many slots were given up at once.
+    given: Vec<usize>,
     /// Objects go behind the agents' backs.
     is_unfair: bool,
 }
@@ -100,6 +108,8 @@ impl World {
             nodes,
             now: Instant::now(),
             told: Vec::new(),
+            writes: BTreeMap::new(),
+            given: Vec::new(),
             is_unfair: false,
         }
     }
@@ -191,6 +201,7 @@ impl World {
                 let kept: Vec<u32> =
                     pool.slots.iter().flat_map(|run| run.iter()).filter(|slot| !slots.contains_key(slot)).collect();
                 pool.slots = compact(kept.into_iter());
+                self.given.push(slots.len());
                 node.memory.giving.extend(slots);
             }
             Step::Leave => node.file = None,
@@ -212,9 +223,12 @@ impl World {
             resource_version: version.to_string(),
             creation_timestamp: format!("2026-01-01T00:00:{version:02}Z"),
             owner_references: vec![owner.clone()],
-            ..Meta::default()
         };
         let mut is_taken = None;
+        let (kind, verb) = call.what();
+        if kind.starts_with("addressblocks") {
+            *self.writes.entry((kind, verb)).or_default() += 1;
+        }
         match call {
             Call::CreateClaim(spec) => {
                 let meta = meta(self.id.to_string());
@@ -325,202 +339,4 @@ impl World {
         self.nodes.get_mut(node).unwrap().leased.insert(slot, format!("pod {slot}"));
         Ok(slot)
     }
-}
-
-#[test]
-fn nodes_that_know_nothing_of_one_another_race_for_one_block() {
-    let ask = lan("10.0.0.0/29");
-    let mut world = World::new(&ask.need.id, &["a", "b"]);
-    // Both have listed, and nothing was there.
-    world.hear("a");
-    world.hear("b");
-    world.run("a", Some(ask.clone())).unwrap();
-    assert_eq!(world.server.blocks.len(), 1);
-    assert_eq!(world.run("b", Some(ask.clone())), Err("waits".to_owned()), "the one block is asked for a part");
-    world.hear("a");
-    world.run("a", None).unwrap();
-    world.hear("b");
-    world.run("b", Some(ask)).unwrap();
-    assert_eq!((world.free("a").len(), world.free("b").len()), (3, 3), "at most half");
-}
-
-#[test]
-fn two_nodes_that_claim_a_pair_at_once_have_one_claim() {
-    let ask = overlay("");
-    let mut world = World::new(&ask.need.id, &["a", "b"]);
-    world.hear("a");
-    world.hear("b");
-    for node in ["a", "b"] {
-        world.run(node, Some(ask.clone())).unwrap();
-    }
-    assert_eq!(world.server.claim.as_ref().unwrap().spec.owner.uid, "uid-red");
-    world.hear("a");
-    world.run("a", None).unwrap();
-    let members = world.nodes["a"].file.as_ref().unwrap().overlay.as_ref().unwrap().members.clone();
-    assert_eq!(members.len(), 1);
-    assert_ne!(members[0].mac, world.nodes["a"].file.as_ref().unwrap().overlay.as_ref().unwrap().mac);
-    let other = Ask { reference: reference("blue"), ..ask };
-    let refusal = world.run("b", Some(other)).unwrap_err();
-    assert!(refusal.contains("shop/blue") && refusal.contains("shop/red owns it"), "{refusal}");
-}
-
-#[test]
-fn every_address_of_a_pool_is_used_wherever_the_pods_are() {
-    for order in [&["a", "b", "c"][..], &["a"], &["b", "a", "a", "a"]] {
-        let ask = lan("10.0.0.0/27");
-        let mut world = World::new(&ask.need.id, &["a", "b", "c"]);
-        // Each has a block to begin with.
-        for node in ["a", "b", "c"] {
-            world.run(node, Some(ask.clone())).unwrap();
-        }
-        let mut slots = BTreeSet::new();
-        for number in 0..30 {
-            let node = order[number % order.len()];
-            let slot = world.pod(node, &ask).unwrap_or_else(|why| panic!("{order:?}: pod {number} on {node}: {why}"));
-            assert!(slots.insert(slot), "{slot} twice");
-        }
-        let why = world.pod(order[0], &ask).unwrap_err();
-        assert!(why.contains("10.0.0.0/27") && why.contains("all of its 30 addresses are held"), "{why}");
-        // One goes: whoever needs it gets it, once its owner has told.
-        let owner = *order.last().unwrap();
-        let freed = *world.nodes[owner].leased.keys().next().unwrap();
-        world.nodes.get_mut(owner).unwrap().leased.remove(&freed);
-        world.now += Duration::from_secs(10);
-        for node in ["a", "b", "c"] {
-            world.hear(node);
-            world.run(node, None).unwrap();
-        }
-        let asking = if order.len() == 1 { "c" } else { order[0] };
-        world.hear(asking);
-        assert_eq!(world.pod(asking, &ask), Ok(freed), "{order:?}");
-    }
-}
-
-#[test]
-fn an_agent_that_ends_behind_any_step_gives_no_slot_away_twice_and_comes_to_the_same_end() {
-    let ask = lan("10.0.0.0/28");
-    let mut begun = World::new(&ask.need.id, &["a", "b"]);
-    for node in ["a", "b"] {
-        begun.run(node, Some(ask.clone())).unwrap();
-    }
-    for node in ["a", "a", "a", "a", "a", "a", "a"] {
-        begun.pod(node, &ask).unwrap();
-    }
-    // From here on a needs slots of b's: killed behind each step of each of them.
-    for (victim, kill) in ["a", "b"].into_iter().flat_map(|victim| (0..14).map(move |kill| (victim, kill))) {
-        let mut world = begun.clone();
-        let mut left = kill;
-        let mut rounds = 0;
-        while world.free("a").is_empty() {
-            for node in ["a", "b"] {
-                world.hear(node);
-                let asked = (node == "a").then(|| ask.clone());
-                let most = if node == victim { left } else { usize::MAX };
-                if world.steps(node, asked.clone(), most).is_none() {
-                    world.restart(node);
-                    world.check();
-                    left = usize::MAX;
-                }
-            }
-            world.now += Duration::from_secs(1);
-            rounds += 1;
-            assert!(rounds < 30, "{victim} killed behind step {kill}");
-        }
-        assert!(world.pod("a", &ask).is_ok());
-    }
-}
-
-#[test]
-fn what_is_left_half_way_is_given_back_and_an_overlay_is_left_whole() {
-    let ask = overlay(r#","ipam":{"type":"blocks","subnet":"10.0.0.0/24"}"#);
-    for kill in 0..14 {
-        let mut world = World::new(&ask.need.id, &["a"]);
-        let _ = world.steps("a", Some(ask.clone()), kill);
-        world.restart("a");
-        world.nodes.get_mut("a").unwrap().is_idle = true;
-        world.run("a", None).unwrap();
-        let (server, node) = (&world.server, &world.nodes["a"]);
-        assert!(server.members.is_empty() && server.blocks.is_empty(), "killed behind step {kill}");
-        assert!(node.file.is_none() && node.notes.is_none(), "killed behind step {kill}");
-        // And once more.
-        world.nodes.get_mut("a").unwrap().is_idle = false;
-        world.run("a", Some(ask.clone())).unwrap();
-        assert_eq!((world.server.members.len(), world.server.blocks.len()), (1, 1));
-    }
-}
-
-#[test]
-fn an_empty_block_goes_after_the_grace_and_never_one_that_a_pod_needs() {
-    let ask = lan("10.0.0.0/24");
-    let mut world = World::new(&ask.need.id, &["a"]);
-    for _ in 0..20 {
-        world.pod("a", &ask).unwrap();
-    }
-    let many = world.server.blocks.len();
-    let keep = *world.nodes["a"].leased.keys().next().unwrap();
-    world.nodes.get_mut("a").unwrap().leased.retain(|slot, _| *slot == keep);
-    world.run("a", None).unwrap();
-    world.now += Duration::from_secs(59);
-    world.run("a", None).unwrap();
-    assert_eq!(world.server.blocks.len(), many);
-    world.now += Duration::from_secs(2);
-    world.run("a", None).unwrap();
-    assert_eq!(world.server.blocks.len(), 1);
-    let pool = world.nodes["a"].file.as_ref().unwrap().pool.as_ref().unwrap();
-    assert!(pool.slots.iter().any(|run| run.contains(keep)));
-}
-
-#[test]
-fn a_block_of_somebody_else_is_let_go_and_told_of_where_pods_hold_it() {
-    let ask = lan("10.0.0.0/24");
-    let mut world = World::new(&ask.need.id, &["a", "b"]);
-    let slot = world.pod("a", &ask).unwrap();
-    // The Node was deleted, and another node was faster.
-    world.is_unfair = true;
-    world.server.blocks.clear();
-    let mut spec = world.nodes["a"].view.blocks[0].spec.clone();
-    spec.runs[0].node = "b".to_owned();
-    world.call("b", Call::CreateBlock(spec));
-    world.restart("a");
-    world.run("a", None).unwrap();
-    assert!(world.told.is_empty(), "nothing is known yet");
-    world.hear("a");
-    world.run("a", None).unwrap();
-    world.is_unfair = false;
-    world.check();
-    assert!(world.free("a").iter().all(|free| *free / 8 != slot / 8));
-    assert!(
-        matches!(world.told.as_slice(), [one] if one.contains(&format!("pod {slot}")) && one.contains("node b's")),
-        "{:?}",
-        world.told
-    );
-    world.run("a", None).unwrap();
-    assert_eq!(world.told.len(), 1);
-    // Deleted and nobody else's: it is made again.
-    let mut world = World { is_unfair: true, ..World::new(&ask.need.id, &["a"]) };
-    let slot = world.pod("a", &ask).unwrap();
-    world.server.blocks.clear();
-    world.hear("a");
-    world.run("a", None).unwrap();
-    let block = world.server.blocks.values().next().unwrap();
-    assert!(block.spec.first <= slot && slot < block.spec.first + 8);
-}
-
-#[test]
-fn a_node_that_carries_less_does_not_join_and_an_mtu_changes_while_nobody_is_in() {
-    let ask = overlay("");
-    let mut world = World::new(&ask.need.id, &["a", "b"]);
-    world.run("a", Some(ask.clone())).unwrap();
-    world.nodes.get_mut("b").unwrap().mtu = 1350;
-    let refusal = world.run("b", Some(ask.clone())).unwrap_err();
-    assert!(refusal.contains("mtu: got 1450, want at most 1350") && refusal.contains("pins 1450"), "{refusal}");
-    let smaller = overlay(r#","mtu":1300"#);
-    let refusal = world.run("a", Some(smaller.clone())).unwrap_err();
-    assert!(refusal.contains("mtu: got 1300, want 1450"), "{refusal}");
-    world.nodes.get_mut("a").unwrap().is_idle = true;
-    world.run("a", None).unwrap();
-    world.restart("b");
-    world.run("b", Some(smaller)).unwrap();
-    assert_eq!(world.server.claim.as_ref().unwrap().spec.mtu, Some(1300));
-    assert_eq!(world.nodes["b"].file.as_ref().unwrap().overlay.as_ref().unwrap().mtu, 1300);
 }

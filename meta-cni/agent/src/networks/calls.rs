@@ -1,0 +1,150 @@
+//! The API server's part of a step: the objects are listed, changed, and read again where somebody was faster.
+
+use std::collections::BTreeSet;
+
+use attachments::api::{AddressBlock, OverlayMember, VniClaim};
+use delegates::networks::NetworkId;
+
+use super::api::{self, Answer, Us};
+use super::facts::Call;
+use super::known::{Cache, Known};
+use super::objects::{Kind, Raw};
+use super::work::Trouble;
+use super::{Networks, State, member, slots, tunnel};
+
+impl Networks {
+    /// Reads all objects of a network.
+    pub(super) async fn list(&self, id: &NetworkId) -> Result<(), Trouble> {
+        let client = &self.0.client;
+        let names = BTreeSet::new;
+        // One after the other: the claim tells of most that can be wrong.
+        let (mut claims, mut members, mut blocks) = (names(), names(), names());
+        if tunnel::pair(id).is_some() {
+            api::claims(client, id, |raw| self.listed(raw, &mut claims, |known| &mut known.claims)).await?;
+            api::list::<OverlayMember>(client, id, |raw| self.listed(raw, &mut members, |known| &mut known.members))
+                .await?;
+        }
+        api::list::<AddressBlock>(client, id, |raw| self.listed(raw, &mut blocks, |known| &mut known.blocks)).await?;
+        let mut state = self.state();
+        state.known.claims.listed(id, &claims);
+        state.known.members.listed(id, &members);
+        state.known.blocks.listed(id, &blocks);
+        if let Some(network) = state.networks.get_mut(id) {
+            network.memory.is_stale = false;
+            network.memory.taken.clear();
+        }
+        Ok(())
+    }
+
+    /// One object of a list.
+    fn listed<K: Kind>(&self, raw: Raw, names: &mut BTreeSet<String>, of: impl Fn(&mut Known) -> &mut Cache<K>) {
+        names.insert(raw.metadata.name.clone());
+        of(&mut self.state().known).apply(raw);
+    }
+
+    /// Calls the API server, and takes its answer for what is so.
+    pub(super) async fn call(&self, id: &NetworkId, call: Call) -> Result<(), Trouble> {
+        let (uid, view) = {
+            let mut state = self.state();
+            // Until there is an answer, and if this is given up meanwhile, nobody knows what the objects are.
+            if let Some(network) = state.networks.get_mut(id) {
+                network.memory.is_stale = true;
+            }
+            (state.uid.clone().unwrap_or_default(), state.known.view(id))
+        };
+        let us = Us { node: &self.0.settings.node, uid: &uid };
+        let block = match &call {
+            Call::ChangeBlock { name, .. } => view.blocks.iter().find(|block| block.meta.name == *name),
+            _ => None,
+        };
+        let answer = api::call(&self.0.client, id, &us, &call, block.map(AsRef::as_ref)).await;
+        let (kind, verb) = call.what();
+        self.0.metrics.wrote(kind, verb, answer.outcome());
+        let known = |answer: &Answer| !matches!(answer, Answer::Unanswered(_));
+        let is_known = known(&answer);
+        let done = match answer {
+            Answer::Done(raw) => {
+                let mut state = self.state();
+                match (&call, raw) {
+                    (Call::CreateClaim(_) | Call::PinMtu { .. }, Some(raw)) => drop(state.known.claims.apply(*raw)),
+                    (Call::CreateMember(_) | Call::ChangeMember(_), Some(raw)) => drop(state.known.members.apply(*raw)),
+                    (_, Some(raw)) => drop(state.known.blocks.apply(*raw)),
+                    (call, None) => self.gone(&mut state, id, call),
+                }
+                Ok(())
+            }
+            Answer::Absent => {
+                let mut state = self.state();
+                self.gone(&mut state, id, &call);
+                Ok(())
+            }
+            Answer::Conflict => self.read_again(id, &call).await,
+            Answer::Refused(why) => {
+                // A reference to a Node that was made anew, for one.
+                self.state().uid = None;
+                Err(why.into())
+            }
+            Answer::Unanswered(_) => Err(answer.into()),
+        };
+        if is_known && let Some(network) = self.state().networks.get_mut(id) {
+            network.memory.is_stale = false;
+        }
+        done
+    }
+
+    /// The object that a call is about is not there.
+    fn gone(&self, state: &mut State, id: &NetworkId, call: &Call) {
+        match call {
+            Call::CreateClaim(_) | Call::PinMtu { .. } => state.known.claims.absent(id, id.as_str()),
+            Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
+                state.known.members.absent(id, &member::name(id, &self.0.settings.node));
+            }
+            Call::CreateBlock(spec) => state.known.blocks.absent(id, &slots::block_name(id, spec.first)),
+            Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
+                state.known.blocks.absent(id, name);
+            }
+        }
+    }
+
+    /// Somebody was faster: what is there now is read.
+    async fn read_again(&self, id: &NetworkId, call: &Call) -> Result<(), Trouble> {
+        let client = &self.0.client;
+        let answer = match call {
+            Call::CreateClaim(_) | Call::PinMtu { .. } => api::get::<VniClaim>(client, id.as_str()).await,
+            Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
+                api::get::<OverlayMember>(client, &member::name(id, &self.0.settings.node)).await
+            }
+            Call::CreateBlock(spec) => api::get::<AddressBlock>(client, &slots::block_name(id, spec.first)).await,
+            Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
+                api::get::<AddressBlock>(client, name).await
+            }
+        };
+        let mut state = self.state();
+        match answer {
+            Answer::Done(Some(raw)) => {
+                match call {
+                    Call::CreateClaim(_) | Call::PinMtu { .. } => {
+                        let network = state.known.claims.apply(*raw);
+                        if network.is_some_and(|network| network != id.as_str()) {
+                            return Err(format!("VniClaim {id} is of another pair than its name: remove it").into());
+                        }
+                    }
+                    Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
+                        drop(state.known.members.apply(*raw));
+                    }
+                    _ => drop(state.known.blocks.apply(*raw)),
+                }
+                // One that cannot be read is in the way all the same.
+                if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {
+                    network.memory.taken.insert(spec.first);
+                }
+                Ok(())
+            }
+            Answer::Done(None) | Answer::Absent | Answer::Conflict => {
+                self.gone(&mut state, id, call);
+                Ok(())
+            }
+            answer => Err(answer.into()),
+        }
+    }
+}
