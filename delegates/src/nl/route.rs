@@ -30,7 +30,7 @@ const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
 
-/// A unicast route with one next hop.
+/// A unicast route with one next hop, or without link and next hop one to nowhere (blackhole).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The destination; prefix length 0 is the default route.
