@@ -115,8 +115,7 @@ pub fn next(seen: &Seen<'_>) -> Option<Step> {
     if let Some(why) = due {
         return authorities.published_since.is_some_and(is_known).then(|| Step::Issue { why: why.to_owned() });
     }
-    let served_elsewhere =
-        |report: &Report| report.is_live(seen.now) && report.serial != leaf.pair.facts.serial;
+    let served_elsewhere = |report: &Report| report.is_live(seen.now) && report.serial != leaf.pair.facts.serial;
     let is_over = seen.now >= authorities.old_until && !seen.reports.iter().any(served_elsewhere);
     (!authorities.old.is_empty() && is_over).then_some(Step::DropOld)
 }
