@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::link::Kind;
-use crate::nl::route::Route;
+use crate::nl::route::{MAIN, Route};
 
 /// What a definition puts on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +217,7 @@ fn routes(netlink: &mut Netlink, claims: &[Claim]) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for ipv4 in [true, false] {
         if claims.iter().any(|claim| claim.net().addr().is_ipv4() == ipv4) {
-            routes.extend(netlink.main_routes(ipv4)?);
+            routes.extend(netlink.table_routes(ipv4, MAIN)?);
         }
     }
     Ok(routes)

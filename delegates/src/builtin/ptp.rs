@@ -174,11 +174,11 @@ impl Delegate for Ptp {
 
 /// The two addresses of one family or subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ends {
+pub(super) struct Ends {
     /// The pod's, with the prefix length of its subnet.
-    pod: IpNet,
+    pub pod: IpNet,
     /// The node's.
-    gateway: IpAddr,
+    pub gateway: IpAddr,
 }
 
 /// What IPAM gave, as ends; the result's addresses then name the pod's link.
@@ -230,7 +230,13 @@ fn taken(netlink: &mut crate::nl::Netlink, address: IpAddr) -> Result<Error> {
 }
 
 /// The pod's end. The route that the kernel makes of an address says that its subnet is on the wire; only the gateway is.
-fn configure(sandbox: &mut Sandbox, point: &Point<'_>, veth: &Veth, ends: &[Ends], result: &CniResult) -> Result<()> {
+pub(super) fn configure(
+    sandbox: &mut Sandbox,
+    point: &Point<'_>,
+    veth: &Veth,
+    ends: &[Ends],
+    result: &CniResult,
+) -> Result<()> {
     let index = veth.pod.index;
     let mut wanted = Addressing::of(point.ifname, result);
     let routes = std::mem::take(&mut wanted.routes);

@@ -51,8 +51,10 @@
 //!     ICMP, or of a known connection: return
 //!     drop
 //!   forward       filter, hook forward, filter (-10)
-//!     within one bridge: return
-//!     from or to a bridge of overlays: drop
+//!     within one overlay: return
+//!     from a bridge that is no gateway, or from one gateway to another: drop
+//!     to a gateway, of a known connection: return
+//!     to a bridge of overlays: drop
 //! ```
 //!
 //! The names, chains, rules and comments of the first three are the reference plugins', so that each undoes what the other

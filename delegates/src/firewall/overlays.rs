@@ -11,7 +11,11 @@
 //!
 //! The bridges of overlays have no address, but the kernel routes what a pod sends to a bridge's hardware address. So nothing is
 //! handed on from or to them, and to the node itself only ICMP (and with it neighbour discovery) and replies pass. What a bridge
-//! hands on within itself is seen here too, where `bridge-nf-call-iptables` is on: it passes.
+//! hands on within itself is seen here too, where `bridge-nf-call-iptables` is on: it passes. So does what the node routes between the
+//! bridge and the device of an overlay in mode l3.
+//!
+//! A bridge that is a gateway (set `routers`) hands on to everywhere but to other overlays, and takes what belongs to a connection that its
+//! pods began. `openGateway` opens it in both directions, and towards the node itself.
 //!
 //! The family is inet because tunnels come over both. All of the table follows from the overlays that are there, so it has no owner
 //! by name: who changes an overlay brings it to what is wanted, and with the last overlay it goes.
@@ -30,7 +34,7 @@ use super::table::{again_when_raced, leads, present};
 use crate::error::{Error, Result};
 use crate::lock::{self, Lock};
 use crate::networks::NetworkId;
-use crate::networks::state::NetworkState;
+use crate::networks::state::{Membership, NetworkState, Routing};
 use crate::nl::Netlink;
 use crate::nl::link::Kind;
 use crate::nl::nft::{
@@ -39,7 +43,9 @@ use crate::nl::nft::{
 };
 use crate::overlay::Names;
 
-const TABLE: Table<'_> = Table { family: Family::Inet, name: "meta_cni_overlays" };
+/// Name of the table.
+pub const NAME: &str = "meta_cni_overlays";
+const TABLE: Table<'_> = Table { family: Family::Inet, name: NAME };
 const COMMENT: &str = "Who may send into overlays of meta-cni, and where their pods may not go";
 /// File of the lock under which the table is changed.
 const LOCK: &str = "overlay-firewall.lock";
@@ -50,11 +56,15 @@ const MEMBERS6: &str = "members6";
 const UNDERLAYS: &str = "underlays";
 const BRIDGES: &str = "bridges";
 const BRIDGED: &str = "bridged";
-const SETS: [Set<'_>; 6] = [
+const CLOSED: &str = "closed";
+const ROUTERS: &str = "routers";
+const SETS: [Set<'_>; 8] = [
     set(PORTS, Key::Port),
     set(MEMBERS4, Key::PortIpv4),
     set(MEMBERS6, Key::PortIpv6),
     set(UNDERLAYS, Key::LinkName),
+    set(CLOSED, Key::LinkName),
+    set(ROUTERS, Key::LinkName),
     set(BRIDGES, Key::LinkName),
     set(BRIDGED, Key::LinkNames),
 ];
@@ -85,10 +95,14 @@ pub struct Kept {
     pub port: u16,
     /// Name of its bridge.
     pub bridge: String,
+    /// Name of its vxlan device.
+    pub device: String,
     /// Name of the link that carries its tunnels.
     pub underlay: Option<String>,
     /// The tunnel ends of the other members.
     pub members: Vec<IpAddr>,
+    /// What the node routes of it.
+    pub routing: Routing,
 }
 
 /// What is on the node.
@@ -100,9 +114,11 @@ pub struct Survey {
     pub others: BTreeSet<u16>,
 }
 
-/// Looks at the node's vxlan devices. `members` tells the tunnel ends of a network's other members; `None` for one that the node is
-/// not in, of which nobody is a member any more.
-pub fn survey(netlink: &mut Netlink, members: &dyn Fn(&NetworkId) -> Option<Vec<IpAddr>>) -> Result<Survey> {
+/// Who tells of an overlay's members: `None` for one that the node is not in, of which nobody is a member any more.
+pub type Members<'a> = dyn Fn(&NetworkId) -> Option<Membership> + 'a;
+
+/// Looks at the node's vxlan devices.
+pub fn survey(netlink: &mut Netlink, members: &Members<'_>) -> Result<Survey> {
     let links = netlink.links(None)?;
     let mut found = Survey::default();
     for device in &links {
@@ -114,29 +130,27 @@ pub fn survey(netlink: &mut Netlink, members: &dyn Fn(&NetworkId) -> Option<Vec<
             continue;
         };
         let underlay = links.iter().find(|link| Some(link.index) == is.underlay);
+        let own = members(&NetworkId::overlay(is.port, is.vni));
+        let (routing, members) = own.map(|own| (own.routing, own.members)).unwrap_or_default();
         found.kept.push(Kept {
             port: is.port,
             bridge: names.bridge.to_string(),
+            device: device.name.clone(),
             underlay: underlay.map(|link| link.name.clone()),
-            members: members(&NetworkId::overlay(is.port, is.vni)).unwrap_or_default(),
+            members: members.iter().map(|member| member.vtep).collect(),
+            routing,
         });
     }
     Ok(found)
 }
 
-/// The tunnel ends of a network's other members, as the state file says.
-pub fn members_in(state_dir: &Path, id: &NetworkId) -> Option<Vec<IpAddr>> {
-    let overlay = NetworkState::read(state_dir, id).ok().flatten()?.overlay?;
-    Some(overlay.members.into_iter().map(|member| member.vtep).collect())
+/// The membership in a network, as the state file says.
+pub fn members_in(state_dir: &Path, id: &NetworkId) -> Option<Membership> {
+    NetworkState::read(state_dir, id).ok().flatten()?.overlay
 }
 
 /// Brings the table to what the overlays of the node want.
-pub fn update(
-    netlink: &mut Netlink,
-    state_dir: &Path,
-    members: &dyn Fn(&NetworkId) -> Option<Vec<IpAddr>>,
-    deadline: Instant,
-) -> Result<()> {
+pub fn update(netlink: &mut Netlink, state_dir: &Path, members: &Members<'_>, deadline: Instant) -> Result<()> {
     let lock = state_dir.join(lock::DIR).join(LOCK);
     // Also where the state directory takes no file: a removal must not wait for room on a disk.
     // The state directory itself is the substitute for an overlay's lock, which the caller may hold.
@@ -152,8 +166,12 @@ pub fn check(bridge: &str, port: u16, members: &[IpAddr], deadline: Instant) -> 
     if !is_framed(&nftables.rules(TABLE)?) {
         return differs(format!("the rules that keep the pods of {bridge} to their overlay are missing"));
     }
-    if !nftables.values(TABLE, BRIDGES)?.unwrap_or_default().contains(&link_name(bridge)) {
-        return differs(format!("{bridge} is missing in set {BRIDGES}"));
+    let mut is_known = false;
+    for set in [CLOSED, ROUTERS] {
+        is_known |= nftables.values(TABLE, set)?.unwrap_or_default().contains(&link_name(bridge));
+    }
+    if !is_known {
+        return differs(format!("{bridge} is missing in the sets {CLOSED} and {ROUTERS}"));
     }
     for (set, is_ipv4) in [(MEMBERS4, true), (MEMBERS6, false)] {
         let held = nftables.values(TABLE, set)?.unwrap_or_default();
@@ -174,11 +192,26 @@ fn wanted(survey: &Survey) -> Option<Values> {
         return None;
     }
     let mut values = Values::default();
-    let [ports, members4, members6, underlays, bridges, bridged] = &mut values;
+    let [ports, members4, members6, underlays, closed, routers, bridges, bridged] = &mut values;
     for kept in &survey.kept {
-        let bridge = link_name(&kept.bridge);
+        let Routing { l3, direct, gateway, open, .. } = kept.routing;
+        let (bridge, device) = (link_name(&kept.bridge), link_name(&kept.device));
         bridged.insert([bridge.clone(), bridge.clone()].concat());
-        bridges.insert(bridge);
+        let mut others = Vec::new();
+        if l3 {
+            others.push(device.clone());
+            closed.insert(device.clone());
+            bridges.insert(device);
+            others.extend(kept.underlay.as_deref().map(link_name).filter(|_| direct));
+        }
+        for other in &others {
+            bridged.insert([bridge.as_slice(), other].concat());
+            bridged.insert([other.as_slice(), &bridge].concat());
+        }
+        if gateway { &mut *routers } else { &mut *closed }.insert(bridge.clone());
+        if !(gateway && open) {
+            bridges.insert(bridge);
+        }
         if survey.others.contains(&kept.port) {
             continue;
         }
@@ -304,11 +337,14 @@ fn chains() -> [(&'static str, Vec<Rule<'static>>); 5] {
         Rule::new(FROM_PODS, [], Action::Drop),
     ];
     let within = Condition::InSet { set: BRIDGED, parts: &[Incoming, Outgoing] };
-    let to_bridge = Condition::InSet { set: BRIDGES, parts: &[Outgoing] };
+    let from = |set| Condition::InSet { set, parts: &[Incoming] };
+    let to = |set| Condition::InSet { set, parts: &[Outgoing] };
     let forward = vec![
         Rule::new(FORWARD.name, [within], Action::Return),
-        Rule::new(FORWARD.name, [FROM_BRIDGE], Action::Drop),
-        Rule::new(FORWARD.name, [to_bridge], Action::Drop),
+        Rule::new(FORWARD.name, [from(CLOSED)], Action::Drop),
+        Rule::new(FORWARD.name, [from(ROUTERS), to(ROUTERS)], Action::Drop),
+        Rule::new(FORWARD.name, [to(ROUTERS), Condition::ConnectionKnown], Action::Return),
+        Rule::new(FORWARD.name, [to(BRIDGES)], Action::Drop),
     ];
     [
         (ARRIVALS.name, vec![Rule::new(ARRIVALS.name, [UDP, GUARDED], Action::Jump(TUNNELS))]),

@@ -9,14 +9,17 @@ use std::time::Instant;
 
 use attachments::names::Mac;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::table::{again_when_raced, leads};
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl;
-use crate::nl::nft::{Action, Condition, Family, Nftables, Rule, Step, Table, is_missing};
+use crate::nl::nft::{Action, Condition, Family, Nftables, Rule, Step, StoredRule, Table, is_missing};
 
-const TABLE: Table<'_> = Table { family: Family::Netdev, name: "meta_cni_ports" };
+/// Name of the table.
+pub const NAME: &str = "meta_cni_ports";
+const TABLE: Table<'_> = Table { family: Family::Netdev, name: NAME };
 const COMMENT: &str = "What overlays of meta-cni take from the ports of pods";
 
 /// What a port is guarded against.
@@ -98,6 +101,56 @@ pub fn check(point: &Point<'_>, port: &str, guard: &Guard, deadline: Instant) ->
         "{}: chain {port} of nftables table {TABLE} does not hold the rules of its port",
         point.ifname
     )))
+}
+
+/// What a port's chain was seen to hold, for who is to bring it back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    mac: Option<Mac>,
+    to_many: Option<u32>,
+    comment: String,
+}
+
+impl Rules {
+    /// What the chain holds, as far as it is what [`add`] makes.
+    fn of(port: &str, present: &[StoredRule]) -> Self {
+        let mut seen = Self::default();
+        for rule in present.iter().filter(|rule| rule.chain == port) {
+            let spoofed =
+                rule.tests.iter().find(|test| !test.equal).and_then(|test| test.value.as_slice().try_into().ok());
+            seen.mac = seen.mac.or(spoofed.map(Mac));
+            seen.to_many = seen.to_many.or(rule.rates.first().and_then(|rate| u32::try_from(*rate).ok()));
+            seen.comment = rule.comment.clone().unwrap_or_default();
+        }
+        let rules = Guard { mac: seen.mac, to_many: seen.to_many }.rules(port, "");
+        if leads(TABLE.family, port, present, &rules) { seen } else { Self::default() }
+    }
+}
+
+/// Brings the chains of ports back to what they were seen to hold, and looks at those that were not seen yet. How many were brought back.
+pub fn keep<'a>(ports: &mut dyn Iterator<Item = (&'a str, &'a mut Rules)>, deadline: Instant) -> Result<usize> {
+    let Some((mut nftables, present)) = super::table::present(TABLE, deadline)? else { return Ok(0) };
+    let mut brought = 0;
+    for (port, seen) in ports {
+        if *seen == Rules::default() {
+            *seen = Rules::of(port, &present);
+            continue;
+        }
+        let rules = Guard { mac: seen.mac, to_many: seen.to_many }.rules(port, &seen.comment);
+        if leads(TABLE.family, port, &present, &rules) {
+            continue;
+        }
+        let mut steps = vec![
+            Step::AddTable { comment: COMMENT },
+            Step::AddIngressChain { chain: port, link: port },
+            Step::Flush { chain: port },
+        ];
+        steps.extend(rules.into_iter().map(Step::AddRule));
+        // The port may be gone by now, and its chain with it.
+        or_gone(nftables.commit(&[(TABLE, steps)]))?;
+        brought += 1;
+    }
+    Ok(brought)
 }
 
 /// Removes the chains of ports that are gone; `is_there` says which links the node has.

@@ -1,11 +1,15 @@
 //! What a definition asks of the cluster.
 
+use std::net::IpAddr;
+
 use attachments::bind::Source;
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::names::NetRef;
+use ipnet::IpNet;
 
 use super::NetworkId;
+use super::state::Routing;
 use crate::builtin::overlay_of;
 use crate::ipam::blocks::{self, Pool};
 use crate::overlay::Underlay;
@@ -34,6 +38,8 @@ pub struct OverlayNeed {
     pub mtu: Option<u32>,
     /// `sharedWith`: the definitions that may have the same VNI and port.
     pub shared_with: Vec<NetRef>,
+    /// What the node routes of it.
+    pub routing: Routing,
 }
 
 /// What the plugins of a definition need. A plugin whose configuration is wrong needs nothing: the ADD tells what is wrong.
@@ -45,8 +51,15 @@ pub fn needs(config: &str, reference: &NetRef) -> Vec<Need> {
 
 /// The network that a plugin's configuration asks for, if it spans nodes.
 fn need(conf: &Object, source: &Source) -> Option<Need> {
-    let overlay = overlay_of(conf);
+    let mut overlay = overlay_of(conf);
     let pool = blocks::pool_of(conf).ok().flatten();
+    if let (Some(Routing { gateway: true, gateways, .. }), Some(pool)) =
+        (overlay.as_mut().map(|overlay| &mut overlay.routing), &pool)
+    {
+        let net = |(subnet, gateway): (IpNet, Option<IpAddr>)| IpNet::new(gateway?, subnet.prefix_len()).ok();
+        gateways.extend(pool.ranges().filter_map(net));
+        gateways.dedup();
+    }
     match (&overlay, &pool) {
         (None, None) => None,
         _ => Some(Need { id: id(overlay.as_ref(), source), overlay, pool }),
@@ -65,4 +78,26 @@ pub(crate) fn network_of(conf: &Object, source: &Source) -> NetworkId {
 
 fn id(overlay: Option<&OverlayNeed>, source: &Source) -> NetworkId {
     overlay.map_or_else(|| NetworkId::of(source), |overlay| NetworkId::overlay(overlay.port, overlay.vni))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_routes_is_read_with_the_gateways_that_the_pool_names() {
+        let routing = |more: &str| {
+            let config = format!(r#"{{"cniVersion":"1.1.0","name":"red","type":"vxlan","vni":7{more}}}"#);
+            let reference = NetRef { namespace: "shop".parse().unwrap(), name: "red".parse().unwrap() };
+            needs(&config, &reference).into_iter().next().and_then(|need| need.overlay).map(|overlay| overlay.routing)
+        };
+        assert_eq!(routing(""), Some(Routing::default()));
+        let pool = r#","ipam":{"type":"blocks","ranges":[[{"subnet":"10.42.0.0/16"}],[{"subnet":"fd42::/64","gateway":"fd42::9"}]]}"#;
+        let l3 = routing(&format!(r#"{pool},"mode":"l3","directRouting":true"#)).unwrap();
+        assert_eq!((l3.l3, l3.direct, l3.gateways.len()), (true, true, 0));
+        let gateway = routing(&format!(r#"{pool},"isGateway":true,"openGateway":true"#)).unwrap();
+        let gateways = ["10.42.0.1/16", "fd42::9/64"].map(|net| net.parse().unwrap());
+        assert_eq!((gateway.gateway, gateway.open, gateway.gateways), (true, true, gateways.to_vec()));
+        assert_eq!(routing(r#","mode":"l3""#), None, "what is wrong needs nothing");
+    }
 }

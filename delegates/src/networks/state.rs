@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use attachments::names::Mac;
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,32 @@ pub struct Membership {
     /// The other members.
     #[serde(default)]
     pub members: Vec<Member>,
+    /// What the node routes of it.
+    #[serde(default, skip_serializing_if = "Routing::is_none")]
+    pub routing: Routing,
+}
+
+/// What a node routes of an overlay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Routing {
+    /// `mode` is l3: pods reach pods through routes alone.
+    pub l3: bool,
+    /// `directRouting`: without the tunnel where the other node is one hop away.
+    pub direct: bool,
+    /// `isGateway`: the node is the pods' way to elsewhere.
+    pub gateway: bool,
+    /// `openGateway`: connections from elsewhere, and to the node itself, pass.
+    pub open: bool,
+    /// The gateway's addresses, as far as the pool names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpNet>,
+}
+
+impl Routing {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Another node of an overlay.
@@ -213,6 +240,7 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 1]),
             mtu: 1450,
             members: vec![member],
+            routing: Routing::default(),
         };
         let mut state = NetworkState { format: FORMAT, node: "n1".to_owned(), overlay: Some(membership), pool: None };
         state.write(dir.path(), &id).unwrap();

@@ -31,7 +31,8 @@ const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
 const RTA_NH_ID: u16 = 30;
 
-/// A unicast route by one next hop. One with several next hops is as many of these: IPv6 merges routes of equal metric into one.
+/// A unicast route by one next hop, or without link and next hop one to nowhere (blackhole). One with several next hops is as many of these:
+/// IPv6 merges routes of equal metric into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The destination; prefix length 0 is the default route.

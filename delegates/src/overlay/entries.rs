@@ -118,6 +118,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What stays wrong.
     pub obstacles: Vec<Obstacle>,
+    /// So many routes and rules change too, in mode l3.
+    pub routes: usize,
 }
 
 /// The least that brings what is there to what is wanted.
@@ -293,7 +295,7 @@ mod tests {
             ],
             ..Present::default()
         };
-        let Plan { changes, obstacles } = plan(&wanted(), &of_others);
+        let Plan { changes, obstacles, .. } = plan(&wanted(), &of_others);
         let expected = [
             // The bridge does not know it yet; the destination is right already.
             Change::Forward(mac(2), ip("192.0.2.2")),

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,13 +11,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::kept::{self, Mark};
+use super::ports::Ports;
 use super::{Names, Obstacle, exists};
 use crate::error::{Error, Result};
-use crate::firewall::overlays;
+use crate::firewall::{overlays, pod_ports};
 use crate::networks::state::{Endpoint, NetworkState};
 use crate::networks::{DIR, NetworkId};
 use crate::nl::Netlink;
 use crate::nl::events::{Event, Events};
+use crate::nl::route::MAIN;
 
 /// An overlay is looked at that often though nothing was heard of it.
 const EVERY: Duration = Duration::from_secs(30);
@@ -82,6 +83,8 @@ struct Overlay {
     local: Vec<Endpoint>,
     device: Option<u32>,
     bridge: Option<u32>,
+    /// The pods' ports, and what they are to be like.
+    ports: Ports,
     /// Entries of others were in the way.
     obstacles: Vec<Obstacle>,
     due: Due,
@@ -164,7 +167,8 @@ impl Keeper {
                     self.heard(&event, &echoing);
                 }
             }
-            if !wait(&[events.as_fd(), wake.as_fd()], self.next()) {
+            let fds: Vec<BorrowedFd<'_>> = events.fds().chain([wake.as_fd()]).collect();
+            if !wait(&fds, self.next()) {
                 continue;
             }
             let mut bytes = [0; 64];
@@ -206,6 +210,7 @@ impl Keeper {
                 local: Vec::new(),
                 device: None,
                 bridge: None,
+                ports: Ports::read(&self.state_dir, &id),
                 obstacles: Vec::new(),
                 // The plugin may have programmed it before this program began.
                 due: Due::now(false),
@@ -238,18 +243,29 @@ impl Keeper {
                     let (device, bridge) = (overlay.names.device.as_str(), overlay.names.bridge.as_str());
                     if is_own(*index) || name == device || name == bridge {
                         overlay.due.hurry(true);
-                    } else if master.is_some() && *master == overlay.bridge {
+                    } else if master.is_some() && *master == overlay.bridge || overlay.ports.has(*index) {
                         overlay.due.hurry(false);
                     }
                 }
+                // Of mode l2 no route says anything, and the main table's where a router may have come between two nodes.
+                Event::Route { table } if *table == overlay.names.table => overlay.due.hurry(true),
+                Event::Route { table: MAIN } if overlay.is_direct() => overlay.due.hurry(false),
+                Event::Firewall { table, chain: Some(port) }
+                    if table == pod_ports::NAME && overlay.ports.is_named(port) =>
+                {
+                    overlay.due.hurry(false);
+                }
+                Event::Route { .. } | Event::Firewall { .. } => {}
                 Event::Neighbour { index } if is_own(*index) => overlay.due.hurry(true),
                 Event::Neighbour { .. } => {}
                 Event::Address => overlay.due.hurry(false),
                 Event::Lost => overlay.due.hurry(true),
             }
         }
-        if matches!(event, Event::Link { is_vxlan: true, .. } | Event::Lost) {
-            self.firewall.hurry(true);
+        match event {
+            Event::Link { is_vxlan: true, .. } | Event::Lost => self.firewall.hurry(true),
+            Event::Firewall { table, .. } if table == overlays::NAME => self.firewall.hurry(true),
+            _ => {}
         }
     }
 
@@ -297,11 +313,9 @@ impl Keeper {
     /// Brings the firewall to the members that were programmed, or else those of the files.
     fn guard(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let members = |id: &NetworkId| -> Option<Vec<IpAddr>> {
-            match self.overlays.get(id).and_then(|overlay| overlay.programmed.as_ref()) {
-                Some((state, _)) => state.overlay.as_ref().map(|own| own.members.iter().map(|m| m.vtep).collect()),
-                None => overlays::members_in(&self.state_dir, id),
-            }
+        let members = |id: &NetworkId| match self.overlays.get(id).and_then(|overlay| overlay.programmed.as_ref()) {
+            Some((state, _)) => state.overlay.clone(),
+            None => overlays::members_in(&self.state_dir, id),
         };
         overlays::update(&mut Netlink::open(deadline)?, &self.state_dir, &members, deadline)
     }
@@ -314,8 +328,9 @@ impl Overlay {
         let deadline = began + PATIENCE;
         let mut netlink = Netlink::open(deadline)?;
         // Without a pod nothing is there, and nothing is made: that is the next ADD's. Asked before the lock is.
-        if !exists(&mut netlink, &self.names)? {
+        if !self.is_there(&mut netlink)? {
             self.forget(Mark::take(state_dir, id)?);
+            self.ports.clear();
             tell(id, Told::Endpoints(Vec::new()));
             return Ok(Done::default());
         }
@@ -326,17 +341,23 @@ impl Overlay {
             self.forget(mark);
             return Ok(Done::default());
         };
-        if !exists(&mut netlink, &self.names)? {
+        if !self.is_there(&mut netlink)? {
             self.forget(mark);
             return Ok(Done::default());
         }
         let segment = kept::join(&mut netlink, self.vni, self.port, &membership)?;
         let (device, bridge) = (segment.device.index, segment.bridge.index);
         let is_new_state = self.mark != mark;
+        // What may have been at a port is looked for whenever entries are.
+        let is_whole = self.due.entries || segment.has_new_bridge;
+        let ports = self.ports.keep(&mut netlink, &segment, (membership.routing.l3, is_whole), deadline)?;
         let local = kept::local_pods(&mut netlink, state_dir, id, &segment)?;
-        self.due.entries |= self.programmed.is_some() && local != self.local;
+        self.due.entries |= segment.has_new_bridge || self.programmed.is_some() && local != self.local;
+        // A node has few routes, and nobody tells which of them it has lost: the kernel takes some with a link or an address.
+        let is_routed = membership.routing.l3;
         let mut changes = 0;
-        match self.programmed.take().filter(|(_, last)| *last == device && !segment.is_new && !self.due.entries) {
+        let is_read = segment.is_new || self.due.entries || is_routed;
+        match self.programmed.take().filter(|(_, last)| *last == device && !is_read) {
             // Nobody else was heard of: the difference between the two states is what is to be done.
             Some((last, _)) if self.obstacles.is_empty() => {
                 if last != state {
@@ -344,10 +365,10 @@ impl Overlay {
                 }
             }
             // So it is after a start, too: the plugin programmed the device with this very file.
-            None if !segment.is_new && !self.due.entries && mark.as_ref().is_some_and(|mark| mark.is_set(device)) => {}
+            None if !is_read && mark.as_ref().is_some_and(|mark| mark.is_set(device)) => {}
             _ => {
                 let plan = kept::program(&mut netlink, &segment, &state, &local)?;
-                changes = plan.changes.len();
+                changes = plan.changes.len() + plan.routes;
                 if plan.obstacles != self.obstacles {
                     self.obstacles = plan.obstacles.clone();
                     tell(id, Told::Obstacles(plan.obstacles));
@@ -361,12 +382,24 @@ impl Overlay {
         (self.device, self.bridge) = (Some(device), Some(bridge));
         (self.mark, self.programmed) = (mark, Some((state, device)));
         let took = began.elapsed();
-        if segment.is_new || changes > 0 {
+        changes += ports;
+        if segment.is_new || segment.has_new_bridge || changes > 0 {
             tell(id, Told::Changed { made: segment.is_new, entries: changes, is_new_state, took });
         }
         self.local.clone_from(&local);
         tell(id, Told::Endpoints(local));
         Ok(Done { changes, is_new_state })
+    }
+
+    /// Is any of it there? Pods' ports without device and bridge are enough.
+    fn is_there(&self, netlink: &mut Netlink) -> Result<bool> {
+        Ok(exists(netlink, &self.names)? || self.ports.are_there(netlink)?)
+    }
+
+    /// Do routes depend on which nodes are one hop away?
+    fn is_direct(&self) -> bool {
+        let own = self.programmed.as_ref().and_then(|(state, _)| state.overlay.as_ref());
+        own.is_some_and(|own| own.routing.direct)
     }
 
     /// Nothing is there.

@@ -12,11 +12,12 @@ use attachments::names::Mac;
 use super::entries::difference;
 use super::reconcile::make;
 use super::{
-    Change, Endpoint, Entries, Names, Plan, Segment, Spec, Underlay, endpoint_at, ensure, entries_of, reconcile,
+    Change, Endpoint, Entries, Names, Plan, Segment, Spec, Underlay, endpoint_at, ensure, entries_of, gateway,
+    reconcile, routed,
 };
 use crate::boot;
 use crate::error::{Error, Result};
-use crate::networks::state::{self, FILE, Member, Membership, NetworkState, PROGRAMMED, Slots};
+use crate::networks::state::{self, FILE, Member, Membership, NetworkState, PROGRAMMED, Routing, Slots};
 use crate::networks::{NetworkId, endpoints};
 use crate::nl::Netlink;
 
@@ -31,6 +32,7 @@ pub fn spec(vni: u32, port: u16, membership: &Membership) -> Spec {
         mtu: Some(membership.mtu),
         mac: Some(membership.mac),
         learning: false,
+        routed: membership.routing.l3,
         ttl: 0,
         udp_checksum: true,
     }
@@ -40,7 +42,19 @@ pub fn spec(vni: u32, port: u16, membership: &Membership) -> Spec {
 /// anew. Entries come next ([`program`]).
 pub fn join(netlink: &mut Netlink, vni: u32, port: u16, membership: &Membership) -> Result<Segment> {
     let endpoint: Endpoint = endpoint_at(netlink, membership.vtep)?;
-    ensure(netlink, &spec(vni, port, membership), &Names::of(vni, port)?, &endpoint)
+    let mut segment = ensure(netlink, &spec(vni, port, membership), &Names::of(vni, port)?, &endpoint)?;
+    let Routing { l3, gateways, .. } = &membership.routing;
+    if *l3 {
+        gateway::settle(netlink, &mut segment.bridge, &[], gateway::mac_of(routed::ROUTER[0]))?;
+    } else if let Some(first) = gateways.first() {
+        gateway::settle(netlink, &mut segment.bridge, gateways, gateway::mac_of(first.addr()))?;
+    }
+    Ok(segment)
+}
+
+/// Do the pods of a network reach each other through routes alone?
+fn is_routed(state: &NetworkState) -> bool {
+    state.overlay.as_ref().is_some_and(|own| own.routing.l3)
 }
 
 /// The entries of a state, as a node wants them that has these pods itself. Whatever slots say of their addresses, they answer for
@@ -62,6 +76,9 @@ pub fn program(
     state: &NetworkState,
     local: &[state::Endpoint],
 ) -> Result<Plan> {
+    if is_routed(state) {
+        return routed::program(netlink, segment, state, local);
+    }
     reconcile(netlink, segment, &wanted(state, local))
 }
 
@@ -110,8 +127,11 @@ fn unlike(state: &NetworkState, other: &NetworkState) -> NetworkState {
     state
 }
 
-/// A pod of this node has these addresses from now on, whatever slots say of them.
+/// A pod of this node has these addresses from now on, whatever slots say of them. Routes come when it has its port.
 pub fn give_way(netlink: &mut Netlink, segment: &Segment, state: &NetworkState, local: &state::Endpoint) -> Result<()> {
+    if is_routed(state) {
+        return Ok(());
+    }
     let entries = entries_of(state);
     let known = local.ips.iter().filter(|ip| entries.neighbours.contains_key(ip));
     let mut changes: Vec<Change> = known.map(|ip| Change::Unresolve(*ip)).collect();

@@ -62,6 +62,7 @@ pub(crate) mod testing {
             mac: Mac([2, 0, 0, 0, 0, own]),
             mtu: if vtep(own).contains(':') { 1430 } else { 1450 },
             members: members.collect(),
+            routing: Default::default(),
         };
         let pool = pool.map(|pool| PoolState { pool, slots: slots(own), claimed: Default::default(), exhausted: None });
         NetworkState { format: FORMAT, node: format!("n{own}"), overlay: Some(overlay), pool }

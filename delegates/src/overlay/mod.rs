@@ -18,15 +18,21 @@
 //! members and their slots ([`entries_of`]); [`kept`] brings all of an overlay to the state that the node agent wrote,
 //! and a [`keeper`] does so whenever that or the kernel changes.
 //!
+//! In mode l3 ([`routed`]) the device is in no bridge, and the node routes between the two. The bridge of an overlay may be the pods'
+//! [`gateway`].
+//!
 //! The bridge needs an entry of its own for each MAC address although it floods what it does not know into the device alone: the
 //! kernel answers ARP and ND for a neighbour only where its MAC address is behind a port with `neigh_suppress`.
 
 pub mod entries;
+pub mod gateway;
 pub mod keeper;
 pub mod kept;
 mod members;
 mod names;
+mod ports;
 mod reconcile;
+pub mod routed;
 mod segment;
 mod table;
 mod underlay;
@@ -45,7 +51,7 @@ use crate::nl::link::PortFlags;
 /// The UDP port that IANA gave to VXLAN (RFC 7348).
 pub const IANA_PORT: u16 = 4789;
 
-/// The protocol (`RTPROT_*`) of neighbours that are ours. No other program of `rt_protos` has it.
+/// The protocol (`RTPROT_*`) of neighbours, routes and rules that are ours. No other program of `rt_protos` has it.
 pub const PROTOCOL: u8 = 121;
 
 /// The flags of the device's bridge port in an overlay whose entries are given.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use attachments::names::IfName;
+use attachments::text::hash;
 
 use super::IANA_PORT;
 use crate::error::Result;
@@ -18,6 +19,8 @@ pub struct Names {
     pub device: IfName,
     /// The bridge.
     pub bridge: IfName,
+    /// The routing table, in mode l3.
+    pub table: u32,
     lock: String,
 }
 
@@ -29,7 +32,7 @@ impl Names {
             if port == IANA_PORT { format!("{usual}{vni}") } else { format!("{other}{vni}p{port}") }
         };
         let lock = format!("vxlan-{port}-{vni}.lock");
-        Ok(Self { device: name("vx", "v").parse()?, bridge: name("bx", "b").parse()?, lock })
+        Ok(Self { device: name("vx", "v").parse()?, bridge: name("bx", "b").parse()?, table: table(vni, port), lock })
     }
 
     /// The VNI and the UDP port of an overlay's [`NetworkId`]; `None` for the name of another network, which has a dot.
@@ -58,6 +61,12 @@ impl Names {
     fn lock_path(&self, state_dir: &Path) -> PathBuf {
         state_dir.join(lock::DIR).join(&self.lock)
     }
+}
+
+/// Numbers that nobody writes by hand. On the IANA port a VNI has one of its own; elsewhere two may meet once in a thousand million
+/// times, and the second is refused.
+fn table(vni: u32, port: u16) -> u32 {
+    if port == IANA_PORT { 1 << 31 | vni } else { 3 << 30 | hash(&format!("{port}-{vni}")) as u32 >> 2 }
 }
 
 #[cfg(test)]

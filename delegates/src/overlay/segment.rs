@@ -38,6 +38,8 @@ pub struct Spec {
     pub learning: bool,
     /// TTL of the outer packets; 0 leaves it to the kernel (1 for multicast, the route's otherwise).
     pub ttl: u8,
+    /// The device is in no bridge: the node routes between the two (mode l3).
+    pub routed: bool,
     /// Outer packets over IPv4 carry a UDP checksum; over IPv6 they always do.
     pub udp_checksum: bool,
 }
@@ -66,13 +68,17 @@ pub struct Segment {
     pub device: Link,
     /// The device was made by this very call.
     pub is_new: bool,
+    /// The bridge was.
+    pub has_new_bridge: bool,
+    /// The routing table of an overlay in mode l3.
+    pub table: u32,
 }
 
 /// Finds the overlay or makes it. [`Error::Parent`] where a name, the VNI or a device with pods on it is in the way.
 pub fn ensure(netlink: &mut Netlink, spec: &Spec, names: &Names, endpoint: &Endpoint) -> Result<Segment> {
     let mtu = underlay::mtu(spec, endpoint)?;
     let wanted = spec.device(endpoint);
-    let bridge = ensure_bridge(netlink, names, mtu)?;
+    let (bridge, has_new_bridge) = ensure_bridge(netlink, spec, names, mtu)?;
     if !spec.learning && bridge.mtu != mtu {
         netlink.set_link(bridge.index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() })?;
     }
@@ -87,6 +93,10 @@ pub fn ensure(netlink: &mut Netlink, spec: &Spec, names: &Names, endpoint: &Endp
     };
     if !spec.learning {
         take_neighbours(&names.bridge)?;
+    }
+    if spec.routed {
+        take_neighbours(&names.device)?;
+    } else if !spec.learning {
         let flags = suppression();
         let told = |port: &PortFlags| [port.learning, port.unicast_flood, port.neigh_suppress, port.isolated];
         let has = |port: &PortFlags| told(port) == told(&flags);
@@ -94,7 +104,7 @@ pub fn ensure(netlink: &mut Netlink, spec: &Spec, names: &Names, endpoint: &Endp
             netlink.set_port(device.index, &flags)?;
         }
     }
-    Ok(Segment { bridge, device, is_new })
+    Ok(Segment { bridge, device, is_new, has_new_bridge, table: names.table })
 }
 
 /// Removes the overlay from the node unless a port is left in it. `false` when one is.
@@ -106,6 +116,7 @@ pub fn remove_unused(netlink: &mut Netlink, names: &Names) -> Result<bool> {
     {
         return Ok(false);
     }
+    super::routed::remove(netlink, names.table)?;
     for link in [device, bridge].into_iter().flatten() {
         netlink.delete_link(link.index)?;
     }
@@ -118,7 +129,7 @@ pub fn exists(netlink: &mut Netlink, names: &Names) -> Result<bool> {
 }
 
 /// Every overlay of ours on the node. They are known by what only we make: a device and a bridge whose names say the same VNI
-/// and port as the device, one in the other.
+/// and port as the device, one in the other unless the node routes between them.
 pub fn all(netlink: &mut Netlink) -> Result<Vec<Names>> {
     let links = netlink.links(None)?;
     let mut found = Vec::new();
@@ -127,7 +138,7 @@ pub fn all(netlink: &mut Netlink) -> Result<Vec<Names>> {
         let names = Names::of(is.vni, is.port)?;
         let is_its_bridge = |link: &Link| {
             matches!(link.kind, Kind::Bridge(_))
-                && Some(link.index) == device.master
+                && device.master.is_none_or(|master| master == link.index)
                 && link.name == names.bridge.as_str()
         };
         if device.name == names.device.as_str() && links.iter().any(is_its_bridge) {
@@ -142,15 +153,18 @@ fn has_ports(netlink: &mut Netlink, bridge: &Link, device: Option<&Link>) -> Res
     Ok(ports.iter().any(|port| device.is_none_or(|device| device.index != port.index)))
 }
 
-fn ensure_bridge(netlink: &mut Netlink, names: &Names, mtu: u32) -> Result<Link> {
+fn ensure_bridge(netlink: &mut Netlink, spec: &Spec, names: &Names, mtu: u32) -> Result<(Link, bool)> {
     let name = &names.bridge;
-    if netlink.link_by_name(name)?.is_none() {
+    let is_new = netlink.link_by_name(name)?.is_none();
+    if is_new {
         let kind = NewKind::Bridge(Bridge {
             // Without a querier in the overlay, snooping drops the multicast that nobody has reported.
             multicast_snooping: Some(false),
             ..Bridge::default()
         });
-        let mac = Some(random::mac()?);
+        // One that is made again has the address that it had: results tell it.
+        let own = spec.mac.map(|Mac([first, rest @ ..])| Mac([first ^ 4, rest[0], rest[1], rest[2], rest[3], rest[4]]));
+        let mac = Some(own.map_or_else(random::mac, Ok)?);
         netlink.add_link(&NewLink { mtu: Some(mtu), mac, ..NewLink::new(name, kind) })?;
     }
     let missing = || apply::vanished(format!("find bridge {name}"));
@@ -160,16 +174,20 @@ fn ensure_bridge(netlink: &mut Netlink, names: &Names, mtu: u32) -> Result<Link>
     }
     if !link.up {
         keep_out(name)?;
+        if !spec.learning {
+            // For whoever finds the sysctls read-only.
+            let _ = netlink.keep_addresses_off(link.index);
+        }
         netlink.set_link(link.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
     }
-    Ok(link)
+    Ok((link, is_new))
 }
 
 fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridge: &Link, mtu: u32) -> Result<Link> {
     let device = NewLink {
         mtu: Some(mtu),
         mac: Some(spec.mac.map_or_else(random::mac, Ok)?),
-        master: Some(bridge.index),
+        master: (!spec.routed).then_some(bridge.index),
         up: spec.learning,
         ..NewLink::new(&names.device, NewKind::Vxlan(wanted.clone()))
     };
@@ -182,7 +200,9 @@ fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridg
         }
         Err(error) => Err(error),
         Ok(()) => {
-            keep_out(&names.device)?;
+            if !spec.routed {
+                keep_out(&names.device)?;
+            }
             let missing = || apply::vanished(format!("find vxlan device {}", names.device));
             let device = netlink.link_by_name(&names.device)?.ok_or_else(missing)?;
             if spec.learning {
@@ -203,7 +223,7 @@ fn keep_out(name: &IfName) -> Result<()> {
 
 /// The bridge may hold IPv6 neighbours, from which ND is answered: the kernel refuses them where IPv6 is off. Without a link-local
 /// address the node still takes no part.
-fn take_neighbours(bridge: &IfName) -> Result<()> {
+pub(super) fn take_neighbours(bridge: &IfName) -> Result<()> {
     if netns::read_sysctl(&["ipv6", "conf", bridge.as_str(), "disable_ipv6"])?.as_deref() != Some("1") {
         return Ok(());
     }
@@ -237,9 +257,10 @@ fn reuse(
     let Some((field, is, wants)) = difference(spec, &found, is, wanted, is_kept) else {
         let mac = spec.mac.filter(|mac| is_kept && found.mac != Some(*mac));
         let mtu = spec.mtu.filter(|mtu| is_kept && found.mtu != *mtu);
-        let has_moved = found.master != Some(bridge.index);
+        let home = (!spec.routed).then_some(bridge.index);
+        let has_moved = found.master != home;
         if has_moved || !found.up || mac.is_some() || mtu.is_some() {
-            let master = has_moved.then_some(bridge.index);
+            let master = has_moved.then(|| home.unwrap_or_default());
             netlink.set_link(found.index, &LinkChange { master, mac, mtu, up: Some(true), ..LinkChange::default() })?;
         }
         // A port that joins a bridge has the kernel's flags.

@@ -19,11 +19,14 @@ use crate::shared::{self, Change, Shared};
 
 /// Completes an IPAM result: gateways that it left out, the default route that was asked for, the index of the link.
 /// Returns the addresses that the bridge needs.
-pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>> {
+pub(in crate::builtin) fn plan(
+    (is_gateway, is_default_gateway): (bool, bool),
+    result: &mut CniResult,
+) -> Result<Vec<IpNet>> {
     let mut needed = Vec::new();
     for ip in &mut result.ips {
         ip.interface = Some(POD_END);
-        if !config.is_gateway {
+        if !is_gateway {
             continue;
         }
         let gateway = of(ip.address, ip.gateway);
@@ -31,7 +34,7 @@ pub(super) fn plan(config: &Config, result: &mut CniResult) -> Result<Vec<IpNet>
             return Err(Error::Addresses(format!("IPAM gave {} a gateway of the other family, {gateway}", ip.address)));
         }
         ip.gateway = Some(gateway);
-        if config.is_default_gateway && !result.routes.iter().any(|route| leads_out(route, gateway)) {
+        if is_default_gateway && !result.routes.iter().any(|route| leads_out(route, gateway)) {
             result.routes.push(Route::new(default_destination(gateway.is_ipv4()), Some(gateway)));
         }
         needed.push(net(gateway, ip.address.prefix_len())?);
@@ -205,7 +208,12 @@ fn held(host: &mut Host<'_>, bridge: &Link) -> Result<Vec<IpNet>> {
 }
 
 /// CHECK: the gateways of the result are on the bridge, or on the interface of its VLAN, and the node forwards.
-pub(super) fn check(host: &mut Host<'_>, bridge: &Link, vlan: Option<u16>, expected: &CniResult) -> Result<()> {
+pub(in crate::builtin) fn check(
+    host: &mut Host<'_>,
+    bridge: &Link,
+    vlan: Option<u16>,
+    expected: &CniResult,
+) -> Result<()> {
     let netlink = host.netlink()?;
     let link = match vlan {
         None => bridge.clone(),
@@ -248,7 +256,7 @@ mod tests {
     fn planned(conf: &str, ipam: &str) -> (Vec<String>, String) {
         let config = Config::read(&Object::parse(conf.as_bytes()).unwrap()).unwrap();
         let mut result = CniResult::parse(ipam.as_bytes(), Version::NEWEST).unwrap();
-        let needed = plan(&config, &mut result).unwrap();
+        let needed = plan((config.is_gateway, config.is_default_gateway), &mut result).unwrap();
         let result = result.encode(Version::NEWEST).unwrap().to_json();
         (needed.iter().map(IpNet::to_string).collect(), result.replace(r#""cniVersion":"1.1.0","#, ""))
     }

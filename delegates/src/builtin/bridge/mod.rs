@@ -2,7 +2,7 @@
 
 mod admit;
 mod config;
-mod gateway;
+pub(super) mod gateway;
 mod vlan;
 
 use attachments::cni::object::Object;
@@ -58,7 +58,7 @@ impl Delegate for Bridge {
         // What the default network's plugin told is known by now.
         default_bridge::refuse(host, call, "bridge", &config.bridge)?;
         let mut result = leased.result;
-        let gateways = gateway::plan(config, &mut result)?;
+        let gateways = gateway::plan((config.is_gateway, config.is_default_gateway), &mut result)?;
         let found = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
         let is_whole = call.origin.is_tenants && gateway::refuse_overlaps(host, config, found.as_ref(), &gateways)?;
         let bridge = ensure(host, call, point, config, found).inspect_err(|_| drop_claims(host, point))?;

@@ -17,9 +17,11 @@ mod tuning;
 mod vlan;
 mod vrf;
 mod vxlan;
+mod vxlan_gateway;
 mod vxlan_guard;
 mod vxlan_keeper;
 mod vxlan_members;
+mod vxlan_routed;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -283,7 +285,7 @@ proptest::proptest! {
     fn any_value_of_any_key_is_read_or_named(
         key in proptest::sample::select(vec![
             "bridge", "mtu", "vlan", "vlanTrunk", "isGateway", "ipMasqBackend", "runtimeConfig", "args", "dns", "master", "mode",
-            "mac", "bcqueuelen", "vni", "port", "underlay", "peers", "group", "ipam", "snat", "backend", "conditionsV4",
+            "mac", "bcqueuelen", "directRouting", "openGateway", "ipMasq", "isDefaultGateway", "vni", "port", "underlay", "peers", "group", "ipam", "snat", "backend", "conditionsV4",
             "markMasqBit", "externalSetMarkChain", "sysctl", "txQLen", "allmulti", "ingressRate", "egressBurst", "table", "delegate",
             "subnetFile", "dataDir",
         ]),

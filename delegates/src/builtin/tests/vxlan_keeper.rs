@@ -15,7 +15,7 @@ use crate::overlay::keeper::{Keeper, Told};
 use crate::overlay::{Plan, entries_of, plan, present};
 
 /// Runs a test on a node whose overlays are kept, and gives what was told of them.
-fn kept(cluster: &Cluster, n: u8, test: impl FnOnce(&Bed, &mut UnixStream, &Mutex<Vec<String>>)) {
+pub(super) fn kept(cluster: &Cluster, n: u8, test: impl FnOnce(&Bed, &mut UnixStream, &Mutex<Vec<String>>)) {
     let (mut near, mut far) = UnixStream::pair().unwrap();
     far.set_nonblocking(true).unwrap();
     let log = Mutex::new(Vec::new());
@@ -48,7 +48,7 @@ fn is_whole(bed: &Bed, state: &NetworkState) -> bool {
     flags && shape && device.up && bridge.up && is.local == Some(own.vtep) && plan == Plan::default()
 }
 
-fn until(what: &str, is: impl Fn() -> bool) -> Duration {
+pub(super) fn until(what: &str, is: impl Fn() -> bool) -> Duration {
     let began = Instant::now();
     while !is() {
         // Far longer than it takes; a busy machine is no failure.

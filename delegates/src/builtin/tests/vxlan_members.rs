@@ -50,6 +50,11 @@ pub(super) fn on_nodes(count: u8, is_ipv6: bool, test: impl FnOnce(&Cluster) + S
 }
 
 impl Cluster {
+    /// Of these nodes, those that are there; the others are members all the same.
+    pub(super) fn among<'a>(&'a self, nodes: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
+        nodes.iter().copied().filter(|n| usize::from(*n) <= self.nodes.len())
+    }
+
     pub(super) fn vtep(&self, n: u8) -> String {
         if self.is_ipv6 { format!("2001:db8::{n}") } else { format!("192.0.2.{n}") }
     }
@@ -62,8 +67,8 @@ impl Cluster {
 
     /// Writes the state file of each of these nodes, as an overlay of theirs has it.
     pub(super) fn join(&self, vni: u32, nodes: &[u8], ipam: Option<&str>) {
-        for n in nodes.iter().filter(|n| usize::from(**n) <= self.nodes.len()) {
-            self.write(*n, vni, &state(*n, nodes, |n| self.vtep(n), ipam));
+        for n in self.among(nodes) {
+            self.write(n, vni, &state(n, nodes, |n| self.vtep(n), ipam));
         }
     }
 

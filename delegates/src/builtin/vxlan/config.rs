@@ -14,11 +14,31 @@ use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 use crate::error;
 use crate::firewall::pod_ports::Guard;
+use crate::ipam;
 use crate::networks::OverlayNeed;
+use crate::networks::state::Routing;
 use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 
-pub(in crate::builtin) const KEYS: [&str; 12] =
-    ["vni", "port", "underlay", "mtu", "mode", "peers", "group", "sharedWith", "macspoofchk", "bumRate", "ipam", "dns"];
+pub(in crate::builtin) const KEYS: [&str; 18] = [
+    "vni",
+    "port",
+    "underlay",
+    "mtu",
+    "mode",
+    "directRouting",
+    "isGateway",
+    "isDefaultGateway",
+    "openGateway",
+    "ipMasq",
+    "ipMasqBackend",
+    "peers",
+    "group",
+    "sharedWith",
+    "macspoofchk",
+    "bumRate",
+    "ipam",
+    "dns",
+];
 
 /// Broadcast and multicast frames a second of one pod, unless `bumRate` says another number: what no pod needs, and what a node
 /// copies to a thousand members in half of its time.
@@ -48,6 +68,12 @@ pub(in crate::builtin) struct Config {
     pub mac_spoof_check: Option<bool>,
     /// `bumRate`: broadcast and multicast frames a second that are taken from a pod; 0 takes all. Absent: where the kernel can.
     pub bum_rate: Option<u32>,
+    /// `mode`, and what the node routes.
+    pub routing: Routing,
+    /// `isDefaultGateway`: the pod gets a default route through the gateway.
+    pub is_default_gateway: bool,
+    /// `ipMasq`: what leaves the overlay's subnets leaves with the node's address.
+    pub ip_masq: bool,
     /// The hardware address asked for: `runtimeConfig.mac`, which wins over CNI_ARGS.
     pub mac: Option<Mac>,
     /// `dns`; wins over the IPAM's when any field is set.
@@ -61,6 +87,15 @@ impl Config {
         if vni.is_none() && conf.get("vni").is_none() {
             reader.refuse(Finding::missing("vni", VNI).of(Rule::Vni));
         }
+        let is_default_gateway = reader.flag("isDefaultGateway");
+        let routing = Routing {
+            l3: reader.choice("mode", &[("l2", false), ("l3", true)], false),
+            direct: reader.flag("directRouting"),
+            gateway: reader.flag("isGateway") || is_default_gateway,
+            open: reader.flag("openGateway"),
+            gateways: Vec::new(),
+        };
+        reader.masquerade_backend();
         let config = Self {
             vni: vni.unwrap_or_default(),
             port: reader.integer("port", 1..=65_535).and_then(|port| port.try_into().ok()).unwrap_or(IANA_PORT),
@@ -71,17 +106,13 @@ impl Config {
             shared_with: shared_with(conf, &mut reader),
             mac_spoof_check: conf.get("macspoofchk").map(|_| reader.flag("macspoofchk")),
             bum_rate: reader.integer("bumRate", 0..=10_000_000),
+            routing,
+            is_default_gateway,
+            ip_masq: reader.flag("ipMasq"),
             mac: reader.keep(mac_address::from_runtime(conf)),
             dns: reader.dns(),
         };
-        let l2 = reader.choice("mode", &[("l2", true), ("l3", false)], true);
-        if !l2 {
-            reader.refuse(Finding::new(
-                "mode",
-                "\"l3\"",
-                "\"l2\": l3 routes address blocks, which are not supported yet",
-            ));
-        }
+        config.refuse_contradictions(conf, &mut reader);
         if config.group.is_some() && !config.peers.is_empty() {
             reader.refuse(Finding::new("group", shown(conf, "group"), Allowed::without("peers")));
         }
@@ -95,6 +126,42 @@ impl Config {
             ));
         }
         reader.finish(config)
+    }
+
+    /// What the node routes needs the addresses of all nodes, and each key its own mode.
+    fn refuse_contradictions(&self, conf: &Object, reader: &mut ConfReader<'_>) {
+        let Routing { l3, direct, gateway, open, .. } = self.routing;
+        let at = if conf.flag("isGateway") == Ok(true) { "isGateway" } else { "isDefaultGateway" };
+        let has_addresses = ipam::configured(conf) != Ok(false);
+        let mode = format!("{:?}", if l3 { "l3" } else { "l2" });
+        let wrong: [(bool, &str, &str, &'static str); 8] = [
+            (
+                l3 && !self.is_managed(),
+                "mode",
+                &mode,
+                "\"l2\", or neither peers nor group: l3 routes to members that are known",
+            ),
+            (l3 && !has_addresses, "mode", &mode, "\"l2\" without ipam.type: l3 routes addresses"),
+            (
+                direct && !l3,
+                "directRouting",
+                "true",
+                "false, or mode \"l3\": a segment of layer 2 is always behind the tunnel",
+            ),
+            (gateway && l3, at, "true", "false with mode \"l3\", which routes within the overlay alone"),
+            (
+                gateway && !self.is_managed(),
+                at,
+                "true",
+                "false, or neither peers nor group: nodes that learn would learn the gateway's address of each other",
+            ),
+            (gateway && !has_addresses, at, "true", "false without ipam.type: a gateway is an address"),
+            (open && !gateway, "openGateway", "true", "false, or isGateway"),
+            (self.ip_masq && !gateway, "ipMasq", "true", "false, or isGateway: without one nothing leaves the overlay"),
+        ];
+        for (_, key, value, allowed) in wrong.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
+            reader.refuse(Finding::new(key, value, allowed));
+        }
     }
 
     /// The overlay's names on the node.
@@ -130,6 +197,7 @@ impl Config {
             mtu: self.mtu,
             mac: None,
             learning: true,
+            routed: false,
             ttl: 0,
             udp_checksum: true,
         }
@@ -149,7 +217,8 @@ pub(crate) fn overlay_of(conf: &Object) -> Option<OverlayNeed> {
     }
     let config = Config::read(conf).ok().filter(Config::is_managed)?;
     let underlay = Some(config.underlay).filter(|underlay| *underlay != Underlay::DefaultRoute);
-    Some(OverlayNeed { vni: config.vni, port: config.port, underlay, mtu: config.mtu, shared_with: config.shared_with })
+    let Config { vni, port, mtu, shared_with, routing, .. } = config;
+    Some(OverlayNeed { vni, port, underlay, mtu, shared_with, routing })
 }
 
 /// `sharedWith`: definitions as `namespace/name`.
@@ -276,7 +345,29 @@ mod tests {
             (r#""port":65536"#, "port: got 65536, want an integer from 1 to 65535"),
             (r#""underlay":"10.0.0.0/33""#, "underlay: got \"10.0.0.0/33\", want an interface name, or a subnet"),
             (r#""underlay":"much-too-long-a-name""#, "underlay: got"),
-            (r#""mode":"l3""#, "mode: got \"l3\", want \"l2\": l3 routes address blocks"),
+            (r#""mode":"l3""#, "mode: got \"l3\", want \"l2\" without ipam.type: l3 routes addresses"),
+            (
+                r#""mode":"l3","ipam":{"type":"blocks","subnet":"10.0.0.0/24"},"peers":["192.0.2.1"]"#,
+                "mode: got \"l3\", want \"l2\", or neither peers nor group",
+            ),
+            (r#""directRouting":true"#, "directRouting: got true, want false, or mode \"l3\""),
+            (r#""directRouting":1"#, "directRouting: got 1"),
+            (r#""isGateway":true"#, "isGateway: got true, want false without ipam.type"),
+            (
+                r#""isDefaultGateway":true,"mode":"l3","ipam":{"type":"blocks","subnet":"10.0.0.0/24"}"#,
+                "isDefaultGateway: got true, want false with mode \"l3\"",
+            ),
+            (
+                r#""isGateway":true,"group":"239.1.1.1","ipam":{"type":"blocks","subnet":"10.0.0.0/24"}"#,
+                "isGateway: got true, want false, or neither peers nor group",
+            ),
+            (
+                r#""isGateway":true,"ipam":{"type":"blocks","subnet":"10.0.0.0/31","exclude":["10.0.0.0"]}"#,
+                "ipam.subnet: got 10.0.0.0/31, want an address for pods beside",
+            ),
+            (r#""ipMasq":true"#, "ipMasq: got true, want false, or isGateway"),
+            (r#""openGateway":true"#, "openGateway: got true, want false, or isGateway"),
+            (r#""ipMasqBackend":"pf""#, "ipMasqBackend: got \"pf\""),
             (r#""mode":"l4""#, "mode: got \"l4\", want one of l2, l3"),
             (r#""peers":"192.0.2.1""#, "peers: got \"192.0.2.1\", want a list"),
             (r#""peers":["192.0.2.1","node-2"]"#, "peers[1]: got \"node-2\", want a unicast IP address"),

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use attachments::cni::result::CniResult;
+use attachments::finding::Finding;
 use attachments::names::Mac;
+use ipnet::IpNet;
 
 use super::config::Config;
 use super::segment::Segment;
@@ -12,12 +14,12 @@ use crate::builtin::check;
 use crate::error::{Error, Result};
 use crate::firewall::overlays;
 use crate::host::Host;
-use crate::networks::state::{Endpoint, Membership, NetworkState};
+use crate::networks::state::{Endpoint, Membership, NetworkState, Routing};
 use crate::networks::{NetworkId, endpoints};
 use crate::nl::link::{Kind, Link, PortFlags};
 use crate::nl::neighbour::Entry;
-use crate::overlay::Names;
 use crate::overlay::kept::{self, Mark};
+use crate::overlay::{self, Names};
 
 /// A node's membership in an overlay, as its state file says.
 pub(super) struct Known {
@@ -39,6 +41,16 @@ impl Known {
         let mut state = NetworkState::read(host.node.state_dir, &id)?;
         match state.as_mut().and_then(|state| state.overlay.take()) {
             Some(membership) => {
+                let mode = |Routing { l3, direct, .. }: &Routing| match (l3, direct) {
+                    (false, _) => "l2",
+                    (true, false) => "l3",
+                    (true, true) => "l3 with directRouting",
+                };
+                let (is, wants) = (mode(&membership.routing), mode(&config.routing));
+                if is != wants {
+                    let allowed = format!("{is}, in which this node is in overlay {id} while pods of it are here");
+                    return Err(Error::Parent(Finding::new("mode", wants, allowed)));
+                }
                 let state = state.map(|state| NetworkState { overlay: Some(membership.clone()), ..state });
                 Ok(state.map(|state| Self { id, mark, state, membership }))
             }
@@ -55,7 +67,7 @@ impl Known {
         let netlink = host.netlink()?;
         let segment = kept::join(netlink, config.vni, config.port, &self.membership)?;
         let device = segment.device.index;
-        if segment.is_new || !self.mark.as_ref().is_some_and(|mark| mark.is_set(device)) {
+        if segment.is_new || segment.has_new_bridge || !self.mark.as_ref().is_some_and(|mark| mark.is_set(device)) {
             let local = kept::local_pods(netlink, state_dir, &self.id, &segment)?;
             kept::program(netlink, &segment, &self.state, &local)?;
             guard(host)?;
@@ -66,6 +78,19 @@ impl Known {
         let bridge_mac = segment.bridge.mac.map(|mac| mac.to_string()).unwrap_or_default();
         let bridge = segment.bridge.index;
         Ok(Segment { bridge, bridge_mac, mtu: self.membership.mtu, kept: Some(segment) })
+    }
+
+    /// Brings the routes to a pod that the node's slots do not explain, now that its port is there (mode l3).
+    pub(super) fn route(&self, host: &mut Host<'_>, segment: &Segment) -> Result<()> {
+        let (state_dir, netlink) = (host.node.state_dir, host.netlink()?);
+        let Some(segment) = segment.kept.as_ref().filter(|_| self.membership.routing.l3) else { return Ok(()) };
+        let local = kept::local_pods(netlink, state_dir, &self.id, segment)?;
+        if local.is_empty() { Ok(()) } else { kept::program(netlink, segment, &self.state, &local).map(drop) }
+    }
+
+    /// The gateway's addresses, as far as the pool names them.
+    pub(super) fn gateways(&self) -> &[IpNet] {
+        &self.membership.routing.gateways
     }
 
     /// Notes a pod that the node's slots do not explain, before its port is there. What slots of others say of it goes.
@@ -91,20 +116,27 @@ impl Known {
 
     /// CHECK: device, MTU and local address are the membership's, and its members may send.
     pub(super) fn check(&self, host: &mut Host<'_>, config: &Config, names: &Names, bridge: &Link) -> Result<()> {
+        let state_dir = host.node.state_dir;
         let netlink = host.netlink()?;
         let missing = || check::differs(format!("vxlan device {} is missing on the host", names.device));
         let device = netlink.link_by_name(&names.device)?.ok_or_else(missing)?;
         let Kind::Vxlan(is) = &device.kind else { return check::same_kind(&device, "vxlan") };
-        let Membership { vtep, mac, mtu, members } = &self.membership;
+        let Membership { vtep, mac, mtu, members, routing } = &self.membership;
         check::same(&device, "VNI", is.vni, config.vni)?;
         check::same(&device, "UDP port", is.port, config.port)?;
-        check::same(&device, "index of the bridge", device.master, Some(bridge.index))?;
+        check::same(&device, "index of the bridge", device.master, (!routing.l3).then_some(bridge.index))?;
         check::is_up(&device)?;
         check::same(&device, "local address", is.local, Some(*vtep))?;
         check::same(&device, "hardware address", device.mac, Some(*mac))?;
         check::same(&device, "MTU", device.mtu, *mtu)?;
         check::same(&device, "learning", is.learning, false)?;
         let members: Vec<IpAddr> = members.iter().map(|member| member.vtep).collect();
+        if routing.l3 {
+            let bridge = bridge.clone();
+            let segment = overlay::Segment { bridge, device, is_new: false, has_new_bridge: false, table: names.table };
+            let local = kept::local_pods(netlink, state_dir, &self.id, &segment)?;
+            overlay::routed::check(netlink, &segment, &self.state, &local)?;
+        }
         overlays::check(names.bridge.as_str(), config.port, &members, host.node.deadline)
     }
 }

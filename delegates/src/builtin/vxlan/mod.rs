@@ -3,10 +3,12 @@
 mod config;
 mod managed;
 mod port;
+mod router;
 mod segment;
 
 use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Dns, Interface};
+use ipnet::IpNet;
 
 pub(crate) use self::config::overlay_of;
 use self::config::{Config, KEYS};
@@ -51,15 +53,18 @@ impl Delegate for Vxlan {
         let host_name = veth::host_name(call.network, point)?;
         let names = config.names()?;
         let known = Known::read(host, config)?;
+        let mut result = leased.result;
+        let needed = router::plan(host, config, call, &names, known.as_ref(), &mut result)?;
         // Held until the port is in: the overlay of a first ADD must not go with another pod's last DEL.
         let lock = names.lock(host.node.state_dir, host.node.deadline)?;
         let ensured = match &known {
             Some(known) => known.ensure(host, config),
             None => segment::ensure(host, point, config, &names),
         };
-        let joined = ensured.and_then(|segment| {
+        let joined = ensured.and_then(|mut segment| {
+            router::settle(host, &names, &mut segment, &needed)?;
             if let Some(known) = &known {
-                known.note(host, &segment, host_name.as_str(), mac, &leased.result)?;
+                known.note(host, &segment, host_name.as_str(), mac, &result)?;
             }
             let port = NewVeth {
                 bridge: Some(segment.bridge),
@@ -68,9 +73,13 @@ impl Delegate for Vxlan {
                 mtu: Some(segment.mtu),
                 mac,
                 group: point.group,
-                flags: None,
+                flags: config.routing.l3.then_some(router::ISOLATED),
             };
-            Ok((veth::create(host, sandbox, &port)?, segment))
+            let veth = veth::create(host, sandbox, &port)?;
+            if let Some(known) = &known {
+                known.route(host, &segment)?;
+            }
+            Ok((veth, segment))
         });
         if joined.is_err() {
             // What it says about the cause is the first error; DEL does this again.
@@ -79,12 +88,13 @@ impl Delegate for Vxlan {
         }
         drop(lock);
         let (veth, segment) = joined?;
-        let mut result = leased.result;
-        for ip in &mut result.ips {
-            ip.interface = Some(POD_END);
-        }
         let guarded = port::guard(host, point, config, &veth, known.is_some());
-        if let Err(error) = guarded.and_then(|()| configure(host, sandbox, point, &veth, &result)) {
+        let configured =
+            guarded.and_then(|()| configure(host, sandbox, point, config, &veth, &result)).and_then(|()| {
+                let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+                veth::masquerade(host, call, point, config.ip_masq, &addresses)
+            });
+        if let Err(error) = configured {
             let _ = Self::del(Undo { host, call, point });
             return Err(error);
         }
@@ -96,7 +106,7 @@ impl Delegate for Vxlan {
     fn del(cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, call, point } = cx;
         let port = veth::host_name(call.network, point)?;
-        veth::delete(host, &port, point.group)?;
+        veth::del(host, call, point)?;
         pod_ports::remove(port.as_str(), host.node.deadline)?;
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
@@ -120,21 +130,22 @@ impl Delegate for Vxlan {
             None => segment::check(host, config, &names, &bridge)?,
         }
         port::check(host, point, config, &host_end, pod.mac)?;
+        router::check(host, sandbox, call, config, &bridge, &pod, expected)?;
         check::addressing(sandbox, &pod, expected)
     }
 
     /// The network's overlay goes when no port is left in it.
-    fn gc(host: &mut Host<'_>, call: &Call<'_>, _claims: &Ownership<'_>) -> Result<Vec<String>> {
+    fn gc(host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         // A configuration that cannot be read made no overlay.
         if let Ok(config) = Config::read(call.conf) {
             clean(host, &config.names()?)?;
         }
-        Ok(Vec::new())
+        veth::gc(host, call, ownership)
     }
 
     /// The tunnels have an end here, and the kernel knows vxlan.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        veth::status(host, false)?;
+        veth::status(host, config.ip_masq)?;
         port::status(host, config)?;
         let is_managed = !host.node.is_alone && config.is_managed();
         let netlink = host.netlink()?;
@@ -163,9 +174,14 @@ fn configure(
     host: &mut Host<'_>,
     sandbox: &mut Sandbox,
     point: &Point<'_>,
+    config: &Config,
     veth: &Veth,
     result: &CniResult,
 ) -> Result<()> {
+    if config.routing.l3 {
+        router::configure(sandbox, point, veth, result)?;
+        return veth::await_forwarding(host, veth);
+    }
     let mut wanted = Addressing::of(point.ifname, result);
     if !result.ips.is_empty() {
         // The neighbours hear at once that an address has moved here.

@@ -35,7 +35,7 @@ pub(super) fn ensure(host: &mut Host<'_>, point: &Point<'_>, config: &Config, na
     let spec = config.overlay();
     let endpoint = overlay::endpoint(netlink, &spec)?;
     refuse_broadcast(config, &endpoint)?;
-    let overlay::Segment { bridge, device, is_new } = overlay::ensure(netlink, &spec, names, &endpoint)?;
+    let overlay::Segment { bridge, device, is_new, .. } = overlay::ensure(netlink, &spec, names, &endpoint)?;
     let peers: Vec<IpAddr> = config.peers.iter().copied().filter(|peer| *peer != endpoint.local.addr()).collect();
     if !peers.is_empty() {
         Shared::lock(&host.node)?.change(host, point, &device, is_new, &[shared::peers(peers)])?;

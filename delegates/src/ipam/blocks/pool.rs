@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Checked, Validated, number, range_sets, subnet, without_host_bits};
+use crate::networks::state::Slots;
 
 /// Slots of a block, unless `blockSize` says another number.
 pub const BLOCK_SIZE: u32 = 64;
@@ -198,6 +199,25 @@ impl Pool {
             return None;
         }
         self.sets.iter().map(|set| self.address(set, slot)).collect()
+    }
+
+    /// The subnets that hold the addresses of consecutive slots and no others, in every set: as few as can be.
+    pub fn subnets_of(&self, slots: Slots) -> Vec<IpNet> {
+        let mut found = Vec::new();
+        let end = slots.first.saturating_add(slots.count).min(self.capacity());
+        for set in &self.sets {
+            let mut slot = slots.first;
+            while let Some((span, ip)) = locate(set, slot).filter(|_| slot < end) {
+                let left = number(span.last) - number(ip) + 1;
+                let most = left.min(u128::from(end - slot));
+                // As large as the address is aligned, and as there is room.
+                let bits = most.ilog2().min(number(ip).trailing_zeros());
+                let full = span.subnet.max_prefix_len();
+                found.extend(IpNet::new(ip, full.saturating_sub(bits as u8)));
+                slot += 1 << bits;
+            }
+        }
+        found
     }
 
     /// The first slot from this one on that somebody may get.
@@ -418,6 +438,22 @@ mod tests {
         ] {
             assert_eq!(free(&pool(&format!(r#"{{"subnet":"{subnet}"}}"#))), count, "{subnet}");
         }
+    }
+
+    #[test]
+    fn consecutive_slots_are_as_few_subnets_as_can_be() {
+        let dual = pool(
+            r#"{"ranges":[[{"subnet":"10.1.0.0/24","rangeStart":"10.1.0.250"},{"subnet":"10.2.0.0/24"}],[{"subnet":"fd00::/64"}]]}"#,
+        );
+        let texts = |first, count| -> Vec<String> {
+            dual.subnets_of(Slots { first, count }).iter().map(IpNet::to_string).collect()
+        };
+        assert_eq!(texts(0, 10), ["10.1.0.250/31", "10.1.0.252/30", "10.2.0.0/30", "fd00::/125", "fd00::8/127"]);
+        // Behind the pool's end there is nothing.
+        assert_eq!(texts(261, 64), ["10.2.0.255/32", "fd00::105/128"]);
+        assert_eq!(texts(262, 64), Vec::<String>::new());
+        let whole = pool(r#"{"subnet":"fd00::/64"}"#).subnets_of(Slots { first: 0, count: u32::MAX });
+        assert_eq!(whole, ["fd00::/97".parse::<IpNet>().unwrap()]);
     }
 
     #[test]

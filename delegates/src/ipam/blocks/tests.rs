@@ -392,7 +392,13 @@ fn a_requested_address_of_another_node_is_told_with_the_node() {
         slots: vec![Slots { first: 8, count: 4 }],
         endpoints: Vec::new(),
     };
-    let overlay = Membership { vtep: "192.0.2.1".parse().unwrap(), mac: member.mac, mtu: 1450, members: vec![member] };
+    let overlay = Membership {
+        vtep: "192.0.2.1".parse().unwrap(),
+        mac: member.mac,
+        mtu: 1450,
+        members: vec![member],
+        routing: Default::default(),
+    };
     let slots = vec![Slots { first: 4, count: 4 }];
     let pool = PoolState { pool, slots, claimed: Default::default(), exhausted: None };
     let state = NetworkState { format: FORMAT, node: "n1".to_owned(), overlay: Some(overlay), pool: Some(pool) };

@@ -22,7 +22,12 @@ pub(super) fn subject(kind: u16, flags: i32, route: &Route) -> Request {
     };
     let onlink = if route.onlink { RTNH_F_ONLINK } else { 0 };
     let prefix = route.destination.prefix_len();
-    let head = header(family, prefix, route.protocol, scope, libc::RTN_UNICAST, onlink);
+    // What leads by no link and to no next hop leads nowhere.
+    let leads = match (route.index, route.gateway) {
+        (None, None) => libc::RTN_BLACKHOLE,
+        _ => libc::RTN_UNICAST,
+    };
+    let head = header(family, prefix, route.protocol, scope, leads, onlink);
     let mut request = Request::new(kind, flags | libc::NLM_F_ACK, &head);
     request.u32(libc::RTA_TABLE, route.table);
     if !route.is_default() {

@@ -33,11 +33,11 @@ impl Netlink {
         Ok(found)
     }
 
-    /// The routes of a family in the main table, those to nowhere (blackhole, unreachable, prohibit) included.
-    pub fn main_routes(&mut self, ipv4: bool) -> Result<Vec<Route>> {
+    /// The routes of a family in a table, those to nowhere (blackhole, unreachable, prohibit) included.
+    pub fn table_routes(&mut self, ipv4: bool, table: u32) -> Result<Vec<Route>> {
         const TO_NOWHERE: [u8; 3] = [libc::RTN_BLACKHOLE, libc::RTN_UNREACHABLE, libc::RTN_PROHIBIT];
         let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 };
-        let filter = RouteFilter { table: Some(MAIN), ..RouteFilter::default() };
+        let filter = RouteFilter { table: Some(table), ..RouteFilter::default() };
         self.routes_of(family, filter, |kind| is_unicast(kind) || TO_NOWHERE.contains(&kind))
     }
 

@@ -11,12 +11,28 @@ use crate::error::Result;
 use crate::nl::Netlink;
 use crate::nl::wire::{self, Decoded, Message, Request};
 
+// linux/rtnetlink.h: a next hop of the other family.
+const RTA_VIA: u16 = 18;
+
 impl Netlink {
     /// Index of the link by which packets to an address leave; `None` when nothing leads there.
     pub fn link_towards(&mut self, address: IpAddr) -> Result<Option<u32>> {
         let link = |message: &Message<'_>| {
             let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
             wire::find(attributes, libc::RTA_OIF)?.map(wire::u32).transpose()
+        };
+        self.route_to(address, link).map(Option::flatten)
+    }
+
+    /// Index of the link by which packets to an address leave, where the address is one hop away; `None` where a router is between.
+    pub fn link_next_to(&mut self, address: IpAddr) -> Result<Option<u32>> {
+        let link = |message: &Message<'_>| {
+            let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
+            let is_near =
+                wire::find(attributes, libc::RTA_GATEWAY)?.is_none() && wire::find(attributes, RTA_VIA)?.is_none();
+            let [_, _, _, _, _, _, _, kind, ..]: [u8; HEADER] = wire::fixed(message.body)?;
+            let link = wire::find(attributes, libc::RTA_OIF)?.filter(|_| is_near && kind == libc::RTN_UNICAST);
+            link.map(wire::u32).transpose()
         };
         self.route_to(address, link).map(Option::flatten)
     }

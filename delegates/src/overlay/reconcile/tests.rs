@@ -49,6 +49,7 @@ fn spec() -> Spec {
         mtu: None,
         mac: Some(mac(77)),
         learning: false,
+        routed: false,
         ttl: 64,
         udp_checksum: false,
     }

@@ -7,7 +7,7 @@ use attachments::api::OverlayMemberSpec;
 use attachments::names::Mac;
 use attachments::text::hash;
 use delegates::networks::NetworkId;
-use delegates::networks::state::{Endpoint, Member as FileMember, Membership};
+use delegates::networks::state::{Endpoint, Member as FileMember, Membership, Routing};
 
 use super::facts::{Call, Facts, Step};
 use super::objects::Member;
@@ -97,7 +97,22 @@ pub fn membership(facts: &Facts<'_>, blocks: &Blocks) -> Option<Membership> {
     let mut members: Vec<FileMember> = others.iter().filter_map(member).collect();
     members.sort_by(|one, other| one.node.cmp(&other.node));
     let mtu = facts.view.claim.as_ref().and_then(|claim| claim.spec.mtu).unwrap_or(own.spec.mtu);
-    Some(Membership { vtep, mac: own.spec.mac, mtu, members })
+    Some(Membership { vtep, mac: own.spec.mac, mtu, members, routing: routing(facts) })
+}
+
+/// What the node routes of the network. The mode is that of the definition by which the node came into it: pods are attached by it. Of a
+/// gateway the last definition that has one decides.
+pub fn routing(facts: &Facts<'_>) -> Routing {
+    let before = facts.file.and_then(|file| file.overlay.as_ref()).map(|own| &own.routing);
+    let asked = facts.ask.and_then(|ask| ask.need.overlay.as_ref()).map(|overlay| &overlay.routing);
+    match (before, asked) {
+        (Some(before), Some(asked)) if asked.gateway => {
+            let gateways = if asked.gateways.is_empty() { &before.gateways } else { &asked.gateways };
+            Routing { l3: before.l3, direct: before.direct, gateways: gateways.clone(), ..asked.clone() }
+        }
+        (Some(routing), _) | (None, Some(routing)) => routing.clone(),
+        (None, None) => Routing::default(),
+    }
 }
 
 /// What an object edited by hand may not be: another network's, or another node's than its name says.

@@ -40,7 +40,8 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory) -> Step {
 pub fn is_served(facts: &Facts<'_>, ask: &Ask) -> bool {
     let Some(file) = facts.file else { return false };
     facts.is_admitted(ask)
-        && (ask.need.overlay.is_none() || file.overlay.is_some())
+        && (ask.need.overlay.is_none()
+            || file.overlay.as_ref().is_some_and(|own| own.routing == member::routing(facts)))
         && match (&ask.need.pool, &file.pool) {
             (None, _) => true,
             (Some(pool), Some(state)) => chosen(facts, ask, pool).as_ref() == &state.pool && !facts.free().is_empty(),

@@ -60,6 +60,7 @@ pub fn look(id: &NetworkId, asked: Option<&Underlay>, node_ips: &[IpAddr]) -> Re
             mtu: None,
             mac: None,
             learning: false,
+            routed: false,
             ttl: 0,
             udp_checksum: true,
         };

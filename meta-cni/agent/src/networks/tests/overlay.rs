@@ -59,3 +59,28 @@ fn a_node_that_carries_less_does_not_join_and_an_mtu_changes_while_nobody_is_in(
     assert_eq!(world.server.claim.as_ref().unwrap().spec.mtu, Some(1300));
     assert_eq!(world.nodes["b"].file.as_ref().unwrap().overlay.as_ref().unwrap().mtu, 1300);
 }
+
+#[test]
+fn a_node_stays_in_the_mode_in_which_it_joined_and_gets_a_gateway_when_one_is_asked_for() {
+    let pool = r#","ipam":{"type":"blocks","subnet":"10.0.0.0/24"}"#;
+    let ask = overlay(&format!(r#"{pool},"mode":"l3""#));
+    let mut world = World::new(&ask.need.id, &["n1"]);
+    let routing = |world: &World| world.nodes["n1"].file.as_ref().unwrap().overlay.as_ref().unwrap().routing.clone();
+    world.run("n1", Some(ask)).unwrap();
+    assert!(routing(&world).l3);
+    world.run("n1", None).unwrap();
+    assert!(routing(&world).l3, "a look without an ADD changes nothing");
+    // The plugin tells the pod that the mode is another one.
+    world.run("n1", Some(overlay(pool))).unwrap();
+    assert!(routing(&world).l3);
+
+    let ask = overlay(pool);
+    let mut world = World::new(&ask.need.id, &["n1"]);
+    world.run("n1", Some(ask)).unwrap();
+    assert!(!routing(&world).gateway);
+    world.run("n1", Some(overlay(&format!(r#"{pool},"isGateway":true"#)))).unwrap();
+    let with = routing(&world);
+    assert_eq!((with.gateway, with.gateways), (true, vec!["10.0.0.1/24".parse().unwrap()]));
+    world.run("n1", Some(overlay(pool))).unwrap();
+    assert!(routing(&world).gateway, "pods that have the gateway keep it");
+}
