@@ -225,6 +225,9 @@ rules! {
     Vni = "X01", Deny, "no VNI";
         "cfg.vni: Invalid value: 0: must be an integer from 1 to 16777215";
         "Take a VNI of the range, or leave `vni` out where a webhook draws it."
+    OverlayPort = "O03", Deny, "no UDP port of an overlay";
+        "cfg.port: Invalid value: 70000: must be an integer from 1 to 65535";
+        "Take a port of the range, or leave `port` out."
     AnnotationJson = "P01", Deny, "the annotation is no JSON";
         r#"nets: Invalid value: line 1 column 16 near "[{\"name\":\"lan\" \"ips\":[]}]": not valid JSON, expected "," or "}""#;
         "Mend the text at that column, or use the short form."
@@ -288,6 +291,9 @@ rules! {
     OverlaySubnet = "X05", Warn, "two overlays share addresses; refused within one namespace";
         r#"cfg.ipam.subnet: Invalid value: "10.9.0.0/16": overlaps 10.9.4.0/24 of overlay team-b/red"#;
         "Give each overlay a subnet of its own."
+    OverlayMtu = "X06", Deny, "an overlay's MTU is above what its underlay has room for, or another than its nodes have; a warning where other overlays tell";
+        "cfg.mtu: Invalid value: 1500: must be at most 1450, the underlay's 1500 less 50 bytes of VXLAN";
+        "Leave `mtu` out, or take a smaller one."
     MasterOfBoth = "X07", Warn, "macvlan and ipvlan on one master; refused with `--strict`";
         r#"cfg.master: Forbidden: "ens20": already an ipvlan master in default/br-n6; one interface cannot serve both"#;
         "Use one of the two plugins on an interface, or another interface."
@@ -312,7 +318,7 @@ rules! {
     DeviceTaken = "X14", Warn, "another definition has the same device";
         r#"cfg.device: "ens5" is also claimed by default/fast; only one pod per node can hold it"#;
         "Use one definition for a device."
-    NoVniLeft = "X15", Deny, "a definition without `vni`, and none is left that could be drawn";
+    NoVniLeft = "X15", Deny, "a definition without `vni`, and none is left that could be drawn, or none could be claimed; a warning where nobody takes claims";
         "cfg.vni: Required value: no VNI of 100000-100001 is free on UDP port 4789; delete a network, set a VNI outside of it, or have --vni-range widened";
         "Set `vni`, or free one."
     NoDefinition = "P06", Deny, "there is no such definition (in templates a warning)";
@@ -384,6 +390,9 @@ rules! {
     OverlayShrinks = "O02", Deny, "an overlay's subnet is removed while its addresses are in use";
         "cfg.ipam: Forbidden: 1 address is in use, first 10.9.0.14 by shop/web-0";
         "Keep the subnet until those pods are gone."
+    OverlayOwner = "O04", Warn, "a definition is deleted that owns the VNI of an overlay which nodes are in";
+        "owns VNI 4200 on UDP port 4789; the pods on 2 nodes keep the overlay until they go";
+        "Delete the pods first, and those of definitions that share the VNI."
     ChangeInUse = "L01", Warn, "a definition in use is changed in what its attachments are made of; refused with `--strict`";
         "cfg.master: Forbidden: 4 running pods use this network, first shop/web-0; create a new NAD";
         "Create another definition and move the pods."

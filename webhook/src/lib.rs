@@ -38,6 +38,7 @@ use leader::Leader;
 use meta_cni_kube::Reader;
 use metrics::Metrics;
 use mutate::Mutator;
+use mutate::claim::Claimer;
 use readiness::Readiness;
 
 pub use options::{Options, RuleOptions};
@@ -100,7 +101,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
         facts: Facts::new(options.rules.of_rules(), options.rules.default_level).asking(Reader::new(client.clone())),
-        mutator: Mutator::new(&options.mutate),
+        mutator: Mutator::new(&options.mutate).claiming(Claimer::new(client.clone())),
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         served: Served::default(),

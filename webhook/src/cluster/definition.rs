@@ -90,6 +90,10 @@ pub struct Overlay {
     pub port: u16,
     /// `underlay` as written.
     pub underlay: Option<Box<str>>,
+    /// `mtu`; absent where it is left to the nodes.
+    pub mtu: Option<u32>,
+    /// The nodes' agents claim and join it: it has neither `peers` nor `group`.
+    pub is_managed: bool,
     /// `sharedWith`: definitions (`namespace/name`) or namespaces that may have the same pair.
     pub shared_with: Vec<Box<str>>,
 }
@@ -282,7 +286,10 @@ impl Overlay {
         Some(Self {
             vni,
             port,
-            underlay: plugin["underlay"].as_str().map(Box::from),
+            underlay: plugin["underlay"].as_str().filter(|text| !text.is_empty()).map(Box::from),
+            mtu: plugin["mtu"].as_u64().filter(|mtu| *mtu != 0).and_then(|mtu| u32::try_from(mtu).ok()),
+            is_managed: plugin["peers"].as_array().is_none_or(Vec::is_empty)
+                && plugin["group"].as_str().is_none_or(str::is_empty),
             shared_with: shared.take(MOST).map(Box::from).collect(),
         })
     }

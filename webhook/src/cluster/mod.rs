@@ -4,6 +4,7 @@
 //! pod only its metadata counts. Every question is a look-up. Whoever feeds it calls `apply_*` and `delete_*` for events, and
 //! `retain_*` after a list.
 
+pub mod claims;
 pub mod definition;
 mod index;
 pub mod ipam;
@@ -18,6 +19,7 @@ use attachments::names::{NetRef, ObjectName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{Selector, SelectorExt};
 
+pub use claims::{Claim, Claims, Pair};
 pub use definition::Definition;
 pub use index::Common;
 pub use networks::ClusterNetwork;
@@ -45,6 +47,7 @@ pub struct View {
     namespaces: HashMap<Box<str>, Namespace>,
     policies: BTreeMap<Box<str>, Selector>,
     networks: Networks,
+    claims: Claims,
 }
 
 /// A namespace.
@@ -177,6 +180,16 @@ impl View {
     /// The same to be looked at.
     pub fn networks(&self) -> &Networks {
         &self.networks
+    }
+
+    /// Who owns which VNI.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The same to be changed.
+    pub fn claims_mut(&mut self) -> &mut Claims {
+        &mut self.claims
     }
 
     /// The cluster's networks that share addresses with this one.

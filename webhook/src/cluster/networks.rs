@@ -80,6 +80,15 @@ impl Networks {
         self.services.retain(|name, _| is_listed(name));
     }
 
+    /// Are the addresses of all nodes IPv6?
+    pub fn is_ipv6_only(&self) -> bool {
+        let mut addresses = self.nodes.values().flatten().filter_map(|network| match network {
+            ClusterNetwork::Node(net) => Some(net.addr().is_ipv6()),
+            _ => None,
+        });
+        addresses.next().is_some_and(|is_ipv6| is_ipv6 && addresses.all(|is_ipv6| is_ipv6))
+    }
+
     /// How many nodes and ServiceCIDRs there are.
     pub fn counts(&self) -> (usize, usize) {
         (self.nodes.len(), self.services.len())

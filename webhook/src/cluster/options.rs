@@ -26,6 +26,8 @@ pub struct Options {
     pub reserved_pairs: Vec<(u16, u32, String)>,
     /// UDP ports that the default network's tunnel has for itself, whatever the VNI.
     pub tunnel_ports: Vec<u16>,
+    /// MTU of the links over which the nodes' overlays go; absent where nobody said.
+    pub underlay_mtu: Option<u32>,
     /// User names that may write `network-status`.
     pub status_writers: Vec<String>,
     /// Types that the enforcer of MultiNetworkPolicy filters; empty where none is installed, and nothing is said.
@@ -59,6 +61,7 @@ impl Default for Options {
             hot_plug: false,
             reserved_pairs: vec![(8472, 1, "flannel.1".to_owned())],
             tunnel_ports: Vec::new(),
+            underlay_mtu: None,
             status_writers: vec!["system:serviceaccount:kube-system:meta-cni".to_owned()],
             enforced_types: Vec::new(),
             pod_networks: Vec::new(),

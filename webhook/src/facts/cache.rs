@@ -1,6 +1,6 @@
 //! The caches by name.
 
-use attachments::api::{AttachmentLevel, AttachmentPolicy};
+use attachments::api::{AttachmentLevel, AttachmentPolicy, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -24,11 +24,13 @@ pub enum Cache {
     Policies,
     /// AttachmentLevels.
     Levels,
+    /// VniClaims: who owns which VNI.
+    Claims,
 }
 
 impl Cache {
     /// Every cache.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Definitions,
         Self::Pods,
         Self::Namespaces,
@@ -36,6 +38,7 @@ impl Cache {
         Self::ServiceCidrs,
         Self::Policies,
         Self::Levels,
+        Self::Claims,
     ];
 
     /// Its name in the log and in metrics: the API's.
@@ -48,6 +51,7 @@ impl Cache {
             Self::ServiceCidrs => "servicecidrs",
             Self::Policies => "attachmentpolicies",
             Self::Levels => "attachmentlevels",
+            Self::Claims => "vniclaims",
         }
     }
 
@@ -61,6 +65,7 @@ impl Cache {
             Self::ServiceCidrs => ServiceCIDR::url_path(&(), None),
             Self::Policies => AttachmentPolicy::url_path(&(), None),
             Self::Levels => AttachmentLevel::url_path(&(), None),
+            Self::Claims => VniClaim::url_path(&(), None),
         }
     }
 

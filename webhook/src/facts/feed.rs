@@ -21,6 +21,7 @@ pub async fn feed(client: Client, facts: &Facts) {
         fed(Cache::ServiceCidrs),
         fed(Cache::Policies),
         fed(Cache::Levels),
+        fed(Cache::Claims),
     );
 }
 

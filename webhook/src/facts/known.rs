@@ -57,6 +57,7 @@ impl Known {
             Cache::ServiceCidrs => self.view.networks().counts().1,
             Cache::Policies => self.policies.iter().len(),
             Cache::Levels => self.policies.levels().count(),
+            Cache::Claims => self.view.claims().len(),
         }
     }
 
@@ -90,6 +91,10 @@ impl Known {
                 None => self.view.delete_policy(&object.metadata.name),
             },
             Cache::Levels => self.policies.apply_level(&object),
+            Cache::Claims => {
+                let members = object.status.and_then(|status| status.members.as_u64()).unwrap_or_default();
+                self.view.claims_mut().apply(&metadata.name, &object.spec, members);
+            }
         }
     }
 
@@ -110,6 +115,7 @@ impl Known {
                 self.view.delete_policy(&metadata.name);
             }
             Cache::Levels => self.policies.delete_level(&metadata.name),
+            Cache::Claims => self.view.claims_mut().delete(&metadata.name),
         }
     }
 
@@ -133,6 +139,7 @@ impl Known {
             }
             Cache::Nodes => self.view.networks_mut().retain_nodes(|name| listed.contains(name)),
             Cache::ServiceCidrs => self.view.networks_mut().retain_services(|name| listed.contains(name)),
+            Cache::Claims => self.view.claims_mut().retain(|name| listed.contains(name)),
             Cache::Policies | Cache::Levels => {
                 let known: Vec<String> = match cache {
                     Cache::Policies => self.policies.iter().map(|(name, _)| name.to_owned()).collect(),

@@ -28,12 +28,15 @@ pub struct Object {
     pub status: Option<Status>,
 }
 
-/// As much of a status as is read: a node's addresses.
+/// As much of a status as is read: a node's addresses, and how many nodes are in the overlay of a claim.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Status {
     /// `addresses`.
     #[serde(default)]
     pub addresses: Value,
+    /// `members`.
+    #[serde(default)]
+    pub members: Value,
 }
 
 /// `metadata`, without fields of which some grow with every writer.

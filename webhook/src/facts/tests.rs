@@ -58,11 +58,15 @@ fn what_is_listed_is_known_and_what_a_later_list_lacks_is_not() {
     listed(&facts, Cache::ServiceCidrs, vec![named("kubernetes", json!({"spec": {"cidrs": ["10.96.0.0/16"]}}))]);
     listed(&facts, Cache::Policies, vec![policy("a", json!({})), policy("b", json!({"mode": "Ask"}))]);
     listed(&facts, Cache::Levels, vec![named("baseline", json!({"spec": {"masters": ["eth1"]}}))]);
+    let owner = json!({"namespace": "shop", "name": "blue"});
+    let claim = json!({"spec": {"vni": 7, "port": 4789, "owner": owner}, "status": {"members": 3}});
+    listed(&facts, Cache::Claims, vec![named("4789-7", claim)]);
     assert_eq!(facts.incomplete(), Vec::new());
     {
         let known = facts.known();
         let counts: Vec<usize> = Cache::ALL.into_iter().map(|cache| known.count(cache)).collect();
-        assert_eq!(counts, [2, 1, 1, 1, 1, 2, 1], "{known:#?}");
+        assert_eq!(counts, [2, 1, 1, 1, 1, 2, 1, 1], "{known:#?}");
+        assert_eq!(known.view.claims().get((4789, 7)).unwrap().members, 3);
         assert!(known.view.definition(&net("early")).is_none(), "the list did not have it");
         assert_eq!(known.view.definition(&net("lan")).unwrap().created, Some(1_767_225_600));
         let text = known.texts.get(&net("lan")).unwrap();
@@ -78,12 +82,12 @@ fn what_is_listed_is_known_and_what_a_later_list_lacks_is_not() {
         heard(&facts, Cache::Definitions, &mut seen, event);
     }
     assert!(seen.is_empty());
-    for cache in [Cache::Pods, Cache::Namespaces, Cache::Nodes, Cache::ServiceCidrs, Cache::Policies, Cache::Levels] {
+    for cache in Cache::ALL.into_iter().filter(|cache| *cache != Cache::Definitions) {
         listed(&facts, cache, Vec::new());
     }
     let known = facts.known();
     let counts: Vec<usize> = Cache::ALL.into_iter().map(|cache| known.count(cache)).collect();
-    assert_eq!(counts, [1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts, [1, 0, 0, 0, 0, 0, 0, 0]);
     assert!(known.texts.get(&net("lan")).is_none() && known.texts.get(&net("wan")).is_some());
 }
 
@@ -99,6 +103,7 @@ fn what_is_deleted_is_known_no_more() {
         (Cache::ServiceCidrs, named("kubernetes", json!({}))),
         (Cache::Policies, policy("a", json!({}))),
         (Cache::Levels, named("baseline", json!({"spec": {}}))),
+        (Cache::Claims, named("4789-7", json!({"spec": {"vni": 7, "port": 4789}}))),
     ] {
         heard(&facts, cache, &mut seen, Event::Applied(object.clone()));
         assert_eq!(facts.known().count(cache), 1, "{cache:?}");

@@ -1,20 +1,24 @@
 //! A request to change an object, from what is known to its answer.
 
-use std::time::Instant;
+use std::time::Instant as Moment;
 
 use attachments::policy::Level;
+use tokio::time::Instant;
 
+use super::claim::{Claimed, Claimer};
 use super::injectors::{Injection, Injectors};
 use super::{Draw, Drawn, Mutation, Opened, Settings, config_text, mutate, options};
+use crate::cluster::Pair;
 use crate::facts::{Cache, Known};
 use crate::review::{Answered, Missing, Request};
 use crate::rules::{self, Judged, Operation};
 
 /// What changes objects, and what it remembers.
-#[derive(Debug)]
 pub struct Mutator {
     options: options::MutateOptions,
     drawn: Drawn,
+    /// Claims what is drawn.
+    claimer: Option<Claimer>,
     /// Whether somebody else injects.
     pub injectors: Injectors,
 }
@@ -22,13 +26,24 @@ pub struct Mutator {
 impl Mutator {
     /// By these flags.
     pub fn new(options: &options::MutateOptions) -> Self {
-        Self { options: options.clone(), drawn: Drawn::default(), injectors: Injectors::new(options.inject) }
+        Self {
+            options: options.clone(),
+            drawn: Drawn::default(),
+            claimer: None,
+            injectors: Injectors::new(options.inject),
+        }
+    }
+
+    /// The same, claiming what is drawn.
+    #[must_use]
+    pub fn claiming(self, claimer: Claimer) -> Self {
+        Self { claimer: Some(claimer), ..self }
     }
 
     /// May the object be changed? Nothing is drawn before every VNI that is taken is known.
     pub fn is_ready_for(&self, request: &Request, known: &Known) -> bool {
         let draws = request.as_ruled().is_some_and(|request| lacks_vni(&request));
-        !draws || known.is_complete(Cache::Definitions)
+        !draws || [Cache::Definitions, Cache::Claims].into_iter().all(|cache| known.is_complete(cache))
     }
 
     /// What is not known and decides: a file may have a definition and its pod, or a namespace and its definition.
@@ -50,9 +65,9 @@ impl Mutator {
         missing
     }
 
-    /// Answers a request by what is known now.
-    pub fn answer(&self, request: &Request, known: &Known) -> Answered {
-        let Some(ruled) = request.as_ruled() else { return request.answered(Vec::new(), Default::default()) };
+    /// What becomes of the object by what is known now. `taken` are the pairs that turned out to be another's.
+    pub fn answer(&self, request: &Request, known: &Known, taken: &[Pair]) -> Answer {
+        let Some(ruled) = request.as_ruled() else { return Answer::default() };
         let opened = limiting(ruled.namespace, known);
         let opened =
             opened.map(|level| Opened { level: level.to_string(), ranges: known.policies.vni_ranges(level).to_vec() });
@@ -61,14 +76,38 @@ impl Mutator {
                 range: self.options.vni_range,
                 opened: opened.as_ref(),
                 drawn: &self.drawn,
-                now: Instant::now(),
+                now: Moment::now(),
                 uid: request.uid(),
                 is_dry_run: request.is_dry_run(),
+                taken,
             },
             injects: self.injectors.injection() == Injection::On,
         };
-        let Mutation { patch, problems } = mutate(&ruled, &settings, &known.view);
-        request.answered(problems, patch)
+        Answer(mutate(&ruled, &settings, &known.view))
+    }
+
+    /// Claims what an answer has drawn. Returns the pair that another definition was quicker to claim: then the next is to be drawn.
+    pub async fn claim(&self, request: &Request, answer: &mut Answer, deadline: Instant) -> Option<Pair> {
+        let claimer = self.claimer.as_ref().filter(|_| !request.is_dry_run())?;
+        for (pair, owner) in &answer.0.drawn {
+            match claimer.claim(*pair, owner, deadline).await {
+                Claimed::Ours => {}
+                Claimed::Others => return Some(*pair),
+                Claimed::Failed(problem) => answer.0.problems.push(*problem),
+            }
+        }
+        None
+    }
+}
+
+/// What becomes of an object.
+#[derive(Debug, Default)]
+pub struct Answer(Mutation);
+
+impl Answer {
+    /// The same as the API server takes it.
+    pub fn told(self, request: &Request) -> Answered {
+        request.answered(self.0.problems, self.0.patch)
     }
 }
 
@@ -112,7 +151,8 @@ mod tests {
     fn a_change_is_a_json_patch_and_a_refusal_has_none() {
         let vni_range = VniRange { min: 7, max: 7 };
         let mutator = Mutator::new(&options::MutateOptions { vni_range, inject: false });
-        let [first, second] = ["a", "b"].map(|name| mutator.answer(&overlay(name), &Known::default()));
+        let answered = |request: Request, known: &Known| mutator.answer(&request, known, &[]).told(&request);
+        let [first, second] = ["a", "b"].map(|name| answered(overlay(name), &Known::default()));
         let response = first.review.response.unwrap();
         let patch: Value = serde_json::from_slice(&response.patch.unwrap()).unwrap();
         assert_eq!(patch, json!([{"op": "replace", "path": "/spec/config", "value": r#"{"type":"vxlan","vni":7}"#}]));
@@ -137,7 +177,7 @@ mod tests {
             read("NetworkAttachmentDefinition", "a", &json!({"metadata": {"name": "a"}, "spec": {"config": 7}})),
         ] {
             assert!(mutator.is_ready_for(&request, &known) && mutator.missing(&request, &known).is_empty());
-            let response = mutator.answer(&request, &known).review.response.unwrap();
+            let response = mutator.answer(&request, &known, &[]).told(&request).review.response.unwrap();
             assert!(response.allowed && response.patch.is_none() && response.warnings.is_none(), "{request:?}");
         }
         assert!(!mutator.is_ready_for(&overlay("a"), &known));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use attachments::text::hash;
 
-use super::vni::Pair;
+use crate::cluster::Pair;
 
 /// So long a VNI is kept for the definition that it was drawn for.
 pub(super) const KEPT: Duration = Duration::from_secs(60);
@@ -31,8 +31,7 @@ struct Kept {
 impl Drawn {
     /// Keeps a pair for a definition. False where it is kept for another one. A dry run only asks.
     ///
-    /// This is the one place at which a VNI is reserved. It knows of this replica alone: what two replicas give away at once is told
-    /// by the rule about VNIs that are taken, once the caches have heard of both definitions.
+    /// It knows of this replica alone, and spares it claims in vain; what holds for all replicas is the claim ([`super::claim`]).
     pub fn reserve(&self, pair: Pair, owner: &str, now: Instant, is_dry_run: bool) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget(now);

@@ -1,10 +1,11 @@
 //! What is changed in an object before the rules look at it: a definition gets the VNIs that it lacks, a pod what its networks need of
 //! a node, and loses a status that only its agent may write.
 //!
-//! [`mutate()`] is pure but for the VNIs that [`Drawn`] keeps for a minute. Whatever it writes it would not write again: an object may
+//! [`mutate()`] is pure but for the VNIs that [`Drawn`] keeps for a minute; [`claim`] makes them the definition's for the whole cluster. Whatever it writes it would not write again: an object may
 //! come twice (`reinvocationPolicy`).
 
 mod answer;
+pub mod claim;
 mod config_text;
 mod drawn;
 mod inject;
@@ -13,6 +14,7 @@ pub mod options;
 mod patch;
 mod vni;
 
+use attachments::names::NetRef;
 use attachments::policy::spec::VniRange;
 use attachments::rule::{Rule, Severity};
 use attachments::status::NETWORK_STATUS;
@@ -20,11 +22,11 @@ use delegates::lint::Problem;
 use json_patch::{Patch, PatchOperation};
 use serde_json::json;
 
-use crate::cluster::View;
+use crate::cluster::{Pair, View};
 use crate::rules::{Operation, Request};
-pub use answer::Mutator;
+pub use answer::{Answer, Mutator};
 pub use drawn::Drawn;
-pub use vni::{Draw, Pair};
+pub use vni::Draw;
 
 /// What the level of a namespace opens of the VNIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,24 +53,36 @@ pub struct Mutation {
     pub patch: Patch,
     /// What is refused or warned of.
     pub problems: Vec<Problem>,
+    /// The pairs of UDP port and VNI that were drawn, with the definition that is to own them.
+    pub drawn: Vec<(Pair, NetRef)>,
 }
 
 /// What becomes of the object of a request.
 pub fn mutate(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> Mutation {
+    let mut drawn = Vec::new();
     let (operations, problems) = match (request.group, request.kind, request.operation) {
         ("k8s.cni.cncf.io", "NetworkAttachmentDefinition", Operation::Create | Operation::Update) => {
-            definition(request, settings, view)
+            definition(request, settings, view, &mut drawn)
         }
         ("", "Pod", Operation::Create) => pod(request, settings, view),
         _ => return Mutation::default(),
     };
     let is_denied = problems.iter().any(|problem| problem.severity == Severity::Deny);
-    Mutation { patch: Patch(if is_denied { Vec::new() } else { operations }), problems }
+    Mutation { patch: Patch(if is_denied { Vec::new() } else { operations }), problems, drawn }
 }
 
-fn definition(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> (Vec<PatchOperation>, Vec<Problem>) {
+fn definition(
+    request: &Request<'_>,
+    settings: &Settings<'_>,
+    view: &View,
+    drawn: &mut Vec<(Pair, NetRef)>,
+) -> (Vec<PatchOperation>, Vec<Problem>) {
     match vni::complete(request, &settings.draw, view) {
-        Ok(Some(text)) => (vec![patch::replace(patch::pointer(["spec", "config"]), json!(text))], Vec::new()),
+        Ok(Some(completed)) => {
+            *drawn = completed.drawn;
+            let text = json!(completed.text);
+            (vec![patch::replace(patch::pointer(["spec", "config"]), text)], Vec::new())
+        }
         Ok(None) => Default::default(),
         Err(problems) => (Vec::new(), problems),
     }

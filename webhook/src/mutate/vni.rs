@@ -11,11 +11,8 @@ use delegates::lint::{CONFIG, Kind, Problem};
 use super::Opened;
 use super::config_text::{Gap, Overlay, Vni, overlays, with_vnis};
 use super::drawn::Drawn;
-use crate::cluster::{Common, View};
+use crate::cluster::{Claim, Common, Pair, View};
 use crate::rules::{Operation, Request};
-
-/// UDP port and VNI: what the kernel tells overlays apart by.
-pub type Pair = (u16, u32);
 
 /// From where VNIs are drawn, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +29,21 @@ pub struct Draw<'a> {
     pub uid: &'a str,
     /// Nothing of what is done may last.
     pub is_dry_run: bool,
+    /// What another definition has by now, whatever the caches say: it was claimed in vain.
+    pub taken: &'a [Pair],
+}
+
+/// A configuration with the VNIs that it lacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Completed {
+    /// The text.
+    pub text: String,
+    /// What was drawn, and the definition in whose name it is to be claimed. Nothing is claimed for one whose name is to be made up.
+    pub drawn: Vec<(Pair, NetRef)>,
 }
 
 /// The text of a definition's configuration with the VNIs that it lacks; nothing where it lacks none, and what is wrong.
-pub(super) fn complete(request: &Request<'_>, draw: &Draw<'_>, view: &View) -> Result<Option<String>, Vec<Problem>> {
+pub(super) fn complete(request: &Request<'_>, draw: &Draw<'_>, view: &View) -> Result<Option<Completed>, Vec<Problem>> {
     let Some(text) = request.object["spec"]["config"].as_str() else { return Ok(None) };
     let found = overlays(text);
     if !found.iter().any(|overlay| matches!(overlay.vni, Vni::Absent(_))) {
@@ -52,6 +60,12 @@ pub(super) fn complete(request: &Request<'_>, draw: &Draw<'_>, view: &View) -> R
         }
     }
     let (mut written, mut problems): (Vec<(&Gap, u32)>, Vec<Problem>) = (Vec::new(), Vec::new());
+    let mut drawn = Vec::new();
+    let own = Own::of(request, draw).map_err(|why| {
+        let lacking = found.iter().find(|overlay| matches!(overlay.vni, Vni::Absent(_)));
+        lacking.map(|overlay| refusal(overlay, why)).into_iter().collect::<Vec<_>>()
+    })?;
+    let is_new = request.operation == Operation::Create;
     for (i, overlay) in found.iter().enumerate() {
         let Vni::Absent(gap) = &overlay.vni else { continue };
         // Whoever applies the same text again means the same network.
@@ -59,50 +73,89 @@ pub(super) fn complete(request: &Request<'_>, draw: &Draw<'_>, view: &View) -> R
             Some(Vni::Written(kept)) => kept.filter(|vni| !given.contains(&(overlay.port, *vni))),
             _ => None,
         };
-        let vni = kept.map_or_else(|| one(request, overlay, i, &given, draw, view), Ok);
+        // So does whoever owns a claim: the text was lost, and not the network.
+        let kept = kept.or_else(|| own.claimed(is_new, overlay, &given, draw, view));
+        let vni = match kept {
+            Some(vni) => Ok(vni),
+            None => own.draw(overlay, i, &given, draw, view),
+        };
         match vni {
             Ok(vni) => {
+                if kept.is_none() && own.is_named {
+                    drawn.push(((overlay.port, vni), own.reference.clone()));
+                }
                 given.push((overlay.port, vni));
                 written.push((gap, vni));
             }
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() { Ok(Some(with_vnis(text, &written))) } else { Err(problems) }
+    if problems.is_empty() { Ok(Some(Completed { text: with_vnis(text, &written), drawn })) } else { Err(problems) }
 }
 
-/// Draws one VNI. The first that is tried follows from the definition's name: applied anew, to this cluster or another, the
-/// definition gets the same again.
-fn one(
-    request: &Request<'_>,
-    overlay: &Overlay,
-    index: usize,
-    given: &[Pair],
-    draw: &Draw<'_>,
-    view: &View,
-) -> Result<u32, Problem> {
-    let name = [request.name, request.object["metadata"]["name"].as_str().unwrap_or_default()];
-    let name = name.into_iter().find(|name| !name.is_empty());
-    // One whose name is to be made up is nobody's but the request's.
-    let owner = format!("{}/{}", request.namespace, name.unwrap_or(draw.uid));
-    let own = NetRef {
-        namespace: request.namespace.parse().map_err(|_| refusal(overlay, "the namespace has no name that is one"))?,
-        name: name
-            .unwrap_or("0-unnamed")
-            .parse()
-            .map_err(|_| refusal(overlay, "the definition has no name that is one"))?,
-    };
-    let pool = Pool::of(draw.range, draw.opened);
-    let is_free = |vni: u32| {
-        let pair = (overlay.port, vni);
+/// The definition for which VNIs are drawn.
+struct Own {
+    /// It stands beside no other of its name.
+    reference: NetRef,
+    /// The API server has not to make its name up.
+    is_named: bool,
+    /// From where the first VNI that is tried follows.
+    seed: String,
+}
+
+impl Own {
+    fn of(request: &Request<'_>, draw: &Draw<'_>) -> Result<Self, &'static str> {
+        let name = [request.name, request.object["metadata"]["name"].as_str().unwrap_or_default()];
+        let name = name.into_iter().find(|name| !name.is_empty());
+        let reference = NetRef {
+            namespace: request.namespace.parse().map_err(|_| "the namespace has no name that is one")?,
+            name: name.unwrap_or("0-unnamed").parse().map_err(|_| "the definition has no name that is one")?,
+        };
+        // One whose name is to be made up is nobody's but the request's.
+        let seed = format!("{}/{}", request.namespace, name.unwrap_or(draw.uid));
+        Ok(Self { reference, is_named: name.is_some(), seed })
+    }
+
+    /// May this definition have the pair, as far as is known?
+    fn may_have(&self, pair: Pair, given: &[Pair], draw: &Draw<'_>, view: &View) -> bool {
         let is_reserved = view.options.reserved_pairs.iter().any(|(port, vni, _)| (*port, *vni) == pair);
+        let is_foreign = |claim: &Claim| !self.is_named || *claim.owner != *self.reference.to_string();
         !is_reserved
             && !given.contains(&pair)
-            && view.others(&Common::Pair(pair.0, pair.1), &own).next().is_none()
-            && draw.drawn.reserve(pair, &owner, draw.now, draw.is_dry_run)
-    };
-    let seed = if index == 0 { hash(&owner) } else { hash(&format!("{owner}/{index}")) };
-    pool.probe(seed, is_free).ok_or_else(|| refusal(overlay, &pool.exhausted(overlay.port, draw)))
+            && !draw.taken.contains(&pair)
+            && !view.claims().get(pair).is_some_and(is_foreign)
+            && view.others(&Common::Pair(pair.0, pair.1), &self.reference).next().is_none()
+    }
+
+    /// A VNI that the definition owns already. On an update that is what it has, whatever may be drawn.
+    fn claimed(&self, is_new: bool, overlay: &Overlay, given: &[Pair], draw: &Draw<'_>, view: &View) -> Option<u32> {
+        let pool = Pool::of(draw.range, draw.opened);
+        let may_be_had = |pair: &Pair| match is_new {
+            true => pool.contains(pair.1) && self.may_have(*pair, given, draw, view),
+            false => !given.contains(pair),
+        };
+        let mut owned = view.claims().of(&self.reference).filter(|(port, _)| self.is_named && *port == overlay.port);
+        owned.find(may_be_had).map(|(_, vni)| vni)
+    }
+
+    /// Draws one VNI. The first that is tried follows from the definition's name: applied anew, to this cluster or another, the
+    /// definition gets the same again.
+    fn draw(
+        &self,
+        overlay: &Overlay,
+        index: usize,
+        given: &[Pair],
+        draw: &Draw<'_>,
+        view: &View,
+    ) -> Result<u32, Problem> {
+        let pool = Pool::of(draw.range, draw.opened);
+        let is_free = |vni: u32| {
+            let pair = (overlay.port, vni);
+            self.may_have(pair, given, draw, view) && draw.drawn.reserve(pair, &self.seed, draw.now, draw.is_dry_run)
+        };
+        let seed = if index == 0 { hash(&self.seed) } else { hash(&format!("{}/{index}", self.seed)) };
+        pool.probe(seed, is_free).ok_or_else(|| refusal(overlay, &pool.exhausted(overlay.port, draw)))
+    }
 }
 
 fn refusal(overlay: &Overlay, text: &str) -> Problem {
@@ -132,6 +185,10 @@ impl Pool {
 
     fn size(&self) -> u64 {
         self.0.iter().map(|(min, max)| u64::from(max - min) + 1).sum()
+    }
+
+    fn contains(&self, vni: u32) -> bool {
+        self.0.iter().any(|(min, max)| (*min..=*max).contains(&vni))
     }
 
     /// The VNI of this number, from 0 on.

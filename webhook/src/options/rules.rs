@@ -34,6 +34,10 @@ pub struct RuleOptions {
         value_parser = reserved_pair
     )]
     pub reserved_pairs: Vec<ReservedPair>,
+    /// MTU of the links over which the nodes' overlays go: an overlay of a larger MTU than it has room for is refused. By default what other
+    /// overlays have tells, and is only warned of.
+    #[arg(long, env = "META_CNI_UNDERLAY_MTU", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(118..=65_535))]
+    pub underlay_mtu: Option<u32>,
     /// Users that may write network-status: the agents.
     #[arg(
         long,
@@ -110,6 +114,7 @@ impl Default for RuleOptions {
             networks_before,
             reserved_pairs,
             tunnel_ports,
+            underlay_mtu,
             status_writers,
             enforced_types,
             pod_networks,
@@ -123,6 +128,7 @@ impl Default for RuleOptions {
             deny_delete_in_use,
             default_level: Level::default(),
             tunnel_ports,
+            underlay_mtu,
             reserved_pairs: reserved_pairs.into_iter().map(pair).collect(),
             status_writers,
             enforced_types,
@@ -157,6 +163,7 @@ impl RuleOptions {
             hot_plug: false,
             reserved_pairs: self.reserved_pairs.iter().map(pair).collect(),
             tunnel_ports: self.tunnel_ports.clone(),
+            underlay_mtu: self.underlay_mtu,
             status_writers: self.status_writers.clone(),
             enforced_types: self.enforced_types.clone(),
             pod_networks: self.pod_networks.clone(),

@@ -317,10 +317,10 @@ fn what_was_lent_is_taken_back_whatever_happens() {
         (Cache::Levels, object(json!({"metadata": {"name": "baseline"}, "spec": {}}))),
     ];
     let counts = |known: &Known| Cache::ALL.map(|cache| known.count(cache));
-    assert_eq!(facts.with(&found, counts), [1, 0, 1, 0, 0, 0, 1]);
+    assert_eq!(facts.with(&found, counts), [1, 0, 1, 0, 0, 0, 1, 0]);
     let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| facts.with(&found, |_| panic!("a fault"))));
     assert!(broken.is_err());
-    assert_eq!(counts(&facts.known()), [0; 7]);
+    assert_eq!(counts(&facts.known()), [0; 8]);
     // What is known stays.
     facts.change(|known| {
         known.apply(Cache::Namespaces, object(json!({"metadata": {"name": "shop", "labels": {"a": "b"}}})))

@@ -91,7 +91,11 @@ pub fn judge(request: &Request<'_>, view: &View) -> Vec<Problem> {
     let Some(judged) = Judged::of(request) else { return Vec::new() };
     if request.operation == Operation::Delete {
         return match judged {
-            Judged::Definition => lifecycle::delete(request, view),
+            Judged::Definition => {
+                let mut problems = lifecycle::delete(request, view);
+                problems.extend(overlay::delete(request, view));
+                problems
+            }
             _ => Vec::new(),
         };
     }

@@ -1,15 +1,17 @@
-//! Rules about overlays. A definition of type vxlan is the whole overlay (X02 to X05, O01, O02).
+//! Rules about overlays. A definition of type vxlan is the whole overlay (X02 to X06, O01, O02, O04).
 
 use std::net::IpAddr;
 
+use attachments::names::NetRef;
 use attachments::rule::{Rule, Severity};
 use delegates::lint::{Kind, Problem};
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::cross::{One, definition};
-use super::{Request, contested, forbidden, in_config, pods_use, quoted};
-use crate::cluster::definition::{Definition, Overlay, VXLAN_PORT};
-use crate::cluster::{Common, PodName, View};
+use super::{Request, contested, forbidden, in_config, pods_use, quoted, warned};
+use crate::cluster::definition::{Definition, Overlay, Plugin, VXLAN_PORT};
+use crate::cluster::{Claim, Common, Pair, PodName, View};
 
 /// Judges one plugin of a definition, if it is an overlay.
 pub(super) fn judge(one: &One<'_>) -> Vec<Problem> {
@@ -26,6 +28,7 @@ pub(super) fn judge(one: &One<'_>) -> Vec<Problem> {
         problems.push(contested(problem, one.view));
     }
     problems.extend(subnets(one, overlay));
+    problems.extend(mtu(one, overlay));
     problems
 }
 
@@ -38,9 +41,27 @@ fn taken(one: &One<'_>, overlay: &Overlay) -> Option<Problem> {
         let mut theirs = other.plugins().iter().filter_map(|plugin| plugin.overlay.as_ref()).filter(pair);
         theirs.any(|theirs| theirs.is_shared_with(own) || overlay.is_shared_with(&other.reference))
     };
-    let other = &one.view.others(&key, own).find(|other| !lets(other))?.reference;
-    let text = format!("already used by NetworkAttachmentDefinition {other} on port {}", overlay.port);
+    let text = match one.view.others(&key, own).find(|other| !lets(other)) {
+        Some(other) => {
+            format!("already used by NetworkAttachmentDefinition {} on port {}", other.reference, overlay.port)
+        }
+        None => claimed(one, overlay)?,
+    };
     Some(Problem::of(Rule::VniTaken, Kind::Duplicate, one.at("vni"), overlay.vni, text))
+}
+
+/// The claim is another definition's, which no cache has heard of yet, which is gone while nodes are in its network, or which does not share:
+/// no node lets this definition in.
+fn claimed(one: &One<'_>, overlay: &Overlay) -> Option<String> {
+    let own = &one.definition.reference;
+    let pair = (overlay.port, overlay.vni);
+    let claim = one.view.claims().get(pair).filter(|claim| *claim.owner != *own.to_string())?;
+    let shares =
+        |plugin: &Plugin| plugin.overlay.as_ref().is_some_and(|of| (of.port, of.vni) == pair && of.is_shared_with(own));
+    if claimer(one.view, claim).is_some_and(|owner| owner.plugins().iter().any(shares)) {
+        return None;
+    }
+    Some(format!("claimed by NetworkAttachmentDefinition {} on port {}", claim.owner, overlay.port))
 }
 
 /// X05.
@@ -58,7 +79,7 @@ fn subnets(one: &One<'_>, overlay: &Overlay) -> Vec<Problem> {
         let mut clashes = others.filter_map(|other| Some((&other.reference, overlap(other)?)));
         // That of the same namespace counts more.
         let Some(first) = clashes.next() else { continue };
-        let is_within = |(other, _): &(&attachments::names::NetRef, _)| other.namespace == own.namespace;
+        let is_within = |(other, _): &(&NetRef, _)| other.namespace == own.namespace;
         let (other, net) = if is_within(&first) { first } else { clashes.find(is_within).unwrap_or(first) };
         let text = format!("overlaps {net} of overlay {other}");
         let at = one.at(&subnet.at);
@@ -69,6 +90,63 @@ fn subnets(one: &One<'_>, overlay: &Overlay) -> Vec<Problem> {
         problems.push(problem);
     }
     problems
+}
+
+/// X06. The first node pins the MTU for all of them. What the underlay leaves knows whoever set the flag; where nobody did, the overlays that
+/// leave their MTU to the nodes tell.
+fn mtu(one: &One<'_>, overlay: &Overlay) -> Option<Problem> {
+    let mtu = overlay.mtu?;
+    let view = one.view;
+    let problem = |text: String| Some(Problem::of(Rule::OverlayMtu, Kind::Invalid, one.at("mtu"), mtu, text));
+    let claim = view.claims().get((overlay.port, overlay.vni)).filter(|claim| overlay.is_managed && claim.members > 0);
+    if let Some(pinned) = claim.and_then(|claim| claim.mtu).filter(|pinned| *pinned != mtu) {
+        let nodes = nodes(claim.map_or(0, |claim| claim.members));
+        return problem(format!("must be {pinned}, as long as {nodes} in the overlay: all have one MTU"));
+    }
+    if let Some(underlay) = view.options.underlay_mtu {
+        let net = overlay.underlay.as_deref().and_then(|text| text.parse::<IpNet>().ok());
+        let is_ipv6 = net.map_or_else(|| view.networks().is_ipv6_only(), |net| net.addr().is_ipv6());
+        let headers = if is_ipv6 { 70 } else { 50 };
+        let most = underlay.saturating_sub(headers);
+        let text = || format!("must be at most {most}, the underlay's {underlay} less {headers} bytes of VXLAN");
+        return if mtu > most { problem(text()) } else { None };
+    }
+    let told = view.claims().iter().filter_map(|(pair, claim)| {
+        let owner = claimer(view, claim)?;
+        let mut theirs = owner.plugins().iter().filter_map(|plugin| plugin.overlay.as_ref());
+        let is_left = |theirs: &Overlay| theirs.mtu.is_none() && theirs.underlay == overlay.underlay;
+        theirs.any(|theirs| (theirs.port, theirs.vni) == pair && is_left(theirs)).then_some((claim.mtu?, &claim.owner))
+    });
+    let (most, whose) = told.max()?;
+    let text = || format!("must be at most {most}, if all nodes are as those of overlay {whose}");
+    if mtu > most { problem(text()).map(warned) } else { None }
+}
+
+/// The definition that owns a claim, if it is there.
+fn claimer<'a>(view: &'a View, claim: &Claim) -> Option<&'a Definition> {
+    let (namespace, name) = claim.owner.split_once('/')?;
+    view.definition(&NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+}
+
+/// `1 node is`, `2 nodes are`.
+fn nodes(count: u64) -> String {
+    if count == 1 { "1 node is".to_owned() } else { format!("{count} nodes are") }
+}
+
+/// O04. Pods keep an overlay whose definition is gone until they go; but nobody can let another definition in any more.
+pub(super) fn delete(request: &Request<'_>, view: &View) -> Vec<Problem> {
+    let (Ok(namespace), Ok(name)) = (request.namespace.parse(), request.name.parse()) else { return Vec::new() };
+    let own = NetRef { namespace, name };
+    let problem = |(port, vni): Pair| {
+        let members = view.claims().get((port, vni)).filter(|claim| claim.members > 0)?.members;
+        let on = if members == 1 { "1 node".to_owned() } else { format!("{members} nodes") };
+        let mut text = format!("owns VNI {vni} on UDP port {port}; the pods on {on} keep the overlay until they go");
+        if let Some(other) = view.others(&Common::Pair(port, vni), &own).next() {
+            text += &format!(", and until then no pod of {} starts, which shares it", other.reference);
+        }
+        Some(Problem::remark(Rule::OverlayOwner, "", text))
+    };
+    view.claims().of(&own).filter_map(problem).collect()
 }
 
 /// O01 and O02: what an overlay in use does not become.

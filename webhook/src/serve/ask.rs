@@ -1,5 +1,9 @@
 //! One review: answered by what is known, and again after a look for what was missing.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::routes::{Refusal, guarded};
 use crate::Shared;
 use crate::review::{self, Answered, Missing, Request};
@@ -27,6 +31,9 @@ pub async fn validate(shared: &Shared, request: &Request) -> Result<Answered, Re
     }
 }
 
+/// How long claims may take. With two looks at what is missing it is less than the shortest time of a request.
+const CLAIM: Duration = Duration::from_millis(1200);
+
 /// Changes the object of a request, likewise. What the API server does not say either is judged later.
 pub async fn mutate(shared: &Shared, request: &Request) -> Result<Answered, Refusal> {
     let Shared { facts, mutator, .. } = shared;
@@ -37,13 +44,21 @@ pub async fn mutate(shared: &Shared, request: &Request) -> Result<Answered, Refu
     loop {
         let missing = guarded(|| facts.with(&found, |known| mutator.missing(request, known)))?.without(&asked);
         if missing.is_empty() {
-            return guarded(|| facts.with(&found, |known| mutator.answer(request, known)));
+            break;
         }
         if asked.is_empty() {
             facts.wait_for(&missing).await;
         }
         found.extend(facts.look_for(&missing).await.found);
         asked.extend(missing);
+    }
+    let (deadline, mut taken) = (Instant::now() + CLAIM, Vec::new());
+    loop {
+        let mut answer = guarded(|| facts.with(&found, |known| mutator.answer(request, known, &taken)))?;
+        match mutator.claim(request, &mut answer, deadline).await {
+            Some(pair) => taken.push(pair),
+            None => return Ok(answer.told(request)),
+        }
     }
 }
 
@@ -206,6 +221,8 @@ mod tests {
         let (shared, server) = shared("200 OK", json!({})).await;
         assert!(matches!(mutate(&shared, &overlay("shop")).await, Err(Refusal::Early)));
         shared.facts.change(|known| known.end(Cache::Definitions, &HashSet::new()));
+        assert!(matches!(mutate(&shared, &overlay("shop")).await, Err(Refusal::Early)), "claims are not known");
+        shared.facts.change(|known| known.end(Cache::Claims, &HashSet::new()));
         let Ok(answered) = mutate(&shared, &overlay("shop")).await else { panic!("no answer") };
         assert!(answered.review.response.unwrap().patch.is_some());
         assert_eq!(server.asked(), 0);
@@ -216,11 +233,86 @@ mod tests {
         let labels = json!({"meta-cni.io/level": "baseline"});
         // Asked for the AttachmentLevel, it says the same, which opens nothing.
         let (shared, server) = shared("200 OK", json!({"metadata": {"name": "new", "labels": labels}})).await;
-        shared.facts.change(|known| known.end(Cache::Definitions, &HashSet::new()));
+        shared.facts.change(|known| {
+            known.end(Cache::Definitions, &HashSet::new());
+            known.end(Cache::Claims, &HashSet::new());
+        });
         let Ok(answered) = mutate(&shared, &overlay("new")).await else { panic!("no answer") };
         let response = answered.review.response.unwrap();
         assert!(response.result.message.contains(r#"level "baseline" opens no VNI"#), "{response:?}");
         assert_eq!(server.asked(), 2);
+    }
+
+    /// A webhook whose API server has claims of the pairs with these VNIs already, all another definition's, and what it answers.
+    async fn drawn(taken: &'static [u32], request: &Request) -> (Answered, Vec<String>) {
+        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (heard, number) = (std::sync::Arc::clone(&asked), std::sync::atomic::AtomicUsize::new(0));
+        let other = json!({"spec": {"owner": {"namespace": "infra", "name": "red"}}}).to_string();
+        let exists =
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409, "reason": "AlreadyExists"});
+        let server = Server::start(move |path| {
+            heard.lock().unwrap().push(path.to_owned());
+            if !path.ends_with("/vniclaims?") && !path.ends_with("/vniclaims") {
+                return answer("200 OK", &other);
+            }
+            match number.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                number if number < taken.len() => answer("409 Conflict", &exists.to_string()),
+                _ => answer("201 Created", "{}"),
+            }
+        })
+        .await;
+        let facts = Facts::default();
+        facts.change(|known| {
+            known.apply(Cache::Namespaces, object(json!({"metadata": {"name": "shop"}})));
+            known.end(Cache::Definitions, &HashSet::new());
+            known.end(Cache::Claims, &HashSet::new());
+        });
+        let vni_range = attachments::policy::spec::VniRange { min: 7, max: 9 };
+        let mutator = Mutator::new(&MutateOptions { vni_range, inject: false })
+            .claiming(crate::mutate::claim::Claimer::new(server.client.clone()));
+        let (metrics, readiness, served) = (Metrics::default(), Readiness::default(), Served::default());
+        let shared = Shared { facts, mutator, metrics, readiness, served };
+        let Ok(answered) = mutate(&shared, request).await else { panic!("no answer") };
+        let asked = asked.lock().unwrap().clone();
+        (answered, asked)
+    }
+
+    #[tokio::test]
+    async fn a_vni_that_another_replica_was_quicker_to_claim_is_passed_over() {
+        let vni = |answered: &Answered| {
+            let patch = answered.review.response.clone().unwrap().patch?;
+            let patch: Value = serde_json::from_slice(&patch).unwrap();
+            let config: Value = serde_json::from_str(patch[0]["value"].as_str().unwrap()).unwrap();
+            config["vni"].as_u64()
+        };
+        let (first, asked) = drawn(&[], &overlay("shop")).await;
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        let (next, asked) = drawn(&[7], &overlay("shop")).await;
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        let (first, next) = (vni(&first).unwrap(), vni(&next).unwrap());
+        assert_eq!(next, if first == 9 { 7 } else { first + 1 });
+        let (full, _) = drawn(&[7, 8, 9], &overlay("shop")).await;
+        assert!(!full.is_allowed() && full.problems[0].0 == "X15", "{full:?}");
+    }
+
+    #[tokio::test]
+    async fn a_vni_that_need_not_last_is_not_claimed() {
+        let with = |key: &str, value: Value| {
+            let mut review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+                "uid": "u", "operation": "CREATE", "userInfo": {}, "namespace": "shop",
+                "object": {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+                    "metadata": {"namespace": "shop"}, "spec": {"config": r#"{"type":"vxlan"}"#}},
+                "kind": {"group": "k8s.cni.cncf.io", "version": "v1", "kind": "NetworkAttachmentDefinition"},
+                "resource": {"group": "k8s.cni.cncf.io", "version": "v1", "resource": "network-attachment-definitions"},
+            }});
+            review["request"][key] = value;
+            review::read(review.to_string().as_bytes()).unwrap().unwrap()
+        };
+        let mut tried = with("dryRun", json!(true));
+        for request in [&mut tried, &mut with("name", json!(""))] {
+            let (answered, asked) = drawn(&[], request).await;
+            assert!(answered.review.response.unwrap().patch.is_some() && asked.is_empty(), "{asked:?}");
+        }
     }
 
     #[tokio::test]

@@ -22,8 +22,18 @@ pub fn read<T: serde_json::value::Index + Copy>(value: &Value, key: T) -> Vec<St
 
 pub fn options(told: &Value) -> Options {
     let mut options = Options::default();
-    let known =
-        ["strict", "isolation", "hotPlug", "denyDeleteInUse", "tunnelPorts", "enforced", "pods", "services", "nodes"];
+    let known = [
+        "strict",
+        "isolation",
+        "hotPlug",
+        "denyDeleteInUse",
+        "tunnelPorts",
+        "underlayMtu",
+        "enforced",
+        "pods",
+        "services",
+        "nodes",
+    ];
     for (key, value) in told.as_object().into_iter().flatten() {
         assert!(known.contains(&key.as_str()), "{key}");
         assert!(!value.is_null());
@@ -33,6 +43,7 @@ pub fn options(told: &Value) -> Options {
     options.hot_plug = told["hotPlug"] == true;
     options.deny_delete_in_use = told["denyDeleteInUse"] == true;
     options.tunnel_ports = list(&told["tunnelPorts"]).iter().map(|port| port.as_u64().unwrap() as u16).collect();
+    options.underlay_mtu = told["underlayMtu"].as_u64().map(|mtu| mtu as u32);
     options.enforced_types = read(told, "enforced");
     let nets = |key| read(told, key).iter().map(|net| net.parse().unwrap()).collect();
     (options.pod_networks, options.service_networks, options.node_networks) =
@@ -52,6 +63,9 @@ pub fn known(cluster: &Value) -> Known {
         }
         let object = json!({"metadata": metadata, "spec": {"config": definition["config"].to_string()}});
         known.apply(Cache::Definitions, serde_json::from_value(object).unwrap());
+    }
+    for claim in list(&cluster["claims"]) {
+        known.apply(Cache::Claims, serde_json::from_value(claim).unwrap());
     }
     let view = &mut known.view;
     for pod in list(&cluster["pods"]) {
@@ -123,6 +137,7 @@ pub fn mutated(settings: &Value, told: &Value, view: &View, drawn: &Drawn) -> Mu
         now: Instant::now(),
         uid: told["uid"].as_str().unwrap_or("u"),
         is_dry_run: told["dryRun"] == true,
+        taken: &[],
     };
     let settings = Settings { draw, injects: settings["inject"] == true };
     ask(told, view, |request, view| mutate(request, &settings, view))

@@ -98,7 +98,10 @@ impl Config {
         reader.masquerade_backend();
         let config = Self {
             vni: vni.unwrap_or_default(),
-            port: reader.integer("port", 1..=65_535).and_then(|port| port.try_into().ok()).unwrap_or(IANA_PORT),
+            port: reader
+                .integer(("port", Rule::OverlayPort), 1..=65_535)
+                .and_then(|port| port.try_into().ok())
+                .unwrap_or(IANA_PORT),
             underlay: reader.keep(underlay(conf)).unwrap_or(Underlay::DefaultRoute),
             mtu: reader.mtu(),
             peers: peers(conf, &mut reader),

@@ -102,7 +102,7 @@ fn what_delegates_say_is_said_in_the_rules_words() {
             r#""type":"vxlan""#,
             "vni: Required value: an integer from 1 to 16777215; the webhook draws one when a definition without it is applied [X01]",
         ),
-        (r#""type":"vxlan","vni":1,"port":0"#, "port: Invalid value: 0: must be an integer from 1 to 65535"),
+        (r#""type":"vxlan","vni":1,"port":0"#, "port: Invalid value: 0: must be an integer from 1 to 65535 [O03]"),
     ] {
         says(&plugin(text), want);
     }

@@ -245,6 +245,11 @@ fn cases() -> Vec<(Rule, Input, Input)> {
             ipam(r#""type":"static","addresses":[{"address":"10.9.0.7/24"}]"#),
             ipam(r#""type":"static","addresses":[{"address":"10.9.0.7"}]"#),
         ),
+        (
+            Rule::OverlayPort,
+            keys(r#""type":"vxlan","vni":7,"port":65535"#),
+            keys(r#""type":"vxlan","vni":7,"port":70000"#),
+        ),
         (Rule::Vni, keys(r#""type":"vxlan","vni":16777215"#), keys(r#""type":"vxlan","vni":0"#)),
         (Rule::AnnotationJson, nets(r#"[{"name":"lan"}]"#), nets(r#"[{"name":"lan" "ips":[]}]"#)),
         (Rule::ElementShape, nets(r#"[{"name":"lan"}]"#), nets("[null]")),

@@ -88,6 +88,67 @@ fn fifty_definitions_at_once_have_fifty_vnis() {
     assert_eq!(vnis.iter().collect::<HashSet<_>>().len(), 50, "{vnis:?}");
 }
 
+const CLAIMS: &str = "/apis/meta-cni.io/v1alpha1/vniclaims";
+
+#[test]
+fn what_is_drawn_is_claimed_before_it_is_answered_whichever_replica_draws() {
+    let mut world = World::new();
+    world.install_claims();
+    for number in 0..2 {
+        world.start_with(number, &["--vni-range", "100000-100019"]);
+    }
+    (0..2).for_each(|number| world.until_ready(number));
+    world.until_in_force();
+    let api = world.plane.api();
+    assert_eq!(api.get(CLAIMS).unwrap()["items"], json!([]), "dry runs claim nothing");
+    let apis: Vec<Api> = (0..10).map(|_| world.plane.api()).collect();
+    let make = |(thread, api): (usize, Api)| {
+        move || -> Vec<(String, u64)> {
+            let names = (0..2).map(|i| format!("net-{thread}-{i}"));
+            let each = names.map(|name| (name.clone(), vni(&api.post(NADS, &nad(&name, OVERLAY)).unwrap())));
+            each.collect()
+        }
+    };
+    let drawn: Vec<(String, u64)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = apis.into_iter().enumerate().map(make).map(|thread| scope.spawn(thread)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(drawn.iter().map(|(_, vni)| vni).collect::<HashSet<_>>().len(), 20, "{drawn:?}");
+    for (name, vni) in &drawn {
+        let claim = api.get(&format!("{CLAIMS}/4789-{vni}")).unwrap();
+        let spec = json!({"vni": vni, "port": 4789, "owner": {"namespace": "default", "name": name}});
+        assert_eq!(
+            (&claim["spec"], &claim["metadata"]["labels"]["meta-cni.io/network"]),
+            (&spec, &json!(format!("4789-{vni}")))
+        );
+    }
+    // Nobody has heard of the definition that a claim names: its VNI is taken all the same.
+    let ghost = json!({
+        "apiVersion": "meta-cni.io/v1alpha1", "kind": "VniClaim", "metadata": {"name": "4789-4200"},
+        "spec": {"vni": 4200, "port": 4789, "owner": {"namespace": "default", "name": "ghost"}},
+    });
+    api.post(CLAIMS, &ghost).unwrap();
+    let of_ghost = OVERLAY.replace("1.40e3", "1400, \"vni\": 4200");
+    let text = "spec.config.vni: Duplicate value: 4200: claimed by NetworkAttachmentDefinition default/ghost on port 4789 [X02]";
+    world.until("word of the claim", || match api.post(&format!("{NADS}?dryRun=All"), &nad("late", &of_ghost)) {
+        Err(refusal) if refusal.code == 422 && refusal.message.contains(text) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    api.post(NADS, &nad("ghost", &of_ghost)).unwrap();
+}
+
+#[test]
+fn where_claims_are_unknown_a_vni_is_drawn_and_a_warning_says_so() {
+    let world = World::served(1);
+    let (code, said) = world.kubectl_apply(&nad("blue", OVERLAY));
+    assert_eq!(code, Some(0), "{said}");
+    let drawn = vni(&stored(&world.plane.api(), "blue"));
+    let warning = format!(
+        "Warning: spec.config.vni: VNI {drawn} on UDP port 4789 is drawn and not claimed: the API server has no vniclaims.meta-cni.io: apply deploy/crds [X15]"
+    );
+    assert!(said.lines().any(|line| line == warning), "{said}");
+}
+
 #[test]
 fn a_dry_run_leaves_nothing_and_an_exhausted_range_is_told() {
     let world = World::served_with(1, &["--vni-range", "100000-100002"]);

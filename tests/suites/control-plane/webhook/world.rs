@@ -65,6 +65,12 @@ impl World {
         }
     }
 
+    /// Lets the API server take claims of VNIs.
+    pub fn install_claims(&self) {
+        self.plane.kubectl(["apply", "-f", &shipped("crds/vni-claims.yaml")]);
+        self.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", "crd/vniclaims.meta-cni.io"]);
+    }
+
     /// The same with replicas that are ready.
     pub fn served(replicas: u16) -> Self {
         Self::served_with(replicas, &[])
