@@ -5,11 +5,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use attachments::cni::object::Object;
 use delegates::networks::state::{FILE, NetworkState};
 use delegates::networks::{DIR, NetworkId};
+use meta_cni::node;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+
+/// `pathRoots` of the node, if a file with keys of its configuration says that whereabouts' configuration is read as one of blocks. A file
+/// that cannot be read makes no conflist either.
+pub fn whereabouts(config: &Path) -> Option<Vec<PathBuf>> {
+    let conf = node::spelled(Object::parse(&fs::read(config).ok()?).ok()?).ok()?;
+    if !node::reads_whereabouts(&conf).ok()? {
+        return None;
+    }
+    let roots: Option<Vec<PathBuf>> = conf.decode("pathRoots", "a list of paths").ok()?;
+    Some(roots.unwrap_or_else(|| node::PATH_ROOTS.map(PathBuf::from).into()))
+}
 
 /// The networks whose file is there, each with a number that grows with every change of the file. A network that is not among them is
 /// one that the node is not in.
