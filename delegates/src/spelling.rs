@@ -9,6 +9,7 @@ use attachments::names::PluginType;
 
 use crate::builtin::Builtin;
 use crate::ipam;
+use crate::ipam::blocks::whereabouts::{Files, read_as_blocks};
 
 /// What it hands on is read by another plugin; it refuses to hand anything on to itself.
 const FLANNEL: &str = "flannel";
@@ -28,6 +29,14 @@ pub fn settle(plugin: &mut PluginConf, in_process: bool) -> Result<(), Finding> 
         (None, _) => {}
     }
     Ok(())
+}
+
+/// Reads the `ipam` of a plugin of ours as one of blocks where it is whereabouts'. A program calls whereabouts by itself.
+pub fn whereabouts(plugin: &mut PluginConf, files: &Files<'_>) -> Result<(), Finding> {
+    match Builtin::from_type(&plugin.kind) {
+        Some(_) => read_as_blocks(&mut plugin.object, files),
+        None => Ok(()),
+    }
 }
 
 /// One plugin's configuration with every known key as it is read, or nothing where every key is so already. Each other

@@ -25,7 +25,8 @@ pub const MULTUS_NAMESPACE: &str = "kube-system";
 pub const CONF_DIR: &str = "/etc/cni/multus/net.d";
 
 /// `pathRoots` where it is absent: the usual directories of plugins and IPAM programs.
-const PATH_ROOTS: [&str; 5] = ["/var/lib/cni", "/run/cni", "/sys/devices", "/etc/cni/net.d/whereabouts.d", "/var/log"];
+pub const PATH_ROOTS: [&str; 5] =
+    ["/var/lib/cni", "/run/cni", "/sys/devices", "/etc/cni/net.d/whereabouts.d", "/var/log"];
 
 /// The configuration of a node. Keys have Multus's names and meanings where they exist.
 #[derive(Debug)]
@@ -80,6 +81,8 @@ pub struct NodeConf {
     pub abandon_after: Duration,
     /// `mergeIPs`: addresses of further networks in the merged result.
     pub merge_ips: bool,
+    /// `whereabouts`: an `ipam` section of that type is read as one of blocks.
+    pub whereabouts_as_blocks: bool,
     /// `strict`: follows the specification where Multus is lenient.
     pub strict: bool,
     /// `disableGC`: GC succeeds without doing anything.
@@ -161,11 +164,21 @@ impl NodeConf {
             level: conf.parsed("level", Level::ALLOWED)?.unwrap_or_default(),
             abandon_after: Duration::from_secs(up_to(conf, "abandonAfterSeconds", 300, 7 * 86_400)?),
             merge_ips: conf.flag("mergeIPs")?,
+            whereabouts_as_blocks: reads_whereabouts(conf)?,
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,
             disable_check: conf.flag("disableCheck")?,
             runtime_config: conf.object("runtimeConfig")?.unwrap_or_default(),
         })
+    }
+}
+
+/// `whereabouts`: who gives the addresses of an `ipam` section of that type. True for blocks, false for the program.
+pub fn reads_whereabouts(conf: &Object) -> Result<bool, Finding> {
+    match conf.text("whereabouts")?.as_deref() {
+        None | Some("" | "external") => Ok(false),
+        Some("blocks") => Ok(true),
+        Some(other) => Err(Finding::new("whereabouts", format_args!("{other:?}"), "\"external\" or \"blocks\"")),
     }
 }
 

@@ -139,6 +139,28 @@ fn kinds_of_other_groups_and_objects_of_any_shape_pass() {
     }
 }
 
+#[test]
+fn ranges_of_whereabouts_are_apart_or_the_same_where_they_are_blocks() {
+    let lan =
+        |range: &str| json!({"type": "macvlan", "master": "eth1", "ipam": {"type": "whereabouts", "range": range}});
+    let said = |options: Value, range: &str| {
+        let definitions = json!([{"ref": "default/lan", "config": lan("10.9.0.0/24")}]);
+        let told = json!({"operation": "CREATE", "object": {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": "shop", "name": "new"}, "spec": {"config": lan(range).to_string()}}});
+        of_rule(Rule::SegmentSubnet, &json!({"options": options, "definitions": definitions}), &told)
+    };
+    let blocks = || json!({"whereaboutsAsBlocks": true});
+    for (options, range, count) in [
+        (json!({}), "10.9.0.0/28", 0),
+        (blocks(), "10.9.0.0/28", 1),
+        (blocks(), "10.9.0.5-10.9.0.9/24", 1),
+        (blocks(), "10.9.0.0/24", 0),
+        (blocks(), "10.9.1.0/24", 0),
+    ] {
+        assert_eq!(said(options.clone(), range).len(), count, "{options} {range}");
+    }
+}
+
 fn of_rule(rule: Rule, cluster: &Value, told: &Value) -> Vec<String> {
     lines(rule, told, &view(cluster))
 }

@@ -44,6 +44,16 @@ impl NetworkId {
         }
     }
 
+    /// A pool that definitions share by what they give out, whatever their names are: those of whereabouts. Without a dot it is no
+    /// definition's name, and it does not begin with a number as an overlay's does.
+    pub fn pool(text: &str) -> Self {
+        let fit = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '-' };
+        let name = format!("whereabouts-{}", text.bytes().map(fit).collect::<String>());
+        // One range of IPv4 is told apart from any other by its digits.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".-/".contains(&byte));
+        if is_plain && name.len() <= LONGEST { Self(name) } else { Self::hashed(&name, text) }
+    }
+
     /// The network of a directory of that name below [`super::DIR`].
     pub(crate) fn of_dir(name: &str) -> Self {
         Self(name.to_owned())
@@ -54,8 +64,13 @@ impl NetworkId {
         if name.len() <= LONGEST {
             return Self(name);
         }
-        let kept = name[..LONGEST - 17].trim_end_matches(['.', '-']);
-        Self(format!("{kept}-{:016x}", hash(&name)))
+        Self::hashed(&name, &name)
+    }
+
+    /// The beginning of a name with a hash of a text.
+    fn hashed(name: &str, of: &str) -> Self {
+        let kept = name[..name.len().min(LONGEST - 17)].trim_end_matches(['.', '-']);
+        Self(format!("{kept}-{:016x}", hash(of)))
     }
 
     /// The name.

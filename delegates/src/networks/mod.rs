@@ -20,7 +20,7 @@ pub mod state;
 
 pub use self::id::NetworkId;
 pub(crate) use self::need::network_of;
-pub use self::need::{Need, OverlayNeed, needs, spans_nodes};
+pub use self::need::{Need, OverlayNeed, needs, needs_of, spans_nodes};
 
 /// Directory of the networks below `stateDir`.
 pub const DIR: &str = "networks";

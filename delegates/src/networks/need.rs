@@ -11,8 +11,9 @@ use ipnet::IpNet;
 use super::NetworkId;
 use super::state::Routing;
 use crate::builtin::overlay_of;
-use crate::ipam::blocks::{self, Pool};
+use crate::ipam::blocks::{self, Pool, whereabouts};
 use crate::overlay::Underlay;
+use crate::spelling;
 
 /// A network that spans nodes, as one plugin of a definition asks for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,9 +45,22 @@ pub struct OverlayNeed {
 
 /// What the plugins of a definition need. A plugin whose configuration is wrong needs nothing: the ADD tells what is wrong.
 pub fn needs(config: &str, reference: &NetRef) -> Vec<Need> {
-    let Ok(conf) = NetworkConf::parse(config.as_bytes()) else { return Vec::new() };
+    needs_of(config, reference, None)
+}
+
+/// The same on a node that reads whereabouts' configuration as one of blocks, with its files.
+pub fn needs_of(config: &str, reference: &NetRef, files: Option<&whereabouts::Files<'_>>) -> Vec<Need> {
+    let Ok(mut conf) = NetworkConf::parse(config.as_bytes()) else { return Vec::new() };
     let source = Source::Definition(reference.clone());
-    conf.plugins.iter().filter_map(|plugin| need(&plugin.object, &source)).collect()
+    let each = conf.plugins.iter_mut().filter_map(|plugin| {
+        if let Some(files) = files {
+            // Keys may be in any case, as the plugin reads them.
+            spelling::settle(plugin, true).ok()?;
+            spelling::whereabouts(plugin, files).ok()?;
+        }
+        need(&plugin.object, &source)
+    });
+    each.collect()
 }
 
 /// The network that a plugin's configuration asks for, if it spans nodes.
@@ -62,7 +76,7 @@ fn need(conf: &Object, source: &Source) -> Option<Need> {
     }
     match (&overlay, &pool) {
         (None, None) => None,
-        _ => Some(Need { id: id(overlay.as_ref(), source), overlay, pool }),
+        _ => Some(Need { id: id(conf, overlay.as_ref(), source), overlay, pool }),
     }
 }
 
@@ -73,11 +87,15 @@ pub fn spans_nodes(conf: &Object) -> bool {
 
 /// The network of a plugin's configuration.
 pub(crate) fn network_of(conf: &Object, source: &Source) -> NetworkId {
-    id(overlay_of(conf).as_ref(), source)
+    id(conf, overlay_of(conf).as_ref(), source)
 }
 
-fn id(overlay: Option<&OverlayNeed>, source: &Source) -> NetworkId {
-    overlay.map_or_else(|| NetworkId::of(source), |overlay| NetworkId::overlay(overlay.port, overlay.vni))
+fn id(conf: &Object, overlay: Option<&OverlayNeed>, source: &Source) -> NetworkId {
+    if let Some(overlay) = overlay {
+        return NetworkId::overlay(overlay.port, overlay.vni);
+    }
+    let pool = conf.object("ipam").ok().flatten().and_then(|ipam| ipam.text(whereabouts::POOL).ok().flatten());
+    pool.map_or_else(|| NetworkId::of(source), |pool| NetworkId::pool(&pool))
 }
 
 #[cfg(test)]

@@ -56,8 +56,9 @@ pub fn run(options: &Options) -> Result<()> {
 
 async fn serve(options: &Options) -> Result<()> {
     // Leases of addresses tell the boot that they are of, as the plugin sees it.
-    if let Ok(process) = host_exec::host_process(options) {
-        boot::of_node(&process.join("root"));
+    let node_root = host_exec::host_process(options).map(|process| process.join("root"));
+    if let Ok(root) = &node_root {
+        boot::of_node(root);
     }
     let (client, server) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
@@ -71,6 +72,8 @@ async fn serve(options: &Options) -> Result<()> {
         node: options.node_name.clone(),
         node_ips: options.node_ips.0.clone(),
         state_dir: options.state_dir.clone(),
+        config: options.config.clone(),
+        node_root: node_root.unwrap_or_else(|_| "/".into()),
         grace: options.member_grace,
     };
     let metrics = Metrics::default();

@@ -15,6 +15,7 @@ use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
 use attachments::selection::Selection;
 use delegates::builtin;
+use delegates::ipam::blocks::whereabouts::Files;
 use delegates::reserved::Reserved;
 use delegates::{in_process, spelling};
 
@@ -181,7 +182,13 @@ impl<'a> NodeNetworks<'a> {
         // The kubelet's allocations are not read yet.
         let devices = BTreeMap::new();
         let node = self.run.node(None);
-        let spell = |plugin: &mut PluginConf| spelling::settle(plugin, node.in_process(&plugin.kind));
+        let conf = &self.run.conf;
+        let flat = Files { root: Path::new("/"), path_roots: &conf.path_roots };
+        let spell = |plugin: &mut PluginConf| {
+            let in_process = node.in_process(&plugin.kind);
+            spelling::settle(plugin, in_process)?;
+            if conf.whereabouts_as_blocks && in_process { spelling::whereabouts(plugin, &flat) } else { Ok(()) }
+        };
         Ok(bind::bind(&request, &Lookups { definitions, files: &files, devices: &devices }, &spell)?)
     }
 }

@@ -51,6 +51,7 @@ fn a_program_that_is_gone_holds_a_dead_sandbox_for_a_while_and_is_asked_once_it_
     pod.netns.remove();
     node.del(&pod).quiet();
 
+    node.fakes.take_order();
     let report = node.replay();
     assert_eq!(listed(&report, "left"), [pod.container.as_str()], "{report}");
     assert_eq!(node.records("abandoned").len(), 1);

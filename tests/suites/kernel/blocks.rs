@@ -70,6 +70,43 @@ fn every_verb_agrees_with_the_lease() {
 }
 
 #[test]
+fn a_configuration_of_whereabouts_is_read_as_one_of_blocks_where_the_node_says_so() {
+    let lan = json!({"cniVersion": "1.0.0", "type": "bridge", "bridge": "br-lan", "ipam": {
+        "type": "whereabouts", "range": "10.61.0.10-10.61.0.12/24", "exclude": ["10.61.0.11/32"],
+        "ipRanges": [{"range": "fd61::10-fd61::12/64"}], "routes": [{"dst": "10.99.0.0/16"}],
+    }});
+    let without = Node::new();
+    without.nad("lan", lan.clone());
+    without.add(&without.pod("one", "lan")).refused(7, &["plugin \"whereabouts\" is in none of"]);
+    let mut node = Node::new();
+    node.conf["whereabouts"] = json!("blocks");
+    node.nad("lan", lan.clone());
+    // The same range, whatever the definition is called.
+    node.nad("other", lan.clone());
+    let (one, two, three) = (node.pod("one", "lan"), node.pod("two", "other"), node.pod("three", "lan"));
+    let result = node.add(&one).result();
+    node.add(&two).result();
+    assert_eq!(one.netns.addresses("net1"), ["10.61.0.10/24", "fd61::10/64"]);
+    assert_eq!(two.netns.addresses("net1"), ["10.61.0.12/24", "fd61::12/64"]);
+    node.add(&three)
+        .refused(110, &["no address is left in 10.61.0.10-10.61.0.12 with fd61::10-fd61::12: all 2 are taken"]);
+    node.check(&one, &result).quiet();
+    // What is attached goes by what it was attached by.
+    node.conf["whereabouts"] = json!("external");
+    node.del(&two).quiet();
+    node.conf["whereabouts"] = json!("blocks");
+    node.add(&three).result();
+    assert_eq!(three.netns.addresses("net1"), ["10.61.0.12/24", "fd61::12/64"]);
+    gc(&node, &[]).quiet();
+    for pod in [&one, &two, &three] {
+        pod.assert_empty();
+    }
+    node.assert_clean_but(&[]);
+    node.conf["whereabouts"] = json!("never");
+    node.add(&one).refused(7, &["whereabouts: got \"never\", want \"external\" or \"blocks\""]);
+}
+
+#[test]
 fn leases_of_the_departed_go_and_those_of_strangers_are_told() {
     let node = node(json!({"type": "bridge", "bridge": "br-lan"}), json!({"subnet": "10.65.0.0/24"}));
     let path = file("lan");

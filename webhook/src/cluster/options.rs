@@ -20,6 +20,8 @@ pub struct Options {
     pub max_attachments: usize,
     /// The number of the nodes' `delegates` and `defaultNetworks` beyond the first: `net1` is theirs then.
     pub networks_before: usize,
+    /// The nodes' `whereabouts` is `blocks`: definitions share addresses that have the same ranges, and no others.
+    pub whereabouts_as_blocks: bool,
     /// The agent attaches and detaches networks of running pods.
     pub hot_plug: bool,
     /// Pairs of UDP port and VNI that belong to the default network, with its device.
@@ -58,6 +60,7 @@ impl Default for Options {
             multus_namespace: "kube-system".parse().ok(),
             max_attachments: 64,
             networks_before: 0,
+            whereabouts_as_blocks: false,
             hot_plug: false,
             reserved_pairs: vec![(8472, 1, "flannel.1".to_owned())],
             tunnel_ports: Vec::new(),

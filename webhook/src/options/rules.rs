@@ -86,10 +86,16 @@ pub struct NodeOptions {
     /// `maxAttachments`.
     #[arg(long, env = "META_CNI_MAX_ATTACHMENTS", value_name = "NUMBER", default_value_t = 64)]
     pub max_attachments: usize,
+    /// `whereabouts`: external or blocks.
+    #[arg(long = "whereabouts", env = "META_CNI_WHEREABOUTS", value_name = "WHO", default_value = "external", value_parser = is_blocks)]
+    pub whereabouts_as_blocks: WhereaboutsAsBlocks,
     /// Networks that every pod has beyond the first: `delegates` and `defaultNetworks`.
     #[arg(long, env = "META_CNI_NETWORKS_BEFORE", value_name = "NUMBER", default_value_t = 0)]
     pub networks_before: usize,
 }
+
+/// Ranges of whereabouts are read as blocks. clap would take a plain `bool` for a flag without a value.
+pub type WhereaboutsAsBlocks = bool;
 
 /// A pair that no definition may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +118,7 @@ impl Default for RuleOptions {
             multus_namespace,
             max_attachments,
             networks_before,
+            whereabouts_as_blocks,
             reserved_pairs,
             tunnel_ports,
             underlay_mtu,
@@ -141,6 +148,7 @@ impl Default for RuleOptions {
                 multus_namespace,
                 max_attachments,
                 networks_before,
+                whereabouts_as_blocks,
             },
         }
     }
@@ -149,8 +157,14 @@ impl Default for RuleOptions {
 impl RuleOptions {
     /// The same as the rules take it.
     pub fn of_rules(&self) -> cluster::Options {
-        let NodeOptions { namespace_isolation, global_namespaces, multus_namespace, max_attachments, networks_before } =
-            self.node.clone();
+        let NodeOptions {
+            namespace_isolation,
+            global_namespaces,
+            multus_namespace,
+            max_attachments,
+            networks_before,
+            whereabouts_as_blocks,
+        } = self.node.clone();
         let pair = |pair: &ReservedPair| (pair.port, pair.vni, pair.device.clone());
         cluster::Options {
             strict: self.strict,
@@ -160,6 +174,7 @@ impl RuleOptions {
             multus_namespace,
             max_attachments,
             networks_before,
+            whereabouts_as_blocks,
             hot_plug: false,
             reserved_pairs: self.reserved_pairs.iter().map(pair).collect(),
             tunnel_ports: self.tunnel_ports.clone(),
@@ -175,6 +190,14 @@ impl RuleOptions {
 
 fn level(text: &str) -> Result<Level, String> {
     text.parse().map_err(|_| format!("got {text:?}, want {}", Level::ALLOWED))
+}
+
+fn is_blocks(text: &str) -> Result<bool, String> {
+    match text {
+        "external" => Ok(false),
+        "blocks" => Ok(true),
+        _ => Err(format!("got {text:?}, want external or blocks")),
+    }
 }
 
 fn object_name(text: &str) -> Result<ObjectName, String> {

@@ -155,7 +155,15 @@ impl One<'_> {
             others.is_some_and(|others| {
                 let on_segment = others.plugins.iter().filter(|plugin| plugin.segment().as_ref() == Some(&segment));
                 let mut separate = on_segment.filter(|plugin| {
-                    let is_shared = plugin.ipam == self.plugin.ipam && CLUSTER_WIDE.contains(&&*plugin.ipam);
+                    let is_pool_shared = |other: &Plugin| {
+                        // The program looks at every address; blocks know a range by its ends.
+                        let is_by_range = &*other.ipam == "whereabouts" && self.view.options.whereabouts_as_blocks;
+                        let ranges = |plugin: &Plugin| -> Vec<_> {
+                            plugin.subnets.iter().map(|subnet| (subnet.net, subnet.first, subnet.last)).collect()
+                        };
+                        CLUSTER_WIDE.contains(&&*other.ipam) && (!is_by_range || ranges(other) == ranges(self.plugin))
+                    };
+                    let is_shared = plugin.ipam == self.plugin.ipam && is_pool_shared(plugin);
                     !is_shared && !is_one_list(&others.name, &plugin.ipam)
                 });
                 separate.any(|plugin| plugin.subnets.iter().any(|other| other.shares(subnet)))

@@ -29,6 +29,7 @@ pub fn options(told: &Value) -> Options {
         "denyDeleteInUse",
         "tunnelPorts",
         "underlayMtu",
+        "whereaboutsAsBlocks",
         "enforced",
         "pods",
         "services",
@@ -43,6 +44,7 @@ pub fn options(told: &Value) -> Options {
     options.hot_plug = told["hotPlug"] == true;
     options.deny_delete_in_use = told["denyDeleteInUse"] == true;
     options.tunnel_ports = list(&told["tunnelPorts"]).iter().map(|port| port.as_u64().unwrap() as u16).collect();
+    options.whereabouts_as_blocks = told["whereaboutsAsBlocks"] == true;
     options.underlay_mtu = told["underlayMtu"].as_u64().map(|mtu| mtu as u32);
     options.enforced_types = read(told, "enforced");
     let nets = |key| read(told, key).iter().map(|net| net.parse().unwrap()).collect();

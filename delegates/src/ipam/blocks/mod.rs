@@ -11,6 +11,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 mod wanted;
+pub mod whereabouts;
 
 use std::fs;
 use std::net::IpAddr;

@@ -1,27 +1,22 @@
 //! The slots of a pool: which addresses a slot has, and which MAC address. Pure, and the same on each node.
 
+mod count;
+mod read;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use attachments::cni::object::Object;
-use attachments::finding::{Allowed, Finding, Findings, under};
 use attachments::names::Mac;
-use attachments::rule::Rule;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Checked, Validated, number, range_sets, subnet, without_host_bits};
+use super::super::number;
 use crate::networks::state::Slots;
 
-/// Slots of a block, unless `blockSize` says another number.
-pub const BLOCK_SIZE: u32 = 64;
-/// The largest `blockSize`.
-const LARGEST_BLOCK: u32 = 4096;
 /// The most slots of a pool: of a larger subnet the first so many addresses are used.
 const MOST: u32 = 1 << 31;
-/// The most range sets: an AddressBlock names the first address of each.
-const MOST_SETS: usize = 8;
-
 /// A pool of addresses, numbered: slot n has the n-th address of each range set. Addresses that nobody gets (the subnet's own, the
 /// gateway's, excluded ones) have a number too, so that excluding one moves no other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,35 +52,6 @@ pub struct SlotAddress {
 }
 
 impl Span {
-    fn read(range: &Object, is_gateway: bool) -> Validated<Self> {
-        let mut findings = Findings::default();
-        let subnet = findings.keep(subnet(range).and_then(without_host_bits).map(Some));
-        let mut address = |key, rule| {
-            let read: Checked<Option<IpAddr>> = range.parsed(key, "an IP address");
-            findings.keep(read.map_err(|finding| finding.of(rule))).map(|address| address.to_canonical())
-        };
-        let start = address("rangeStart", Rule::OutsideSubnet);
-        let end = address("rangeEnd", Rule::OutsideSubnet);
-        let gateway = address("gateway", Rule::Gateway);
-        let Some(subnet) = subnet else { return Err(findings.into()) };
-        for (key, found) in [("rangeStart", start), ("rangeEnd", end)] {
-            if let Some(outside) = found.filter(|address| !subnet.contains(address)) {
-                findings.push(Finding::new(key, outside, Allowed::AddressIn(subnet)).of(Rule::OutsideSubnet));
-            }
-        }
-        let (first, last) = (start.unwrap_or(subnet.network()), end.unwrap_or(subnet.broadcast()));
-        if findings.is_empty() && first > last {
-            let key = if start.is_some() { "rangeStart" } else { "rangeEnd" };
-            let allowed = Allowed::Told {
-                want: format!("a start that is not behind the end {last}").into(),
-                told: format!("must not be above rangeEnd {last}").into(),
-            };
-            findings.push(Finding::new(key, first, allowed).of(Rule::RangeOrder));
-        }
-        let gateway = gateway.or_else(|| is_gateway.then(|| nth(subnet.network(), 1)));
-        findings.finish(Self { subnet, first, last, gateway })
-    }
-
     /// How many addresses it has, up to [`MOST`].
     fn len(&self) -> u32 {
         let length = number(self.last).saturating_sub(number(self.first)).saturating_add(1);
@@ -111,40 +77,6 @@ impl fmt::Display for Span {
 }
 
 impl Pool {
-    /// Reads the section `ipam`. `is_gateway`: the node has an address in the network, the first one where `gateway` names none.
-    pub fn read(ipam: &Object, is_gateway: bool) -> Validated<Self> {
-        let mut findings = Findings::default();
-        let mut sets: Vec<Vec<(String, Span)>> = Vec::new();
-        if ipam.get("subnet").is_some() {
-            let read = Span::read(ipam, is_gateway).map(|span| Some(vec![("ipam.subnet".to_owned(), span)]));
-            sets.extend(findings.keep_all(read.map_err(|wrong| under("ipam", wrong))));
-        }
-        sets.extend(range_sets((ipam, "ranges", "ipam"), &mut findings, |at, ranges| set(&at, ranges, is_gateway)));
-        if findings.is_empty() && sets.is_empty() {
-            let allowed = Allowed::told("a subnet, here or in ipam.ranges", "set subnet or ranges");
-            findings.push(Finding::missing("ipam.subnet", allowed).of(Rule::NoRanges));
-        }
-        if sets.len() > MOST_SETS {
-            let allowed = format!("at most {MOST_SETS}, of each of which an attachment gets an address");
-            findings.push(Finding::new("ipam.ranges", format_args!("{} range sets", sets.len()), allowed));
-        }
-        apart(sets.iter().flatten(), &mut findings);
-        let mut holes = holes(ipam, &mut findings);
-        let sets: Vec<Vec<Span>> =
-            sets.into_iter().map(|set| set.into_iter().map(|(_, span)| span).collect()).collect();
-        holes.extend(sets.iter().flatten().filter_map(|span| span.gateway).map(IpNet::from));
-        let pool = Self { sets, holes: IpNet::aggregate(&holes), block_size: block_size(ipam, &mut findings) };
-        if findings.is_empty() && pool.usable_from(0).is_none() {
-            const LEFT: Allowed = Allowed::told(
-                "an address for pods beside the subnet's own, the gateway and what ipam.exclude names",
-                "leaves no address for pods",
-            );
-            let at = if ipam.get("subnet").is_some() { "ipam.subnet" } else { "ipam.ranges" };
-            findings.push(Finding::new(at, &pool, LEFT).of(Rule::NothingLeft));
-        }
-        findings.finish(pool)
-    }
-
     /// How many slots there are, those that nobody gets included.
     pub fn capacity(&self) -> u32 {
         let length = |set: &Vec<Span>| set.iter().fold(0_u32, |sum, span| sum.saturating_add(span.len())).min(MOST);
@@ -307,237 +239,10 @@ fn locate(set: &[Span], slot: u32) -> Option<(&Span, IpAddr)> {
     None
 }
 
-/// Reads a range set, each range with its path.
-fn set(at: &str, ranges: &[(usize, Object)], is_gateway: bool) -> Validated<Vec<(String, Span)>> {
-    let mut findings = Findings::default();
-    if ranges.is_empty() {
-        findings.push(Finding::new(at, "[]", "at least one range"));
-    }
-    let mut spans: Vec<(String, Span)> = Vec::with_capacity(ranges.len());
-    for (i, range) in ranges {
-        let at = format!("{at}[{i}]");
-        let read = Span::read(range, is_gateway).map(Some).map_err(|wrong| under(&at, wrong));
-        let Some(span) = findings.keep_all(read) else { continue };
-        if let Some((_, first)) = spans.first().filter(|(_, first)| first.first.is_ipv4() != span.first.is_ipv4()) {
-            let want = format!("one address family in a set: {first} came first").into();
-            let allowed = Allowed::Told { want, told: "one list per address family".into() };
-            findings.push(Finding::new(at, span, allowed).of(Rule::RangeFamilies));
-            continue;
-        }
-        spans.push((at, span));
-    }
-    findings.finish(spans)
-}
-
-/// Refuses ranges that share addresses. A definition may list thousands.
-fn apart<'a>(spans: impl Iterator<Item = &'a (String, Span)>, findings: &mut Findings) {
-    let mut sorted: Vec<(usize, &(String, Span))> = spans.enumerate().collect();
-    sorted.sort_by_key(|(_, (_, span))| span.first);
-    let mut furthest: Option<(usize, &(String, Span))> = None;
-    for one in sorted {
-        let before = furthest.filter(|(_, (_, before))| before.last >= one.1.1.first);
-        if let Some(other) = before {
-            let (later, earlier) = if one.0 > other.0 { (one.1, other.1) } else { (other.1, one.1) };
-            let allowed = Allowed::apart_from(format_args!("{} ({})", earlier.0, earlier.1));
-            findings.push(Finding::new(later.0.as_str(), later.1, allowed).of(Rule::RangesOverlap));
-        }
-        if furthest.is_none_or(|(_, (_, before))| before.last < one.1.1.last) {
-            furthest = Some(one);
-        }
-    }
-}
-
-/// `exclude`: subnets, or addresses.
-fn holes(ipam: &Object, findings: &mut Findings) -> Vec<IpNet> {
-    const ALLOWED: Allowed = Allowed::told("an IP address, or a subnet as 10.1.2.0/28", "must be an address or CIDR");
-    let read = ipam.decode::<Vec<String>>("exclude", Allowed::list("a list of addresses and subnets"));
-    let texts = findings.keep(read.map_err(|finding| finding.under("ipam"))).unwrap_or_default();
-    let mut holes = Vec::with_capacity(texts.len());
-    for (i, text) in texts.iter().enumerate() {
-        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match net {
-            Ok(net) => holes.push(net.trunc()),
-            Err(_) => {
-                let finding = Finding::new(format!("ipam.exclude[{i}]"), format_args!("{text:?}"), ALLOWED);
-                findings.push(finding.of(Rule::Exclude));
-            }
-        }
-    }
-    holes
-}
-
-fn block_size(ipam: &Object, findings: &mut Findings) -> u32 {
-    const ALLOWED: Allowed = Allowed::number("a power of two from 1 to 4096");
-    let read = ipam.decode::<u32>("blockSize", ALLOWED).and_then(|read| match read {
-        Some(size) if !size.is_power_of_two() || size > LARGEST_BLOCK => Err(Finding::new("blockSize", size, ALLOWED)),
-        read => Ok(read),
-    });
-    findings.keep(read.map_err(|finding| finding.of(Rule::BlockSize).under("ipam"))).unwrap_or(BLOCK_SIZE)
-}
-
 /// The n-th address behind another one.
 fn nth(first: IpAddr, n: u128) -> IpAddr {
     match first {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_add(u32::try_from(n).unwrap_or(u32::MAX))).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().saturating_add(n)).into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pool(ipam: &str) -> Pool {
-        Pool::read(&Object::parse(ipam.as_bytes()).unwrap(), false).unwrap()
-    }
-
-    fn texts(pool: &Pool, slot: u32) -> Vec<String> {
-        pool.addresses(slot).unwrap_or_default().iter().map(|one| one.address.to_string()).collect()
-    }
-
-    fn free(pool: &Pool) -> usize {
-        (0..pool.capacity()).filter(|slot| pool.addresses(*slot).is_some()).count()
-    }
-
-    #[test]
-    fn a_slot_is_a_number_behind_the_subnets_first_address() {
-        let pool = pool(r#"{"subnet":"10.42.0.0/24","gateway":"10.42.0.1","exclude":["10.42.0.16/30","10.42.0.9"]}"#);
-        assert_eq!((pool.capacity(), pool.block_size()), (256, 64));
-        assert_eq!(texts(&pool, 7), ["10.42.0.7/24"]);
-        for hole in [0, 1, 9, 16, 19, 255, 256] {
-            assert_eq!(pool.addresses(hole), None, "{hole}");
-        }
-        assert_eq!(pool.mac(7).unwrap().to_string(), "0a:58:0a:2a:00:07");
-        assert_eq!(pool.slot_of("10.42.0.16".parse().unwrap()), Some(16));
-        assert_eq!(pool.slot_of("10.43.0.16".parse().unwrap()), None);
-        assert_eq!(free(&pool), 256 - 8);
-    }
-
-    #[test]
-    fn a_slot_has_one_address_of_each_set() {
-        let pool = pool(
-            r#"{"ranges":[[{"subnet":"10.1.0.0/30"},{"subnet":"10.2.0.0/30"}],[{"subnet":"fd00::/64","rangeStart":"fd00::10"}]]}"#,
-        );
-        assert_eq!(pool.capacity(), 8);
-        assert_eq!(texts(&pool, 5), ["10.2.0.1/30", "fd00::15/64"]);
-        assert_eq!(pool.slot_of("fd00::15".parse().unwrap()), Some(5));
-        let v6 = self::pool(r#"{"subnet":"fd00::/64"}"#);
-        assert_eq!((v6.capacity(), v6.mac(258).unwrap().to_string()), (MOST, "0a:59:00:00:01:02".to_owned()));
-        assert_eq!((v6.addresses(0), texts(&v6, 1)), (None, vec!["fd00::1/64".to_owned()]));
-    }
-
-    #[test]
-    fn the_smallest_subnets_are_used_whole() {
-        for (subnet, count) in [
-            ("10.0.0.0/30", 2),
-            ("10.0.0.0/31", 2),
-            ("10.0.0.0/32", 1),
-            ("fd00::/126", 3),
-            ("fd00::/127", 2),
-            ("fd00::/128", 1),
-        ] {
-            assert_eq!(free(&pool(&format!(r#"{{"subnet":"{subnet}"}}"#))), count, "{subnet}");
-        }
-    }
-
-    #[test]
-    fn consecutive_slots_are_as_few_subnets_as_can_be() {
-        let dual = pool(
-            r#"{"ranges":[[{"subnet":"10.1.0.0/24","rangeStart":"10.1.0.250"},{"subnet":"10.2.0.0/24"}],[{"subnet":"fd00::/64"}]]}"#,
-        );
-        let texts = |first, count| -> Vec<String> {
-            dual.subnets_of(Slots { first, count }).iter().map(IpNet::to_string).collect()
-        };
-        assert_eq!(texts(0, 10), ["10.1.0.250/31", "10.1.0.252/30", "10.2.0.0/30", "fd00::/125", "fd00::8/127"]);
-        // Behind the pool's end there is nothing.
-        assert_eq!(texts(261, 64), ["10.2.0.255/32", "fd00::105/128"]);
-        assert_eq!(texts(262, 64), Vec::<String>::new());
-        let whole = pool(r#"{"subnet":"fd00::/64"}"#).subnets_of(Slots { first: 0, count: u32::MAX });
-        assert_eq!(whole, ["fd00::/97".parse::<IpNet>().unwrap()]);
-    }
-
-    #[test]
-    fn a_pool_is_written_and_read_back() {
-        let pool = pool(r#"{"subnet":"10.42.0.0/24","exclude":["10.42.0.9"],"blockSize":16}"#);
-        let json = serde_json::to_string(&pool).unwrap();
-        assert_eq!(serde_json::from_str::<Pool>(&json).unwrap(), pool);
-    }
-
-    #[test]
-    fn what_nobody_gets_is_skipped_in_one_step_however_much_it_is() {
-        let pool = pool(r#"{"subnet":"fd00::/64","exclude":["fd00::/98","fd00::8000:5"],"gateway":"fd00::1"}"#);
-        assert_eq!(pool.usable_from(0), Some(1 << 30));
-        let pool = self::pool(r#"{"subnet":"10.0.0.0/8","exclude":["10.0.0.0/9","10.255.0.0/16"]}"#);
-        let behind = u32::from_be_bytes([0, 128, 0, 0]);
-        assert_eq!((pool.usable_from(7), pool.usable_from(behind + 9)), (Some(behind), Some(behind + 9)));
-        assert_eq!(pool.usable_from(u32::from_be_bytes([0, 255, 0, 0])), None);
-        let dual = self::pool(
-            r#"{"ranges":[[{"subnet":"10.0.0.0/24"}],[{"subnet":"fd00::/64"}]],"exclude":["fd00::/125","10.0.0.8"]}"#,
-        );
-        assert_eq!((dual.usable_from(0), dual.usable_from(255)), (Some(9), None));
-        for slot in 0..256 {
-            let slow = (slot..256).find(|slot| dual.addresses(*slot).is_some());
-            assert_eq!(dual.usable_from(slot), slow, "{slot}");
-        }
-    }
-
-    #[test]
-    fn parts_of_one_subnet_may_be_ranges_and_the_gateway_is_in_none() {
-        let text = r#"{"ranges":[[{"subnet":"10.0.0.0/24","rangeEnd":"10.0.0.9","gateway":"10.0.0.20"},{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.20","rangeEnd":"10.0.0.22"}]]}"#;
-        let pool = pool(text);
-        assert_eq!((pool.to_string(), pool.capacity()), ("10.0.0.0-10.0.0.9,10.0.0.20-10.0.0.22".to_owned(), 13));
-        assert_eq!(
-            (texts(&pool, 9), texts(&pool, 10), texts(&pool, 11)),
-            (vec!["10.0.0.9/24".to_owned()], vec![], vec!["10.0.0.21/24".to_owned()])
-        );
-    }
-
-    #[test]
-    fn another_definition_of_the_network_may_keep_more_addresses_and_number_none_otherwise() {
-        let ours = pool(r#"{"subnet":"10.0.0.0/24","exclude":["10.0.0.8"]}"#);
-        let theirs = pool(r#"{"subnet":"10.0.0.0/24","gateway":"10.0.0.1","exclude":["10.0.0.9"]}"#);
-        let both = ours.clone().restricted_by(&theirs).unwrap();
-        assert!([1, 8, 9].iter().all(|slot| both.addresses(*slot).is_none()) && both.addresses(10).is_some());
-        assert_eq!(both.addresses(10).unwrap()[0].gateway, None, "the result tells what its own definition says");
-        for other in [r#"{"subnet":"10.0.0.0/25"}"#, r#"{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.2"}"#] {
-            assert_eq!(ours.clone().restricted_by(&pool(other)), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn every_wrong_key_is_named() {
-        for (ipam, want) in [
-            ("{}", "ipam.subnet: missing, want a subnet"),
-            (r#"{"subnet":"10.0.0.0"}"#, "ipam.subnet: got \"10.0.0.0\", want a subnet with a prefix length"),
-            (r#"{"subnet":"10.0.0.1/24"}"#, "ipam.subnet: got 10.0.0.1/24, want no host bits: 10.0.0.0/24"),
-            (
-                r#"{"subnet":"10.0.0.0/24","rangeStart":"10.1.0.0"}"#,
-                "ipam.rangeStart: got 10.1.0.0, want an address in",
-            ),
-            (
-                r#"{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.9","rangeEnd":"10.0.0.8"}"#,
-                "ipam.rangeStart: got 10.0.0.9",
-            ),
-            (r#"{"subnet":"10.0.0.0/24","exclude":["x"]}"#, "ipam.exclude[0]: got \"x\", want an IP address"),
-            (r#"{"subnet":"10.0.0.0/24","blockSize":3}"#, "ipam.blockSize: got 3, want a power of two"),
-            (
-                r#"{"subnet":"10.0.0.0/24","ranges":[[{"subnet":"10.0.0.0/16"}]]}"#,
-                "ipam.ranges[0][0]: 10.0.0.0/16 overlaps ipam.subnet (10.0.0.0/24)",
-            ),
-            (r#"{"ranges":[[{"subnet":"10.0.0.0/24"}],[]]}"#, "ipam.ranges[1]: got [], want at least one range"),
-            (
-                r#"{"ranges":[[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]]}"#,
-                "ipam.ranges[0][1]: got fd00::/64, want one address family in a set: 10.0.0.0/24 came first",
-            ),
-            (
-                r#"{"subnet":"10.0.0.0/30","exclude":["10.0.0.0/24"]}"#,
-                "ipam.subnet: got 10.0.0.0/30, want an address for pods beside",
-            ),
-            (r#"{"subnet":"10.0.0.0/31","gateway":"10.0.0.1","exclude":["10.0.0.0"]}"#, "ipam.subnet: got 10.0.0.0/31"),
-        ] {
-            let wrong = Pool::read(&Object::parse(ipam.as_bytes()).unwrap(), false).unwrap_err();
-            let texts: Vec<String> = wrong.iter().map(Finding::to_string).collect();
-            assert!(matches!(texts.as_slice(), [one] if one.starts_with(want)), "{ipam}: {texts:?}");
-        }
     }
 }

@@ -8,7 +8,7 @@ use attachments::text::hash;
 use delegates::ipam::blocks::Pool;
 
 use super::facts::{Asked, Call, Facts, Memory, Step};
-use super::slots::{Blocks, Sound, block_name, slots, usable};
+use super::slots::{Blocks, Sound, block_name, slots};
 
 /// How long an owner may take to answer a request for slots.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -346,7 +346,7 @@ fn others_free(facts: &Facts<'_>, sound: &Sound, pool: &Pool) -> u32 {
 }
 
 fn owned(sound: &Sound, node: &str, pool: &Pool) -> u32 {
-    usable(pool, &super::slots::compact(sound.of(node)))
+    pool.usable(&super::slots::compact(sound.of(node)))
 }
 
 /// Requests of this node that nobody needs to answer any more.
@@ -422,9 +422,9 @@ fn tell(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, free: &[u32]) -
 /// Why there is no slot: pool, size, and who has them.
 fn exhausted(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool) -> String {
     let all = super::slots::Blocks::by_node(blocks);
-    let holders = all.iter().map(|(node, runs)| format!("{node} {}", usable(pool, runs)));
+    let holders = all.iter().map(|(node, runs)| format!("{node} {}", pool.usable(runs)));
     let holders: Vec<String> = holders.collect();
-    let number = usable(pool, &[delegates::networks::state::Slots { first: 0, count: pool.capacity() }]);
+    let number = pool.usable(&[delegates::networks::state::Slots { first: 0, count: pool.capacity() }]);
     let by = if holders.is_empty() { String::new() } else { format!(", by node: {}", holders.join(", ")) };
     format!("pool {pool} of network {} is exhausted: all of its {number} addresses are held{by}", facts.id)
 }

@@ -5,11 +5,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use attachments::cni::object::Object;
 use delegates::networks::state::{FILE, NetworkState};
 use delegates::networks::{DIR, NetworkId};
+use meta_cni::node;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+
+/// `pathRoots` of the node, if a file with keys of its configuration says that whereabouts' configuration is read as one of blocks. A file
+/// that cannot be read makes no conflist either.
+pub fn whereabouts(config: &Path) -> Option<Vec<PathBuf>> {
+    let conf = node::spelled(Object::parse(&fs::read(config).ok()?).ok()?).ok()?;
+    if !node::reads_whereabouts(&conf).ok()? {
+        return None;
+    }
+    let roots: Option<Vec<PathBuf>> = conf.decode("pathRoots", "a list of paths").ok()?;
+    Some(roots.unwrap_or_else(|| node::PATH_ROOTS.map(PathBuf::from).into()))
+}
 
 /// The networks whose file is there, each with a number that grows with every change of the file. A network that is not among them is
 /// one that the node is not in.
@@ -97,12 +110,44 @@ pub fn path(state_dir: &Path, id: &NetworkId) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use attachments::names::NetRef;
+    use delegates::ipam::blocks::whereabouts;
+    use delegates::networks::needs_of;
     use delegates::networks::state::FORMAT;
 
     use super::*;
 
     fn state(node: &str) -> NetworkState {
         NetworkState { format: FORMAT, node: node.to_owned(), overlay: None, pool: None }
+    }
+
+    #[test]
+    fn the_nodes_configuration_says_whether_whereabouts_is_read_as_blocks_and_may_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.json");
+        assert_eq!(whereabouts(&config), None);
+        let default = Some(node::PATH_ROOTS.map(PathBuf::from).to_vec());
+        for (text, want) in [
+            ("", None),
+            ("{}", None),
+            (r#"{"whereabouts":"external"}"#, None),
+            (r#"{"whereabouts":"never"}"#, None),
+            (r#"{"Whereabouts":"blocks"}"#, default),
+            (r#"{"whereabouts":"blocks","pathRoots":["/x"]}"#, Some(vec!["/x".into()])),
+            (r#"{"whereabouts":"blocks","pathRoots":7}"#, None),
+        ] {
+            fs::write(&config, text).unwrap();
+            assert_eq!(whereabouts(&config), want, "{text}");
+        }
+        // Then the agent knows the network by the name that the plugin gives it, whatever the definition is called.
+        let lan = r#"{"plugins":[{"type":"macvlan","ipam":{"TYPE":"whereabouts","Range":"10.9.0.0/24"}}]}"#;
+        let reference = |name: &str| NetRef { namespace: "shop".parse().unwrap(), name: name.parse().unwrap() };
+        let files = whereabouts::Files { root: dir.path(), path_roots: &[] };
+        for name in ["lan", "other"] {
+            let needs = needs_of(lan, &reference(name), Some(&files));
+            assert_eq!(needs.iter().map(|need| need.id.as_str()).collect::<Vec<_>>(), ["whereabouts-10-9-0-0-24"]);
+            assert!(needs[0].pool.is_some() && needs_of(lan, &reference(name), None).is_empty());
+        }
     }
 
     #[test]

@@ -39,8 +39,9 @@ use std::time::Duration;
 
 use attachments::api::MemberEndpoint;
 use attachments::names::NetRef;
+use delegates::ipam::blocks::whereabouts;
 use delegates::networks::state::NetworkState;
-use delegates::networks::{Need, NetworkId, needs};
+use delegates::networks::{Need, NetworkId, needs, needs_of};
 use kube::Client;
 use meta_cni::cluster::wire::{Cause, Outcome, Refusal};
 use tokio::sync::{Notify, watch};
@@ -73,6 +74,10 @@ pub struct Settings {
     pub node_ips: Vec<IpAddr>,
     /// `stateDir`.
     pub state_dir: PathBuf,
+    /// A file with keys of the node's configuration, which may change: whether whereabouts' configuration is read as one of blocks.
+    pub config: Option<PathBuf>,
+    /// The node's root directory, where whereabouts has its files.
+    pub node_root: PathBuf,
     /// How long the node stays in a network that nothing is attached to, and keeps a block that is empty.
     pub grace: Duration,
 }
@@ -213,7 +218,7 @@ impl Networks {
         if !may_need(config) {
             return Ok(());
         }
-        for need in needs(config, reference) {
+        for need in self.needs(config, reference) {
             self.ensure_one(reference, need, deadline).await?;
         }
         Ok(())
@@ -259,6 +264,14 @@ impl Networks {
         done
     }
 
+    fn needs(&self, config: &str, reference: &NetRef) -> Vec<Need> {
+        let Settings { config: file, node_root, .. } = &self.0.settings;
+        let is_asked = config.contains(whereabouts::TYPE);
+        let roots = file.as_deref().filter(|_| is_asked).and_then(files::whereabouts);
+        let files = roots.as_ref().map(|path_roots| whereabouts::Files { root: node_root, path_roots });
+        needs_of(config, reference, files.as_ref())
+    }
+
     /// The owner of a network's claim, if it is another definition.
     fn foreign_owner(&self, id: &NetworkId, reference: &NetRef) -> Option<NetRef> {
         let state = self.state();
@@ -300,5 +313,5 @@ impl State {
 
 /// A cheap look that passes over most texts.
 fn may_need(config: &str) -> bool {
-    config.contains("vxlan") || config.contains(delegates::ipam::blocks::TYPE)
+    ["vxlan", delegates::ipam::blocks::TYPE, whereabouts::TYPE].iter().any(|name| config.contains(name))
 }

@@ -195,21 +195,6 @@ pub fn compact(slots: impl Iterator<Item = u32>) -> Vec<Slots> {
     runs
 }
 
-/// How many slots of these somebody may get.
-pub fn usable(pool: &Pool, runs: &[Slots]) -> u32 {
-    let of = |run: &Slots| {
-        let end = run.first.saturating_add(run.count);
-        let mut count = 0;
-        let mut at = run.first;
-        while let Some(slot) = pool.usable_from(at).filter(|slot| *slot < end) {
-            count += 1;
-            at = slot + 1;
-        }
-        count
-    };
-    runs.iter().map(of).sum()
-}
-
 fn joined(addresses: &[std::net::IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }

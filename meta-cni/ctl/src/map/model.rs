@@ -1,11 +1,14 @@
 //! Networks, nodes, pods and addresses, from the objects of a cluster. A value without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use attachments::names::NetRef;
 use attachments::status::NETWORK_STATUS;
 use delegates::ipam::blocks::Pool;
-use delegates::networks::needs;
+use delegates::ipam::blocks::whereabouts::Files;
+use delegates::networks::state::Slots as Run;
+use delegates::networks::{Need, needs, needs_of};
 use serde_json::Value;
 
 /// What is asked of the API server: the kind, and its collection.
@@ -37,6 +40,8 @@ pub struct Network {
     pub span: Option<String>,
     /// The pool of its addresses.
     pub pool: Option<Pool>,
+    /// It has them where the nodes read configurations of whereabouts as those of blocks.
+    pub is_assumed: bool,
 }
 
 /// A network that spans nodes.
@@ -46,16 +51,25 @@ pub struct Span {
     pub mtu: Option<u64>,
     /// Members: node and tunnel ends.
     pub members: BTreeMap<String, String>,
-    /// Slots of each node, and how many of them nobody had a while ago.
-    pub holders: BTreeMap<String, Slots>,
+    /// Who has which slots of its pool.
+    pub blocks: Vec<Block>,
 }
 
-/// Slots of a pool.
+/// A block of a pool.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// The slots of each node.
+    pub runs: Vec<(String, Run)>,
+    /// How many slots of a node nobody had a while ago, where it told.
+    pub free: BTreeMap<String, u64>,
+}
+
+/// What a node has of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Slots {
-    /// Those that a node owns.
+pub struct Held {
+    /// Addresses that pods of the node may have.
     pub owned: u64,
-    /// Those of its blocks that were free a while ago.
+    /// Those that were free a while ago.
     pub free: u64,
 }
 
@@ -79,6 +93,15 @@ pub struct Attachment {
     pub ips: Vec<String>,
     /// Its MAC address.
     pub mac: String,
+}
+
+/// What a definition needs of the cluster, and whether it does so only where whereabouts is read as blocks. The nodes' files are not looked at.
+fn need(config: &str, reference: &NetRef) -> Option<(Need, bool)> {
+    if let Some(need) = needs(config, reference).into_iter().next() {
+        return Some((need, false));
+    }
+    let files = Files { root: Path::new("/nonexistent"), path_roots: &[] };
+    Some((needs_of(config, reference, Some(&files)).into_iter().next()?, true))
 }
 
 impl Map {
@@ -113,24 +136,26 @@ impl Map {
         let first = read["plugins"].get(0).unwrap_or(&read);
         let mut network = Network { kind: text(&first["type"]), ..Network::default() };
         if let (Ok(namespace), Ok(name)) = (namespace.parse(), name.parse())
-            && let Some(need) = needs(&config, &NetRef { namespace, name }).into_iter().next()
+            && let Some((need, is_assumed)) = need(&config, &NetRef { namespace, name })
         {
             network.span = Some(need.id.to_string());
             network.pool = need.pool;
+            network.is_assumed = is_assumed;
         }
         self.networks.insert(format!("{namespace}/{name}"), network);
     }
 
     fn block(&mut self, object: &Value) {
         let spec = &object["spec"];
-        let free = object["status"]["free"].as_u64().unwrap_or_default();
-        let span = self.span(spec);
-        for (i, run) in list(&spec["runs"]).enumerate() {
-            let slots = span.holders.entry(text(&run["node"])).or_default();
-            slots.owned += run["count"].as_u64().unwrap_or_default();
-            // What is free is told of a block. It is the first owner's, as far as anybody knows.
-            slots.free += if i == 0 { free } else { 0 };
-        }
+        let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
+        let run =
+            |run: &Value| (text(&run["node"]), Run { first: number(&run["first"]), count: number(&run["count"]) });
+        let told = |one: &Value| Some((text(&one["node"]), one["free"].as_u64()?));
+        let block = Block {
+            runs: list(&spec["runs"]).map(run).collect(),
+            free: list(&object["status"]["nodes"]).filter_map(told).collect(),
+        };
+        self.span(spec).blocks.push(block);
     }
 
     fn pod(&mut self, object: &Value) {
@@ -173,6 +198,25 @@ impl Map {
     /// What spans nodes of a network, and the network.
     pub fn span_of(&self, name: &str) -> Option<&Span> {
         self.spans.get(self.networks.get(name)?.span.as_deref()?)
+    }
+
+    /// What each node has of a network's pool. A node that has told nothing of a block has all of its part free.
+    pub fn holders(&self, name: &str) -> BTreeMap<&str, Held> {
+        let pool = self.networks.get(name).and_then(|network| network.pool.as_ref());
+        let mut holders: BTreeMap<&str, Held> = BTreeMap::new();
+        for block in self.span_of(name).into_iter().flat_map(|span| &span.blocks) {
+            let mut owned: BTreeMap<&str, u64> = BTreeMap::new();
+            for (node, run) in &block.runs {
+                let count = pool.map_or(run.count, |pool| pool.usable(&[*run]));
+                *owned.entry(node).or_default() += u64::from(count);
+            }
+            for (node, owned) in owned {
+                let held = holders.entry(node).or_default();
+                held.owned += owned;
+                held.free += block.free.get(node).copied().unwrap_or(owned).min(owned);
+            }
+        }
+        holders
     }
 
     /// The pods of a network by node, each with its attachment.
@@ -223,7 +267,7 @@ pub(super) mod tests {
         let pod = |name: &str, node: &str, networks: Value| json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name, "annotations": {NETWORK_STATUS: networks.to_string()}}, "spec": {"nodeName": node}});
         let entry = |name: &str, interface: &str, ip: &str| json!({"name": format!("shop/{name}"), "interface": interface, "ips": [ip], "mac": "0a:58:0a:2a:00:01"});
         let member = |node: &str, vtep: &str| json!({"kind": "OverlayMember", "spec": {"network": "4789-4200", "node": node, "vteps": [vtep], "mac": "02:00:00:00:00:01", "mtu": 1450}});
-        let block = |first: u32, node: &str, free: u32| json!({"kind": "AddressBlock", "spec": {"network": "4789-4200", "first": first, "count": 64, "runs": [{"first": first, "count": 64, "node": node}]}, "status": {"free": free}});
+        let block = |first: u32, node: &str, free: u32| json!({"kind": "AddressBlock", "spec": {"network": "4789-4200", "first": first, "count": 64, "runs": [{"first": first, "count": 64, "node": node}]}, "status": {"free": free, "nodes": [{"node": node, "free": free}]}});
         let items = json!([
             definition("blue", json!({"type": "vxlan", "vni": 4200, "ipam": {"type": "blocks", "subnet": "10.42.0.0/24"}})),
             definition("lan", json!({"plugins": [{"type": "bridge", "bridge": "lan0"}]})),
@@ -249,7 +293,9 @@ pub(super) mod tests {
         assert_eq!((blue["n1"][0].0, blue["n2"][0].1.ips[0].as_str()), ("shop/a", "10.42.0.65"));
         let span = map.span_of("shop/blue").unwrap();
         assert_eq!(span.members["n2"], "172.31.0.2");
-        assert_eq!(span.holders["n1"], Slots { owned: 64, free: 61 });
+        // The subnet's own address is nobody's.
+        assert_eq!(map.holders("shop/blue")["n1"], Held { owned: 63, free: 61 });
+        assert_eq!(map.holders("shop/lan").len(), 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use delegates::networks::state::Slots;
 use serde_json::{Value, json};
 
 use super::model::{Attachment, Map};
@@ -13,8 +14,9 @@ pub fn text(map: &Map) -> String {
         let _ = writeln!(out, "{name}  {}", map.title(name));
         let attached = map.attached(name);
         let span = map.span_of(name);
-        let members = span.into_iter().flat_map(|span| span.members.keys().chain(span.holders.keys()));
-        let mut nodes: Vec<&str> = members.map(String::as_str).chain(attached.keys().copied()).collect();
+        let holders = map.holders(name);
+        let members = span.into_iter().flat_map(|span| span.members.keys()).map(String::as_str);
+        let mut nodes: Vec<&str> = members.chain(holders.keys().copied()).chain(attached.keys().copied()).collect();
         nodes.sort_unstable();
         nodes.dedup();
         if nodes.is_empty() {
@@ -22,10 +24,9 @@ pub fn text(map: &Map) -> String {
         }
         for node in nodes {
             let vtep = span.and_then(|span| span.members.get(node)).map(|vtep| format!("  VTEP {vtep}"));
-            let slots = span.and_then(|span| span.holders.get(node));
-            let slots = slots.map(|slots| format!("  {} addresses, {} free", slots.owned, slots.free));
+            let held = holders.get(node).map(|held| format!("  {} addresses, {} free", held.owned, held.free));
             let shown = if node.is_empty() { "(no node)" } else { node };
-            let _ = writeln!(out, "  {shown}{}{}", vtep.unwrap_or_default(), slots.unwrap_or_default());
+            let _ = writeln!(out, "  {shown}{}{}", vtep.unwrap_or_default(), held.unwrap_or_default());
             for (pod, attachment) in attached.get(node).into_iter().flatten() {
                 let _ = writeln!(out, "    {pod}  {}", words(attachment));
             }
@@ -89,14 +90,18 @@ pub fn json(map: &Map) -> String {
     format!("{}\n", json!({"networks": networks}))
 }
 
-/// The pools: size, what nodes hold, what is free.
+/// The pools: size, what nodes hold, what is free. What nobody gets is counted nowhere.
 pub fn pools(map: &Map) -> String {
     let mut out = String::new();
     for (name, network) in &map.networks {
         let Some(pool) = &network.pool else { continue };
-        let span = map.span_of(name);
-        let held: u64 = span.iter().flat_map(|span| span.holders.values()).map(|slots| slots.owned).sum();
-        let size = pool.capacity();
+        let holders = map.holders(name);
+        // Whether the nodes read a configuration of whereabouts as one of blocks is seen by its blocks.
+        if network.is_assumed && holders.is_empty() {
+            continue;
+        }
+        let held: u64 = holders.values().map(|held| held.owned).sum();
+        let size = pool.usable(&[Slots { first: 0, count: pool.capacity() }]);
         let subnets: Vec<String> = pool.subnets().map(|subnet| subnet.to_string()).collect();
         let attached: usize = map.attached(name).values().map(Vec::len).sum();
         let _ = writeln!(
@@ -104,9 +109,9 @@ pub fn pools(map: &Map) -> String {
             "{name}  {}: {size} addresses, {held} in blocks of nodes, {attached} pods",
             subnets.join(" ")
         );
-        for (node, slots) in span.iter().flat_map(|span| &span.holders) {
-            let pods = map.attached(name).get(node.as_str()).map_or(0, Vec::len);
-            let _ = writeln!(out, "  {node}  {} addresses, {} free, {pods} pods", slots.owned, slots.free);
+        for (node, held) in holders {
+            let pods = map.attached(name).get(node).map_or(0, Vec::len);
+            let _ = writeln!(out, "  {node}  {} addresses, {} free, {pods} pods", held.owned, held.free);
         }
     }
     out
@@ -121,7 +126,7 @@ mod tests {
     fn text_says_where_every_pod_is() {
         let expected = "\
 shop/blue  vxlan 4200 on UDP 4789, MTU 1450, 10.42.0.0/24
-  n1  VTEP 172.31.0.1  64 addresses, 61 free
+  n1  VTEP 172.31.0.1  63 addresses, 61 free
     shop/a  net1  10.42.0.1  0a:58:0a:2a:00:01
   n2  VTEP 172.31.0.2  64 addresses, 63 free
     shop/b  net1  10.42.0.65  0a:58:0a:2a:00:01
@@ -139,11 +144,25 @@ shop/lan  bridge
     #[test]
     fn pools_say_their_size_and_who_holds_what() {
         let expected = "\
-shop/blue  10.42.0.0/24: 256 addresses, 128 in blocks of nodes, 2 pods
-  n1  64 addresses, 61 free, 1 pods
+shop/blue  10.42.0.0/24: 254 addresses, 127 in blocks of nodes, 2 pods
+  n1  63 addresses, 61 free, 1 pods
   n2  64 addresses, 63 free, 1 pods
 ";
         assert_eq!(pools(&example()), expected);
+    }
+
+    #[test]
+    fn a_pool_of_whereabouts_is_one_where_there_are_blocks_of_it() {
+        let config = r#"{"type":"macvlan","ipam":{"type":"whereabouts","range":"10.9.0.0/28"}}"#;
+        let definition = json!({"metadata": {"namespace": "shop", "name": "lan"}, "spec": {"config": config}});
+        let runs = json!([{"first": 0, "count": 8, "node": "n1"}, {"first": 8, "count": 8, "node": "n2"}]);
+        let block = json!({"spec": {"network": "whereabouts-10-9-0-0-28", "first": 0, "count": 16, "runs": runs}});
+        let mut map = Map::default();
+        map.take("NetworkAttachmentDefinition", &definition);
+        assert_eq!(pools(&map), "");
+        map.take("AddressBlock", &block);
+        let expected = "shop/lan  10.9.0.0/28: 14 addresses, 14 in blocks of nodes, 0 pods\n  n1  7 addresses, 7 free, 0 pods\n  n2  7 addresses, 7 free, 0 pods\n";
+        assert_eq!(pools(&map), expected);
     }
 
     #[test]
