@@ -5,22 +5,25 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use attachments::names::Mac;
+
 use super::entries::{Change, Entries, Plan, Present, plan};
 use super::{PROTOCOL, Segment};
 use crate::error::Result;
 use crate::nl::Netlink;
-use crate::nl::neighbour::{ALL_ZERO, Entry};
+use crate::nl::neighbour::{ALL_ZERO, Entry, Station};
 
 /// The entries that the kernel holds.
 pub fn present(netlink: &mut Netlink, device: u32, bridge: u32) -> Result<Present> {
-    let (mut forwarding, mut local) = (Vec::new(), BTreeSet::new());
-    for station in netlink.stations(bridge)? {
-        if station.port == device {
-            forwarding.push(station.entry);
-        } else if station.is_static && !station.is_port && !station.entry.own && station.port != bridge {
-            local.insert(station.entry.mac);
-        }
-    }
+    let stations = netlink.stations(bridge)?;
+    let is_local = |station: &&Station| {
+        let is_others = station.port != device && station.port != bridge;
+        is_others && station.is_static && !station.is_port && !station.entry.own
+    };
+    let local: BTreeSet<Mac> = stations.iter().filter(is_local).map(|station| station.entry.mac).collect();
+    // In the place of the stations, which are many.
+    let forwarding =
+        stations.into_iter().filter(|station| station.port == device).map(|station| station.entry).collect();
     Ok(Present { forwarding, neighbours: netlink.neighbours(bridge)?, local })
 }
 

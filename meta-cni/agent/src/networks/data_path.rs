@@ -50,10 +50,9 @@ impl Networks {
             Heard::Healed(what) => self.0.metrics.healed(name, what),
             Heard::Obstacles(entries) => self.0.metrics.obstructed(name, entries),
             Heard::Moved => {
+                // Addresses of pods' links change at every ADD, so it waits for the next look at everything.
                 if let Some(network) = state.networks.get_mut(id) {
                     network.moved_at = Some(Instant::now());
-                    state.touch(id);
-                    self.0.wake.notify_one();
                 }
             }
         }

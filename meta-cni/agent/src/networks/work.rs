@@ -20,8 +20,6 @@ use super::{Networks, plan, tunnel};
 const STEPS: usize = 500;
 /// How long what the kernel said of the underlay is taken for true.
 const FRESH: Duration = Duration::from_secs(30);
-/// The same while addresses of the node change: those of pods' links do at every ADD.
-const BUSY: Duration = Duration::from_secs(1);
 /// The most that a network waits after failures.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -201,7 +199,7 @@ impl Networks {
         let Some(network) = state.networks.get_mut(id) else { return };
         let is_fresh = |(found, at): &(Result<Tunnel, String>, Instant)| {
             let has_moved = network.moved_at.is_some_and(|moved| moved > *at);
-            found.is_ok() && at.elapsed() < if has_moved { BUSY } else { FRESH }
+            found.is_ok() && !has_moved && at.elapsed() < FRESH
         };
         if network.tunnel.as_ref().is_some_and(is_fresh) {
             return;
