@@ -232,6 +232,7 @@ mod tests {
             optional: &[],
             multus_namespace: &multus_namespace,
             policies: false,
+            plain: false,
         };
         let facts = directory.resolve(&query).unwrap();
         assert_eq!(facts.policies, None, "nobody asked");
@@ -255,6 +256,7 @@ mod tests {
                 optional: &[],
                 multus_namespace: &multus_namespace,
                 policies: true,
+                plain: false,
             };
             directory.resolve(&query).map(|facts| facts.policies)
         };

@@ -50,6 +50,8 @@ pub struct Query<'a> {
     pub multus_namespace: &'a ObjectName,
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
     pub policies: bool,
+    /// True: it is known that the pod asks for no address.
+    pub plain: bool,
 }
 
 /// The answer to a [`Query`].

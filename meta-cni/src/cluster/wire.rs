@@ -77,6 +77,9 @@ pub struct Resolve {
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub policies: bool,
+    /// True: the plugin has the annotations, and no attachment asks for an address of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
 }
 
 /// The status of a pod after its ADD.
@@ -280,6 +283,8 @@ pub enum Cause {
     Malformed,
     /// The pod's or the node's configuration is wrong: no retry helps.
     Configuration,
+    /// An address that the pod asks for is somebody else's. The text is `SUBJECT: WHY`.
+    Addresses,
     /// A bug, or a cause of a later version.
     #[serde(other)]
     Internal,

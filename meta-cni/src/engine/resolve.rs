@@ -134,7 +134,7 @@ impl<'a> NodeNetworks<'a> {
 
     fn query<'q>(&'q self, pod: Option<&'q PodRef>, references: &'q [NetRef], optional: &'q [NetRef]) -> Query<'q> {
         let multus_namespace = &self.run.conf.multus_namespace;
-        Query { pod, annotations: false, references, optional, multus_namespace, policies: false }
+        Query { pod, annotations: false, references, optional, multus_namespace, policies: false, plain: false }
     }
 
     /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
@@ -169,7 +169,8 @@ impl<'a> NodeNetworks<'a> {
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
         // Levels and policies are about what a pod selects: what the node gives to every pod is nobody's request.
         let policies = facts.policies.is_none() && selection.elements().next().is_some();
-        let found = self.resolve(&Query { policies, ..self.query(Some(pod), &references, &optional) })?;
+        let plain = !selection.elements().any(|one| !one.ips.is_empty() || one.ipam_claim.is_some());
+        let found = self.resolve(&Query { policies, plain, ..self.query(Some(pod), &references, &optional) })?;
         facts.definitions.extend(found.definitions);
         facts.policies = found.policies.or(facts.policies.take());
         if !found.node.is_empty() {

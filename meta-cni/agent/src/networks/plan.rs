@@ -9,7 +9,7 @@ use delegates::networks::state::{FORMAT, NetworkState, PoolState};
 use super::facts::{Ask, Call, Facts, Memory, Step, fingerprint};
 use super::notes::Notes;
 use super::slots::{Blocks, compact};
-use super::{blocks, claim, member};
+use super::{address_claims, blocks, claim, member};
 
 /// The next step.
 pub fn next(facts: &Facts<'_>, memory: &mut Memory) -> Step {
@@ -36,7 +36,13 @@ pub fn is_served(facts: &Facts<'_>, ask: &Ask) -> bool {
         && (ask.need.overlay.is_none() || file.overlay.is_some())
         && match (&ask.need.pool, &file.pool) {
             (None, _) => true,
-            (Some(pool), Some(state)) => chosen(facts, ask, pool).as_ref() == &state.pool && !facts.free().is_empty(),
+            (Some(pool), Some(state)) => {
+                chosen(facts, ask, pool).as_ref() == &state.pool
+                    && match &ask.wanted {
+                        None => !facts.free().is_empty(),
+                        Some(wanted) => address_claims::is_served(wanted, state),
+                    }
+            }
             (Some(_), None) => false,
         }
 }
@@ -77,6 +83,13 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     if let Some(step) = write(facts, memory, &read, pool.as_deref()) {
         return step;
     }
+    if let Some(step) = pool.as_deref().and_then(|pool| address_claims::next(facts, memory, &read, pool)) {
+        return step;
+    }
+    // What was asked for is there.
+    if facts.ask.is_some_and(|ask| ask.wanted.is_some()) && !address_claims::needs_any(facts) {
+        return write(facts, memory, &read, pool.as_deref()).unwrap_or(Step::Done);
+    }
     let needs_slots = facts.ask.is_none_or(|ask| ask.need.pool.is_some());
     let step = pool.as_deref().filter(|_| needs_slots).and_then(|pool| blocks::next(facts, memory, &read, pool));
     match step {
@@ -107,25 +120,38 @@ fn chosen<'a>(facts: &Facts<'_>, ask: &Ask, pool: &'a Pool) -> Cow<'a, Pool> {
     both.map_or(Cow::Borrowed(pool), Cow::Owned)
 }
 
-fn write(facts: &Facts<'_>, memory: &Memory, read: &Blocks, pool: Option<&Pool>) -> Option<Step> {
+fn write(facts: &Facts<'_>, memory: &mut Memory, read: &Blocks, pool: Option<&Pool>) -> Option<Step> {
     let state = compose(facts, memory, read, pool)?;
-    (Some(&state) != facts.file).then(|| Step::Write(Box::new(state)))
+    if Some(&state) == facts.file {
+        return None;
+    }
+    // Blocks and claims are heard of one by one: nobody may get a slot that is kept for somebody.
+    if !memory.is_checked && gains(facts.file, &state) {
+        return Some(Step::ListAddresses);
+    }
+    memory.is_checked = false;
+    Some(Step::Write(Box::new(state)))
+}
+
+/// Are there slots in the new state that were not there before?
+fn gains(before: Option<&NetworkState>, new: &NetworkState) -> bool {
+    let of = |state: &NetworkState| state.pool.as_ref().map(|pool| pool.slots.clone()).unwrap_or_default();
+    let before = before.map(of).unwrap_or_default();
+    of(new).iter().flat_map(|run| run.iter()).any(|slot| !before.iter().any(|run| run.contains(slot)))
 }
 
 /// What `network.json` is to say.
 fn compose(facts: &Facts<'_>, memory: &Memory, read: &Blocks, pool: Option<&Pool>) -> Option<NetworkState> {
-    let before = facts.file;
     let is_overlay = super::tunnel::pair(facts.id).is_some();
     let overlay = if is_overlay { Some(member::membership(facts, read)?) } else { None };
     let pool = pool.map(|pool| {
         let own = read.of(facts.node).into_iter().flat_map(|run| run.iter().collect::<Vec<_>>());
+        let slots = compact(own.filter(|slot| !memory.giving.contains_key(slot)));
+        let is_own = |slot| slots.iter().any(|run| run.contains(slot));
         PoolState {
             pool: pool.clone(),
-            slots: compact(own.filter(|slot| !memory.giving.contains_key(slot))),
-            claimed: before
-                .and_then(|before| before.pool.as_ref())
-                .map(|pool| pool.claimed.clone())
-                .unwrap_or_default(),
+            claimed: address_claims::promises(facts, memory, read, is_own),
+            slots,
             exhausted: memory.exhausted.clone(),
         }
     });
@@ -145,6 +171,9 @@ fn leave(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     }
     if let Some(own) = member::own(facts) {
         return Call::DeleteMember { uid: own.meta.uid.clone() }.into();
+    }
+    if let Some(step) = address_claims::leave(facts) {
+        return step;
     }
     let read = Blocks::read(facts.id, None, &facts.view.blocks);
     for sound in &read.sound {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachments::api::{AddressBlock, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, OverlayMember, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
 use attachments::names::NetRef;
 use delegates::networks::NetworkId;
@@ -18,7 +18,7 @@ use super::known::View;
 use super::leases::{self, Leased, Unused};
 use super::notes::Notes;
 use super::slots::Blocks;
-use super::{Networks, member, plan, slots, tunnel};
+use super::{Networks, address_claims, ipam_claim, member, plan, slots, tunnel};
 use crate::error::Result;
 
 /// The most steps of one work. A plan that comes to no end is a bug, and costs no more than this.
@@ -45,7 +45,7 @@ impl From<Answer> for Trouble {
     fn from(answer: Answer) -> Self {
         match answer {
             Answer::Unanswered(why) => Self { why, is_passing: true },
-            Answer::Refused(why) => why.into(),
+            Answer::Refused(why) | Answer::Lacking(why) => why.into(),
             other => format!("{other:?}").into(),
         }
     }
@@ -163,13 +163,18 @@ impl Networks {
             grace: self.0.settings.grace,
         };
         let step = plan::next(&facts, &mut memory);
-        let wrong: Vec<String> = view
-            .members
-            .iter()
-            .filter(|member| !member::is_sound(id, member))
-            .map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name))
-            .chain(Blocks::read(id, pool, &view.blocks).wrong)
-            .collect();
+        let wrong: Vec<String> =
+            view.members
+                .iter()
+                .filter(|member| !member::is_sound(id, member))
+                .map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name))
+                .chain(Blocks::read(id, pool, &view.blocks).wrong)
+                .chain(
+                    view.addresses.iter().filter(|claim| !address_claims::is_sound(id, claim)).map(|claim| {
+                        format!("addressclaim {}: ignored: its name is not NETWORK.aSLOT", claim.meta.name)
+                    }),
+                )
+                .collect();
         network.memory = memory;
         network.logged.retain(|line| wrong.contains(line));
         for line in wrong {
@@ -220,6 +225,8 @@ impl Networks {
         let settings = &self.0.settings;
         match step {
             Step::List => self.list(id).await,
+            Step::ListAddresses => self.list_addresses(id).await,
+            Step::Promise(slot, text) => Ok(self.promise(id, slot, text).await.map_err(|error| error.to_string())?),
             Step::AskNode => {
                 let uid = api::uid(&self.0.client, &api::nodes(), &settings.node).await?;
                 let uid = uid.ok_or_else(|| format!("there is no Node object {}", settings.node))?;
@@ -309,11 +316,26 @@ impl Networks {
             state.known.members.listed(id, Vec::new());
         }
         let blocks = api::list::<AddressBlock>(client, id).await?;
+        self.list_addresses(id).await?;
         let mut state = self.state();
         state.known.blocks.listed(id, blocks);
         if let Some(network) = state.networks.get_mut(id) {
             network.memory.is_stale = false;
             network.memory.taken.clear();
+        }
+        Ok(())
+    }
+
+    /// Lists the claims of addresses. Where the API server does not have the kind yet, nothing is claimed.
+    async fn list_addresses(&self, id: &NetworkId) -> std::result::Result<(), Trouble> {
+        let listed = match api::list::<AddressClaim>(&self.0.client, id).await {
+            Err(Answer::Lacking(_)) => Vec::new(),
+            other => other?,
+        };
+        let mut state = self.state();
+        state.known.addresses.listed(id, listed);
+        if let Some(network) = state.networks.get_mut(id) {
+            network.memory.is_checked = true;
         }
         Ok(())
     }
@@ -341,6 +363,10 @@ impl Networks {
                 match (&call, raw) {
                     (Call::CreateClaim(_) | Call::PinMtu { .. }, Some(raw)) => drop(state.known.claims.apply(*raw)),
                     (Call::CreateMember(_) | Call::ChangeMember(_), Some(raw)) => drop(state.known.members.apply(*raw)),
+                    (
+                        Call::CreateAddressClaim(_) | Call::ChangeAddressClaim { .. } | Call::TellHeld { .. },
+                        Some(raw),
+                    ) => drop(state.known.addresses.apply(*raw)),
                     (_, Some(raw)) => drop(state.known.blocks.apply(*raw)),
                     (call, None) => self.gone(&mut state, id, call),
                 }
@@ -352,7 +378,7 @@ impl Networks {
                 Ok(())
             }
             Answer::Conflict => self.read_again(id, &call).await,
-            Answer::Refused(why) => {
+            Answer::Refused(why) | Answer::Lacking(why) => {
                 // A reference to a Node that was made anew, for one.
                 self.state().uid = None;
                 Err(why.into())
@@ -376,6 +402,12 @@ impl Networks {
             Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
                 state.known.blocks.absent(id, name);
             }
+            Call::CreateAddressClaim(spec) => {
+                state.known.addresses.absent(id, &address_claims::name(id, spec.slot));
+            }
+            Call::ChangeAddressClaim { name, .. }
+            | Call::TellHeld { name, .. }
+            | Call::DeleteAddressClaim { name, .. } => state.known.addresses.absent(id, name),
         }
     }
 
@@ -391,6 +423,12 @@ impl Networks {
             Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
                 api::get::<AddressBlock>(client, name).await
             }
+            Call::CreateAddressClaim(spec) => {
+                api::get::<AddressClaim>(client, &address_claims::name(id, spec.slot)).await
+            }
+            Call::ChangeAddressClaim { name, .. }
+            | Call::TellHeld { name, .. }
+            | Call::DeleteAddressClaim { name, .. } => api::get::<AddressClaim>(client, name).await,
         };
         let mut state = self.state();
         match answer {
@@ -405,11 +443,25 @@ impl Networks {
                     Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
                         drop(state.known.members.apply(*raw));
                     }
+                    Call::CreateAddressClaim(_)
+                    | Call::ChangeAddressClaim { .. }
+                    | Call::TellHeld { .. }
+                    | Call::DeleteAddressClaim { .. } => {
+                        let name = raw.metadata.name.clone();
+                        if state.known.addresses.apply(*raw).is_some_and(|network| network != id.as_str()) {
+                            return Err(
+                                format!("AddressClaim {name} is of another network than its name: remove it").into()
+                            );
+                        }
+                    }
                     _ => drop(state.known.blocks.apply(*raw)),
                 }
                 // One that cannot be read is in the way all the same.
                 if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {
                     network.memory.taken.insert(spec.first);
+                }
+                if let (Call::CreateAddressClaim(spec), Some(network)) = (call, state.networks.get_mut(id)) {
+                    network.memory.in_the_way.insert(spec.slot);
                 }
                 Ok(())
             }
@@ -465,6 +517,29 @@ impl Networks {
         .await?
     }
 
+    /// Promises a slot in `network.json`, unless a pod has got it meanwhile.
+    async fn promise(&self, id: &NetworkId, slot: u32, text: String) -> Result<()> {
+        let Some(file) = self.network(id) else { return Ok(()) };
+        let Some(pool) = file.pool.as_ref().map(|state| state.pool.clone()) else { return Ok(()) };
+        let (networks, id_of) = (self.clone(), id.clone());
+        leases::locked(&self.0.settings.state_dir, id, (Some(pool), Unused::Keep), move |leased| {
+            if leased.slots.contains_key(&slot) {
+                return Ok(());
+            }
+            let mut new = NetworkState::clone(&file);
+            if let Some(state) = &mut new.pool {
+                state.claimed.insert(slot, text.clone());
+            }
+            let mut state = networks.state();
+            state.files.write(&id_of, new)?;
+            if let Some(network) = state.networks.get_mut(&id_of) {
+                network.memory.promised.insert(slot, text);
+            }
+            Ok(())
+        })
+        .await?
+    }
+
     /// Removes `network.json`, unless a pod has got an address meanwhile.
     async fn leave(&self, id: &NetworkId) -> Result<()> {
         let (networks, id_of) = (self.clone(), id.clone());
@@ -482,11 +557,33 @@ impl Networks {
         .await?
     }
 
+    /// Writes the statuses of IPAMClaims. What gets no answer is told again.
+    async fn tell_ipam_claims(&self, id: &NetworkId) {
+        let untold = self.state().networks.get_mut(id).map(|network| std::mem::take(&mut network.untold));
+        for told in untold.into_iter().flatten() {
+            match ipam_claim::tell(&self.0.client, &told).await {
+                Ok(()) => {}
+                Err(Answer::Unanswered(why)) => {
+                    tracing::debug!("network {id}: status of {}: {why}", told.holder);
+                    let mut state = self.state();
+                    let Some(network) = state.networks.get_mut(id) else { continue };
+                    // One that was told of meanwhile says more.
+                    if !network.untold.iter().any(|other| other.holder == told.holder) {
+                        network.untold.push(told);
+                    }
+                }
+                Err(answer) => tracing::warn!("network {id}: status of {}: {}", told.holder, Trouble::from(answer).why),
+            }
+        }
+    }
+
     /// Works on a network that no ADD asks for. A failure is logged once, and tried again ever later.
     pub(super) async fn background(&self, id: &NetworkId) {
         let Some(turn) = self.state().networks.get(id).map(|network| Arc::clone(&network.turn)) else { return };
         let _turn = turn.lock().await;
-        if let Err(Refused { refusal, .. }) = self.work(id, None).await {
+        let worked = self.work(id, None).await;
+        self.tell_ipam_claims(id).await;
+        if let Err(Refused { refusal, .. }) = worked {
             let mut state = self.state();
             let Some(network) = state.networks.get_mut(id) else { return };
             if network.failures == 0 {

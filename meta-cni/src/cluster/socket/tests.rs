@@ -42,6 +42,7 @@ fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
         optional: &[],
         multus_namespace: &kube_system,
         policies: false,
+        plain: false,
     };
     agent.resolve(&query, patient, Instant::now() + within)
 }
@@ -89,6 +90,9 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
         answer(Outcome::Unreachable { reason: "refused".into() }),
         answer(Outcome::TooLarge { size: 70_000, limit: 65_536 }),
         Answer::Refused(Refusal::new(wire::Cause::Configuration, "pod a/b: annotation: too long")).encode(1).unwrap(),
+        Answer::Refused(Refusal::new(wire::Cause::Addresses, "network-attachment-definition a/b: 10.0.0.7 is taken"))
+            .encode(1)
+            .unwrap(),
         on_file("next/answer-outcome.json"),
         on_file("1/answer-refused.json"),
         on_file("next/answer-refused.json"),
@@ -100,6 +104,7 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
         (11, "network-attachment-definition a/b: not known here yet, and the API server cannot be asked: refused"),
         (7, "network-attachment-definition a/b: spec.config: got 70000 bytes, want at most 65536"),
         (7, "pod a/b: annotation: too long"),
+        (110, "network-attachment-definition a/b: 10.0.0.7 is taken"),
         (11, "network-attachment-definition default/lan: the node agent's answer needs a newer plugin"),
         (11, "pod default/web: the API server has no such pod"),
         (11, "agentSocket: the node agent refuses: not now"),

@@ -27,6 +27,7 @@ fn resolve() -> AgentRequest {
         multus_namespace: "kube-system".parse().unwrap(),
         wait_ms: 54_000,
         policies: false,
+        plain: false,
     })
 }
 
@@ -40,6 +41,7 @@ fn resolve_policies() -> AgentRequest {
         multus_namespace: "kube-system".parse().unwrap(),
         wait_ms: 54_000,
         policies: true,
+        plain: false,
     })
 }
 
