@@ -6,13 +6,13 @@
 
 use std::path::Path;
 
-use attachments::api::{AddressBlock, AttachmentLevel, AttachmentPolicy, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, AttachmentLevel, AttachmentPolicy, OverlayMember, VniClaim};
 use attachments::definition::{Definition, NetworkAttachmentDefinition};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
 /// Every kind that is shipped: its file, and where its types are.
-fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 6] {
+fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 7] {
     [
         ("network-attachment-definitions", "definition.rs", NetworkAttachmentDefinition::crd()),
         ("attachment-policies", "policy/spec.rs", AttachmentPolicy::crd()),
@@ -20,6 +20,7 @@ fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 6] {
         ("vni-claims", "api/vni_claim.rs", VniClaim::crd()),
         ("overlay-members", "api/overlay_member.rs", OverlayMember::crd()),
         ("address-blocks", "api/address_block.rs", AddressBlock::crd()),
+        ("address-claims", "api/address_claim.rs", AddressClaim::crd()),
     ]
 }
 

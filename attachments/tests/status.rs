@@ -26,6 +26,7 @@ fn cluster() -> Attachment {
         runtime_config: Object::new(),
         args: String::new(),
         default_route: None,
+        ipam_claim: None,
         is_default: true,
         is_tenants: false,
         device: None,

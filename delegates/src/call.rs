@@ -8,7 +8,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
-use attachments::names::{ContainerId, IfName, NetworkName, PluginType};
+use attachments::names::{ContainerId, IfName, NetworkName, ObjectName, PluginType};
 
 use crate::error::{Error, Result};
 use crate::lock::Lock;
@@ -53,6 +53,8 @@ pub struct Origin<'a> {
     pub is_default: bool,
     /// Name of its directory of host-local, where that is not the network's name.
     pub address_dir: Option<&'a str>,
+    /// The IPAMClaim in the pod's namespace whose addresses it has.
+    pub ipam_claim: Option<&'a ObjectName>,
 }
 
 /// One attachment point of a pod, the unit that every verb but GC and STATUS is about.
@@ -136,6 +138,6 @@ pub(crate) mod testing {
     /// A further network of the node itself.
     pub fn ours() -> Origin<'static> {
         static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::Node("net".parse().unwrap()));
-        Origin { source: &SOURCE, is_tenants: false, is_default: false, address_dir: None }
+        Origin { source: &SOURCE, is_tenants: false, is_default: false, address_dir: None, ipam_claim: None }
     }
 }

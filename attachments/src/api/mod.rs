@@ -3,10 +3,12 @@
 #![allow(clippy::duplicated_attributes, reason = "columns may have a type in common")]
 
 mod address_block;
+mod address_claim;
 mod overlay_member;
 mod vni_claim;
 
 pub use self::address_block::{AddressBlock, AddressBlockSpec, AddressBlockStatus, NodeFree, SlotRequest, SlotRun};
+pub use self::address_claim::{AddressClaim, AddressClaimSpec, AddressClaimStatus, ClaimHolder, HolderKind};
 pub use self::overlay_member::{MemberEndpoint, OverlayMember, OverlayMemberSpec};
 pub use self::vni_claim::{ClaimOwner, VniClaim, VniClaimSpec, VniClaimStatus};
 pub use crate::policy::spec::{AttachmentLevel, AttachmentPolicy};
@@ -14,7 +16,7 @@ pub use crate::policy::spec::{AttachmentLevel, AttachmentPolicy};
 /// The group of our own kinds.
 pub const GROUP: &str = "meta-cni.io";
 
-/// The label of an [`OverlayMember`] and of an [`AddressBlock`] that says its network (`delegates::networks::NetworkId`).
+/// The label of an [`OverlayMember`], an [`AddressBlock`] and an [`AddressClaim`] that says its network (`delegates::networks::NetworkId`).
 pub const NETWORK: &str = "meta-cni.io/network";
 /// The label of an [`OverlayMember`] that says its node, by a name that may be shortened.
 pub const NODE: &str = "meta-cni.io/node";

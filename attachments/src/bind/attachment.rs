@@ -10,7 +10,7 @@ use crate::cni::conf::PluginConf;
 use crate::cni::object::Object;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
-use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName};
+use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName, ObjectName};
 
 /// Everything that the verbs of one attachment need. As JSON it is part of a record; configurations keep their bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Attachment {
     /// The pod's default routes go through this attachment, by these gateways, or by its own when empty (R21).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_route: Option<Vec<IpAddr>>,
+    /// `ipam-claim-reference`: the IPAMClaim in the pod's namespace whose addresses it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam_claim: Option<ObjectName>,
     /// The pod's default network: the first attachment, and only it.
     pub is_default: bool,
     /// Its configuration is a tenant's text and not the node's own: what it takes of the node is checked against what the node

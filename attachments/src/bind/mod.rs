@@ -197,6 +197,7 @@ impl Binder<'_> {
             runtime_config,
             args: args::cni_args(self.request.args, &added),
             default_route: slot.selected.and_then(|selected| selected.default_route.clone()),
+            ipam_claim: slot.selected.and_then(|selected| selected.ipam_claim.clone()),
             is_default,
             is_tenants: chosen.tenant,
             device,

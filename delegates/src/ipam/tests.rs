@@ -33,7 +33,7 @@ impl Bench {
         Self { dir, plugin_dirs, millis: 20_000, version: Version::V1_0_0, is_alone: true, definition: None }
     }
 
-    /// Builds one call for an attachment, `container interface [CNI_ARGS]`, and hands it to `act`.
+    /// Builds one call for an attachment, `container interface [CNI_ARGS [IPAMClaim]]`, and hands it to `act`.
     pub fn with<T>(&self, conf: &str, who: &str, act: impl FnOnce(&Node<'_>, &Call<'_>) -> T) -> T {
         let mut words = who.split(' ');
         let container = words.next().unwrap().parse().unwrap();
@@ -53,13 +53,15 @@ impl Bench {
         conf.set("cniVersion", &self.version.as_str());
         conf.set("name", &network);
         let args = words.next().unwrap_or("");
+        let claim = words.next().map(|name| name.parse().unwrap());
+        let ipam_claim = claim.as_ref();
         let source = self.definition.map(|name| {
             let (namespace, name) = name.split_once('/').unwrap();
             Source::Definition(NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() })
         });
         let origin = match &source {
-            Some(source) => Origin { source, is_tenants: true, is_default: false, address_dir: None },
-            None => ours(),
+            Some(source) => Origin { source, is_tenants: true, is_default: false, address_dir: None, ipam_claim },
+            None => Origin { ipam_claim, ..ours() },
         };
         let point = Point { container: &container, netns: "/run/netns/lan", ifname: &ifname, args, group: 0 };
         let call = Call {

@@ -22,12 +22,13 @@ use crate::error::{Error, Result};
 /// Directory of the notes in the network's directory.
 pub const DIR: &str = "endpoints";
 
-/// Do the node's slots explain a pod: are all its addresses those of one of them, and is its MAC address the slot's?
+/// Do the node's slots explain a pod: are all its addresses those of one of them, and is its MAC address the slot's? A slot that is kept for a
+/// pod here is as good: the others are led here when it is the node's.
 pub fn is_explained(state: &NetworkState, mac: Mac, ips: &[IpAddr]) -> bool {
     let Some(pool) = &state.pool else { return false };
     let slot = ips.first().and_then(|ip| pool.pool.slot_of(*ip));
     slot.is_some_and(|slot| {
-        pool.slots.iter().any(|slots| slots.contains(slot))
+        (pool.claimed.contains_key(&slot) || pool.slots.iter().any(|slots| slots.contains(slot)))
             && pool.pool.mac(slot) == Some(mac)
             && ips.iter().all(|ip| pool.pool.slot_of(*ip) == Some(slot))
     })
@@ -91,6 +92,9 @@ mod tests {
         assert!(!explains(of_slot(33), &["10.42.0.33"]), "another node's slot");
         assert!(!explains(of_slot(17), &[]) && !explains(of_slot(17), &["192.0.2.7"]));
         assert!(!is_explained(&NetworkState { pool: None, ..state.clone() }, of_slot(17), &[]));
+        let mut kept = state.clone();
+        kept.pool.as_mut().unwrap().claimed.insert(33, "IPAMClaim shop/vm".to_owned());
+        assert!(is_explained(&kept, of_slot(33), &["10.42.0.33".parse().unwrap()]), "another node's, and kept here");
     }
 
     #[test]

@@ -120,8 +120,8 @@ pub struct PoolState {
     /// The slots of this node.
     #[serde(default)]
     pub slots: Vec<Slots>,
-    /// Slots within [`Self::slots`] that are promised, each with the pod that alone gets it, as `namespace/name`: a claim of one
-    /// address.
+    /// Slots that are promised, each with who alone gets it: a pod that asked for its addresses, as `namespace/name`, or an IPAMClaim, as
+    /// `IPAMClaim namespace/name`. The slot of an IPAMClaim may be another node's for as long as a pod there has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claimed: BTreeMap<u32, String>,
     /// Why no more slots can be had, for the message of an ADD that finds none; absent while some can.

@@ -1,27 +1,30 @@
 //! What the members of an overlay mean for a node, as entries. Pure.
 
 use super::Entries;
-use crate::ipam::blocks::Pool;
-use crate::networks::state::{Membership, NetworkState};
+use crate::networks::state::{Membership, NetworkState, PoolState};
 
 /// The entries that follow from a network's state; none where the network is no overlay.
 pub fn entries_of(state: &NetworkState) -> Entries {
-    let pool = state.pool.as_ref().map(|pool| &pool.pool);
+    let pool = state.pool.as_ref();
     state.overlay.as_ref().map(|membership| entries(membership, pool)).unwrap_or_default()
 }
 
 /// Every usable slot of a member is a station with its neighbours, be there a pod or not: the pod that gets the slot is reachable
 /// with its first packet. What a member says of a pod by name wins over what anybody's slots say.
-fn entries(membership: &Membership, pool: Option<&Pool>) -> Entries {
+fn entries(membership: &Membership, pool: Option<&PoolState>) -> Entries {
     let mut entries = Entries::default();
     // A member that calls this node's tunnel end its own would make the node send frames to itself.
     let others = || membership.members.iter().filter(|member| member.vtep != membership.vtep);
     let (mut stations, mut neighbours) = (Vec::new(), Vec::new());
     for member in others() {
         entries.members.insert(member.vtep, member.mac);
-        let Some(pool) = pool else { continue };
+        let Some(PoolState { pool, claimed, .. }) = pool else { continue };
         let capacity = pool.capacity();
         for slot in member.slots.iter().flat_map(|slots| slots.iter().take_while(|slot| *slot < capacity)) {
+            // A pod of this node takes over from one of that node.
+            if claimed.contains_key(&slot) {
+                continue;
+            }
             let (Some(mac), Some(addresses)) = (pool.mac(slot), pool.addresses(slot)) else { continue };
             stations.push((mac, member.vtep));
             neighbours.extend(addresses.iter().map(|one| (one.address.addr(), mac)));
@@ -44,7 +47,8 @@ pub(crate) mod testing {
     use attachments::names::Mac;
 
     use super::*;
-    use crate::networks::state::{FORMAT, Member, PoolState, Slots};
+    use crate::ipam::blocks::Pool;
+    use crate::networks::state::{FORMAT, Member, Slots};
 
     /// The state of node `own` of some with tunnel ends NETn and MAC addresses 02:..:n; each has 16 slots of the pool, from 16 * n on.
     pub(crate) fn state(own: u8, nodes: &[u8], vtep: impl Fn(u8) -> String, ipam: Option<&str>) -> NetworkState {
@@ -100,6 +104,11 @@ mod tests {
             assert_eq!(entries.neighbours.get(&ip.parse().unwrap()), Some(&mac), "{ip}");
         }
         assert!(!entries.neighbours.contains_key(&"10.42.0.17".parse().unwrap()), "a slot of the node itself");
+        let mut kept = state.clone();
+        kept.pool.as_mut().unwrap().claimed.insert(33, "IPAMClaim shop/vm".to_owned());
+        let kept = entries_of(&kept);
+        assert!(!kept.stations.contains_key(&mac) && !kept.neighbours.contains_key(&"10.42.0.33".parse().unwrap()));
+        assert_eq!(kept.stations.len(), 30, "the rest is as it was");
     }
 
     #[test]

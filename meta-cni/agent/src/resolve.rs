@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachments::names::{NetRef, PodRef};
+use attachments::names::{NetRef, ObjectName, PodRef};
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod as PodObject;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
 use super::networks::Networks;
+use super::networks::request::Requests;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::policies::Policies;
 use super::watch::Seen;
@@ -32,6 +33,8 @@ const AT_ONCE: usize = 8;
 const HEAVIEST: usize = 4 << 20;
 /// A request that waits holds texts up to this many bytes; further texts are fetched when the answer is made.
 const HELD: usize = 32 << 10;
+/// How long a request waits for the annotations of a pod that is not known here yet and asks for an address.
+const GLANCE: Duration = Duration::from_secs(2);
 /// Memory for answers that are not sent yet, in units of 4 KiB.
 const ROOM: (u32, usize) = (4096, 4 << 10);
 
@@ -100,13 +103,15 @@ impl Facts {
         // A pod that selects nothing waits for no policy.
         let selects = annotations.as_ref().is_none_or(|annotations| !annotations.is_empty());
         let joins_here = request.pod.is_some() && request.policies && !request.joins;
+        let pod = request.pod.clone().filter(|_| joins_here);
         let judged = request.pod.filter(|_| request.policies && selects).map(|pod| {
             let own = pod.namespace.to_string();
             wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
         });
         let facts = self.look_up(wanted, optional, deadline).await;
         if joins_here {
-            self.join_all(&facts, deadline).await?;
+            let pod = pod.as_ref();
+            self.join_all(&facts, (pod, annotations.as_ref(), &request.multus_namespace), deadline).await?;
         }
         let weight: usize = facts.iter().map(|(_, fact)| fact.weight).sum();
         if weight > HEAVIEST {
@@ -160,7 +165,8 @@ impl Facts {
         });
         self.networks.tell_overlaps(&request.pod, texts);
         drop(found);
-        self.join_all(&facts, deadline).await
+        let pod = (!request.plain).then_some(&request.pod);
+        self.join_all(&facts, (pod, None, &request.multus_namespace), deadline).await
     }
 
     async fn look_up(
@@ -187,14 +193,45 @@ impl Facts {
     }
 
     /// The same for definitions that were looked up.
-    async fn join_all(&self, facts: &[(NetRef, Fact)], deadline: Instant) -> Result<(), Refusal> {
+    async fn join_all(
+        &self,
+        facts: &[(NetRef, Fact)],
+        (pod, annotations, multus_namespace): (Option<&PodRef>, Option<&Annotations>, &ObjectName),
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let mut requests = None;
         for (reference, fact) in facts {
             let outcome = fact.outcome.clone().or_else(|| self.definitions.text(reference));
-            if let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() {
-                self.networks.ensure(reference, config, deadline).await?;
+            let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() else { continue };
+            if requests.is_none() && has_addresses(config) {
+                requests = Some(self.requests(pod, annotations, multus_namespace, deadline).await);
             }
+            let asked = requests.clone().unwrap_or_default();
+            self.networks.ensure(reference, config, &asked, deadline).await?;
         }
         Ok(())
+    }
+
+    /// What the pod asks of networks' addresses. A pod that is not known in time asks for nothing: the plugin refuses what it cannot have,
+    /// and the runtime comes again.
+    async fn requests(
+        &self,
+        pod: Option<&PodRef>,
+        annotations: Option<&Annotations>,
+        multus_namespace: &ObjectName,
+        deadline: Instant,
+    ) -> Requests {
+        let Some(pod) = pod else { return Requests::default() };
+        if let Some(annotations) = annotations {
+            return Requests::read(pod, annotations, multus_namespace);
+        }
+        match self.annotations(pod, deadline.min(Instant::now() + GLANCE)).await {
+            Ok(annotations) => Requests::read(pod, &annotations, multus_namespace),
+            Err(refusal) => {
+                tracing::debug!("what pod {pod} asks of networks' addresses is not known: {}", refusal.message);
+                Requests::default()
+            }
+        }
     }
 
     /// Waits for memory for an answer. A frame is longer than its texts, because quotes are escaped.
@@ -250,6 +287,11 @@ impl Facts {
 
 fn deadline(wait_ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(wait_ms).min(LONGEST)
+}
+
+/// A cheap look that passes over most texts.
+fn has_addresses(config: &str) -> bool {
+    config.contains(delegates::ipam::blocks::TYPE)
 }
 
 /// Refuses annotations that are too long, before they are parsed.

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The agent's policies: of pods, events, claims, members and blocks.
-const POLICIES: usize = 5;
+const POLICIES: usize = 6;
 
 fn kustomization(name: &str) -> (PathBuf, Value) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name);
@@ -118,7 +118,11 @@ fn the_role_allows_what_the_agent_does_and_nothing_else() {
         "meta-cni.io/vniclaims: get list watch create patch",
         "meta-cni.io/overlaymembers: get list watch create patch delete",
         "meta-cni.io/addressblocks: get list watch create patch delete",
+        "meta-cni.io/addressclaims: get list watch create patch delete",
         "meta-cni.io/addressblocks/status: patch",
+        "meta-cni.io/addressclaims/status: patch",
+        "k8s.cni.cncf.io/ipamclaims: get",
+        "k8s.cni.cncf.io/ipamclaims/status: patch",
         "/nodes: get",
         "events.k8s.io/events: create patch",
     ];

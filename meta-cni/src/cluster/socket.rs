@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use delegates::error::Error as DelegateError;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::wire::{
@@ -226,6 +227,10 @@ impl Agent {
         match answer {
             Answer::Refused(Refusal { cause: wire::Cause::Later, message }) => Fault::TryLater(message.clone()),
             Answer::Refused(Refusal { cause: wire::Cause::Configuration, message }) => Fault::Config(message.clone()),
+            Answer::Refused(Refusal { cause: wire::Cause::Addresses, message }) => {
+                let (subject, why) = message.split_once(": ").unwrap_or(("network", message));
+                Fault::Delegate { subject: subject.to_owned(), source: DelegateError::Addresses(why.to_owned()) }
+            }
             Answer::Refused(Refusal { message, .. }) => {
                 Fault::TryLater(format!("agentSocket: the node agent refuses: {message}"))
             }

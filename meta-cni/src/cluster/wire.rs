@@ -98,6 +98,9 @@ pub struct Join {
     pub multus_namespace: ObjectName,
     /// How long the plugin waits for the answer, in milliseconds.
     pub wait_ms: u64,
+    /// True: no attachment asks for an address of its own. Otherwise the agent looks at the pod's annotations.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
 }
 
 /// The status of a pod after its ADD.
@@ -301,6 +304,8 @@ pub enum Cause {
     Malformed,
     /// The pod's or the node's configuration is wrong: no retry helps.
     Configuration,
+    /// An address that the pod asks for is somebody else's. The text is `SUBJECT: WHY`.
+    Addresses,
     /// A bug, or a cause of a later version.
     #[serde(other)]
     Internal,

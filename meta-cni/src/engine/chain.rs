@@ -323,8 +323,9 @@ pub fn call_network(
 }
 
 fn origin(attachment: &Attachment) -> Origin<'_> {
-    let Attachment { source, is_tenants, is_default, address_dir, .. } = attachment;
-    Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir: address_dir.as_deref() }
+    let Attachment { source, is_tenants, is_default, address_dir, ipam_claim, .. } = attachment;
+    let (address_dir, ipam_claim) = (address_dir.as_deref(), ipam_claim.as_ref());
+    Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir, ipam_claim }
 }
 
 /// How a message names an attachment: network, then interface.

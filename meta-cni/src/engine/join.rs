@@ -23,7 +23,11 @@ pub fn join(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment]) -> 
     match pod {
         Some(pod) if !references.is_empty() => {
             let (pod, multus_namespace) = (pod.clone(), run.conf.multus_namespace.clone());
-            run.cluster.join(Join { pod, references, multus_namespace, wait_ms: 0 }, run.deadline)
+            let asks = |one: &Attachment| {
+                one.ipam_claim.is_some() || one.runtime_config.get("ips").is_some() || !one.unverified.ips.is_empty()
+            };
+            let plain = !attachments.iter().any(asks);
+            run.cluster.join(Join { pod, references, multus_namespace, wait_ms: 0, plain }, run.deadline)
         }
         _ => Ok(()),
     }

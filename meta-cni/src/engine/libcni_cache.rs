@@ -102,6 +102,7 @@ fn read(
         runtime_config: object.object("capabilityArgs")?.unwrap_or_default(),
         args: args.join(";"),
         default_route: None,
+        ipam_claim: None,
         is_tenants: false,
         device: None,
         device_info_file: None,

@@ -172,6 +172,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         runtime_config: Object::new(),
         args: String::new(),
         default_route: None,
+        ipam_claim: None,
         is_default: false,
         is_tenants: false,
         device: None,

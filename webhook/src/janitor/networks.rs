@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use attachments::api::{
-    AddressBlock, AddressBlockSpec, NETWORK, OverlayMember, VniClaim, VniClaimSpec, VniClaimStatus,
+    AddressBlock, AddressBlockSpec, AddressClaim, AddressClaimSpec, ClaimHolder, HolderKind, NETWORK, OverlayMember,
+    VniClaim, VniClaimSpec, VniClaimStatus,
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -29,6 +30,10 @@ pub struct Objects {
     pub members: Vec<OverlayMember>,
     /// Who has which addresses.
     pub blocks: Vec<AddressBlock>,
+    /// Addresses that are kept.
+    pub addresses: Vec<AddressClaim>,
+    /// The pods and IPAMClaims of those that exist. They were listed after the claims.
+    pub holders: Vec<ClaimHolder>,
     /// Names of the nodes that exist. They were listed after the blocks.
     pub nodes: HashSet<String>,
 }
@@ -59,6 +64,10 @@ pub struct Plan<'a> {
     pub empty: Vec<&'a AddressBlock>,
     /// Blocks without those of its nodes that are gone.
     pub cut: Vec<(&'a AddressBlock, AddressBlockSpec)>,
+    /// Claims of addresses that nobody has any more.
+    pub freed: Vec<&'a AddressClaim>,
+    /// Claims of addresses without those of their nodes that are gone.
+    pub narrowed: Vec<(&'a AddressClaim, AddressClaimSpec)>,
 }
 
 /// Compares what is stored with what should be. `began` is when the definitions began to be listed.
@@ -78,6 +87,21 @@ pub fn plan<'a>(objects: &'a Objects, owners: &Owners, began: Timestamp) -> Plan
             plan.empty.push(block);
         } else if left.len() < block.spec.runs.len() {
             plan.cut.push((block, AddressBlockSpec { runs: left, ..block.spec.clone() }));
+        }
+    }
+    for claim in &objects.addresses {
+        let AddressClaimSpec { holder, nodes, .. } = &claim.spec;
+        let left: Vec<_> = nodes.iter().filter(|node| objects.nodes.contains(*node)).cloned().collect();
+        let is_there = objects.holders.iter().any(|one| one.is(holder));
+        let is_over = match holder.kind {
+            HolderKind::Pod => !is_there || left.is_empty(),
+            // While two nodes have the address, its agents come to terms first: who owns the slot may have no pod of it.
+            HolderKind::IpamClaim => !is_there && left.len() <= 1,
+        };
+        if is_over {
+            plan.freed.push(claim);
+        } else if left.len() < nodes.len() {
+            plan.narrowed.push((claim, AddressClaimSpec { nodes: left, ..claim.spec.clone() }));
         }
     }
     for claim in &objects.claims {
@@ -175,6 +199,43 @@ mod tests {
         assert_eq!(spec.runs.iter().map(|run| run.node.as_str()).collect::<Vec<_>>(), ["n1"]);
     }
 
+    fn holder(kind: &str, name: &str, uid: &str) -> Value {
+        json!({"kind": kind, "namespace": "shop", "name": name, "uid": uid})
+    }
+
+    fn address(slot: u32, holder: &Value, nodes: &[&str]) -> AddressClaim {
+        let spec =
+            json!({"network": "4789-7", "slot": slot, "addresses": ["10.0.0.1"], "holder": holder, "nodes": nodes});
+        object("AddressClaim", &format!("4789-7.a{slot}"), spec)
+    }
+
+    #[test]
+    fn an_address_goes_with_its_pod_its_ipam_claim_or_its_node() {
+        let (pod, vm) = (holder("Pod", "web", "1"), holder("IPAMClaim", "vm", "2"));
+        let gone = [holder("Pod", "web", "0"), holder("Pod", "db", ""), holder("IPAMClaim", "vm", "0")];
+        let addresses = vec![
+            address(1, &pod, &["n1"]),
+            address(2, &pod, &["n9"]),
+            address(3, &vm, &["n1"]),
+            address(4, &vm, &["n9", "n1"]),
+            address(5, &vm, &[]),
+            address(6, &gone[0], &["n1"]),
+            address(7, &gone[1], &["n1"]),
+            address(8, &gone[2], &["n1"]),
+            address(9, &gone[2], &["n1", "n2"]),
+            address(10, &gone[2], &["n1", "n9"]),
+        ];
+        let holders = [pod, vm].map(|holder| serde_json::from_value(holder).unwrap()).into();
+        let nodes = ["n1".to_owned(), "n2".to_owned()].into();
+        let objects = Objects { addresses, holders, nodes, ..Objects::default() };
+        let plan = plan(&objects, &Owners::new(), later());
+        let slots: Vec<u32> = plan.freed.iter().map(|claim| claim.spec.slot).collect();
+        assert_eq!(slots, [2, 6, 7, 8, 10]);
+        let narrowed: Vec<_> =
+            plan.narrowed.iter().map(|(claim, spec)| (claim.spec.slot, spec.nodes.clone())).collect();
+        assert_eq!(narrowed, [(4, vec!["n1".to_owned()])]);
+    }
+
     #[test]
     fn a_status_is_written_when_it_says_something_else() {
         let mut objects = Objects {
@@ -182,6 +243,7 @@ mod tests {
             members: vec![member()],
             blocks: vec![block(&["n1", "n1"])],
             nodes: ["n1".to_owned()].into(),
+            ..Objects::default()
         };
         let status = {
             let plan = plan(&objects, &owned("a", 7), later());

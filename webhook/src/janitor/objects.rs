@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use attachments::api::{AddressBlock, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, ClaimHolder, HolderKind, OverlayMember, VniClaim};
 use attachments::finding::shortened;
 use attachments::names::NetRef;
 use attachments::policy::Labels;
 use attachments::policy::spec::{AttachmentPolicySpec, AttachmentPolicyStatus};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -183,9 +184,11 @@ impl Pods {
 pub async fn networks(client: &Client) -> Result<Objects, String> {
     let claims: Vec<VniClaim> = all(client, &VniClaim::url_path(&(), None)).await?;
     let blocks: Vec<AddressBlock> = all(client, &AddressBlock::url_path(&(), None)).await?;
-    if claims.is_empty() && blocks.is_empty() {
+    let addresses: Vec<AddressClaim> = all(client, &AddressClaim::url_path(&(), None)).await?;
+    if claims.is_empty() && blocks.is_empty() && addresses.is_empty() {
         return Ok(Objects::default());
     }
+    let holders = holders(client, &addresses).await?;
     let members = all(client, &OverlayMember::url_path(&(), None)).await?;
     let mut pages: Pages<OnlyMeta<StoredMeta>> =
         Pages::new(client.clone(), &Cache::Nodes.path(), Selector::default(), Shape::Metadata, PAGE);
@@ -193,7 +196,47 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
     while let Some(page) = page(&mut pages).await? {
         nodes.extend(page.into_iter().map(|OnlyMeta { metadata }| metadata.name));
     }
-    Ok(Objects { claims, members, blocks, nodes })
+    Ok(Objects { claims, members, blocks, addresses, holders, nodes })
+}
+
+/// Those for whom addresses are kept, as far as they exist: each pod by its name, for few ask for an address; of IPAMClaims all.
+async fn holders(client: &Client, claims: &[AddressClaim]) -> Result<Vec<ClaimHolder>, String> {
+    let mut holders = Vec::new();
+    let of_kind = |kind| claims.iter().map(|claim| &claim.spec.holder).filter(move |holder| holder.kind == kind);
+    let pods: HashSet<(&str, &str)> =
+        of_kind(HolderKind::Pod).map(|holder| (holder.namespace.as_str(), holder.name.as_str())).collect();
+    for (namespace, name) in pods {
+        let fields = format!("metadata.name={name}");
+        let selector = Selector { fields: Some(&fields), labels: None };
+        let path = Pod::url_path(&(), Some(namespace));
+        holders.extend(existing(client, &path, selector, HolderKind::Pod).await?);
+    }
+    if of_kind(HolderKind::IpamClaim).next().is_some() {
+        let path = "/apis/k8s.cni.cncf.io/v1alpha1/ipamclaims";
+        holders.extend(existing(client, path, Selector::default(), HolderKind::IpamClaim).await?);
+    }
+    Ok(holders)
+}
+
+/// Objects of a kind that addresses are kept for.
+async fn existing(
+    client: &Client,
+    path: &str,
+    selector: Selector<'_>,
+    kind: HolderKind,
+) -> Result<Vec<ClaimHolder>, String> {
+    let mut pages: Pages<OnlyMeta<StoredMeta>> = Pages::new(client.clone(), path, selector, Shape::Metadata, PAGE);
+    let mut holders = Vec::new();
+    while let Some(page) = page(&mut pages).await? {
+        let each = page.into_iter().map(|OnlyMeta { metadata: StoredMeta { namespace, name, uid, .. } }| ClaimHolder {
+            kind,
+            namespace,
+            name,
+            uid,
+        });
+        holders.extend(each);
+    }
+    Ok(holders)
 }
 
 /// A collection of few. An object that cannot be read, edited by hand to nonsense, is left out.
@@ -222,6 +265,17 @@ pub async fn mend(client: &Client, plan: &Plan<'_>) -> Vec<String> {
             request.replace(&block.name_any(), &PostParams::default(), body).map_err(|e| e.to_string())
         });
         failed.extend(done(client, request, &block.metadata).await.err());
+    }
+    for claim in &plan.freed {
+        failed.extend(end(client, &AddressClaim::url_path(&(), None), &claim.metadata).await.err());
+    }
+    for (claim, spec) in &plan.narrowed {
+        let narrowed = AddressClaim { spec: spec.clone(), ..(*claim).clone() };
+        let request = serde_json::to_vec(&narrowed).map_err(|e| e.to_string()).and_then(|body| {
+            let request = Request::new(AddressClaim::url_path(&(), None));
+            request.replace(&claim.name_any(), &PostParams::default(), body).map_err(|e| e.to_string())
+        });
+        failed.extend(done(client, request, &claim.metadata).await.err());
     }
     for (claim, status) in &plan.told {
         let patch = json!({"metadata": {"resourceVersion": claim.metadata.resource_version}, "status": status});

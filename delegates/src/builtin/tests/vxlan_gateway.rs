@@ -252,8 +252,13 @@ fn kernel_on_host_vxlan_gateway_takes_nothing_from_the_node() {
             let (pod, text) = (bed.pod(), object(&conf(7, 42, 1, 1, "")));
             let (ifname, network) = (name("net1"), "net".parse().unwrap());
             let point = Point { container: &pod.container, netns: &pod.path, ifname: &ifname, args: "", group: GROUP };
-            let origin =
-                crate::call::Origin { source: &source, is_tenants: true, is_default: false, address_dir: None };
+            let origin = crate::call::Origin {
+                source: &source,
+                is_tenants: true,
+                is_default: false,
+                ipam_claim: None,
+                address_dir: None,
+            };
             let call = Call {
                 network: &network,
                 version: Version::NEWEST,

@@ -16,7 +16,7 @@ pub struct Share {
     pub pool: Pool,
     /// The node's slots.
     pub slots: Vec<Slots>,
-    /// The slots that are promised, each with the pod that alone gets it, as `namespace/name`.
+    /// The slots that are promised, each with who alone gets it.
     pub claimed: BTreeMap<u32, String>,
 }
 
@@ -71,16 +71,12 @@ impl Past {
     }
 }
 
-/// The slot for an attachment that asks for none: one that is promised to its pod, else one that nobody had, else the one that was
-/// given back longest ago. So what has just been given back, and what others may still think is where it was, comes last.
-/// `None` when all are taken. `go_on` is asked at each step, for a pool may be large.
-pub fn next(share: &Share, past: &Past, pod: Option<&str>, go_on: impl Fn() -> Result<()>) -> Result<Option<u32>> {
+/// The slot for an attachment that asks for none: one that nobody had, else the one that was given back longest ago. So what has just been
+/// given back, and what others may still think is where it was, comes last. `None` when all are taken. `go_on` is asked at each
+/// step, for a pool may be large.
+pub fn next(share: &Share, past: &Past, go_on: impl Fn() -> Result<()>) -> Result<Option<u32>> {
     let is_free =
         |slot: &u32| !past.live.contains(slot) && share.contains(*slot) && share.pool.usable_from(*slot) == Some(*slot);
-    let own = |(slot, holder): (&u32, &String)| (Some(holder.as_str()) == pod).then_some(*slot);
-    if let Some(slot) = share.claimed.iter().filter_map(own).find(is_free) {
-        return Ok(Some(slot));
-    }
     let freed: HashSet<u32> = past.freed.iter().copied().collect();
     for slot in share.usable_from(past.last.map_or(0, |last| last.saturating_add(1))) {
         go_on()?;
@@ -145,6 +141,15 @@ pub fn requested(
         return Err((address, Refusal::Promised(holder.clone())));
     }
     Ok(Some(slot))
+}
+
+/// The slot of an IPAMClaim. Two pods may have it at once, on one node too: the second one takes over from the first.
+pub fn kept(share: &Share, journal: &Journal, claim: &str, container: &str) -> Option<u32> {
+    let (slot, _) = share.claimed.iter().find(|(_, who)| *who == claim)?;
+    let has = |ip: &IpAddr| share.pool.slot_of(*ip) == Some(*slot);
+    let mut live = journal.live.iter().filter(|line| line.lease.addresses.iter().any(has));
+    // Not twice in one pod.
+    (!live.any(|line| line.lease.holder.container == container)).then_some(*slot)
 }
 
 /// Who has a slot.

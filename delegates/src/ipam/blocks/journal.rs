@@ -4,6 +4,7 @@
 //! leases 1 6f1c4a0e-...                            format and boot: no pod survives a reboot, and its lease does not either
 //! +10.42.0.7,fd00::7 CONTAINER net1 shop/web-0     an attachment takes the addresses of a slot; the pod, where it is known
 //! -10.42.0.7,fd00::7                               they are given back
+//! -10.42.0.7,fd00::7 CONTAINER net1 shop/web-0     by this one of two that have them: a pod of an IPAMClaim, and the one that follows it
 //! ~10.42.0.7,fd00::7 CONTAINER net1 shop/web-0     the same where a full disk has no room for a line: `+` was overwritten
 //! =10.42.0.9                                       of a text that was written anew: what was given last
 //! ```
@@ -106,10 +107,13 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// What becomes of addresses.
+/// What became of addresses.
+#[derive(Default)]
 struct Event<'a> {
+    /// The last line about them.
     line: usize,
-    lease: Option<(&'a str, u64)>,
+    /// Who has them, and where that is said.
+    live: Vec<(&'a str, u64)>,
 }
 
 impl Journal {
@@ -140,9 +144,8 @@ impl Journal {
                 continue;
             };
             let (key, holder) = rest.split_once(' ').unwrap_or((rest, ""));
-            let lease = match kind {
-                "+" => Some((holder, at)),
-                "-" | "~" => None,
+            match kind {
+                "+" | "-" | "~" => {}
                 "=" if key.parse::<IpAddr>().is_ok() => {
                     last = Some(key);
                     continue;
@@ -151,25 +154,42 @@ impl Journal {
                     wrong = wrong.or(Some(Wrong::Line(count)));
                     continue;
                 }
-            };
-            if lease.is_some() {
-                last = Some(key);
             }
-            events.insert(key, Event { line: count, lease });
+            let event = events.entry(key).or_default();
+            event.line = count;
+            match kind {
+                "+" => {
+                    event.live.push((holder, at));
+                    last = Some(key);
+                }
+                // A lease that was ended where it stands never was; others may have had the addresses before it.
+                "~" => {}
+                _ => event.live.retain(|(has, _)| !holder.is_empty() && *has != holder),
+            }
         }
         let mut journal = Self { end: lines.at, lines: count, ..Self::default() };
         journal.last = last.and_then(|key| key.split(',').next()).and_then(|first| first.parse().ok());
         let mut events: Vec<(&str, Event<'_>)> = events.into_iter().collect();
         events.sort_unstable_by_key(|(_, event)| event.line);
-        for (key, event) in events {
-            match (addresses(key), event.lease.map(|(text, at)| (holder(text), at))) {
-                (Some(addresses), None) => journal.freed.push(addresses),
-                (Some(addresses), Some((Some(holder), at))) => {
-                    journal.live.push(Line { lease: Lease { addresses, holder }, at });
+        for (key, Event { line, live }) in events {
+            let Some(addresses) = addresses(key) else {
+                wrong = wrong.or(Some(Wrong::Line(line)));
+                continue;
+            };
+            if live.is_empty() {
+                journal.freed.push(addresses);
+                continue;
+            }
+            for (text, at) in live {
+                match holder(text) {
+                    Some(holder) => {
+                        journal.live.push(Line { lease: Lease { addresses: addresses.clone(), holder }, at })
+                    }
+                    None => wrong = wrong.or(Some(Wrong::Line(line))),
                 }
-                _ => wrong = wrong.or(Some(Wrong::Line(event.line))),
             }
         }
+        journal.live.sort_unstable_by_key(|line| line.at);
         (journal, wrong)
     }
 
@@ -198,9 +218,14 @@ impl Lease {
         let pod = pod.as_ref().map(|pod| format!(" {pod}")).unwrap_or_default();
         format!("+{} {container} {ifname}{pod}\n", joined(&self.addresses))
     }
+
+    /// The line that ends it where somebody else has the addresses too.
+    pub fn ended(&self) -> String {
+        self.to_line().replacen('+', "-", 1)
+    }
 }
 
-/// The line of addresses that are given back.
+/// The line of addresses that nobody has any more.
 pub fn release(addresses: &[IpAddr]) -> String {
     format!("-{}\n", joined(addresses))
 }

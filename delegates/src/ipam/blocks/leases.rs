@@ -174,10 +174,13 @@ impl Leases {
         self.journal.live = live;
         let mut outcome = Ok(());
         for line in over {
+            let is_shared = self.journal.live.iter().any(|other| other.lease.addresses == line.lease.addresses);
+            let text = if is_shared { line.lease.ended() } else { journal::release(&line.lease.addresses) };
             // On a full disk a byte of the lease itself says that it is over.
-            let ended = self.append(&journal::release(&line.lease.addresses)).map(|()| self.journal.lines += 1);
+            let ended = self.append(&text).map(|()| self.journal.lines += 1);
             let ended = ended.or_else(|_| self.file.write_all_at(b"~", line.at));
             match ended {
+                Ok(()) if is_shared => {}
                 Ok(()) => self.journal.freed.push(line.lease.addresses),
                 Err(error) => {
                     self.journal.live.push(line);

@@ -43,6 +43,9 @@ use crate::poll::PollTimer;
 /// `ipam.type`.
 pub const TYPE: &str = "blocks";
 
+/// What [`PoolState::claimed`] says of an IPAMClaim, before `namespace/name`. A pod's name has nothing before it.
+pub const CLAIM: &str = "IPAMClaim ";
+
 /// The pool that a plugin's configuration names; `None` where its addresses come from elsewhere.
 pub fn pool_of(conf: &Object) -> Validated<Option<Pool>> {
     let ipam = section(conf).map_err(|finding| vec![finding])?;
@@ -60,6 +63,7 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
     let id = network(call);
     let holder =
         Holder { container: point.container.to_string(), ifname: point.ifname.to_string(), pod: pod_of(point.args) };
+    let claim = claim_of(node, call, holder.pod.as_deref())?;
     let mut timer = PollTimer::until(node.deadline);
     loop {
         let mut leases = Leases::create(node.state_dir, &id, node.deadline)?;
@@ -74,10 +78,13 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
         let (share, exhausted) = share(node, call, &id, &config.pool)?;
         let past = Past::of(leases.journal(), &share.pool);
         let pod = holder.pod.as_deref();
-        let slot = match choice::requested(&share, &past, pod, &config.requested) {
-            Ok(Some(slot)) => Some(slot),
-            Ok(None) => choice::next(&share, &past, pod, || node.in_time(|| format!("taking an address of {id}")))?,
-            Err((address, refusal)) => return Err(refused(node, &id, &leases, &share, address, refusal)),
+        let slot = match &claim {
+            Some(claim) => Some(kept(&id, &leases, &share, claim, &holder.container)?),
+            None => match choice::requested(&share, &past, pod, &config.requested) {
+                Ok(Some(slot)) => Some(slot),
+                Ok(None) => choice::next(&share, &past, || node.in_time(|| format!("taking an address of {id}")))?,
+                Err((address, refusal)) => return Err(refused(node, &id, &leases, &share, address, refusal)),
+            },
         };
         if let Some(slot) = slot {
             let addresses = share.pool.addresses(slot).unwrap_or_default();
@@ -151,7 +158,7 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     leases::whole(&id.dir(node.state_dir).join(FILE), wrong.as_ref())?;
     let past = Past::of(&journal, &share.pool);
     let go_on = || node.in_time(|| format!("looking for an address of {id}"));
-    match (choice::next(&share, &past, None, go_on)?, exhausted) {
+    match (choice::next(&share, &past, go_on)?, exhausted) {
         (None, None) if node.is_alone => Err(Error::NotReady(format!("no address is left in {}", share.pool))),
         (None, Some(why)) => Err(Error::NotReady(format!("no address is left for network {id} on this node: {why}"))),
         _ => Ok(()),
@@ -245,8 +252,31 @@ fn elsewhere(node: &Node<'_>, id: &NetworkId, pool: &Pool, address: IpAddr, slot
     let owner = members.iter().find(|member| has(&member.slots));
     let owner = owner.map_or_else(|| "not this node's".to_owned(), |owner| format!("node {}'s", owner.node));
     format!(
-        "requested address {address} is in block {id}.b{first}, which is {owner}: want an address of a block of this node"
+        "requested address {address} is in block {id}.b{first}, which is {owner}: want an address of a block of this node, or one that ips of the pod's annotation asks for"
     )
+}
+
+/// The IPAMClaim of the attachment, as promises name it.
+fn claim_of(node: &Node<'_>, call: &Call<'_>, pod: Option<&str>) -> Result<Option<String>> {
+    let Some(name) = call.origin.ipam_claim else { return Ok(None) };
+    let refused = |allowed: &'static str| Err(Finding::new("ipam-claim-reference", name, allowed).into());
+    if node.is_alone {
+        return refused("none: without an API server no address is kept for an IPAMClaim; use ips");
+    }
+    match pod.and_then(|pod| pod.split_once('/')) {
+        Some((namespace, _)) => Ok(Some(format!("{CLAIM}{namespace}/{name}"))),
+        None => refused("none: the runtime does not say which pod it is"),
+    }
+}
+
+/// The slot that is kept for an IPAMClaim.
+fn kept(id: &NetworkId, leases: &Leases, share: &Share, claim: &str, container: &str) -> Result<u32> {
+    if !share.claimed.values().any(|who| who == claim) {
+        let text = "the node agent has not got it; an agent that is older than its plugin does not know how";
+        return Err(Error::Busy(format!("network {id} has no address of {claim} on this node: {text}")));
+    }
+    let twice = || Error::Addresses(format!("this pod has the address of {claim} in network {id} already"));
+    choice::kept(share, leases.journal(), claim, container).ok_or_else(twice)
 }
 
 fn listed(addresses: &[IpAddr]) -> String {

@@ -230,7 +230,7 @@ fn a_requested_address_of_another_node_is_told_with_the_node() {
     state.write(bench.dir.path(), &id).unwrap();
     assert_eq!(
         bench.add(&vxlan, "a net1 IP=10.0.0.9"),
-        "requested address 10.0.0.9 is in block 4789-7.b8, which is node n2's: want an address of a block of this node"
+        "requested address 10.0.0.9 is in block 4789-7.b8, which is node n2's: want an address of a block of this node, or one that ips of the pod's annotation asks for"
     );
     // Another definition of the overlay: one lease file.
     assert_eq!(bench.add(&vxlan, "a net1"), "10.0.0.4/28");
@@ -264,7 +264,8 @@ fn the_nodes_runs_are_used_up_and_promised_slots_are_not() {
         bench.add(&conf, &format!("c net1 IP=10.0.0.3;{db}")),
         "requested address 10.0.0.3 is kept for shop/db-1"
     );
-    assert_eq!(bench.add(&conf, &format!("c net1 {db}")), "10.0.0.9/28", "its own, without asking");
+    assert_eq!(bench.add(&conf, &format!("c net1 {db}")), why, "another attachment of the pod asked for it");
+    assert_eq!(bench.add(&conf, &format!("c net1 IP=10.0.0.9;{db}")), "10.0.0.9/28");
     let held = Held::read(bench.dir.path(), &bench.id()).unwrap();
     let state = NetworkState::read_pool(bench.dir.path(), &bench.id()).unwrap().unwrap();
     let slots: Vec<String> =
@@ -274,6 +275,81 @@ fn the_nodes_runs_are_used_up_and_promised_slots_are_not() {
     bench.del(&conf, "b net1");
     let held = Held::read(bench.dir.path(), &bench.id()).unwrap();
     assert_eq!(held.free(&state).collect::<Vec<_>>(), [8]);
+}
+
+#[test]
+fn pods_of_an_ipam_claim_have_its_slot_one_after_the_other_and_both_at_once() {
+    let bench = Bench::with_agent(&[]);
+    let conf = conf(SMALL);
+    // Slot 12 is another node's, for as long as a pod there has it.
+    let promise = |state: &mut PoolState| {
+        state.claimed.extend([(9, "IPAMClaim shop/vm".to_owned()), (12, "IPAMClaim shop/far".to_owned())]);
+        state.claimed.insert(3, "IPAMClaim other/vm".to_owned());
+    };
+    bench.has(&[(8, 2), (2, 2)], promise);
+    let of = |name: &str| format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}");
+    let add = |container: &str, claim: &str| bench.add(&conf, &format!("{container} net1 {} {claim}", of(container)));
+    assert_eq!(add("a", "vm"), "10.0.0.9/28");
+    assert_eq!(
+        bench.add(&conf, &format!("a net2 {} vm", of("a"))),
+        "this pod has the address of IPAMClaim shop/vm in network shop.lan already"
+    );
+    assert_eq!(add("b", "vm"), "10.0.0.9/28", "it takes over from the first one");
+    assert_eq!(add("c", "far"), "10.0.0.12/28");
+    let missing = bench.with(&conf, &format!("d net1 {} none", of("d")), allocate).unwrap_err();
+    assert!(matches!(&missing, Error::Busy(text) if text.contains("no address of IPAMClaim shop/none")), "{missing}");
+    assert_eq!(
+        bench.add(&conf, "d net1 - vm"),
+        "ipam-claim-reference: got vm, want none: the runtime does not say which pod it is"
+    );
+    // Nobody else gets any of them.
+    assert_eq!(bench.add(&conf, "e net1"), "10.0.0.2/28");
+    assert_eq!(bench.add(&conf, "f net1"), "10.0.0.8/28");
+    assert_eq!(
+        bench.add(&conf, "g net1 IP=10.0.0.9"),
+        "requested address 10.0.0.9 is taken by pod shop/a, container a net1"
+    );
+    assert_eq!(bench.leases(), ["10.0.0.9 a", "10.0.0.9 b", "10.0.0.12 c", "10.0.0.2 e", "10.0.0.8 f"]);
+    for pod in ["a", "b"] {
+        bench.with(&conf, &format!("{pod} net1"), check).unwrap();
+    }
+    // The first goes, and the second has it alone; and the other way about.
+    bench.del(&conf, "a net1");
+    assert_eq!(bench.leases()[0], "10.0.0.9 b");
+    bench.with(&conf, "b net1", check).unwrap();
+    assert_eq!(add("h", "vm"), "10.0.0.9/28");
+    bench.del(&conf, "h net1");
+    bench.with(&conf, "b net1", check).unwrap();
+    bench.del(&conf, "b net1");
+    assert_eq!(bench.leases(), ["10.0.0.12 c", "10.0.0.2 e", "10.0.0.8 f"]);
+    // The IPAMClaim is gone: the slot is one as any other.
+    bench.has(&[(8, 2), (2, 1)], |_| {});
+    assert_eq!(bench.add(&conf, "i net1"), "10.0.0.9/28");
+    let alone = Bench { is_alone: true, ..bench };
+    let refused = alone.add(&conf, &format!("j net1 {} vm", of("j")));
+    assert!(refused.starts_with("ipam-claim-reference: got vm, want none: without an API server"), "{refused}");
+}
+
+#[test]
+fn a_lease_beside_another_one_survives_a_full_disk_and_a_text_written_anew() {
+    let text = "leases 1 boot\n+10.0.0.9 a net1 shop/a\n+10.0.0.9 b net1 shop/b\n";
+    let live = |text: &str| {
+        let (journal, wrong) = Journal::read(text.as_bytes(), "boot");
+        assert_eq!(wrong, None, "{text}");
+        let again = Journal::read(journal.rewritten("boot").as_bytes(), "boot").0;
+        let of =
+            |journal: &Journal| journal.live.iter().map(|line| line.lease.holder.container.clone()).collect::<Vec<_>>();
+        assert_eq!((of(&again), &again.freed), (of(&journal), &journal.freed));
+        (of(&journal).join(" "), journal.freed.len())
+    };
+    assert_eq!(live(text), ("a b".to_owned(), 0));
+    assert_eq!(live(&format!("{text}-10.0.0.9 a net1 shop/a\n")), ("b".to_owned(), 0));
+    assert_eq!(live(&format!("{text}-10.0.0.9 b net1 shop/b\n")), ("a".to_owned(), 0));
+    assert_eq!(live(&format!("{text}-10.0.0.9\n")), (String::new(), 1));
+    // A byte of either lease was overwritten where it stands.
+    assert_eq!(live(&text.replace("+10.0.0.9 a", "~10.0.0.9 a")), ("b".to_owned(), 0));
+    assert_eq!(live(&text.replace("+10.0.0.9 b", "~10.0.0.9 b")), ("a".to_owned(), 0));
+    assert_eq!(live(&text.replace('+', "~")), (String::new(), 1));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use attachments::api::{AddressBlock, GROUP, NETWORK, NODE, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, GROUP, HolderKind, NETWORK, NODE, OverlayMember, VniClaim};
 use delegates::networks::NetworkId;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::facts::Call;
 use super::objects::{Block, Kind, Meta, Raw};
-use super::{member, slots};
+use super::{address_claims, member, slots};
 
 /// Timeout of one call.
 const TRY: Duration = Duration::from_secs(15);
@@ -33,13 +33,18 @@ pub enum Answer {
     Absent,
     /// The API server says no, or does not have the kind.
     Refused(String),
+    /// The API server does not have the kind that was to be listed.
+    Lacking(String),
     /// Nobody knows whether it was done.
     Unanswered(String),
 }
 
 /// Says which kind the API server lacks.
 fn lacks(plural: &str) -> String {
-    format!("the API server has no {plural}.{GROUP}: apply deploy/crds")
+    match plural {
+        "ipamclaims" => format!("the API server has no {plural}.k8s.cni.cncf.io: apply deploy/ipam-claims.yaml"),
+        _ => format!("the API server has no {plural}.{GROUP}: apply deploy/crds"),
+    }
 }
 
 /// The error of a call.
@@ -104,7 +109,7 @@ async fn listed(
             Ok(Ok(None)) => return Ok(()),
             // No collection is absent but that of a kind that is.
             Ok(Err(PageError::Api(kube::Error::Api(status)))) if status.code == 404 => {
-                return Err(Answer::Refused(lacks(plural)));
+                return Err(Answer::Lacking(lacks(plural)));
             }
             Ok(Err(PageError::Api(error))) => return Err(answer(&error, plural)),
             Ok(Err(PageError::Other(why))) => return Err(Answer::Unanswered(why)),
@@ -128,6 +133,22 @@ pub async fn uid(client: &Client, path: &str, name: &str) -> Result<Option<Strin
     }
 }
 
+/// An object whose kind is not ours.
+pub async fn object<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    name: &str,
+    plural: &str,
+) -> Result<T, Answer> {
+    send(client, Request::new(path).get(name, &GetParams::default()), plural).await
+}
+
+/// Changes the status of such an object.
+pub async fn patch_status(client: &Client, path: &str, name: &str, patch: Value, plural: &str) -> Result<(), Answer> {
+    let request = Request::new(path).patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(patch));
+    send::<Value>(client, request, plural).await.map(drop)
+}
+
 /// Path of Node objects.
 pub fn nodes() -> String {
     Node::url_path(&(), None)
@@ -149,7 +170,7 @@ impl Answer {
             Self::Done(_) => "done",
             Self::Conflict => "conflict",
             Self::Absent => "absent",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::Lacking(_) => "refused",
             Self::Unanswered(_) => "unanswered",
         }
     }
@@ -216,6 +237,25 @@ pub async fn call(client: &Client, id: &NetworkId, us: &Us<'_>, call: &Call, blo
             let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
             change::<AddressBlock>(client, name, Some("status"), patch).await
         }
+        Call::CreateAddressClaim(spec) => {
+            // What is kept for a pod goes with its node. An IPAMClaim outlives nodes.
+            let references = match spec.holder.kind {
+                HolderKind::Pod => vec![us.reference()],
+                HolderKind::IpamClaim => Vec::new(),
+            };
+            let name = address_claims::name(id, spec.slot);
+            let metadata = json!({"name": name, "labels": labels, "ownerReferences": references});
+            create::<AddressClaim>(client, &metadata, json!(spec)).await
+        }
+        Call::ChangeAddressClaim { name, version, nodes } => {
+            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"nodes": nodes}});
+            change::<AddressClaim>(client, name, None, patch).await
+        }
+        Call::TellHeld { name, version, status } => {
+            let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
+            change::<AddressClaim>(client, name, Some("status"), patch).await
+        }
+        Call::DeleteAddressClaim { name, uid } => remove::<AddressClaim>(client, name, uid, None).await,
     }
 }
 

@@ -7,6 +7,7 @@ use attachments::api::{AddressBlockSpec, AddressBlockStatus, NodeFree, SlotReque
 use attachments::text::hash;
 use delegates::ipam::blocks::Pool;
 
+use super::address_claims;
 use super::facts::{Asked, Call, Facts, Memory, Step};
 use super::slots::{Blocks, Sound, block_name, slots};
 
@@ -21,7 +22,7 @@ const TELL_PEOPLE: Duration = Duration::from_secs(60);
 /// The most indexes that are looked at for a free one.
 const LOOKED_AT: u32 = 1 << 16;
 /// The most runs and requests of a block, by its schema.
-const MOST: usize = 64;
+pub const MOST: usize = 64;
 
 /// A part of what there is.
 fn quarter(count: u32) -> u32 {
@@ -79,7 +80,7 @@ fn hand_over(facts: &Facts<'_>, sound: &Sound, giving: &BTreeMap<u32, Option<Str
     change(sound, runs, requests, is_ours)
 }
 
-fn change(sound: &Sound, runs: Vec<SlotRun>, requests: Vec<SlotRequest>, is_ours: bool) -> Step {
+pub fn change(sound: &Sound, runs: Vec<SlotRun>, requests: Vec<SlotRequest>, is_ours: bool) -> Step {
     let meta = &sound.block.meta;
     let (name, version) = (meta.name.clone(), meta.resource_version.clone());
     Call::ChangeBlock { name, version, runs, requests, is_ours }.into()
@@ -123,7 +124,7 @@ fn lost(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks) -> Option<Step>
     None
 }
 
-fn create(facts: &Facts<'_>, pool: &Pool, first: u32, count: u32, runs: Vec<SlotRun>) -> Step {
+pub fn create(facts: &Facts<'_>, pool: &Pool, first: u32, count: u32, runs: Vec<SlotRun>) -> Step {
     if facts.uid.is_none() {
         return Step::AskNode;
     }
@@ -141,7 +142,7 @@ fn create(facts: &Facts<'_>, pool: &Pool, first: u32, count: u32, runs: Vec<Slot
 /// Answers others, gets slots where some are needed, gives back those that are not, and tells how many are free.
 pub fn next(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) -> Option<Step> {
     let free = facts.free();
-    let needs = (facts.ask.is_some() || facts.wants) && free.is_empty();
+    let needs = (address_claims::needs_any(facts) || facts.wants) && free.is_empty();
     if !needs && let Some(step) = answer(facts, memory, blocks, &free) {
         return Some(step);
     }
@@ -318,9 +319,12 @@ fn fresh(facts: &Facts<'_>, memory: &Memory, blocks: &Blocks, pool: &Pool) -> Op
 
 /// Slots of a block that nobody owns: their owner gave them up, or its Node is gone.
 fn ownerless(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool) -> Option<Step> {
+    // One that was asked for is on its way from one node to another.
+    let claimed: BTreeSet<u32> = address_claims::sound(facts.id, facts.view).map(|claim| claim.spec.slot).collect();
     for sound in &blocks.sound {
         let free = sound.nobodys().filter(|slot| pool.usable_from(*slot) == Some(*slot));
-        let free: Vec<u32> = free.filter(|slot| !facts.leased.slots.contains_key(slot)).collect();
+        let is_free = |slot: &u32| !facts.leased.slots.contains_key(slot) && !claimed.contains(slot);
+        let free: Vec<u32> = free.filter(is_free).collect();
         let most = usize::try_from(quarter(sound.block.spec.count)).unwrap_or(1);
         for take in (1..=free.len().min(most)).rev() {
             let moved = free[..take].iter().map(|slot| (*slot, Some(facts.node.to_owned()))).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use attachments::api::{AddressBlock, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, OverlayMember, VniClaim};
 use delegates::networks::NetworkId;
 
 use super::api::{self, Answer, Us};
@@ -10,7 +10,7 @@ use super::facts::Call;
 use super::known::{Cache, Known};
 use super::objects::{Kind, Raw};
 use super::work::Trouble;
-use super::{Networks, State, member, slots, tunnel};
+use super::{Networks, State, address_claims, member, slots, tunnel};
 
 impl Networks {
     /// Reads all objects of a network.
@@ -25,6 +25,7 @@ impl Networks {
                 .await?;
         }
         api::list::<AddressBlock>(client, id, |raw| self.listed(raw, &mut blocks, |known| &mut known.blocks)).await?;
+        self.list_addresses(id).await?;
         let mut state = self.state();
         state.known.claims.listed(id, &claims);
         state.known.members.listed(id, &members);
@@ -32,6 +33,22 @@ impl Networks {
         if let Some(network) = state.networks.get_mut(id) {
             network.memory.is_stale = false;
             network.memory.taken.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads the claims of addresses. Where the API server does not have the kind yet, nothing is claimed.
+    pub(super) async fn list_addresses(&self, id: &NetworkId) -> Result<(), Trouble> {
+        let mut names = BTreeSet::new();
+        let each = |raw| self.listed(raw, &mut names, |known| &mut known.addresses);
+        match api::list::<AddressClaim>(&self.0.client, id, each).await {
+            Ok(()) | Err(Answer::Lacking(_)) => {}
+            Err(other) => return Err(other.into()),
+        }
+        let mut state = self.state();
+        state.known.addresses.listed(id, &names);
+        if let Some(network) = state.networks.get_mut(id) {
+            network.memory.is_checked = true;
         }
         Ok(())
     }
@@ -68,6 +85,10 @@ impl Networks {
                 match (&call, raw) {
                     (Call::CreateClaim(_) | Call::PinMtu { .. }, Some(raw)) => drop(state.known.claims.apply(*raw)),
                     (Call::CreateMember(_) | Call::ChangeMember(_), Some(raw)) => drop(state.known.members.apply(*raw)),
+                    (
+                        Call::CreateAddressClaim(_) | Call::ChangeAddressClaim { .. } | Call::TellHeld { .. },
+                        Some(raw),
+                    ) => drop(state.known.addresses.apply(*raw)),
                     (_, Some(raw)) => drop(state.known.blocks.apply(*raw)),
                     (call, None) => self.gone(&mut state, id, call),
                 }
@@ -79,7 +100,7 @@ impl Networks {
                 Ok(())
             }
             Answer::Conflict => self.read_again(id, &call).await,
-            Answer::Refused(why) => {
+            Answer::Refused(why) | Answer::Lacking(why) => {
                 // A reference to a Node that was made anew, for one.
                 self.state().uid = None;
                 Err(why.into())
@@ -103,6 +124,12 @@ impl Networks {
             Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
                 state.known.blocks.absent(id, name);
             }
+            Call::CreateAddressClaim(spec) => {
+                state.known.addresses.absent(id, &address_claims::name(id, spec.slot));
+            }
+            Call::ChangeAddressClaim { name, .. }
+            | Call::TellHeld { name, .. }
+            | Call::DeleteAddressClaim { name, .. } => state.known.addresses.absent(id, name),
         }
     }
 
@@ -118,6 +145,12 @@ impl Networks {
             Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
                 api::get::<AddressBlock>(client, name).await
             }
+            Call::CreateAddressClaim(spec) => {
+                api::get::<AddressClaim>(client, &address_claims::name(id, spec.slot)).await
+            }
+            Call::ChangeAddressClaim { name, .. }
+            | Call::TellHeld { name, .. }
+            | Call::DeleteAddressClaim { name, .. } => api::get::<AddressClaim>(client, name).await,
         };
         let mut state = self.state();
         match answer {
@@ -132,11 +165,24 @@ impl Networks {
                     Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
                         drop(state.known.members.apply(*raw));
                     }
+                    Call::CreateAddressClaim(_)
+                    | Call::ChangeAddressClaim { .. }
+                    | Call::TellHeld { .. }
+                    | Call::DeleteAddressClaim { .. } => {
+                        let name = raw.metadata.name.clone();
+                        if state.known.addresses.apply(*raw).is_some_and(|network| network != id.as_str()) {
+                            let why = format!("AddressClaim {name} is of another network than its name: remove it");
+                            return Err(why.into());
+                        }
+                    }
                     _ => drop(state.known.blocks.apply(*raw)),
                 }
                 // One that cannot be read is in the way all the same.
                 if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {
                     network.memory.taken.insert(spec.first);
+                }
+                if let (Call::CreateAddressClaim(spec), Some(network)) = (call, state.networks.get_mut(id)) {
+                    network.memory.in_the_way.insert(spec.slot);
                 }
                 Ok(())
             }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use attachments::api::{
-    AddressBlockSpec, AddressBlockStatus, ClaimOwner, MemberEndpoint, OverlayMemberSpec, SlotRequest, SlotRun,
-    VniClaimSpec,
+    AddressBlockSpec, AddressBlockStatus, AddressClaimSpec, AddressClaimStatus, ClaimHolder, ClaimOwner,
+    MemberEndpoint, OverlayMemberSpec, SlotRequest, SlotRun, VniClaimSpec,
 };
 use attachments::names::NetRef;
 use attachments::text::hash;
@@ -42,6 +42,19 @@ pub struct Ask {
     pub uid: String,
     /// What is known of the definition that owns the claim.
     pub owner: Option<Owner>,
+    /// The address that the attachment asks for; any, where it asks for none.
+    pub wanted: Option<Wanted>,
+}
+
+/// An address that an attachment asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// For whom it is.
+    pub holder: ClaimHolder,
+    /// The slot of the addresses that are named; a pod names some.
+    pub slot: Option<u32>,
+    /// An address of it, as it was named, for messages.
+    pub address: String,
 }
 
 /// The definition that owns a claim.
@@ -123,6 +136,22 @@ pub struct Memory {
     pub exhausted: Option<String>,
     /// What the API server said cannot be relied on any more: everything is to be listed again.
     pub is_stale: bool,
+    /// Slots that are promised in `network.json` and not claimed yet, each with its text there.
+    pub promised: BTreeMap<u32, String>,
+    /// Slots of other nodes that are waited for, and since when.
+    pub waiting: BTreeMap<u32, Instant>,
+    /// Claimed slots that a pod of this node has or had.
+    pub seen: BTreeSet<u32>,
+    /// Claimed slots that no pod of this node has, and since when.
+    pub unused: BTreeMap<u32, Instant>,
+    /// Claims of IPAMClaims that were made, and are not known to be the only ones.
+    pub unverified: BTreeSet<u32>,
+    /// Slots whose claims cannot be made, for an object of the name is there that cannot be read.
+    pub in_the_way: BTreeSet<u32>,
+    /// Why what was asked for cannot be had.
+    pub refusal: Option<(Wanted, Refusal)>,
+    /// The claims of addresses were listed since `network.json` was written last.
+    pub is_checked: bool,
     /// What was told of addresses that are held twice.
     pub lost: BTreeMap<u32, String>,
 }
@@ -148,6 +177,14 @@ pub enum Call {
     DeleteBlock { name: String, uid: String, version: String },
     /// Says how many slots are free.
     TellFree { name: String, version: String, status: AddressBlockStatus },
+    /// Claims an address.
+    CreateAddressClaim(AddressClaimSpec),
+    /// Replaces the nodes that have or want the slot of this version of a claim.
+    ChangeAddressClaim { name: String, version: String, nodes: Vec<String> },
+    /// Says who has the slot.
+    TellHeld { name: String, version: String, status: AddressClaimStatus },
+    /// Lets an address go.
+    DeleteAddressClaim { name: String, uid: String },
 }
 
 impl Call {
@@ -163,6 +200,10 @@ impl Call {
             Self::ChangeBlock { .. } => ("addressblocks", "patch"),
             Self::DeleteBlock { .. } => ("addressblocks", "delete"),
             Self::TellFree { .. } => ("addressblocks/status", "patch"),
+            Self::CreateAddressClaim(_) => ("addressclaims", "create"),
+            Self::ChangeAddressClaim { .. } => ("addressclaims", "patch"),
+            Self::DeleteAddressClaim { .. } => ("addressclaims", "delete"),
+            Self::TellHeld { .. } => ("addressclaims/status", "patch"),
         }
     }
 }
@@ -172,6 +213,10 @@ impl Call {
 pub enum Step {
     /// List the network's objects.
     List,
+    /// List its claims of addresses.
+    ListAddresses,
+    /// Promise a slot in `network.json`, if it is free still.
+    Promise(u32, String),
     /// Get the uid of the Node object.
     AskNode,
     /// Get the uid of the definition.

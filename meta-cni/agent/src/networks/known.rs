@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use attachments::api::{AddressBlock, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, OverlayMember, VniClaim};
 use delegates::networks::NetworkId;
 use meta_cni_kube::{Event, Index};
 
-use super::objects::{Block, Claim, Kind, Member, Raw, Stored};
+use super::objects::{Address, Block, Claim, Kind, Member, Raw, Stored};
 
 /// The objects of one kind, by network and name.
 pub struct Cache<K: Kind> {
@@ -125,6 +125,8 @@ pub struct Known {
     pub members: Cache<OverlayMember>,
     /// Blocks.
     pub blocks: Cache<AddressBlock>,
+    /// Claims of addresses.
+    pub addresses: Cache<AddressClaim>,
 }
 
 /// The objects of one network.
@@ -136,6 +138,8 @@ pub struct View {
     pub members: Vec<Arc<Member>>,
     /// Its blocks.
     pub blocks: Vec<Arc<Block>>,
+    /// The claims of its addresses.
+    pub addresses: Vec<Arc<Address>>,
     /// All of them are known.
     pub is_listed: bool,
 }
@@ -147,7 +151,11 @@ impl Known {
             claim: self.claims.of(id).find(|claim| claim.meta.name == id.as_str()).cloned(),
             members: self.members.of(id).cloned().collect(),
             blocks: self.blocks.of(id).cloned().collect(),
-            is_listed: self.claims.is_listed(id) && self.members.is_listed(id) && self.blocks.is_listed(id),
+            addresses: self.addresses.of(id).cloned().collect(),
+            is_listed: self.claims.is_listed(id)
+                && self.members.is_listed(id)
+                && self.blocks.is_listed(id)
+                && self.addresses.is_listed(id),
         }
     }
 
@@ -156,6 +164,7 @@ impl Known {
         self.claims.forget(id);
         self.members.forget(id);
         self.blocks.forget(id);
+        self.addresses.forget(id);
     }
 }
 

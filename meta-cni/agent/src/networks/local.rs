@@ -92,6 +92,29 @@ impl Networks {
         .await?
     }
 
+    /// Promises a slot in `network.json`, unless a pod has got it meanwhile.
+    pub(super) async fn promise(&self, id: &NetworkId, slot: u32, text: String) -> Result<()> {
+        let Some(file) = self.network(id) else { return Ok(()) };
+        let Some(pool) = file.pool.as_ref().map(|state| state.pool.clone()) else { return Ok(()) };
+        let (networks, id_of) = (self.clone(), id.clone());
+        leases::locked(&self.0.settings.state_dir, id, (Some(pool), Unused::Keep), move |leased| {
+            if leased.slots.contains_key(&slot) {
+                return Ok(());
+            }
+            let mut new = NetworkState::clone(&file);
+            if let Some(state) = &mut new.pool {
+                state.claimed.insert(slot, text.clone());
+            }
+            let mut state = networks.state();
+            state.write(&id_of, new)?;
+            if let Some(network) = state.networks.get_mut(&id_of) {
+                network.memory.promised.insert(slot, text);
+            }
+            Ok(())
+        })
+        .await?
+    }
+
     /// Removes `network.json`, unless a pod has got an address meanwhile.
     pub(super) async fn leave(&self, id: &NetworkId) -> Result<()> {
         let (networks, id_of) = (self.clone(), id.clone());

@@ -9,6 +9,7 @@
 //! | `known` | the objects; `notes` and `files`: what is written on this node; `leases`: what the plugin wrote |
 //! | `api`, `tunnel` | the API server, and the kernel |
 
+mod address_claims;
 mod api;
 mod blocks;
 mod calls;
@@ -16,6 +17,7 @@ mod claim;
 mod data_path;
 mod facts;
 pub mod files;
+mod ipam_claim;
 mod known;
 mod leases;
 mod local;
@@ -23,6 +25,7 @@ mod member;
 mod notes;
 mod objects;
 mod plan;
+pub mod request;
 mod slots;
 mod tell;
 #[cfg(test)]
@@ -38,8 +41,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use attachments::api::MemberEndpoint;
-use attachments::names::NetRef;
-use delegates::ipam::blocks::whereabouts;
+use attachments::names::{NetRef, ObjectName};
+use delegates::ipam::blocks::{Pool, whereabouts};
 use delegates::networks::state::NetworkState;
 use delegates::networks::{Need, NetworkId, needs, needs_of};
 use kube::Client;
@@ -50,11 +53,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::definitions::Definitions;
 use super::events::EventSender;
 use super::metrics::Metrics;
+use api::Answer;
 pub use data_path::Heard;
-use facts::{Ask, Memory, Owner, Tunnel};
+use facts::{Ask, Memory, Owner, Tunnel, Wanted};
 use files::{Files, Versions};
+use ipam_claim::{IpamClaim, Told};
 use known::Known;
 use notes::Notes;
+use request::{Request, Requests};
 
 /// How long an ADD goes on asking an API server that gives no answer. It may be restarting.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -129,6 +135,8 @@ struct Network {
     tunnel: Option<(Result<Tunnel, String>, Instant)>,
     /// Size and time of the file of leases when it was last looked at.
     leases: Option<(u64, std::time::SystemTime)>,
+    /// Statuses of IPAMClaims that are to be written.
+    untold: Vec<Told>,
     /// What was last logged of blocks that make no sense.
     logged: BTreeSet<String>,
     /// One at a time works on it.
@@ -157,6 +165,7 @@ impl Network {
             failures: 0,
             tunnel: None,
             leases: None,
+            untold: Vec::new(),
             logged: BTreeSet::new(),
             turn: Arc::default(),
             heard: Arc::default(),
@@ -213,20 +222,113 @@ impl Networks {
     }
 
     /// Makes sure that the node has what a definition needs. For a network that the node is in, with a
-    /// slot that is free, this costs no call of the API server.
-    pub async fn ensure(&self, reference: &NetRef, config: &str, deadline: Instant) -> Result<(), Refusal> {
+    /// slot that is free, this costs no call of the API server, unless an address is asked for that is not this node's.
+    pub async fn ensure(
+        &self,
+        reference: &NetRef,
+        config: &str,
+        requests: &Requests,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         if !may_need(config) {
             return Ok(());
         }
         for need in self.needs(config, reference) {
-            self.ensure_one(reference, need, deadline).await?;
+            let Some(pool) = &need.pool else {
+                self.ensure_one(reference, need, None, deadline).await?;
+                continue;
+            };
+            let network = request::network_name(config, reference);
+            for request in requests.of(reference) {
+                let pod = requests.pod();
+                match (request, pod) {
+                    (Request::Addresses(ips), Some(pod)) => {
+                        let wanted = request::of_pod(pod, &ips, pool);
+                        self.ensure_one(reference, need.clone(), wanted, deadline).await?;
+                    }
+                    (Request::IpamClaim(name), Some(pod)) => {
+                        let names = (&pod.namespace, &name, network.as_str());
+                        let (claim, wanted) = self.ipam_claim((reference, &need), names, pool, deadline).await?;
+                        self.ensure_one(reference, need.clone(), Some(wanted.clone()), deadline).await?;
+                        self.tell_ipam_claim(&need.id, &claim, &wanted, pod.name.as_str());
+                    }
+                    _ => self.ensure_one(reference, need.clone(), None, deadline).await?,
+                }
+            }
         }
         Ok(())
     }
 
-    async fn ensure_one(&self, reference: &NetRef, need: Need, deadline: Instant) -> Result<(), Refusal> {
+    /// What an attachment of a pod asks for by an IPAMClaim. While the API server is away, one that is promised an address of this node is
+    /// taken for what it was.
+    async fn ipam_claim(
+        &self,
+        (reference, need): (&NetRef, &Need),
+        (namespace, name, network): (&ObjectName, &ObjectName, &str),
+        pool: &Pool,
+        deadline: Instant,
+    ) -> Result<(IpamClaim, Wanted), Refusal> {
+        let asked = format!("network-attachment-definition {reference}");
+        let until = (Instant::now() + PATIENCE).min(deadline);
+        let later = |why: String| Err(Refusal::new(Cause::Later, format!("{asked}: ipam-claim-reference: {why}")));
+        loop {
+            let got = ipam_claim::get(&self.0.client, namespace.as_str(), name.as_str());
+            let got = timeout_at(until, got).await.unwrap_or_else(|_| Err(Answer::Unanswered("no answer".to_owned())));
+            match got {
+                Ok(claim) => {
+                    let wanted = claim.wanted((namespace, name), (&asked, network), pool)?;
+                    return Ok((claim, wanted));
+                }
+                Err(Answer::Absent) => {
+                    return later(format!(
+                        "got {name:?}, want the name of an IPAMClaim in namespace {namespace}",
+                        name = name.as_str()
+                    ));
+                }
+                Err(Answer::Refused(why) | Answer::Lacking(why)) => return later(why),
+                Err(answer) => {
+                    let holder = ipam_claim::holder(namespace, name);
+                    let wanted = Wanted { holder, slot: None, address: String::new() };
+                    let file = self.network(&need.id);
+                    let state = file.as_ref().and_then(|file| file.pool.as_ref());
+                    if state.is_some_and(|state| address_claims::is_served(&wanted, state)) {
+                        return Ok((IpamClaim::default(), wanted));
+                    }
+                    if Instant::now() + PAUSE >= until {
+                        let why = if let Answer::Unanswered(why) = answer { why } else { format!("{answer:?}") };
+                        return later(format!("IPAMClaim {namespace}/{name} cannot be read: {why}"));
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The IPAMClaim's status says which addresses it has.
+    fn tell_ipam_claim(&self, id: &NetworkId, claim: &IpamClaim, wanted: &Wanted, pod: &str) {
+        let Some(file) = self.network(id).filter(|_| !wanted.holder.uid.is_empty()) else { return };
+        let Some(state) = &file.pool else { return };
+        let text = address_claims::promise(&wanted.holder);
+        let Some((slot, _)) = state.claimed.iter().find(|(_, who)| **who == text) else { return };
+        let Some(told) = claim.told(&wanted.holder, pod, (&state.pool, *slot)) else { return };
+        let mut state = self.state();
+        if let Some(network) = state.networks.get_mut(id) {
+            network.untold.retain(|other| other.holder != told.holder);
+            network.untold.push(told);
+            network.is_dirty = true;
+            self.0.wake.notify_one();
+        }
+    }
+
+    async fn ensure_one(
+        &self,
+        reference: &NetRef,
+        need: Need,
+        wanted: Option<Wanted>,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         let id = need.id.clone();
-        let mut ask = Ask { reference: reference.clone(), need, uid: String::new(), owner: None };
+        let mut ask = Ask { reference: reference.clone(), need, uid: String::new(), owner: None, wanted };
         // Whether the owner still shares is looked up each time; the text is cached.
         if let Some(owner) = self.foreign_owner(&id, reference) {
             ask.owner = Some(self.owner(&owner, &id, deadline).await);

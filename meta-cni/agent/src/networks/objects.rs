@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use attachments::api::{
-    AddressBlock, AddressBlockSpec, AddressBlockStatus, OverlayMember, OverlayMemberSpec, VniClaim, VniClaimSpec,
+    AddressBlock, AddressBlockSpec, AddressBlockStatus, AddressClaim, AddressClaimSpec, AddressClaimStatus,
+    OverlayMember, OverlayMemberSpec, VniClaim, VniClaimSpec,
 };
 use kube::Resource;
 use meta_cni_kube::Versioned;
@@ -68,6 +69,20 @@ impl Kind for AddressBlock {
     }
 }
 
+impl Kind for AddressClaim {
+    const PLURAL: &'static str = "addressclaims";
+    type Spec = AddressClaimSpec;
+    type Status = AddressClaimStatus;
+
+    fn path() -> String {
+        Self::url_path(&(), None)
+    }
+
+    fn network(spec: &AddressClaimSpec) -> String {
+        spec.network.clone()
+    }
+}
+
 /// An object whose text is not looked at yet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Raw {
@@ -95,6 +110,8 @@ pub struct Meta {
     pub uid: String,
     /// Version.
     pub resource_version: String,
+    /// Grows with every change of `spec`.
+    pub generation: i64,
     /// RFC 3339, in UTC: the order of texts is the order of time.
     pub creation_timestamp: String,
     /// The objects without which this one goes.
@@ -137,6 +154,8 @@ pub type Claim = Stored<VniClaim>;
 pub type Member = Stored<OverlayMember>;
 /// A block.
 pub type Block = Stored<AddressBlock>;
+/// A claim of an address.
+pub type Address = Stored<AddressClaim>;
 
 impl<K: Kind> Stored<K> {
     /// Reads an object. An error says what is wrong with it.

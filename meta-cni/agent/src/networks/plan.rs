@@ -9,7 +9,7 @@ use delegates::networks::state::{FORMAT, NetworkState, PoolState};
 use super::facts::{Ask, Call, Facts, Memory, Step, fingerprint};
 use super::notes::Notes;
 use super::slots::{Blocks, compact};
-use super::{blocks, claim, member};
+use super::{address_claims, blocks, claim, member};
 
 /// Event of the Node: blocks of a network have other addresses than its definition numbers.
 const NUMBERED_OTHERWISE: &str = "AddressesNumberedOtherwise";
@@ -44,7 +44,13 @@ pub fn is_served(facts: &Facts<'_>, ask: &Ask) -> bool {
             || file.overlay.as_ref().is_some_and(|own| own.routing == member::routing(facts)))
         && match (&ask.need.pool, &file.pool) {
             (None, _) => true,
-            (Some(pool), Some(state)) => chosen(facts, ask, pool).as_ref() == &state.pool && !facts.free().is_empty(),
+            (Some(pool), Some(state)) => {
+                chosen(facts, ask, pool).as_ref() == &state.pool
+                    && match &ask.wanted {
+                        None => !facts.free().is_empty(),
+                        Some(wanted) => address_claims::is_served(wanted, state),
+                    }
+            }
             (Some(_), None) => false,
         }
 }
@@ -96,6 +102,13 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     if let Some(step) = write(facts, memory, &read, pool.as_deref()) {
         return step;
     }
+    if let Some(step) = pool.as_deref().and_then(|pool| address_claims::next(facts, memory, &read, pool)) {
+        return step;
+    }
+    // What was asked for is there.
+    if facts.ask.is_some_and(|ask| ask.wanted.is_some()) && !address_claims::needs_any(facts) {
+        return write(facts, memory, &read, pool.as_deref()).unwrap_or(Step::Done);
+    }
     let needs_slots = facts.ask.is_none_or(|ask| ask.need.pool.is_some());
     let step = pool.as_deref().filter(|_| needs_slots).and_then(|pool| blocks::next(facts, memory, &read, pool));
     match step {
@@ -123,7 +136,11 @@ fn tell(memory: &mut Memory, reason: &'static str, text: Option<String>) -> Opti
 /// Members whose name is another one's.
 fn strangers<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = String> + 'a {
     let strangers = facts.view.members.iter().filter(|member| !member::is_sound(facts.id, member));
-    strangers.map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name))
+    let strangers =
+        strangers.map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name));
+    let claims = facts.view.addresses.iter().filter(|claim| !address_claims::is_sound(facts.id, claim));
+    strangers
+        .chain(claims.map(|claim| format!("addressclaim {}: ignored: its name is not NETWORK.aSLOT", claim.meta.name)))
 }
 
 /// A network that is there without us belongs to its definition.
@@ -147,25 +164,38 @@ fn chosen<'a>(facts: &Facts<'_>, ask: &Ask, pool: &'a Pool) -> Cow<'a, Pool> {
     both.map_or(Cow::Borrowed(pool), Cow::Owned)
 }
 
-fn write(facts: &Facts<'_>, memory: &Memory, read: &Blocks, pool: Option<&Pool>) -> Option<Step> {
+fn write(facts: &Facts<'_>, memory: &mut Memory, read: &Blocks, pool: Option<&Pool>) -> Option<Step> {
     let state = compose(facts, memory, read, pool)?;
-    (Some(&state) != facts.file).then(|| Step::Write(Box::new(state)))
+    if Some(&state) == facts.file {
+        return None;
+    }
+    // Blocks and claims are heard of one by one: nobody may get a slot that is kept for somebody.
+    if !memory.is_checked && gains(facts.file, &state) {
+        return Some(Step::ListAddresses);
+    }
+    memory.is_checked = false;
+    Some(Step::Write(Box::new(state)))
+}
+
+/// Are there slots in the new state that were not there before?
+fn gains(before: Option<&NetworkState>, new: &NetworkState) -> bool {
+    let of = |state: &NetworkState| state.pool.as_ref().map(|pool| pool.slots.clone()).unwrap_or_default();
+    let before = before.map(of).unwrap_or_default();
+    of(new).iter().flat_map(|run| run.iter()).any(|slot| !before.iter().any(|run| run.contains(slot)))
 }
 
 /// What `network.json` is to say.
 fn compose(facts: &Facts<'_>, memory: &Memory, read: &Blocks, pool: Option<&Pool>) -> Option<NetworkState> {
-    let before = facts.file;
     let is_overlay = super::tunnel::pair(facts.id).is_some();
     let overlay = if is_overlay { Some(member::membership(facts, read)?) } else { None };
     let pool = pool.map(|pool| {
         let own = read.of(facts.node).into_iter().flat_map(|run| run.iter().collect::<Vec<_>>());
+        let slots = compact(own.filter(|slot| !memory.giving.contains_key(slot)));
+        let is_own = |slot| slots.iter().any(|run| run.contains(slot));
         PoolState {
             pool: pool.clone(),
-            slots: compact(own.filter(|slot| !memory.giving.contains_key(slot))),
-            claimed: before
-                .and_then(|before| before.pool.as_ref())
-                .map(|pool| pool.claimed.clone())
-                .unwrap_or_default(),
+            claimed: address_claims::promises(facts, memory, read, is_own),
+            slots,
             exhausted: memory.exhausted.clone(),
         }
     });
@@ -185,6 +215,9 @@ fn leave(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     }
     if let Some(own) = member::own(facts) {
         return Call::DeleteMember { uid: own.meta.uid.clone() }.into();
+    }
+    if let Some(step) = address_claims::leave(facts) {
+        return step;
     }
     let read = Blocks::read(facts.id, None, &facts.view.blocks);
     for sound in &read.sound {

@@ -36,6 +36,7 @@ impl Networks {
             () = self.objects(|known| &mut known.claims) => {}
             () = self.objects(|known| &mut known.members) => {}
             () = self.objects(|known| &mut known.blocks) => {}
+            () = self.objects(|known| &mut known.addresses) => {}
             () = self.changes_of(&files) => {}
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::api::{self, Answer};
 use super::facts::{Ask, Facts, Step, Tunnel};
 use super::known::View;
 use super::leases::Leased;
-use super::{Networks, plan, tunnel};
+use super::{Networks, ipam_claim, plan, tunnel};
 
 /// The most steps of one work. A plan that comes to no end is a bug, and costs no more than this.
 const STEPS: usize = 500;
@@ -40,7 +40,7 @@ impl From<Answer> for Trouble {
     fn from(answer: Answer) -> Self {
         match answer {
             Answer::Unanswered(why) => Self { why, is_passing: true },
-            Answer::Refused(why) => why.into(),
+            Answer::Refused(why) | Answer::Lacking(why) => why.into(),
             other => format!("{other:?}").into(),
         }
     }
@@ -216,6 +216,8 @@ impl Networks {
         let settings = &self.0.settings;
         match step {
             Step::List => self.list(id).await,
+            Step::ListAddresses => self.list_addresses(id).await,
+            Step::Promise(slot, text) => Ok(self.promise(id, slot, text).await.map_err(|error| error.to_string())?),
             Step::AskNode => {
                 let uid = api::uid(&self.0.client, &api::nodes(), &settings.node).await?;
                 let uid = uid.ok_or_else(|| format!("there is no Node object {}", settings.node))?;
@@ -259,11 +261,33 @@ impl Networks {
         }
     }
 
+    /// Writes the statuses of IPAMClaims. What gets no answer is told again.
+    async fn tell_ipam_claims(&self, id: &NetworkId) {
+        let untold = self.state().networks.get_mut(id).map(|network| std::mem::take(&mut network.untold));
+        for told in untold.into_iter().flatten() {
+            match ipam_claim::tell(&self.0.client, &told).await {
+                Ok(()) => {}
+                Err(Answer::Unanswered(why)) => {
+                    tracing::debug!("network {id}: status of {}: {why}", told.holder);
+                    let mut state = self.state();
+                    let Some(network) = state.networks.get_mut(id) else { continue };
+                    // One that was told of meanwhile says more.
+                    if !network.untold.iter().any(|other| other.holder == told.holder) {
+                        network.untold.push(told);
+                    }
+                }
+                Err(answer) => tracing::warn!("network {id}: status of {}: {}", told.holder, Trouble::from(answer).why),
+            }
+        }
+    }
+
     /// Works on a network that no ADD asks for. A failure is logged once, and tried again ever later.
     pub(super) async fn background(&self, id: &NetworkId) {
         let Some(turn) = self.state().networks.get(id).map(|network| Arc::clone(&network.turn)) else { return };
         let _turn = turn.lock().await;
-        if let Err(Refused { refusal, .. }) = self.work(id, None).await {
+        let worked = self.work(id, None).await;
+        self.tell_ipam_claims(id).await;
+        if let Err(Refused { refusal, .. }) = worked {
             let mut state = self.state();
             let Some(network) = state.networks.get_mut(id) else { return };
             if network.failures == 0 {

@@ -90,7 +90,7 @@ fn a_join_is_waited_for_and_an_agent_that_knows_none_has_joined_before() {
     let join = || {
         let lan = attachments::names::NetRef { namespace: "default".parse().unwrap(), name: "lan".parse().unwrap() };
         let multus_namespace = "kube-system".parse().unwrap();
-        let join = wire::Join { pod: pod(), references: vec![lan], multus_namespace, wait_ms: 0 };
+        let join = wire::Join { pod: pod(), references: vec![lan], multus_namespace, wait_ms: 0, plain: false };
         Agent::new(&path).join(join, Instant::now() + LONG).map_err(|fault| refusal(&fault))
     };
     assert_eq!((join(), join()), (Ok(()), Ok(())));
@@ -116,6 +116,9 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
         answer(Outcome::Unreachable { reason: "refused".into() }),
         answer(Outcome::TooLarge { size: 70_000, limit: 65_536 }),
         Answer::Refused(Refusal::new(wire::Cause::Configuration, "pod a/b: annotation: too long")).encode(1).unwrap(),
+        Answer::Refused(Refusal::new(wire::Cause::Addresses, "network-attachment-definition a/b: 10.0.0.7 is taken"))
+            .encode(1)
+            .unwrap(),
         on_file("next/answer-outcome.json"),
         on_file("1/answer-refused.json"),
         on_file("next/answer-refused.json"),
@@ -127,6 +130,7 @@ fn every_outcome_that_is_no_definition_says_what_is_wrong() {
         (11, "network-attachment-definition a/b: not known here yet, and the API server cannot be asked: refused"),
         (7, "network-attachment-definition a/b: spec.config: got 70000 bytes, want at most 65536"),
         (7, "pod a/b: annotation: too long"),
+        (110, "network-attachment-definition a/b: 10.0.0.7 is taken"),
         (11, "network-attachment-definition default/lan: the node agent's answer needs a newer plugin"),
         (11, "pod default/web: the API server has no such pod"),
         (11, "agentSocket: the node agent refuses: not now"),

@@ -101,7 +101,13 @@ fn requests() -> [(&'static str, AgentRequest); 7] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
     let multus_namespace = "kube-system".parse().unwrap();
-    let join = Join { pod: pod(None), references: vec![net("default", "lan")], multus_namespace, wait_ms: 54_000 };
+    let join = Join {
+        pod: pod(None),
+        references: vec![net("default", "lan")],
+        multus_namespace,
+        wait_ms: 54_000,
+        plain: false,
+    };
     [
         ("resolve", resolve()),
         ("resolve-policies", resolve_policies(false)),

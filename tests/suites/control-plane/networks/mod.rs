@@ -2,6 +2,7 @@
 //! addresses. Plugins are played by this process, with the files that they would write.
 
 mod blocks;
+mod claims;
 mod join;
 mod members;
 mod metrics;

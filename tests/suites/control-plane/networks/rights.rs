@@ -105,6 +105,31 @@ fn an_agent_speaks_for_its_own_node_alone() {
     let free = |node: &str| json!({"status": {"free": 7, "nodes": [{"node": node, "free": 7}]}});
     forbidden(b.patch(&format!("{it}/status"), &free("a")), "of its own slots");
     b.patch(&format!("{it}/status"), &free("b")).unwrap();
+    // An address that was asked for.
+    let addresses = path("addressclaims");
+    let address = |node: &Value, slot: u32, nodes: &[&str]| {
+        let holder = json!({"kind": "Pod", "namespace": "default", "name": "web", "uid": "u"});
+        let spec =
+            json!({"network": "4789-7", "slot": slot, "addresses": ["10.0.0.1"], "holder": holder, "nodes": nodes});
+        object("AddressClaim", &format!("4789-7.a{slot}"), Some(node), spec)
+    };
+    forbidden(a.post(&addresses, &address(&node_a, 1, &["b"])), "a new claim is for that node");
+    forbidden(a.post(&addresses, &address(&node_a, 1, &[])), "a new claim is for that node");
+    forbidden(a.post(&addresses, &address(&node_b, 1, &["a"])), "ties a claim to its own Node");
+    a.post(&addresses, &address(&node_a, 1, &["a"])).unwrap();
+    let one = format!("{addresses}/4789-7.a1");
+    let nodes = |nodes: &[&str]| json!({"spec": {"nodes": nodes}});
+    forbidden(b.patch(&one, &nodes(&["b"])), "speaks of no other node");
+    forbidden(b.patch(&one, &json!({"spec": {"holder": {"name": "db"}}})), "one address and one holder for ever");
+    forbidden(b.delete(&one), "other nodes have or want the address");
+    let held = |node: &str| json!({"status": {"node": node, "heldBy": "pod default/db"}});
+    forbidden(b.patch(&format!("{one}/status"), &held("a")), "says of its own node");
+    b.patch(&format!("{one}/status"), &held("b")).unwrap();
+    b.patch(&one, &nodes(&["a", "b"])).unwrap();
+    forbidden(a.delete(&one), "other nodes have or want the address");
+    forbidden(a.patch(&one, &nodes(&["a"])), "speaks of no other node");
+    a.patch(&one, &nodes(&["b"])).unwrap();
+    b.delete(&one).unwrap();
     // The node's Node is gone: what was its is nobody's.
     admin.patch(&it, &json!({"metadata": {"ownerReferences": references(&[&node_b])}})).unwrap();
     b.patch(&it, &runs(json!([run(0, 64, "b")]))).unwrap();

@@ -53,10 +53,19 @@ impl Stage {
     }
 
     pub fn install_kinds(&self) {
+        self.install_kinds_but("");
+    }
+
+    /// All of them but one.
+    pub fn install_kinds_but(&self, other: &str) {
         let plane = &self.world.plane;
-        for (file, crd) in
-            [("vni-claims", "vniclaims"), ("overlay-members", "overlaymembers"), ("address-blocks", "addressblocks")]
-        {
+        let kinds = [
+            ("vni-claims", "vniclaims"),
+            ("overlay-members", "overlaymembers"),
+            ("address-blocks", "addressblocks"),
+            ("address-claims", "addressclaims"),
+        ];
+        for (file, crd) in kinds.into_iter().filter(|(_, crd)| *crd != other) {
             plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
             let crd = format!("crd/{crd}.meta-cni.io");
             plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
@@ -238,6 +247,14 @@ impl Stage {
         take(&self.state_dir(node), id, container)
     }
 
+    /// The plugin's part of an ADD that gets this very address.
+    pub fn lease(&self, node: &str, id: &NetworkId, container: &str, address: IpAddr) {
+        let state_dir = self.state_dir(node);
+        let _lock = Leases::create(&state_dir, id, later()).unwrap();
+        begin(&state_dir, id);
+        append(&id.dir(&state_dir).join(FILE), &format!("+{address} {container} net1 default/{container}\n"));
+    }
+
     /// The plugin's part of a DEL.
     pub fn give_back(&self, node: &str, id: &NetworkId, container: &str) {
         let state_dir = self.state_dir(node);
@@ -315,6 +332,14 @@ fn append(path: &std::path::Path, text: &str) {
     OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
+/// The first line of the file of leases.
+fn begin(state_dir: &std::path::Path, id: &NetworkId) {
+    let path = id.dir(state_dir).join(FILE);
+    if fs::metadata(&path).unwrap().len() == 0 {
+        append(&path, &format!("leases 1 {}\n", delegates::boot::current().unwrap()));
+    }
+}
+
 /// The plugin's part of an ADD, as it waits for a slot: an address, or why there is none.
 pub fn take(state_dir: &std::path::Path, id: &NetworkId, container: &str) -> Result<IpAddr, String> {
     let until = Instant::now() + Duration::from_secs(15);
@@ -326,9 +351,7 @@ pub fn take(state_dir: &std::path::Path, id: &NetworkId, container: &str) -> Res
             };
             if let Some(slot) = leases.held().free(&pool).next() {
                 let path = id.dir(state_dir).join(FILE);
-                if fs::metadata(&path).unwrap().len() == 0 {
-                    append(&path, &format!("leases 1 {}\n", delegates::boot::current().unwrap()));
-                }
+                begin(state_dir, id);
                 let addresses: Vec<IpAddr> =
                     pool.pool.addresses(slot).unwrap().iter().map(|one| one.address.addr()).collect();
                 let text: Vec<String> = addresses.iter().map(ToString::to_string).collect();

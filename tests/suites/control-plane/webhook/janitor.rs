@@ -231,9 +231,12 @@ fn a_janitor_that_works_alone_has_a_lease_and_a_readiness_of_its_own() {
 #[test]
 fn claims_end_with_their_definition_and_blocks_lose_nodes_that_are_gone() {
     let mut world = unguarded();
-    for (file, crd) in
-        [("vni-claims", "vniclaims"), ("overlay-members", "overlaymembers"), ("address-blocks", "addressblocks")]
-    {
+    for (file, crd) in [
+        ("vni-claims", "vniclaims"),
+        ("overlay-members", "overlaymembers"),
+        ("address-blocks", "addressblocks"),
+        ("address-claims", "addressclaims"),
+    ] {
         world.plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
         let crd = format!("crd/{crd}.meta-cni.io");
         world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
@@ -260,6 +263,21 @@ fn claims_end_with_their_definition_and_blocks_lose_nodes_that_are_gone() {
             json!({"network": "4789-6000", "first": first, "count": 64, "addresses": ["10.0.0.0"], "runs": runs});
         ours("AddressBlock", "addressblocks", &format!("4789-6000.b{first}"), spec)
     };
+    world.plane.kubectl(["apply", "-f", &shipped("ipam-claims.yaml")]);
+    world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", "crd/ipamclaims.k8s.cni.cncf.io"]);
+    let vm = json!({
+        "apiVersion": "k8s.cni.cncf.io/v1alpha1", "kind": "IPAMClaim", "metadata": {"namespace": "default", "name": "vm"},
+        "spec": {"network": "red", "interface": "net1"},
+    });
+    let vm = api.apply(&vm).unwrap();
+    let address = |slot: u32, kind: &str, name: &str, nodes: &[&str]| {
+        let holder = json!({"kind": kind, "namespace": "default", "name": name, "uid": vm["metadata"]["uid"]});
+        let spec =
+            json!({"network": "4789-6000", "slot": slot, "addresses": ["10.0.0.1"], "holder": holder, "nodes": nodes});
+        ours("AddressClaim", "addressclaims", &format!("4789-6000.a{slot}"), spec)
+    };
+    let held = address(1, "IPAMClaim", "vm", &["gone", "n1"]);
+    let ended = [address(2, "Pod", "gone", &["n1"]), address(3, "IPAMClaim", "gone", &["n1"])];
     let (kept, lost) = (block(0, &["n1", "gone"]), block(64, &["gone"]));
     world.start_with(0, FLAGS);
     world.until("end of a block", || match api.get(&lost) {
@@ -270,6 +288,16 @@ fn claims_end_with_their_definition_and_blocks_lose_nodes_that_are_gone() {
         let block = api.get(&kept).map_err(|e| e.to_string())?;
         let runs = block["spec"]["runs"].as_array().unwrap();
         if runs.len() == 1 && runs[0]["node"] == "n1" { Ok(()) } else { Err(block.to_string()) }
+    });
+    for claim in &ended {
+        world.until("end of an address whose holder is gone", || match api.get(claim) {
+            Err(refusal) if refusal.code == 404 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        });
+    }
+    world.until("an address without the node that is gone", || {
+        let claim = api.get(&held).map_err(|e| e.to_string())?;
+        if claim["spec"]["nodes"] == json!(["n1"]) { Ok(()) } else { Err(claim.to_string()) }
     });
     world.until("a status that says who is there", || {
         let claim = api.get(&claim).map_err(|e| e.to_string())?;

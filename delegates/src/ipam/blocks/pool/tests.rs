@@ -75,7 +75,6 @@ fn consecutive_slots_are_as_few_subnets_as_can_be() {
     assert_eq!(whole, ["fd00::/97".parse::<IpNet>().unwrap()]);
 }
 
-
 #[test]
 fn a_pool_is_written_and_read_back() {
     let pool = pool(r#"{"subnet":"10.42.0.0/24","exclude":["10.42.0.9"],"blockSize":16}"#);

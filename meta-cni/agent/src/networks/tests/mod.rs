@@ -1,5 +1,6 @@
 //! Plans of several nodes against one API server, all of them values: every order of steps, and an end of the agent behind each one.
 
+mod addresses;
 mod blocks;
 mod overlay;
 mod scale;
@@ -18,9 +19,9 @@ use super::facts::{Ask, Call, Facts, Memory, Owner, Step, Tunnel};
 use super::known::View;
 use super::leases::Leased;
 use super::notes::Notes;
-use super::objects::{Block, Claim, Member, Meta, OwnerReference, Stored};
+use super::objects::{Address, Block, Claim, Member, Meta, OwnerReference, Stored};
 use super::slots::{Blocks, block_name, compact};
-use super::{member, plan};
+use super::{address_claims, member, plan};
 
 /// What the API server has of one network.
 #[derive(Clone, Default)]
@@ -28,6 +29,7 @@ struct Server {
     claim: Option<Arc<Claim>>,
     members: BTreeMap<String, Arc<Member>>,
     blocks: BTreeMap<String, Arc<Block>>,
+    addresses: BTreeMap<String, Arc<Address>>,
     version: u64,
 }
 
@@ -67,7 +69,7 @@ fn reference(name: &str) -> NetRef {
 
 fn ask(name: &str, config: &str) -> Ask {
     let need: Need = needs(config, &reference(name)).into_iter().next().unwrap();
-    Ask { reference: reference(name), need, uid: String::new(), owner: None }
+    Ask { reference: reference(name), need, uid: String::new(), owner: None, wanted: None }
 }
 
 /// A pool of this subnet in blocks of 8.
@@ -179,6 +181,7 @@ impl World {
             claim: server.claim.clone(),
             members: server.members.values().cloned().collect(),
             blocks: server.blocks.values().cloned().collect(),
+            addresses: server.addresses.values().cloned().collect(),
             is_listed: true,
         };
     }
@@ -187,8 +190,19 @@ impl World {
         let node = self.nodes.get_mut(name).unwrap();
         match step {
             Step::List => {
-                (node.memory.is_stale, node.memory.taken) = (false, BTreeSet::new());
+                (node.memory.is_stale, node.memory.taken, node.memory.is_checked) = (false, BTreeSet::new(), true);
                 self.hear(name);
+            }
+            Step::ListAddresses => {
+                node.memory.is_checked = true;
+                node.view.addresses = self.server.addresses.values().cloned().collect();
+            }
+            Step::Promise(slot, text) => {
+                if !node.leased.contains_key(&slot) {
+                    let pool = node.file.as_mut().unwrap().pool.as_mut().unwrap();
+                    pool.claimed.insert(slot, text.clone());
+                    node.memory.promised.insert(slot, text);
+                }
             }
             Step::AskNode => node.uid = Some(format!("uid-{name}")),
             Step::AskDefinition => "uid-red".clone_into(&mut ask.unwrap().uid),
@@ -223,6 +237,7 @@ impl World {
             resource_version: version.to_string(),
             creation_timestamp: format!("2026-01-01T00:00:{version:02}Z"),
             owner_references: vec![owner.clone()],
+            generation: 1,
         };
         let mut is_taken = None;
         let (kind, verb) = call.what();
@@ -284,12 +299,49 @@ impl World {
                     self.server.blocks.insert(name, Arc::new(stored));
                 }
             }
+            Call::CreateAddressClaim(spec) => {
+                let name = address_claims::name(&self.id, spec.slot);
+                let stored = Stored { meta: meta(name.clone()), spec, status: Default::default() };
+                self.server.addresses.entry(name).or_insert_with(|| Arc::new(stored));
+            }
+            Call::ChangeAddressClaim { name, version: of, nodes } => {
+                if let Some(claim) = self.server.addresses.get(&name).filter(|claim| claim.meta.resource_version == of)
+                {
+                    let mut spec = claim.spec.clone();
+                    spec.nodes = nodes;
+                    self.replace(&name, version, spec, claim.status.clone());
+                }
+            }
+            Call::TellHeld { name, version: of, status } => {
+                if let Some(claim) = self.server.addresses.get(&name).filter(|claim| claim.meta.resource_version == of)
+                {
+                    self.replace(&name, version, claim.spec.clone(), status);
+                }
+            }
+            Call::DeleteAddressClaim { name, uid } => {
+                if self.server.addresses.get(&name).is_some_and(|claim| claim.meta.uid == uid) {
+                    self.server.addresses.remove(&name);
+                }
+            }
         }
         let heard = std::mem::take(&mut self.nodes.get_mut(node).unwrap().view);
         self.hear(node);
         let node = self.nodes.get_mut(node).unwrap();
         node.view.is_listed = heard.is_listed;
         node.memory.taken.extend(is_taken);
+    }
+
+    fn replace(
+        &mut self,
+        name: &str,
+        version: u64,
+        spec: attachments::api::AddressClaimSpec,
+        status: attachments::api::AddressClaimStatus,
+    ) {
+        let mut meta = self.server.addresses[name].meta.clone();
+        meta.resource_version = version.to_string();
+        meta.generation += 1;
+        self.server.addresses.insert(name.to_owned(), Arc::new(Stored { meta, spec, status }));
     }
 
     /// What holds whatever happens: no slot may be given out by two nodes, and none that the objects give to another one.
