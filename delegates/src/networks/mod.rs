@@ -7,6 +7,7 @@
 //! networks/4789-4200/leases         the plugin's: which attachment holds which slot of the node's blocks  (`ipam::blocks`)
 //! networks/4789-4200/wanted         the plugin's: a pod waits for a slot; the agent takes the file away   (`ipam::blocks`)
 //! networks/4789-4200/endpoints/   the plugin's: pods here that no slot explains                     ([`endpoints`])
+//! networks/4789-4200/ports        the agent's: the ports of this node's pods, once their bridge is gone (`overlay::ports`)
 //! networks/4789-4200/programmed   of whoever programmed the entries last: from which state              (`overlay::kept`)
 //! ```
 //!

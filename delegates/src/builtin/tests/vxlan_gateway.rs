@@ -242,6 +242,30 @@ fn kernel_on_host_vxlan_gateway_leads_into_no_other_overlay_and_not_to_the_node(
 }
 
 #[test]
+fn kernel_on_host_vxlan_gateway_of_a_node_that_is_alone_leads_out_too() {
+    on_node(|bed| {
+        let lo = bed.link("lo").unwrap().index;
+        bed.netlink().set_link(lo, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
+        bed.master("eth1", 1500, Some("192.0.2.1/24"));
+        bed.netlink().add_address(bed.link("eth1").unwrap().index, net("2001:db8::1/64"), true).unwrap();
+        let links = bed.links();
+        let text = conf(7, 42, 1, 1, r#","underlay":"eth1","ipMasq":true"#);
+        let pod = bed.pod();
+        let attached = bed.add(Builtin::Vxlan, &pod, "net1", &text).unwrap();
+        answer(7000);
+        for (to, from) in
+            [("192.0.2.1:7000", "10.42.0.17"), ("[fd42::1]:7000", "fd42::11"), ("[2001:db8::1]:7000", "fd42::11")]
+        {
+            assert_eq!(ask(&pod, to).as_deref(), Some(from), "{to}");
+        }
+        end(7000);
+        bed.check(Builtin::Vxlan, &pod, "net1", &text, &attached.result).unwrap();
+        bed.del(Builtin::Vxlan, &pod, "net1", &text, Some(&attached)).unwrap();
+        assert_eq!(bed.links(), links);
+    });
+}
+
+#[test]
 fn kernel_on_host_vxlan_gateway_takes_nothing_from_the_node() {
     on_nodes(1, false, |cluster| {
         join(cluster, 7, &[1, 2], 42, false);
