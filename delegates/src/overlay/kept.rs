@@ -104,27 +104,33 @@ fn unlike(state: &NetworkState, other: &NetworkState) -> NetworkState {
     let mut state = state.clone();
     let pool = state.pool.as_ref().map(|pool| &pool.pool);
     let (Some(own), Some(theirs)) = (&mut state.overlay, &other.overlay) else { return state };
-    if pool != other.pool.as_ref().map(|pool| &pool.pool) || own.vtep != theirs.vtep {
+    if pool != other.pool.as_ref().map(|pool| &pool.pool) || own.vtep != theirs.vtep || own.routing != theirs.routing {
         return state;
     }
-    let by_node: BTreeMap<&str, &Member> = theirs.members.iter().map(|member| (member.node.as_str(), member)).collect();
-    let same: BTreeSet<String> = own
-        .members
-        .iter()
-        .filter(|own| by_node.get(own.node.as_str()) == Some(own))
-        .map(|one| one.node.clone())
-        .collect();
-    let changed = own.members.iter().chain(&theirs.members).filter(|member| !same.contains(&member.node));
+    let (ours, others) = (by_node(&own.members), by_node(&theirs.members));
+    let is_in = |all: &BTreeMap<&str, Vec<&Member>>, member: &Member| {
+        all.get(member.node.as_str()).is_some_and(|some| some.contains(&member))
+    };
+    let same: Vec<bool> = own.members.iter().map(|member| is_in(&others, member)).collect();
+    let changed = own.members.iter().filter(|member| !is_in(&others, member));
+    let changed = changed.chain(theirs.members.iter().filter(|member| !is_in(&ours, member)));
     let addresses = changed.flat_map(|member| &member.endpoints).flat_map(|endpoint| &endpoint.ips);
     let mut shown: BTreeSet<u32> = addresses.filter_map(|ip| pool.and_then(|pool| pool.slot_of(*ip))).collect();
     // So does one that is promised to a pod.
     shown.extend(state.pool.iter().chain(&other.pool).flat_map(|pool| pool.claimed.keys().copied()));
-    for member in own.members.iter_mut().filter(|member| same.contains(&member.node)) {
+    for (member, _) in own.members.iter_mut().zip(same).filter(|(_, is_same)| *is_same) {
         let slots = std::mem::take(&mut member.slots);
         let kept = shown.iter().filter(|slot| slots.iter().any(|run| run.contains(**slot)));
         member.slots = kept.map(|slot| Slots { first: *slot, count: 1 }).collect();
     }
     state
+}
+
+/// The members by name. Nothing keeps a file from having two of one name.
+fn by_node(members: &[Member]) -> BTreeMap<&str, Vec<&Member>> {
+    let mut by_node: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
+    members.iter().for_each(|member| by_node.entry(&member.node).or_default().push(member));
+    by_node
 }
 
 /// A pod of this node has these addresses from now on, whatever slots say of them. Routes come when it has its port.
@@ -244,6 +250,17 @@ mod tests {
                     members(next)[4].slots.extend(given);
                 }),
                 64,
+            ),
+            (
+                "a second member of a name comes",
+                edit(&|next| members(next)[4].slots.clear()),
+                edit(&|next| {
+                    let mut second = members(next)[3].clone();
+                    (second.vtep, second.mac) = ("192.0.2.251".parse().unwrap(), Mac([2, 0, 0, 0, 9, 9]));
+                    second.slots = std::mem::take(&mut members(next)[4].slots);
+                    members(next).push(second);
+                }),
+                16,
             ),
             // The address is one of another member's slots, which stand again when the endpoint goes.
             ("an endpoint comes", all.clone(), claimed.clone(), 35),
