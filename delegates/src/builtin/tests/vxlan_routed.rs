@@ -191,7 +191,16 @@ fn kernel_on_host_vxlan_l3_without_the_tunnel_where_the_node_is_one_hop_away() {
             let text = conf(7, 1, 1, r#","directRouting":true"#);
             let (a, attached) = attach(cluster, 1, &text);
             let (b, _) = attach(cluster, 2, &conf(7, 2, 1, r#","directRouting":true"#));
-            let socket = listen_to_both(&b, 2000);
+            let socket = listen_to_both(&b, 300);
+            // The nodes' own link is up, and knows its neighbours, a moment later.
+            for to in ["10.42.0.33:9", "[fd42::21]:9"] {
+                let found = (0..30).any(|_| {
+                    send_from(&a, to, b"x");
+                    received(&socket) > 0
+                });
+                assert!(found, "{to}");
+            }
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             let tunnelled = |to: &str| {
                 let before = cluster.on(1, |_| sent_by("vx7"));
                 (0..10).for_each(|_| send_from(&a, to, b"x"));

@@ -269,15 +269,15 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// Makes nothing, and has no reference plugin.
-    const UNMEASURED: &str = "passthru";
+    /// The one makes nothing, and has no reference plugin; the other is read as blocks.
+    const UNMEASURED: [&str; 2] = ["passthru", "whereabouts"];
 
     #[test]
     fn every_delegate_has_a_page_with_a_place_for_its_line_and_the_other_way_round() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/delegates");
         let pages = std::fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().path());
         let mut pages: Vec<String> = pages.map(|page| page.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-        pages.retain(|page| page != UNMEASURED);
+        pages.retain(|page| !UNMEASURED.contains(&page.as_str()));
         pages.sort();
         let mut measured: Vec<&str> = cases().iter().map(|case| case.page).collect();
         measured.sort_unstable();
