@@ -26,10 +26,14 @@ impl Bed {
 
     /// Does one echo come back within a second? Nothing is sent before it: the first packet must arrive.
     fn answers(&self, pod: &str, address: &str) -> bool {
-        let line = ["exec", "-n", &self.namespace, pod, "--", "ping", "-c", "1", "-W", "1", address];
+        self.pings(pod, &[address])
+    }
+
+    fn pings(&self, pod: &str, args: &[&str]) -> bool {
+        let line = ["exec", "-n", &self.namespace, pod, "--", "ping", "-c", "1", "-W", "1"];
         let mut command = self.cluster.plane().kubectl_command();
-        let finished = meta_cni_tests::program::start(command.args(line), b"").finish(Duration::from_secs(20));
-        finished.code == Some(0)
+        let started = meta_cni_tests::program::start(command.args(line).args(args), b"");
+        started.finish(Duration::from_secs(20)).code == Some(0)
     }
 
     /// Waits until nothing of a network is left with the API server.
@@ -210,5 +214,81 @@ fn one_pool_serves_a_bridge_of_every_node() {
         0 => Ok(()),
         left => Err(format!("{left} blocks")),
     });
+    bed.clear();
+}
+
+#[test]
+fn a_routed_overlay_reaches_every_node_and_a_gateway_leads_out() {
+    let bed = Bed::new("routed");
+    let mut routed = overlay(4305, "10.48.0.0/16");
+    routed["mode"] = json!("l3");
+    bed.nad("net", &routed);
+    for number in 1..=3 {
+        bed.api.apply(&bed.pod_with(&format!("p{number}"), Some(&format!("n{number}")), "net")).unwrap();
+    }
+    let addresses: Vec<String> = (1..=3).map(|number| bed.address(&format!("p{number}"))).collect();
+    for (from, to) in [("p1", 1), ("p2", 2), ("p3", 0), ("p1", 2)] {
+        assert!(bed.answers(from, &addresses[to]), "{from} to {}", addresses[to]);
+    }
+
+    // The gateway has one address and one MAC address on all nodes, and sends under the node's address what leaves the overlay.
+    let mut open = overlay(4306, "10.49.0.0/16");
+    let node = bed.api.get("/api/v1/nodes/n3").unwrap();
+    let of_node = node["status"]["addresses"].as_array().unwrap().iter().find(|one| one["type"] == "InternalIP");
+    let away = of_node.unwrap()["address"].as_str().unwrap().to_owned();
+    open["isGateway"] = json!(true);
+    open["ipMasq"] = json!(true);
+    open["ipam"]["routes"] = json!([{"dst": format!("{away}/32")}]);
+    bed.nad("open", &open);
+    for number in 1..=2 {
+        bed.api.apply(&bed.pod_with(&format!("g{number}"), Some(&format!("n{number}")), "open")).unwrap();
+    }
+    let macs = ["g1", "g2"].map(|pod| {
+        bed.ready(pod);
+        assert!(bed.answers(pod, "10.49.0.1"), "{pod}: the gateway");
+        assert!(bed.pings(pod, &["-I", "net1", &away]), "{pod}: {away} by the gateway");
+        let line = bed.exec(pod, "ip neigh show 10.49.0.1 dev net1");
+        line.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap_or_default().to_owned()
+    });
+    assert!(!macs[0].is_empty() && macs[0] == macs[1], "{macs:?}");
+    bed.clear();
+}
+
+#[test]
+fn an_ipam_claim_keeps_its_address_over_pods_and_nodes() {
+    let bed = Bed::new("kept");
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/ipam-claims.yaml");
+    bed.cluster.plane().kubectl(["apply", "-f", deploy]);
+    bed.nad("net", &overlay(4307, "10.50.0.0/24"));
+    let claim = json!({"apiVersion": "k8s.cni.cncf.io/v1alpha1", "kind": "IPAMClaim", "metadata": {"namespace": "kept", "name": "vm"},
+        "spec": {"network": "net", "interface": "net1"}});
+    wait::until("kind of IPAMClaims", PATIENCE, || bed.api.apply(&claim).map_err(|refusal| refusal.to_string()));
+    let selection = json!([{"name": "net", "ipam-claim-reference": "vm"}]).to_string();
+    let of_vm = |name: &str, node: &str| bed.api.apply(&bed.pod_with(name, Some(node), &selection)).unwrap();
+    let of_pod = |pod: &str| {
+        let status = bed.status(pod);
+        (status[1]["ips"][0].as_str().unwrap().to_owned(), status[1]["mac"].as_str().unwrap().to_owned())
+    };
+    of_vm("vm-1", "n1");
+    bed.api.apply(&bed.pod_with("other", Some("n3"), "net")).unwrap();
+    let first = of_pod("vm-1");
+    bed.ready("other");
+    assert!(bed.answers("other", &first.0));
+    wait::until("status of the claim", PATIENCE, || {
+        let claim = bed.api.get("/apis/k8s.cni.cncf.io/v1alpha1/namespaces/kept/ipamclaims/vm").unwrap();
+        let told = claim["status"]["ips"][0].as_str().unwrap_or_default().to_owned();
+        if told == format!("{}/24", first.0) { Ok(()) } else { Err(claim.to_string()) }
+    });
+    // A migration: the second pod has the address while the first one runs, and is reached when that one goes.
+    of_vm("vm-2", "n2");
+    assert_eq!(of_pod("vm-2"), first);
+    bed.delete("vm-1");
+    wait::until("the second pod at the address", PATIENCE, || {
+        if bed.answers("other", &first.0) { Ok(()) } else { Err("no answer".to_owned()) }
+    });
+    bed.delete("vm-2");
+    of_vm("vm-3", "n3");
+    assert_eq!(of_pod("vm-3"), first);
+    bed.api.delete("/apis/k8s.cni.cncf.io/v1alpha1/namespaces/kept/ipamclaims/vm").unwrap();
     bed.clear();
 }
