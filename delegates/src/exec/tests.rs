@@ -210,10 +210,10 @@ fn endless_output_is_refused_and_ended() {
 
 #[test]
 fn a_plugin_that_hangs_ends_with_its_children_at_the_deadline() {
-    let bench = Bench::new("sleep 1000 & echo $$ $! >$(dirname $0)/pids; wait").within(300);
+    let bench = Bench::new("sleep 1000 & echo $$ $! >$(dirname $0)/pids; wait").within(1500);
     let begun = Instant::now();
     assert_eq!(bench.refusal(), "ADD of plugin fake in network lan did not finish before the deadline");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     let pids = bench.pids();
     assert_eq!(pids.len(), 2);
     assert!(all_ended(&pids));
@@ -221,7 +221,7 @@ fn a_plugin_that_hangs_ends_with_its_children_at_the_deadline() {
 
 #[test]
 fn a_plugin_that_hangs_with_its_pipes_closed_is_late_too() {
-    let bench = Bench::new("exec <&- >&- 2>&-; echo $$ >$(dirname $0)/pids; exec sleep 1000").within(300);
+    let bench = Bench::new("exec <&- >&- 2>&-; echo $$ >$(dirname $0)/pids; exec sleep 1000").within(1500);
     assert!(matches!(bench.run(), Err(Error::Late(_))));
     assert!(all_ended(&bench.pids()));
 }

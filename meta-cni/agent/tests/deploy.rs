@@ -123,7 +123,7 @@ fn the_role_allows_what_the_agent_does_and_nothing_else() {
         "meta-cni.io/addressclaims/status: patch",
         "k8s.cni.cncf.io/ipamclaims: get",
         "k8s.cni.cncf.io/ipamclaims/status: patch",
-        "/nodes: get",
+        "/nodes: get list watch",
         "events.k8s.io/events: create patch",
     ];
     assert_eq!(allowed, needed);

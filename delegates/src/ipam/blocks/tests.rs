@@ -388,7 +388,7 @@ fn a_pod_waits_for_slots_until_there_are_some() {
         given.sort();
         assert_eq!(given, ["10.0.0.3/28", "10.0.0.4/28"]);
     });
-    bench.millis = 50;
+    bench.millis = 1000;
     let late = bench.with(&conf, "c net1", allocate).unwrap_err();
     assert!(matches!(&late, Error::Late(text) if text.contains("network shop.lan, of which all 3")), "{late}");
 }
