@@ -22,6 +22,9 @@ pub const FILE: &str = "network.json";
 /// Name of the file in the network's directory that says from which state the entries were programmed last.
 pub const PROGRAMMED: &str = "programmed";
 
+/// Name of the file in the network's directory that tells the ports of the node's pods (`overlay::ports`).
+pub const PORTS: &str = "ports";
+
 /// The format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
 
@@ -182,11 +185,10 @@ impl NetworkState {
         fs::rename(&unfinished, dir.join(FILE)).map_err(failed)
     }
 
-    /// Removes the file, and what was noted of the entries that it led to: the node is not in the network any more. The plugin's leases
-    /// stay.
+    /// Removes the file, and what was noted of entries and ports: the node is not in the network any more. The plugin's leases stay.
     pub fn remove(state_dir: &Path, id: &NetworkId) -> Result<()> {
         let dir = id.dir(state_dir);
-        for name in [FILE, PROGRAMMED] {
+        for name in [FILE, PROGRAMMED, PORTS] {
             let path = dir.join(name);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -13,12 +13,10 @@ use super::Segment;
 use crate::error::{Error, Result};
 use crate::firewall::pod_ports::{self, Rules};
 use crate::networks::NetworkId;
+use crate::networks::state::PORTS;
 use crate::nl::Netlink;
 use crate::nl::link::{Kind, Link, LinkChange, PortFlags};
 use crate::nl::neighbour::{Entry, Forwarding};
-
-/// Name of the file in the network's directory.
-const FILE: &str = "ports";
 
 /// A port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +40,7 @@ pub(super) struct Ports {
 impl Ports {
     /// As they were noted last.
     pub fn read(state_dir: &Path, id: &NetworkId) -> Self {
-        let path = id.dir(state_dir).join(FILE);
+        let path = id.dir(state_dir).join(PORTS);
         let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Self { path, known: known.unwrap_or_default() }
     }
@@ -133,7 +131,12 @@ impl Ports {
         Ok(changes)
     }
 
+    /// Writes the file; of no port there is none.
     fn note(&self) -> Result<()> {
+        if self.known.is_empty() {
+            let _ = fs::remove_file(&self.path);
+            return Ok(());
+        }
         let failed = |error: std::io::Error| Error::io(format!("write {}", self.path.display()))(error);
         let json = serde_json::to_vec(&self.known).map_err(|error| failed(error.into()))?;
         let unfinished = self.path.with_file_name(".ports.new");

@@ -205,6 +205,8 @@ fn kernel_on_host_overlays_without_pods_are_not_made_and_do_not_come_back() {
             }
             std::thread::sleep(Duration::from_millis(700));
             assert_eq!(bed.links(), before);
+            let dir = crate::networks::NetworkId::overlay(4789, 7).dir(bed.state.path());
+            assert!(!dir.join(crate::networks::state::PORTS).exists(), "a file of ports that are gone");
             assert!(!crate::nl::nft::testing::nft(&["list", "tables"], "").contains("meta_cni_overlays"));
             let log = log.lock().unwrap();
             assert!(log.iter().all(|line| !line.contains("Failed")), "{log:#?}");
