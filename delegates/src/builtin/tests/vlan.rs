@@ -51,7 +51,8 @@ fn kernel_on_uml_vlan_on_a_port_on_a_link_in_the_pod_and_twice() {
         assert_eq!(error.to_string(), "create vlan net3: File exists (VLAN 7 of net1 is net2 already)");
         let port = bed.links().into_iter().find(|link| link.starts_with("veth")).unwrap();
         let on_port = format!(r#"{{"master":"{port}","vlanId":7,{STATIC}}}"#);
-        bed.add(Builtin::Vlan, &bed.pod(), "net1", &on_port).unwrap();
+        let holder = bed.pod();
+        bed.add(Builtin::Vlan, &holder, "net1", &on_port).unwrap();
         let error = bed.add(Builtin::Vlan, &bed.pod(), "net1", &on_port).unwrap_err().to_string();
         assert!(error.contains(&format!("VLAN 7 of {port} is in another namespace already")), "{error}");
     });

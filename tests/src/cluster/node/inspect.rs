@@ -42,8 +42,8 @@ impl Node {
         for line in self.space().run("nft list ruleset").lines() {
             // The service proxy's own tables change with Services. Elements and rules of others name a pod's address or port.
             if line.starts_with("table ") {
-                // portmap's table stays with the node, as the reference plugin's does; its rules go.
-                if !line.contains(" cni_hostport ") {
+                // The tables of portmap and of masquerades stay with the node, as those of the reference plugins do; their rules go.
+                if ![" cni_hostport ", " cni_plugins_masquerade "].iter().any(|table| line.contains(table)) {
                     traces.insert(line.trim_end_matches(" {").to_owned());
                 }
             } else if line.contains("10.244.") || line.contains("dnat") {
