@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::nl::Netlink;
 use crate::nl::address::Address;
 use crate::nl::link::{Kind, Link};
-use crate::nl::route::{MAIN, Route};
+use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::reserved::Reserved;
 
 /// What the node has on one link.
@@ -107,7 +107,7 @@ fn reason(netlink: &mut Netlink, reserved: &Reserved, link: &Link) -> Result<Opt
         let leads_here = |(_, index): &&(IpAddr, Option<u32>)| *index == Some(one.index);
         held.push(Held {
             addresses: netlink.addresses(Some(one.index))?,
-            routes: netlink.routes_by(one.index)?,
+            routes: netlink.routes(RouteFilter { index: Some(one.index), ..RouteFilter::default() })?,
             api_servers: ways.iter().filter(leads_here).map(|(address, _)| *address).collect(),
         });
     }

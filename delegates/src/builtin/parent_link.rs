@@ -117,21 +117,21 @@ fn explain(netlink: &mut Netlink, wanted: &NewLink<'_>, error: Error) -> Error {
     let links = netlink.links(None).unwrap_or_default();
     let master = links.iter().find(|link| link.index == parent).map_or("the master", |link| link.name.as_str());
     let on_it = || links.iter().filter(|link| link.parent == Some(parent));
-    let occupier = |kinds: &[&str]| on_it().find(|link| kinds.contains(&link.kind.as_str()));
-    let told = |link: &Link| format!("{} {}", link.kind.as_str(), link.name);
+    // The two kinds take a master each for itself.
+    let occupied = |own: &str, others: &[&str]| match on_it().find(|link| others.contains(&link.kind.as_str())) {
+        Some(link) => {
+            let (kind, name) = (link.kind.as_str(), &link.name);
+            format!("{master} is occupied by {kind} {name}, and {own} shares with none")
+        }
+        None => format!("{master} is occupied by links of another kind: of {} in a pod, or of a bond", others[0]),
+    };
     let detail = match (Errno::from_raw(errno), &wanted.kind) {
         (Errno::EEXIST, NewKind::Vlan { id, .. }) => match on_it().find(|link| link.kind == Kind::Vlan(*id)) {
             Some(link) => format!("VLAN {id} of {master} is {} already", link.name),
             None => format!("VLAN {id} of {master} is in another namespace already: one pod at a time can have it"),
         },
-        (Errno::EBUSY, NewKind::Macvlan { .. }) => match occupier(&["ipvlan"]) {
-            Some(link) => format!("{master} is occupied by {}, and macvlan shares with none", told(link)),
-            None => format!("{master} is occupied by links of another kind: of ipvlan in a pod, or of a bond"),
-        },
-        (Errno::EBUSY, NewKind::Ipvlan { .. }) => match occupier(&["macvlan", "macvtap"]) {
-            Some(link) => format!("{master} is occupied by {}, and ipvlan shares with none", told(link)),
-            None => format!("{master} is occupied by links of another kind: of macvlan in a pod, or of a bond"),
-        },
+        (Errno::EBUSY, NewKind::Macvlan { .. }) => occupied("macvlan", &["ipvlan"]),
+        (Errno::EBUSY, NewKind::Ipvlan { .. }) => occupied("ipvlan", &["macvlan", "macvtap"]),
         (Errno::EINVAL, NewKind::Macvlan { mode: MacvlanMode::Passthru, .. }) => {
             format!("mode passthru needs {master} for itself, and there is another macvlan on it")
         }

@@ -7,15 +7,13 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::socket::Netlink;
-use super::wire::{self, Attributes, Decoded, Malformed, Message, Request};
+use super::wire::{self, Attributes, Decoded, HOP, Malformed, Message, Request};
 use crate::error::Result;
 
 /// Bytes of `struct ifaddrmsg`, `struct rtmsg`, `struct ndmsg`.
 const ADDRESS: usize = 8;
 const ROUTE: usize = 12;
 const NEIGHBOUR: usize = 12;
-/// Bytes of `struct rtnexthop { u16 length; u8 flags; u8 weight; int index; }`.
-const HOP: usize = 8;
 
 // linux/if_addr.h, linux/rtnetlink.h, linux/neighbour.h: what libc does not name.
 const IFA_PROTO: u16 = 11;
@@ -181,7 +179,7 @@ impl Kept {
                 (libc::RTA_OIF, _) => put(&mut body, libc::RTA_OIF, &now.to_ne_bytes()),
                 (libc::RTA_MULTIPATH, hops) => {
                     let mut moved = Vec::with_capacity(hops.len());
-                    for hop in each_hop(hops) {
+                    for hop in wire::next_hops(hops) {
                         let hop = hop?;
                         moved.extend_from_slice(&hop[..4]);
                         let index = wire::u32(&hop[4..HOP])?;
@@ -250,7 +248,7 @@ fn route(body: &[u8], index: u32) -> Decoded<Option<Vec<u8>>> {
 /// IPv4 loses the whole route with one of its links, IPv6 the next hops on that link only.
 fn hops_to_keep(hops: &[u8], index: u32, own_only: bool, leaves_by_it: &mut bool) -> Decoded<Vec<u8>> {
     let mut kept = Vec::with_capacity(hops.len());
-    for hop in each_hop(hops) {
+    for hop in wire::next_hops(hops) {
         let hop = hop?;
         let is_own = wire::u32(&hop[4..HOP])? == index;
         *leaves_by_it |= is_own;
@@ -262,20 +260,6 @@ fn hops_to_keep(hops: &[u8], index: u32, own_only: bool, leaves_by_it: &mut bool
         }
     }
     Ok(kept)
-}
-
-/// The next hops one by one, each with its header and its attributes.
-fn each_hop(mut rest: &[u8]) -> impl Iterator<Item = Decoded<&[u8]>> {
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let hops = std::mem::take(&mut rest);
-        let length = wire::u16(hops).map(usize::from);
-        let hop = length.and_then(|length| hops.get(..length).filter(|hop| hop.len() >= HOP).ok_or(Malformed));
-        rest = hop.map_or(&[][..], |hop| hops.get(padded(hop.len())..).unwrap_or_default());
-        Some(hop)
-    })
 }
 
 /// A neighbour worth keeping, without its age.

@@ -214,6 +214,23 @@ pub(super) fn find(value: &[u8], wanted: u16) -> Decoded<Option<&[u8]>> {
     Ok(None)
 }
 
+/// Bytes of `struct rtnexthop { u16 length; u8 flags; u8 weight; int index; }`.
+pub(super) const HOP: usize = 8;
+
+/// The next hops of RTA_MULTIPATH one by one, each with its header and its attributes.
+pub(super) fn next_hops(mut rest: &[u8]) -> impl Iterator<Item = Decoded<&[u8]>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let hops = std::mem::take(&mut rest);
+        let length = u16(hops).map(usize::from);
+        let hop = length.and_then(|length| hops.get(..length).filter(|hop| hop.len() >= HOP).ok_or(Malformed));
+        rest = hop.map_or(&[][..], |hop| hops.get(hop.len().next_multiple_of(4)..).unwrap_or_default());
+        Some(hop)
+    })
+}
+
 /// The first bytes of a reply as an array, for fixed headers.
 pub(super) fn fixed<const N: usize>(body: &[u8]) -> Decoded<[u8; N]> {
     body.get(..N).and_then(|bytes| bytes.try_into().ok()).ok_or(Malformed)

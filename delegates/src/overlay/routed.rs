@@ -31,6 +31,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use attachments::cni::result::default_destination;
 use attachments::finding::Finding;
 use attachments::names::{IfName, Mac};
 use ipnet::IpNet;
@@ -168,7 +169,7 @@ pub fn remove(netlink: &mut Netlink, table: u32) -> Result<()> {
     }
     for ipv4 in [true, false] {
         if rules.iter().any(|rule| rule.ipv4 == ipv4) {
-            netlink.delete_route(&route(&(everywhere(ipv4), None), table))?;
+            netlink.delete_route(&route(&(default_destination(ipv4), None), table))?;
         }
     }
     Ok(())
@@ -216,7 +217,7 @@ fn steps(
     let mut present = BTreeSet::new();
     for (ipv4, is_used) in families {
         if is_used {
-            wanted.insert((everywhere(ipv4), None));
+            wanted.insert((default_destination(ipv4), None));
         }
         let ours = netlink.table_routes(ipv4, *table)?.into_iter().filter(|route| route.protocol == PROTOCOL);
         // Over IPv6 what leads nowhere leads there by `lo`.
@@ -294,11 +295,6 @@ fn next_hop(net: &IpNet, mac: Mac) -> IpAddr {
             Ipv6Addr::new(0xfe80, 0, 0, 0, pair([a ^ 2, b]), pair([c, 0xff]), pair([0xfe, d]), pair([e, f])).into()
         }
     }
-}
-
-fn everywhere(ipv4: bool) -> IpNet {
-    let any = if ipv4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    IpNet::new_assert(any, 0)
 }
 
 fn route(leg: &Leg, table: u32) -> Route {

@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
-use super::networks::Networks;
 use super::networks::request::Requests;
+use super::networks::{Networks, pools_of};
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::policies::Policies;
 use super::watch::Seen;
@@ -153,18 +153,14 @@ impl Facts {
                 return Err(Refusal::new(Cause::Later, text));
             }
         }
-        let found: Vec<(&NetRef, Arc<Outcome>)> = facts
-            .iter()
-            .filter_map(|(reference, fact)| {
-                Some((reference, fact.outcome.clone().or_else(|| self.definitions.text(reference))?))
-            })
-            .collect();
-        let texts = found.iter().filter_map(|(reference, outcome)| match &**outcome {
-            Outcome::Found { config: Some(config), .. } => Some((*reference, config.as_str())),
-            _ => None,
-        });
-        self.networks.tell_overlaps(&request.pod, texts);
-        drop(found);
+        // One text after the other: together they may be larger than the agent.
+        let mut pools = Vec::new();
+        for (reference, fact) in &facts {
+            if let Some(Outcome::Found { config: Some(config), .. }) = self.outcome(reference, fact).as_deref() {
+                pools.extend(pools_of(reference, config));
+            }
+        }
+        self.networks.tell_overlaps(&request.pod, &pools);
         let pod = (!request.plain).then_some(&request.pod);
         self.join_all(&facts, (pod, None, &request.multus_namespace), deadline).await
     }
@@ -201,7 +197,7 @@ impl Facts {
     ) -> Result<(), Refusal> {
         let mut requests = None;
         for (reference, fact) in facts {
-            let outcome = fact.outcome.clone().or_else(|| self.definitions.text(reference));
+            let outcome = self.outcome(reference, fact);
             let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() else { continue };
             if requests.is_none() && has_addresses(config) {
                 requests = Some(self.requests(pod, annotations, multus_namespace, deadline).await);
@@ -210,6 +206,11 @@ impl Facts {
             self.networks.ensure(reference, config, &asked, deadline).await?;
         }
         Ok(())
+    }
+
+    /// What a definition is, its text from the disk where memory was short.
+    fn outcome(&self, reference: &NetRef, fact: &Fact) -> Option<Arc<Outcome>> {
+        fact.outcome.clone().or_else(|| self.definitions.text(reference))
     }
 
     /// What the pod asks of networks' addresses. A pod that is not known in time asks for nothing: the plugin refuses what it cannot have,

@@ -234,14 +234,18 @@ fn finish(mut file: RecordFile, pod: Option<&PodRef>, undone: &[usize], faults: 
         return Ok(());
     }
     file.note_failure(pod);
+    mark(&mut file, undone);
+    file.touch();
+    Fault::several(faults)
+}
+
+/// Marks what is undone. The marks only save work: a repeated DEL of what is undone succeeds too.
+fn mark(file: &mut RecordFile, undone: &[usize]) {
     for &attachment in undone {
-        // The mark only saves work: a repeated DEL of what is undone succeeds too.
         if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {
             warn(&fault.to_string());
         }
     }
-    file.touch();
-    Fault::several(faults)
 }
 
 /// Ends a DEL whose programs are gone: the record waits in `abandoned/` until a recovery finds them back.
@@ -260,11 +264,7 @@ fn give_up(
         ending.patience.as_secs(),
         told.join("; ")
     );
-    for &attachment in undone {
-        if let Err(fault) = file.append(&Entry::Undone(&Undone { attachment })) {
-            warn(&fault.to_string());
-        }
-    }
+    mark(&mut file, undone);
     file.abandon(pod)?;
     warn(&text);
     if let Some(pod) = pod {

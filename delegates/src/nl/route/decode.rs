@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::libc;
 
 use super::{HEADER, RTA_NH_ID, RTAX_ADVMSS, RTAX_MTU, RTNH_F_ONLINK, Route};
-use crate::nl::wire::{self, Attributes, Decoded, Message};
+use crate::nl::wire::{self, Attributes, Decoded, HOP, Message};
 
 /// Reads one RTM_NEWROUTE, which is a route for each of its next hops; none for a route of another type, or of the cache.
 pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> Decoded<Vec<Route>> {
@@ -54,7 +54,7 @@ pub(super) fn decode(message: &Message<'_>, is_of_type: &dyn Fn(u8) -> bool) -> 
         }
     }
     // The other attributes of the route may follow its next hops.
-    several.map_or_else(|| Ok(vec![route]), |several| hops(several, &route))
+    several.map_or_else(|| Ok(vec![route]), |several| by_hops(several, &route))
 }
 
 fn decode_metrics(metrics: &[u8], route: &mut Route) -> Decoded<()> {
@@ -69,23 +69,20 @@ fn decode_metrics(metrics: &[u8], route: &mut Route) -> Decoded<()> {
     Ok(())
 }
 
-/// `struct rtnexthop { u16 len; u8 flags; u8 hops; int ifindex; }` and its attributes, once per next hop.
-fn hops(mut hops: &[u8], route: &Route) -> Decoded<Vec<Route>> {
+/// The route by each of its next hops.
+fn by_hops(hops: &[u8], route: &Route) -> Decoded<Vec<Route>> {
     let mut routes = Vec::new();
-    while !hops.is_empty() {
-        let length = usize::from(wire::u16(hops)?);
-        let hop = hops.get(..length).ok_or(wire::Malformed)?;
-        let flags = wire::u8(hop.get(2..).ok_or(wire::Malformed)?)?;
-        let mut one = Route { index: Some(wire::u32(hop.get(4..8).ok_or(wire::Malformed)?)?), ..*route };
-        one.onlink |= u32::from(flags) & RTNH_F_ONLINK != 0;
-        for attribute in Attributes::after(hop, 8)? {
+    for hop in wire::next_hops(hops) {
+        let hop = hop?;
+        let mut one = Route { index: Some(wire::u32(&hop[4..HOP])?), ..*route };
+        one.onlink |= u32::from(hop[2]) & RTNH_F_ONLINK != 0;
+        for attribute in Attributes::after(hop, HOP)? {
             let (kind, value) = attribute?;
             if kind == libc::RTA_GATEWAY {
                 one.gateway = Some(wire::ip(value)?);
             }
         }
         routes.push(one);
-        hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     let is_one_of_several = routes.len() > 1;
     routes.iter_mut().for_each(|route| route.is_one_of_several = is_one_of_several);

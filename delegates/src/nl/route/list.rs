@@ -41,11 +41,6 @@ impl Netlink {
         self.routes_of(family, filter, |kind| is_unicast(kind) || TO_NOWHERE.contains(&kind))
     }
 
-    /// The unicast routes of all tables that leave by a link, by the next hops that do.
-    pub fn routes_by(&mut self, index: u32) -> Result<Vec<Route>> {
-        self.routes(RouteFilter { index: Some(index), ..RouteFilter::default() })
-    }
-
     /// Index of the link of the main table's first default route, IPv4 before IPv6, lowest metric first.
     pub fn default_route_link(&mut self) -> Result<Option<u32>> {
         for ipv4 in [true, false] {

@@ -116,7 +116,7 @@ fn kernel_routes_by_a_link_are_those_of_any_next_hop_and_table() {
         ip("-6 route add default dev br1");
         ip("route add blackhole 10.9.0.0/16");
         let told = |netlink: &mut Netlink, index| -> Vec<String> {
-            let routes = netlink.routes_by(index).unwrap();
+            let routes = netlink.routes(RouteFilter { index: Some(index), ..RouteFilter::default() }).unwrap();
             let mut told: Vec<_> = routes.iter().map(|r| format!("{} {}", r.destination, r.table)).collect();
             told.retain(|text| !text.starts_with("f"));
             told.sort();

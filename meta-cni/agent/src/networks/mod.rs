@@ -61,6 +61,7 @@ use ipam_claim::{IpamClaim, Told};
 use known::Known;
 use notes::Notes;
 use request::{Request, Requests};
+pub use tell::pools_of;
 
 /// How long an ADD goes on asking an API server that gives no answer. It may be restarting.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -33,14 +33,9 @@ impl Networks {
         self.0.events.on_node(&self.0.settings.node, reason, text);
     }
 
-    /// Tells a pod of networks of its whose subnets overlap. `definitions` are those that it attaches to, with their texts.
-    pub fn tell_overlaps<'a>(&self, pod: &PodRef, definitions: impl Iterator<Item = (&'a NetRef, &'a str)>) {
-        let mut pools: Vec<(NetRef, Pool)> = Vec::new();
-        for (reference, config) in definitions.filter(|(_, config)| may_need(config)) {
-            let each = needs(config, reference).into_iter().filter_map(|need| need.pool);
-            pools.extend(each.map(|pool| (reference.clone(), pool)));
-        }
-        let Some(text) = overlap(&pools) else { return };
+    /// Tells a pod of networks of its whose subnets overlap. `pools` are those of the definitions that it attaches to ([`pools_of`]).
+    pub fn tell_overlaps(&self, pod: &PodRef, pools: &[(NetRef, Pool)]) {
+        let Some(text) = overlap(pools) else { return };
         let name = format!("{pod} {}", pod.uid.as_deref().unwrap_or_default());
         let mut state = self.state();
         if state.overlapping.contains(&name) {
@@ -53,6 +48,12 @@ impl Networks {
         drop(state);
         self.0.events.warn(pod.clone(), OVERLAPPING, text);
     }
+}
+
+/// The pools of a definition.
+pub fn pools_of(reference: &NetRef, config: &str) -> Vec<(NetRef, Pool)> {
+    let needs = if may_need(config) { needs(config, reference) } else { Vec::new() };
+    needs.into_iter().filter_map(|need| Some((reference.clone(), need.pool?))).collect()
 }
 
 /// What is to be said of the pools of one pod's definitions; `None` where no two overlap.
