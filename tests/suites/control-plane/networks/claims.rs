@@ -293,6 +293,8 @@ fn an_ipam_claim_keeps_its_address_on_every_node_and_a_second_pod_takes_over() {
     }
     resolved(&stage, "b", &second);
     assert_eq!(kept(&stage, "b", "vm"), slot);
+    // The agent may hear only now that the node is gone: the slot is taken up for the pod that has it.
+    lease(&stage, "b", "vm-2", slot, Some("vm"));
     until_owns(&stage, "b", slot);
 }
 
