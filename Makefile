@@ -11,7 +11,10 @@ ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-pre
 	CFLAGS="-ffile-prefix-map=$(CURDIR)=/meta-cni -ffile-prefix-map=$(CARGO_HOME)=/cargo"
 
 # A call of the plugin ends with its first panic, so the plugin carries nothing that unwinds: an eighth less to ship and to map.
-PLUGIN := CARGO_PROFILE_RELEASE_PANIC=abort cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni
+ABORT  := CARGO_PROFILE_RELEASE_PANIC=abort
+PLUGIN := $(ABORT) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni
+# What runs for weeks need not be as small as the plugin, and three programs take minutes to optimise as one piece each.
+PROGRAMS := CARGO_PROFILE_RELEASE_LTO=thin cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
 
 .PHONY: build image test test-operate demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
 
@@ -19,7 +22,7 @@ PLUGIN := CARGO_PROFILE_RELEASE_PANIC=abort cargo build --locked --release --tar
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
 build: deps
 	$(ANONYMOUS) $(PLUGIN)
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
+	$(ANONYMOUS) $(PROGRAMS)
 
 # The image of DaemonSet and webhook, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
 image: build
@@ -37,7 +40,7 @@ test-operate: deps
 # Two nodes, two pods, four networks, from the manifests in examples/. Plugin and demo in one build, so that what they share is
 # compiled once, and nothing that neither needs.
 demo: deps
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni -p meta-cni-tests --bin meta-cni --bin demo
+	$(ANONYMOUS) $(ABORT) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni -p meta-cni-tests --bin meta-cni --bin demo
 	tests/demo $(abspath $(RELEASE))/demo
 
 # Whole processes: ours beside the reference plugins and Multus. Results also in $(TARGET)/bench.json. BENCH="--pods 300" for
@@ -45,7 +48,7 @@ demo: deps
 # another build of the plugin in the same run.
 bench: deps
 	tests/peers/build
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni-tests --bin bench --bin floor
+	$(ANONYMOUS) $(ABORT) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni-tests --bin bench --bin floor
 	$(ANONYMOUS) $(PLUGIN)
 	$(RELEASE)/bench --json $(TARGET)/bench.json $(BENCH)
 
@@ -73,7 +76,7 @@ bench-cluster: image
 # a burst. Also as JSON. BENCH="--docs ." also writes the table into docs/performance.md.
 bench-webhook: deps
 	tests/cluster/build >/dev/null
-	$(ANONYMOUS) cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
+	$(ANONYMOUS) $(PROGRAMS)
 	cargo build --locked --workspace --all-features --bins
 	$(TARGET)/debug/bench-webhook $(RELEASE)/meta-cni-webhook --json $(TARGET)/bench-webhook.json $(BENCH)
 

@@ -5,6 +5,7 @@
 //! package of its own, like everything that talks to the API server.
 
 pub mod atomic_file;
+pub mod call_log;
 pub mod cluster;
 pub mod conf_dir;
 pub mod engine;

@@ -81,6 +81,8 @@ pub struct NodeConf {
     pub abandon_after: Duration,
     /// `mergeIPs`: addresses of further networks in the merged result.
     pub merge_ips: bool,
+    /// `normalPriority`: ADD and DEL have the priority of the runtime, and no higher one.
+    pub normal_priority: bool,
     /// `whereabouts`: an `ipam` section of that type is read as one of blocks.
     pub whereabouts_as_blocks: bool,
     /// `strict`: follows the specification where Multus is lenient.
@@ -164,6 +166,7 @@ impl NodeConf {
             level: conf.parsed("level", Level::ALLOWED)?.unwrap_or_default(),
             abandon_after: Duration::from_secs(up_to(conf, "abandonAfterSeconds", 300, 7 * 86_400)?),
             merge_ips: conf.flag("mergeIPs")?,
+            normal_priority: conf.flag("normalPriority")?,
             whereabouts_as_blocks: reads_whereabouts(conf)?,
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,

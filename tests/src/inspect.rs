@@ -82,7 +82,9 @@ impl Node {
         let of_bridge = |path: &String| path.starts_with("state/gateways/");
         // The order in which addresses were given back stays; a lease would not.
         let is_past = |path: &String| name_of(path) == "leases" && self.leases(path).is_empty();
-        let memory = |path: &String| ["departed", "departed.old"].contains(&name_of(path)) || of_bridge(path);
+        let memory = |path: &String| {
+            ["departed", "departed.old", "calls", "calls.taken"].contains(&name_of(path)) || of_bridge(path)
+        };
         left.extend(
             self.files("state").into_iter().filter(|path| name_of(path) != "lock" && !memory(path) && !is_past(path)),
         );

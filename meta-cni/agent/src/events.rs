@@ -13,6 +13,7 @@ use meta_cni_kube::said;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::metrics::Metrics;
 use super::pod_cache::{PodName, SharedPodCache};
 
 /// The most queued events.
@@ -33,6 +34,7 @@ const ADDED: &str = "AddedInterface";
 #[derive(Clone, Debug)]
 pub struct EventSender {
     sender: Sender<PendingEvent>,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -67,13 +69,16 @@ pub struct EventPublisher {
     reporter: Reporter,
     pods: SharedPodCache,
     failures: HashMap<PodName, (String, Recorder)>,
+    metrics: Metrics,
 }
 
 /// Both ends, for the agent of a node.
-pub fn events(client: Client, pods: SharedPodCache, node: &str) -> (EventSender, EventPublisher) {
+pub fn events(client: Client, pods: SharedPodCache, node: &str, metrics: Metrics) -> (EventSender, EventPublisher) {
     let (sender, receiver) = channel(WAITING);
     let reporter = Reporter { controller: "meta-cni".to_owned(), instance: Some(node.to_owned()) };
-    (EventSender { sender }, EventPublisher { receiver, client, reporter, pods, failures: HashMap::new() })
+    let publisher =
+        EventPublisher { receiver, client, reporter, pods, failures: HashMap::new(), metrics: metrics.clone() };
+    (EventSender { sender, metrics }, publisher)
 }
 
 impl EventSender {
@@ -109,6 +114,7 @@ impl EventSender {
         event.reason.truncate(shortened(&event.reason).len());
         if let Err(full) = self.sender.try_send(event) {
             tracing::debug!("an event is dropped: {full}");
+            self.metrics.agent.event_dropped();
         }
     }
 }
@@ -120,11 +126,13 @@ impl EventPublisher {
         while let Some(event) = self.receiver.recv().await {
             sleep_until(bucket.take(Instant::now())).await;
             let of = event.of.clone();
-            match timeout(TRY, self.publish(event)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!("an event of {of} is lost: {}", said(&error)),
-                Err(_) => tracing::debug!("an event of {of} is lost: no answer in {TRY:?}"),
-            }
+            let why = match timeout(TRY, self.publish(event)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => said(&error),
+                Err(_) => format!("no answer in {TRY:?}"),
+            };
+            tracing::debug!("an event of {of} is lost: {why}");
+            self.metrics.agent.event_dropped();
         }
     }
 

@@ -1,4 +1,4 @@
-//! `meta-cnid health`: the DaemonSet's probe. It asks over the socket, as the plugin does.
+//! `meta-cnid health`, the DaemonSet's probe, and `meta-cnid log-level`. They ask over the socket, as the plugin does.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -24,6 +24,17 @@ pub struct Options {
     pub ready: bool,
 }
 
+/// Which agent to tell, and what.
+#[derive(Clone, Debug, Args)]
+pub struct LevelOptions {
+    /// The agent's socket.
+    #[arg(long, env = "META_CNI_SOCKET", value_name = "PATH", default_value = "/run/meta-cni/agent.sock")]
+    pub socket: PathBuf,
+    /// The level, as `--log-level` of `run` has it. Without it, that flag's again.
+    #[arg(value_name = "LEVEL", default_value = "")]
+    pub level: String,
+}
+
 /// How long to wait for an agent that restarts.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -35,6 +46,11 @@ pub fn health(options: &Options) -> Result<String> {
         return Err(Error::NotYet(format!("waiting for {}", health.blockers.join("; "))));
     }
     Ok(line(&health))
+}
+
+/// Sets the level of the agent's log.
+pub fn log_level(options: &LevelOptions) -> Result<()> {
+    Ok(Agent::new(&options.socket).log_level(&options.level, WAIT)?)
 }
 
 /// Refuses the agent of another container: during a rollout the socket may be the other pod's. The probe runs in the

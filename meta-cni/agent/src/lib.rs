@@ -3,6 +3,7 @@
 //! The parts are tasks of one thread. [`run`] wires them and hands each what it shares with others.
 
 mod addresses;
+mod call_reports;
 pub mod conf;
 mod definitions;
 mod durable_file;
@@ -28,17 +29,20 @@ mod service;
 mod status_resync;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use delegates::boot;
 use delegates::networks::NetworkId;
+use meta_cni::engine::Inventory;
 use meta_cni_kube::Reader;
+use meta_cni_kube::log::Levels;
 use tokio::signal::unix::{SignalKind, signal};
 
 use addresses::Addresses;
 use definitions::Definitions;
 use error::{Error, Result};
-use metrics::Metrics;
+use metrics::{Metrics, Snapshot, Watches};
 use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
 use policies::Policies;
@@ -49,25 +53,29 @@ use service::AgentService;
 pub use options::Options;
 
 /// Serves the node until SIGTERM or SIGINT. If a part ends earlier, the agent ends, and the kubelet restarts it.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options, levels: Levels) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| Error::Io(format!("cannot start the agent: {e}")))?.block_on(serve(options))
+    runtime.map_err(|e| Error::Io(format!("cannot start the agent: {e}")))?.block_on(serve(options, levels))
 }
 
-async fn serve(options: &Options) -> Result<()> {
+async fn serve(options: &Options, levels: Levels) -> Result<()> {
     // Leases of addresses tell the boot that they are of, as the plugin sees it.
     let node_root = host_exec::host_process(options).map(|process| process.join("root"));
     if let Ok(root) = &node_root {
         boot::of_node(root);
     }
-    let (client, server) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
+    let metrics = Metrics::of(&options.node_name);
+    let watches = Watches::default();
+    let exchanges = metrics.agent.clone();
+    let observer: meta_cni_kube::Observer = Arc::new(move |exchange| exchanges.exchanged(exchange));
+    let (client, server) = meta_cni_kube::observed_client(options.kubeconfig.as_deref(), observer).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
     let pods = SharedPodCache::default();
     let reader = Reader::new(client.clone());
     let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
     let policies = Policies::open(reader.clone(), &options.state_dir);
-    let publisher = Publisher::new(client.clone(), pods.clone());
-    let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name);
+    let publisher = Publisher::new(client.clone(), pods.clone(), metrics.clone());
+    let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name, metrics.clone());
     let settings = networks::Settings {
         node: options.node_name.clone(),
         node_ips: options.node_ips.0.clone(),
@@ -76,7 +84,6 @@ async fn serve(options: &Options) -> Result<()> {
         node_root: node_root.unwrap_or_else(|_| "/".into()),
         grace: options.member_grace,
     };
-    let metrics = Metrics::default();
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
@@ -84,6 +91,7 @@ async fn serve(options: &Options) -> Result<()> {
         facts: Facts::new(reader, pods.clone(), known.clone(), policies.clone(), addresses.clone(), networks.clone()),
         publisher: publisher.clone(),
         events,
+        levels,
         readiness: readiness.subscribe(),
     };
     let listener = serve::bind(&options.socket)?;
@@ -102,12 +110,29 @@ async fn serve(options: &Options) -> Result<()> {
         addresses.node_has(ips);
         networks.node_has(ips);
     };
-    let (node, scraped) = (options.node_name.clone(), networks.clone());
-    let page = move || metrics.text(&node, &scraped.gauges());
+    let page = {
+        let look = (networks.clone(), known.clone(), publisher.clone(), watches.clone(), metrics.clone());
+        let (inventory, state_dir) = (Mutex::new(Inventory::default()), options.state_dir.clone());
+        move || {
+            let (networks, known, publisher, watches, metrics) = &look;
+            // What cannot be read is told as 0; the log of the part that needs it says why.
+            let held = inventory.lock().unwrap_or_else(PoisonError::into_inner).look(&state_dir).unwrap_or_default();
+            metrics.text(&Snapshot {
+                networks: networks.gauges(),
+                attachments: held.attachments,
+                pending: held.pending,
+                abandoned: held.abandoned,
+                definitions: known.size(),
+                statuses_waiting: publisher.waiting() as u64,
+                unheard: watches.look(Instant::now()),
+            })
+        }
+    };
+    let (pods_heard, definitions_heard) = (watches.of("pods"), watches.of("network-attachment-definitions"));
     let parts = async {
         tokio::join!(
-            watch::pods(client.clone(), &options.node_name, pods.clone(), seen),
-            watch::definitions(client.clone(), &known),
+            watch::pods(client.clone(), &options.node_name, pods.clone(), &pods_heard, seen),
+            watch::definitions(client.clone(), &known, &definitions_heard),
             known.run(),
             policies.run(client.clone()),
             serve::serve(listener, Arc::new(service)),
@@ -117,13 +142,14 @@ async fn serve(options: &Options) -> Result<()> {
             keepalive::run(client.clone(), addresses.clone()),
             own_node::run(client.clone(), &options.node_name, node_has),
             metrics::serve::serve(options.metrics_address, page),
+            call_reports::run(&options.state_dir, &metrics, &watches),
         );
     };
     tokio::select! {
         () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
         ended = networks.run() => ended,
         ended = overlay::run(&options.state_dir, networks.changes(), hear) => ended,
-        ended = recover::run(options) => ended,
+        ended = recover::run(options, &metrics) => ended,
         ended = conf::run(options, &readiness, &definitions, awaited) => ended,
         ended = termination() => ended,
     }

@@ -32,6 +32,8 @@ enum Command {
     Uninstall(install::RemoveOptions),
     /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
     Health(health::Options),
+    /// Sets the level of the log of the agent behind a socket, until it restarts.
+    LogLevel(health::LevelOptions),
     /// Becomes a program in the host's mount namespace.
     #[command(name = host_exec::COMMAND, hide = true)]
     InHost(host_exec::EnterOptions),
@@ -39,13 +41,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log::start(&arguments.log);
+    let levels = log::start(&arguments.log);
     let done: Result<()> = match arguments.command {
-        Command::Run(options) => meta_cni_agent::run(&options),
+        Command::Run(options) => meta_cni_agent::run(&options, levels),
         Command::Install(options) => install::install(&options),
         Command::Uninstall(options) => install::uninstall(&options),
         Command::InHost(options) => host_exec::enter(&options).map(|never| match never {}),
         Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
+        Command::LogLevel(options) => health::log_level(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::metrics::Metrics;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::queue::{Job, Outcome, Queue, Status};
 
@@ -34,12 +35,13 @@ pub struct Publisher {
     pods: SharedPodCache,
     queue: Arc<Mutex<Queue>>,
     wake: Arc<Notify>,
+    metrics: Metrics,
 }
 
 impl Publisher {
     /// A publisher whose queue is empty.
-    pub fn new(client: Client, pods: SharedPodCache) -> Self {
-        Self { client, pods, queue: Arc::default(), wake: Arc::default() }
+    pub fn new(client: Client, pods: SharedPodCache, metrics: Metrics) -> Self {
+        Self { client, pods, queue: Arc::default(), wake: Arc::default(), metrics }
     }
 
     /// Queues a status and waits at most `wait` for it to be written. False when it is written later.
@@ -101,13 +103,21 @@ impl Publisher {
             let next = if flights.len() < FLIGHTS { self.queue().next(now) } else { None };
             tokio::select! {
                 Some(landed) = flights.join_next() => match landed {
-                    Ok((job, outcome)) => self.queue().settle(&job, outcome, Instant::now()),
+                    Ok((job, outcome)) => {
+                        let written = self.queue().settle(&job, outcome, Instant::now());
+                        written.into_iter().for_each(|lag| self.metrics.agent.status_written(lag));
+                    }
                     Err(error) => tracing::error!("a status was lost: {error}"),
                 },
                 () = self.wake.notified() => {}
                 () = sleep_until(next.unwrap_or(now + IDLE)) => {}
             }
         }
+    }
+
+    /// How many statuses are not written yet.
+    pub fn waiting(&self) -> usize {
+        self.queue().len()
     }
 
     fn next_job(&self) -> Option<Job> {

@@ -96,27 +96,28 @@ impl Queue {
         Some(Job { pod: pod.clone(), status: entry.status.clone(), serial: entry.serial })
     }
 
-    /// Records the outcome of a try.
-    pub fn settle(&mut self, job: &Job, outcome: Outcome, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&job.pod) else { return };
+    /// Records the outcome of a try. Returns how long the status has waited, where it is written now.
+    pub fn settle(&mut self, job: &Job, outcome: Outcome, now: Instant) -> Option<Duration> {
+        let entry = self.entries.get_mut(&job.pod)?;
         if entry.serial != job.serial {
             entry.state = State::Due(now);
-            return;
+            return None;
         }
         entry.tries += 1;
         match outcome {
             Outcome::Written => {
-                if let Some(entry) = self.entries.remove(&job.pod) {
-                    for waiting in entry.waiting {
-                        // The receiver may be gone.
-                        let _ = waiting.send(());
-                    }
+                let entry = self.entries.remove(&job.pod)?;
+                for waiting in entry.waiting {
+                    // The receiver may be gone.
+                    let _ = waiting.send(());
                 }
+                return Some(now.saturating_duration_since(entry.since));
             }
             Outcome::Hopeless => drop(self.entries.remove(&job.pod)),
             Outcome::Absent => entry.state = State::Parked,
             Outcome::Failed => entry.state = State::Due(now + pause(entry.tries)),
         }
+        None
     }
 
     /// A pod appeared or changed: a status that waits for it becomes due. True when there was one.
@@ -144,6 +145,11 @@ impl Queue {
     /// Bytes of all queued statuses.
     pub fn weight(&self) -> usize {
         self.entries.values().map(|entry| entry.status.text.len()).sum()
+    }
+
+    /// The number of queued statuses.
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Is a status of this pod queued?
@@ -175,7 +181,8 @@ mod tests {
         let mut heard = queue.put(pod("a"), status("1"), now);
         let job = queue.take(now).unwrap();
         assert_eq!(queue.take(now), None, "it is being written");
-        queue.settle(&job, Outcome::Written, now);
+        let lag = Duration::from_millis(30);
+        assert_eq!(queue.settle(&job, Outcome::Written, now + lag), Some(lag));
         assert!(heard.try_recv().is_ok() && !queue.holds(&pod("a")) && queue.next(now).is_none());
     }
 

@@ -16,6 +16,7 @@ use meta_cni::recovery::{RecordSummary, RecoveryReport};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::metrics::Metrics;
 use super::{Options, host_exec};
 use crate::error::{Error, Result};
 
@@ -27,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Starts recoveries when they are due; ends only with an error.
-pub async fn run(options: &Options) -> Result<()> {
+pub async fn run(options: &Options, metrics: &Metrics) -> Result<()> {
     let mut schedule = Schedule::default();
     let mut log = Log::default();
     let mut idle = Some(LOOK);
@@ -37,6 +38,7 @@ pub async fn run(options: &Options) -> Result<()> {
             match recover(options, least).await {
                 Ok(report) => {
                     log.report(&report);
+                    metrics.calls.leftovers(report.unknown.len());
                     schedule.tried(&report);
                     idle = None;
                 }

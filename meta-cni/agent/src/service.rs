@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use meta_cni::cluster::wire::{AgentRequest, Answer, Health, Publish, Published};
+use meta_cni::cluster::wire::{AgentRequest, Answer, Cause, Health, Publish, Published, Refusal};
+use meta_cni_kube::log::Levels;
 use tokio::sync::watch;
 
 use super::conf::Blockers;
@@ -23,6 +24,8 @@ pub struct AgentService {
     pub publisher: Publisher,
     /// Queues events.
     pub events: EventSender,
+    /// The levels of the log.
+    pub levels: Levels,
     /// What keeps the node from being ready.
     pub readiness: watch::Receiver<Blockers>,
 }
@@ -44,6 +47,13 @@ impl Service for AgentService {
                 Answer::Noted
             }
             AgentRequest::Health => Answer::Healthy(self.health()),
+            AgentRequest::LogLevel(level) => match self.levels.set(&level) {
+                Ok(()) => {
+                    tracing::info!(level, "the log has another level");
+                    Answer::Noted
+                }
+                Err(message) => Answer::Refused(Refusal::new(Cause::Configuration, message)),
+            },
         };
         answer.into()
     }

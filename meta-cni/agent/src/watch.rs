@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 
 use attachments::definition::NetworkAttachmentDefinition;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{Client, Resource};
 use meta_cni::cluster::Annotations;
-use meta_cni_kube::{Collection, Event, Versioned, follow};
+use meta_cni_kube::{Collection, Event, Shape, Versioned, follow_heard};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +81,13 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
 }
 
 /// Feeds the cache of a node's pods; never ends. `seen` is called for each pod that appears or changes.
-pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: impl FnMut(&PodName)) {
+pub async fn pods(
+    client: Client,
+    node: &str,
+    pods: SharedPodCache,
+    is_heard: &AtomicBool,
+    mut seen: impl FnMut(&PodName),
+) {
     let fields = format!("spec.nodeName={node}");
     let path = PodObject::url_path(&(), None);
     let collection = Collection { what: "pods", path: &path, fields: Some(&fields), labels: None };
@@ -99,14 +106,14 @@ pub async fn pods(client: Client, node: &str, pods: SharedPodCache, mut seen: im
             }
         }
     };
-    follow(client, collection, take).await;
+    follow_heard(client, collection, Shape::Metadata, is_heard, take).await;
 }
 
 /// Feeds the changes of the cluster's definitions; never ends.
-pub async fn definitions(client: Client, definitions: &Definitions) {
+pub async fn definitions(client: Client, definitions: &Definitions, is_heard: &AtomicBool) {
     let path = NetworkAttachmentDefinition::url_path(&(), None);
     let collection = Collection { what: "network-attachment-definitions", path: &path, fields: None, labels: None };
-    follow(client, collection, |event| definitions.heard(event)).await;
+    follow_heard(client, collection, Shape::Metadata, is_heard, |event| definitions.heard(event)).await;
 }
 
 #[cfg(test)]

@@ -10,13 +10,15 @@ mod fetch;
 mod follow;
 mod index;
 pub mod log;
+mod observe;
 mod pages;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use client::client;
+pub use client::{client, observed_client};
 pub use error::{ClientError, said};
 pub use fetch::{Read, Reader};
 pub use follow::{Collection, Event, Versioned, follow, follow_heard, follow_objects};
 pub use index::Index;
+pub use observe::{Exchange, Observer};
 pub use pages::{PageError, PageSize, Pages, Selector, Shape};

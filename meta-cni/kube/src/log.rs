@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 /// Level and format of the log.
 #[derive(Clone, Debug, Args)]
@@ -35,14 +36,36 @@ pub enum Format {
     Json,
 }
 
+/// The levels of a log that runs. Clones are of one log.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    running: reload::Handle<Targets, Registry>,
+    flag: Targets,
+}
+
+impl Levels {
+    /// Sets them, as the flag does; an empty text sets those of the flag. The error says what is allowed.
+    pub fn set(&self, text: &str) -> Result<(), String> {
+        let levels = if text.is_empty() {
+            self.flag.clone()
+        } else {
+            let allowed = "want off, error, warn, info, debug or trace, and MODULE=LEVEL behind commas";
+            text.parse().map_err(|error| format!("got {text:?}: {error}; {allowed}"))?
+        };
+        self.running.reload(levels).map_err(|error| error.to_string())
+    }
+}
+
 /// Starts the log. A second call has no effect.
-pub fn start(options: &Options) {
-    let registry = tracing_subscriber::registry().with(options.level.clone());
+pub fn start(options: &Options) -> Levels {
+    let (levels, running) = reload::Layer::new(options.level.clone());
+    let registry = tracing_subscriber::registry().with(levels);
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(io::stderr())).with_ansi(false);
     let _ = match options.format {
         Format::Text => registry.with(lines).try_init(),
         Format::Json => registry.with(lines.json()).try_init(),
     };
+    Levels { running, flag: options.level.clone() }
 }
 
 /// Escapes control characters: a line stays one line whatever it quotes, and a terminal acts on nothing in it. Each write
@@ -67,6 +90,20 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    #[test]
+    fn levels_change_while_the_log_runs() {
+        let (_levels, running) = reload::Layer::new("info".parse().unwrap());
+        let levels = Levels { running: running.clone(), flag: "info".parse().unwrap() };
+        let now = || running.with_current(ToString::to_string).unwrap();
+        levels.set("warn,meta_cni=debug").unwrap();
+        assert!(now().contains("meta_cni=debug"), "{}", now());
+        let refusal = levels.set("meta_cni=loud").unwrap_err();
+        assert!(refusal.starts_with("got \"meta_cni=loud\"") && refusal.contains("want off, error"), "{refusal}");
+        assert!(now().contains("meta_cni=debug"));
+        levels.set("").unwrap();
+        assert_eq!(now(), "info");
+    }
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);

@@ -7,10 +7,9 @@ use std::process::{self, ExitCode};
 use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
 use delegates::call::Verb;
-use delegates::priority;
 use meta_cni::engine::{self, Output};
 use meta_cni::fault::{Fault, Result};
-use meta_cni::request::{self, Command, Operation};
+use meta_cni::request::{self, Command};
 
 /// musl's allocator returns every page at once and asks for it again; a short call is faster when it keeps its pages.
 #[global_allocator]
@@ -53,9 +52,6 @@ fn run() -> ExitCode {
             return fail(&fault, verb, Version::NEWEST);
         }
     };
-    if matches!(call.operation, Operation::Add(_) | Operation::Del(_)) {
-        priority::raise_priority();
-    }
     finish(engine::serve(&call), call.operation.verb(), call.version)
 }
 

@@ -133,6 +133,14 @@ impl Agent {
         }
     }
 
+    /// Sets the level of the agent's log.
+    pub fn log_level(&self, level: &str, within: Duration) -> Result<()> {
+        match self.ask(&AgentRequest::LogLevel(level.to_owned()), within, Instant::now() + within)? {
+            Answer::Noted => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     /// Is the agent there, or restarting? A socket without a listener is that of an agent that restarts: calls wait or are
     /// retried, while a node that reports not ready would be taken out of every Service.
     pub fn ready(&self, within: Duration) -> Result<()> {

@@ -53,6 +53,8 @@ pub enum AgentRequest {
     AddFailure(AddFailure),
     /// Does the agent serve?
     Health,
+    /// Another level for the agent's log, as its flag has it; empty: that of the flag. Of people, not of the plugin.
+    LogLevel(String),
 }
 
 /// Asks for everything that an ADD needs to know.
@@ -387,6 +389,7 @@ impl AgentRequest {
             Self::Publish(body) => Self::written("publish", Some(body)),
             Self::AddFailure(body) => Self::written("report", Some(body)),
             Self::Health => Self::written("health", None::<()>),
+            Self::LogLevel(body) => Self::written("logLevel", Some(body)),
         }
     }
 
@@ -414,6 +417,7 @@ impl AgentRequest {
             "publish" => serde_json::from_str(body).map(Self::Publish),
             "report" => serde_json::from_str(body).map(Self::AddFailure),
             "health" => Ok(Self::Health),
+            "logLevel" => serde_json::from_str(body).map(Self::LogLevel),
             kind => {
                 let message = format!("a request of the kind {kind:?}, which this agent does not know");
                 return (version, Err(Refusal::new(Cause::Unsupported, message)));

@@ -120,11 +120,15 @@ fn attach(
     let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
     let others = saved_states::Others { run, own: &intent.key };
     let mut host = Host::with_journal(node.clone(), &mut journal).beside(&others);
+    run.notes.clear();
     for (i, (attachment, chain)) in intent.attachments.iter().zip(chains).enumerate() {
         current.set(i);
         progress.ran = 0;
         devinfo::prepare(attachment)?;
-        let attached = chain.add(&mut host, sandbox, &mut progress.ran)?;
+        let began = Instant::now();
+        let attached = chain.add(&mut host, sandbox, &mut progress.ran);
+        run.notes.ran(attachment, began, &attached);
+        let attached = attached?;
         if attachment.is_default && !attachment.is_tenants {
             host.note_default(&attached.result);
         }

@@ -20,7 +20,11 @@ pub fn del(run: &Run<'_>, target: &Target) -> Result<()> {
     refuse_own_namespace(&target.netns)?;
     let lock = SandboxLock::acquire_for_undo(&run.store, &run.key(target), run.deadline)?;
     let context = run.del_context(&lock);
-    let undone = match run.store.find(&run.key(target))? {
+    let found = run.store.find(&run.key(target))?;
+    if let Some(intent) = found.as_ref().and_then(|found| found.record.intent.as_ref()) {
+        run.notes.undoes(&intent.attachments);
+    }
+    let undone = match found {
         Some(found) if !found.record.damaged => undo(found, Whereabouts::Given(&target.netns), &context),
         Some(found) => undo_damaged(run, found, target, Whereabouts::Given(&target.netns), &context),
         None => unrecorded(run, target, &context),

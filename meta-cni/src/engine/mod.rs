@@ -10,6 +10,7 @@ mod del;
 mod devinfo;
 mod failed;
 mod gc;
+mod inventory;
 mod join;
 mod libcni_cache;
 mod liveness;
@@ -17,6 +18,7 @@ mod lock;
 mod log;
 mod merge;
 mod network_status;
+mod notes;
 mod policies;
 mod record;
 pub mod recorded_status;
@@ -38,6 +40,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use attachments::cni::object::Object;
+use delegates::priority;
 use serde::Serialize;
 
 use crate::fault::Result;
@@ -59,15 +62,22 @@ pub enum Output {
 /// Serves a request. The verbs but ADD print nothing.
 pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
     let run = Run::of(request)?;
-    match &request.operation {
+    if matches!(request.operation, Operation::Add(_) | Operation::Del(_)) && !run.conf.normal_priority {
+        priority::raise_priority();
+    }
+    let served = match &request.operation {
         Operation::Add(target) => add::add(&run, target).map(|result| Some(Output::Result(result))),
         Operation::Del(target) => del::del(&run, target).map(|()| None),
         Operation::Check(target) => check::check(&run, target).map(|()| None),
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
         Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
-    }
+    };
+    notes::report(&run, &served);
+    served
 }
+
+pub use inventory::{Counts, Inventory};
 
 /// How many records of a state directory hold what only this plugin can release: further networks, or an undo that is not
 /// finished. A default network is undone by its own plugins just as well.

@@ -8,6 +8,7 @@ use delegates::call::Node;
 use delegates::lock::Lock;
 
 use super::lock::SandboxLock;
+use super::notes::Notes;
 use super::record::{Intent, Key};
 use super::sandbox_lookup::namespace_id;
 use super::store::Store;
@@ -23,7 +24,10 @@ pub struct Run<'a> {
     pub conf: NodeConf,
     pub cluster: Cluster,
     pub store: Store,
+    pub started: Instant,
     pub deadline: Instant,
+    /// For the line of the call.
+    pub notes: Notes,
 }
 
 impl<'a> Run<'a> {
@@ -35,7 +39,9 @@ impl<'a> Run<'a> {
             request,
             cluster: Cluster::open(&conf.cluster),
             store: Store::new(&conf.state_dir),
+            started,
             deadline: started + conf.timeout,
+            notes: Notes::default(),
             conf,
         })
     }
@@ -86,7 +92,8 @@ impl Run<'_> {
         UndoContext { ending: Some(ending), ..self.undo_context(self.deadline, lock) }
     }
 
-    fn is_alone(&self) -> bool {
+    /// No other node has a part in this one's networks, and no agent answers.
+    pub fn is_alone(&self) -> bool {
         matches!(self.cluster, Cluster::Directory(_))
     }
 

@@ -41,6 +41,7 @@ static KEYS: Known<'static> = Known {
             "maxChain",
             "level",
             "mergeIPs",
+            "normalPriority",
             "whereabouts",
             "strict",
         ],

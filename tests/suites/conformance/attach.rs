@@ -338,4 +338,11 @@ fn a_call_goes_ahead_at_the_processor_and_what_it_starts_does_not() {
     let ahead = usual - 10;
     assert_eq!(set, [ahead, usual, ahead, usual, ahead], "for the default network's plugin, and for this one's");
     node.assert_clean();
+
+    let pod = node.pod("usual", "net-a");
+    let (path, trace) = (trace, node.path("trace-usual"));
+    let strace = ["strace", "-qq", "-e", "trace=setpriority", "-o", trace.to_str().unwrap()];
+    node.call("ADD", &pod).conf("normalPriority", json!(true)).under(strace).run().result();
+    assert_eq!(fs::read_to_string(&trace).unwrap().matches("setpriority").count(), 0, "{path}");
+    node.del(&pod).quiet();
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a case that cannot go on fails")]
 
 mod agent;
+mod calls;
 mod harness;
 mod levels;
 mod networks;

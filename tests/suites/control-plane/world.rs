@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct World {
     agent: Option<Service>,
     pub node: Node,
     pub plane: ControlPlane,
+    /// Where the agent tells its metrics.
+    metrics: SocketAddr,
 }
 
 impl World {
@@ -47,7 +50,8 @@ impl World {
         node.conf["agentSocket"] = json!(socket);
         fs::create_dir(node.path("runtime")).unwrap();
         plane.api().apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})).unwrap();
-        let world = Self { agent: None, node, plane };
+        let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let world = Self { agent: None, node, plane, metrics };
         world.install_definitions();
         world
     }
@@ -122,6 +126,7 @@ impl World {
             .arg("run")
             .env("NODE_NAME", NODE)
             .env("NODE_IPS", NODE_IP)
+            .env("META_CNI_METRICS_ADDRESS", self.metrics.to_string())
             .env("META_CNI_LOG_LEVEL", "info,meta_cni=debug");
         for (flag, path) in [
             ("--socket", self.node.path("run/agent.sock")),
@@ -160,6 +165,11 @@ impl World {
         let finished = program::start(&mut command, b"").finish(SOON);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if finished.code == Some(0) { Ok(text(&finished.stdout)) } else { Err(text(&finished.stderr)) }
+    }
+
+    /// The page of metrics of the agent.
+    pub fn metrics(&self) -> Result<String, String> {
+        scrape(self.metrics)
     }
 
     /// One question to the agent's socket, as the plugin puts it, and the answer.
@@ -300,4 +310,19 @@ pub fn nad(namespace: &str, name: &str, spec: Value) -> Value {
         "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
         "metadata": {"namespace": namespace, "name": name}, "spec": spec,
     })
+}
+
+/// A page of metrics.
+pub fn scrape(address: SocketAddr) -> Result<String, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect(address).map_err(failed)?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    let (head, page) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
+    if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+        Ok(page.to_owned())
+    } else {
+        Err(head.to_owned())
+    }
 }

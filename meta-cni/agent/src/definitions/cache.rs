@@ -65,6 +65,11 @@ impl Cache {
         self.complete
     }
 
+    /// Number of entries, and the bytes of their texts in memory.
+    pub fn size(&self) -> (u64, u64) {
+        (self.entries.len() as u64, self.in_memory as u64)
+    }
+
     /// Adds a file of an earlier agent.
     pub fn found_file(&mut self, reference: NetRef, revision: Box<str>, length: usize) {
         let used = self.tick();

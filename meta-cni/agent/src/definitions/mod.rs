@@ -113,6 +113,11 @@ impl Definitions {
         self.state().cache.is_complete()
     }
 
+    /// How many definitions are kept, and the bytes of their texts in memory.
+    pub fn size(&self) -> (u64, u64) {
+        self.state().cache.size()
+    }
+
     /// Takes an event of the watch.
     pub fn heard(&self, event: Event<Seen>) {
         let read = |seen: &Seen| {

@@ -76,7 +76,7 @@ impl Networks {
         };
         let answer = api::call(&self.0.client, id, &us, &call, block.map(AsRef::as_ref)).await;
         let (kind, verb) = call.what();
-        self.0.metrics.wrote(kind, verb, answer.outcome());
+        self.0.metrics.networks().wrote(kind, verb, answer.outcome());
         let known = |answer: &Answer| !matches!(answer, Answer::Unanswered(_));
         let is_known = known(&answer);
         let done = match answer {

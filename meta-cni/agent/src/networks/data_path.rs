@@ -44,11 +44,11 @@ impl Networks {
             }
             Heard::Programmed => {
                 if let Some(since) = state.networks.get_mut(id).and_then(|network| network.unprogrammed.take()) {
-                    self.0.metrics.converged(since.elapsed());
+                    self.0.metrics.networks().converged(since.elapsed());
                 }
             }
-            Heard::Healed(what) => self.0.metrics.healed(name, what),
-            Heard::Obstacles(entries) => self.0.metrics.obstructed(name, entries),
+            Heard::Healed(what) => self.0.metrics.networks().healed(name, what),
+            Heard::Obstacles(entries) => self.0.metrics.networks().obstructed(name, entries),
             Heard::Moved => {
                 // Addresses of pods' links change at every ADD, so it waits for the next look at everything.
                 if let Some(network) = state.networks.get_mut(id) {

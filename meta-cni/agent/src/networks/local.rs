@@ -32,7 +32,7 @@ impl Networks {
         state.known.forget(id);
         state.endpoints.remove(id);
         tracing::info!("network {id}: left");
-        self.0.metrics.left(id.as_str());
+        self.0.metrics.networks().left(id.as_str());
         self.follow(&state);
         Ok(())
     }

@@ -362,7 +362,7 @@ impl Networks {
         });
         if let Err(refusal) = &done {
             let cause = if refusal.cause == Cause::Configuration { "configuration" } else { "later" };
-            self.0.metrics.join_failed(id.as_str(), cause);
+            self.0.metrics.networks().join_failed(id.as_str(), cause);
         }
         done
     }

@@ -97,7 +97,7 @@ fn resolved_at() -> Answer {
     Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
-fn requests() -> [(&'static str, AgentRequest); 7] {
+fn requests() -> [(&'static str, AgentRequest); 8] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
     let multus_namespace = "kube-system".parse().unwrap();
@@ -116,6 +116,7 @@ fn requests() -> [(&'static str, AgentRequest); 7] {
         ("publish", publish()),
         ("report", AgentRequest::AddFailure(report)),
         ("health", AgentRequest::Health),
+        ("log-level", AgentRequest::LogLevel("debug".to_owned())),
     ]
 }
 

@@ -12,9 +12,10 @@ pub type Traces = BTreeSet<String>;
 /// Directories whose files belong to attachments.
 const STATE: &[&str] = &["/var/lib/cni", "/var/lib/meta-cni", "/run/netns", "/run/meta-cni", "/run/cni"];
 
-/// Files that stay by design, as host-local's own: locks, the last address, what garbage collection remembers, sockets.
+/// Files that stay by design, as host-local's own: locks, the last address, what garbage collection remembers, reports
+/// of calls, sockets.
 fn stays(name: &str) -> bool {
-    ["lock", "departed", "departed.old"].contains(&name)
+    ["lock", "departed", "departed.old", "calls", "calls.taken"].contains(&name)
         || name.starts_with("last_reserved_ip.")
         || name.ends_with(".sock")
 }

@@ -1,8 +1,8 @@
 //! Agents of several nodes, and the plugin's part of their files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use meta_cni_tests::cluster::service::Service;
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
-use crate::world::{World, ask, nad, shipped};
+use crate::world::{World, ask, nad, scrape, shipped};
 
 /// Path of the collection of a kind.
 pub fn path(plural: &str) -> String {
@@ -151,19 +151,8 @@ impl Stage {
     /// The page of metrics of a node's agent.
     pub fn metrics(&self, node: &str) -> Result<String, String> {
         let number = self.agents.iter().position(|(name, _)| name == node).unwrap();
-        self.world.plane.space().within(|| {
-            let failed = |error: std::io::Error| error.to_string();
-            let mut stream = TcpStream::connect(("127.0.0.1", metrics_port(number))).map_err(failed)?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").map_err(failed)?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).map_err(failed)?;
-            let (head, page) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
-            if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
-                Ok(page.to_owned())
-            } else {
-                Err(head.to_owned())
-            }
-        })
+        let address = ([127, 0, 0, 1], metrics_port(number)).into();
+        self.world.plane.space().within(|| scrape(address))
     }
 
     /// Waits; when it is in vain, the agent's last words are shown.
