@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::lock::Lock;
 use crate::netns;
 use crate::nl;
 use crate::nl::link::{Kind, Link, LinkChange, NewLink};
@@ -145,9 +146,16 @@ pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
 /// A pod with NET_ADMIN can make the message fail by putting a link into the group that cannot be deleted, `lo` for
 /// one; it is put back into the default group. It can take its links out of the group, or rename them; they are found by
 /// index, kind and hardware address. A link that differs in one of these stays: the path may belong to another pod by now.
-pub fn detach(sandbox: &mut Sandbox, group: u32, links: &[LinkId]) -> Result<()> {
+///
+/// With the sandbox lock, another process of ours waits for what the kernel frees behind the links, and has the lock too.
+pub fn detach(sandbox: &mut Sandbox, group: u32, links: &[LinkId], lock: Option<&Lock>) -> Result<()> {
     if group != 0 {
-        let deleted = sandbox.netlink.delete_group(group);
+        let deleted = match lock.filter(|_| !links.is_empty()) {
+            Some(lock) => {
+                sandbox.netlink.delete_group_apart(group, links.iter().map(|link| link.index).collect(), lock)
+            }
+            None => sandbox.netlink.delete_group(group),
+        };
         if is(&deleted, Errno::EOPNOTSUPP) {
             expel_devices(sandbox, group)?;
             let again = sandbox.netlink.delete_group(group);

@@ -9,10 +9,12 @@ mod process;
 mod tests;
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use attachments::text::printable_lines;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
+use nix::sys::socket;
 use nix::unistd::{AccessFlags, access};
 use serde_json::value::RawValue;
 
@@ -37,6 +40,10 @@ use process::{Broken, Process};
 /// The variable by which a program of ours knows that one of ours has started it, at whatever remove: children inherit it.
 /// Whatever the file is called and whoever wrote its configuration, it is then a delegate and no runtime's plugin.
 pub const CALLER: &str = "META_CNI_CALLER";
+
+/// The first word of our own program's arguments when it is to send a netlink message, which follows as hexadecimal digits, over
+/// the socket on its stdin ([`send_apart`]).
+pub const SENDER: &str = "netlink-send";
 
 /// How often a program that someone still writes to ("text file busy") is tried again (C47).
 const BUSY_RETRIES: u32 = 6;
@@ -78,6 +85,26 @@ pub fn run(node: &Node<'_>, kind: &PluginType, verb: Verb, call: &Call<'_>) -> R
     }
     forward(&process.stderr);
     judge(kind, ended.map_err(failed)?, &mut process)
+}
+
+/// Starts a process that sends a netlink message over a socket, for what the kernel lets the sender wait for. It may outlive us,
+/// and has nothing of ours but the socket and the sandbox lock: no pipe that a runtime reads to the end.
+#[expect(clippy::disallowed_methods, reason = "this is the one module that starts a program")]
+pub(crate) fn send_apart(socket: BorrowedFd<'_>, message: &[u8], lock: &Lock) -> io::Result<Child> {
+    let mut digits = String::with_capacity(2 * message.len());
+    message.iter().for_each(|byte| _ = write!(digits, "{byte:02x}"));
+    let mut command = Command::new("/proc/self/exe");
+    command.args([SENDER, &digits]).env_clear().stdin(Stdio::from(socket.try_clone_to_owned()?));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    inherit(Some(lock), || command.spawn())
+}
+
+/// What that process does. False for what is no message, and where stdin takes none.
+pub fn send(digits: &str) -> bool {
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    let message: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    let socket = io::stdin();
+    message.is_some_and(|message| socket::send(socket.as_raw_fd(), &message, socket::MsgFlags::empty()).is_ok())
 }
 
 /// Reads the result of an ADD; `asked` is the version of the configuration, which a result without one has (C45).

@@ -4,6 +4,10 @@
 //! ([`store`] has the files, [`ranges`] the order of addresses). Where we differ, nothing on disk shows it:
 //! the lock is held for a whole ADD and not per range set; a failed ADD takes back what it took and nothing else; DEL
 //! needs no valid ranges and makes no directory; `IP` in CNI_ARGS may be a list.
+//!
+//! The reference plugin reads all files of a network in every ADD and DEL, to learn what the container has. Here the record
+//! knows: an ADD has undone what it held, and DEL and CHECK are about the addresses of its result. Where there is no result,
+//! and for an older plugin's files, DEL reads the directory.
 
 mod ranges;
 mod store;
@@ -16,6 +20,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,7 +35,7 @@ use crate::call::{Call, Node};
 use crate::error::{Error, Result};
 use crate::ownership::Ownership;
 use ranges::{Places, RangeSet};
-use store::{Held, Owner, Store};
+use store::{Owner, Store};
 
 pub const KEYS: [&str; 9] =
     ["type", "ranges", "subnet", "rangeStart", "rangeEnd", "gateway", "routes", "resolvConf", "dataDir"];
@@ -104,7 +109,6 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<CniResult> {
     let owner = Owner::new(point.container, point.ifname);
     let store = Store::create(&dir, node.deadline)?;
     let taking = Taking {
-        held: store.survey(Some(&owner))?,
         former: former_directory(call)?.and_then(|dir| File::open(dir).ok()),
         store: &store,
         owner: &owner,
@@ -134,9 +138,14 @@ pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
 /// Gives back every address of the attachment.
 pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     let point = call.point()?;
-    match Store::open(&directory(call)?, node.deadline)? {
-        Some(store) => store.release(&Owner::new(point.container, point.ifname)),
-        None => Ok(()),
+    let Some(store) = Store::open(&directory(call)?, node.deadline)? else { return Ok(()) };
+    let owner = Owner::new(point.container, point.ifname);
+    let known = call.prev_result.map(|result| result.ips.as_slice()).unwrap_or_default();
+    let released = store.release_known(&owner, known.iter().map(|ip| ip.address.addr()))?;
+    // Plugins behind in the chain may have changed the result: each set has given an address, and so many must be found.
+    match Config::read(call.conf, "") {
+        Ok(config) if released > 0 && released >= config.sets.len() => Ok(()),
+        _ => store.release(&owner),
     }
 }
 
@@ -145,20 +154,22 @@ pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     let point = call.point()?;
     let dir = directory(call)?;
     let owner = Owner::new(point.container, point.ifname);
-    let store = Store::open(&dir, node.deadline)?;
-    let held = store.map(|store| store.survey(Some(&owner))).transpose()?.unwrap_or_default().own;
     let lost = |what: &str| {
         let text = format!("{what} in {} belongs to {} {}", dir.display(), point.container, point.ifname);
         Err(Error::Differs(text))
     };
-    if held.is_empty() {
-        return lost("no address");
-    }
+    let Some(store) = Store::open(&dir, node.deadline)? else { return lost("no address") };
     let sets = Config::read(call.conf, "")?.sets;
     let places = Places::of(&sets);
-    let is_from_here = |address: &IpAddr| places.find(*address).is_some();
     let told = call.prev_result.map(|result| result.ips.as_slice()).unwrap_or_default();
-    match told.iter().map(|ip| ip.address.addr()).find(|address| is_from_here(address) && !held.contains(address)) {
+    let told: Vec<IpAddr> =
+        told.iter().map(|ip| ip.address.addr()).filter(|address| places.find(*address).is_some()).collect();
+    let held = told.iter().filter(|address| store.is_held_by(**address, &owner)).count();
+    // A plugin behind in the chain may have taken the addresses out of the result.
+    if held == 0 && store.survey(Some(&owner))?.own.is_empty() {
+        return lost("no address");
+    }
+    match told.iter().find(|address| !store.is_held_by(**address, &owner)) {
         Some(address) => lost(&format!("no file {address}")),
         None => Ok(()),
     }
@@ -168,12 +179,47 @@ pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     let config = Config::read(call.conf, "")?;
     let Some(store) = Store::open(&directory(call)?, node.deadline)? else { return Ok(()) };
-    let taken = store.survey(None)?.taken;
-    let exhausted = |set: &&RangeSet| set.round_robin(None).all(|(address, _)| taken.contains(&address));
-    match config.sets.iter().find(exhausted) {
-        Some(set) => Err(Error::NotReady(no_address(set))),
-        None => Ok(()),
+    for (index, set) in config.sets.iter().enumerate() {
+        if first(&store, set, index, node.deadline, &mut |address| Ok(store.is_free(address)))?.is_none() {
+            return Err(Error::NotReady(no_address(set)));
+        }
     }
+    Ok(())
+}
+
+/// How many addresses are tried before the names in the directory are read: behind the one that was given last, the first is
+/// usually free.
+const TRIES: usize = 8;
+
+/// The first address of a set that `take` takes, behind the one that was given last. What a killed process left is seen when
+/// nothing else is there.
+fn first(
+    store: &Store,
+    set: &RangeSet,
+    index: usize,
+    deadline: Instant,
+    take: &mut dyn FnMut(IpAddr) -> Result<bool>,
+) -> Result<Option<Ip>> {
+    let last = store.last_reserved(index);
+    for round in 0..3 {
+        let (taken, tries) = match round {
+            0 => (HashSet::new(), TRIES),
+            1 => (store.names()?, usize::MAX),
+            _ => (store.survey(None)?.taken, usize::MAX),
+        };
+        for (address, range) in set.round_robin(last).take(tries) {
+            if taken.contains(&address) {
+                continue;
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Late(format!("taking an address of {set}")));
+            }
+            if take(address)? {
+                return Ok(Some(given(address, range)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Gives back what is left of containers that are gone, and lists those of unknown containers.
@@ -204,7 +250,6 @@ pub fn reclaim(data_dirs: &[PathBuf], ownership: &Ownership<'_>, deadline: Insta
 struct Taking<'a> {
     store: &'a Store,
     owner: &'a Owner,
-    held: Held,
     /// Where pods from before isolation was switched on have their addresses.
     former: Option<File>,
     deadline: Instant,
@@ -213,7 +258,6 @@ struct Taking<'a> {
 impl Taking<'_> {
     /// One address of one set.
     fn take(&self, set: &RangeSet, index: usize, requested: Option<IpAddr>) -> Result<Ip> {
-        let is_late = || Instant::now() >= self.deadline;
         if let Some(address) = requested {
             let Some(range) = set.range_of(address) else { return Err(Error::Addresses(no_address(set))) };
             if self.is_held_from_before(address) || !self.store.reserve(address, self.owner, index)? {
@@ -221,21 +265,9 @@ impl Taking<'_> {
             }
             return Ok(given(address, range));
         }
-        if let Some(own) = self.held.own.iter().find(|own| set.range_of(**own).is_some()) {
-            return Err(Error::Addresses(format!("this attachment holds {own} of {set} already")));
-        }
-        for (address, range) in set.round_robin(self.store.last_reserved(index)) {
-            if self.held.taken.contains(&address) || self.is_held_from_before(address) {
-                continue;
-            }
-            if is_late() {
-                return Err(Error::Late(format!("taking an address of {set}")));
-            }
-            if self.store.reserve(address, self.owner, index)? {
-                return Ok(given(address, range));
-            }
-        }
-        Err(Error::Addresses(no_address(set)))
+        let mut take =
+            |address| Ok(!self.is_held_from_before(address) && self.store.reserve(address, self.owner, index)?);
+        first(self.store, set, index, self.deadline, &mut take)?.ok_or_else(|| Error::Addresses(no_address(set)))
     }
 
     fn is_held_from_before(&self, address: IpAddr) -> bool {
@@ -322,6 +354,10 @@ pub fn admit(call: &Call<'_>) -> Result<()> {
     }
     if is_inside {
         return refuse(format!("{DATA_DIR} itself, or a directory outside of it: below it each network has its own"));
+    }
+    // Most file systems count a directory's directories among its links: none in it, and hundreds of addresses are not listed.
+    if fs::metadata(&dir).is_ok_and(|meta| meta.nlink() == 2) {
+        return Ok(());
     }
     let below = fs::read_dir(&dir).into_iter().flatten().flatten();
     let mut dirs = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());

@@ -3,6 +3,7 @@
 //! Netlink is many protocols over one kind of socket. [`Socket`] carries its protocol in its type, so a question about routes
 //! cannot go to a socket of nf_tables. What they share is an [`Exchange`], compiled once.
 
+mod apart;
 #[cfg(test)]
 mod tests;
 

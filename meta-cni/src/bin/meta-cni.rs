@@ -7,6 +7,7 @@ use std::process::{self, ExitCode};
 use attachments::cni::error::ErrorObject;
 use attachments::cni::version::Version;
 use delegates::call::Verb;
+use delegates::exec;
 use meta_cni::engine::{self, Output};
 use meta_cni::fault::{Fault, Result};
 use meta_cni::request::{self, Command};
@@ -34,8 +35,13 @@ fn answer_panics() {
 fn run() -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
-    if args.next().as_deref() == Some("replay") {
-        return recover(args, env);
+    match args.next().as_deref() {
+        Some("replay") => return recover(args, env),
+        Some(exec::SENDER) => {
+            let is_sent = args.next().is_some_and(|message| exec::send(&message));
+            return if is_sent { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        _ => {}
     }
     let call = match request::read(env, io::stdin().lock()) {
         Ok(Command::Call(call)) => call,

@@ -278,9 +278,10 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
-    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| follow_links(root)).collect();
+    let mut known = BTreeMap::new();
+    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| follow_links(root, &mut known)).collect();
     for TenantPath { path, field } in paths {
-        let resolved = follow_links(Path::new(path));
+        let resolved = follow_links(Path::new(path), &mut known);
         if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
             let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             let (end, listed) = (resolved.display(), listed.join(", "));
@@ -291,11 +292,20 @@ fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Resolves the symbolic links of the part of a path that exists.
-fn follow_links(path: &Path) -> PathBuf {
-    match (fs::canonicalize(path), path.parent(), path.file_name()) {
-        (Ok(resolved), _, _) => resolved,
-        (Err(_), Some(parent), Some(name)) => follow_links(parent).join(name),
-        _ => path.to_owned(),
+/// Resolves the symbolic links of the part of a path that exists. What was resolved before is `known`: the paths of a pod's
+/// definitions have most of their directories in common.
+fn follow_links(path: &Path, known: &mut BTreeMap<PathBuf, PathBuf>) -> PathBuf {
+    if let Some(resolved) = known.get(path) {
+        return resolved.clone();
     }
+    let resolved = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let here = follow_links(parent, known).join(name);
+            if fs::read_link(&here).is_ok() { fs::canonicalize(&here).unwrap_or(here) } else { here }
+        }
+        // The root, or a path that goes up again.
+        _ => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+    };
+    known.insert(path.to_owned(), resolved.clone());
+    resolved
 }

@@ -77,6 +77,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         host: Host::with_journal(node, &mut journal),
         is_incomplete,
         lists_links,
+        is_awaited: context.ending.is_some(),
         are_links_gone: None,
         undone: Vec::new(),
         faults: Vec::new(),
@@ -111,6 +112,8 @@ struct Undo<'a> {
     is_incomplete: bool,
     /// The record lists all our links: the ADD was complete.
     lists_links: bool,
+    /// A runtime waits for the answer.
+    is_awaited: bool,
     /// The outcome of the one message that deletes our links; None before it was sent.
     are_links_gone: Option<bool>,
     undone: Vec<usize>,
@@ -205,7 +208,8 @@ impl Undo<'_> {
                     Some(Astray::Kept) => return *self.are_links_gone.insert(false),
                     Some(Astray::Missing) | None => self.intent.key.group(),
                 };
-                let by_group = detach(sandbox, group, &self.links);
+                let lock = self.host.node.lock.filter(|_| self.is_awaited);
+                let by_group = detach(sandbox, group, &self.links, lock);
                 let made_up = self.intent.attachments.iter().filter(|_| self.is_incomplete);
                 let built_in = made_up.filter(|attachment| has_builtin(attachment, &self.host.node));
                 built_in.fold(by_group, |so_far, one| so_far.and(detach_unrecorded(sandbox, &one.ifname)))

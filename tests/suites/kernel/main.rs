@@ -8,6 +8,7 @@ mod check;
 mod damaged;
 mod devices;
 mod ending;
+mod full_node;
 mod gc;
 mod masters;
 mod node_keeps;

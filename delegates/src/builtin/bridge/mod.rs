@@ -186,7 +186,7 @@ fn complete(
     gateway::bring_up(host, call, point, end, (&gateways, is_whole), config.force_address)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     veth::masquerade(host, call, point, config.ip_masq, &addresses)?;
-    complete_result(host, point, config, &veth, of_vlan, result)
+    complete_result(host, point, config, (&bridge, &veth), of_vlan, result)
 }
 
 /// The bridge that was found, or a new one. Of many that make it at once, one does and the others use it.
@@ -234,9 +234,11 @@ fn ensure(
     Ok(link)
 }
 
-/// A bridge that we made is as its attachments want it, and stays so.
+/// A bridge that we made is as its attachments want it, and stays so. It goes up last: one that is up has had the rest.
 fn set_up(host: &mut Host<'_>, link: &Link, config: &Config) -> Result<()> {
-    veth::ignore_advertisements(&link.name)?;
+    if !link.up {
+        veth::ignore_advertisements(&link.name)?;
+    }
     let change = LinkChange {
         up: (!link.up).then_some(true),
         promisc: (config.promisc && !link.promisc).then_some(true),
@@ -317,13 +319,16 @@ fn complete_result(
     host: &mut Host<'_>,
     point: &Point<'_>,
     config: &Config,
-    veth: &Veth,
+    (bridge, veth): (&Link, &Veth),
     of_vlan: Option<Link>,
     mut result: CniResult,
 ) -> Result<Attached> {
     // A bridge that others made takes the address of a port that joins it, if that is lower.
-    let bridge = host.netlink()?.link_by_name(&config.bridge.parse()?)?;
-    let mac = bridge.and_then(|bridge| bridge.mac).map(|mac| mac.to_string()).unwrap_or_default();
+    let mac = match shared::is_ours(bridge) {
+        true => bridge.mac,
+        false => host.netlink()?.link_by_name(&config.bridge.parse()?)?.and_then(|bridge| bridge.mac),
+    };
+    let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
     result.interfaces = vec![
         Interface { name: config.bridge.clone(), mac, ..Interface::default() },
         veth.host.clone(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::call::testing::ours;
+use crate::lock::Lock;
 use crate::spec::LinkId;
 
 const CONF: &str = r#"{"bridge":"br-t"}"#;
@@ -14,7 +15,7 @@ fn attached(bed: &Bed) -> (Pod, Vec<LinkId>) {
 }
 
 fn detached(bed: &Bed, pod: &Pod, links: &[LinkId]) {
-    detach(&mut Sandbox::open(&pod.path, &bed.node()).unwrap(), GROUP, links).unwrap();
+    detach(&mut Sandbox::open(&pod.path, &bed.node()).unwrap(), GROUP, links, None).unwrap();
 }
 
 fn left(pod: &Pod) -> Vec<String> {
@@ -24,6 +25,23 @@ fn left(pod: &Pod) -> Vec<String> {
 fn regroup(pod: &Pod, text: &str, group: u32) {
     let link = pod.link(text).unwrap();
     pod.netlink().set_link(link.index, &LinkChange { group: Some(group), ..LinkChange::default() }).unwrap();
+}
+
+#[test]
+fn kernel_a_sender_that_ends_without_having_sent_is_stood_in_for() {
+    on_node(|bed| {
+        let (pod, links) = attached(bed);
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::try_take(&dir.path().join("lock")).unwrap().unwrap();
+        // The sender is this program, which takes the message for the name of a test, finds none, and ends.
+        for left_now in [["lo"]; 2] {
+            detach(&mut Sandbox::open(&pod.path, &bed.node()).unwrap(), GROUP, &links, Some(&lock)).unwrap();
+            assert_eq!(left(&pod), left_now);
+        }
+        drop(lock);
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "nobody has the lock any more");
+        assert_eq!(bed.links(), ["br-t"]);
+    });
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn kernel_host_device_comes_back_from_a_pod_that_changed_everything() {
         };
         inside.set_link(link.index, &mischief).unwrap();
         bed.restore(Builtin::HostDevice, &pod, true, CONF, &noted).unwrap();
-        detach(&mut Sandbox::open(&pod.path, &bed.node()).unwrap(), GROUP, &[]).unwrap();
+        detach(&mut Sandbox::open(&pod.path, &bed.node()).unwrap(), GROUP, &[], None).unwrap();
         assert_back(bed, &was);
         assert!(pod.link("own0").is_some());
     });

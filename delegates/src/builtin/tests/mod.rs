@@ -196,7 +196,7 @@ impl Bed {
     /// As the engine does it: the pod's links first, where there is a pod.
     fn del(&self, kind: Builtin, pod: &Pod, ifname: &str, conf: &str, attached: Option<&Attached>) -> Result<()> {
         let links = attached.map(|attached| attached.links.clone()).unwrap_or_default();
-        detach(&mut Sandbox::open(&pod.path, &self.node())?, GROUP, &links)?;
+        detach(&mut Sandbox::open(&pod.path, &self.node())?, GROUP, &links, None)?;
         self.call(pod, ifname, conf, None, |host, call| kind.del(host, call))
     }
 

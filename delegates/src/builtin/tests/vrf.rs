@@ -61,7 +61,7 @@ fn kernel_on_uml_vrf_takes_the_link_with_its_addresses_and_routes_and_goes_with_
         assert_eq!(pod.link("red").unwrap().kind, Kind::Vrf(2), "the first table that no vrf has");
 
         let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
-        detach(&mut sandbox, GROUP, &[]).unwrap();
+        detach(&mut sandbox, GROUP, &[], None).unwrap();
         let left: Vec<String> = pod.netlink().links(None).unwrap().into_iter().map(|link| link.name).collect();
         assert_eq!(left, ["lo"]);
     });
@@ -120,7 +120,7 @@ fn kernel_on_uml_vrf_that_two_records_share_survives_the_first() {
         let (added, _, noted) = chained(bed, &pod, "net1", r#"{"bridge":"br-t"}"#, VRF);
         added.unwrap();
         let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
-        detach(&mut sandbox, other, &[]).unwrap();
+        detach(&mut sandbox, other, &[], None).unwrap();
         assert_eq!(pod.link("net1").unwrap().master, Some(pod.link("blue").unwrap().index));
         bed.restore(Builtin::Vrf, &pod, true, VRF, &noted).unwrap();
         assert!(pod.link("blue").is_none());

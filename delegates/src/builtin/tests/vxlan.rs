@@ -262,7 +262,7 @@ fn kernel_vxlan_first_adds_against_last_dels() {
                         let made = Builtin::Vxlan.add(&mut host, &mut sandbox, &call).unwrap();
                         let whole = Call { prev_result: Some(&made.result), ..call.clone() };
                         Builtin::Vxlan.check(&mut host, &mut sandbox, &whole).unwrap();
-                        detach(&mut sandbox, GROUP, &made.links).unwrap();
+                        detach(&mut sandbox, GROUP, &made.links, None).unwrap();
                         Builtin::Vxlan.del(&mut host, &call).unwrap();
                     }
                 });

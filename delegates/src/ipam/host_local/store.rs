@@ -7,6 +7,9 @@
 //! A file is made and then filled, both under the lock. An address file that is empty when the lock is taken was left by
 //! a process that was killed, or by a power cut, in between: nobody holds the address, and the file is removed.
 //!
+//! A call that knows which addresses it is about opens their files and no others: a full node has hundreds of them. The whole
+//! directory is read only where nothing says which they are, and where a set seems to be exhausted.
+//!
 //! Anything else may lie in the directory, for tenants choose where it is: only plain files that are named as an address
 //! are looked at, no directory is entered and no symbolic link followed.
 
@@ -22,7 +25,7 @@ use std::time::Instant;
 use attachments::names::{ContainerId, IfName};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat};
 
 use crate::error::{Error, Result};
@@ -130,12 +133,29 @@ impl Store {
         Ok(held)
     }
 
+    /// Every address that has a file, by the names in the directory alone.
+    pub fn names(&self) -> Result<HashSet<IpAddr>> {
+        let failed = || Error::io(format!("read directory {}", self.dir.display()));
+        let entries = fs::read_dir(&self.dir).map_err(failed())?;
+        let named = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        Ok(named.collect())
+    }
+
     /// Takes an address for an owner; false when somebody holds it. `set` is the index of the range set.
     pub fn reserve(&self, address: IpAddr, owner: &Owner, set: usize) -> Result<bool> {
         let name = address.to_string();
         let op = || format!("reserve address in {}", self.dir.join(&name).display());
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let mut file = match openat(&self.handle, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
+        let make = || openat(&self.handle, name.as_str(), flags, Mode::from_bits_truncate(0o600));
+        let made = match make() {
+            // Whoever has the lock may clear away what nobody holds.
+            Err(Errno::EEXIST) if self.read(&name, &mut [0; CONTENT_MAX]).is_some_and(is_leftover) => {
+                self.remove_file(&name)?;
+                make()
+            }
+            made => made,
+        };
+        let mut file = match made {
             Ok(file) => File::from(file),
             Err(Errno::EEXIST) => return Ok(false),
             Err(errno) => return Err(Error::io(op())(errno.into())),
@@ -156,6 +176,33 @@ impl Store {
             Ok(stat) => stat.st_size > 0,
             Err(errno) => errno != Errno::ENOENT,
         }
+    }
+
+    /// Can the address be given? Asked without the files of others.
+    pub fn is_free(&self, address: IpAddr) -> bool {
+        !Self::holds(&self.handle, address)
+    }
+
+    /// Is the address the owner's, by a file of the old format too?
+    pub fn is_held_by(&self, address: IpAddr, owner: &Owner) -> bool {
+        self.match_of(&address.to_string(), owner) != Match::No
+    }
+
+    fn match_of(&self, name: &str, owner: &Owner) -> Match {
+        self.read(name, &mut [0; CONTENT_MAX]).map_or(Match::No, |content| owner.matches(content))
+    }
+
+    /// Removes those of some addresses that are the owner's, and counts them. Files of the old format stay.
+    pub fn release_known(&self, owner: &Owner, addresses: impl Iterator<Item = IpAddr>) -> Result<usize> {
+        let mut released = 0;
+        for address in addresses {
+            let name = address.to_string();
+            if self.match_of(&name, owner) == Match::Exact {
+                self.remove_file(&name)?;
+                released += 1;
+            }
+        }
+        Ok(released)
     }
 
     /// The address that a range set gave last, if that is known.
@@ -244,11 +291,21 @@ impl Store {
             if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 continue;
             }
-            let Ok(file) = openat(&self.handle, name, plain(OFlag::O_RDONLY), Mode::empty()) else { continue };
-            let Ok(length) = read(&file, &mut content) else { continue };
-            outcome = outcome.and(visit(&Entry { name, address, content: &content[..length] }));
+            let Some(content) = self.read(name, &mut content) else { continue };
+            outcome = outcome.and(visit(&Entry { name, address, content }));
         }
         outcome
+    }
+
+    /// What a plain file of the directory holds; `None` for anything else, and where it cannot be read.
+    fn read<'b>(&self, name: &str, content: &'b mut [u8]) -> Option<&'b [u8]> {
+        let file = openat(&self.handle, name, plain(OFlag::O_RDONLY), Mode::empty()).ok()?;
+        let mode = SFlag::from_bits_truncate(fstat(&file).ok()?.st_mode);
+        if mode & SFlag::S_IFMT != SFlag::S_IFREG {
+            return None;
+        }
+        let length = read(&file, content).ok()?;
+        content.get(..length)
     }
 
     fn remove_file(&self, name: &str) -> Result<()> {
@@ -284,10 +341,14 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Nothing but zeros is what some file systems show after a power cut.
     fn is_leftover(&self) -> bool {
-        self.content.iter().all(|byte| *byte == 0)
+        is_leftover(self.content)
     }
+}
+
+/// Nothing but zeros is what some file systems show after a power cut.
+fn is_leftover(content: &[u8]) -> bool {
+    content.iter().all(|byte| *byte == 0)
 }
 
 /// Takes the lock at once or, while another process has it, until the deadline.

@@ -147,6 +147,11 @@ impl Netlink {
     }
 }
 
+/// The message of [`Netlink::delete_group`].
+pub(super) fn group_deletion(group: u32) -> Request {
+    encode::deletion(0, Some(group))
+}
+
 // linux/net_namespace.h
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;

@@ -157,6 +157,11 @@ fn here(scene: &Scene, dir: &Path) -> Scene {
 }
 
 impl Pod<'_> {
+    /// Takes the pod's manifest away.
+    pub fn remove_manifest(&self) {
+        fs::remove_file(&self.manifest).unwrap();
+    }
+
     /// One verb, timed.
     pub fn time(&mut self, verb: Verb) -> Cost {
         let mut cost = Cost::default();

@@ -6,6 +6,7 @@
 mod api;
 mod contender;
 mod delegates;
+mod full_node;
 mod measure;
 mod pods;
 mod scene;
@@ -20,10 +21,11 @@ use pods::Pods;
 use serde::Serialize;
 
 const USAGE: &str = "\
-bench [--pods N] [--delegates N] [--only pods|delegates|uml] [--page NAME] [--json FILE] [--docs ROOT]
+bench [--pods N] [--delegates N] [--full N] [--only pods|full|delegates|uml] [--page NAME] [--json FILE] [--docs ROOT]
   --pods N       pods of each kind and way (100)
   --delegates N  pods for each delegate and way (30)
-  --only PART    pods; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
+  --full N       pods of each way that come to a full node (30)
+  --only PART    pods; full, the full node; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
   --page NAME    of the delegates the one that this page of docs/delegates is about
   --json FILE    also as JSON
   --docs ROOT    also into README.md and docs/ of the repository there
@@ -34,6 +36,8 @@ META_CNI_BASELINE=FILE measures pods with another build of the plugin too";
 struct Results {
     machine: String,
     pods: Option<Pods>,
+    full: Vec<full_node::Line>,
+    full_count: usize,
     delegates: Vec<Line>,
 }
 
@@ -51,9 +55,13 @@ fn main() {
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(root).unwrap();
     let part = |name: &str| words.only.as_deref().is_none_or(|only| only == name);
     let load_before = load();
-    let mut results = Results { machine: String::new(), pods: None, delegates: Vec::new() };
+    let mut results =
+        Results { machine: String::new(), pods: None, full: Vec::new(), full_count: words.full, delegates: Vec::new() };
     if part("pods") {
         results.pods = Some(pods::measure(words.pods, dir.path()));
+    }
+    if part("full") {
+        results.full = full_node::measure(words.full, dir.path());
     }
     if part("delegates") {
         let page = words.page.as_deref();
@@ -82,6 +90,9 @@ fn main() {
 impl Results {
     fn tables(&self) -> Vec<(String, Table)> {
         let mut tables: Vec<_> = self.pods.iter().flat_map(Pods::tables).collect();
+        if !self.full.is_empty() {
+            tables.push(full_node::table(&self.full, self.full_count));
+        }
         if !self.delegates.is_empty() {
             tables.push(delegates::table(&self.delegates));
         }
@@ -97,6 +108,10 @@ impl Results {
             pages::put(&page, "pods", &format!("{}\n\n{sections}", self.machine))?;
             let summary = format!("{}\n\n{}", self.machine, pods.summary().markdown());
             pages::put(&root.join("README.md"), "summary", &summary)?;
+        }
+        if !self.full.is_empty() {
+            let text = section(full_node::table(&self.full, self.full_count));
+            pages::put(&page, "full node", &format!("{}\n\n{text}", self.machine))?;
         }
         if !self.delegates.is_empty() {
             let text = section(delegates::table(&self.delegates));
@@ -123,6 +138,7 @@ fn load() -> String {
 /// The command line.
 struct Words {
     pods: usize,
+    full: usize,
     delegates: usize,
     only: Option<String>,
     page: Option<String>,
@@ -132,7 +148,7 @@ struct Words {
 
 impl Words {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut read = Self { pods: 100, delegates: 30, only: None, page: None, json: None, docs: None };
+        let mut read = Self { pods: 100, full: 30, delegates: 30, only: None, page: None, json: None, docs: None };
         while let Some(word) = words.next() {
             let value = words.next().ok_or_else(|| format!("{word}: got nothing behind it, want a value"))?;
             let number = || match value.parse() {
@@ -141,8 +157,9 @@ impl Words {
             };
             match word.as_str() {
                 "--pods" => read.pods = number()?,
+                "--full" => read.full = number()?,
                 "--delegates" => read.delegates = number()?,
-                "--only" if ["pods", "delegates", "uml"].contains(&value.as_str()) => read.only = Some(value),
+                "--only" if ["pods", "full", "delegates", "uml"].contains(&value.as_str()) => read.only = Some(value),
                 "--page" if delegates::page_names().contains(&value.as_str()) => read.page = Some(value),
                 "--json" => read.json = Some(value.into()),
                 "--docs" => read.docs = Some(value.into()),

@@ -16,7 +16,7 @@ use meta_cni_tests::report::{Row, Table, ms, times};
 const FURTHER: [usize; 3] = [1, 3, 5];
 
 /// Pods before anything counts: bridges are made, files are cached.
-const WARM_UP: usize = 2;
+pub const WARM_UP: usize = 2;
 
 /// Pods that start at once in the burst, and how often.
 const BURST: usize = 50;
