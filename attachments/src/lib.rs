@@ -5,6 +5,7 @@
 //! delegates speak; it lives here because binding validates configurations and status reads results.
 
 #[cfg(feature = "api")]
+pub mod aliases;
 pub mod api;
 pub mod bind;
 pub mod cni;

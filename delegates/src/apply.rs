@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use attachments::names::IfName;
 use nix::errno::Errno;
 
+use crate::dad;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::lock::Lock;
@@ -85,9 +86,6 @@ pub fn configure(sandbox: &mut Sandbox, link: u32, wanted: &Addressing) -> Resul
         sandbox.netlink.add_address(link, *address, false)?;
     }
     sandbox.netlink.set_link(link, &LinkChange { up: Some(true), ..LinkChange::default() })?;
-    if wanted.settle {
-        settle(sandbox, link)?;
-    }
     add_routes(sandbox, link, &wanted.routes)
 }
 
@@ -115,7 +113,8 @@ pub fn write_sysctls(wanted: &[Sysctl]) -> Result<()> {
     Ok(())
 }
 
-/// The reference plugins wait as long.
+/// What comes behind in the chain needs the addresses usable; the reference plugins wait as long. The wait of the whole ADD is
+/// [`crate::dad::settle`].
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Waits until duplicate address detection has passed every address. A link without carrier never gets there; its
@@ -125,8 +124,8 @@ pub(crate) fn settle(sandbox: &mut Sandbox, link: u32) -> Result<()> {
     loop {
         let addresses = sandbox.netlink.addresses(Some(link))?;
         if let Some(failed) = addresses.iter().find(|address| address.dad_failed) {
-            let text = format!("address {} is in use on the link already (duplicate address detection)", failed.net);
-            return Err(Error::Addresses(text));
+            let name = sandbox.netlink.link_by_index(link)?.map(|link| link.name).unwrap_or_default();
+            return Err(Error::Addresses(dad::in_use(&failed.net, &name)));
         }
         let Some(tentative) = addresses.iter().find(|address| address.tentative) else { return Ok(()) };
         if !timer.pause() {

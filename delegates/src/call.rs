@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use attachments::aliases::stands_for;
 use attachments::bind::Source;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
@@ -93,9 +94,10 @@ pub struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// May plugins of this type, if it is built in, run in process?
+    /// May plugins of this type, if it is built in, run in process? A type under another name is that type.
     pub fn in_process(&self, kind: &PluginType) -> bool {
-        self.builtin.is_none_or(|types| types.contains(kind))
+        let kind = stands_for(kind.as_str());
+        self.builtin.is_none_or(|types| types.iter().any(|on| stands_for(on.as_str()) == kind))
     }
 
     /// [`Error::Late`] once the deadline has passed. Whoever works through a list of a definition asks at each element.

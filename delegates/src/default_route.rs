@@ -6,6 +6,7 @@ use attachments::cni::result::default_destination;
 use attachments::names::IfName;
 
 use crate::error::{Error, Result};
+use crate::nl::Netlink;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::sandbox::Sandbox;
 
@@ -17,13 +18,7 @@ pub fn move_to(sandbox: &mut Sandbox, link: &IfName, ipv4: bool, gateway: Option
     let index = sandbox.netlink.link_by_name(link)?.ok_or_else(missing)?.index;
     let stays = |route: &Route| route.index == Some(index) && (gateway.is_none() || route.gateway == gateway);
     let (stay, go): (Vec<Route>, Vec<Route>) = default_routes(sandbox, ipv4)?.into_iter().partition(stays);
-    for route in &go {
-        sandbox.netlink.delete_route(route)?;
-    }
-    // Some next hops go only with their whole route: what stays of it is a route of its own.
-    for route in stay.iter().filter(|stays| go.iter().any(|gone| gone.goes_whole() && gone.is_beside(stays))) {
-        sandbox.netlink.add_route(&Route { is_one_of_several: false, nexthop: None, ..*route })?;
-    }
+    take_out(&mut sandbox.netlink, &go, &stay)?;
     if let Some(gateway) = gateway {
         let route = Route { gateway: Some(gateway), ..Route::new(default_destination(ipv4), index) };
         if !default_routes(sandbox, ipv4)?.iter().any(|present| present.gateway == Some(gateway)) {
@@ -31,6 +26,18 @@ pub fn move_to(sandbox: &mut Sandbox, link: &IfName, ipv4: bool, gateway: Option
         }
     }
     verify(sandbox, link, index, ipv4, gateway)
+}
+
+/// Deletes next hops of routes; `stay` are the others.
+pub(crate) fn take_out(netlink: &mut Netlink, go: &[Route], stay: &[Route]) -> Result<()> {
+    for route in go {
+        netlink.delete_route(route)?;
+    }
+    // Some next hops go only with their whole route: what stays of it is a route of its own.
+    for route in stay.iter().filter(|stays| go.iter().any(|gone| gone.goes_whole() && gone.is_beside(stays))) {
+        netlink.add_route(&Route { is_one_of_several: false, nexthop: None, ..*route })?;
+    }
+    Ok(())
 }
 
 fn verify(sandbox: &mut Sandbox, link: &IfName, index: u32, ipv4: bool, gateway: Option<IpAddr>) -> Result<()> {

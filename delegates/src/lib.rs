@@ -9,6 +9,7 @@ pub mod apply;
 pub mod boot;
 pub mod builtin;
 pub mod call;
+pub mod dad;
 pub mod default_route;
 pub mod error;
 pub mod exec;

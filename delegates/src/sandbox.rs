@@ -19,6 +19,8 @@ pub struct Sandbox {
     deadline: Instant,
     /// The socket.
     pub netlink: Netlink,
+    /// `acceptRA` of the configuration that is being attached; absent means that its addresses decide.
+    pub(crate) accept_ra: Option<bool>,
 }
 
 impl Sandbox {
@@ -35,7 +37,7 @@ impl Sandbox {
 
     fn around(path: &str, netns: NetNs, node: &Node<'_>) -> Result<Self> {
         let netlink = netns.socket(node.deadline)?;
-        Ok(Self { path: path.to_owned(), netns, deadline: node.deadline, netlink })
+        Ok(Self { path: path.to_owned(), netns, deadline: node.deadline, netlink, accept_ra: None })
     }
 
     /// CNI_NETNS as the runtime gave it.

@@ -45,8 +45,6 @@ pub struct Addressing {
     pub addresses: Vec<IpNet>,
     /// Routes in the order of the result; the link that they lead through is filled in when it is there.
     pub routes: Vec<Route>,
-    /// IPv6 addresses must pass duplicate address detection before ADD answers.
-    pub settle: bool,
 }
 
 /// One file below /proc/sys/net.
@@ -74,8 +72,9 @@ impl Sysctl {
 
 impl Addressing {
     /// What a result says about `link`. A route without a gateway takes that of the family's first address; where there
-    /// is none either, the destination is on the link.
-    pub fn of(link: &IfName, result: &CniResult) -> Self {
+    /// is none either, the destination is on the link. `accept_ra` is the configuration's word on router advertisements: without
+    /// one, a link that was given IPv6 addresses makes no more of them itself.
+    pub fn of(link: &IfName, result: &CniResult, accept_ra: Option<bool>) -> Self {
         let gateway = |v4: bool| result.ips.iter().filter_map(|ip| ip.gateway).find(|gw| gw.is_ipv4() == v4);
         let v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
         let routes = result.routes.iter().map(|route| Route {
@@ -89,14 +88,22 @@ impl Addressing {
             advmss: route.advmss,
             ..Route::new(route.dst.trunc(), 0)
         });
-        Self {
-            sysctls: if v6 { enable_ipv6(link) } else { Vec::new() },
-            addresses: result.ips.iter().map(|ip| ip.address).collect(),
-            routes: routes.collect(),
-            settle: gateway(false).is_some(),
+        let mut sysctls = if v6 { enable_ipv6(link) } else { Vec::new() };
+        if !accept_ra.unwrap_or(!v6) {
+            sysctls.extend(ADVERTISED.map(|key| Sysctl::optional(format!("ipv6/conf/{link}/{key}"), "0")));
         }
+        Self { sysctls, addresses: result.ips.iter().map(|ip| ip.address).collect(), routes: routes.collect() }
+    }
+
+    /// Are there IPv6 addresses among them?
+    pub fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(|address| address.addr().is_ipv6())
     }
 }
+
+/// What a link takes from router advertisements: routes and settings, and addresses that it makes of their prefixes. Netlink tells
+/// these settings and does not take them.
+const ADVERTISED: [&str; 2] = ["accept_ra", "autoconf"];
 
 /// Runtimes switch IPv6 off in pods of IPv4 clusters; an IPv6 address needs it on `lo` as well. Addresses outlive the
 /// link's going down, as IPv4 ones do.
@@ -114,8 +121,13 @@ mod tests {
 
     use super::*;
 
+    fn addressing_with(result: &str, accept_ra: Option<bool>) -> Addressing {
+        let result = CniResult::parse(result.as_bytes(), Version::NEWEST).unwrap();
+        Addressing::of(&"net1".parse().unwrap(), &result, accept_ra)
+    }
+
     fn addressing(result: &str) -> Addressing {
-        Addressing::of(&"net1".parse().unwrap(), &CniResult::parse(result.as_bytes(), Version::NEWEST).unwrap())
+        addressing_with(result, None)
     }
 
     #[test]
@@ -148,7 +160,18 @@ mod tests {
     fn ipv6_is_switched_on_only_for_an_ipv6_address() {
         assert_eq!(addressing(r#"{"ips":[{"address":"10.0.0.2/24"}]}"#).sysctls, []);
         let plan = addressing(r#"{"ips":[{"address":"fd00::2/64"}]}"#);
-        assert_eq!((plan.sysctls.len(), plan.settle), (3, false));
-        assert!(addressing(r#"{"ips":[{"address":"fd00::2/64","gateway":"fd00::1"}]}"#).settle);
+        assert!(plan.has_ipv6() && plan.sysctls[..3].iter().all(|sysctl| sysctl.required), "{plan:?}");
+    }
+
+    #[test]
+    fn a_link_with_ipv6_addresses_makes_none_from_advertisements_unless_the_definition_says_so() {
+        let off = |ips: &str, accept_ra: Option<bool>| {
+            let sysctls = addressing_with(&format!(r#"{{"ips":[{ips}]}}"#), accept_ra).sysctls;
+            let keys = ["ipv6/conf/net1/accept_ra", "ipv6/conf/net1/autoconf"];
+            keys.iter().all(|key| sysctls.contains(&Sysctl::optional((*key).to_owned(), "0")))
+        };
+        let (v4, v6) = (r#"{"address":"10.0.0.2/24"}"#, r#"{"address":"fd00::2/64"}"#);
+        let said = [v6, v4, ""].map(|ips| [None, Some(true), Some(false)].map(|accept_ra| off(ips, accept_ra)));
+        assert_eq!(said, [[true, false, true], [false, false, true], [false, false, true]]);
     }
 }

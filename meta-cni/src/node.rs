@@ -65,6 +65,8 @@ pub struct NodeConf {
     pub timeout: Duration,
     /// `statusWaitMs`: how long an ADD waits for the API server to take its status.
     pub status_wait: Duration,
+    /// `dadWaitMs`: how long an ADD waits for the detection of duplicate IPv6 addresses.
+    pub dad_wait: Duration,
     /// `pathRoots`: directories that paths in definitions may lie under.
     pub path_roots: Vec<PathBuf>,
     /// `sharedLinks`, `shareDefaultBridge`, `reservedPorts`: what the node keeps from definitions.
@@ -155,6 +157,7 @@ impl NodeConf {
             builtin: plugin_types(conf, "builtin")?,
             timeout: Duration::from_secs(timeout),
             status_wait: Duration::from_millis(up_to(conf, "statusWaitMs", 20, 60_000)?),
+            dad_wait: Duration::from_millis(up_to(conf, "dadWaitMs", 5000, 60_000)?),
             path_roots: match strings(conf, "pathRoots")? {
                 Some(roots) => absolute("pathRoots", roots)?,
                 None => PATH_ROOTS.map(PathBuf::from).into(),
@@ -345,7 +348,8 @@ mod tests {
         assert_eq!(conf.multus_namespace.as_str(), "kube-system");
         assert_eq!(conf.cluster, ClusterConf::Agent("/run/meta-cni/agent.sock".into()));
         assert_eq!(conf.timeout, Duration::from_secs(60));
-        assert_eq!(conf.status_wait, Duration::from_millis(20));
+        assert_eq!((conf.status_wait, conf.dad_wait), (Duration::from_millis(20), Duration::from_secs(5)));
+        assert_eq!(read(&format!(r#"{DELEGATE},"dadWaitMs":0"#)).unwrap().dad_wait, Duration::ZERO);
         assert_eq!((conf.abandon_after, conf.level), (Duration::from_secs(300), Level::Privileged));
         assert_eq!((conf.max_attachments, conf.max_chain, conf.programs), (64, 16, None));
         assert_eq!(conf.reserved.ports, [10250..=10250, 10256..=10256, 30000..=32767]);
@@ -385,6 +389,10 @@ mod tests {
             (r#""timeoutSeconds":0"#, "timeoutSeconds"),
             (r#""statusWaitMs":60001"#, "statusWaitMs"),
             (r#""statusWaitMs":-1"#, "statusWaitMs"),
+            (r#""dadWaitMs":-1"#, "dadWaitMs"),
+            (r#""dadWaitMs":"5000""#, "dadWaitMs"),
+            (r#""dadWaitMs":1.5"#, "dadWaitMs"),
+            (r#""dadWaitMs":60001"#, "dadWaitMs"),
             (r#""stateDir":"relative""#, "stateDir"),
             (r#""cluster":{}"#, "cluster.directory"),
             (r#""builtin":["../x"]"#, "builtin[0]"),

@@ -237,7 +237,7 @@ fn default_routes_of_both_annotations_exclude_one_another() {
     assert_eq!(
         lines(Rule::DefaultRoute, &pod(r#"[{"name":"lan","default-route":[]}]"#), &view),
         [
-            "nets[1].default-route: Forbidden: metadata.annotations[v1.multus-cni.io/default-network] already sets a default route"
+            "nets[1].default-route: Forbidden: metadata.annotations[v1.multus-cni.io/default-network] already sets the IPv4 default route"
         ]
     );
 }

@@ -9,7 +9,7 @@ use crate::definition::Definition;
 use crate::finding::Finding;
 use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
 use crate::rule::Rule;
-use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
+use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget, default_route_twice};
 
 /// The node's rules, from its configuration.
 #[derive(Clone, Debug)]
@@ -212,13 +212,16 @@ impl<'a> BindRequest<'a> {
 
     /// R21 across both annotations: the parser sees one annotation only.
     pub(super) fn check_default_route(&self) -> Result<(), Finding> {
-        let asking = |slot: &Slot<'_>| slot.selected.is_some_and(|selected| selected.default_route.is_some());
-        match self.slots().iter().filter(|slot| asking(slot)).nth(1) {
+        let slots = self.slots();
+        match default_route_twice(slots.iter().map(|slot| slot.selected)) {
             None => Ok(()),
-            Some(slot) => Err(Finding::new(
-                format!("{}.default-route", slot.field),
+            Some((first, second, family)) => Err(Finding::new(
+                format!("{}.default-route", slots[second].field),
                 "a second time",
-                "default-route in at most one element of a pod's annotations",
+                format!(
+                    "a family that no other element takes: {} takes the {family} default route",
+                    slots[first].field
+                ),
             )
             .of(Rule::DefaultRoute)),
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::strict;
 use super::subnets::{member, subnets};
+use crate::aliases::stands_for;
 use crate::cni::conf::is_of_runtime;
 use crate::cni::spelling::is_spelling;
 use crate::finding::Finding;
@@ -81,6 +82,13 @@ impl Lifted {
         plugin.retain(|key, _| !is_of_runtime(key));
         if let Some(kind) = implied.filter(|_| member(&plugin, "type").is_none()) {
             plugin.insert("type".to_owned(), kind.into());
+        }
+        // A rule about a type holds for it under every name.
+        if let Some(kind) = member(&plugin, "type").and_then(|(_, kind)| kind.as_str()).map(str::to_owned)
+            && stands_for(&kind) != kind
+            && let Some(key) = key_of(&plugin, "type")
+        {
+            plugin.insert(key, stands_for(&kind).into());
         }
         let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         // What flannel hands on is a bridge where it does not say what else.
@@ -162,6 +170,19 @@ mod tests {
         );
         assert_eq!(value["plugins"][1]["subnets"], json!(["10.1.0.0/16"]));
         assert_eq!((value.get("Plugins"), value["plugins"][0].get("Delegate")), (None, None));
+    }
+
+    #[test]
+    fn a_type_under_another_name_is_that_type() {
+        let (value, _) =
+            canon(r#"{"plugins":[{"Type":"cnv-bridge"},{"type":"flannel","delegate":{"type":"cnv-bridge"}}]}"#);
+        let types: Vec<&Value> = value["plugins"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|plugin| member(plugin.as_object().unwrap(), "type").unwrap().1)
+            .collect();
+        assert_eq!(types, ["bridge", "flannel", "bridge"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::document::Labels;
 use super::spec::{AppliesTo, Assert, AttachmentLevelSpec, AttachmentPolicySpec, OnMissing, PolicyRule, Range, Scalar};
+use crate::aliases::stands_for;
 use crate::finding::Finding;
 
 /// The label of a namespace that says its level.
@@ -76,7 +77,7 @@ impl FromStr for Level {
 }
 
 /// Types that make links of the pod's own, or change those.
-const OWN_TYPES: [&str; 14] = [
+const OWN_TYPES: [&str; 15] = [
     "bandwidth",
     "bridge",
     "dummy",
@@ -86,6 +87,7 @@ const OWN_TYPES: [&str; 14] = [
     "macvlan",
     "portmap",
     "ptp",
+    "route-override",
     "sbr",
     "tuning",
     "vlan",
@@ -103,7 +105,8 @@ fn baseline_definitions(open: &AttachmentLevelSpec) -> Vec<PolicyRule> {
             more => format!("$.config.plugins[?({}) && {more}]", kinds.join(" || ")),
         }
     };
-    let (types, ipam) = (words(&OWN_TYPES, &[&open.types, &open.programs]), words(&OWN_IPAM, &[&open.programs]));
+    let named = open.types.iter().map(|kind| stands_for(kind).to_owned()).collect();
+    let (types, ipam) = (words(&OWN_TYPES, &[&named, &open.programs]), words(&OWN_IPAM, &[&open.programs]));
     let (masters, bridges) = (words(&[], &[&open.masters]), words(&[], &[&open.bridges]));
     let range = |range: &super::spec::VniRange| Range { min: Some(range.min.into()), max: Some(range.max.into()) };
     let vnis = open.vni_ranges.iter().map(range).collect();

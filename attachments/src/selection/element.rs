@@ -66,6 +66,26 @@ pub struct NetworkSelection {
     pub device: Option<DeviceId>,
 }
 
+/// R21: the second of two selections that take the default route of one family, after the first of them, and the family. An empty list
+/// takes both.
+pub fn default_route_twice<'a>(
+    selected: impl Iterator<Item = Option<&'a NetworkSelection>>,
+) -> Option<(usize, usize, &'static str)> {
+    let mut taken = [None; 2];
+    for (i, one) in selected.enumerate() {
+        let Some(gateways) = one.and_then(|one| one.default_route.as_ref()) else { continue };
+        for (ipv4, family, first) in [(true, "IPv4", 0), (false, "IPv6", 1)] {
+            if gateways.is_empty() || gateways.iter().any(|gateway| gateway.is_ipv4() == ipv4) {
+                match taken[first] {
+                    Some(before) => return Some((before, i, family)),
+                    None => taken[first] = Some(i),
+                }
+            }
+        }
+    }
+    None
+}
+
 impl NetworkSelection {
     /// A selection of the network without further requests.
     pub fn new(target: SelectionTarget) -> Self {

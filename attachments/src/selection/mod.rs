@@ -10,7 +10,7 @@ mod values;
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
-pub use element::{NetworkSelection, SelectionTarget};
+pub use element::{NetworkSelection, SelectionTarget, default_route_twice};
 pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
 pub use values::{BANDWIDTH, PORT_MAPPING, address};
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::element::{NetworkSelection, SelectionTarget};
+use super::element::{NetworkSelection, SelectionTarget, default_route_twice};
 use super::values::{BANDWIDTH, PORT_MAPPING};
 use super::{DEFAULT_NETWORK, LONGEST};
 use crate::cni::object::Object;
@@ -46,7 +46,7 @@ pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result
         _ if is_json(text) => parse_json(text, pod_namespace),
         _ => parse_references(text, pod_namespace),
     };
-    selected.and_then(at_most_one_default_route).map_err(|e| e.under(annotation))
+    selected.and_then(one_default_route_a_family).map_err(|e| e.under(annotation))
 }
 
 /// Has an annotation the JSON form? No reference has any of these characters.
@@ -151,14 +151,14 @@ pub fn unread_keys(text: &str) -> Vec<(usize, String)> {
     elements.iter().enumerate().flat_map(of).collect()
 }
 
-/// R21. Two elements with the key contradict each other, even if one list is empty.
-fn at_most_one_default_route(selected: Vec<NetworkSelection>) -> Result<Vec<NetworkSelection>, Finding> {
-    match selected.iter().enumerate().filter(|(_, w)| w.default_route.is_some()).nth(1) {
+/// R21. Two elements that take the default route of one family contradict each other.
+fn one_default_route_a_family(selected: Vec<NetworkSelection>) -> Result<Vec<NetworkSelection>, Finding> {
+    match default_route_twice(selected.iter().map(Some)) {
         None => Ok(selected),
-        Some((i, second)) => Err(Finding::new(
-            format!("[{i}].default-route"),
-            format_args!("{:?}", second.default_route.as_deref().unwrap_or_default()),
-            "default-route in at most one element",
+        Some((first, second, family)) => Err(Finding::new(
+            format!("[{second}].default-route"),
+            format_args!("{:?}", selected[second].default_route.as_deref().unwrap_or_default()),
+            format!("a family that no other element takes: [{first}] takes the {family} default route"),
         )
         .by(Rule::DefaultRoute)),
     }

@@ -143,9 +143,21 @@ fn a_bad_value_is_refused_with_its_path() {
 }
 
 #[test]
-fn one_element_may_carry_the_default_route() {
-    let text = r#"[{"name":"a","default-route":[]},{"name":"b"},{"name":"c","default-route":["10.0.0.1"]}]"#;
-    assert_eq!(refusal(text), "nets[2].default-route: got [10.0.0.1], want default-route in at most one element");
+fn one_element_may_take_the_default_route_of_a_family() {
+    let of = |routes: [&str; 3]| {
+        let [a, b, c] = routes;
+        format!(r#"[{{"name":"a","default-route":[{a}]}},{{"name":"b"{b}}},{{"name":"c","default-route":[{c}]}}]"#)
+    };
+    let (v4, v6) = (r#""10.0.0.1""#, r#""fd00::1""#);
+    assert_eq!(read(&of([v4, "", v6])).len(), 3, "one family each");
+    assert_eq!(
+        refusal(&of([r#""10.0.0.9","fd00::9""#, "", v6])),
+        "nets[2].default-route: got [fd00::1], want a family that no other element takes: [0] takes the IPv6 default route"
+    );
+    for (first, second) in [(v4, v4), ("", v6), (v4, ""), ("", "")] {
+        let said = refusal(&of([first, "", second]));
+        assert!(said.starts_with("nets[2].default-route: got [") && said.contains("[0] takes the IPv"), "{said}");
+    }
 }
 
 #[test]

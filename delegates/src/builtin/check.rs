@@ -7,6 +7,7 @@ use attachments::finding::Finding;
 use attachments::names::IfName;
 
 use crate::call::{Call, Point};
+use crate::dad;
 use crate::error::{Error, Result};
 use crate::host::{FORWARDING, Host};
 use crate::netns;
@@ -112,8 +113,13 @@ pub(super) fn addresses(sandbox: &mut Sandbox, link: &Link, expected: &CniResult
     if !wanted.is_empty() {
         let held = sandbox.netlink.addresses(Some(link.index))?;
         for ip in wanted {
-            if !held.iter().any(|address| address.net == ip.address) {
-                return Err(differs(format!("address {} is missing on link {} of the pod", ip.address, link.name)));
+            match held.iter().find(|address| address.net == ip.address) {
+                None => {
+                    let text = format!("address {} is missing on link {} of the pod", ip.address, link.name);
+                    return Err(differs(text));
+                }
+                Some(address) if address.dad_failed => return Err(differs(dad::in_use(&ip.address, &link.name))),
+                Some(_) => {}
             }
         }
     }

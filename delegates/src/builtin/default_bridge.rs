@@ -1,6 +1,7 @@
 //! The bridge of the default network: the node's, on which every pod has its first interface. A definition that joins it is
 //! on one wire with all pods, and one that changes it changes their network.
 
+use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
 
@@ -13,11 +14,11 @@ use crate::host::Host;
 pub fn bridge_of(kind: &str, conf: &Object) -> Option<String> {
     let text = |conf: &Object, key: &str| conf.text(key).ok().flatten().filter(|text| !text.is_empty());
     let named = |conf: &Object| text(conf, "bridge").unwrap_or_else(|| bridge::DEFAULT.to_owned());
-    match kind {
+    match stands_for(kind) {
         "bridge" => Some(named(conf)),
         "flannel" => {
             let delegate = conf.object("delegate").ok().flatten().unwrap_or_default();
-            let is_bridge = text(&delegate, "type").is_none_or(|kind| kind == "bridge");
+            let is_bridge = text(&delegate, "type").is_none_or(|kind| stands_for(&kind) == "bridge");
             is_bridge.then(|| named(&delegate))
         }
         _ => None,

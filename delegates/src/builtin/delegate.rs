@@ -285,6 +285,8 @@ impl<D: Delegate> Carried for Parsed<D> {
         let Context { host, sandbox, call, point } = cx;
         let leased = if D::TAKES_ADDRESSES { lease(&host.node, call)? } else { Leased::default() };
         let has_addresses = !leased.result.ips.is_empty();
+        // Validation has found what is no boolean.
+        sandbox.accept_ra = ipam::accept_ra(call.conf).unwrap_or_default();
         let attached = D::add(&self.0, Context { host, sandbox, call, point }, leased);
         if attached.is_err() && has_addresses {
             // What it says about the cause is the first error; DEL releases again.

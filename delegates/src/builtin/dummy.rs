@@ -31,7 +31,7 @@ impl Config {
 
 impl Delegate for Dummy {
     const TYPE: &'static str = "dummy";
-    const KEYS: &'static [&'static str] = &["ipam"];
+    const KEYS: &'static [&'static str] = &["ipam", "acceptRA"];
 
     type Config = Config;
 

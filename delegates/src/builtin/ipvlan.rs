@@ -8,6 +8,7 @@ use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
+use super::master::{self, Master};
 use super::{Attached, check, default_bridge, parent_link};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ use crate::shared::{self, Change, Shared};
 pub(super) struct Config {
     /// The link underneath; absent: the one of prevResult, or that of the default route.
     pub master: Option<IfName>,
+    /// The VLAN of it that is the master.
+    pub vlan: Option<u16>,
     /// At which layer the links on one master are told apart.
     pub mode: IpvlanMode,
     /// MTU, at most the master's; absent: the master's.
@@ -31,18 +34,21 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 6] = ["master", "mode", "mtu", "linkInContainer", "ipam", "dns"];
+const KEYS: [&str; 8] = ["master", "masterVlan", "mode", "mtu", "linkInContainer", "ipam", "acceptRA", "dns"];
 
 const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMode::L3), ("l3s", IpvlanMode::L3s)];
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut reader = ConfReader::of(conf);
+        let master = reader.parsed(("master", Rule::MasterName), parent_link::MASTER);
+        let in_pod = reader.flag("linkInContainer");
         let config = Self {
-            master: reader.parsed(("master", Rule::MasterName), parent_link::MASTER),
+            vlan: master::vlan(&mut reader, master.as_ref(), in_pod),
+            master,
             mode: reader.choice(("mode", Rule::IpvlanMode), &MODES, IpvlanMode::L2),
             mtu: reader.mtu(),
-            in_pod: reader.flag("linkInContainer"),
+            in_pod,
             dns: reader.dns(),
         };
         reader.finish(config)
@@ -84,19 +90,50 @@ impl Delegate for Ipvlan {
         default_bridge::refuse_as_master(host, call)
     }
 
-    /// Without an IPAM of its own it takes the addresses of the plugin before.
+    /// Without an IPAM of its own it takes the addresses of the plugin before, if there is one.
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let chained = call.prev_result.into_iter().cloned();
-        let missing = || Finding::missing("ipam.type", "an IPAM type, or addresses from the plugin before");
-        let addresses =
-            [leased.result].into_iter().chain(chained).find(|given| !given.ips.is_empty()).ok_or_else(missing)?;
+        let given = [leased.result].into_iter().chain(chained).find(|given| !given.ips.is_empty());
+        // Without any it is layer 2 only.
+        let addresses = given.unwrap_or_default();
         if call.origin.is_tenants && !config.in_pod {
             spare_own_addresses(host, &addresses)?;
         }
         let name = config.master(call.prev_result)?;
-        let master =
-            parent_link::free(parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, name.as_ref())?)?;
+        let wanted = Master { name: name.as_ref(), vlan: config.vlan, in_pod: config.in_pod };
+        let master = wanted.obtain(host, sandbox, call, point)?;
+        let attached = Self::attach(config, Context { host, sandbox, call, point }, master, addresses);
+        attached.inspect_err(|_| {
+            // What it says about the cause is the first error; DEL does this again.
+            let _ = shared::release(host, point).and(wanted.release(host, point));
+        })
+    }
+
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        shared::release(cx.host, cx.point).and(master::release_of(cx.host, cx.point, cx.call))
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        let master = Master { name: config.master.as_ref(), vlan: config.vlan, in_pod: config.in_pod };
+        parent_link::check(cx, "ipvlan", master, |link| {
+            check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
+        })
+    }
+
+    /// A master that comes from the plugin before is not known yet.
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        let kind = NewKind::Ipvlan { parent: parent_link::NO_LINK, mode: config.mode };
+        let elsewhere = config.in_pod || config.master.is_none();
+        let master = Master { name: config.master.as_ref(), vlan: config.vlan, in_pod: elsewhere };
+        parent_link::status(host, master, config.mtu, kind)
+    }
+}
+
+impl Ipvlan {
+    fn attach(config: &Config, cx: Context<'_, '_>, master: Link, addresses: CniResult) -> Result<Attached> {
+        let Context { host, sandbox, point, .. } = cx;
+        let master = parent_link::free(master)?;
         if !config.in_pod {
             claim_mode(host, point, &master, config.mode)?;
         }
@@ -108,29 +145,7 @@ impl Delegate for Ipvlan {
             ..NewLink::new(point.ifname, kind)
         };
         let result = CniResult { dns: config.dns.clone(), ..addresses };
-        let attached = parent_link::add(host, sandbox, point, config.in_pod, &link, result);
-        attached.inspect_err(|_| {
-            // What it says about the cause is the first error; DEL does this again.
-            let _ = shared::release(host, point);
-        })
-    }
-
-    fn del(cx: Undo<'_, '_>) -> Result<()> {
-        shared::release(cx.host, cx.point)
-    }
-
-    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
-        let master = (config.master.as_ref(), config.in_pod);
-        parent_link::check(cx, "ipvlan", master, |link| {
-            check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
-        })
-    }
-
-    /// A master that comes from the plugin before is not known yet.
-    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        let kind = NewKind::Ipvlan { parent: parent_link::NO_LINK, mode: config.mode };
-        let elsewhere = config.in_pod || config.master.is_none();
-        parent_link::status(host, (config.master.as_ref(), elsewhere), config.mtu, kind)
+        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
     }
 }
 

@@ -7,13 +7,14 @@ use attachments::names::{IfName, Mac};
 use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
-use super::delegate::{Context, Delegate, Reading};
+use super::delegate::{Context, Delegate, Reading, Undo};
+use super::master::{self, Master};
 use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
 use crate::ipam::Leased;
-use crate::nl::link::{Kind, MacvlanMode, NewKind, NewLink};
+use crate::nl::link::{Kind, Link, MacvlanMode, NewKind, NewLink};
 use crate::node_links;
 
 /// The configuration of a macvlan attachment.
@@ -21,6 +22,8 @@ use crate::node_links;
 pub(super) struct Config {
     /// The link underneath; absent: that of the default route.
     pub master: Option<IfName>,
+    /// The VLAN of it that is the master.
+    pub vlan: Option<u16>,
     /// What the links on one master may do with each other.
     pub mode: MacvlanMode,
     /// MTU, at most the master's; absent: the master's.
@@ -37,7 +40,8 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 8] = ["master", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen", "ipam", "dns"];
+const KEYS: [&str; 10] =
+    ["master", "masterVlan", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen", "ipam", "acceptRA", "dns"];
 
 const MODES: [(&str, MacvlanMode); 4] = [
     ("bridge", MacvlanMode::Bridge),
@@ -49,17 +53,24 @@ const MODES: [(&str, MacvlanMode); 4] = [
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
         let mut reader = ConfReader::of(conf);
+        let master = reader.parsed(("master", Rule::MasterName), parent_link::MASTER);
+        let in_pod = reader.flag("linkInContainer");
         let config = Self {
-            master: reader.parsed(("master", Rule::MasterName), parent_link::MASTER),
+            vlan: master::vlan(&mut reader, master.as_ref(), in_pod),
+            master,
             mode: reader.choice(("mode", Rule::MacvlanMode), &MODES, MacvlanMode::Bridge),
             mtu: reader.mtu(),
-            in_pod: reader.flag("linkInContainer"),
+            in_pod,
             broadcast_queue: reader.integer("bcqueuelen", 0..=u32::MAX).filter(|length| *length != 0),
             runtime_mac: reader.keep(mac_address::from_runtime(conf)),
             mac: reader.keep(mac_address::configured(conf, "mac")),
             dns: reader.dns(),
         };
         reader.finish(config)
+    }
+
+    fn master(&self) -> Master<'_> {
+        Master { name: self.master.as_ref(), vlan: self.vlan, in_pod: self.in_pod }
     }
 
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has
@@ -93,7 +104,7 @@ impl Delegate for Macvlan {
         if config.mode != MacvlanMode::Passthru || config.in_pod {
             return Ok(());
         }
-        let Some(master) = parent_link::seek(host.netlink()?, config.master.as_ref())? else { return Ok(()) };
+        let Some(master) = config.master().seek(host.netlink()?)? else { return Ok(()) };
         node_links::keep(host, call, &master, |reason| {
             let allowed = format!("for mode passthru a link that is not the node's own: {reason}");
             match &config.master {
@@ -104,11 +115,35 @@ impl Delegate for Macvlan {
     }
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
+        let Context { host, sandbox, call, point } = cx;
+        let master = config.master().obtain(host, sandbox, call, point)?;
+        let attached = Self::attach(config, Context { host, sandbox, call, point }, master, leased);
+        attached.inspect_err(|_| {
+            // What it says about the cause is the first error; DEL does this again.
+            let _ = config.master().release(host, point);
+        })
+    }
+
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        master::release_of(cx.host, cx.point, cx.call)
+    }
+
+    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
+        parent_link::check(cx, "macvlan", config.master(), |link| {
+            check::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
+        })
+    }
+
+    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
+        let kind = NewKind::Macvlan { parent: parent_link::NO_LINK, mode: config.mode, broadcast_queue: None };
+        parent_link::status(host, config.master(), config.mtu, kind)
+    }
+}
+
+impl Macvlan {
+    fn attach(config: &Config, cx: Context<'_, '_>, master: Link, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, point, .. } = cx;
-        let master = parent_link::free(parent_link::find(
-            parent_link::side(host, sandbox, config.in_pod)?,
-            config.master.as_ref(),
-        )?)?;
+        let master = parent_link::free(master)?;
         let kind =
             NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
         let link = NewLink {
@@ -119,18 +154,6 @@ impl Delegate for Macvlan {
         };
         let result = CniResult { dns: config.dns.clone(), ..leased.result };
         parent_link::add(host, sandbox, point, config.in_pod, &link, result)
-    }
-
-    fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
-        let master = (config.master.as_ref(), config.in_pod);
-        parent_link::check(cx, "macvlan", master, |link| {
-            check::same(link, "mode", &link.kind, &Kind::Macvlan(config.mode))
-        })
-    }
-
-    fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        let kind = NewKind::Macvlan { parent: parent_link::NO_LINK, mode: config.mode, broadcast_queue: None };
-        parent_link::status(host, (config.master.as_ref(), config.in_pod), config.mtu, kind)
     }
 }
 

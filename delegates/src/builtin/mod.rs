@@ -17,10 +17,12 @@ mod ipvlan;
 mod loopback;
 mod mac_address;
 mod macvlan;
+mod master;
 mod parent_link;
 mod passthru;
 mod portmap;
 mod ptp;
+mod route_override;
 mod sbr;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ pub(crate) use vxlan::overlay_of;
 
 use std::path::PathBuf;
 
+use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::spelling::Known;
@@ -108,6 +111,8 @@ registry! {
     Sbr => sbr::Sbr,
     /// Chained: the link in a routing domain of the pod.
     Vrf => vrf::Vrf,
+    /// Chained: other routes of the link.
+    RouteOverride => route_override::RouteOverride,
 }
 
 /// What an ADD made.
@@ -127,9 +132,10 @@ impl Attached {
 }
 
 impl Builtin {
-    /// The delegate of a plugin type.
+    /// The delegate of a plugin type, or of a type that [stands for](stands_for) one.
     pub fn from_type(kind: &PluginType) -> Option<Self> {
-        Self::all().find(|builtin| builtin.kind() == kind.as_str())
+        let kind = stands_for(kind.as_str());
+        Self::all().find(|builtin| builtin.kind() == kind)
     }
 
     /// Every delegate.
@@ -239,7 +245,7 @@ pub fn admit_addresses(call: &Call<'_>) -> Result<()> {
 /// GC of what no network's configuration leads to any more: overlays in which no port is left, changes of shared links and
 /// addresses of blocks whose owners are gone.
 pub fn sweep(host: &mut Host<'_>, ownership: &Ownership<'_>) -> Result<()> {
-    let swept = vxlan::sweep(host).and(shared::sweep(host, ownership));
+    let swept = vxlan::sweep(host).and(shared::sweep(host, ownership)).and(master::sweep(host));
     swept.and(ipam::sweep(&host.node, ownership))
 }
 

@@ -6,6 +6,7 @@ use attachments::names::{IfName, Mac};
 use nix::errno::Errno;
 
 use super::delegate::Context;
+use super::master::Master;
 use super::{Attached, check};
 use crate::apply;
 use crate::call::Point;
@@ -36,17 +37,6 @@ pub(super) fn free(master: Link) -> Result<Link> {
     match master.port {
         Some(_) => Err(refused(&master.name, format!("a link that is no port of a bridge: {} is one", master.name))),
         None => Ok(master),
-    }
-}
-
-/// The master on the node, if it is there: an ADD that lacks it says so.
-pub(super) fn seek(netlink: &mut Netlink, master: Option<&IfName>) -> Result<Option<Link>> {
-    match master {
-        Some(name) => netlink.link_by_name(name),
-        None => match netlink.default_route_link()? {
-            Some(index) => netlink.link_by_index(index),
-            None => Ok(None),
-        },
     }
 }
 
@@ -108,7 +98,7 @@ pub(super) fn add(
 
 /// What stands in the way on the master, where the kernel's answer is about something else than the name. Links of other pods on the same
 /// master are in their namespaces, and cannot be seen from here.
-fn explain(netlink: &mut Netlink, wanted: &NewLink<'_>, error: Error) -> Error {
+pub(super) fn explain(netlink: &mut Netlink, wanted: &NewLink<'_>, error: Error) -> Error {
     let Error::Kernel { op, errno, detail } = error else { return error };
     let (NewKind::Vlan { parent, .. } | NewKind::Macvlan { parent, .. } | NewKind::Ipvlan { parent, .. }) = wanted.kind
     else {
@@ -159,7 +149,7 @@ fn finish(
     for ip in &mut result.ips {
         ip.interface = Some(0);
     }
-    let mut addressing = Addressing::of(point.ifname, &result);
+    let mut addressing = Addressing::of(point.ifname, &result, sandbox.accept_ra);
     let is_announced = matches!(wanted.kind, NewKind::Macvlan { .. } | NewKind::Ipvlan { .. });
     if is_announced && !result.ips.is_empty() {
         // The neighbours hear at once that an address has moved here.
@@ -181,7 +171,7 @@ fn finish(
 pub(super) fn check(
     cx: Context<'_, '_>,
     kind: &str,
-    (master, in_pod): (Option<&IfName>, bool),
+    master: Master<'_>,
     mode: impl Fn(&Link) -> Result<()>,
 ) -> Result<()> {
     let Context { host, sandbox, call, point } = cx;
@@ -189,8 +179,9 @@ pub(super) fn check(
     let link = check::pod_link(sandbox, point, expected, Some(kind))?;
     check::is_up(&link)?;
     mode(&link)?;
-    if master.is_some() {
-        let master = find(side(host, sandbox, in_pod)?, master).map_err(|error| Error::Differs(error.to_string()))?;
+    if master.name.is_some() {
+        let netlink = side(host, sandbox, master.in_pod)?;
+        let master = master.existing(netlink).map_err(|error| Error::Differs(error.to_string()))?;
         // Both indexes count in the master's namespace.
         check::same(&link, "index of the master", link.parent, Some(master.index))?;
     }
@@ -198,15 +189,10 @@ pub(super) fn check(
 }
 
 /// STATUS: the master is there and its MTU large enough, and the kernel knows the kind.
-pub(super) fn status(
-    host: &mut Host<'_>,
-    (master, in_pod): (Option<&IfName>, bool),
-    mtu: Option<u32>,
-    kind: NewKind<'_>,
-) -> Result<()> {
+pub(super) fn status(host: &mut Host<'_>, master: Master<'_>, mtu: Option<u32>, kind: NewKind<'_>) -> Result<()> {
     let netlink = host.netlink()?;
-    if !in_pod {
-        let stands = find(netlink, master).and_then(|master| match kind {
+    if !master.in_pod {
+        let stands = master.or_base(netlink).and_then(|master| match kind {
             NewKind::Vlan { .. } => Ok(master),
             _ => free(master),
         });

@@ -41,7 +41,7 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 5] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "dns"];
+const KEYS: [&str; 6] = ["ipMasq", "ipMasqBackend", "mtu", "ipam", "acceptRA", "dns"];
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
@@ -238,9 +238,9 @@ pub(super) fn configure(
     result: &CniResult,
 ) -> Result<()> {
     let index = veth.pod.index;
-    let mut wanted = Addressing::of(point.ifname, result);
+    let mut wanted = Addressing::of(point.ifname, result, sandbox.accept_ra);
     let routes = std::mem::take(&mut wanted.routes);
-    if wanted.settle {
+    if wanted.has_ipv6() {
         // Detection of duplicates would take a second, on a wire with nobody else.
         wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/accept_dad", point.ifname), "0"));
     }

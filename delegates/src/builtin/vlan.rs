@@ -7,13 +7,14 @@ use attachments::names::IfName;
 use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
-use super::delegate::{Context, Delegate, Reading};
+use super::delegate::{Context, Delegate, Reading, Undo};
+use super::master::{self, Master};
 use super::{Attached, check, default_bridge, parent_link};
 use crate::call::Call;
 use crate::error::Result;
 use crate::host::Host;
 use crate::ipam::Leased;
-use crate::nl::link::{Kind, NewKind, NewLink};
+use crate::nl::link::{Kind, Link, NewKind, NewLink};
 use crate::node_links;
 
 /// The configuration of a vlan attachment.
@@ -31,7 +32,7 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 6] = ["master", "vlanId", "mtu", "linkInContainer", "ipam", "dns"];
+const KEYS: [&str; 7] = ["master", "vlanId", "mtu", "linkInContainer", "ipam", "acceptRA", "dns"];
 
 impl Config {
     pub(super) fn read(conf: &Object) -> Reading<Self> {
@@ -40,8 +41,13 @@ impl Config {
         // 4095 is reserved by IEEE 802.1Q.
         let id = reader.integer(("vlanId", Rule::VlanId), 0..=4094).and_then(|id| u16::try_from(id).ok()).unwrap_or(0);
         let (mtu, in_pod, dns) = (reader.mtu(), reader.flag("linkInContainer"), reader.dns());
-        reader.addresses();
         reader.finish_required(master.map(|master| Self { master, id, mtu, in_pod, dns }))
+    }
+}
+
+impl Config {
+    fn master(&self) -> Master<'_> {
+        Master { name: Some(&self.master), vlan: None, in_pod: self.in_pod }
     }
 }
 
@@ -66,28 +72,28 @@ impl Delegate for Vlan {
         if config.id != 0 || config.in_pod {
             return Ok(());
         }
-        let Some(master) = parent_link::seek(host.netlink()?, Some(&config.master))? else { return Ok(()) };
+        let Some(master) = config.master().seek(host.netlink()?)? else { return Ok(()) };
         node_links::keep(host, call, &master, |reason| {
             Finding::new("vlanId", 0, format!("1 to 4094 on a link of the node's own: {reason}"))
         })
     }
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
-        let Context { host, sandbox, point, .. } = cx;
-        let master = parent_link::find(parent_link::side(host, sandbox, config.in_pod)?, Some(&config.master))?;
-        // The hardware address is the master's: on one wire they are one station.
-        let link = NewLink {
-            mtu: parent_link::bound_mtu(config.mtu, &master)?,
-            group: point.group,
-            ..NewLink::new(point.ifname, NewKind::Vlan { parent: master.index, id: config.id })
-        };
-        let result = CniResult { dns: config.dns.clone(), ..leased.result };
-        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
+        let Context { host, sandbox, call, point } = cx;
+        let master = config.master().obtain(host, sandbox, call, point)?;
+        let attached = Self::attach(config, Context { host, sandbox, call, point }, &master, leased);
+        attached.inspect_err(|_| {
+            // What it says about the cause is the first error; DEL does this again.
+            let _ = config.master().release(host, point);
+        })
+    }
+
+    fn del(cx: Undo<'_, '_>) -> Result<()> {
+        master::release_of(cx.host, cx.point, cx.call)
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
-        let master = (Some(&config.master), config.in_pod);
-        parent_link::check(cx, "vlan", master, |link| {
+        parent_link::check(cx, "vlan", config.master(), |link| {
             check::same(link, "VLAN", &link.kind, &Kind::Vlan(config.id))?;
             config.mtu.map_or(Ok(()), |mtu| check::same(link, "MTU", link.mtu, mtu))
         })
@@ -95,7 +101,21 @@ impl Delegate for Vlan {
 
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
         let kind = NewKind::Vlan { parent: parent_link::NO_LINK, id: config.id };
-        parent_link::status(host, (Some(&config.master), config.in_pod), config.mtu, kind)
+        parent_link::status(host, config.master(), config.mtu, kind)
+    }
+}
+
+impl Vlan {
+    fn attach(config: &Config, cx: Context<'_, '_>, master: &Link, leased: Leased) -> Result<Attached> {
+        let Context { host, sandbox, point, .. } = cx;
+        // The hardware address is the master's: on one wire they are one station.
+        let link = NewLink {
+            mtu: parent_link::bound_mtu(config.mtu, master)?,
+            group: point.group,
+            ..NewLink::new(point.ifname, NewKind::Vlan { parent: master.index, id: config.id })
+        };
+        let result = CniResult { dns: config.dns.clone(), ..leased.result };
+        parent_link::add(host, sandbox, point, config.in_pod, &link, result)
     }
 }
 
@@ -123,7 +143,7 @@ mod tests {
         };
         let wrong = findings(r#"{"master":"a/b","vlanId":4095,"mtu":67,"linkInContainer":"x","dns":3}"#);
         let paths: Vec<&str> = wrong.iter().filter_map(|text| text.split(':').next()).collect();
-        assert_eq!(paths, ["master", "vlanId", "mtu", "linkInContainer", "dns", "ipam.type"], "{wrong:#?}");
+        assert_eq!(paths, ["master", "vlanId", "mtu", "linkInContainer", "dns"], "{wrong:#?}");
         assert_eq!(wrong[1], "vlanId: got 4095, want an integer from 0 to 4094");
         assert_eq!(
             findings(r#"{"ipam":{"type":"other"}}"#),

@@ -121,7 +121,17 @@ pub fn validate(conf: &Object) -> Vec<Finding> {
         Ok(Some(Kind::External(_)) | None) => Ok(()),
         Err(finding) => Err(vec![finding]),
     };
-    checked.err().unwrap_or_default()
+    let mut findings = checked.err().unwrap_or_default();
+    findings.extend(accept_ra(conf).err());
+    findings
+}
+
+/// Key of a definition: does the pod's link take routes, settings and addresses from router advertisements?
+pub(crate) const ACCEPT_RA: &str = "acceptRA";
+
+/// `acceptRA`; absent means that it does where it was given no IPv6 addresses.
+pub(crate) fn accept_ra(conf: &Object) -> std::result::Result<Option<bool>, Finding> {
+    conf.decode(ACCEPT_RA, Allowed::BOOLEAN)
 }
 
 /// What is known of an address before it is taken.

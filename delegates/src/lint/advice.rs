@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
 use attachments::definition::RESOURCE_NAME;
 use attachments::finding::Findings;
@@ -53,7 +54,7 @@ fn default_routes(ipam: &Node) -> Vec<Problem> {
 
 /// I13.
 fn node_local(plugin: &Plugin<'_>) -> Option<Problem> {
-    let spans_nodes = match plugin.kind {
+    let spans_nodes = match stands_for(plugin.kind) {
         "macvlan" | "ipvlan" | "vlan" | "vxlan" => true,
         "bridge" => plugin.node.get("vlan").is_some(),
         _ => false,

@@ -1,13 +1,20 @@
 //! Addresses of links.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket as KernelSocket, SocketAddr};
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::socket::Netlink;
 use super::wire::{self, Attributes, Decoded, Message, Request};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes of `struct ifaddrmsg`.
 const HEADER: usize = 8;
@@ -23,7 +30,7 @@ pub struct Address {
     pub scope: u8,
     /// Set by somebody, for good; not from a router's advertisement, nor with a lifetime.
     pub permanent: bool,
-    /// Duplicate address detection still runs (IPv6).
+    /// Duplicate address detection still runs, and the address cannot be used before it ends (IPv6).
     pub tentative: bool,
     /// Duplicate address detection found the address elsewhere (IPv6).
     pub dad_failed: bool,
@@ -75,6 +82,35 @@ impl Netlink {
     }
 }
 
+/// Tells when an IPv6 address of a namespace comes, goes, or has passed or failed the detection of duplicates.
+pub struct AddressChanges(KernelSocket);
+
+impl AddressChanges {
+    /// Changes from now on, in the thread's current namespace.
+    pub fn open() -> Result<Self> {
+        let open = || {
+            let mut socket = KernelSocket::new(NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, 0))?;
+            socket.add_membership(libc::RTNLGRP_IPV6_IFADDR)?;
+            Ok(socket)
+        };
+        open().map(Self).map_err(Error::io("listen to changes of addresses"))
+    }
+
+    /// Waits for one, no longer than until then.
+    pub fn wait(&mut self, until: Instant) -> Result<()> {
+        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::io("wait for changes of addresses")(errno.into())),
+        }
+        // What they say is looked up; a pod that sends any itself can only make us look.
+        while matches!(recv(self.0.as_raw_fd(), &mut [0; 8], MsgFlags::MSG_DONTWAIT), Ok(1..)) {}
+        Ok(())
+    }
+}
+
 /// `struct ifaddrmsg`.
 fn header(family: i32, prefix: u8, scope: u8, index: u32) -> [u8; HEADER] {
     let mut bytes = [family as u8, prefix, 0, scope, 0, 0, 0, 0];
@@ -118,15 +154,13 @@ fn decode(message: &Message<'_>) -> Decoded<Option<Address>> {
         net,
         scope,
         permanent: flags & libc::IFA_F_PERMANENT != 0,
-        tentative: flags & libc::IFA_F_TENTATIVE != 0,
+        tentative: flags & (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC) == libc::IFA_F_TENTATIVE,
         dad_failed: flags & libc::IFA_F_DADFAILED != 0,
     }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::netns::testing::as_host;
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::is_ours;
 use super::ledger::Entry;
 use crate::apply::is;
 use crate::error::Result;
@@ -37,6 +38,8 @@ pub(crate) enum Change {
     Peers(Vec<IpAddr>),
     /// The ipvlans of a master are in this mode: the kernel keeps one for all of them, that of the last one made.
     IpvlanMode(String),
+    /// The link is there at all: a VLAN link that was made for those who stand on it.
+    OnDemand,
 }
 
 /// How a link is, before a change of it.
@@ -71,6 +74,8 @@ impl Change {
             Self::Peers(_) => false,
             // No message tells it; a master without an ipvlan has none.
             Self::IpvlanMode(_) => false,
+            // Somebody else's is nobody's to remove.
+            Self::OnDemand => !is_ours(link),
         };
         Ok(if is_made { State::Made } else { State::Lacking(None) })
     }
@@ -91,6 +96,8 @@ impl Change {
             Self::Peers(peers) => host.netlink()?.append_forwardings(link.index, ALL_ZERO, peers),
             // The ipvlan brings it.
             Self::IpvlanMode(_) => Ok(()),
+            // It was made before it was noted: its index is its name in the file.
+            Self::OnDemand => Ok(()),
         }
     }
 }
@@ -123,6 +130,8 @@ pub(super) fn undo(host: &mut Host<'_>, link: &Link, entry: &Entry, kept: &[Entr
         }
         // It goes with the last ipvlan.
         Change::IpvlanMode(_) => Ok(()),
+        Change::OnDemand if is_ours(link) => host.netlink()?.delete_link(link.index).map(drop),
+        Change::OnDemand => Ok(()),
     };
     match undone {
         // The link went away in this moment, and with it everything that it had.

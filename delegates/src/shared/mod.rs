@@ -18,8 +18,8 @@
 //! nftables tables, chains and hooks that no container's name stands in stay, as the reference plugins' do: rules belong to
 //! containers by their comments.
 //!
-//! Bridges that we make are in the link group [`OURS`]. The kernel takes a group with the message that makes the link, so
-//! there is no moment at which a bridge of ours is not known as one; and no file must be read to know.
+//! Bridges that we make, and VLAN links that are masters on demand, are in the link group [`OURS`]. The kernel takes a group with the message that makes the link, so
+//! there is no moment at which a link of ours is not known as one; and no file must be read to know.
 
 mod change;
 mod ledger;
@@ -40,7 +40,7 @@ use crate::host::Host;
 use crate::nl::link::Link;
 use crate::ownership::{Owner, Ownership};
 
-/// Link group of bridges, and of the gateways of VLANs, that we made. Groups of records have bit 30 set: none is this one.
+/// Link group of bridges, of the gateways of VLANs, and of VLAN links on demand, that we made. Groups of records have bit 30 set: none is this one.
 pub(crate) const OURS: u32 = 0x2d63_6e69;
 
 /// Did we make this link for the node?
@@ -116,6 +116,11 @@ impl Shared {
             _ => None,
         });
         off.collect()
+    }
+
+    /// Does any attachment own a change of the link?
+    pub fn is_owned(&self, link: &Link) -> bool {
+        !self.0.changes_of(link).changes.is_empty()
     }
 
     /// The mode that ipvlans of attachments need on a master, where it is another one.

@@ -24,7 +24,7 @@ use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
 use super::undo::undo;
-use super::{boot, devinfo, merge, resolve, resume, routes, saved_states};
+use super::{boot, dad, devinfo, merge, resolve, resume, routes, saved_states};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -142,6 +142,7 @@ fn attach(
     }
     let attached = &mut progress.attached;
     routes::arbitrate(sandbox, &intent.attachments, attached)?;
+    dad::settle(sandbox, node, &intent.attachments, attached, run.conf.dad_wait)?;
 
     let merged = merge::merge(attached, run.conf.merge_ips, run.request.version);
     let result = merged.encode(run.request.version)?;

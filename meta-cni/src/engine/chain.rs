@@ -288,6 +288,11 @@ pub fn has_external(attachment: &Attachment, node: &Node<'_>) -> bool {
     attachment.plugins.iter().any(|plugin| matches!(Delegate::of(plugin, node), Delegate::External(_)))
 }
 
+/// True when we make the attachment's link ourselves: a delegate in this process is the first of the chain.
+pub fn makes_link(attachment: &Attachment, node: &Node<'_>) -> bool {
+    attachment.plugins.first().is_some_and(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
+}
+
 /// A call about a network and no sandbox.
 #[derive(Clone, Copy, Debug)]
 pub enum Question<'a> {
@@ -329,6 +334,6 @@ fn origin(attachment: &Attachment) -> Origin<'_> {
 }
 
 /// How a message names an attachment: network, then interface.
-fn subject(attachment: &Attachment) -> String {
+pub fn subject(attachment: &Attachment) -> String {
     format!("network {} ({})", attachment.source, attachment.ifname)
 }

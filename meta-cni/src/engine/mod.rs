@@ -6,6 +6,7 @@ mod add;
 mod boot;
 mod chain;
 mod check;
+mod dad;
 mod del;
 mod devinfo;
 mod failed;

@@ -32,6 +32,7 @@ static KEYS: Known<'static> = Known {
             "builtin",
             "timeoutSeconds",
             "abandonAfterSeconds",
+            "dadWaitMs",
             "pathRoots",
             "programs",
             "sharedLinks",

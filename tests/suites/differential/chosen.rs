@@ -16,12 +16,23 @@ pub struct Chosen {
     pub values: &'static [(&'static str, &'static str, &'static str)],
 }
 
+/// A link that was given IPv6 addresses makes no others itself.
+pub const ADVERTISEMENTS: &str = "advertisements";
+
 /// All of them.
 pub const ALL: &[Chosen] = &[
     Chosen {
         id: "group",
         reason: "DEL removes all links of a pod with one message, by their group; the host's end shows whose it is",
         values: &[("*/link/*/group", "default", "<of the record>")],
+    },
+    Chosen {
+        id: ADVERTISEMENTS,
+        reason: "an address that IPAM gave is not joined by others, nor its routes by a router's",
+        values: &[
+            ("pod/setting/ipv6/conf/eth0/accept_ra", "1", "0"),
+            ("pod/setting/ipv6/conf/eth0/autoconf", "1", "0"),
+        ],
     },
     Chosen {
         id: "veth-queue",

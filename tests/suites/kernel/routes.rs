@@ -65,6 +65,45 @@ fn a_gateway_that_cannot_be_reached_fails_the_add_and_leaves_nothing() {
     node.assert_clean();
 }
 
+#[test]
+fn a_request_for_ipv6_leaves_ipv4_with_the_default_network() {
+    let (node, pod) = scene(r#"[{"name":"net-a","default-route":["fd00:11::1"]}]"#);
+    let result = node.add(&pod).result();
+    assert_eq!(pod.netns.default_routes("-4"), ["10.10.0.1 eth0"]);
+    assert_eq!(pod.netns.default_routes("-6"), ["fd00:11::1 net1"]);
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn two_networks_take_a_family_each_and_never_the_same() {
+    let (node, pod) = three(json!(["fd00:12::1"]));
+    let both = |first: &str, second: &str| {
+        format!(r#"[{{"name":"net-a","default-route":[{first}]}},{{"name":"net-b","default-route":[{second}]}}]"#)
+    };
+    drop(pod);
+    let pod = node.pod("both", &both(r#""10.11.0.1""#, r#""fd00:12::1""#));
+    let result = node.add(&pod).result();
+    assert_eq!(pod.netns.default_routes("-4"), ["10.11.0.1 net1"]);
+    assert_eq!(pod.netns.default_routes("-6"), ["fd00:12::1 net2"]);
+    let status = node.status(&pod);
+    assert_eq!(
+        (&status[1]["default-route"], &status[2]["default-route"]),
+        (&json!(["10.11.0.1"]), &json!(["fd00:12::1"]))
+    );
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+    for (first, second, family) in
+        [(r#""10.11.0.1""#, r#""10.12.0.1""#, "IPv4"), ("", r#""fd00:12::1""#, "IPv6"), (r#""fd00:11::1""#, "", "IPv6")]
+    {
+        let pod = node.pod("same", &both(first, second));
+        node.add(&pod).refused(7, &["networks[1].default-route", &format!("[0] takes the {family} default route")]);
+        pod.assert_empty();
+    }
+    node.assert_clean();
+}
+
 /// Three networks with a default route of each family: IPv6 makes one route with three next hops of theirs.
 fn three(second: serde_json::Value) -> (Node, Pod) {
     let mut networks = vec![json!({"name": "net-a"}), json!({"name": "net-b"})];

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
 use attachments::definition::{LONGEST, NODE_SELECTOR, RESOURCE_NAME};
 use attachments::names::NetRef;
@@ -224,18 +225,28 @@ impl Network {
     }
 }
 
+/// The link that a plugin stands on: its master, or a VLAN of that.
+fn on_demand(master: Box<str>, vlan: Option<u16>) -> Box<str> {
+    match vlan {
+        Some(id) => format!("{master}.{id}").into(),
+        None => master,
+    }
+}
+
 impl Plugin {
     fn read(at: String, plugin: &Value) -> Self {
         let text = |key: &str| plugin[key].as_str().filter(|text| !text.is_empty()).map(Box::from);
         let small = |key: &str| plugin[key].as_u64().and_then(|number| u16::try_from(number).ok());
         let flag = |key: &str| plugin[key] == true;
-        let kind = plugin["type"].as_str().unwrap_or_default();
+        let kind = stands_for(plugin["type"].as_str().unwrap_or_default());
         let is = |kinds: &[&str]| kinds.contains(&kind);
         let ipam = &plugin["ipam"];
         Self {
             at: at.into(),
             kind: kind.into(),
-            master: text("master").filter(|_| is(&["macvlan", "ipvlan", "vlan"]) && !flag("linkInContainer")),
+            master: text("master")
+                .filter(|_| is(&["macvlan", "ipvlan", "vlan"]) && !flag("linkInContainer"))
+                .map(|master| on_demand(master, small("masterVlan"))),
             mode: text("mode"),
             vlan: if kind == "vlan" { small("vlanId") } else { small("vlan").filter(|id| *id != 0) },
             bridge: is(&["bridge"]).then(|| text("bridge").unwrap_or_else(|| DEFAULT_BRIDGE.into())),

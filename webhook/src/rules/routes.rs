@@ -1,6 +1,7 @@
 //! Where a pod's packets leave by several networks (P22 to P24).
 
 use attachments::rule::Rule;
+use attachments::selection::default_route_twice;
 use delegates::lint::{Kind, Problem};
 use ipnet::IpNet;
 
@@ -10,10 +11,9 @@ use crate::cluster::definition::Definition;
 
 /// P22 across both annotations; within one, its reader says so.
 pub(super) fn default_routes(elements: &[Element<'_>]) -> Option<Problem> {
-    let mut asking = elements.iter().filter(|element| element.selected.default_route.is_some());
-    let (first, second) = (asking.next()?, asking.next()?);
-    let text = format!("{} already sets a default route", first.at);
-    Some(forbidden(Rule::DefaultRoute, format!("{}.default-route", second.at), "", text))
+    let (first, second, family) = default_route_twice(elements.iter().map(|element| Some(element.selected)))?;
+    let text = format!("{} already sets the {family} default route", elements[first].at);
+    Some(forbidden(Rule::DefaultRoute, format!("{}.default-route", elements[second].at), "", text))
 }
 
 /// P23. Without a subnet of its family nobody knows which addresses there will be.

@@ -48,6 +48,12 @@ fn baseline_refuses_what_is_not_the_pods_own_and_was_not_opened() {
             ),
         ),
         (r#"{"type":"bridge","bridge":"br-shop"}"#, Some(r#"rule "bridges" allows none"#), None),
+        // Under another name too.
+        (r#"{"type":"cnv-bridge","bridge":"br-shop"}"#, Some(r#"rule "bridges" allows none"#), None),
+        (r#"{"type":"cnv-bridge","bridge":"cni0"}"#, Some(r#"rule "bridges""#), Some(r#"rule "bridges""#)),
+        // A VLAN of a master comes with it; one that is named by itself does not.
+        (r#"{"type":"macvlan","master":"eth1","masterVlan":100}"#, Some(r#"rule "masters""#), None),
+        (r#"{"type":"macvlan","master":"eth1.100"}"#, Some(r#"rule "masters""#), Some(r#"rule "masters""#)),
         (
             r#"{"type":"bridge"}"#,
             Some(r#"spec.config.bridge: Required value"#),

@@ -11,7 +11,7 @@ use crate::builtin::conf_reader::ConfReader;
 use crate::builtin::mac_address;
 use crate::ipam;
 
-pub(in crate::builtin) const KEYS: [&str; 18] = [
+pub(in crate::builtin) const KEYS: [&str; 19] = [
     "bridge",
     "isGateway",
     "isDefaultGateway",
@@ -29,6 +29,7 @@ pub(in crate::builtin) const KEYS: [&str; 18] = [
     "preserveDefaultVlan",
     "macspoofchk",
     "ipam",
+    "acceptRA",
     "dns",
 ];
 

@@ -294,7 +294,7 @@ fn configure(
     if config.leave_down {
         return Ok(());
     }
-    let mut wanted = Addressing::of(point.ifname, result);
+    let mut wanted = Addressing::of(point.ifname, result, sandbox.accept_ra);
     if !result.ips.is_empty() {
         wanted.sysctls.extend(notices(point.ifname, config.detect_duplicates));
     }

@@ -37,7 +37,8 @@ pub(in crate::builtin) enum Selector {
     Auxiliary(String),
 }
 
-pub(in crate::builtin) const KEYS: [&str; 6] = ["device", "hwaddr", "kernelpath", "pciBusID", "ipam", "dns"];
+pub(in crate::builtin) const KEYS: [&str; 7] =
+    ["device", "hwaddr", "kernelpath", "pciBusID", "ipam", "acceptRA", "dns"];
 
 const PCI: &str = "a PCI address, as 0000:3b:02.1";
 const KERNEL_PATH: &str = "an absolute path below /sys/devices, without '..'";

@@ -157,7 +157,7 @@ fn take(
     }
     let taken = lent.and_then(|()| {
         let link = sandbox.made(point.ifname)?;
-        apply::configure(sandbox, link.index, &Addressing::of(point.ifname, result))?;
+        apply::configure(sandbox, link.index, &Addressing::of(point.ifname, result, sandbox.accept_ra))?;
         Ok(link)
     });
     match &taken {

@@ -287,7 +287,7 @@ proptest::proptest! {
             "bridge", "mtu", "vlan", "vlanTrunk", "isGateway", "ipMasqBackend", "runtimeConfig", "args", "dns", "master", "mode",
             "mac", "bcqueuelen", "directRouting", "openGateway", "ipMasq", "isDefaultGateway", "vni", "port", "underlay", "peers", "group", "ipam", "snat", "backend", "conditionsV4",
             "markMasqBit", "externalSetMarkChain", "sysctl", "txQLen", "allmulti", "ingressRate", "egressBurst", "table", "delegate",
-            "subnetFile", "dataDir",
+            "subnetFile", "dataDir", "masterVlan", "acceptRA", "flushroutes", "addroutes", "delroutes", "skipcheck",
         ]),
         value in proptest::sample::select(vec![
             "null", "true", "-1", "0", "1.5", "1e99", "99999999999999999999", "\"\"", "\"\\u0000\"", "\"../x\"", "\"l3\"",
@@ -296,7 +296,8 @@ proptest::proptest! {
         ]),
     ) {
         let conf = object(&format!(r#"{{"{key}":{value}}}"#));
-        let chained = [Builtin::Portmap, Builtin::Tuning, Builtin::Bandwidth, Builtin::Sbr];
+        let chained =
+            [Builtin::Portmap, Builtin::Tuning, Builtin::Bandwidth, Builtin::Sbr, Builtin::RouteOverride];
         let kinds = [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback, Builtin::Flannel];
         for kind in kinds.into_iter().chain(chained) {
             for finding in kind.validate(&conf) {

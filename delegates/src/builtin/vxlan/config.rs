@@ -19,7 +19,7 @@ use crate::networks::OverlayNeed;
 use crate::networks::state::Routing;
 use crate::overlay::{IANA_PORT, Names, Spec, Underlay};
 
-pub(in crate::builtin) const KEYS: [&str; 18] = [
+pub(in crate::builtin) const KEYS: [&str; 19] = [
     "vni",
     "port",
     "underlay",
@@ -37,6 +37,7 @@ pub(in crate::builtin) const KEYS: [&str; 18] = [
     "macspoofchk",
     "bumRate",
     "ipam",
+    "acceptRA",
     "dns",
 ];
 

@@ -48,6 +48,8 @@ impl Delegate for Vxlan {
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
+        // An address of a block is one pod's, on all nodes: nobody needs to detect it, nor a pod to wait.
+        let is_claimed = leased.mac.is_some();
         let asked = config.mac.or(mac_address::from_environment(point.args)?).or(leased.mac);
         let mac = asked.map_or_else(mac_address::random, Ok)?;
         let host_name = veth::host_name(call.network, point)?;
@@ -89,8 +91,9 @@ impl Delegate for Vxlan {
         drop(lock);
         let (veth, segment) = joined?;
         let guarded = port::guard(host, point, config, &veth, known.is_some());
-        let configured =
-            guarded.and_then(|()| configure(host, sandbox, point, config, &veth, &result)).and_then(|()| {
+        let configured = guarded
+            .and_then(|()| configure(host, sandbox, point, config, &veth, (&result, is_claimed)))
+            .and_then(|()| {
                 let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
                 veth::masquerade(host, call, point, config.ip_masq, &addresses)
             });
@@ -176,17 +179,20 @@ fn configure(
     point: &Point<'_>,
     config: &Config,
     veth: &Veth,
-    result: &CniResult,
+    (result, is_claimed): (&CniResult, bool),
 ) -> Result<()> {
     if config.routing.l3 {
         router::configure(sandbox, point, veth, result)?;
         return veth::await_forwarding(host, veth);
     }
-    let mut wanted = Addressing::of(point.ifname, result);
+    let mut wanted = Addressing::of(point.ifname, result, sandbox.accept_ra);
     if !result.ips.is_empty() {
         // The neighbours hear at once that an address has moved here.
         wanted.sysctls.push(Sysctl::optional(format!("ipv4/conf/{}/arp_notify", point.ifname), "1"));
         wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/ndisc_notify", point.ifname), "1"));
+    }
+    if is_claimed && wanted.has_ipv6() {
+        wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/accept_dad", point.ifname), "0"));
     }
     apply::configure(sandbox, veth.pod.index, &wanted)?;
     veth::await_forwarding(host, veth)

@@ -35,7 +35,6 @@ The NetworkAttachmentDefinition "bad" is invalid:
 * spec.config.plugins[0].mode: Unsupported value: "brigde": supported values: "bridge", "passthru", "private", "vepa" [N21]
 * spec.config.plugins[0].ipam.subnet: Invalid value: "10.9.0.5/24": host bits set, use "10.9.0.0/24" [I03]
 * spec.config.plugins[1].vlanId: Invalid value: 4095: must be an integer from 0 to 4094 [N26]
-* spec.config.plugins[1].ipam.type: Required value: the plugin needs addresses: an IPAM type, for example "host-local" [N33]
 "#;
 
 #[test]
