@@ -28,6 +28,9 @@ pub const CONF_DIR: &str = "/etc/cni/multus/net.d";
 pub const PATH_ROOTS: [&str; 5] =
     ["/var/lib/cni", "/run/cni", "/sys/devices", "/etc/cni/net.d/whereabouts.d", "/var/log"];
 
+/// The value of `whereabouts` that is `blocks`, and keeps what whereabouts gave before for those who have it.
+pub const TAKE_OVER: &str = "take-over";
+
 /// The configuration of a node. Keys have Multus's names and meanings where they exist.
 #[derive(Debug)]
 pub struct NodeConf {
@@ -179,12 +182,16 @@ impl NodeConf {
     }
 }
 
-/// `whereabouts`: who gives the addresses of an `ipam` section of that type. True for blocks, false for the program.
+/// `whereabouts`: who gives the addresses of an `ipam` section of that type. True for blocks, false for the program. Which addresses the
+/// program gave before is the agent's business ([`TAKE_OVER`]).
 pub fn reads_whereabouts(conf: &Object) -> Result<bool, Finding> {
     match conf.text("whereabouts")?.as_deref() {
         None | Some("" | "external") => Ok(false),
-        Some("blocks") => Ok(true),
-        Some(other) => Err(Finding::new("whereabouts", format_args!("{other:?}"), "\"external\" or \"blocks\"")),
+        Some("blocks" | TAKE_OVER) => Ok(true),
+        Some(other) => {
+            let allowed = "\"external\", \"blocks\" or \"take-over\"";
+            Err(Finding::new("whereabouts", format_args!("{other:?}"), allowed))
+        }
     }
 }
 

@@ -20,3 +20,6 @@ pub const GROUP: &str = "meta-cni.io";
 pub const NETWORK: &str = "meta-cni.io/network";
 /// The label of an [`OverlayMember`] that says its node, by a name that may be shortened.
 pub const NODE: &str = "meta-cni.io/node";
+/// The label of an [`AddressBlock`] of a network of whereabouts that says in which address space it is: networks of one space give no address
+/// twice.
+pub const ADDRESS_SPACE: &str = "meta-cni.io/address-space";

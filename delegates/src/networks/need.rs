@@ -24,6 +24,9 @@ pub struct Need {
     pub overlay: Option<OverlayNeed>,
     /// The addresses; absent where the plugin takes none, or from elsewhere.
     pub pool: Option<Pool>,
+    /// For addresses of a configuration of whereabouts: its `network_name`, empty where it has none. There an address is one pod's in all
+    /// ranges of one name.
+    pub space: Option<String>,
 }
 
 /// An overlay whose members the cluster knows.
@@ -76,7 +79,11 @@ fn need(conf: &Object, source: &Source) -> Option<Need> {
     }
     match (&overlay, &pool) {
         (None, None) => None,
-        _ => Some(Need { id: id(conf, overlay.as_ref(), source), overlay, pool }),
+        _ => {
+            let space =
+                of_whereabouts(conf).filter(|_| pool.is_some()).map(|text| whereabouts::space(&text).to_owned());
+            Some(Need { id: id(conf, overlay.as_ref(), source), overlay, pool, space })
+        }
     }
 }
 
@@ -94,8 +101,12 @@ fn id(conf: &Object, overlay: Option<&OverlayNeed>, source: &Source) -> NetworkI
     if let Some(overlay) = overlay {
         return NetworkId::overlay(overlay.port, overlay.vni);
     }
-    let pool = conf.object("ipam").ok().flatten().and_then(|ipam| ipam.text(whereabouts::POOL).ok().flatten());
-    pool.map_or_else(|| NetworkId::of(source), |pool| NetworkId::pool(&pool))
+    of_whereabouts(conf).map_or_else(|| NetworkId::of(source), |pool| NetworkId::pool(&pool))
+}
+
+/// What a pool is known by that was read from a configuration of whereabouts.
+fn of_whereabouts(conf: &Object) -> Option<String> {
+    conf.object("ipam").ok().flatten().and_then(|ipam| ipam.text(whereabouts::POOL).ok().flatten())
 }
 
 #[cfg(test)]

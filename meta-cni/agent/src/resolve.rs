@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
+use super::networks::Networks;
 use super::networks::request::Requests;
-use super::networks::{Networks, pools_of};
 use super::pod_cache::{Pod, PodName, SharedPodCache};
 use super::policies::Policies;
 use super::watch::Seen;
@@ -157,7 +157,7 @@ impl Facts {
         let mut pools = Vec::new();
         for (reference, fact) in &facts {
             if let Some(Outcome::Found { config: Some(config), .. }) = self.outcome(reference, fact).as_deref() {
-                pools.extend(pools_of(reference, config));
+                pools.extend(self.networks.pools_of(reference, config));
             }
         }
         self.networks.tell_overlaps(&request.pod, &pools);
@@ -199,7 +199,7 @@ impl Facts {
         for (reference, fact) in facts {
             let outcome = self.outcome(reference, fact);
             let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() else { continue };
-            if requests.is_none() && has_addresses(config) {
+            if requests.is_none() && !self.networks.pools_of(reference, config).is_empty() {
                 requests = Some(self.requests(pod, annotations, multus_namespace, deadline).await);
             }
             let asked = requests.clone().unwrap_or_default();
@@ -288,11 +288,6 @@ impl Facts {
 
 fn deadline(wait_ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(wait_ms).min(LONGEST)
-}
-
-/// A cheap look that passes over most texts.
-fn has_addresses(config: &str) -> bool {
-    config.contains(delegates::ipam::blocks::TYPE)
 }
 
 /// Refuses annotations that are too long, before they are parsed.

@@ -103,7 +103,7 @@ fn a_configuration_of_whereabouts_is_read_as_one_of_blocks_where_the_node_says_s
     }
     node.assert_clean_but(&[]);
     node.conf["whereabouts"] = json!("never");
-    node.add(&one).refused(7, &["whereabouts: got \"never\", want \"external\" or \"blocks\""]);
+    node.add(&one).refused(7, &["whereabouts: got \"never\", want \"external\", \"blocks\" or \"take-over\""]);
 }
 
 #[test]

@@ -61,6 +61,12 @@ pub struct Files<'a> {
     pub path_roots: &'a [PathBuf],
 }
 
+/// The `network_name` of what a pool is known by; empty where it has none.
+pub fn space(pool: &str) -> &str {
+    let first = pool.split(',').next().unwrap_or_default();
+    if first.contains('/') { "" } else { first }
+}
+
 /// Makes a section of blocks out of a plugin's `ipam` of type whereabouts. Any other section stays as it is.
 pub fn read_as_blocks(plugin: &mut Object, files: &Files<'_>) -> Checked<()> {
     let Some(ipam) = plugin.object("ipam")? else { return Ok(()) };

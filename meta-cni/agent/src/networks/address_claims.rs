@@ -4,23 +4,26 @@
 //! other slot. So a claim moves no address by itself: the owner of the slot sees that another node wants it, and gives it up unless a pod
 //! has it.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachments::api::{AddressClaimSpec, AddressClaimStatus, ClaimHolder, HolderKind};
+use attachments::api::{AddressClaimSpec, AddressClaimStatus, HolderKind, SlotRun};
 use attachments::finding::shortened;
-use delegates::ipam::blocks::{CLAIM, Pool};
-use delegates::networks::NetworkId;
+use delegates::ipam::blocks::Pool;
 use delegates::networks::state::PoolState;
 use meta_cni::cluster::wire::{Cause, Refusal};
 
 use super::blocks::{MOST, change, create as create_block};
-use super::facts::{Call, Facts, Memory, Step, Wanted};
-use super::known::View;
-use super::objects::{Address, Meta};
-use super::slots::{Blocks, block_name, slots};
-use attachments::api::SlotRun;
+use super::call::Call;
+use super::facts::{Facts, Memory, Step, Wanted};
+use super::objects::Address;
+use super::slots::{Blocks, block_name, has};
+use super::space;
+use read::{at, is_among, of_holder, owner, said};
+pub use read::{is_sound, name, promise, promises, sound};
 
 /// How long the owner of a slot may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -28,59 +31,6 @@ const ANSWER: Duration = Duration::from_secs(3);
 pub const UNUSED: Duration = Duration::from_secs(30);
 /// Longest text of who has a slot.
 const LONGEST: usize = 1000;
-
-/// Name of the claim of a slot.
-pub fn name(id: &NetworkId, slot: u32) -> String {
-    format!("{id}.a{slot}")
-}
-
-/// The claims that make sense. Objects can be edited by hand.
-pub fn sound<'a>(id: &'a NetworkId, view: &'a View) -> impl Iterator<Item = &'a Arc<Address>> + 'a {
-    view.addresses.iter().filter(move |claim| is_sound(id, claim))
-}
-
-/// Is the claim the one that its name says?
-pub fn is_sound(id: &NetworkId, claim: &Address) -> bool {
-    claim.spec.network == id.as_str() && claim.meta.name == name(id, claim.spec.slot)
-}
-
-/// Who gets a slot, as `network.json` says it.
-pub fn promise(holder: &ClaimHolder) -> String {
-    let ClaimHolder { kind, namespace, name, .. } = holder;
-    let kind = if *kind == HolderKind::IpamClaim { CLAIM } else { "" };
-    format!("{kind}{namespace}/{name}")
-}
-
-/// The promised slots of this node. A slot that an IPAMClaim has is promised here too while a pod of another node has it, if that node
-/// is one of the claim's: the pod here follows the one there.
-pub fn promises(
-    facts: &Facts<'_>,
-    memory: &Memory,
-    blocks: &Blocks,
-    own: impl Fn(u32) -> bool,
-) -> BTreeMap<u32, String> {
-    let is_shared = |claim: &Address| {
-        let nodes = &claim.spec.nodes;
-        let owner = || owner(blocks, claim.spec.slot).is_some_and(|owner| nodes.iter().any(|node| node == owner));
-        claim.spec.holder.kind == HolderKind::IpamClaim && nodes.iter().any(|node| node == facts.node) && owner()
-    };
-    let claims = sound(facts.id, facts.view).filter(|claim| own(claim.spec.slot) || is_shared(claim));
-    let mut promises = memory.promised.clone();
-    promises.retain(|slot, _| own(*slot));
-    for claim in claims {
-        let holder = &claim.spec.holder;
-        let mut text = promise(holder);
-        // An IPAMClaim that was made anew under its name has another slot than the one before it.
-        let any = ClaimHolder { uid: String::new(), ..holder.clone() };
-        if holder.kind == HolderKind::IpamClaim
-            && of_holder(facts, &any).is_none_or(|it| it.meta.name != claim.meta.name)
-        {
-            text.push_str(", another one");
-        }
-        promises.insert(claim.spec.slot, text);
-    }
-    promises
-}
 
 /// Does the ADD need a slot that nobody has, whichever it is?
 pub fn needs_any(facts: &Facts<'_>) -> bool {
@@ -128,6 +78,9 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool
     if let Some(step) = answer(facts, blocks, state, wanted) {
         return Some(step);
     }
+    if let Some(step) = wanted.and_then(|wanted| elsewhere(facts, memory, blocks, wanted)) {
+        return Some(step);
+    }
     let step = wanted.and_then(|wanted| match wanted.holder.kind {
         HolderKind::Pod => for_pod(facts, memory, blocks, (pool, state), wanted),
         HolderKind::IpamClaim => for_ipam_claim(facts, memory, blocks, (pool, state), wanted),
@@ -168,6 +121,13 @@ fn answer(facts: &Facts<'_>, blocks: &Blocks, state: &PoolState, wanted: Option<
         }
     }
     None
+}
+
+/// Somebody outside of the network's blocks has the address that is asked for.
+fn elsewhere(facts: &Facts<'_>, memory: &Memory, blocks: &Blocks, wanted: &Wanted) -> Option<Step> {
+    let (_, by) = space::all_kept(memory, blocks).find(|(slot, _)| wanted.slot == Some(*slot))?;
+    let text = format!("{}: requested address {} is kept for {by}", facts.asked(), wanted.address);
+    Some(space::refresh(facts, memory).unwrap_or_else(|| Step::Refuse(Refusal::new(Cause::Addresses, text))))
 }
 
 /// A pod asks for the addresses of a slot. Those of a slot that is this node's the plugin gives or refuses by itself.
@@ -439,40 +399,6 @@ fn cut_up(facts: &Facts<'_>, wanted: &Wanted) -> Step {
     ))
 }
 
-/// The claim of a slot.
-fn at<'a>(facts: &'a Facts<'_>, slot: u32) -> Option<&'a Arc<Address>> {
-    sound(facts.id, facts.view).find(|claim| claim.spec.slot == slot)
-}
-
-/// The claim of a holder. Nodes that did not know of one another may have made one each: the one that was made first counts. Of a holder
-/// whose uid is not known it is that of the newest.
-fn of_holder<'a>(facts: &'a Facts<'_>, holder: &ClaimHolder) -> Option<&'a Arc<Address>> {
-    let claims = || sound(facts.id, facts.view).filter(|claim| claim.spec.holder.is(holder));
-    let newest = claims().max_by_key(|claim| (&claim.meta.creation_timestamp, &claim.meta.uid))?;
-    claims().filter(|claim| claim.spec.holder.uid == newest.spec.holder.uid).min_by_key(|claim| {
-        // Within a second the version tells, which is that of the creation until the claim is changed, and it is not changed before it counts.
-        let Meta { creation_timestamp, generation, resource_version, .. } = &claim.meta;
-        (creation_timestamp, *generation <= 1, resource_version.parse::<u64>().unwrap_or(u64::MAX))
-    })
-}
-
-/// The node that owns a slot. A node whose Node object is gone owns none.
-fn owner(blocks: &Blocks, slot: u32) -> Option<&str> {
-    let sound = blocks.around(slot)?;
-    let run = sound.runs.iter().find(|run| slots(run).contains(slot))?;
-    sound.block.owner(&run.node).map(|_| run.node.as_str())
-}
-
-/// Who has the slot, as its owner says.
-fn said<'a>(claim: &'a Address, owner: &str) -> Option<&'a str> {
-    let AddressClaimStatus { node, held_by } = &claim.status;
-    (node == owner && !held_by.is_empty()).then_some(held_by)
-}
-
 fn owns(state: &PoolState, slot: u32) -> bool {
-    state.slots.iter().any(|run| run.contains(slot))
-}
-
-fn is_among(nodes: &[String], node: &str) -> bool {
-    nodes.iter().any(|one| one == node)
+    has(&state.slots, slot)
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use attachments::api::{AddressBlock, AddressClaim, GROUP, HolderKind, NETWORK, NODE, OverlayMember, VniClaim};
+use attachments::api::{
+    ADDRESS_SPACE, AddressBlock, AddressClaim, GROUP, HolderKind, NETWORK, NODE, OverlayMember, VniClaim,
+};
 use delegates::networks::NetworkId;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
@@ -13,9 +15,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::facts::Call;
+use super::call::Call;
 use super::objects::{Block, Kind, Meta, Raw};
-use super::{address_claims, member, slots};
+use super::{address_claims, member, slots, space};
 
 /// Timeout of one call.
 const TRY: Duration = Duration::from_secs(15);
@@ -42,6 +44,7 @@ pub enum Answer {
 /// Says which kind the API server lacks.
 fn lacks(plural: &str) -> String {
     match plural {
+        space::PLURAL => format!("the API server has no {plural}.whereabouts.cni.cncf.io"),
         "ipamclaims" => format!("the API server has no {plural}.k8s.cni.cncf.io: apply deploy/ipam-claims.yaml"),
         _ => format!("the API server has no {plural}.{GROUP}: apply deploy/crds"),
     }
@@ -95,7 +98,15 @@ pub async fn claims(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> R
     listed(client, VniClaim::path(), VniClaim::PLURAL, Selector { labels: None, fields: Some(&fields) }, take).await
 }
 
-async fn listed(
+/// The blocks of all networks of an address space.
+pub async fn blocks_of(client: &Client, space: &str, take: impl FnMut(Raw)) -> Result<(), Answer> {
+    let labels = format!("{ADDRESS_SPACE}={}", space::label(space));
+    let selector = Selector { labels: Some(&labels), fields: None };
+    listed(client, AddressBlock::path(), AddressBlock::PLURAL, selector, take).await
+}
+
+/// The objects of a collection that are selected, one after the other.
+pub async fn listed(
     client: &Client,
     path: String,
     plural: &str,
@@ -161,6 +172,8 @@ pub struct Us<'a> {
     pub node: &'a str,
     /// Uid of its Node object.
     pub uid: &'a str,
+    /// The address space of the network.
+    pub space: Option<&'a str>,
 }
 
 impl Answer {
@@ -224,6 +237,10 @@ pub async fn call(client: &Client, id: &NetworkId, us: &Us<'_>, call: &Call, blo
         Call::DeleteMember { uid } => remove::<OverlayMember>(client, &member::name(id, us.node), uid, None).await,
         Call::CreateBlock(spec) => {
             let name = slots::block_name(id, spec.first);
+            let mut labels = labels;
+            if let Some(space) = us.space {
+                labels[ADDRESS_SPACE] = space::label(space).into();
+            }
             let metadata = json!({"name": name, "labels": labels, "ownerReferences": us.references(None, true)});
             create::<AddressBlock>(client, &metadata, json!(spec)).await
         }

@@ -8,8 +8,10 @@ use attachments::text::hash;
 use delegates::ipam::blocks::Pool;
 
 use super::address_claims;
-use super::facts::{Asked, Call, Facts, Memory, Step};
-use super::slots::{Blocks, Sound, block_name, slots};
+use super::call::Call;
+use super::facts::{Asked, Facts, Memory, Step};
+use super::slots::{Blocks, Sound, block_name, has, slots};
+use super::space;
 
 /// How long an owner may take to answer a request for slots.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -93,7 +95,7 @@ fn lost(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks) -> Option<Step>
     let owned = blocks.of(facts.node);
     let held: BTreeSet<u32> = file.slots.iter().flat_map(|run| run.iter()).collect();
     let size = blocks.size(&file.pool);
-    let is_lost = |slot: &u32| !memory.giving.contains_key(slot) && !owned.iter().any(|run| run.contains(*slot));
+    let is_lost = |slot: &u32| !memory.giving.contains_key(slot) && !has(&owned, *slot);
     let lost: Vec<u32> = held.iter().copied().filter(is_lost).collect();
     for slot in &lost {
         let Some(holder) = facts.leased.slots.get(slot) else { continue };
@@ -223,7 +225,7 @@ fn shared(slots: &[u32], asking: &[&SlotRequest]) -> BTreeMap<u32, Option<String
 
 /// No slot is free: the next thing that may give one.
 fn more(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) -> Step {
-    if let Some(step) = fresh(facts, memory, blocks, pool).or_else(|| ownerless(facts, blocks, pool)) {
+    if let Some(step) = fresh(facts, memory, blocks, pool).or_else(|| ownerless(facts, memory, blocks, pool)) {
         memory.exhausted = None;
         return step;
     }
@@ -280,7 +282,10 @@ fn more(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool) ->
         requests.push(SlotRequest { node: facts.node.to_owned(), count: sound.block.spec.count });
         return change(sound, sound.block.spec.runs.clone(), requests, true);
     }
-    let text = exhausted(facts, blocks, pool);
+    if let Some(step) = space::refresh(facts, memory) {
+        return step;
+    }
+    let text = exhausted(facts, memory, blocks, pool);
     memory.exhausted = Some(text.clone());
     match facts.file.and_then(|file| file.pool.as_ref()).map(|pool| &pool.exhausted) {
         // It is written first: who waits in the plugin reads it there.
@@ -308,7 +313,8 @@ fn fresh(facts: &Facts<'_>, memory: &Memory, blocks: &Blocks, pool: &Pool) -> Op
         }
         let first = index * size;
         let count = size.min(pool.capacity() - first);
-        if pool.usable_from(first).is_none_or(|slot| slot >= first + count) {
+        let usable = std::iter::successors(pool.usable_from(first), |slot| pool.usable_from(slot + 1));
+        if usable.take_while(|slot| *slot < first + count).all(|slot| space::kept(memory, slot).is_some()) {
             continue;
         }
         let run = SlotRun { first, count, node: facts.node.to_owned() };
@@ -318,12 +324,14 @@ fn fresh(facts: &Facts<'_>, memory: &Memory, blocks: &Blocks, pool: &Pool) -> Op
 }
 
 /// Slots of a block that nobody owns: their owner gave them up, or its Node is gone.
-fn ownerless(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool) -> Option<Step> {
+fn ownerless(facts: &Facts<'_>, memory: &Memory, blocks: &Blocks, pool: &Pool) -> Option<Step> {
     // One that was asked for is on its way from one node to another.
     let claimed: BTreeSet<u32> = address_claims::sound(facts.id, facts.view).map(|claim| claim.spec.slot).collect();
     for sound in &blocks.sound {
         let free = sound.nobodys().filter(|slot| pool.usable_from(*slot) == Some(*slot));
-        let is_free = |slot: &u32| !facts.leased.slots.contains_key(slot) && !claimed.contains(slot);
+        let is_free = |slot: &u32| {
+            !facts.leased.slots.contains_key(slot) && !claimed.contains(slot) && space::kept(memory, *slot).is_none()
+        };
         let free: Vec<u32> = free.filter(is_free).collect();
         let most = usize::try_from(quarter(sound.block.spec.count)).unwrap_or(1);
         for take in (1..=free.len().min(most)).rev() {
@@ -424,11 +432,12 @@ fn tell(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, free: &[u32]) -
 }
 
 /// Why there is no slot: pool, size, and who has them.
-fn exhausted(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool) -> String {
+fn exhausted(facts: &Facts<'_>, memory: &Memory, blocks: &Blocks, pool: &Pool) -> String {
     let all = super::slots::Blocks::by_node(blocks);
     let holders = all.iter().map(|(node, runs)| format!("{node} {}", pool.usable(runs)));
     let holders: Vec<String> = holders.collect();
     let number = pool.usable(&[delegates::networks::state::Slots { first: 0, count: pool.capacity() }]);
     let by = if holders.is_empty() { String::new() } else { format!(", by node: {}", holders.join(", ")) };
-    format!("pool {pool} of network {} is exhausted: all of its {number} addresses are held{by}", facts.id)
+    let kept = space::told(memory);
+    format!("pool {pool} of network {} is exhausted: all of its {number} addresses are held{by}{kept}", facts.id)
 }

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use attachments::api::{AddressBlock, AddressClaim, OverlayMember, VniClaim};
+use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
 
 use super::api::{self, Answer, Us};
-use super::facts::Call;
+use super::call::{About, Call};
 use super::known::{Cache, Known};
 use super::objects::{Kind, Raw};
 use super::work::Trouble;
-use super::{Networks, State, address_claims, member, slots, tunnel};
+use super::{Networks, State, member, tunnel};
 
 impl Networks {
     /// Reads all objects of a network.
-    pub(super) async fn list(&self, id: &NetworkId) -> Result<(), Trouble> {
+    pub(super) async fn list(&self, id: &NetworkId, pool: Option<&Pool>) -> Result<(), Trouble> {
         let client = &self.0.client;
         let names = BTreeSet::new;
         // One after the other: the claim tells of most that can be wrong.
@@ -25,7 +26,7 @@ impl Networks {
                 .await?;
         }
         api::list::<AddressBlock>(client, id, |raw| self.listed(raw, &mut blocks, |known| &mut known.blocks)).await?;
-        self.list_addresses(id).await?;
+        self.list_addresses(id, pool).await?;
         let mut state = self.state();
         state.known.claims.listed(id, &claims);
         state.known.members.listed(id, &members);
@@ -37,17 +38,18 @@ impl Networks {
         Ok(())
     }
 
-    /// Reads the claims of addresses. Where the API server does not have the kind yet, nothing is claimed.
-    pub(super) async fn list_addresses(&self, id: &NetworkId) -> Result<(), Trouble> {
+    /// Reads the claims of addresses, and what others have of the network's address space. Where the API server does not have a kind yet,
+    /// nothing is claimed.
+    pub(super) async fn list_addresses(&self, id: &NetworkId, pool: Option<&Pool>) -> Result<(), Trouble> {
         let mut names = BTreeSet::new();
         let each = |raw| self.listed(raw, &mut names, |known| &mut known.addresses);
         match api::list::<AddressClaim>(&self.0.client, id, each).await {
             Ok(()) | Err(Answer::Lacking(_)) => {}
             Err(other) => return Err(other.into()),
         }
-        let mut state = self.state();
-        state.known.addresses.listed(id, &names);
-        if let Some(network) = state.networks.get_mut(id) {
+        self.state().known.addresses.listed(id, &names);
+        self.list_space(id, pool).await?;
+        if let Some(network) = self.state().networks.get_mut(id) {
             network.memory.is_checked = true;
         }
         Ok(())
@@ -61,15 +63,17 @@ impl Networks {
 
     /// Calls the API server, and takes its answer for what is so.
     pub(super) async fn call(&self, id: &NetworkId, call: Call) -> Result<(), Trouble> {
-        let (uid, view) = {
+        let (uid, view, space) = {
             let mut state = self.state();
+            let mut space = None;
             // Until there is an answer, and if this is given up meanwhile, nobody knows what the objects are.
             if let Some(network) = state.networks.get_mut(id) {
                 network.memory.is_stale = true;
+                space = network.notes.as_ref().and_then(|notes| notes.space.clone());
             }
-            (state.uid.clone().unwrap_or_default(), state.known.view(id))
+            (state.uid.clone().unwrap_or_default(), state.known.view(id), space)
         };
-        let us = Us { node: &self.0.settings.node, uid: &uid };
+        let us = Us { node: &self.0.settings.node, uid: &uid, space: space.as_deref() };
         let block = match &call {
             Call::ChangeBlock { name, .. } => view.blocks.iter().find(|block| block.meta.name == *name),
             _ => None,
@@ -82,15 +86,9 @@ impl Networks {
         let done = match answer {
             Answer::Done(raw) => {
                 let mut state = self.state();
-                match (&call, raw) {
-                    (Call::CreateClaim(_) | Call::PinMtu { .. }, Some(raw)) => drop(state.known.claims.apply(*raw)),
-                    (Call::CreateMember(_) | Call::ChangeMember(_), Some(raw)) => drop(state.known.members.apply(*raw)),
-                    (
-                        Call::CreateAddressClaim(_) | Call::ChangeAddressClaim { .. } | Call::TellHeld { .. },
-                        Some(raw),
-                    ) => drop(state.known.addresses.apply(*raw)),
-                    (_, Some(raw)) => drop(state.known.blocks.apply(*raw)),
-                    (call, None) => self.gone(&mut state, id, call),
+                match raw {
+                    Some(raw) => drop(state.apply(&call.about(id), *raw)),
+                    None => self.gone(&mut state, id, &call),
                 }
                 Ok(())
             }
@@ -115,67 +113,36 @@ impl Networks {
 
     /// The object that a call is about is not there.
     fn gone(&self, state: &mut State, id: &NetworkId, call: &Call) {
-        match call {
-            Call::CreateClaim(_) | Call::PinMtu { .. } => state.known.claims.absent(id, id.as_str()),
-            Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
-                state.known.members.absent(id, &member::name(id, &self.0.settings.node));
-            }
-            Call::CreateBlock(spec) => state.known.blocks.absent(id, &slots::block_name(id, spec.first)),
-            Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
-                state.known.blocks.absent(id, name);
-            }
-            Call::CreateAddressClaim(spec) => {
-                state.known.addresses.absent(id, &address_claims::name(id, spec.slot));
-            }
-            Call::ChangeAddressClaim { name, .. }
-            | Call::TellHeld { name, .. }
-            | Call::DeleteAddressClaim { name, .. } => state.known.addresses.absent(id, name),
+        match call.about(id) {
+            About::Claim => state.known.claims.absent(id, id.as_str()),
+            About::Member => state.known.members.absent(id, &member::name(id, &self.0.settings.node)),
+            About::Block(name) => state.known.blocks.absent(id, &name),
+            About::Address(name) => state.known.addresses.absent(id, &name),
         }
     }
 
     /// Somebody was faster: what is there now is read.
     async fn read_again(&self, id: &NetworkId, call: &Call) -> Result<(), Trouble> {
-        let client = &self.0.client;
-        let answer = match call {
-            Call::CreateClaim(_) | Call::PinMtu { .. } => api::get::<VniClaim>(client, id.as_str()).await,
-            Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
-                api::get::<OverlayMember>(client, &member::name(id, &self.0.settings.node)).await
-            }
-            Call::CreateBlock(spec) => api::get::<AddressBlock>(client, &slots::block_name(id, spec.first)).await,
-            Call::ChangeBlock { name, .. } | Call::DeleteBlock { name, .. } | Call::TellFree { name, .. } => {
-                api::get::<AddressBlock>(client, name).await
-            }
-            Call::CreateAddressClaim(spec) => {
-                api::get::<AddressClaim>(client, &address_claims::name(id, spec.slot)).await
-            }
-            Call::ChangeAddressClaim { name, .. }
-            | Call::TellHeld { name, .. }
-            | Call::DeleteAddressClaim { name, .. } => api::get::<AddressClaim>(client, name).await,
+        let (client, about) = (&self.0.client, call.about(id));
+        let answer = match &about {
+            About::Claim => api::get::<VniClaim>(client, id.as_str()).await,
+            About::Member => api::get::<OverlayMember>(client, &member::name(id, &self.0.settings.node)).await,
+            About::Block(name) => api::get::<AddressBlock>(client, name).await,
+            About::Address(name) => api::get::<AddressClaim>(client, name).await,
         };
         let mut state = self.state();
         match answer {
             Answer::Done(Some(raw)) => {
-                match call {
-                    Call::CreateClaim(_) | Call::PinMtu { .. } => {
-                        let network = state.known.claims.apply(*raw);
-                        if network.is_some_and(|network| network != id.as_str()) {
-                            return Err(format!("VniClaim {id} is of another pair than its name: remove it").into());
-                        }
+                let of_another = state.apply(&about, *raw).is_some_and(|network| network != id.as_str());
+                match &about {
+                    About::Claim if of_another => {
+                        return Err(format!("VniClaim {id} is of another pair than its name: remove it").into());
                     }
-                    Call::CreateMember(_) | Call::ChangeMember(_) | Call::DeleteMember { .. } => {
-                        drop(state.known.members.apply(*raw));
+                    About::Address(name) if of_another => {
+                        let why = format!("AddressClaim {name} is of another network than its name: remove it");
+                        return Err(why.into());
                     }
-                    Call::CreateAddressClaim(_)
-                    | Call::ChangeAddressClaim { .. }
-                    | Call::TellHeld { .. }
-                    | Call::DeleteAddressClaim { .. } => {
-                        let name = raw.metadata.name.clone();
-                        if state.known.addresses.apply(*raw).is_some_and(|network| network != id.as_str()) {
-                            let why = format!("AddressClaim {name} is of another network than its name: remove it");
-                            return Err(why.into());
-                        }
-                    }
-                    _ => drop(state.known.blocks.apply(*raw)),
+                    _ => {}
                 }
                 // One that cannot be read is in the way all the same.
                 if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {
@@ -191,6 +158,18 @@ impl Networks {
                 Ok(())
             }
             answer => Err(answer.into()),
+        }
+    }
+}
+
+impl State {
+    /// An object as the API server answered it. Returns its network, if it was news.
+    fn apply(&mut self, about: &About, raw: Raw) -> Option<String> {
+        match about {
+            About::Claim => self.known.claims.apply(raw),
+            About::Member => self.known.members.apply(raw),
+            About::Block(_) => self.known.blocks.apply(raw),
+            About::Address(_) => self.known.addresses.apply(raw),
         }
     }
 }

@@ -3,7 +3,8 @@
 use attachments::api::{ClaimOwner, VniClaimSpec};
 use delegates::networks::OverlayNeed;
 
-use super::facts::{Ask, Call, Facts, Owner, Step, Tunnel, fingerprint, reference};
+use super::call::Call;
+use super::facts::{Ask, Facts, Owner, Step, Tunnel, fingerprint, reference};
 use super::notes::Notes;
 
 /// What an ADD needs before its definition may use the overlay; `None` when it may.

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use attachments::api::{
-    AddressBlockSpec, AddressBlockStatus, AddressClaimSpec, AddressClaimStatus, ClaimHolder, ClaimOwner,
-    MemberEndpoint, OverlayMemberSpec, SlotRequest, SlotRun, VniClaimSpec,
-};
+use attachments::api::{ClaimHolder, ClaimOwner, MemberEndpoint};
 use attachments::names::NetRef;
 use attachments::text::hash;
 use delegates::networks::state::{NetworkState, Slots};
@@ -14,9 +11,11 @@ use delegates::networks::{Need, NetworkId};
 use meta_cni::cluster::wire::{Cause, Refusal};
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::known::View;
 use super::leases::Leased;
 use super::notes::Notes;
+use super::space::Space;
 
 /// Where this node's tunnels end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,58 +153,8 @@ pub struct Memory {
     pub is_checked: bool,
     /// What was told of addresses that are held twice.
     pub lost: BTreeMap<u32, String>,
-}
-
-/// A call of the API server.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Call {
-    /// Makes the claim.
-    CreateClaim(VniClaimSpec),
-    /// Pins the MTU of this version of the claim.
-    PinMtu { version: String, mtu: u32 },
-    /// Makes this node's member.
-    CreateMember(OverlayMemberSpec),
-    /// Replaces what this node's member says.
-    ChangeMember(OverlayMemberSpec),
-    /// Removes this node's member.
-    DeleteMember { uid: String },
-    /// Makes a block.
-    CreateBlock(AddressBlockSpec),
-    /// Replaces who owns this version of a block, and who asks for parts of it. `is_ours`: the node's reference is there after it.
-    ChangeBlock { name: String, version: String, runs: Vec<SlotRun>, requests: Vec<SlotRequest>, is_ours: bool },
-    /// Removes this version of a block.
-    DeleteBlock { name: String, uid: String, version: String },
-    /// Says how many slots are free.
-    TellFree { name: String, version: String, status: AddressBlockStatus },
-    /// Claims an address.
-    CreateAddressClaim(AddressClaimSpec),
-    /// Replaces the nodes that have or want the slot of this version of a claim.
-    ChangeAddressClaim { name: String, version: String, nodes: Vec<String> },
-    /// Says who has the slot.
-    TellHeld { name: String, version: String, status: AddressClaimStatus },
-    /// Lets an address go.
-    DeleteAddressClaim { name: String, uid: String },
-}
-
-impl Call {
-    /// The kind of the object and what becomes of it, for metrics.
-    pub fn what(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::CreateClaim(_) => ("vniclaims", "create"),
-            Self::PinMtu { .. } => ("vniclaims", "patch"),
-            Self::CreateMember(_) => ("overlaymembers", "create"),
-            Self::ChangeMember(_) => ("overlaymembers", "patch"),
-            Self::DeleteMember { .. } => ("overlaymembers", "delete"),
-            Self::CreateBlock(_) => ("addressblocks", "create"),
-            Self::ChangeBlock { .. } => ("addressblocks", "patch"),
-            Self::DeleteBlock { .. } => ("addressblocks", "delete"),
-            Self::TellFree { .. } => ("addressblocks/status", "patch"),
-            Self::CreateAddressClaim(_) => ("addressclaims", "create"),
-            Self::ChangeAddressClaim { .. } => ("addressclaims", "patch"),
-            Self::DeleteAddressClaim { .. } => ("addressclaims", "delete"),
-            Self::TellHeld { .. } => ("addressclaims/status", "patch"),
-        }
-    }
+    /// What others have of the network's addresses, for one of whereabouts.
+    pub space: Option<Space>,
 }
 
 /// The next thing to do. After each one the facts are new, but for the last four.
@@ -287,9 +236,10 @@ impl Facts<'_> {
     }
 }
 
-/// A number that another need has another one of: FNV-1a over its text.
+/// A number that another need has another one of: FNV-1a over its text. The address space does not count: the notes have it.
 pub fn fingerprint(need: &Need) -> u64 {
-    hash(&format!("{need:?}"))
+    let Need { id, overlay, pool, .. } = need;
+    hash(&format!("Need {{ id: {id:?}, overlay: {overlay:?}, pool: {pool:?} }}"))
 }
 
 /// The owner of a claim as a definition's name, where it is one.

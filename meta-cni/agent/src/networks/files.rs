@@ -13,15 +13,27 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
-/// `pathRoots` of the node, if a file with keys of its configuration says that whereabouts' configuration is read as one of blocks. A file
+/// What a file with keys of the node's configuration says, if it is that whereabouts' configuration is read as one of blocks. A file
 /// that cannot be read makes no conflist either.
-pub fn whereabouts(config: &Path) -> Option<Vec<PathBuf>> {
+pub fn whereabouts(config: &Path) -> Option<Whereabouts> {
     let conf = node::spelled(Object::parse(&fs::read(config).ok()?).ok()?).ok()?;
     if !node::reads_whereabouts(&conf).ok()? {
         return None;
     }
     let roots: Option<Vec<PathBuf>> = conf.decode("pathRoots", "a list of paths").ok()?;
-    Some(roots.unwrap_or_else(|| node::PATH_ROOTS.map(PathBuf::from).into()))
+    Some(Whereabouts {
+        path_roots: roots.unwrap_or_else(|| node::PATH_ROOTS.map(PathBuf::from).into()),
+        takes_over: conf.text("whereabouts").ok()?.as_deref() == Some(node::TAKE_OVER),
+    })
+}
+
+/// How the node reads whereabouts' configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// `pathRoots`.
+    pub path_roots: Vec<PathBuf>,
+    /// What whereabouts gave before stays with those who have it.
+    pub takes_over: bool,
 }
 
 /// The networks whose file is there, each with a number that grows with every change of the file. A network that is not among them is
@@ -126,14 +138,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("config.json");
         assert_eq!(whereabouts(&config), None);
-        let default = Some(node::PATH_ROOTS.map(PathBuf::from).to_vec());
+        let blocks = |path_roots: Vec<PathBuf>| Some(Whereabouts { path_roots, takes_over: false });
+        let default = blocks(node::PATH_ROOTS.map(PathBuf::from).to_vec());
+        let takes_over = default.clone().map(|blocks| Whereabouts { takes_over: true, ..blocks });
         for (text, want) in [
             ("", None),
             ("{}", None),
             (r#"{"whereabouts":"external"}"#, None),
             (r#"{"whereabouts":"never"}"#, None),
             (r#"{"Whereabouts":"blocks"}"#, default),
-            (r#"{"whereabouts":"blocks","pathRoots":["/x"]}"#, Some(vec!["/x".into()])),
+            (r#"{"whereabouts":"take-over"}"#, takes_over),
+            (r#"{"whereabouts":"blocks","pathRoots":["/x"]}"#, blocks(vec!["/x".into()])),
             (r#"{"whereabouts":"blocks","pathRoots":7}"#, None),
         ] {
             fs::write(&config, text).unwrap();

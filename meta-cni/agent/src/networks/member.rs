@@ -9,7 +9,8 @@ use attachments::text::hash;
 use delegates::networks::NetworkId;
 use delegates::networks::state::{Endpoint, Member as FileMember, Membership, Routing};
 
-use super::facts::{Call, Facts, Step};
+use super::call::Call;
+use super::facts::{Facts, Step};
 use super::objects::Member;
 use super::slots::Blocks;
 

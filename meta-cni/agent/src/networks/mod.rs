@@ -3,7 +3,7 @@
 //!
 //! | part | what |
 //! | --- | --- |
-//! | `plan` | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks |
+//! | `plan` | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks, `space` what others have |
 //! | `work` | does it, and comes back until all is as it should be; `calls` at the API server, `local` on this node |
 //! | `watcher` | follows the objects of the networks that the node is in, and the files of the plugin; `data_path`: what the kernel tells |
 //! | `known` | the objects; `notes` and `files`: what is written on this node; `leases`: what the plugin wrote |
@@ -12,6 +12,7 @@
 mod address_claims;
 mod api;
 mod blocks;
+mod call;
 mod calls;
 mod claim;
 mod data_path;
@@ -27,6 +28,7 @@ mod objects;
 mod plan;
 pub mod request;
 mod slots;
+mod space;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -61,7 +63,6 @@ use ipam_claim::{IpamClaim, Told};
 use known::Known;
 use notes::Notes;
 use request::{Request, Requests};
-pub use tell::pools_of;
 
 /// How long an ADD goes on asking an API server that gives no answer. It may be restarting.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -370,8 +371,8 @@ impl Networks {
     fn needs(&self, config: &str, reference: &NetRef) -> Vec<Need> {
         let Settings { config: file, node_root, .. } = &self.0.settings;
         let is_asked = config.contains(whereabouts::TYPE);
-        let roots = file.as_deref().filter(|_| is_asked).and_then(files::whereabouts);
-        let files = roots.as_ref().map(|path_roots| whereabouts::Files { root: node_root, path_roots });
+        let read = file.as_deref().filter(|_| is_asked).and_then(files::whereabouts);
+        let files = read.as_ref().map(|read| whereabouts::Files { root: node_root, path_roots: &read.path_roots });
         needs_of(config, reference, files.as_ref())
     }
 

@@ -29,6 +29,9 @@ pub struct Notes {
     /// `underlay` of the definition that joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub underlay: Option<String>,
+    /// The address space of whereabouts that its addresses are of ([`super::space`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
 }
 
 impl Notes {

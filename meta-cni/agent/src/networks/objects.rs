@@ -94,6 +94,13 @@ pub struct Raw {
     status: Option<Value>,
 }
 
+impl Raw {
+    /// `spec`, of whatever kind it is.
+    pub fn spec(&self) -> &Value {
+        &self.spec
+    }
+}
+
 impl Versioned for Raw {
     fn version(&self) -> &str {
         &self.metadata.resource_version

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use delegates::ipam::blocks::Pool;
 use delegates::networks::state::{FORMAT, NetworkState, PoolState};
 
-use super::facts::{Ask, Call, Facts, Memory, Step, fingerprint};
+use super::call::Call;
+use super::facts::{Ask, Facts, Memory, Step, fingerprint};
 use super::notes::Notes;
-use super::slots::{Blocks, compact};
-use super::{address_claims, blocks, claim, member};
+use super::slots::{Blocks, compact, has};
+use super::{address_claims, blocks, claim, member, space};
 
 /// Event of the Node: blocks of a network have other addresses than its definition numbers.
 const NUMBERED_OTHERWISE: &str = "AddressesNumberedOtherwise";
@@ -40,6 +41,7 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory) -> Step {
 pub fn is_served(facts: &Facts<'_>, ask: &Ask) -> bool {
     let Some(file) = facts.file else { return false };
     facts.is_admitted(ask)
+        && space::is_noted(facts, ask)
         && (ask.need.overlay.is_none()
             || file.overlay.as_ref().is_some_and(|own| own.routing == member::routing(facts)))
         && match (&ask.need.pool, &file.pool) {
@@ -60,6 +62,9 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     if facts.notes.is_none() {
         return Step::Note(Notes::default());
     }
+    if let Some(step) = space::note(facts) {
+        return step;
+    }
     let overlay = facts.ask.and_then(|ask| ask.need.overlay.as_ref().map(|overlay| (ask, overlay)));
     let is_overlay = overlay.is_some() || facts.file.is_some_and(|file| file.overlay.is_some());
     if is_overlay {
@@ -79,6 +84,11 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
     }
     let asked = facts.ask.and_then(|ask| ask.need.pool.as_ref().map(|pool| chosen(facts, ask, pool)));
     let pool = asked.or_else(|| facts.file?.pool.as_ref().map(|state| Cow::Borrowed(&state.pool)));
+    if pool.is_some()
+        && let Some(step) = space::look(facts, memory)
+    {
+        return step;
+    }
     let read = Blocks::read(facts.id, pool.as_deref(), &facts.view.blocks);
     memory.wrong = strangers(facts).chain(read.wrong.iter().cloned()).collect();
     if facts.ask.is_some_and(|ask| ask.need.pool.is_some()) {
@@ -97,6 +107,9 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
         ));
     }
     if let Some(step) = pool.as_deref().and_then(|_| blocks::settle(facts, memory, &read)) {
+        return step;
+    }
+    if let Some(step) = space::held_twice(facts, memory) {
         return step;
     }
     if let Some(step) = write(facts, memory, &read, pool.as_deref()) {
@@ -181,7 +194,7 @@ fn write(facts: &Facts<'_>, memory: &mut Memory, read: &Blocks, pool: Option<&Po
 fn gains(before: Option<&NetworkState>, new: &NetworkState) -> bool {
     let of = |state: &NetworkState| state.pool.as_ref().map(|pool| pool.slots.clone()).unwrap_or_default();
     let before = before.map(of).unwrap_or_default();
-    of(new).iter().flat_map(|run| run.iter()).any(|slot| !before.iter().any(|run| run.contains(slot)))
+    of(new).iter().flat_map(|run| run.iter()).any(|slot| !has(&before, slot))
 }
 
 /// What `network.json` is to say.
@@ -191,7 +204,7 @@ fn compose(facts: &Facts<'_>, memory: &Memory, read: &Blocks, pool: Option<&Pool
     let pool = pool.map(|pool| {
         let own = read.of(facts.node).into_iter().flat_map(|run| run.iter().collect::<Vec<_>>());
         let slots = compact(own.filter(|slot| !memory.giving.contains_key(slot)));
-        let is_own = |slot| slots.iter().any(|run| run.contains(slot));
+        let is_own = |slot| has(&slots, slot);
         PoolState {
             pool: pool.clone(),
             claimed: address_claims::promises(facts, memory, read, is_own),

@@ -70,6 +70,11 @@ pub fn slots(run: &SlotRun) -> Slots {
     Slots { first: run.first, count: run.count }
 }
 
+/// Is a slot in one of the runs?
+pub fn has(runs: &[Slots], slot: u32) -> bool {
+    runs.iter().any(|run| run.contains(slot))
+}
+
 /// The blocks of a network that make sense, and what is wrong with the others.
 #[derive(Clone, Debug, Default)]
 pub struct Blocks {

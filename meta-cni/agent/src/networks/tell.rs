@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use attachments::names::{NetRef, PodRef};
 use delegates::ipam::blocks::Pool;
-use delegates::networks::{NetworkId, needs};
+use delegates::networks::NetworkId;
 use tokio::time::Instant;
 
 use super::{Networks, may_need};
@@ -33,7 +33,7 @@ impl Networks {
         self.0.events.on_node(&self.0.settings.node, reason, text);
     }
 
-    /// Tells a pod of networks of its whose subnets overlap. `pools` are those of the definitions that it attaches to ([`pools_of`]).
+    /// Tells a pod of networks of its whose subnets overlap. `pools` are those of the definitions that it attaches to ([`Self::pools_of`]).
     pub fn tell_overlaps(&self, pod: &PodRef, pools: &[(NetRef, Pool)]) {
         let Some(text) = overlap(pools) else { return };
         let name = format!("{pod} {}", pod.uid.as_deref().unwrap_or_default());
@@ -48,12 +48,12 @@ impl Networks {
         drop(state);
         self.0.events.warn(pod.clone(), OVERLAPPING, text);
     }
-}
 
-/// The pools of a definition.
-pub fn pools_of(reference: &NetRef, config: &str) -> Vec<(NetRef, Pool)> {
-    let needs = if may_need(config) { needs(config, reference) } else { Vec::new() };
-    needs.into_iter().filter_map(|need| Some((reference.clone(), need.pool?))).collect()
+    /// The pools of a definition, as this node reads it.
+    pub fn pools_of(&self, reference: &NetRef, config: &str) -> Vec<(NetRef, Pool)> {
+        let needs = if may_need(config) { self.needs(config, reference) } else { Vec::new() };
+        needs.into_iter().filter_map(|need| Some((reference.clone(), need.pool?))).collect()
+    }
 }
 
 /// What is to be said of the pools of one pod's definitions; `None` where no two overlap.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use attachments::definition::NetworkAttachmentDefinition;
 use attachments::names::NetRef;
+use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
 use kube::Resource;
 use meta_cni::cluster::wire::{Cause, Refusal};
@@ -134,9 +135,7 @@ impl Networks {
     /// Looks at what is so, and says what is next.
     fn plan(&self, id: &NetworkId, ask: Option<&Ask>) -> Step {
         let file = self.network(id);
-        let asked = ask.and_then(|ask| ask.need.pool.as_ref());
-        let pool = file.as_ref().and_then(|file| file.pool.as_ref()).map(|state| &state.pool).or(asked);
-        let node = self.node(id, pool);
+        let node = self.node(id, self.pool(id, ask).as_ref());
         self.look_at_underlay(id, ask);
         let mut state = self.state();
         let view = state.known.view(id);
@@ -170,8 +169,14 @@ impl Networks {
         step
     }
 
+    /// The pool by which the network's addresses are numbered.
+    fn pool(&self, id: &NetworkId, ask: Option<&Ask>) -> Option<Pool> {
+        let known = self.network(id).and_then(|file| Some(file.pool.as_ref()?.pool.clone()));
+        known.or_else(|| ask.and_then(|ask| ask.need.pool.clone()))
+    }
+
     /// What is leased and attached. What cannot be read is taken to be in use.
-    fn node(&self, id: &NetworkId, pool: Option<&delegates::ipam::blocks::Pool>) -> Node {
+    fn node(&self, id: &NetworkId, pool: Option<&Pool>) -> Node {
         let settings = &self.0.settings;
         let leased = Leased::read(&settings.state_dir, id, pool);
         let leased = leased.unwrap_or_else(|error| {
@@ -215,8 +220,8 @@ impl Networks {
     async fn take(&self, id: &NetworkId, step: Step, ask: Option<&mut Ask>) -> Result<(), Trouble> {
         let settings = &self.0.settings;
         match step {
-            Step::List => self.list(id).await,
-            Step::ListAddresses => self.list_addresses(id).await,
+            Step::List => self.list(id, self.pool(id, ask.as_deref()).as_ref()).await,
+            Step::ListAddresses => self.list_addresses(id, self.pool(id, ask.as_deref()).as_ref()).await,
             Step::Promise(slot, text) => Ok(self.promise(id, slot, text).await.map_err(|error| error.to_string())?),
             Step::AskNode => {
                 let uid = api::uid(&self.0.client, &api::nodes(), &settings.node).await?;

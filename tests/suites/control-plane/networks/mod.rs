@@ -11,3 +11,4 @@ mod overlay;
 mod rights;
 mod scale;
 mod stage;
+mod whereabouts;

@@ -115,6 +115,9 @@ impl Stage {
         ] {
             command.arg(flag).arg(path);
         }
+        if dir.join("config.json").exists() {
+            command.arg("--config").arg(dir.join("config.json"));
+        }
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         self.agents[number].1 = Some(Service::started(node, child, &log));
         let socket = dir.join("run/agent.sock");

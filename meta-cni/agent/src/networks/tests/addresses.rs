@@ -39,7 +39,7 @@ impl World {
     }
 
     fn owns(&self, node: &str, slot: u32) -> bool {
-        self.pool(node).slots.iter().any(|run| run.contains(slot))
+        has(&self.pool(node).slots, slot)
     }
 
     /// A slot of a node that pods may have.
@@ -87,7 +87,7 @@ impl World {
         if let Some(by) = leased.get(&slot).filter(|_| wanted.holder.kind == HolderKind::Pod) {
             return Err(format!("taken by {by}"));
         }
-        let is_own = pool.slots.iter().any(|run| run.contains(slot));
+        let is_own = has(&pool.slots, slot);
         assert!(is_own || wanted.holder.kind == HolderKind::IpamClaim, "{slot} is another node's");
         assert!(pool.claimed.get(&slot).is_none_or(|who| *who == text), "{:?}", pool.claimed);
         self.nodes.get_mut(node).unwrap().leased.insert(slot, format!("pod shop/{}", wanted.holder.name));

@@ -103,7 +103,7 @@ fn an_empty_block_goes_after_the_grace_and_never_one_that_a_pod_needs() {
     world.run("a", None).unwrap();
     assert_eq!(world.server.blocks.len(), 1);
     let pool = world.nodes["a"].file.as_ref().unwrap().pool.as_ref().unwrap();
-    assert!(pool.slots.iter().any(|run| run.contains(keep)));
+    assert!(has(&pool.slots, keep));
 }
 
 #[test]

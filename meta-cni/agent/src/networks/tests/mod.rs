@@ -4,6 +4,7 @@ mod addresses;
 mod blocks;
 mod overlay;
 mod scale;
+mod space;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +16,14 @@ use delegates::networks::state::NetworkState;
 use delegates::networks::{Need, NetworkId, needs};
 use tokio::time::Instant;
 
-use super::facts::{Ask, Call, Facts, Memory, Owner, Step, Tunnel};
+use super::call::Call;
+use super::facts::{Ask, Facts, Memory, Owner, Step, Tunnel};
 use super::known::View;
 use super::leases::Leased;
 use super::notes::Notes;
 use super::objects::{Address, Block, Claim, Member, Meta, OwnerReference, Stored};
-use super::slots::{Blocks, block_name, compact};
+use super::slots::{Blocks, block_name, compact, has};
+use super::space::Space;
 use super::{address_claims, member, plan};
 
 /// What the API server has of one network.
@@ -61,6 +64,8 @@ struct World {
     given: Vec<usize>,
     /// Objects go behind the agents' backs.
     is_unfair: bool,
+    /// What others have of the network's addresses.
+    space: Option<Space>,
 }
 
 fn reference(name: &str) -> NetRef {
@@ -113,6 +118,7 @@ impl World {
             writes: BTreeMap::new(),
             given: Vec::new(),
             is_unfair: false,
+            space: None,
         }
     }
 
@@ -187,14 +193,18 @@ impl World {
     }
 
     fn take(&mut self, name: &str, step: Step, ask: Option<&mut Ask>) {
+        let mut listed = self.space.clone();
+        listed.iter_mut().for_each(|space| space.read_at = self.now);
         let node = self.nodes.get_mut(name).unwrap();
         match step {
             Step::List => {
                 (node.memory.is_stale, node.memory.taken, node.memory.is_checked) = (false, BTreeSet::new(), true);
+                node.memory.space = listed;
                 self.hear(name);
             }
             Step::ListAddresses => {
                 node.memory.is_checked = true;
+                node.memory.space = listed;
                 node.view.addresses = self.server.addresses.values().cloned().collect();
             }
             Step::Promise(slot, text) => {
@@ -353,10 +363,7 @@ impl World {
             let Some(pool) = node.file.as_ref().and_then(|file| file.pool.as_ref()) else { continue };
             for slot in pool.slots.iter().flat_map(|run| run.iter()) {
                 assert_eq!(all.insert(slot, name), None, "slot {slot} of {name}");
-                assert!(
-                    self.is_unfair || owned.of(name).iter().any(|run| run.contains(slot)),
-                    "slot {slot} is not {name}'s"
-                );
+                assert!(self.is_unfair || has(&owned.of(name), slot), "slot {slot} is not {name}'s");
             }
         }
     }
@@ -387,7 +394,9 @@ impl World {
             self.now += Duration::from_secs(1);
         }
         outcome?;
-        let slot = *self.free(node).first().ok_or("no slot is free")?;
+        let claimed = &self.nodes[node].file.as_ref().unwrap().pool.as_ref().unwrap().claimed;
+        let free = self.free(node).into_iter().find(|slot| !claimed.contains_key(slot));
+        let slot = free.ok_or("no slot is free")?;
         self.nodes.get_mut(node).unwrap().leased.insert(slot, format!("pod {slot}"));
         Ok(slot)
     }
