@@ -17,4 +17,5 @@ mod replay;
 mod routes;
 mod shared;
 mod status;
+mod tools;
 mod tricks;
