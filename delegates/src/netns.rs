@@ -149,6 +149,19 @@ impl Drop for WayBack<'_> {
     }
 }
 
+/// Runs `work` in a fresh namespace, which ends with it: what it makes there, nobody meets. On a thread of its own, which needs root.
+pub fn in_fresh<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let run = || {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Kernel {
+            op: "make a network namespace".to_owned(),
+            errno: errno as i32,
+            detail: String::new(),
+        })?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// `CNI_NETNS_OVERRIDE` lets a caller attach the very namespace that plugins run in (C52).
 pub fn own_is_allowed() -> bool {
     std::env::var("CNI_NETNS_OVERRIDE").is_ok_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))

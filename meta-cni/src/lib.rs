@@ -12,4 +12,5 @@ pub mod engine;
 pub mod fault;
 pub mod node;
 pub mod recovery;
+pub mod render;
 pub mod request;

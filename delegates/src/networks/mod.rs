@@ -25,3 +25,11 @@ pub use self::need::{Need, OverlayNeed, needs, needs_of, spans_nodes};
 
 /// Directory of the networks below `stateDir`.
 pub const DIR: &str = "networks";
+
+/// The networks that have a directory below `stateDir`, by name.
+pub fn known(state_dir: &std::path::Path) -> Vec<NetworkId> {
+    let entries = std::fs::read_dir(state_dir.join(DIR)).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names.iter().map(|name| NetworkId::of_dir(name)).collect()
+}

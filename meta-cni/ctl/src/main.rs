@@ -1,19 +1,32 @@
-//! `meta-cnictl`, the command line tool. `lint` checks manifests and CNI configurations before they are applied, `level` shows what a
-//! namespace's level means, `map` and `ipam` what is attached and who holds which addresses.
+//! `meta-cnictl`, the command line tool: what a pod would get (`explain`), what is attached and who holds which addresses (`map`,
+//! `ipam`), manifests before they are applied (`lint`), what a namespace's level means (`level`).
+//!
+//! Arguments are as kubectl's, and so is the place: as `kubectl-meta_cni` in the path it is `kubectl meta-cni`.
 
+mod access;
+mod collect;
+mod connectivity;
+mod doctor;
+mod explain;
+mod files;
+mod generate;
 mod level;
 mod lint;
 mod map;
+mod migrate;
+mod program;
+mod status;
+mod style;
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use attachments::policy::Level;
 use attachments::text::{printable, printable_lines};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use lint::{Source, Trial, lint};
 
 /// Tools for people who run meta-cni.
@@ -26,6 +39,32 @@ struct Arguments {
 
 #[derive(Debug, PartialEq, Subcommand)]
 enum Command {
+    /// Explains what a pod would get: each network, and what would refuse it.
+    ///
+    /// The pods are those of the API server, or with -f those of manifests. The engine's own steps answer, up to the first that
+    /// touches anything, and the webhook's own rules. On the node itself its links, ports and programs are looked at too.
+    #[command(args_override_self = true, after_help = EXPLAIN_STATUS)]
+    Explain(explain::ExplainOptions),
+    /// Shows what is attached, by record, kernel and annotation, and every difference.
+    ///
+    /// Without an argument it is about this node: as root there, or in the agent's container (kubectl exec). A pod or a node is
+    /// asked for by its name, from anywhere: what pods ask for against what their network-status says.
+    #[command(args_override_self = true, after_help = STATUS_STATUS)]
+    Status(status::StatusOptions),
+    /// Examines this node: kernel, settings, directories, configurations, agent, API server, overlays, leftovers.
+    ///
+    /// As root on the node, or in the agent's container (kubectl exec). Nothing is changed: what has to be tried is tried in network
+    /// namespaces that end with it.
+    #[command(args_override_self = true, after_help = DOCTOR_STATUS)]
+    Doctor(doctor::DoctorOptions),
+    /// Makes a support archive of this node and of our objects, without secrets.
+    ///
+    /// Records, configurations, what doctor and status say, links, routes, the packet filter, the logs of our pods, versions, and our
+    /// objects. Tokens, passwords and keys are taken out, Secrets are not read. Look into it before you send it.
+    Collect(collect::CollectOptions),
+    /// Tries a network between all nodes.
+    #[command(subcommand)]
+    Connectivity(connectivity::ConnectivityCommand),
     /// Checks network definitions, pods and CNI configurations before anybody applies them.
     ///
     /// It looks at NetworkAttachmentDefinitions and the network annotations of pods in manifests (YAML or JSON), and at CNI
@@ -41,6 +80,13 @@ enum Command {
     /// Shows the pools of addresses that span nodes: their size, and who holds what.
     #[command(args_override_self = true)]
     Ipam(map::Scope),
+    /// Reads the configuration of another meta plugin, and shows what becomes of it.
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
+    /// Prints the completions of a shell: source <(meta-cnictl completion bash).
+    Completion(generate::CompletionOptions),
+    /// Prints the man page, or makes one for each command in a directory.
+    Man(generate::ManOptions),
 }
 
 #[derive(Debug, PartialEq, Subcommand)]
@@ -55,12 +101,24 @@ enum LevelCommand {
         /// Manifests; - is stdin.
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// The same.
+        #[arg(long, short, value_name = "FILE")]
+        filename: Vec<PathBuf>,
     },
 }
 
 fn level(text: &str) -> Result<Level, String> {
     text.parse().map_err(|_| format!("want {}", Level::ALLOWED))
 }
+
+const EXPLAIN_STATUS: &str = "\
+Exit status: 0 every pod gets what it asks for, 1 something is refused, 2 wrong usage or something that cannot be read.";
+
+const STATUS_STATUS: &str = "\
+Exit status: 0 nothing differs, 1 something differs or is still to be undone, 2 wrong usage or something that cannot be read.";
+
+const DOCTOR_STATUS: &str = "\
+Exit status: 0 the node is fit, 1 it is not, or with --strict something is to be warned of, 2 wrong usage.";
 
 const LINT_STATUS: &str = "\
 Exit status: 0 nothing is denied, 1 something is, 2 wrong usage or a file that cannot be read.";
@@ -71,7 +129,7 @@ struct Options {
     #[arg(long)]
     strict: bool,
     /// A line for each problem, or one JSON object.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Format::Human)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     output: Format,
     /// Manifests of AttachmentPolicies, AttachmentLevels and Namespaces: the files are judged by them too. May be given several times.
     #[arg(long, value_name = "FILE")]
@@ -80,14 +138,27 @@ struct Options {
     #[arg(long, value_name = "LEVEL", value_parser = level, default_value_t = Level::Privileged)]
     level: Level,
     /// Files to check; - is stdin.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// The same.
+    #[arg(long, short, value_name = "FILE")]
+    filename: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Format {
-    Human,
+    #[value(alias = "human")]
+    Text,
     Json,
+}
+
+/// What a command has to say.
+#[derive(Debug)]
+struct Answer {
+    /// Its output. What others wrote is escaped in it where it has marks for terminals.
+    text: String,
+    /// Nothing is refused, and nothing differs.
+    is_good: bool,
 }
 
 /// Exit codes: nothing is denied, something is denied, wrong usage or an unreadable file.
@@ -98,14 +169,7 @@ const FAILED: u8 = 2;
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let (output, code) = match parse(&words) {
-        Ok(Arguments { command: Command::Lint(options) }) => run(&options),
-        Ok(Arguments { command: Command::Level(LevelCommand::Show { level, files }) }) => {
-            show(&files, |sources| level::show(level, sources))
-        }
-        Ok(Arguments { command: Command::Map(options) }) => {
-            show(&options.scope.files, |sources| map::draw(&options, sources))
-        }
-        Ok(Arguments { command: Command::Ipam(scope) }) => show(&scope.files, |sources| map::pools(&scope, sources)),
+        Ok(Arguments { command }) => serve(command),
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             (asked.to_string(), CLEAN)
         }
@@ -115,17 +179,62 @@ fn main() -> ExitCode {
         }
     };
     let mut out = io::stdout().lock();
-    // A closed stdout is a failure without a message: `| head` is usual. The checked text may be anybody's, so control
-    // characters are escaped for the terminal.
-    let written = out.write_all(printable_lines(&output).as_bytes()).and_then(|()| out.flush());
+    // A closed stdout is a failure without a message: `| head` is usual.
+    let written = out.write_all(output.as_bytes()).and_then(|()| out.flush());
     ExitCode::from(if written.is_ok() { code } else { FAILED })
 }
 
+fn serve(command: Command) -> (String, u8) {
+    // The checked text may be anybody's, so control characters are escaped for the terminal.
+    let safe = |(text, code): (String, u8)| (printable_lines(&text).into_owned(), code);
+    match command {
+        Command::Explain(options) => answer(explain::run(&options)),
+        Command::Status(options) => answer(status::run(&options)),
+        Command::Doctor(options) => answer(doctor::run(&options)),
+        Command::Collect(options) => answer(collect::run(&options)),
+        Command::Connectivity(command) => answer(connectivity::run(&command)),
+        Command::Lint(options) => safe(run(&options)),
+        Command::Level(LevelCommand::Show { level, files, filename }) => {
+            safe(show(&[files, filename].concat(), |sources| level::show(level, sources)))
+        }
+        Command::Migrate(command) => answer(migrate::run(&command)),
+        Command::Completion(options) => (generate::completion(&options, Arguments::command()), CLEAN),
+        Command::Man(options) => {
+            answer(generate::man(&options, Arguments::command()).map(|text| Answer { text, is_good: true }))
+        }
+        Command::Map(options) => safe(show(&options.scope.manifests(), |sources| map::draw(&options, sources))),
+        Command::Ipam(scope) => safe(show(&scope.manifests(), |sources| map::pools(&scope, sources))),
+    }
+}
+
+fn answer(answer: Result<Answer, String>) -> (String, u8) {
+    match answer {
+        Ok(Answer { text, is_good }) => {
+            // Marks for terminals are ours: what others wrote was escaped when it was put in.
+            let is_painted = text.contains('\u{1b}');
+            let text = if is_painted { text } else { printable_lines(&text).into_owned() };
+            (text, if is_good { CLEAN } else { DENIED })
+        }
+        Err(error) => {
+            eprintln!("meta-cnictl: {}", printable(&error));
+            (String::new(), FAILED)
+        }
+    }
+}
+
+/// The program under the name by which it was called: kubectl calls its plugins by theirs.
+fn command(words: &[OsString]) -> clap::Command {
+    let called = words.first().and_then(|word| Path::new(word).file_name()).unwrap_or_default();
+    let command = Arguments::command();
+    if called == "kubectl-meta_cni" { command.bin_name("kubectl meta-cni") } else { command }
+}
+
 fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
-    Arguments::try_parse_from(words).map_err(|mut wrong| {
+    let matched = command(words).try_get_matches_from(words);
+    matched.and_then(|matches| Arguments::from_arg_matches(&matches)).map_err(|mut wrong| {
         // For a wrong value clap lists the allowed ones and leaves out the usage.
         if wrong.kind() == ErrorKind::InvalidValue {
-            let mut all = Arguments::command();
+            let mut all = command(words);
             all.build();
             if let Some(command) = words.get(1).and_then(|name| all.find_subcommand_mut(name)) {
                 wrong.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
@@ -135,39 +244,19 @@ fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
     })
 }
 
-/// The files that can be read, and those that cannot, each with the reason.
-fn sources(paths: &[PathBuf]) -> (Vec<Source>, Vec<(String, String)>) {
-    let mut sources = Vec::new();
-    let mut unreadable = Vec::new();
-    for path in paths {
-        let name = path.display().to_string();
-        match read(path) {
-            Ok(text) => sources.push(Source { name, text }),
-            Err(error) => unreadable.push((name, error.to_string())),
-        }
-    }
-    (sources, unreadable)
-}
-
 /// What a command makes of files that can all be read.
 fn show(files: &[PathBuf], of: impl FnOnce(&[Source]) -> Result<String, String>) -> (String, u8) {
-    let (sources, unreadable) = sources(files);
+    let (sources, unreadable) = files::sources(files);
     let shown = match unreadable.first() {
         Some((name, error)) => Err(format!("{name}: {error}")),
         None => of(&sources),
     };
-    match shown {
-        Ok(text) => (text, CLEAN),
-        Err(error) => {
-            eprintln!("meta-cnictl: {}", printable(&error));
-            (String::new(), FAILED)
-        }
-    }
+    answer(shown.map(|text| Answer { text, is_good: true }))
 }
 
 fn run(options: &Options) -> (String, u8) {
-    let (sources, mut unreadable) = sources(&options.files);
-    let (policies, missing) = self::sources(&options.policy);
+    let (sources, mut unreadable) = files::sources(&[&options.files[..], &options.filename].concat());
+    let (policies, missing) = files::sources(&options.policy);
     unreadable.extend(missing);
     let is_json = options.output == Format::Json;
     let report = lint(&sources, &Trial::new(options.level, &policies, &sources));
@@ -184,14 +273,6 @@ fn run(options: &Options) -> (String, u8) {
         (true, false) => CLEAN,
     };
     (if is_json { report.json(&unreadable) } else { report.human() }, code)
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        return io::stdin().lock().read_to_string(&mut text).map(|_| text);
-    }
-    std::fs::read_to_string(path)
 }
 
 #[cfg(test)]
@@ -213,7 +294,8 @@ mod tests {
     #[test]
     fn a_level_is_shown_by_name() {
         let show = |level, files: &[&str]| {
-            Command::Level(LevelCommand::Show { level, files: files.iter().map(PathBuf::from).collect() })
+            let files = files.iter().map(PathBuf::from).collect();
+            Command::Level(LevelCommand::Show { level, files, filename: Vec::new() })
         };
         assert_eq!(arguments("level show baseline").unwrap(), show(Level::Baseline, &[]));
         assert_eq!(arguments("level show restricted a -").unwrap(), show(Level::Restricted, &["a", "-"]));
@@ -226,9 +308,11 @@ mod tests {
     #[test]
     fn options_and_files_come_in_any_order() {
         let files = ["a", "-", "--b"].map(PathBuf::from).to_vec();
-        let want = Options { strict: true, output: Format::Json, policy: Vec::new(), level: Level::Privileged, files };
+        let (policy, filename, level) = (Vec::new(), Vec::new(), Level::Privileged);
+        let want = Options { strict: true, output: Format::Json, policy, level, files, filename };
         assert_eq!(read("lint a --output json - --strict -- --b").unwrap(), want);
         assert_eq!(read("lint --output=human a").unwrap(), read("lint a").unwrap());
+        assert_eq!(read("lint -f a -f b").unwrap().filename, ["a", "b"].map(PathBuf::from));
         assert_eq!(read("lint -o json -o human --strict --strict a").unwrap(), read("lint --strict a").unwrap());
         let judged = read("lint --policy p --level baseline --policy q a").unwrap();
         assert_eq!((judged.policy, judged.level), (vec!["p".into(), "q".into()], Level::Baseline));
@@ -239,13 +323,35 @@ mod tests {
     }
 
     #[test]
+    fn kubectl_calls_it_by_its_own_name() {
+        let words = ["/usr/local/bin/kubectl-meta_cni", "lint"].map(OsString::from);
+        let text = parse(&words).unwrap_err().to_string();
+        assert!(text.contains("Usage: kubectl meta-cni lint"), "{text}");
+    }
+
+    #[test]
+    fn the_table_of_arguments_has_no_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn explain_is_about_pods_of_a_cluster_or_of_files() {
+        assert!(arguments("explain").is_err());
+        for line in
+            ["explain web -n shop", "explain -f a.yaml -f b", "explain web -f a -o json --context c --kubeconfig k"]
+        {
+            assert!(matches!(arguments(line), Ok(Command::Explain(_))), "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_names_the_word() {
         for (line, want) in [
             ("", "Usage: meta-cnictl <COMMAND>"),
             ("lnit", "'lnit'"),
             ("lint", "<FILE>..."),
             ("lint --json a", "'--json'"),
-            ("lint --output yaml a", "'yaml' for '--output <FORMAT>'\n  [possible values: human, json]"),
+            ("lint --output yaml a", "'yaml' for '--output <FORMAT>'\n  [possible values: text, json]"),
             ("lint --output", "'--output <FORMAT>'"),
         ] {
             let error = read(line).unwrap_err();

@@ -15,7 +15,7 @@ mod pages;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use client::{client, observed_client};
+pub use client::{Access, access, client, create, observed_client, remove, server_date, text_of};
 pub use error::{ClientError, said};
 pub use fetch::{Read, Reader};
 pub use follow::{Collection, Event, Versioned, follow, follow_heard, follow_objects};

@@ -94,6 +94,33 @@ impl<'a> Chain<'a> {
         Ok(ValidChain { chain: self, plugins })
     }
 
+    /// Everything that [`Self::validate`] would refuse. Programs are looked for only where `with_programs` says so: on the node.
+    pub fn problems(&self, node: &Node<'_>, with_programs: bool) -> Vec<Fault> {
+        let many = self.attachment.plugins.len() > 1;
+        let mut problems = Vec::new();
+        for (i, plugin) in self.attachment.plugins.iter().enumerate() {
+            let checked = match Delegate::of(plugin, node) {
+                Delegate::External(kind) if with_programs => exec::find(kind, node.plugin_dirs).map(drop),
+                Delegate::External(_) => Ok(()),
+                Delegate::Builtin(builtin) => match self.conf(plugin, &Injection::default()) {
+                    Err(fault) => {
+                        problems.push(fault);
+                        continue;
+                    }
+                    Ok(conf) => {
+                        let prefix = if many { format!("plugins[{i}]") } else { String::new() };
+                        let configured = builtin.configure(&conf);
+                        configured.map_err(|findings| Error::Config(under(&prefix, findings))).and_then(|configured| {
+                            if with_programs { configured.require_programs(node, &conf) } else { Ok(()) }
+                        })
+                    }
+                },
+            };
+            problems.extend(checked.err().map(|e| self.fault(e)));
+        }
+        problems
+    }
+
     /// Ownership the host ports of the attachment. A further network's ports must be free, whatever plugin maps them.
     pub fn claim_ports(&self, node: &Node<'_>, ports: &mut HostPorts) -> Result<()> {
         const CAPABILITY: &str = "portMappings";
@@ -290,7 +317,12 @@ pub fn has_external(attachment: &Attachment, node: &Node<'_>) -> bool {
 
 /// True when we make the attachment's link ourselves: a delegate in this process is the first of the chain.
 pub fn makes_link(attachment: &Attachment, node: &Node<'_>) -> bool {
-    attachment.plugins.first().is_some_and(|plugin| matches!(Delegate::of(plugin, node), Delegate::Builtin(_)))
+    attachment.plugins.first().is_some_and(|plugin| is_in_process(plugin, node))
+}
+
+/// True when the plugin runs in process on this node.
+pub fn is_in_process(plugin: &PluginConf, node: &Node<'_>) -> bool {
+    matches!(Delegate::of(plugin, node), Delegate::Builtin(_))
 }
 
 /// A call about a network and no sandbox.

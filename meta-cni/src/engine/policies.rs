@@ -19,8 +19,25 @@ pub fn judge(
     nodes_own: &[NetRef],
     facts: &Facts,
 ) -> Result<Vec<String>> {
-    if selection.elements().next().is_none() {
-        return Ok(Vec::new());
+    let elements: Vec<(String, &NetworkSelection)> = selection.placed_elements().collect();
+    let verdict = verdict(level, pod, &elements, nodes_own, facts)?;
+    match verdict.refusal() {
+        Some(refusal) => Err(Fault::Config(refusal)),
+        None => Ok(verdict.warnings),
+    }
+}
+
+/// The same in full: everything that is refused, and everything that is warned of. `elements` are what the pod selects, each with its
+/// path in the pod.
+pub fn verdict(
+    level: Level,
+    pod: &PodRef,
+    elements: &[(String, &NetworkSelection)],
+    nodes_own: &[NetRef],
+    facts: &Facts,
+) -> Result<Verdict> {
+    if elements.is_empty() {
+        return Ok(Verdict::default());
     }
     let later = |why: &str| Fault::TryLater(format!("pod {pod}: levels and policies are not known here yet: {why}"));
     let policies = match &facts.policies {
@@ -29,7 +46,6 @@ pub fn judge(
         Some(Policies::Unheard) => return Err(later("the node agent's answer needs a newer plugin")),
         None => return Err(Fault::Bug("levels and policies were not asked for".to_owned())),
     };
-    let elements: Vec<(String, &NetworkSelection)> = selection.placed_elements().collect();
     let networks: Vec<Judged<'_>> = elements
         .iter()
         .map(|(element, selection)| {
@@ -45,11 +61,7 @@ pub fn judge(
     let (namespace, name) = (pod.namespace.as_str(), Some(pod.name.as_str()));
     // A pod in the node's own network namespace has no sandbox.
     let pod = Pod { namespace, name, labels: None, service_account: None, host_network: false };
-    let verdict = Verdict::of(policies, level, &pod, &networks).map_err(|error| Fault::Config(error.to_string()))?;
-    match verdict.refusal() {
-        Some(refusal) => Err(Fault::Config(refusal)),
-        None => Ok(verdict.warnings),
-    }
+    Verdict::of(policies, level, &pod, &networks).map_err(|error| Fault::Config(error.to_string()))
 }
 
 fn nad(definition: &Definition) -> Nad<'_> {

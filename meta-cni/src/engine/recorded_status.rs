@@ -48,7 +48,7 @@ impl SettledRecord {
     }
 }
 
-fn recorded_status(record: &Record, age: Duration) -> Result<Option<RecordedStatus>> {
+pub(super) fn recorded_status(record: &Record, age: Duration) -> Result<Option<RecordedStatus>> {
     let (Some(intent), Some(done)) = (&record.intent, &record.done) else { return Ok(None) };
     let Some(pod) = intent.pod.clone() else { return Ok(None) };
     let read = |entry: &super::record::RecordedAttachment| {

@@ -55,7 +55,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
 }
 
 /// What the node keeps from definitions: its addresses and the bridge of its default network included.
-fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
+pub(super) fn reserved(run: &Run<'_>, bound: &Bound, node: NodeAddresses) -> Reserved {
     let NodeAddresses { internal_ips, api_servers } = node;
     let mut reserved = Reserved { node_addresses: internal_ips, api_servers, ..run.conf.reserved.clone() };
     if reserved.share_default_bridge || !bound.attachments.iter().any(|attachment| attachment.is_tenants) {
@@ -100,7 +100,7 @@ pub fn default_network(run: &Run<'_>) -> Result<Attachment> {
 }
 
 /// The networks that the node's configuration gives to every pod, their files read.
-struct NodeNetworks<'a> {
+pub(super) struct NodeNetworks<'a> {
     run: &'a Run<'a>,
     rules: Rules,
     delegates: Vec<Network>,
@@ -109,7 +109,7 @@ struct NodeNetworks<'a> {
 }
 
 impl<'a> NodeNetworks<'a> {
-    fn read(run: &'a Run<'a>) -> Result<Self> {
+    pub(super) fn read(run: &'a Run<'a>) -> Result<Self> {
         Ok(Self {
             run,
             rules: rules(&run.conf),
@@ -122,8 +122,13 @@ impl<'a> NodeNetworks<'a> {
         })
     }
 
+    /// How many attachments come behind those of the pod.
+    pub(super) fn auxiliaries(&self) -> usize {
+        usize::from(self.auxiliary.is_some())
+    }
+
     /// The definitions that the node's configuration may name: any name that is not a path or inline.
-    fn references(&self) -> Result<Vec<NetRef>> {
+    pub(super) fn references(&self) -> Result<Vec<NetRef>> {
         let named = |network: &Network| match network {
             // A network's name may hold characters that an object's may not. Such a network can only be a file.
             Network::Named(name) => name.as_str().parse::<ObjectName>().ok(),
@@ -133,13 +138,18 @@ impl<'a> NodeNetworks<'a> {
         Ok(names.map(|name| NetRef { namespace: self.run.conf.multus_namespace.clone(), name }).collect())
     }
 
-    fn query<'q>(&'q self, pod: Option<&'q PodRef>, references: &'q [NetRef], optional: &'q [NetRef]) -> Query<'q> {
+    pub(super) fn query<'q>(
+        &'q self,
+        pod: Option<&'q PodRef>,
+        references: &'q [NetRef],
+        optional: &'q [NetRef],
+    ) -> Query<'q> {
         let multus_namespace = &self.run.conf.multus_namespace;
         Query { pod, annotations: false, references, optional, multus_namespace, policies: false }
     }
 
     /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
-    fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
+    pub(super) fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
         let operation = &self.run.request.operation;
         match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
             Err(fault @ Fault::TryLater(_)) if !matches!(operation, Operation::Add(_) | Operation::Status) => {
@@ -152,7 +162,13 @@ impl<'a> NodeNetworks<'a> {
 
     /// Binds the node's networks and what a pod selects beside or instead of them. `facts` holds what is known, and is
     /// completed here.
-    fn bind(&self, pod: &PodRef, target: &Target, selection: &Selection, facts: &mut Facts) -> Result<Bound> {
+    pub(super) fn bind(
+        &self,
+        pod: &PodRef,
+        target: &Target,
+        selection: &Selection,
+        facts: &mut Facts,
+    ) -> Result<Bound> {
         let request = BindRequest {
             pod,
             container: &target.container,
@@ -274,7 +290,7 @@ fn conf_files(dir: &Path) -> Vec<ConfFile> {
 }
 
 /// A tenant's path must lie below a root after symbolic links are resolved, too.
-fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
+pub(super) fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }

@@ -21,4 +21,5 @@ mod route_override;
 mod routes;
 mod shared;
 mod status;
+mod tools;
 mod tricks;

@@ -10,9 +10,9 @@ use meta_cni::{conf_dir, node};
 
 use super::default::{Definitions, configured};
 use super::plan::{Asked, Choice, Seen, ahead, choose};
-use super::render::{Parts, capabilities, conflist, names_default};
 use super::rewrite_backoff::{FIRST_PAUSE, RewriteBackoff};
 use crate::durable_file::place;
+use meta_cni::render::{Parts, capabilities, conflist, names_default};
 
 /// A directory that changed less than this ago may be incomplete.
 const SETTLE: Duration = Duration::from_secs(3);

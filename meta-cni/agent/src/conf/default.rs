@@ -9,7 +9,7 @@ use attachments::finding::Finding;
 use meta_cni::conf_dir;
 use meta_cni::node::{CONF_DIR, MULTUS_NAMESPACE};
 
-use super::render::capabilities;
+use meta_cni::render::capabilities;
 
 /// Looks up the text of a definition by namespace and name.
 pub type Definitions<'a> = &'a dyn Fn(&str, &str) -> Option<String>;

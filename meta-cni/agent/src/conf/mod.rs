@@ -1,13 +1,12 @@
 //! The conflist that the runtime reads: written once the agent answers, and kept in place.
 //!
-//! `plan` chooses the default network, `render` makes the text, `conflist_reconciler` acts on a directory, and `inotify`
+//! `plan` chooses the default network, `meta_cni::render` makes the text, `conflist_reconciler` acts on a directory, and `inotify`
 //! wakes it.
 
 mod conflist_reconciler;
 mod default;
 pub(crate) mod inotify;
 mod plan;
-mod render;
 mod rewrite_backoff;
 
 use std::path::Path;

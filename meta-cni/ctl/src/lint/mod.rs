@@ -12,6 +12,7 @@ use std::path::Path;
 use delegates::lint::{self as rules, Kind, Origin, Problem};
 use meta_cni::cluster::manifest;
 
+pub use objects::TEMPLATES;
 pub use report::{LintReport, LintedProblem};
 pub use trial::{Trial, facts_of};
 

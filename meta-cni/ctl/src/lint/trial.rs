@@ -90,7 +90,8 @@ impl Trial {
         self.flaws.push(LintedProblem { file: source.name.clone(), object: object.cloned(), problem });
     }
 
-    fn define(&mut self, object: &Value) {
+    /// Takes a definition that pods may name.
+    pub fn define(&mut self, object: &Value) {
         let kind = object["kind"].as_str().unwrap_or_default();
         if let Some(items) = object["items"].as_array().filter(|_| kind.ends_with("List")) {
             items.iter().for_each(|item| self.define(item));

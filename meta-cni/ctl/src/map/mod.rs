@@ -8,18 +8,18 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use meta_cni::cluster::manifest;
-use meta_cni_kube::{PageSize, Pages, Selector, Shape};
-use serde_json::Value;
+use meta_cni_kube::Selector;
 
-use self::model::{COLLECTIONS, Map};
+use self::model::COLLECTIONS;
+pub use self::model::Map;
+use super::access::{self, Api, block_on};
 use super::lint::Source;
 
 /// Where the facts come from, and which of them are wanted.
 #[derive(Debug, PartialEq, Args)]
 pub struct Scope {
-    /// Reaches the API server by this kubeconfig, instead of by KUBECONFIG, ~/.kube/config or the pod's service account.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    api: Api,
     /// Only networks of this namespace.
     #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -28,7 +28,17 @@ pub struct Scope {
     network: Option<String>,
     /// Manifests, as `kubectl get -o json` prints them, in place of the API server; - is stdin.
     #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    /// The same.
+    #[arg(long, short, value_name = "FILE")]
+    filename: Vec<PathBuf>,
+}
+
+impl Scope {
+    /// The files that take the place of the API server.
+    pub fn manifests(&self) -> Vec<PathBuf> {
+        [&self.files[..], &self.filename].concat()
+    }
 }
 
 /// The picture.
@@ -75,9 +85,8 @@ pub fn pools(scope: &Scope, sources: &[Source]) -> Result<String, String> {
 
 fn gather(scope: &Scope, sources: &[Source]) -> Result<Map, String> {
     let mut map = Map::default();
-    if scope.files.is_empty() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        runtime.block_on(ask(scope.kubeconfig.clone().or_else(usual_kubeconfig), &mut map))?;
+    if scope.manifests().is_empty() {
+        block_on(ask(&scope.api, &mut map))?;
     }
     for source in sources {
         for document in manifest::documents(&source.text) {
@@ -89,27 +98,11 @@ fn gather(scope: &Scope, sources: &[Source]) -> Result<Map, String> {
     Ok(map)
 }
 
-/// As kubectl looks for it.
-fn usual_kubeconfig() -> Option<PathBuf> {
-    let named = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".kube/config")).filter(|path| path.is_file());
-    named.or_else(home)
-}
-
 /// Reads the collections page by page; nothing is kept of an object but what is drawn.
-async fn ask(kubeconfig: Option<PathBuf>, map: &mut Map) -> Result<(), String> {
-    let (client, _) = meta_cni_kube::client(kubeconfig.as_deref()).await.map_err(|e| e.to_string())?;
+async fn ask(api: &Api, map: &mut Map) -> Result<(), String> {
+    let access = api.open().await?;
     for (kind, path) in COLLECTIONS {
-        let size = PageSize { objects: 500, bytes: 4 << 20 };
-        let mut pages: Pages<Value> = Pages::new(client.clone(), path, Selector::default(), Shape::Whole, size);
-        loop {
-            match pages.next().await {
-                Ok(Some(objects)) => objects.iter().for_each(|object| map.take(kind, object)),
-                Ok(None) => break,
-                Err(error) if error.is_absent() => break,
-                Err(error) => return Err(format!("{path}: {error}")),
-            }
-        }
+        access::list(&access, path, Selector::default(), |object| map.take(kind, &object)).await?;
     }
     Ok(())
 }

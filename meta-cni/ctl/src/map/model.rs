@@ -219,6 +219,15 @@ impl Map {
         holders
     }
 
+    /// How many addresses of a network's pool nobody has, as far as the nodes have told; none where it has no pool, or no node told.
+    pub fn free(&self, name: &str) -> Option<u64> {
+        let pool = self.networks.get(name)?.pool.as_ref()?;
+        let holders = self.holders(name);
+        let used: u64 = holders.values().map(|held| held.owned - held.free).sum();
+        let size = u64::from(pool.usable(&[Run { first: 0, count: pool.capacity() }]));
+        (!holders.is_empty()).then(|| size.saturating_sub(used))
+    }
+
     /// The pods of a network by node, each with its attachment.
     pub fn attached<'a>(&'a self, network: &str) -> BTreeMap<&'a str, Vec<(&'a str, &'a Attachment)>> {
         let mut nodes: BTreeMap<&str, Vec<(&str, &Attachment)>> = BTreeMap::new();
@@ -296,6 +305,7 @@ pub(super) mod tests {
         // The subnet's own address is nobody's.
         assert_eq!(map.holders("shop/blue")["n1"], Held { owned: 63, free: 61 });
         assert_eq!(map.holders("shop/lan").len(), 0);
+        assert_eq!((map.free("shop/blue"), map.free("shop/lan"), map.free("shop/gone")), (Some(251), None, None));
     }
 
     #[test]

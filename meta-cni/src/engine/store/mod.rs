@@ -79,6 +79,9 @@ pub struct Pending {
     pub idle: Duration,
 }
 
+/// Key and age of a record, and the record, or why it cannot be read; none where it went away meanwhile.
+pub type Looked = (Key, Duration, Result<Option<RecordFile>>);
+
 impl Store {
     /// The store in a directory, which is created when it is first written to.
     pub fn new(dir: &Path) -> Self {
@@ -162,6 +165,12 @@ impl Store {
             found.extend(opened.filter(|file| !file.record.damaged).map(|file| (file, age_of(&entry))));
         }
         Ok(found)
+    }
+
+    /// All records in a directory, each with the time since it was last written; or why one cannot be read.
+    pub fn look(&self, place: Place) -> Result<Vec<Looked>> {
+        let found = self.list(place.dir())?.into_iter();
+        Ok(found.map(|(key, entry)| (key.clone(), age_of(&entry), self.open(&key, place))).collect())
     }
 
     /// The records in `pending/`: those that need attention, and those of running calls.

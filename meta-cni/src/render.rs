@@ -1,4 +1,4 @@
-//! Renders the conflist, from the administrator's keys and the default network's capabilities.
+//! Renders the conflist of a node for the agent, and for who wants to see it before, from the administrator's keys and the default network's capabilities.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
-use meta_cni::node::{NodeConf, POD_ANNOTATIONS};
+
+use crate::node::{NodeConf, POD_ANNOTATIONS};
 
 /// Name of the node network, independent of the default network: it is part of every record's key, and the runtime appends the
 /// plugins of the directory with that name. Neither may change when the default network is renamed or replaced.
