@@ -1,6 +1,8 @@
 # Every target works in a fresh clone on a Debian machine with Rust; `make deps` installs the rest.
 
-ARCH    := $(shell uname -m)
+HOST    := $(shell uname -m)
+# x86_64 or aarch64: `make build ARCH=aarch64` builds for the other one.
+ARCH    := $(HOST)
 MUSL    := $(ARCH)-unknown-linux-musl
 TARGET  := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/$(MUSL)/release
@@ -10,32 +12,57 @@ CARGO_HOME ?= $(HOME)/.cargo
 ANONYMOUS := RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/meta-cni --remap-path-prefix=$(CARGO_HOME)=/cargo" \
 	CFLAGS="-ffile-prefix-map=$(CURDIR)=/meta-cni -ffile-prefix-map=$(CARGO_HOME)=/cargo"
 
+# For another architecture: a compiler for the C and the assembly of one dependency (ring), and the linker that comes with Rust; musl's own parts
+# come with the target.
+upper = $(shell echo $(1) | tr a-z A-Z)
+CROSS := $(if $(filter $(HOST),$(ARCH)),,CC_$(ARCH)_unknown_linux_musl=$(ARCH)-linux-gnu-gcc \
+	CARGO_TARGET_$(call upper,$(ARCH))_UNKNOWN_LINUX_MUSL_LINKER=rust-lld)
+
 # A call of the plugin ends with its first panic, so the plugin carries nothing that unwinds: an eighth less to ship and to map.
 ABORT  := CARGO_PROFILE_RELEASE_PANIC=abort
 PLUGIN := $(ABORT) cargo build --locked --release --target $(MUSL) --no-default-features -p meta-cni
 # What runs for weeks need not be as small as the plugin, and three programs take minutes to optimise as one piece each.
 PROGRAMS := CARGO_PROFILE_RELEASE_LTO=thin cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
 
-.PHONY: build image test test-operate demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
+.PHONY: build image image-all sbom test test-operate demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
 build: deps
-	$(ANONYMOUS) $(PLUGIN)
-	$(ANONYMOUS) $(PROGRAMS)
+	$(ANONYMOUS) $(CROSS) $(PLUGIN)
+	$(ANONYMOUS) $(CROSS) $(PROGRAMS)
 
 # The image of DaemonSet and webhook, as an OCI archive: dist/meta-cni.tar. IMAGE gives it another name.
 image: build
 	@tests/prepare buildah
 	deploy/image $(RELEASE) dist/meta-cni.tar
 
+FOREIGN := $(if $(filter x86_64,$(HOST)),\
+	aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/stdint.h:libc6-dev-arm64-cross,\
+	x86_64-linux-gnu-gcc:gcc-x86-64-linux-gnu /usr/x86_64-linux-gnu/include/stdint.h:libc6-dev-amd64-cross)
+
+# The images of both architectures, cross-built: dist/meta-cni-amd64.tar and dist/meta-cni-arm64.tar.
+image-all:
+	@tests/prepare buildah $(FOREIGN)
+	rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+	$(MAKE) --no-print-directory build ARCH=x86_64
+	deploy/image $(TARGET)/x86_64-unknown-linux-musl/release dist/meta-cni-amd64.tar amd64
+	$(MAKE) --no-print-directory build ARCH=aarch64
+	deploy/image $(TARGET)/aarch64-unknown-linux-musl/release dist/meta-cni-arm64.tar arm64
+
+# What the programs of the image are made of, from Cargo.lock: dist/meta-cni.cdx.json, CycloneDX 1.6.
+sbom: deps
+	@tests/prepare jq
+	deploy/sbom dist/meta-cni.cdx.json
+
 # All tiers, or some: make test TIERS="unit conformance". META_CNI_SKIP names tiers that this machine cannot run.
 test: deps
 	tests/run $(TIERS)
 
-# What needs programs that `make test` does without: a browser.
+# What needs programs that `make test` does without: a browser, helm, kubeconform.
 test-operate: deps
 	tests/browser
+	tests/operate/chart
 
 # Two nodes, two pods, four networks, from the manifests in examples/. Plugin and demo in one build, so that what they share is
 # compiled once, and nothing that neither needs.

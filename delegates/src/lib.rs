@@ -3,7 +3,7 @@
 //! [`builtin`] turns a typed configuration into a [`spec`], [`apply`] brings the kernel there, [`firewall`] knows every
 //! nftables table of ours, [`overlay`] what a node holds of a VXLAN overlay, [`networks`] what agent and plugin
 //! tell one another of networks that span nodes, [`nl`] speaks netlink, [`ipam`] gives addresses. [`exec`] runs what is not built in. A [`call::Call`] is one verb for one plugin; the engine hands it to
-//! either. [`lint`] says what is wrong with a definition before anybody is called.
+//! either. [`leftovers`] is what goes with the plugin. [`lint`] says what is wrong with a definition before anybody is called.
 
 pub mod apply;
 pub mod boot;
@@ -17,6 +17,7 @@ pub mod firewall;
 pub mod host;
 pub mod in_process;
 pub mod ipam;
+pub mod leftovers;
 pub mod lint;
 pub mod lock;
 pub mod netns;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use attachments::names::Mac;
 
 use super::table::{again_when_raced, present, require};
+use super::unused::Frame;
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl::nft::{
@@ -22,6 +23,11 @@ const BASE: BaseChain<'_> = BaseChain {
     priority: priority::DSTNAT_BRIDGED,
     policy: None,
 };
+
+/// The table without attachments.
+pub(super) fn frame() -> Frame {
+    Frame { table: TABLE, chains: Some(&[BASE.name]), is_bare: |rules| rules.is_empty() }
+}
 
 /// The names of an attachment.
 struct Names {

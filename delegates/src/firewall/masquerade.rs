@@ -15,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha512};
 
 use super::table::{again_when_raced, leads, present, require};
+use super::unused::Frame;
 use crate::error::{Error, Result};
 use crate::nl::nft::{
     Action, BaseChain, ChainType, Condition, Family, Hook, Nftables, Rule, Step, StoredRule, Table, priority,
@@ -168,6 +169,12 @@ fn rules<'a>(addresses: &[IpNet], comment: &'a str) -> Vec<Rule<'a>> {
         Rule { comment, ..Rule::new(RULES, conditions, Action::Masquerade) }
     };
     addresses.iter().map(rule).collect()
+}
+
+/// The table without attachments.
+pub(super) fn frame() -> Frame {
+    let is_bare = |rules: &[StoredRule]| is_hooked(rules) && rules.iter().all(|rule| rule.chain == HOOK.name);
+    Frame { table: TABLE, chains: Some(&[HOOK.name, RULES]), is_bare }
 }
 
 fn is_hooked(present: &[StoredRule]) -> bool {

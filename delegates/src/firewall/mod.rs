@@ -67,5 +67,7 @@ pub mod overlays;
 pub mod pod_ports;
 pub mod port_mappings;
 mod table;
+mod unused;
 
 pub use self::table::{again_when_raced, leads, present, require};
+pub use self::unused::clear;

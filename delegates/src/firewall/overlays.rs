@@ -31,6 +31,7 @@ use std::time::Instant;
 use nix::libc;
 
 use super::table::{again_when_raced, leads, present};
+use super::unused::Frame;
 use crate::error::{Error, Result};
 use crate::lock::{self, Lock};
 use crate::networks::NetworkId;
@@ -86,6 +87,11 @@ const fn set(name: &'static str, key: Key) -> Set<'static> {
 
 const fn base(name: &'static str, hook: Hook, priority: i32) -> BaseChain<'static> {
     BaseChain { name, kind: ChainType::Filter, hook, priority, policy: Some(Policy::Accept) }
+}
+
+/// The table is ours alone.
+pub(super) fn frame() -> Frame {
+    Frame { table: TABLE, chains: None, is_bare: |_| true }
 }
 
 /// An overlay of this node whose members are known.
@@ -256,7 +262,7 @@ fn bring(wanted: &Option<Values>, deadline: Instant) -> Result<()> {
         let held = if is_framed(&rules) { held(&mut nftables)? } else { None };
         if held.is_none() {
             let mut steps = vec![Step::AddTable { comment: COMMENT }, Step::DeleteTable];
-            steps.extend(frame());
+            steps.extend(framework());
             nftables.commit(&[(TABLE, steps)])?;
         }
         change(&mut nftables, wanted, &held.unwrap_or_default())
@@ -299,7 +305,7 @@ fn is_framed(rules: &[StoredRule]) -> bool {
 }
 
 /// Table, sets, chains and rules.
-fn frame() -> Vec<Step<'static>> {
+fn framework() -> Vec<Step<'static>> {
     let mut steps = vec![Step::AddTable { comment: COMMENT }];
     steps.extend(SETS.map(Step::AddSet));
     steps.extend([TUNNELS, FROM_PODS].map(|chain| Step::AddChain { chain, comment: "" }));

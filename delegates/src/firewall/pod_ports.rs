@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::table::{again_when_raced, leads};
+use super::unused::Frame;
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl;
@@ -21,6 +22,11 @@ use crate::nl::nft::{Action, Condition, Family, Nftables, Rule, Step, StoredRule
 pub const NAME: &str = "meta_cni_ports";
 const TABLE: Table<'_> = Table { family: Family::Netdev, name: NAME };
 const COMMENT: &str = "What overlays of meta-cni take from the ports of pods";
+
+/// The table is ours alone.
+pub(super) fn frame() -> Frame {
+    Frame { table: TABLE, chains: None, is_bare: |_| true }
+}
 
 /// What a port is guarded against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -115,6 +115,15 @@ impl Nftables {
         Ok(rules.unwrap_or_default())
     }
 
+    /// The names of all chains of a table; none when there is no such table.
+    pub fn chains(&mut self, table: Table<'_>) -> Result<Vec<String>> {
+        let request = message(table.family as u8, libc::NFT_MSG_GETCHAIN, libc::NLM_F_DUMP);
+        // The kernel tells the chains of all tables of the family.
+        let chains =
+            self.list(&request, &|| format!("list the chains of nftables table {table}"), &batch::decode_chain)?;
+        Ok(chains.into_iter().flatten().filter(|(of, _)| of == table.name).map(|(_, chain)| chain).collect())
+    }
+
     /// The elements of a set; `None` when there is no such table or set.
     pub fn elements(&mut self, table: Table<'_>, set: &str) -> Result<Option<Vec<Element>>> {
         let request = set::listing(table.family as u8, table.name, set);

@@ -65,7 +65,7 @@ fn sync(dir: &Path) -> io::Result<()> {
 }
 
 /// Removes what a killed writer left. Only one program writes a directory at a time: the DaemonSet's pod of the node.
-fn sweep(dir: &Path) {
+pub fn sweep(dir: &Path) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let is_left = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED));
     for path in entries.map(|entry| entry.path()).filter(is_left) {

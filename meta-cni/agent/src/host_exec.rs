@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -88,11 +89,53 @@ pub async fn plugin(options: &Options, args: &[String], stdin: &[u8], limit: Dur
     }
 }
 
+/// Enters the host's mount namespace for good. The process must have one thread.
+pub fn move_to_host(given: Option<&Path>) -> Result<()> {
+    let process = find_host(given)?;
+    require_own_network(&process)?;
+    let failed =
+        |e: &dyn std::fmt::Display| Error::Io(format!("cannot enter the mounts of {}: {e}", process.display()));
+    netns::join_mounts(&process.join("ns/mnt")).map_err(|e| failed(&e))?;
+    std::env::set_current_dir("/").map_err(|e| failed(&e))
+}
+
+/// Runs the plugin from within the host's mount namespace, and returns its stdout. The plugin has a deadline of its own.
+pub fn plugin_here(cni_bin_dir: &Path, args: &[&str], stdin: &[u8]) -> Result<Vec<u8>> {
+    let program = cni_bin_dir.join("meta-cni");
+    let failed = |e: &dyn std::fmt::Display| Error::Io(format!("cannot run {}: {e}", program.display()));
+    #[expect(clippy::disallowed_methods, reason = "this is the one place of the agent that starts a program")]
+    let mut command = std::process::Command::new(&program);
+    command
+        .args(args)
+        .env_clear()
+        .env("CNI_PATH", cni_bin_dir)
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(|e| failed(&e))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A plugin that ends before it has read everything explains it on stdout.
+        let _ = pipe.write_all(stdin);
+    }
+    let output = child.wait_with_output().map_err(|e| failed(&e))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(failed(&format!("{}: {}", output.status, String::from_utf8_lossy(output.stdout.trim_ascii()))))
+}
+
 /// A process in the host's mount namespace: the one of the flag, else process 1. If process 1 is in another network namespace
 /// (several nodes on one machine), it is the parent process, the runtime's own.
 pub fn host_process(options: &Options) -> Result<PathBuf> {
-    if let Some(process) = &options.host_process {
-        return Ok(process.clone());
+    find_host(options.host_process.as_deref())
+}
+
+fn find_host(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(process) = given {
+        return Ok(process.to_owned());
     }
     if std::process::id() == 1 {
         let why =

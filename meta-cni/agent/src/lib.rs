@@ -27,6 +27,7 @@ mod resolve;
 mod serve;
 mod service;
 mod status_resync;
+pub mod uninstall;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};

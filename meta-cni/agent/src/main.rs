@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use attachments::text::printable;
 use clap::{Parser, Subcommand};
 use meta_cni_agent::error::Result;
+use meta_cni_agent::uninstall::{self, nodes};
 use meta_cni_agent::{health, host_exec, install};
 use meta_cni_kube::log;
 
@@ -29,7 +30,9 @@ enum Command {
     /// Puts the programs in place on the node.
     Install(install::Options),
     /// Gives the node back to its default network.
-    Uninstall(install::RemoveOptions),
+    Uninstall(uninstall::Options),
+    /// Gives every node back: replaces the agent's DaemonSet by one that uninstalls, and waits for it.
+    UninstallNodes(nodes::Options),
     /// Asks the agent behind a socket whether it serves; exit status 0 means yes.
     Health(health::Options),
     /// Sets the level of the log of the agent behind a socket, until it restarts.
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
     let done: Result<()> = match arguments.command {
         Command::Run(options) => meta_cni_agent::run(&options, levels),
         Command::Install(options) => install::install(&options),
-        Command::Uninstall(options) => install::uninstall(&options),
+        Command::Uninstall(options) => uninstall::uninstall(&options),
+        Command::UninstallNodes(options) => nodes::uninstall_nodes(&options),
         Command::InHost(options) => host_exec::enter(&options).map(|never| match never {}),
         Command::Health(options) => health::health(&options).map(|state| println!("{state}")),
         Command::LogLevel(options) => health::log_level(&options),

@@ -62,7 +62,7 @@ async fn recover(options: &Options, idle: Duration) -> Result<RecoveryReport> {
 }
 
 /// Our plugin's configuration in the conflist, as the runtime would send it.
-fn node_conf(path: &Path) -> Result<Object> {
+pub(crate) fn node_conf(path: &Path) -> Result<Object> {
     const KIND: &str = "meta-cni";
     let at = path.display();
     let bytes = fs::read(path).map_err(|e| Error::Io(format!("cannot read {at}: {e}")))?;

@@ -38,7 +38,7 @@ fn manifests(name: &str) -> Vec<Value> {
 }
 
 fn find<T: DeserializeOwned>(kind: &str) -> T {
-    let of_kind = manifests("kustomize").into_iter().find(|manifest| manifest["kind"] == kind);
+    let of_kind = manifests("kustomize/base").into_iter().find(|manifest| manifest["kind"] == kind);
     serde_json::from_value(of_kind.unwrap_or_else(|| panic!("no {kind}"))).unwrap()
 }
 
@@ -74,7 +74,7 @@ fn lost<T: DeserializeOwned + Serialize>(manifest: &Value) -> Vec<String> {
 #[test]
 fn every_field_is_one_of_its_type() {
     let mut kinds = Vec::new();
-    for manifest in ["kustomize", "uninstall"].into_iter().flat_map(manifests) {
+    for manifest in ["kustomize/base", "uninstall"].into_iter().flat_map(manifests) {
         let kind = manifest["kind"].as_str().unwrap().to_owned();
         let lost = match kind.as_str() {
             "ServiceAccount" => lost::<ServiceAccount>(&manifest),
@@ -136,7 +136,7 @@ fn every_policy_is_in_force_and_for_the_agent_alone() {
     let metadata = account.metadata;
     let user = format!("system:serviceaccount:{}:{}", metadata.namespace.unwrap(), metadata.name.unwrap());
     let of_kind = |kind: &str| {
-        let all = manifests("kustomize").into_iter().filter(|manifest| manifest["kind"] == kind);
+        let all = manifests("kustomize/base").into_iter().filter(|manifest| manifest["kind"] == kind);
         all.collect::<Vec<_>>()
     };
     let (policies, bindings) = (of_kind("ValidatingAdmissionPolicy"), of_kind("ValidatingAdmissionPolicyBinding"));
@@ -186,6 +186,28 @@ fn no_container_has_more_of_the_node_than_it_names() {
 }
 
 #[test]
+fn what_uninstalls_may_do_what_the_agent_may_and_needs_no_directory() {
+    let uninstall = manifests("uninstall").into_iter().find(|manifest| manifest["kind"] == "DaemonSet").unwrap();
+    let uninstall: DaemonSet = serde_json::from_value(uninstall).unwrap();
+    let (agent, pod) = (pod(), uninstall.spec.unwrap().template.spec.unwrap());
+    assert_eq!((pod.host_network, pod.host_pid, &pod.volumes), (Some(true), Some(true), &None));
+    assert_eq!((pod.automount_service_account_token, pod.tolerations), (Some(false), agent.tolerations));
+    let security = |container: &Container| container.security_context.clone().unwrap();
+    let agent = security(&agent.containers[0]);
+    for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
+        assert_eq!(security(container).capabilities, agent.capabilities, "{}", container.name);
+        assert!(container.command.as_ref().unwrap().contains(&"--in-host".to_owned()), "{}", container.name);
+    }
+}
+
+#[test]
+fn what_is_deleted_again_holds_no_kind() {
+    let (_, whole) = kustomization("kustomize");
+    assert_eq!(whole["resources"], json!(["../crds", "base"]));
+    assert!(manifests("kustomize/base").iter().all(|manifest| manifest["kind"] != "CustomResourceDefinition"));
+}
+
+#[test]
 fn the_configuration_that_is_shipped_is_an_empty_one() {
     let map: ConfigMap = find("ConfigMap");
     assert_eq!(serde_json::from_str::<Value>(&map.data.unwrap()["node.json"]).unwrap(), json!({}));
@@ -193,7 +215,75 @@ fn the_configuration_that_is_shipped_is_an_empty_one() {
 
 #[test]
 fn the_image_that_is_named_is_of_this_version() {
-    for name in ["kustomize", "uninstall"] {
+    for name in ["kustomize/base", "uninstall"] {
         assert_eq!(kustomization(name).1["images"][0]["newTag"], env!("CARGO_PKG_VERSION"), "{name}");
+    }
+}
+
+/// The chart's directory.
+fn chart(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/meta-cni").join(file)
+}
+
+fn yaml(path: &Path) -> Value {
+    serde_saphyr::from_str(&read(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Each value has a type and a description in the schema; gives the paths that lack one.
+fn undescribed(path: &str, value: &Value, schema: &Value, lacking: &mut Vec<String>) {
+    let is_described = schema["description"].is_string() && schema["type"].is_string();
+    if !path.is_empty() && !is_described {
+        lacking.push(path.to_owned());
+    }
+    // Where the schema names no properties the value is passed on: a toleration, the resources of a container.
+    if let (Some(fields), true) = (value.as_object(), schema["properties"].is_object()) {
+        for (key, value) in fields {
+            undescribed(&format!("{path}.{key}"), value, &schema["properties"][key], lacking);
+        }
+    }
+}
+
+#[test]
+fn every_value_of_the_chart_is_described_and_every_described_one_is_there() {
+    let (values, schema) = (yaml(&chart("values.yaml")), yaml(&chart("values.schema.json")));
+    let mut lacking = Vec::new();
+    undescribed("", &values, &schema, &mut lacking);
+    assert!(lacking.is_empty(), "{lacking:?}");
+    undescribed("", &json!({"new": 1, "agent": {"new": {}}}), &schema, &mut lacking);
+    assert_eq!(lacking, [".agent.new", ".new"], "the look itself sees");
+    for (part, described) in schema["properties"].as_object().unwrap() {
+        for key in described["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            assert!(values[part].get(key).is_some(), "{part}.{key} has no default in values.yaml");
+        }
+    }
+}
+
+#[test]
+fn the_chart_is_of_this_version_and_made_of_the_manifests() {
+    let about = yaml(&chart("Chart.yaml"));
+    assert_eq!(
+        (about["version"].as_str(), about["appVersion"].as_str()),
+        (Some(env!("CARGO_PKG_VERSION")), about["version"].as_str())
+    );
+    for (link, file) in [
+        ("files/base", "kustomize/base"),
+        ("files/webhook", "kustomize/webhook"),
+        ("files/uninstall", "uninstall"),
+        ("files/crds", "crds"),
+        ("crds/network-attachment-definitions.yaml", "crds/network-attachment-definitions.yaml"),
+    ] {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        assert_eq!(chart(link).canonicalize().unwrap(), deploy.join(file).canonicalize().unwrap(), "{link}");
+    }
+    // A file that is new in the manifests is a file of the chart, too.
+    let agent = read(&chart("templates/agent.yaml"));
+    for resource in kustomization("kustomize/base").1["resources"].as_array().unwrap() {
+        let name = resource.as_str().unwrap();
+        assert!(name == "../webhook" || agent.contains(&format!("{:?}", name.trim_end_matches(".yaml"))), "{name}");
+    }
+    let webhook = read(&chart("templates/webhook.yaml"));
+    for resource in kustomization("kustomize/webhook").1["resources"].as_array().unwrap() {
+        let name = resource.as_str().unwrap().trim_end_matches(".yaml");
+        assert!(webhook.contains(&format!("{name:?}")), "{name}");
     }
 }

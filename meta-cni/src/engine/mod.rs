@@ -12,8 +12,8 @@ mod devinfo;
 pub mod explain;
 mod failed;
 mod gc;
-mod inventory;
 pub mod inspect;
+mod inventory;
 mod join;
 mod libcni_cache;
 mod liveness;
@@ -45,6 +45,8 @@ use std::time::Duration;
 use attachments::cni::object::Object;
 use delegates::priority;
 use serde::Serialize;
+
+pub use inventory::{Counts, Inventory};
 
 use crate::fault::Result;
 use crate::recovery::RecoveryReport;
@@ -80,20 +82,24 @@ pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
     served
 }
 
-pub use inventory::{Counts, Inventory};
-
-/// How many records of a state directory hold what only this plugin can release: further networks, or an undo that is not
-/// finished. A default network is undone by its own plugins just as well.
-pub fn held(state_dir: &Path) -> Result<usize> {
+/// The sandboxes of a state directory, by their pods where the record names one, that hold what only this plugin can release: further
+/// networks, or an undo that is not finished. A default network is undone by its own plugins just as well, unless the runtime goes on with
+/// the configuration that the sandbox was attached by (`all`).
+pub fn holders(state_dir: &Path, all: bool) -> Result<Vec<String>> {
     let store = Store::new(state_dir);
-    let mut held = 0;
+    let mut holders = Vec::new();
     for key in store.keys()? {
         let Some(found) = store.find(&key)? else { continue };
-        let attachments = found.record.intent.as_ref().map_or(0, |intent| intent.attachments.len());
+        let intent = found.record.intent.as_ref();
+        let attachments = intent.map_or(0, |intent| intent.attachments.len());
         let is_simple = found.is_settled() && !found.record.damaged && attachments == 1;
-        held += usize::from(!is_simple);
+        if all || !is_simple {
+            let pod = intent.and_then(|intent| intent.pod.as_ref()).map(ToString::to_string);
+            holders.push(pod.unwrap_or_else(|| format!("sandbox {}", key.container)));
+        }
     }
-    Ok(held)
+    holders.sort();
+    Ok(holders)
 }
 
 /// The records in a state directory that need attention, by the names of their files, and how long ago each was last touched.

@@ -54,13 +54,13 @@ fn installed() -> (Mutex<Cluster>, Earlier) {
 }
 
 /// Everything, as it is shipped, but that nodes leave a network sooner.
-fn install(cluster: &Cluster) {
+pub fn install(cluster: &Cluster) {
     let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/cluster/installation");
     cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
 }
 
 /// The archive of `make image`.
-fn image() -> PathBuf {
+pub fn image() -> PathBuf {
     let archive = std::env::var_os("META_CNI_IMAGE")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/meta-cni.tar"), PathBuf::from);
     assert!(archive.is_file(), "{} is missing: make image", archive.display());
@@ -97,7 +97,7 @@ fn pin_webhook(cluster: &Cluster) {
 }
 
 /// Waits until every replica of the webhook is one that the API server can ask, and there is no pod of it but those.
-fn wait_for_webhook(cluster: &Cluster) {
+pub fn wait_for_webhook(cluster: &Cluster) {
     let api = cluster.api();
     wait::until("webhook that is ready", PATIENCE, || {
         let deployment = api.get(WEBHOOK).map_err(|e| e.to_string())?;
@@ -150,7 +150,7 @@ fn words_of_agents(api: &Api) -> String {
 }
 
 /// Makes a namespace and waits for its service account.
-fn namespace(api: &Api, name: &str) {
+pub fn namespace(api: &Api, name: &str) {
     let metadata = json!({"name": name, "labels": {CASE: name}});
     api.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap();
     let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
@@ -158,7 +158,7 @@ fn namespace(api: &Api, name: &str) {
 }
 
 /// A pod on a node, `n1` and up, or where the scheduler wants it.
-fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
+pub fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": name, "annotations": {}},
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": IMAGE}]},
@@ -178,7 +178,7 @@ pub fn definition(namespace: &str, name: &str, config: &str) -> Value {
     })
 }
 
-fn ready(api: &Api, namespace: &str, name: &str) -> Value {
+pub fn ready(api: &Api, namespace: &str, name: &str) -> Value {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     wait::until(&format!("pod {name} that is ready"), PATIENCE, || {
         let pod = api.get(&path).map_err(|e| e.to_string())?;
@@ -192,7 +192,7 @@ pub fn is_ready(pod: &Value) -> bool {
     conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-fn gone(api: &Api, path: &str) {
+pub fn gone(api: &Api, path: &str) {
     wait::until(&format!("end of {path}"), PATIENCE, || match api.get(path) {
         Err(refusal) if refusal.code == 404 => Ok(()),
         answer => Err(format!("{answer:?}")),

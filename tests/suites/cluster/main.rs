@@ -6,7 +6,9 @@
 mod api_server;
 mod bed;
 mod churn;
+mod helm;
 mod install;
+mod lifecycle;
 mod networks;
 mod node;
 mod overlay;

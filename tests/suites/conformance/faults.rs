@@ -226,20 +226,59 @@ fn a_damaged_record_of_a_killed_add_is_no_torn_one() {
     node.del(&pod).quiet();
 }
 
+/// The same record as a program of another version has written it.
+fn of_version(record: &[u8], version: u8) -> Vec<u8> {
+    let mut other = record.to_vec();
+    let digit = other.iter().position(|byte| *byte == b'\n').unwrap() - 1;
+    other[digit] = version;
+    other
+}
+
 #[test]
 fn a_record_of_a_later_version_is_left_to_the_program_that_can_read_it() {
     let (node, pod) = scene();
-    node.add(&pod).result();
+    let result = node.add(&pod).result();
     let record = &node.records("attached")[0];
     let written = fs::read(record).unwrap();
-    let mut later = written.clone();
-    let digit = later.iter().position(|byte| *byte == b'\n').unwrap() - 1;
-    later[digit] = b'9';
-    fs::write(record, later).unwrap();
-    node.fakes.take_order();
-    node.del(&pod).refused(5, &["version", "9"]);
-    assert!(node.fakes.take_order().is_empty());
+    // The next version, after a downgrade, and one that this program has never heard of.
+    for version in [b'2', b'9'] {
+        let later = of_version(&written, version);
+        fs::write(record, &later).unwrap();
+        node.fakes.take_order();
+        let number = char::from(version).to_string();
+        let names = ["version", &number];
+        node.del(&pod).refused(5, &names);
+        node.check(&pod, &result).refused(5, &names);
+        node.add(&pod).refused(5, &names);
+        node.bare_call("GC").conf("cni.dev/valid-attachments", json!([])).run().refused(5, &names);
+        let report = node.replay();
+        assert!(report["left"][0]["why"].as_str().unwrap().contains("version"), "{report}");
+        let calls = node.fakes.take_order();
+        assert!(!calls.iter().any(|call| call.starts_with("ADD") || call.starts_with("DEL")), "{calls:?}");
+        assert_eq!(fs::read(record).unwrap(), later);
+    }
     fs::write(record, written).unwrap();
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+#[test]
+fn a_record_of_the_version_before_is_read_by_every_verb() {
+    let (node, pod) = scene();
+    let result = node.add(&pod).result();
+    let record = &node.records("attached")[0];
+    fs::write(record, of_version(&fs::read(record).unwrap(), b'0')).unwrap();
+    node.check(&pod, &result).quiet();
+    node.fakes.take_order();
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL one net1", "DEL main eth0"]);
+    node.assert_clean();
+    // What a recovery says of it can only be known by who has read it: fakes make no links.
+    node.add(&pod).result();
+    let record = &node.records("attached")[0];
+    fs::write(record, of_version(&fs::read(record).unwrap(), b'0')).unwrap();
+    let report = node.replay();
+    assert!(report["left"][0]["why"].as_str().unwrap().starts_with("none of its links"), "{report}");
     node.del(&pod).quiet();
     node.assert_clean();
 }

@@ -32,13 +32,23 @@ impl Node {
         command.arg(verb).arg("--cni-bin-dir").arg(self.at("bin"));
         match verb {
             "install" => command.arg("--from").arg(self.at("image")),
-            _ => command.arg("--cni-conf-dir").arg(self.at("net.d")).arg("--state-dir").arg(self.at("state")),
+            _ => command
+                .arg("--cni-conf-dir")
+                .arg(self.at("net.d"))
+                .arg("--state-dir")
+                .arg(self.at("state"))
+                .arg("--cache-dir")
+                .arg(self.at("cache"))
+                .arg("--socket")
+                .arg(self.at("run/agent.sock")),
         };
     }
 
     /// Exit status, and what it said.
     fn run(&self, verb: &str) -> (Option<i32>, String) {
-        let mut command = program::command(program::built("meta-cnid"));
+        // What an uninstallation finds in the kernel is not this machine's.
+        let mut command = program::command("unshare");
+        command.arg("--net").arg(program::built("meta-cnid"));
         self.arguments(&mut command, verb);
         Self::ended(&mut command)
     }
@@ -113,21 +123,76 @@ fn a_directory_that_cannot_be_used_is_named_with_the_reason() {
     assert!(code == Some(1) && said.contains("no such directory"), "{said}");
 }
 
+/// The node's own network, which the plugin calls too.
+const CLUSTER: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni9"}]}"#;
+
+impl Node {
+    /// With the plugin and our configuration.
+    fn installed() -> Self {
+        let node = Self::new();
+        assert_eq!(node.run("install").0, Some(0));
+        fs::write(node.at("net.d/10-cluster.conflist"), CLUSTER).unwrap();
+        let conf = serde_json::json!({
+            "cniVersion": "1.0.0", "name": "meta-cni", "plugins": [{
+                "type": "meta-cni", "clusterNetwork": node.at("net.d/10-cluster.conflist"), "stateDir": node.at("state"),
+                "agentSocket": node.at("run/agent.sock"),
+            }],
+        });
+        fs::write(node.at("net.d/00-meta-cni.conflist"), conf.to_string()).unwrap();
+        fs::create_dir_all(node.at("cache/results")).unwrap();
+        fs::write(node.at("cache/results/meta-cni-c1-eth0"), r#"{"networkName":"meta-cni"}"#).unwrap();
+        fs::create_dir_all(node.at("cache/networks/lan")).unwrap();
+        fs::write(node.at("cache/networks/lan/lock"), "").unwrap();
+        fs::create_dir_all(node.at("cache/networks/pods")).unwrap();
+        node
+    }
+
+    fn has_record(&self) {
+        fs::create_dir_all(self.at("state/attached")).unwrap();
+        fs::write(self.at("state/attached/meta-cni,c1,eth0"), "").unwrap();
+    }
+}
+
 #[test]
 fn uninstalling_gives_the_node_back_and_keeps_the_plugin_for_what_it_attached() {
-    let node = Node::new();
-    node.run("install");
-    fs::write(node.at("net.d/00-meta-cni.conflist"), "{}").unwrap();
-    fs::write(node.at("net.d/10-cluster.conflist"), "{}").unwrap();
-    fs::create_dir(node.at("state/attached")).unwrap();
-    fs::write(node.at("state/attached/meta-cni,c1,eth0"), "").unwrap();
+    let node = Node::installed();
+    node.has_record();
     let (code, said) = node.run("uninstall");
     assert!(code == Some(1) && said.contains("sandboxes that still hold further networks: 1;"), "{said}");
+    assert!(said.contains("delete these pods: sandbox c1"), "{said}");
     assert_eq!(
         (node.names("net.d"), node.names("bin")),
         (vec!["10-cluster.conflist".to_owned()], vec!["meta-cni".to_owned()])
     );
+    assert!(node.at("cache/results/meta-cni-c1-eth0").exists());
     fs::remove_file(node.at("state/attached/meta-cni,c1,eth0")).unwrap();
+    let (code, said) = node.run("uninstall");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(node.names("bin").is_empty() && !node.at("state").exists(), "{said}");
+    assert_eq!((node.names("cache/results"), node.names("cache/networks")), (vec![], vec!["pods".to_owned()]));
+    // There is nothing left to do.
     assert_eq!(node.run("uninstall").0, Some(0));
-    assert!(node.names("bin").is_empty());
+}
+
+#[test]
+fn by_force_the_plugin_goes_whatever_is_attached() {
+    let node = Node::installed();
+    node.has_record();
+    let mut command = program::command("unshare");
+    command.arg("--net").arg(program::built("meta-cnid"));
+    node.arguments(&mut command, "uninstall");
+    let (code, said) = Node::ended(command.arg("--force"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(node.names("bin").is_empty() && !node.at("state").exists());
+}
+
+#[test]
+fn a_record_of_a_later_version_keeps_everything_where_it_is() {
+    let node = Node::installed();
+    fs::create_dir_all(node.at("state/attached")).unwrap();
+    fs::write(node.at("state/attached/meta-cni,c1,eth0"), "meta-cni record 2\nintent 2 00000000\n{}\n").unwrap();
+    let (code, said) = node.run("uninstall");
+    assert!(code == Some(1) && said.contains("layout version"), "{said}");
+    assert_eq!(node.names("bin"), ["meta-cni"]);
+    assert_eq!(node.names("state/attached"), ["meta-cni,c1,eth0"]);
 }

@@ -35,7 +35,13 @@ impl World {
     /// An API server that knows what is shipped, and no agent yet.
     pub fn new() -> Self {
         let plane = ControlPlane::start();
-        plane.kubectl(["apply", "-f", &shipped("kustomize/rbac.yaml"), "-f", &shipped("kustomize/policy.yaml")]);
+        plane.kubectl([
+            "apply",
+            "-f",
+            &shipped("kustomize/base/rbac.yaml"),
+            "-f",
+            &shipped("kustomize/base/policy.yaml"),
+        ]);
         // Nobody else makes the account that every pod has.
         for namespace in ["default", "kube-system"] {
             let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": "default"}});

@@ -18,6 +18,7 @@ use self::plan::{
     Planned, TABLES, comment, frame, framework, is_framed, is_owned, is_present, owner_of, plan, rival, table_of,
 };
 use super::table::{again_when_raced, require};
+use super::unused::Frame;
 use crate::error::{Error, Result};
 use crate::nl::nft::{Nftables, Step, StoredRule, Table, is_missing};
 use crate::ownership::{Owner, Ownership};
@@ -29,6 +30,11 @@ pub enum Rival<'a> {
     SamePod,
     /// Another container, by the comment of its rule.
     Container(&'a str),
+}
+
+/// The tables without attachments.
+pub(super) fn frames() -> [Frame; 2] {
+    plan::frames()
 }
 
 /// Tables with their rules.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::mapping::{Mapping, PortMappings};
 use crate::firewall::table::leads;
+use crate::firewall::unused::Frame;
 use crate::nl::nft::{
     Action, BaseChain, ChainType, Condition, Family, Field, Hook, Rule, Step, StoredRule, Table, Test, priority,
 };
@@ -29,6 +30,17 @@ const fn base(name: &str, hook: Hook, priority: i32) -> BaseChain<'_> {
 
 /// The chains whose rules are containers'.
 const OWNED: [&str; 3] = [PORTS, OLD_PORTS, MASQUERADING.name];
+
+/// The tables without attachments.
+pub(super) fn frames() -> [Frame; 2] {
+    const CHAINS: &[&str] = &[PORTS, OLD_PORTS, ALL_PORTS, PREROUTING.name, OUTPUT.name, MASQUERADING.name];
+    let bare: [fn(&[StoredRule]) -> bool; 2] = [|rules| is_bare(TABLES[0], rules), |rules| is_bare(TABLES[1], rules)];
+    [0, 1].map(|i| Frame { table: TABLES[i], chains: Some(CHAINS), is_bare: bare[i] })
+}
+
+fn is_bare(table: Table<'_>, rules: &[StoredRule]) -> bool {
+    is_framed(table, rules) && !rules.iter().any(is_owned)
+}
 
 /// Bytes of a comment that the kernel keeps.
 const COMMENT_MAX: usize = 254;

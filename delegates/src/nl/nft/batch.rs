@@ -7,7 +7,7 @@ use nix::libc;
 use super::rule::{self, Rule};
 use super::set::{self, Element, Set};
 use super::{HEADER, UDATA_COMMENT};
-use crate::nl::wire::Request;
+use crate::nl::wire::{self, Decoded, Message, Request};
 
 // linux/netfilter/nf_tables.h
 const NFTA_TABLE_NAME: u16 = 1;
@@ -219,6 +219,13 @@ pub enum Step<'a> {
         /// What goes.
         addresses: &'a [IpAddr],
     },
+}
+
+/// Reads one NFT_MSG_NEWCHAIN: its table and its name.
+pub(super) fn decode_chain(message: &Message<'_>) -> Decoded<(String, String)> {
+    let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
+    let text = |kind| wire::find(attributes, kind).map(|value| value.map(wire::text).unwrap_or_default());
+    Ok((text(NFTA_CHAIN_TABLE)?, text(NFTA_CHAIN_NAME)?))
 }
 
 /// A message about something of a family.

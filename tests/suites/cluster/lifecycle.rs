@@ -1,0 +1,298 @@
+//! From the installation to the uninstallation, on clusters of their own: a node is as it was, whether it was drained or not.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
+use meta_cni_tests::node::NETWORKS;
+use serde_json::{Value, json};
+
+use crate::bed::{
+    PATIENCE, definition, gone, image, install, is_ready, lan, namespace, pod, ready, wait_for_agents, wait_for_webhook,
+};
+
+const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
+const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni-uninstall";
+const SHOP: &str = "shop";
+
+/// Everything that an installation could leave on a node: files, links, addresses, routes, rules, tables, labels.
+type Snapshot = BTreeSet<String>;
+
+const DIRECTORIES: [&str; 6] =
+    ["/etc/cni", "/opt/cni/bin", "/var/lib/cni", "/var/lib/meta-cni", "/run/meta-cni", "/run/cni"];
+
+pub fn snapshot(api: &Api, node: &Node) -> Snapshot {
+    let mut all = Snapshot::new();
+    for dir in DIRECTORIES {
+        walk(&node.file(dir), dir, &mut all);
+    }
+    for line in node.space().run("ip -o link").lines() {
+        let name = line.split(": ").nth(1).unwrap_or_default().split('@').next().unwrap_or_default();
+        all.insert(format!("link {name}"));
+    }
+    for question in ["-o -4 address show scope global", "-4 route", "-6 route show proto static", "rule", "-6 rule"] {
+        let told = node.space().run(&format!("ip {question}"));
+        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim())));
+    }
+    let mut table = String::new();
+    // Without counters.
+    for line in node.space().run("nft --stateless list ruleset").lines() {
+        if line.starts_with("table ") {
+            table = line.trim_end_matches(" {").to_owned();
+        }
+        // The service proxy's own follow the Services.
+        if !table.contains("kube-proxy") {
+            all.insert(format!("{table}: {}", line.trim()));
+        }
+    }
+    let object = api.get(&format!("/api/v1/nodes/{}", node.name())).unwrap();
+    all.extend(
+        object["metadata"]["labels"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| format!("label {key}={value}")),
+    );
+    all
+}
+
+fn walk(dir: &Path, shown: &str, all: &mut Snapshot) {
+    if dir.is_dir() {
+        all.insert(format!("directory {shown}"));
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let shown = format!("{shown}/{}", entry.file_name().to_string_lossy());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => walk(&entry.path(), &shown, all),
+            _ => drop(all.insert(format!("file {shown}"))),
+        }
+    }
+}
+
+/// A cluster whose nodes have attached and detached a pod each, so that their own network has what it keeps; and each node as it is.
+pub fn used_cluster(nodes: u8) -> (Cluster, Vec<Snapshot>) {
+    let cluster = Cluster::start(nodes);
+    let api = cluster.api();
+    namespace(&api, SHOP);
+    for node in cluster.nodes() {
+        come_and_go(&api, "first", node);
+    }
+    let before = cluster.nodes().iter().map(|node| settled(&api, node)).collect();
+    cluster.import(&image());
+    (cluster, before)
+}
+
+/// A pod without further networks that is made, and deleted.
+fn come_and_go(api: &Api, name: &str, node: &Node) {
+    let name = format!("{name}-{}", node.name());
+    api.apply(&pod(SHOP, &name, Some(node.name()))).unwrap();
+    ready(api, SHOP, &name);
+    delete(api, &name);
+}
+
+fn delete(api: &Api, name: &str) {
+    let path = path(name);
+    api.delete(&path).unwrap();
+    gone(api, &path);
+}
+
+fn path(name: &str) -> String {
+    format!("/api/v1/namespaces/{SHOP}/pods/{name}")
+}
+
+/// What is there once no pod's link is.
+fn settled(api: &Api, node: &Node) -> Snapshot {
+    wait::until("node without pods", PATIENCE, || {
+        let now = snapshot(api, node);
+        if now.iter().any(|line| line.starts_with("link veth")) { Err("there are veths".to_owned()) } else { Ok(now) }
+    })
+}
+
+/// Waits until a node is as it was.
+pub fn as_before(api: &Api, node: &Node, before: &Snapshot) {
+    wait::until(&format!("{} as it was", node.name()), PATIENCE, || {
+        let now = snapshot(api, node);
+        let differs = |sign: &str, one: &Snapshot, other: &Snapshot| {
+            one.difference(other).map(|line| format!("{sign} {line}")).collect::<Vec<_>>()
+        };
+        let lines = [differs("+", &now, before), differs("-", before, &now)].concat();
+        if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
+    });
+}
+
+/// Nothing of ours is on a node, whatever pods with nothing but the cluster's network are.
+pub fn given_back(node: &Node) {
+    for path in ["/opt/cni/bin/meta-cni", "/etc/cni/net.d/00-meta-cni.conflist", "/var/lib/meta-cni", "/run/meta-cni"] {
+        assert!(!node.file(path).exists(), "{path} on {}", node.name());
+    }
+    let links = node.space().run("ip -o link");
+    assert!(!["lan146", "guarded", "vxlan"].iter().any(|link| links.contains(link)), "{links}");
+}
+
+/// Definitions that leave something in each corner of a node, and a pod with all of them.
+pub fn make_networks(api: &Api) {
+    let overlay = json!({"cniVersion": "1.1.0", "type": "vxlan", "vni": 4711, "ipam": {"type": "blocks", "subnet": "10.47.0.0/24"}});
+    let guarded = json!({
+        "cniVersion": "1.1.0", "type": "bridge", "bridge": "guarded", "isGateway": true, "ipMasq": true, "macspoofchk": true,
+        "ipMasqBackend": "nftables", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.147.0.0/24"}]]},
+    });
+    for (name, config) in [("lan", lan(146)), ("overlay", overlay), ("guarded", guarded)] {
+        let object = definition(SHOP, name, &config.to_string());
+        wait::until("definition that is stored", PATIENCE, || {
+            api.apply(&object).map_err(|refusal| refusal.to_string())
+        });
+    }
+}
+
+pub fn full_pod(name: &str, node: &Node) -> Value {
+    let mut pod = pod(SHOP, name, Some(node.name()));
+    pod["metadata"]["annotations"][NETWORKS] = json!("lan,overlay,guarded");
+    pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8047}]);
+    pod
+}
+
+/// How many pods of a DaemonSet are ready, and how many there should be.
+fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
+    let set = api.get(path).map_err(|e| e.to_string())?;
+    if set["status"]["observedGeneration"] != set["metadata"]["generation"] {
+        return Err("not seen yet".to_owned());
+    }
+    let number = |key: &str| set["status"][key].as_u64().unwrap_or_default();
+    Ok((number("numberReady"), number("desiredNumberScheduled")))
+}
+
+/// The words of the pods that uninstall.
+fn words(api: &Api) -> String {
+    let pods = api.list("/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni-uninstall");
+    let of = |pod: &Value| {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let log = api.text(&format!("/api/v1/namespaces/kube-system/pods/{name}/log?container=uninstall"));
+        format!("{}: {}", pod["spec"]["nodeName"], log.unwrap_or_else(|refusal| refusal.to_string()))
+    };
+    pods.iter().map(of).collect::<Vec<_>>().join("\n")
+}
+
+fn deploy(dir: &str) -> String {
+    format!("{}/../deploy/{dir}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn what_is_uninstalled_leaves_each_node_as_it_was_drained_or_not() {
+    let (mut cluster, before) = used_cluster(2);
+    let api = cluster.api();
+    install(&cluster);
+    wait_for_agents(&mut cluster);
+    wait_for_webhook(&cluster);
+    make_networks(&api);
+    for node in cluster.nodes() {
+        let name = format!("full-{}", node.name());
+        api.apply(&full_pod(&name, node)).unwrap();
+        ready(&api, SHOP, &name);
+    }
+    let (running, drained) = (&cluster.nodes()[0], &cluster.nodes()[1]);
+
+    // Just without its DaemonSet: what needs no agent goes on, what needs one waits and says so, and the configuration stays.
+    api.delete(AGENTS).unwrap();
+    gone(&api, AGENTS);
+    for node in cluster.nodes() {
+        come_and_go(&api, "plain", node);
+        assert!(node.file("/etc/cni/net.d/00-meta-cni.conflist").exists());
+    }
+    let mut waits = full_pod("waits", drained);
+    // The node's port is the other pod's.
+    waits["spec"]["containers"][0].as_object_mut().unwrap().remove("ports");
+    api.apply(&waits).unwrap();
+    wait::until("event of a pod that waits", PATIENCE, || {
+        let events = api.list(&format!("/api/v1/namespaces/{SHOP}/events?fieldSelector=involvedObject.name=waits"));
+        let text = Value::Array(events).to_string();
+        if text.contains("agent.sock") { Ok(()) } else { Err(text) }
+    });
+    assert!(!is_ready(&api.get(&path("waits")).unwrap()));
+    delete(&api, "waits");
+    delete(&api, &format!("full-{}", drained.name()));
+
+    cluster.plane().kubectl(["apply", "-k", &deploy("uninstall")]);
+    wait::until("drained node that is given back", PATIENCE, || match count(&api, UNINSTALL)? {
+        (1, 2) => Ok(()),
+        other => Err(format!("{other:?}\n{}", words(&api))),
+    });
+    given_back(drained);
+    // The other one keeps the plugin, names the pod, and takes pods all the same.
+    let said = words(&api);
+    assert!(said.contains("sandboxes that still hold further networks: 1;") && said.contains("shop/full-n1"), "{said}");
+    assert!(running.file("/opt/cni/bin/meta-cni").exists());
+    assert!(!running.file("/etc/cni/net.d/00-meta-cni.conflist").exists());
+    come_and_go(&api, "meanwhile", running);
+    let full = api.get(&path("full-n1")).unwrap();
+    assert!(is_ready(&full), "{full}");
+
+    delete(&api, "full-n1");
+    wait::until("node that is given back", PATIENCE, || match count(&api, UNINSTALL)? {
+        (2, 2) => Ok(()),
+        other => Err(format!("{other:?}\n{}", words(&api))),
+    });
+    cluster.plane().kubectl(["delete", "-k", &deploy("uninstall"), "--timeout=100s"]);
+    cluster.plane().kubectl(["delete", "-k", &deploy("kustomize/base"), "--ignore-not-found", "--timeout=100s"]);
+    gone(&api, "/api/v1/namespaces/meta-cni");
+    for (node, before) in cluster.nodes().iter().zip(&before) {
+        as_before(&api, node, before);
+        come_and_go(&api, "after", node);
+    }
+    // No object of anybody has gone with them.
+    assert_eq!(
+        api.list(&format!("/apis/k8s.cni.cncf.io/v1/namespaces/{SHOP}/network-attachment-definitions")).len(),
+        3
+    );
+}
+
+#[test]
+fn an_upgrade_fails_no_pod_that_comes_or_goes() {
+    let mut bed = crate::bed::Bed::new("upgrade");
+    bed.lan("lan", 145);
+    bed.api.apply(&bed.deployment("web", 6, "lan")).unwrap();
+    bed.replicas("app=web", 6);
+    let generation = || bed.api.get(AGENTS).unwrap()["metadata"]["generation"].as_u64().unwrap();
+    let before = generation();
+    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"case": "upgrade"}}}}});
+    bed.api.patch(AGENTS, &restart).unwrap();
+    let mut rounds: u32 = 0;
+    let is_done = || {
+        let set = bed.api.get(AGENTS).unwrap();
+        let (status, nodes) = (&set["status"], bed.cluster.nodes().len());
+        status["observedGeneration"].as_u64().is_some_and(|seen| seen > before)
+            && status["updatedNumberScheduled"] == nodes
+            && status["numberAvailable"] == nodes
+            // The pods of the old one are gone.
+            && bed.api.list("/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni").len() == nodes
+    };
+    while !is_done() || rounds < 8 {
+        // A pod a tenth of a second, and the one of the round before goes.
+        for node in bed.cluster.nodes() {
+            let name = format!("p{rounds}-{}", node.name());
+            bed.api.apply(&bed.pod_with(&name, Some(node.name()), "lan")).unwrap();
+            if let Some(last) = rounds.checked_sub(2) {
+                bed.api.delete(&bed.path(&format!("p{last}-{}", node.name()))).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        rounds += 1;
+        assert!(rounds < 400, "the upgrade does not come to its end");
+    }
+    for node in bed.cluster.nodes() {
+        bed.status(&format!("p{}-{}", rounds - 1, node.name()));
+    }
+    let failures: Vec<Value> = bed
+        .api
+        .list(&format!("/api/v1/namespaces/{}/events", bed.namespace))
+        .into_iter()
+        .filter(|event| {
+            let reason = event["reason"].as_str().unwrap_or_default();
+            matches!(reason, "FailedCreatePodSandBox" | "FailedKillPod" | "AttachmentFailed" | "AddFailed")
+        })
+        .collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    wait_for_agents(&mut bed.cluster);
+    bed.clear();
+}
