@@ -194,8 +194,9 @@ impl Netlink {
         )
     }
 
-    /// The forwarding entries of all ports of a bridge, the ports' own (a vxlan device's) included.
-    pub fn stations(&mut self, bridge: u32) -> Result<Vec<Station>> {
+    /// The forwarding entries of all ports of a bridge, the ports' own (a vxlan device's) included, as far as they are to be kept. Who is asked
+    /// gets a number with each: a dump that is begun again has another one.
+    pub fn stations(&mut self, bridge: u32, keep: &dyn Fn(u32, &Station) -> bool) -> Result<Vec<Station>> {
         let mut request = Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &header(libc::AF_BRIDGE, 0, 0, 0));
         request.u32(NDA_MASTER, bridge);
         self.dump(
@@ -209,7 +210,7 @@ impl Netlink {
                 if !own && entry.master != Some(bridge) {
                     return Ok(None);
                 }
-                Ok(Some(Station {
+                let station = Station {
                     port: entry.index,
                     is_port: !own && entry.state & libc::NUD_PERMANENT != 0,
                     is_static: entry.state & libc::NUD_NOARP != 0,
@@ -220,7 +221,8 @@ impl Netlink {
                         permanent: entry.is_permanent(),
                         is_external: entry.flags & NTF_EXT_LEARNED != 0,
                     },
-                }))
+                };
+                Ok(keep(message.sequence, &station).then_some(station))
             },
         )
     }
@@ -241,6 +243,11 @@ impl Netlink {
 
     /// The neighbours of a link, of both families.
     pub fn neighbours(&mut self, index: u32) -> Result<Vec<Neighbour>> {
+        self.neighbours_but(index, &|_, _| true)
+    }
+
+    /// The same, as far as they are to be kept ([`Self::stations`]).
+    pub fn neighbours_but(&mut self, index: u32, keep: &dyn Fn(u32, &Neighbour) -> bool) -> Result<Vec<Neighbour>> {
         let mut request = Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &header(libc::AF_UNSPEC, 0, 0, 0));
         request.u32(libc::NDA_IFINDEX, index);
         self.dump(
@@ -251,7 +258,8 @@ impl Netlink {
                 let known = entry.index == index && entry.state & libc::NUD_NOARP == 0;
                 let Some(ip) = entry.ip.filter(|_| known) else { return Ok(None) };
                 let permanent = entry.state & libc::NUD_PERMANENT != 0;
-                Ok(Some(Neighbour { ip, mac: entry.mac, permanent, protocol: entry.protocol }))
+                let neighbour = Neighbour { ip, mac: entry.mac, permanent, protocol: entry.protocol };
+                Ok(keep(message.sequence, &neighbour).then_some(neighbour))
             },
         )
     }

@@ -33,14 +33,6 @@ pub struct Entries {
     pub neighbours: Table<IpAddr, Mac>,
 }
 
-impl Entries {
-    /// The tunnel end of every MAC address, those of the members' devices included.
-    fn forwarding(&self) -> Table<Mac, IpAddr> {
-        let devices = self.members.iter().map(|(end, mac)| (*mac, *end));
-        devices.chain(self.stations.iter()).collect()
-    }
-}
-
 /// What the kernel holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Present {
@@ -50,6 +42,90 @@ pub struct Present {
     pub neighbours: Vec<Neighbour>,
     /// The MAC addresses that somebody put behind another port of the bridge: pods of this node.
     pub local: BTreeSet<Mac>,
+    /// What is there as it is wanted, and is not listed.
+    pub right: Right,
+}
+
+/// Which of the wanted entries the kernel holds: of a hundred thousand the kernel lists, all but a few are these, and need not be kept to be
+/// compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Right {
+    /// By the places of MAC addresses: the device's entry, and the bridge's.
+    forwarding: Vec<(bool, bool)>,
+    /// By the places of the neighbours.
+    neighbours: Vec<bool>,
+}
+
+/// What is wanted, with places.
+pub struct Goal<'a> {
+    entries: &'a Entries,
+    /// The MAC addresses of the members' devices that no pod has. They are in front of the stations.
+    devices: Table<Mac, IpAddr>,
+}
+
+impl<'a> Goal<'a> {
+    /// These entries.
+    pub fn new(entries: &'a Entries) -> Self {
+        let devices = entries.members.iter().map(|(end, mac)| (*mac, *end));
+        let devices = devices.filter(|(mac, _)| !entries.stations.contains_key(mac)).collect();
+        Self { entries, devices }
+    }
+
+    /// The tunnel end of every MAC address, those of the members' devices included.
+    fn forwarding(&self) -> impl Iterator<Item = (Mac, IpAddr)> + '_ {
+        self.devices.iter().chain(self.entries.stations.iter())
+    }
+
+    /// The place of a MAC address among these.
+    fn place(&self, mac: &Mac) -> Option<usize> {
+        let station = || Some(self.devices.len() + self.entries.stations.place(mac)?);
+        self.devices.place(mac).or_else(station)
+    }
+
+    fn end(&self, place: usize) -> Option<IpAddr> {
+        let station = || self.entries.stations.at(place.checked_sub(self.devices.len())?);
+        self.devices.at(place).or_else(station)
+    }
+
+    /// Nothing is there.
+    pub fn nothing(&self) -> Right {
+        Right {
+            forwarding: vec![(false, false); self.devices.len() + self.entries.stations.len()],
+            neighbours: vec![false; self.entries.neighbours.len()],
+        }
+    }
+
+    /// Notes an entry that is ours and as it is wanted. False for any other.
+    pub fn has(&self, right: &mut Right, entry: &Forwarding) -> bool {
+        let place = self.place(&entry.mac).filter(|_| entry.is_external);
+        let place = place.filter(|place| !entry.own || entry.remote == self.end(*place));
+        match place.and_then(|place| right.forwarding.get_mut(place)) {
+            Some((own, _)) if entry.own => *own = true,
+            Some((_, bridged)) => *bridged = true,
+            None => return false,
+        }
+        true
+    }
+
+    /// Notes a neighbour that is as it is wanted. False for any other.
+    pub fn knows(&self, right: &mut Right, neighbour: &Neighbour) -> bool {
+        let place = self.entries.neighbours.place(&neighbour.ip).filter(|_| neighbour.permanent);
+        let place = place.filter(|place| neighbour.mac == self.entries.neighbours.at(*place));
+        let Some(is_right) = place.and_then(|place| right.neighbours.get_mut(place)) else { return false };
+        *is_right = true;
+        true
+    }
+}
+
+impl Right {
+    /// The neighbours were counted by another dump.
+    pub fn with_neighbours_of(self, other: Self) -> Self {
+        Self { neighbours: other.neighbours, ..self }
+    }
+
+    fn forwarding(&self, place: usize) -> (bool, bool) {
+        self.forwarding.get(place).copied().unwrap_or_default()
+    }
 }
 
 impl Present {
@@ -62,8 +138,8 @@ impl Present {
             permanent: true,
             is_external,
         };
-        let all = entries.forwarding();
-        let forwarding = all.iter().filter(|(mac, _)| !local.contains(mac));
+        let goal = Goal::new(entries);
+        let forwarding = goal.forwarding().filter(|(mac, _)| !local.contains(mac));
         let pairs = forwarding.flat_map(|(mac, end)| [there(mac, Some(end), true), there(mac, None, true)]);
         let flooded = entries.members.keys().map(|end| there(ALL_ZERO, Some(*end), false));
         let neighbour =
@@ -72,6 +148,7 @@ impl Present {
             forwarding: pairs.chain(flooded).collect(),
             neighbours: entries.neighbours.iter().map(neighbour).collect(),
             local: local.clone(),
+            right: Right::default(),
         }
     }
 }
@@ -118,69 +195,88 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What stays wrong.
     pub obstacles: Vec<Obstacle>,
-    /// So many routes and rules change too, in mode l3.
-    pub routes: usize,
 }
 
 /// The least that brings what is there to what is wanted.
 pub fn plan(wanted: &Entries, present: &Present) -> Plan {
-    let mut plan = Plan::default();
-    // A pod of this node is here, whatever the members' slots say of its MAC address.
-    let mut forwarding = wanted.forwarding();
-    forwarding.retain(|mac| !present.local.contains(mac));
+    let mut changes = Vec::new();
+    let obstacles = compare(&Goal::new(wanted), present, &mut |change| changes.push(change));
+    Plan { changes, obstacles }
+}
+
+/// The same, a change at a time: of a large overlay there are a hundred thousand. Returns what stays wrong.
+pub fn compare(goal: &Goal<'_>, present: &Present, change: &mut dyn FnMut(Change)) -> Vec<Obstacle> {
+    let (mut obstacles, wanted, right) = (Vec::new(), goal.entries, &present.right);
     let own: Table<Mac, &Forwarding> =
         present.forwarding.iter().filter(|e| e.own && e.mac != ALL_ZERO).map(|e| (e.mac, e)).collect();
     let bridged: Table<Mac, ()> = present.forwarding.iter().filter(|e| !e.own).map(|e| (e.mac, ())).collect();
-    for (mac, end) in forwarding.iter() {
+    for (place, (mac, end)) in goal.forwarding().enumerate() {
+        // A pod of this node is here, whatever the members' slots say of its MAC address.
+        if present.local.contains(&mac) {
+            continue;
+        }
+        let (is_own, is_bridged) = right.forwarding(place);
         let is_there = match own.get(&mac) {
             Some(entry) if entry.remote == Some(end) => true,
             Some(Forwarding { remote: Some(other), is_external: false, permanent: true, .. }) => {
-                plan.obstacles.push(Obstacle::Forwarding(mac, *other));
+                obstacles.push(Obstacle::Forwarding(mac, *other));
                 continue;
             }
-            _ => false,
+            Some(_) => false,
+            None => is_own,
         };
-        if !(is_there && bridged.contains_key(&mac)) {
-            plan.changes.push(Change::Forward(mac, end));
+        if !(is_there && (is_bridged || bridged.contains_key(&mac))) {
+            change(Change::Forward(mac, end));
         }
     }
     let flooded: BTreeSet<IpAddr> =
         present.forwarding.iter().filter(|e| e.own && e.mac == ALL_ZERO).filter_map(|e| e.remote).collect();
-    plan.changes.extend(wanted.members.keys().filter(|end| !flooded.contains(end)).map(|end| Change::Flood(*end)));
+    wanted.members.keys().filter(|end| !flooded.contains(end)).for_each(|end| change(Change::Flood(*end)));
     drop((own, bridged));
     let known: Table<IpAddr, &Neighbour> = present.neighbours.iter().map(|n| (n.ip, n)).collect();
-    for (ip, mac) in wanted.neighbours.iter() {
+    for (place, (ip, mac)) in wanted.neighbours.iter().enumerate() {
         match known.get(&ip) {
+            None if right.neighbours.get(place) == Some(&true) => {}
             Some(Neighbour { permanent: true, mac: Some(is), .. }) if *is == mac => {}
             Some(Neighbour { permanent: true, mac: Some(is), protocol, .. }) if *protocol != PROTOCOL => {
-                plan.obstacles.push(Obstacle::Neighbour(ip, *is));
+                obstacles.push(Obstacle::Neighbour(ip, *is));
             }
-            _ => plan.changes.push(Change::Resolve(ip, mac)),
+            _ => change(Change::Resolve(ip, mac)),
         }
     }
-    remove(wanted, &forwarding, present, &flooded, &mut plan.changes);
-    plan
+    remove(goal, present, &flooded, change);
+    obstacles
 }
 
 /// What is ours and not wanted any more.
-fn remove(
-    wanted: &Entries,
-    forwarding: &Table<Mac, IpAddr>,
-    present: &Present,
-    flooded: &BTreeSet<IpAddr>,
-    changes: &mut Vec<Change>,
-) {
+fn remove(goal: &Goal<'_>, present: &Present, flooded: &BTreeSet<IpAddr>, change: &mut dyn FnMut(Change)) {
+    let (wanted, right) = (goal.entries, &present.right);
     let is_ours = |n: &&Neighbour| n.protocol == PROTOCOL && !wanted.neighbours.contains_key(&n.ip);
-    changes.extend(present.neighbours.iter().filter(is_ours).map(|n| Change::Unresolve(n.ip)));
+    present.neighbours.iter().filter(is_ours).for_each(|n| change(Change::Unresolve(n.ip)));
     let ours = || present.forwarding.iter().filter(|e| e.is_external && e.mac != ALL_ZERO);
-    let ends: BTreeSet<IpAddr> = ours().filter_map(|e| e.remote).collect();
+    let mut ends: BTreeSet<IpAddr> = ours().filter_map(|e| e.remote).collect();
+    let all = || goal.forwarding().enumerate().map(|(place, entry)| (right.forwarding(place), entry));
+    ends.extend(
+        all().filter(|((is_own, _), (_, end))| *is_own && !wanted.members.contains_key(end)).map(|(_, (_, end))| end),
+    );
     let left = ends.iter().filter(|end| flooded.contains(end) && !wanted.members.contains_key(end));
-    changes.extend(left.map(|end| Change::Unflood(*end)));
-    for entry in ours().filter(|entry| !forwarding.contains_key(&entry.mac)) {
-        changes.push(match entry.remote {
+    left.for_each(|end| change(Change::Unflood(*end)));
+    let is_wanted = |mac: &Mac| !present.local.contains(mac) && goal.place(mac).is_some();
+    for entry in ours().filter(|entry| !is_wanted(&entry.mac)) {
+        change(match entry.remote {
             Some(end) if entry.own => Change::Unforward(entry.mac, end),
             _ => Change::Unbridge(entry.mac),
         });
+    }
+    for mac in &present.local {
+        let Some(place) = goal.place(mac) else { continue };
+        let ((is_own, is_bridged), end) = (right.forwarding(place), goal.end(place));
+        if let Some(end) = end.filter(|_| is_own) {
+            change(Change::Unforward(*mac, end));
+        }
+        if is_bridged {
+            change(Change::Unbridge(*mac));
+        }
     }
 }
 
@@ -231,6 +327,56 @@ mod tests {
             }
         }
         present
+    }
+
+    /// The same as a dump tells it: what is as it is wanted is counted and not listed.
+    fn counted(wanted: &Entries, present: &Present) -> Present {
+        let goal = Goal::new(wanted);
+        let mut right = goal.nothing();
+        let mut counted = present.clone();
+        counted.forwarding.retain(|entry| !goal.has(&mut right, entry));
+        counted.neighbours.retain(|neighbour| !goal.knows(&mut right, neighbour));
+        counted.right = right;
+        counted
+    }
+
+    #[test]
+    fn what_is_counted_comes_to_the_same_as_what_is_listed() {
+        let full = after(Present::default(), &plan(&wanted(), &Present::default()).changes);
+        let nothing_to_list = counted(&wanted(), &full);
+        assert_eq!(
+            (nothing_to_list.forwarding.len(), nothing_to_list.neighbours.len()),
+            (2, 0),
+            "flood destinations alone"
+        );
+        let mut moved = wanted();
+        moved.members.remove(&ip("192.0.2.3"));
+        moved.stations.insert(mac(33), ip("192.0.2.2"));
+        let local = |present: &Present| Present { local: [mac(33)].into(), ..present.clone() };
+        let of_others = Present {
+            forwarding: vec![entry(mac(33), Some("192.0.2.9"), false), entry(mac(2), Some("192.0.2.2"), false)],
+            ..Present::default()
+        };
+        let twice = Present {
+            forwarding: [full.forwarding.clone(), vec![entry(mac(33), Some("192.0.2.9"), true)]].concat(),
+            ..full.clone()
+        };
+        // Every part of it may be gone.
+        let parts = (0..full.forwarding.len()).map(|gone| {
+            let mut part = full.clone();
+            part.forwarding.remove(gone);
+            part
+        });
+        for is in [full.clone(), local(&full), of_others, twice, Present::default()].into_iter().chain(parts) {
+            for to in [wanted(), moved.clone(), Entries::default()] {
+                let sorted = |plan: Plan| {
+                    let mut changes: Vec<String> = plan.changes.iter().map(|change| format!("{change:?}")).collect();
+                    changes.sort_unstable();
+                    (changes, plan.obstacles)
+                };
+                assert_eq!(sorted(plan(&to, &counted(&to, &is))), sorted(plan(&to, &is)), "{is:?}");
+            }
+        }
     }
 
     #[test]

@@ -367,11 +367,11 @@ impl Overlay {
             // So it is after a start, too: the plugin programmed the device with this very file.
             None if !is_read && mark.as_ref().is_some_and(|mark| mark.is_set(device)) => {}
             _ => {
-                let plan = kept::program(&mut netlink, &segment, &state, &local)?;
-                changes = plan.changes.len() + plan.routes;
-                if plan.obstacles != self.obstacles {
-                    self.obstacles = plan.obstacles.clone();
-                    tell(id, Told::Obstacles(plan.obstacles));
+                let made = kept::program(&mut netlink, &segment, &state, &local)?;
+                changes = made.changes + made.routes;
+                if made.obstacles != self.obstacles {
+                    self.obstacles = made.obstacles.clone();
+                    tell(id, Told::Obstacles(made.obstacles));
                 }
             }
         }

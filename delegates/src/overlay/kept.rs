@@ -12,7 +12,7 @@ use attachments::names::Mac;
 use super::entries::difference;
 use super::reconcile::make;
 use super::{
-    Change, Endpoint, Entries, Names, Plan, Segment, Spec, Underlay, endpoint_at, ensure, entries_of, gateway,
+    Change, Endpoint, Entries, Made, Names, Segment, Spec, Underlay, endpoint_at, ensure, entries_of, gateway,
     reconcile, routed,
 };
 use crate::boot;
@@ -75,7 +75,7 @@ pub fn program(
     segment: &Segment,
     state: &NetworkState,
     local: &[state::Endpoint],
-) -> Result<Plan> {
+) -> Result<Made> {
     if is_routed(state) {
         return routed::program(netlink, segment, state, local);
     }

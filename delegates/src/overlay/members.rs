@@ -3,6 +3,9 @@
 use super::Entries;
 use crate::networks::state::{Membership, NetworkState, PoolState};
 
+/// For how many entries room is made before they are counted: a file may say nonsense.
+const MOST: u32 = 1 << 20;
+
 /// The entries that follow from a network's state; none where the network is no overlay.
 pub fn entries_of(state: &NetworkState) -> Entries {
     let pool = state.pool.as_ref();
@@ -15,7 +18,12 @@ fn entries(membership: &Membership, pool: Option<&PoolState>) -> Entries {
     let mut entries = Entries::default();
     // A member that calls this node's tunnel end its own would make the node send frames to itself.
     let others = || membership.members.iter().filter(|member| member.vtep != membership.vtep);
+    // Room for all at once: a vector that grows is there twice for a moment.
+    let room: usize = others().flat_map(|member| &member.slots).map(|run| run.count.min(MOST) as usize).sum();
+    let families = pool.map_or(0, |pool| pool.pool.families().count());
     let (mut stations, mut neighbours) = (Vec::new(), Vec::new());
+    stations.reserve(room.min(MOST as usize));
+    neighbours.reserve(room.saturating_mul(families).min(MOST as usize));
     for member in others() {
         entries.members.insert(member.vtep, member.mac);
         let Some(PoolState { pool, claimed, .. }) = pool else { continue };
@@ -36,9 +44,11 @@ fn entries(membership: &Membership, pool: Option<&PoolState>) -> Entries {
             neighbours.extend(endpoint.ips.iter().map(|ip| (*ip, endpoint.mac)));
         }
     }
-    entries.stations.extend(stations);
-    entries.neighbours.extend(neighbours);
-    entries
+    Entries {
+        members: entries.members,
+        stations: stations.into_iter().collect(),
+        neighbours: neighbours.into_iter().collect(),
+    }
 }
 
 #[cfg(test)]

@@ -37,15 +37,17 @@ mod segment;
 mod table;
 mod underlay;
 
-pub use self::entries::{Change, Entries, Obstacle, Plan, Present, plan};
+pub use self::entries::{Change, Entries, Obstacle, Plan, plan};
 pub use self::members::entries_of;
 pub use self::names::Names;
-pub use self::reconcile::{present, reconcile};
+pub use self::reconcile::{Made, reconcile};
 pub use self::segment::{Segment, Spec, all, ensure, exists, remove_unused};
 pub use self::underlay::{Endpoint, Underlay, endpoint, endpoint_at, mtu};
 
 #[cfg(test)]
 pub(crate) use self::members::testing;
+#[cfg(test)]
+pub(crate) use self::reconcile::missing;
 use crate::nl::link::PortFlags;
 
 /// The UDP port that IANA gave to VXLAN (RFC 7348).

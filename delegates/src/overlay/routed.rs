@@ -39,7 +39,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::entries::{Entries, Obstacle, Plan, Present, plan};
-use super::reconcile::make;
+use super::reconcile::{Made, make};
 use super::{PROTOCOL, Segment};
 use crate::apply::is;
 use crate::error::{Error, Result};
@@ -117,8 +117,8 @@ struct Steps {
 }
 
 /// Brings the routes of an overlay, and the entries that they need, to a state, however they are. What others put into the table stays.
-pub fn program(netlink: &mut Netlink, segment: &Segment, state: &NetworkState, local: &[Endpoint]) -> Result<Plan> {
-    let Some(own) = &state.overlay else { return Ok(Plan::default()) };
+pub fn program(netlink: &mut Netlink, segment: &Segment, state: &NetworkState, local: &[Endpoint]) -> Result<Made> {
+    let Some(own) = &state.overlay else { return Ok(Made::default()) };
     let steps = steps(netlink, segment, own, state, local)?;
     let table = segment.table;
     // Neighbours of the device are asked for under the index of a bridge.
@@ -141,10 +141,10 @@ pub fn program(netlink: &mut Netlink, segment: &Segment, state: &NetworkState, l
         netlink.delete_rule(rule)?;
     }
     let routes = [steps.missing.len(), steps.stale.len(), steps.missing_rules.len(), steps.stale_rules.len()];
-    let mut plan = steps.device;
-    plan.changes.extend(steps.bridge.changes);
-    plan.obstacles.extend::<Vec<Obstacle>>(steps.bridge.obstacles);
-    Ok(Plan { routes: routes.iter().sum(), ..plan })
+    let changes = steps.device.changes.len() + steps.bridge.changes.len();
+    let mut obstacles = steps.device.obstacles;
+    obstacles.extend::<Vec<Obstacle>>(steps.bridge.obstacles);
+    Ok(Made { changes, routes: routes.iter().sum(), obstacles })
 }
 
 /// CHECK: nothing is missing.
@@ -283,7 +283,7 @@ fn of_device(netlink: &mut Netlink, device: &Link) -> Result<Present> {
     let bridged = |entry: &Forwarding| Forwarding { own: false, remote: None, is_external: false, ..*entry };
     let bridged: Vec<Forwarding> = forwarding.iter().map(bridged).collect();
     forwarding.extend(bridged);
-    Ok(Present { forwarding, neighbours: netlink.neighbours(device.index)?, local: BTreeSet::new() })
+    Ok(Present { forwarding, neighbours: netlink.neighbours(device.index)?, ..Present::default() })
 }
 
 fn next_hop(net: &IpNet, mac: Mac) -> IpAddr {

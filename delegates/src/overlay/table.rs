@@ -17,6 +17,21 @@ impl<K: Ord + Copy, V: Copy> Table<K, V> {
         self.find(key).ok().map(|at| &self.0[at].1)
     }
 
+    /// The place of a key among all.
+    pub fn place(&self, key: &K) -> Option<usize> {
+        self.find(key).ok()
+    }
+
+    /// The value at a place.
+    pub fn at(&self, place: usize) -> Option<V> {
+        self.0.get(place).map(|(_, value)| *value)
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Is the key there?
     pub fn contains_key(&self, key: &K) -> bool {
         self.find(key).is_ok()
@@ -37,11 +52,6 @@ impl<K: Ord + Copy, V: Copy> Table<K, V> {
         }
     }
 
-    /// Keeps these keys.
-    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
-        self.0.retain(|(key, _)| keep(key));
-    }
-
     /// Each key and its value, in the keys' order.
     pub fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         self.0.iter().copied()
@@ -56,6 +66,16 @@ impl<K: Ord + Copy, V: Copy> Extend<(K, V)> for Table<K, V> {
     /// Of several values of a key the last one counts.
     fn extend<T: IntoIterator<Item = (K, V)>>(&mut self, pairs: T) {
         self.0.extend(pairs);
+        self.settle();
+    }
+}
+
+impl<K: Ord + Copy, V: Copy> Table<K, V> {
+    /// Brings the pairs in order.
+    fn settle(&mut self) {
+        if self.0.is_sorted_by(|one, next| one.0 < next.0) {
+            return;
+        }
         // Values of one key stay in the order in which they came.
         self.0.sort_by_key(|(key, _)| *key);
         self.0.dedup_by(|later, kept| {
@@ -70,19 +90,15 @@ impl<K: Ord + Copy, V: Copy> Extend<(K, V)> for Table<K, V> {
 
 impl<K: Ord + Copy, V: Copy> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Self {
-        let mut table = Self::default();
-        table.extend(pairs);
+        // A vector of pairs becomes the table as it is.
+        let mut table = Self(pairs.into_iter().collect());
+        table.settle();
         table
     }
 }
 
 #[cfg(test)]
 impl<K: Ord + Copy, V: Copy> Table<K, V> {
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// The values, in the order of their keys.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
@@ -111,7 +127,8 @@ mod tests {
         table.remove(&9);
         assert_eq!(table, [(0, 'g'), (1, 'f'), (2, 'h'), (4, 'i')].into());
         assert_eq!((table.get(&4), table.get(&3), table.contains_key(&0)), (Some(&'i'), None, true));
-        table.retain(|key| key % 2 == 0);
+        table.remove(&1);
         assert_eq!((table.len(), table.values().collect::<String>()), (3, "ghi".to_owned()));
+        assert_eq!((table.place(&2), table.at(1), table.place(&3), table.at(3)), (Some(1), Some('h'), None, None));
     }
 }

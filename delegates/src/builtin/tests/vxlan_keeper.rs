@@ -12,7 +12,7 @@ use crate::networks::state::{Endpoint, NetworkState, Slots};
 use crate::nl::link::{Kind, PortFlags, Vxlan};
 use crate::nl::neighbour::{ALL_ZERO, Entry};
 use crate::overlay::keeper::{Keeper, Told};
-use crate::overlay::{Plan, entries_of, plan, present};
+use crate::overlay::{Plan, entries_of, missing};
 
 /// Runs a test on a node whose overlays are kept, and gives what was told of them.
 pub(super) fn kept(cluster: &Cluster, n: u8, test: impl FnOnce(&Bed, &mut UnixStream, &Mutex<Vec<String>>)) {
@@ -44,7 +44,7 @@ fn is_whole(bed: &Bed, state: &NetworkState) -> bool {
     let flags = (port.learning, port.neigh_suppress, port.unicast_flood) == (Some(false), Some(true), Some(true));
     let shape =
         (device.master, device.mac, device.mtu, bridge.mtu) == (Some(bridge.index), Some(own.mac), own.mtu, own.mtu);
-    let plan = plan(&entries_of(state), &present(&mut bed.netlink(), device.index, bridge.index).unwrap());
+    let plan = missing(&mut bed.netlink(), device.index, bridge.index, &entries_of(state)).unwrap();
     flags && shape && device.up && bridge.up && is.local == Some(own.vtep) && plan == Plan::default()
 }
 

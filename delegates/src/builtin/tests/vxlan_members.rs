@@ -86,7 +86,7 @@ impl Cluster {
         self.on(n, |bed| {
             let mut netlink = bed.netlink();
             let segment = kept::join(&mut netlink, vni, 4789, state.overlay.as_ref().unwrap()).unwrap();
-            let changes = kept::program(&mut netlink, &segment, &state, &[]).unwrap().changes.len();
+            let changes = kept::program(&mut netlink, &segment, &state, &[]).unwrap().changes;
             let dir = bed.state.path();
             let members = |id: &NetworkId| overlays::members_in(dir, id);
             overlays::update(&mut netlink, dir, &members, bed.node().deadline).unwrap();
@@ -421,7 +421,7 @@ fn kernel_on_host_vxlan_a_pod_answers_for_its_own_address_whatever_others_slots_
             let id = NetworkId::overlay(4789, 7);
             let local = kept::local_pods(&mut netlink, bed.state.path(), &id, &segment).unwrap();
             assert_eq!(local.len(), 2);
-            assert_eq!(kept::program(&mut netlink, &segment, &state, &local).unwrap(), crate::overlay::Plan::default());
+            assert_eq!(kept::program(&mut netlink, &segment, &state, &local).unwrap(), crate::overlay::Made::default());
         });
     });
 }

@@ -97,8 +97,12 @@ impl Picture<'_> {
             if own.is_empty() {
                 continue;
             }
-            let says: Vec<String> =
-                own.iter().map(|one| format!("{} {} {}", one.interface, one.ips.join(" "), one.mac)).collect();
+            let by = |claim: &super::model::Claim| format!(" by {}", claim.holder);
+            let says = own.iter().map(|one| {
+                let by = self.map.claim_of(one).map(by).unwrap_or_default();
+                format!("{} {} {}{by}", one.interface, one.ips.join(" "), one.mac)
+            });
+            let says: Vec<String> = says.collect();
             let text = escaped(&format!("{pod} {}", says.join("; ")));
             let _ = writeln!(
                 self.svg,

@@ -1,6 +1,7 @@
 //! Networks, nodes, pods and addresses, from the objects of a cluster. A value without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 
 use attachments::names::NetRef;
@@ -12,11 +13,12 @@ use delegates::networks::{Need, needs, needs_of};
 use serde_json::Value;
 
 /// What is asked of the API server: the kind, and its collection.
-pub const COLLECTIONS: [(&str, &str); 5] = [
+pub const COLLECTIONS: [(&str, &str); 6] = [
     ("NetworkAttachmentDefinition", "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions"),
     ("VniClaim", "/apis/meta-cni.io/v1alpha1/vniclaims"),
     ("OverlayMember", "/apis/meta-cni.io/v1alpha1/overlaymembers"),
     ("AddressBlock", "/apis/meta-cni.io/v1alpha1/addressblocks"),
+    ("AddressClaim", "/apis/meta-cni.io/v1alpha1/addressclaims"),
     ("Pod", "/api/v1/pods"),
 ];
 
@@ -53,6 +55,33 @@ pub struct Span {
     pub members: BTreeMap<String, String>,
     /// Who has which slots of its pool.
     pub blocks: Vec<Block>,
+    /// The addresses that were asked for, or are kept, in the order of addresses.
+    pub claims: Vec<Claim>,
+}
+
+/// An address that is claimed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The name of the AddressClaim.
+    pub name: String,
+    /// Its addresses, one of each family or range set.
+    pub addresses: Vec<IpAddr>,
+    /// For whom it is: `IPAMClaim shop/vm`, `pod shop/web`.
+    pub holder: String,
+    /// The nodes where the holder is, or is about to be.
+    pub nodes: Vec<String>,
+    /// Who has the address where the holder may not have it yet, as its owner told.
+    pub held_by: String,
+}
+
+impl Claim {
+    /// In words: `10.42.0.9  kept for IPAMClaim shop/vm on n1 (AddressClaim 4789-4200.a9)`.
+    pub fn words(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let at = if self.nodes.is_empty() { String::new() } else { format!(" on {}", self.nodes.join(", ")) };
+        let by = if self.held_by.is_empty() { String::new() } else { format!(", held by {}", self.held_by) };
+        format!("{}  kept for {}{at}{by} (AddressClaim {})", addresses.join(" "), self.holder, self.name)
+    }
 }
 
 /// A block of a pool.
@@ -119,6 +148,7 @@ impl Map {
                 self.span(spec).members.insert(text(&spec["node"]), vteps.join(" "));
             }
             "AddressBlock" => self.block(object),
+            "AddressClaim" => self.claim(object),
             "Pod" => self.pod(object),
             "List" => list(&object["items"]).for_each(|item| self.take(&text(&item["kind"]), item)),
             _ => {}
@@ -156,6 +186,22 @@ impl Map {
             free: list(&object["status"]["nodes"]).filter_map(told).collect(),
         };
         self.span(spec).blocks.push(block);
+    }
+
+    fn claim(&mut self, object: &Value) {
+        let (spec, status) = (&object["spec"], &object["status"]);
+        let holder = &spec["holder"];
+        let kind = if holder["kind"] == "IPAMClaim" { "IPAMClaim" } else { "pod" };
+        let claim = Claim {
+            name: text(&object["metadata"]["name"]),
+            addresses: list(&spec["addresses"]).filter_map(|ip| ip.as_str()?.parse().ok()).collect(),
+            holder: format!("{kind} {}/{}", text(&holder["namespace"]), text(&holder["name"])),
+            nodes: list(&spec["nodes"]).map(text).collect(),
+            held_by: text(&status["heldBy"]),
+        };
+        let claims = &mut self.span(spec).claims;
+        let at = claims.partition_point(|other| other.addresses <= claim.addresses);
+        claims.insert(at, claim);
     }
 
     fn pod(&mut self, object: &Value) {
@@ -198,6 +244,17 @@ impl Map {
     /// What spans nodes of a network, and the network.
     pub fn span_of(&self, name: &str) -> Option<&Span> {
         self.spans.get(self.networks.get(name)?.span.as_deref()?)
+    }
+
+    /// The claims of a network's addresses.
+    pub fn claims(&self, name: &str) -> &[Claim] {
+        self.span_of(name).map_or(&[], |span| &span.claims)
+    }
+
+    /// The claim by which an attachment has its address.
+    pub fn claim_of(&self, attachment: &Attachment) -> Option<&Claim> {
+        let ips: Vec<IpAddr> = attachment.ips.iter().filter_map(|ip| ip.split('/').next()?.parse().ok()).collect();
+        self.claims(&attachment.network).iter().find(|claim| claim.addresses.iter().any(|ip| ips.contains(ip)))
     }
 
     /// What each node has of a network's pool. A node that has told nothing of a block has all of its part free.
@@ -277,6 +334,7 @@ pub(super) mod tests {
         let entry = |name: &str, interface: &str, ip: &str| json!({"name": format!("shop/{name}"), "interface": interface, "ips": [ip], "mac": "0a:58:0a:2a:00:01"});
         let member = |node: &str, vtep: &str| json!({"kind": "OverlayMember", "spec": {"network": "4789-4200", "node": node, "vteps": [vtep], "mac": "02:00:00:00:00:01", "mtu": 1450}});
         let block = |first: u32, node: &str, free: u32| json!({"kind": "AddressBlock", "spec": {"network": "4789-4200", "first": first, "count": 64, "runs": [{"first": first, "count": 64, "node": node}]}, "status": {"free": free, "nodes": [{"node": node, "free": free}]}});
+        let claim = |name: &str, address: &str, holder: Value, held_by: &str| json!({"kind": "AddressClaim", "metadata": {"name": format!("4789-4200.{name}")}, "spec": {"network": "4789-4200", "slot": 1, "addresses": [address], "holder": holder, "nodes": ["n1"]}, "status": {"node": "n2", "heldBy": held_by}});
         let items = json!([
             definition("blue", json!({"type": "vxlan", "vni": 4200, "ipam": {"type": "blocks", "subnet": "10.42.0.0/24"}})),
             definition("lan", json!({"plugins": [{"type": "bridge", "bridge": "lan0"}]})),
@@ -285,7 +343,9 @@ pub(super) mod tests {
             pod("a", "n1", json!([{"name": "cni0", "interface": "eth0", "default": true}, entry("blue", "net1", "10.42.0.1"), entry("lan", "net2", "10.1.0.2")])),
             pod("b", "n2", json!([entry("blue", "net1", "10.42.0.65")])),
             pod("<c>", "n1", json!([entry("gone", "net1", "10.9.0.1")])),
-            {"kind": "Secret"}, {"kind": "Pod"}, 7,
+            claim("a70", "10.42.0.70", json!({"kind": "Pod", "namespace": "shop", "name": "web"}), "shop/old"),
+            claim("a1", "10.42.0.1", json!({"kind": "IPAMClaim", "namespace": "shop", "name": "vm"}), ""),
+            {"kind": "AddressClaim"}, {"kind": "Secret"}, {"kind": "Pod"}, 7,
         ]);
         let mut map = Map::default();
         map.take("List", &json!({"kind": "List", "items": items}));
@@ -306,6 +366,10 @@ pub(super) mod tests {
         assert_eq!(map.holders("shop/blue")["n1"], Held { owned: 63, free: 61 });
         assert_eq!(map.holders("shop/lan").len(), 0);
         assert_eq!((map.free("shop/blue"), map.free("shop/lan"), map.free("shop/gone")), (Some(251), None, None));
+        let claims: Vec<&str> = map.claims("shop/blue").iter().map(|claim| claim.name.as_str()).collect();
+        assert_eq!(claims, ["4789-4200.a1", "4789-4200.a70"]);
+        let by = |pod: &str, at: usize| map.claim_of(&map.pods[pod].attachments[at]).map(|claim| claim.holder.as_str());
+        assert_eq!((by("shop/a", 0), by("shop/a", 1), by("shop/b", 0)), (Some("IPAMClaim shop/vm"), None, None));
     }
 
     #[test]

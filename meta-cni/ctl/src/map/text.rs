@@ -28,8 +28,12 @@ pub fn text(map: &Map) -> String {
             let shown = if node.is_empty() { "(no node)" } else { node };
             let _ = writeln!(out, "  {shown}{}{}", vtep.unwrap_or_default(), held.unwrap_or_default());
             for (pod, attachment) in attached.get(node).into_iter().flatten() {
-                let _ = writeln!(out, "    {pod}  {}", words(attachment));
+                let by = map.claim_of(attachment).map(|claim| format!("  by {}", claim.holder));
+                let _ = writeln!(out, "    {pod}  {}{}", words(attachment), by.unwrap_or_default());
             }
+        }
+        for claim in map.claims(name) {
+            let _ = writeln!(out, "  {}", claim.words());
         }
     }
     out
@@ -84,7 +88,12 @@ pub fn json(map: &Map) -> String {
             .flat_map(|(node, pods)| pods.into_iter().map(move |(pod, one)| (node, pod, one)))
             .map(|(node, pod, one)| json!({"pod": pod, "node": node, "interface": one.interface, "ips": one.ips, "mac": one.mac}))
             .collect();
-        json!({"name": name, "is": map.title(name), "members": members, "pods": pods})
+        let claims: Vec<Value> = map
+            .claims(name)
+            .iter()
+            .map(|one| json!({"name": one.name, "addresses": one.addresses, "holder": one.holder, "nodes": one.nodes, "heldBy": one.held_by}))
+            .collect();
+        json!({"name": name, "is": map.title(name), "members": members, "pods": pods, "claims": claims})
     };
     let networks: Vec<Value> = map.names().iter().map(network).collect();
     format!("{}\n", json!({"networks": networks}))
@@ -113,6 +122,9 @@ pub fn pools(map: &Map) -> String {
             let pods = map.attached(name).get(node).map_or(0, Vec::len);
             let _ = writeln!(out, "  {node}  {} addresses, {} free, {pods} pods", held.owned, held.free);
         }
+        for claim in map.claims(name) {
+            let _ = writeln!(out, "  {}", claim.words());
+        }
     }
     out
 }
@@ -127,9 +139,11 @@ mod tests {
         let expected = "\
 shop/blue  vxlan 4200 on UDP 4789, MTU 1450, 10.42.0.0/24
   n1  VTEP 172.31.0.1  63 addresses, 61 free
-    shop/a  net1  10.42.0.1  0a:58:0a:2a:00:01
+    shop/a  net1  10.42.0.1  0a:58:0a:2a:00:01  by IPAMClaim shop/vm
   n2  VTEP 172.31.0.2  64 addresses, 63 free
     shop/b  net1  10.42.0.65  0a:58:0a:2a:00:01
+  10.42.0.1  kept for IPAMClaim shop/vm on n1 (AddressClaim 4789-4200.a1)
+  10.42.0.70  kept for pod shop/web on n1, held by shop/old (AddressClaim 4789-4200.a70)
 shop/gone  no definition
   n1
     shop/<c>  net1  10.9.0.1  0a:58:0a:2a:00:01
@@ -147,6 +161,8 @@ shop/lan  bridge
 shop/blue  10.42.0.0/24: 254 addresses, 127 in blocks of nodes, 2 pods
   n1  63 addresses, 61 free, 1 pods
   n2  64 addresses, 63 free, 1 pods
+  10.42.0.1  kept for IPAMClaim shop/vm on n1 (AddressClaim 4789-4200.a1)
+  10.42.0.70  kept for pod shop/web on n1, held by shop/old (AddressClaim 4789-4200.a70)
 ";
         assert_eq!(pools(&example()), expected);
     }
@@ -177,5 +193,6 @@ shop/blue  10.42.0.0/24: 254 addresses, 127 in blocks of nodes, 2 pods
         let read: Value = serde_json::from_str(&json(&example())).unwrap();
         assert_eq!(read["networks"][0]["pods"][1]["ips"][0], "10.42.0.65");
         assert_eq!(read["networks"][0]["members"]["n1"], "172.31.0.1");
+        assert_eq!(read["networks"][0]["claims"][1]["heldBy"], "shop/old");
     }
 }
