@@ -335,7 +335,7 @@ spec: {config: '{"cniVersion":'}
     #[test]
     fn levels_and_policies_tell_everything_they_refuse() {
         let dir = tempfile::tempdir().unwrap();
-        let policy = "kind: AttachmentPolicy\nmetadata: {name: p}\nspec: {rules: [{name: r, select: $.config.plugins[*].bridge, assert: {oneOf: [x]}}, {name: s, select: $.config.plugins[*].ipam.type, assert: {oneOf: [y]}}]}\n";
+        let policy = "kind: AttachmentPolicy\nmetadata: {name: p}\nspec: {rules: [{name: r, select: \"$.config.plugins[*].bridge\", assert: {oneOf: [x]}}, {name: s, select: \"$.config.plugins[*].ipam.type\", assert: {oneOf: [y]}}]}\n";
         let all = explained(dir.path(), "lan", policy);
         let rules: Vec<bool> = all.refusals.iter().map(|one| one.message.contains("policy \"p\" rule")).collect();
         assert!(rules.len() >= 2 && rules.iter().all(|rule| *rule), "{:?}", all.refusals);

@@ -89,7 +89,7 @@ fn of_records(records: &[Inspected], findings: &mut Vec<Finding>) {
                 "D60",
                 Severity::Warning,
                 format!("{pod}: its end came without everything undone"),
-                "meta-cnictl status shows what is left; docs/failures.md, Abandoned, says how it goes",
+                "meta-cnictl status shows what is left; docs/failures.md, A record that cannot be undone, says how it goes",
             )),
             State::Intent | State::Undoing => findings.push(Finding::new(
                 "D60",
@@ -103,7 +103,7 @@ fn of_records(records: &[Inspected], findings: &mut Vec<Finding>) {
                 "D60",
                 Severity::Error,
                 format!("{pod}: {damage}"),
-                "docs/failures.md says what a DEL does with a damaged record",
+                "docs/failures.md, A damaged record, says what a DEL does with it",
             ));
         }
     }

@@ -14,6 +14,7 @@ use clap::Args;
 use delegates::lint::{Problem, Severity};
 use meta_cni::engine::explain::{Explained, Question, Refusal, explain};
 use meta_cni::node::MULTUS_NAMESPACE;
+use meta_cni_kube::Access;
 use serde_json::Value;
 
 use self::describe::{Described, describe};
@@ -120,13 +121,10 @@ fn gather(options: &ExplainOptions, sources: &[Source]) -> Result<(Objects, Node
         for (namespace, name) in &pods {
             objects::read_pod(&access, &mut objects, namespace, name).await?;
         }
-        let keys = match access::object(&access, "/api/v1/namespaces/kube-system/configmaps", "meta-cni").await {
-            Ok(found) => found.and_then(|map| serde_json::from_str(map["data"]["node.json"].as_str()?).ok()),
-            Err(why) => {
-                objects.notes.push(format!("the nodes' keys are not known: {why}"));
-                None
-            }
-        };
+        let keys = nodes_keys(&access).await.unwrap_or_else(|why| {
+            objects.notes.push(format!("the nodes' keys are not known, and the defaults are taken: {why}"));
+            None
+        });
         let conf = NodeConfiguration::read(options.node_conf.as_deref(), keys)?;
         let multus = multus_namespace(&conf.conf)?;
         let mut references: Vec<NetRef> = nodes_own(&conf.conf, &multus);
@@ -134,6 +132,15 @@ fn gather(options: &ExplainOptions, sources: &[Source]) -> Result<(Objects, Node
         objects::read_rest(&access, &mut objects, &references, &pods).await?;
         Ok((objects, conf))
     })
+}
+
+/// The keys of the ConfigMap; none where there is none.
+async fn nodes_keys(access: &Access) -> Result<Option<Value>, String> {
+    let Some(map) = access::object(access, "/api/v1/namespaces/kube-system/configmaps", "meta-cni").await? else {
+        return Ok(None);
+    };
+    let text = map["data"]["node.json"].as_str().unwrap_or("{}");
+    serde_json::from_str(text).map(Some).map_err(|e| format!("ConfigMap kube-system/meta-cni: node.json: {e}"))
 }
 
 /// Of the files' pods those that are named.
