@@ -66,6 +66,8 @@ fn walk(dir: &Path, shown: &str, all: &mut Snapshot) {
         let shown = format!("{shown}/{}", entry.file_name().to_string_lossy());
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&entry.path(), &shown, all),
+            // What the runtime's library keeps of a pod that was attached before the installation and deleted after it: docs/install.md.
+            _ if shown.starts_with("/var/lib/cni/results/pods-") => {}
             _ => drop(all.insert(format!("file {shown}"))),
         }
     }
@@ -259,7 +261,7 @@ fn an_upgrade_fails_no_pod_that_comes_or_goes() {
     bed.api.patch(AGENTS, &restart).unwrap();
     let mut rounds: u32 = 0;
     let is_done = || {
-        let set = bed.api.get(AGENTS).unwrap();
+        let Ok(set) = bed.api.get(AGENTS) else { return false };
         let (status, nodes) = (&set["status"], bed.cluster.nodes().len());
         status["observedGeneration"].as_u64().is_some_and(|seen| seen > before)
             && status["updatedNumberScheduled"] == nodes
@@ -271,9 +273,12 @@ fn an_upgrade_fails_no_pod_that_comes_or_goes() {
         // A pod a tenth of a second, and the one of the round before goes.
         for node in bed.cluster.nodes() {
             let name = format!("p{rounds}-{}", node.name());
-            bed.api.apply(&bed.pod_with(&name, Some(node.name()), "lan")).unwrap();
+            // What a busy API server does to this client is not what the case is about.
+            let made = || bed.api.apply(&bed.pod_with(&name, Some(node.name()), "lan")).map_err(|e| e.to_string());
+            wait::until("pod that is made", PATIENCE, made);
             if let Some(last) = rounds.checked_sub(2) {
-                bed.api.delete(&bed.path(&format!("p{last}-{}", node.name()))).unwrap();
+                let path = bed.path(&format!("p{last}-{}", node.name()));
+                wait::until("pod that is deleted", PATIENCE, || bed.api.delete(&path).map_err(|e| e.to_string()));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
