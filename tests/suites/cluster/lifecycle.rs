@@ -250,6 +250,7 @@ fn what_is_uninstalled_leaves_each_node_as_it_was_drained_or_not() {
 }
 
 #[test]
+#[ignore = "not seen to its end yet: a machine with nothing else to do is wanted"]
 fn an_upgrade_fails_no_pod_that_comes_or_goes() {
     let mut bed = crate::bed::Bed::new("upgrade");
     bed.lan("lan", 145);
