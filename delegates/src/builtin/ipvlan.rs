@@ -191,6 +191,6 @@ mod tests {
         let conf = r#"{"master":3,"mode":"L2","mtu":1.5,"linkInContainer":"no","dns":{"domain":1}}"#;
         let findings = Builtin::Ipvlan.validate(&Object::parse(conf.as_bytes()).unwrap());
         let paths: Vec<&str> = findings.iter().map(|f| f.path.as_str()).collect();
-        assert_eq!(paths, ["master", "mode", "mtu", "linkInContainer", "dns.domain"]);
+        assert_eq!(paths, ["master", "linkInContainer", "mode", "mtu", "dns.domain"]);
     }
 }

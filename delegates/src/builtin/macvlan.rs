@@ -182,8 +182,8 @@ mod tests {
             "linkInContainer":1,"bcqueuelen":-1}"#;
         let findings = Builtin::Macvlan.validate(&Object::parse(conf.as_bytes()).unwrap());
         let paths: Vec<&str> = findings.iter().map(|f| f.path.as_str()).collect();
-        assert_eq!(paths, ["master", "mode", "mtu", "linkInContainer", "bcqueuelen", "mac"]);
-        assert_eq!(findings[1].to_string(), r#"mode: got "bond", want one of bridge, private, vepa, passthru"#);
+        assert_eq!(paths, ["master", "linkInContainer", "mode", "mtu", "bcqueuelen", "mac"]);
+        assert_eq!(findings[2].to_string(), r#"mode: got "bond", want one of bridge, private, vepa, passthru"#);
         assert_eq!(findings[4].to_string(), "bcqueuelen: got -1, want an integer from 0 to 4294967295");
     }
 }

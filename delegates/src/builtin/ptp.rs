@@ -245,6 +245,10 @@ pub(super) fn configure(
         wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/accept_dad", point.ifname), "0"));
     }
     apply::configure(sandbox, index, &wanted)?;
+    if wanted.has_ipv6() {
+        // Without detection too, the kernel takes a moment to make an address one that routes may name as their source.
+        apply::settle(sandbox, index)?;
+    }
     for end in ends {
         // Whoever made it, the kernel's protocol and metric included.
         sandbox.netlink.delete_route(&Route { protocol: libc::RTPROT_UNSPEC, ..Route::new(end.pod.trunc(), index) })?;
