@@ -4,8 +4,8 @@
 //! attachments with every choice made, [`status`] tells the pod what came of them. [`cni`] holds the protocol that
 //! delegates speak; it lives here because binding validates configurations and status reads results.
 
-#[cfg(feature = "api")]
 pub mod aliases;
+#[cfg(feature = "api")]
 pub mod api;
 pub mod bind;
 pub mod cni;

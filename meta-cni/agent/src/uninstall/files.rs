@@ -79,9 +79,11 @@ fn is_of(path: &Path, network: &str) -> bool {
 }
 
 /// What the plugin and the agent keep in the state directory (docs/failures.md).
-const STATE: [&str; 13] = [
+const STATE: [&str; 15] = [
     "abandoned",
     "attached",
+    "calls",
+    "calls.taken",
     "damaged",
     "definitions",
     "departed",
