@@ -42,7 +42,7 @@ use process::{Broken, Process};
 pub const CALLER: &str = "META_CNI_CALLER";
 
 /// The first word of our own program's arguments when it is to send a netlink message, which follows as hexadecimal digits, over
-/// the socket on its stdin ([`send_apart`]).
+/// the socket on its stdin (`send_apart`).
 pub const SENDER: &str = "netlink-send";
 
 /// How often a program that someone still writes to ("text file busy") is tried again (C47).

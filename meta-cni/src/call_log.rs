@@ -1,7 +1,7 @@
 //! What the calls of the node came to: `stateDir/calls`, a line of JSON for each, from the plugin to the node agent.
 //!
 //! A call appends its line as its last act: one write, not synced, which delays nobody and may fail. The agent takes the file away
-//! every few seconds, for its metrics and its log. A file that no agent takes away stops growing at [`FULL`]. In directory mode,
+//! every few seconds, for its metrics and its log. A file that no agent takes away stops growing at 1 MiB. In directory mode,
 //! where no agent reads, there is none.
 
 use std::fs::{self, File};
