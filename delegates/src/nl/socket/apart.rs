@@ -55,7 +55,9 @@ impl Netlink {
             exchange.send(&message, op)?;
         }
         let heard = exchange.until_gone(links, &message, &mut sender, op);
-        if heard.is_err() && sender.is_some_and(|mut sender| matches!(sender.try_wait(), Ok(None))) {
+        // An answer of the kernel, a refusal too, says that the message is through: the sender has nothing left to do.
+        let is_open = heard.as_ref().is_err_and(|error| crate::nl::errno(error).is_none());
+        if is_open && sender.is_some_and(|mut sender| matches!(sender.try_wait(), Ok(None))) {
             lock.leave_to_orphans();
         }
         heard
