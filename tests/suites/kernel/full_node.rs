@@ -167,7 +167,7 @@ fn the_same_sandbox_is_attached_again_at_once_and_stays_so() {
 }
 
 #[test]
-fn a_del_that_is_killed_takes_nothing_from_the_add_behind_it() {
+fn a_del_that_is_killed_takes_nothing_from_the_add_behind_it_on_host() {
     let node = narrow();
     let pod = node.pod("one", "");
     let attach = |pod: &Pod| match node.add(pod) {
