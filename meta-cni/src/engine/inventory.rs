@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::notes::about;
 use super::record::Key;
 use super::store::Store;
 use crate::fault::Result;
@@ -48,9 +49,6 @@ impl Inventory {
 fn attachments(store: &Store, key: &Key) -> Result<Vec<(String, String)>> {
     // A DEL may have been faster.
     let intent = store.find(key)?.and_then(|found| found.record.intent);
-    let of = intent.into_iter().flat_map(|intent| intent.attachments).map(|attachment| {
-        let delegate = attachment.plugins.first().map(|plugin| plugin.kind.to_string()).unwrap_or_default();
-        (attachment.source.to_string(), delegate)
-    });
-    Ok(of.collect())
+    let attachments = intent.iter().flat_map(|intent| &intent.attachments);
+    Ok(attachments.map(about).map(|one| (one.network, one.delegate)).collect())
 }

@@ -64,7 +64,8 @@ pub fn report<T>(run: &Run<'_>, served: &Result<T>) {
     let _ = line.append(&run.conf.state_dir);
 }
 
-fn about(attachment: &Attachment) -> AttachmentReport {
+/// What a report calls an attachment.
+pub fn about(attachment: &Attachment) -> AttachmentReport {
     let delegate = attachment.plugins.first().map(|plugin| plugin.kind.to_string()).unwrap_or_default();
     AttachmentReport { network: attachment.source.to_string(), delegate, code: 0, micros: 0 }
 }

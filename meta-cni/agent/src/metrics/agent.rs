@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{Durations, Snapshot, durations, register};
+use super::{Durations, Snapshot, durations, level, register};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Request {
@@ -121,10 +121,9 @@ impl AgentMetrics {
 
     /// Fills the gauges.
     pub fn fill(&self, snapshot: &Snapshot) {
-        let value = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.statuses_waiting.set(value(snapshot.statuses_waiting));
-        self.definitions.set(value(snapshot.definitions.0));
-        self.definition_bytes.set(value(snapshot.definitions.1));
+        self.statuses_waiting.set(level(snapshot.statuses_waiting));
+        self.definitions.set(level(snapshot.definitions.0));
+        self.definition_bytes.set(level(snapshot.definitions.1));
         for (collection, age) in &snapshot.unheard {
             self.unheard.get_or_create(&OfCollection { collection }).set(*age);
         }

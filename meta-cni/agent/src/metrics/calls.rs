@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::networks::Names;
-use super::{Durations, Snapshot, durations, register};
+use super::{Durations, Snapshot, durations, level, register};
 
 /// Delegates that are told apart: a definition may name any type.
 const DELEGATES: usize = 64;
@@ -133,7 +133,7 @@ impl CallMetrics {
 
     /// A replay has found so much that no record explains.
     pub fn leftovers(&self, found: usize) {
-        self.leftovers.set(i64::try_from(found).unwrap_or(i64::MAX));
+        self.leftovers.set(level(found as u64));
     }
 
     /// Fills the gauges.
@@ -141,10 +141,10 @@ impl CallMetrics {
         self.held.clear();
         for ((network, delegate), count) in &snapshot.attachments {
             let of = Held { network: self.networks.told(network), delegate: self.delegates.told(delegate) };
-            self.held.get_or_create(&of).inc_by(i64::try_from(*count).unwrap_or(i64::MAX));
+            self.held.get_or_create(&of).inc_by(level(*count));
         }
         for (state, count) in [("pending", snapshot.pending), ("abandoned", snapshot.abandoned)] {
-            self.undos.get_or_create(&OfState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.undos.get_or_create(&OfState { state }).set(level(count));
         }
     }
 }

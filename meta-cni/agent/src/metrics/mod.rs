@@ -35,6 +35,11 @@ fn durations() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
+/// A number as gauges have it.
+fn level(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Adds a metric to those that are told.
 fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());

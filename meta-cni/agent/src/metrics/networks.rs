@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{durations, register};
+use super::{durations, level, register};
 
 /// Networks that are told apart. Who may make definitions can make up any number.
 pub const TOLD_APART: usize = 1000;
@@ -233,7 +233,7 @@ impl NetworkMetrics {
             let of = OfNetwork { network: self.names.told(name) };
             // Those that are told as one are summed up.
             let add = |family: &PerNetwork, value: u64| {
-                family.get_or_create(&of).inc_by(i64::try_from(value).unwrap_or(i64::MAX));
+                family.get_or_create(&of).inc_by(level(value));
             };
             if let Some(members) = is.members {
                 add(&self.members, members);

@@ -41,7 +41,7 @@ impl Collector for Process {
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // The directory itself is one of them.
-            let open = i64::try_from(open.count().saturating_sub(1)).unwrap_or(i64::MAX);
+            let open = super::level(open.count().saturating_sub(1) as u64);
             tell("process_open_fds", "Open file descriptors of the agent", &ConstGauge::new(open))?;
         }
         if let (Some(began), Some(boot)) = (field(22), booted()) {

@@ -270,14 +270,7 @@ mod tests {
         )
         .unwrap();
         fs::write(at("logs/default_other_u/main/0.log"), PLANTED).unwrap();
-        let place = Place {
-            state_dir: at("state"),
-            cni_conf_dir: at("conf"),
-            cni_bin_dir: at("bin"),
-            conf_dir: at("multus"),
-            addresses_dir: at("addresses"),
-            socket: at("agent.sock"),
-        };
+        let place = Place::below(dir.path());
         let kubeconfig = at("kubeconfig");
         fs::write(&kubeconfig, format!("users: [{{name: a, user: {{token: {PLANTED}}}}}]\n")).unwrap();
         let options = CollectOptions { archive: None, place, api: Api { kubeconfig: Some(kubeconfig), context: None } };
@@ -322,15 +315,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tar.gz");
         fs::write(&path, "kept").unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let place = Place {
-            state_dir: at("s"),
-            cni_conf_dir: at("c"),
-            cni_bin_dir: at("b"),
-            conf_dir: at("m"),
-            addresses_dir: at("a"),
-            socket: at("k"),
-        };
+        let place = Place::below(dir.path());
         let options = CollectOptions { archive: Some(path.clone()), place, api: Api::default() };
         assert!(run(&options).unwrap_err().contains("a.tar.gz: "));
         assert_eq!(fs::read_to_string(path).unwrap(), "kept");

@@ -45,6 +45,22 @@ pub struct Place {
     pub socket: PathBuf,
 }
 
+#[cfg(test)]
+impl Place {
+    /// A node whose things are all below one directory.
+    pub fn below(dir: &std::path::Path) -> Self {
+        let at = |name: &str| dir.join(name);
+        Self {
+            state_dir: at("state"),
+            cni_conf_dir: at("conf"),
+            cni_bin_dir: at("bin"),
+            conf_dir: at("multus"),
+            addresses_dir: at("addresses"),
+            socket: at("agent.sock"),
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct DoctorOptions {
@@ -117,14 +133,7 @@ mod tests {
     fn a_node_that_is_none_has_findings_and_nothing_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let place = Place {
-            state_dir: at("state"),
-            cni_conf_dir: at("conf"),
-            cni_bin_dir: at("bin"),
-            conf_dir: at("multus"),
-            addresses_dir: at("addresses"),
-            socket: at("agent.sock"),
-        };
+        let place = Place::below(dir.path());
         let api = Api { kubeconfig: Some(at("none")), context: None };
         let options = DoctorOptions { place, strict: false, output: Format::Json, api };
         let answer = run(&options).unwrap();
