@@ -181,7 +181,9 @@ fn kernel_a_bridge_that_carries_the_nodes_address_is_its_own() {
         let index = netlink.link_by_name(&br0).unwrap().unwrap().index;
         netlink.add_address(index, net("192.168.1.5/24"), true).unwrap();
         let same = fixed(GATEWAY, "192.168.1.77/24", "192.168.1.5");
-        bed.add_tenants(Builtin::Bridge, &bed.pod(), &same).unwrap();
+        // Kept: the links of a pod go with it, at a time of the kernel's choosing.
+        let pod = bed.pod();
+        bed.add_tenants(Builtin::Bridge, &pod, &same).unwrap();
         let elsewhere = fixed(r#""bridge":"br-x","isGateway":true,"#, "192.168.1.78/24", "192.168.1.5");
         let want =
             "ipam: got gateway 192.168.1.5/24, want nothing that overlaps with 192.168.1.5/24 of link br-t of the node";
