@@ -122,6 +122,9 @@ pub struct Call<'a> {
     pub point: Option<Point<'a>>,
     /// The result of the plugin before (ADD) or of the whole ADD (CHECK, DEL).
     pub prev_result: Option<&'a CniResult>,
+    /// What the ADD of the attachment saved, oldest first: of all plugins of the chain, each knows its own (CHECK, DEL). Absent
+    /// where no whole record tells.
+    pub saved: Option<&'a [&'a Object]>,
 }
 
 impl<'a> Call<'a> {

@@ -157,7 +157,7 @@ impl Delegate for Ptp {
         }
         check::forwarding(&gateways)?;
         if config.ip_masq {
-            masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
+            masquerade::check(call.network, point.container, point.ifname, &addresses, call.saved, host.node.deadline)?;
         }
         Ok(())
     }

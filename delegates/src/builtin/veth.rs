@@ -13,7 +13,7 @@ use super::{mac_address, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
-use crate::firewall::masquerade;
+use crate::firewall::{masquerade, noted};
 use crate::host::Host;
 use crate::nl::link::{NewKind, NewLink, Peer, PortFlags};
 use crate::ownership::Ownership;
@@ -138,7 +138,7 @@ pub(super) fn delete(host: &mut Host<'_>, host_name: &IfName, group: u32) -> Res
 
 /// Masquerades what leaves the subnets of the pod's addresses, if that was asked for.
 pub(super) fn masquerade(
-    host: &Host<'_>,
+    host: &mut Host<'_>,
     call: &Call<'_>,
     point: &Point<'_>,
     ip_masq: bool,
@@ -147,7 +147,8 @@ pub(super) fn masquerade(
     if !ip_masq || addresses.is_empty() {
         return Ok(());
     }
-    masquerade::add(call.network, point.container, point.ifname, addresses, host.node.deadline)
+    let added = masquerade::add(call.network, point.container, point.ifname, addresses, host.node.deadline)?;
+    host.save(&noted::note(&added))
 }
 
 /// DEL of what is on the host: the veth's end, where the pod's is gone or was never reached, and the masquerade.
@@ -156,7 +157,7 @@ pub(super) fn del(host: &mut Host<'_>, call: &Call<'_>, point: &Point<'_>) -> Re
     // A configuration that cannot be read now could be read at ADD: then there may be rules.
     let unmasqueraded = match call.conf.flag("ipMasq") {
         Ok(false) => Ok(()),
-        _ => masquerade::remove(call.network, point.container, point.ifname, host.node.deadline),
+        _ => masquerade::remove(call.network, point.container, point.ifname, call.saved, host.node.deadline),
     };
     deleted.and(unmasqueraded)
 }

@@ -81,6 +81,7 @@ impl Bench {
             origin: ours(),
             point: Some(point),
             prev_result: None,
+            saved: None,
         };
         run(&node, &self.kind, Verb::Add, &call)
     }
@@ -146,6 +147,7 @@ fn variables_without_a_value_are_set_all_the_same() {
         origin: ours(),
         point: None,
         prev_result: None,
+        saved: None,
     };
     let env = String::from_utf8(run(&node, &bench.kind, Verb::Gc, &call).unwrap()).unwrap();
     for line in ["CNI_COMMAND=GC", "CNI_CONTAINERID=", "CNI_NETNS=", "CNI_IFNAME=", "CNI_ARGS="] {

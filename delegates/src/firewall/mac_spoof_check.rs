@@ -5,14 +5,16 @@
 
 use std::time::Instant;
 
+use attachments::cni::object::Object;
 use attachments::names::Mac;
 
-use super::table::{again_when_raced, present, require};
+use super::noted;
+use super::table::{again_when_raced, require};
 use super::unused::Frame;
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl::nft::{
-    Action, BaseChain, ChainType, Condition, Family, Hook, Nftables, Rule, Step, StoredRule, Table, priority,
+    Action, AddedRule, BaseChain, ChainType, Condition, Family, Hook, Nftables, Rule, Step, StoredRule, Table, priority,
 };
 
 const TABLE: Table<'_> = Table { family: Family::Bridge, name: "nat" };
@@ -55,20 +57,18 @@ impl Names {
         rules.map(|rule| Rule { comment: &self.comment, ..rule })
     }
 
-    /// Rules of the base chain that lead to the attachment's.
-    fn entries<'a>(&'a self, present: &'a [StoredRule]) -> impl Iterator<Item = &'a StoredRule> {
-        present
-            .iter()
-            .filter(|rule| rule.chain == BASE.name && rule.target.as_deref() == Some(self.port_chain.as_str()))
+    /// Does a rule of the base chain lead to the attachment's?
+    fn is_entry(&self, rule: &StoredRule) -> bool {
+        rule.chain == BASE.name && rule.target.as_deref() == Some(self.port_chain.as_str())
     }
 }
 
-/// Lets frames of `mac` alone pass that come in by `port`; what an earlier ADD left is replaced.
-pub fn add(point: &Point<'_>, port: &str, mac: Mac, deadline: Instant) -> Result<()> {
+/// Lets frames of `mac` alone pass that come in by `port`; what an earlier ADD left is replaced. Gives the rule of the chain that all
+/// pods share, for [`noted::note`].
+pub fn add(point: &Point<'_>, port: &str, mac: Mac, deadline: Instant) -> Result<Vec<AddedRule>> {
     let names = Names::of(point);
     again_when_raced(deadline, || {
         let mut nftables = Nftables::open(deadline)?;
-        let present = nftables.rules(TABLE)?;
         let mut steps = vec![
             Step::AddTable { comment: "" },
             Step::AddBaseChain(BASE),
@@ -77,22 +77,30 @@ pub fn add(point: &Point<'_>, port: &str, mac: Mac, deadline: Instant) -> Result
             Step::Flush { chain: &names.port_chain },
             Step::Flush { chain: &names.mac_chain },
         ];
-        steps.extend(names.entries(&present).map(|rule| Step::DeleteRule { chain: BASE.name, handle: rule.handle }));
+        // A rule leads to a chain that is there.
+        if !nftables.rules_of(TABLE, &names.port_chain)?.is_empty() {
+            let left = nftables.rules_of(TABLE, BASE.name)?.into_iter().filter(|rule| names.is_entry(rule));
+            steps.extend(left.map(|rule| Step::DeleteRule { chain: BASE.name, handle: rule.handle }));
+        }
         steps.extend(names.rules(port, mac).map(Step::AddRule));
-        nftables.commit(&[(TABLE, steps)])
+        let mut added = nftables.commit_telling(&[(TABLE, steps)])?;
+        added.retain(|rule| rule.chain == BASE.name);
+        Ok(added)
     })
 }
 
-/// Removes the attachment's chains and rules. Success when there are none, no table, or a kernel without nf_tables.
-pub fn remove(point: &Point<'_>, deadline: Instant) -> Result<()> {
+/// Removes the attachment's chains and rules; `saved` as for [`noted::own`]. Success when there are none, no table, or a kernel without
+/// nf_tables.
+pub fn remove(point: &Point<'_>, saved: Option<&[&Object]>, deadline: Instant) -> Result<()> {
     let names = Names::of(point);
     again_when_raced(deadline, || {
-        let Some((mut nftables, present)) = present(TABLE, deadline)? else { return Ok(()) };
+        let own = noted::own(TABLE, saved, &|rule| names.is_entry(rule), deadline)?;
+        let Some((mut nftables, entries)) = own else { return Ok(()) };
         let mut steps: Vec<Step<'_>> =
-            names.entries(&present).map(|rule| Step::DeleteRule { chain: BASE.name, handle: rule.handle }).collect();
+            entries.iter().map(|rule| Step::DeleteRule { chain: BASE.name, handle: rule.handle }).collect();
         // In this order: no chain goes that another still leads to.
         for chain in [&names.port_chain, &names.mac_chain] {
-            if present.iter().any(|rule| rule.chain == *chain) {
+            if !nftables.rules_of(TABLE, chain)?.is_empty() {
                 steps.push(Step::DeleteChain { chain });
             }
         }
@@ -101,17 +109,20 @@ pub fn remove(point: &Point<'_>, deadline: Instant) -> Result<()> {
 }
 
 /// CHECK: the base chain leads to the attachment's, which know its address.
-pub fn check(point: &Point<'_>, mac: Option<Mac>, deadline: Instant) -> Result<()> {
+pub fn check(point: &Point<'_>, mac: Option<Mac>, saved: Option<&[&Object]>, deadline: Instant) -> Result<()> {
     let names = Names::of(point);
-    let present = Nftables::open(deadline)?.rules(TABLE)?;
-    let is_entered = names.entries(&present).next().is_some();
+    let own = noted::own(TABLE, saved, &|rule| names.is_entry(rule), deadline)?;
+    let Some((mut nftables, entries)) = own else { return status(deadline) };
+    let mut present = nftables.rules_of(TABLE, &names.port_chain)?;
+    present.extend(nftables.rules_of(TABLE, &names.mac_chain)?);
     let leads_on = |rule: &StoredRule| rule.chain == names.port_chain && rule.target.as_ref() == Some(&names.mac_chain);
     let knows = |rule: &StoredRule| {
         rule.chain == names.mac_chain && rule.tests.iter().any(|test| mac.is_some_and(|mac| test.value == mac.0))
     };
     let drop = StoredRule::of(TABLE.family, &Rule::new(&names.mac_chain, [], Action::Drop));
     let drops = |rule: &StoredRule| rule.chain == names.mac_chain && rule.does_as(&drop);
-    if is_entered && [&leads_on as &dyn Fn(&StoredRule) -> bool, &knows, &drops].iter().all(|is| present.iter().any(is))
+    if !entries.is_empty()
+        && [&leads_on as &dyn Fn(&StoredRule) -> bool, &knows, &drops].iter().all(|is| present.iter().any(is))
     {
         return Ok(());
     }

@@ -10,15 +10,17 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
+use attachments::cni::object::Object;
 use attachments::names::{ContainerId, IfName, NetworkName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha512};
 
+use super::noted;
 use super::table::{again_when_raced, leads, present, require};
 use super::unused::Frame;
 use crate::error::{Error, Result};
 use crate::nl::nft::{
-    Action, BaseChain, ChainType, Condition, Family, Hook, Nftables, Rule, Step, StoredRule, Table, priority,
+    Action, AddedRule, BaseChain, ChainType, Condition, Family, Hook, Nftables, Rule, Step, StoredRule, Table, priority,
 };
 use crate::ownership::{Owner, Ownership};
 
@@ -40,22 +42,20 @@ const MULTICAST: [IpNet; 2] = [
 /// Longest comment that the reference plugins write.
 const COMMENT_MAX: usize = 128;
 
-/// Masquerades traffic from each address of an attachment to outside its subnet; what an earlier ADD left is replaced.
+/// Masquerades traffic from each address of an attachment to outside its subnet. Gives the rules for [`noted::note`].
 pub fn add(
     network: &NetworkName,
     container: &ContainerId,
     ifname: &IfName,
     addresses: &[IpNet],
     deadline: Instant,
-) -> Result<()> {
+) -> Result<Vec<AddedRule>> {
     let comment = comment(network, container, ifname);
     let rules = rules(addresses, &comment);
-    let mark = mark(network, container, ifname);
     again_when_raced(deadline, || {
         let mut nftables = Nftables::open(deadline)?;
-        let present = nftables.rules(TABLE)?;
         let mut steps = Vec::new();
-        if !is_hooked(&present) {
+        if !is_hooked(&nftables.rules_of(TABLE, HOOK.name)?) {
             steps.extend([
                 Step::AddTable { comment: TABLE_COMMENT },
                 Step::AddChain { chain: RULES, comment: RULES_COMMENT },
@@ -64,19 +64,28 @@ pub fn add(
             ]);
             steps.extend(hook().map(Step::AddRule));
         }
-        steps.extend(deletions(&present, &mark));
         steps.extend(rules.iter().cloned().map(Step::AddRule));
-        nftables.commit(&[(TABLE, steps)])
+        let mut added = nftables.commit_telling(&[(TABLE, steps)])?;
+        added.retain(|rule| rule.chain == RULES);
+        Ok(added)
     })
 }
 
-/// Removes the attachment's rules. Success when there are none, no table, or a kernel without nf_tables.
-pub fn remove(network: &NetworkName, container: &ContainerId, ifname: &IfName, deadline: Instant) -> Result<()> {
+/// Removes the attachment's rules; `saved` as for [`noted::own`]. Success when there are none, no table, or a kernel without
+/// nf_tables.
+pub fn remove(
+    network: &NetworkName,
+    container: &ContainerId,
+    ifname: &IfName,
+    saved: Option<&[&Object]>,
+    deadline: Instant,
+) -> Result<()> {
     let mark = mark(network, container, ifname);
     again_when_raced(deadline, || {
-        let Some((mut nftables, present)) = present(TABLE, deadline)? else { return Ok(()) };
-        let steps: Vec<_> = deletions(&present, &mark).collect();
-        if steps.is_empty() { Ok(()) } else { nftables.commit(&[(TABLE, steps)]) }
+        let own = noted::own(TABLE, saved, &|rule| belongs(rule, &mark), deadline)?;
+        let Some((mut nftables, rules)) = own.filter(|(_, rules)| !rules.is_empty()) else { return Ok(()) };
+        let steps = rules.iter().map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle }).collect();
+        nftables.commit(&[(TABLE, steps)])
     })
 }
 
@@ -127,17 +136,18 @@ pub fn check(
     container: &ContainerId,
     ifname: &IfName,
     addresses: &[IpNet],
+    saved: Option<&[&Object]>,
     deadline: Instant,
 ) -> Result<()> {
     let mark = mark(network, container, ifname);
-    let mut rules = Nftables::open(deadline)?.rules(TABLE)?;
-    if !addresses.is_empty() && !is_hooked(&rules) {
+    let own = noted::own(TABLE, saved, &|rule| belongs(rule, &mark), deadline)?;
+    let Some((mut nftables, rules)) = own else { return status(deadline) };
+    if !addresses.is_empty() && !is_hooked(&nftables.rules_of(TABLE, HOOK.name)?) {
         return Err(Error::Differs(format!(
             "{ifname}: {} does not lead to {RULES} in nftables table {TABLE}",
             HOOK.name
         )));
     }
-    rules.retain(|rule| belongs(rule, &mark));
     let octets = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -183,11 +193,6 @@ fn is_hooked(present: &[StoredRule]) -> bool {
 
 fn belongs(rule: &StoredRule, mark: &str) -> bool {
     rule.chain == RULES && rule.comment.as_deref().is_some_and(|comment| comment.starts_with(mark))
-}
-
-fn deletions<'a>(present: &'a [StoredRule], mark: &'a str) -> impl Iterator<Item = Step<'a>> {
-    let own = present.iter().filter(move |rule| belongs(rule, mark));
-    own.map(|rule| Step::DeleteRule { chain: RULES, handle: rule.handle })
 }
 
 /// What the comment of an attachment's rules begins with, and no other's.

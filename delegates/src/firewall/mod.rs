@@ -63,11 +63,12 @@
 
 pub mod mac_spoof_check;
 pub mod masquerade;
+pub mod noted;
 pub mod overlays;
 pub mod pod_ports;
 pub mod port_mappings;
 mod table;
 mod unused;
 
-pub use self::table::{again_when_raced, leads, present, require};
+pub use self::table::{again_when_raced, leads, open, present, require};
 pub use self::unused::clear;

@@ -77,7 +77,7 @@ pub fn remove(port: &str, deadline: Instant) -> Result<()> {
         if !nftables.rules(TABLE)?.is_empty() {
             return Ok(());
         }
-        or_gone(nftables.commit_at(generation, &[(TABLE, vec![Step::DeleteTable])]))
+        or_gone(nftables.commit_at(generation, &[(TABLE, vec![Step::DeleteTable])]).map(drop))
     });
     match removed {
         Err(error) if is_missing(&error) => Ok(()),

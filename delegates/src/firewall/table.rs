@@ -8,12 +8,20 @@ use crate::error::{Error, Result};
 use crate::nl;
 use crate::nl::nft::{Family, Nftables, Rule, StoredRule, Table, is_missing};
 
+/// A socket; `None` where the kernel has no nf_tables.
+pub fn open(deadline: Instant) -> Result<Option<Nftables>> {
+    match Nftables::open(deadline) {
+        Err(error) if is_missing(&error) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// What a table holds, and the socket that told it. `None` where the kernel has no nf_tables, or none of the family.
 pub fn present(table: Table<'_>, deadline: Instant) -> Result<Option<(Nftables, Vec<StoredRule>)>> {
-    let listed = Nftables::open(deadline).and_then(|mut nftables| Ok((nftables.rules(table)?, nftables)));
-    match listed {
+    let Some(mut nftables) = open(deadline)? else { return Ok(None) };
+    match nftables.rules(table) {
         Err(error) if is_missing(&error) => Ok(None),
-        listed => listed.map(|(rules, nftables)| Some((nftables, rules))),
+        listed => listed.map(|rules| Some((nftables, rules))),
     }
 }
 
@@ -28,16 +36,13 @@ pub fn leads(family: Family, chain: &str, present: &[StoredRule], expected: &[Ru
 /// STATUS: [`Error::NotReady`] with the text `missing` when the kernel could not make a table.
 pub fn require(table: Table<'_>, missing: &str, deadline: Instant) -> Result<()> {
     let missing = || Error::NotReady(missing.to_owned());
-    let mut nftables = match Nftables::open(deadline) {
-        Err(error) if is_missing(&error) => return Err(missing()),
-        opened => opened?,
-    };
+    let Some(mut nftables) = open(deadline)? else { return Err(missing()) };
     again_when_raced(deadline, || if nftables.could_make(table)? { Ok(()) } else { Err(missing()) })
 }
 
 /// Does it again when another process changed the same chain in between: a rule that was listed is gone (ENOENT), or the
 /// kernel gave way.
-pub fn again_when_raced(deadline: Instant, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+pub fn again_when_raced<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     const RACES: [Errno; 5] = [Errno::ENOENT, Errno::EAGAIN, Errno::EINTR, Errno::EBUSY, Errno::ERESTART];
     // What is missing for good is missing at every attempt; a changed generation is a race for certain.
     const ATTEMPTS: u32 = 20;

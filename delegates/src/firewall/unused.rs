@@ -6,10 +6,10 @@
 
 use std::time::Instant;
 
-use super::table::again_when_raced;
+use super::table::{again_when_raced, open};
 use super::{mac_spoof_check, masquerade, overlays, pod_ports, port_mappings};
 use crate::error::Result;
-use crate::nl::nft::{Nftables, Step, StoredRule, Table, is_missing};
+use crate::nl::nft::{Step, StoredRule, Table, is_missing};
 
 /// A table of ours, and how it looks without attachments.
 pub(super) struct Frame {
@@ -39,10 +39,7 @@ pub fn clear(deadline: Instant) -> Result<Vec<String>> {
 }
 
 fn delete(frame: &Frame, deadline: Instant) -> Result<bool> {
-    let mut nftables = match Nftables::open(deadline) {
-        Err(error) if is_missing(&error) => return Ok(false),
-        opened => opened?,
-    };
+    let Some(mut nftables) = open(deadline)? else { return Ok(false) };
     let generation = nftables.generation()?;
     let chains = match nftables.chains(frame.table) {
         // A kernel without the family.

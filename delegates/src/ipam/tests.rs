@@ -71,6 +71,7 @@ impl Bench {
             origin,
             point: Some(point),
             prev_result: None,
+            saved: None,
         };
         act(&node, &call)
     }

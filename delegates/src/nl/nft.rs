@@ -21,7 +21,7 @@ use nix::libc;
 pub use batch::{BaseChain, ChainType, Family, Hook, Policy, Step, Table, priority};
 pub use rule::{Action, Condition, Part, Rule};
 pub use set::{Element, Key, Set};
-pub use stored::{Field, StoredLookup, StoredRule, Test};
+pub use stored::{AddedRule, Field, StoredLookup, StoredRule, Test};
 
 use self::batch::message;
 use super::socket::{Netfilter, Socket};
@@ -64,25 +64,32 @@ impl Nftables {
 
     /// Does all steps on all tables, or none.
     pub fn commit(&mut self, changes: &[Change<'_>]) -> Result<()> {
-        self.commit_after(frame(libc::NFNL_MSG_BATCH_BEGIN), changes)
+        let (requests, what) = requests(frame(libc::NFNL_MSG_BATCH_BEGIN), changes);
+        self.netlink.batch(requests, &what)
+    }
+
+    /// The same; gives the rules that were added. None where the kernel does not tell.
+    pub fn commit_telling(&mut self, changes: &[Change<'_>]) -> Result<Vec<AddedRule>> {
+        self.tell(frame(libc::NFNL_MSG_BATCH_BEGIN), changes)
     }
 
     /// The same if nothing has changed since [`Self::generation`] was asked; ERESTART otherwise, also when what changed is
     /// another table.
-    pub fn commit_at(&mut self, generation: u32, changes: &[Change<'_>]) -> Result<()> {
+    pub fn commit_at(&mut self, generation: u32, changes: &[Change<'_>]) -> Result<Vec<AddedRule>> {
         let mut begin = frame(libc::NFNL_MSG_BATCH_BEGIN);
         begin.be32(NFNL_BATCH_GENID, generation);
-        self.commit_after(begin, changes)
+        self.tell(begin, changes)
     }
 
-    fn commit_after(&mut self, begin: Request, changes: &[Change<'_>]) -> Result<()> {
-        let mut requests = vec![begin];
-        for (table, steps) in changes {
-            steps.iter().for_each(|step| batch::encode(*table, step, &mut requests));
-        }
-        requests.push(frame(libc::NFNL_MSG_BATCH_END));
-        let names = || changes.iter().map(|(table, _)| table.to_string()).collect::<Vec<_>>().join(", ");
-        self.netlink.batch(requests, &|| format!("change nftables table {}", names()))
+    fn tell(&mut self, begin: Request, changes: &[Change<'_>]) -> Result<Vec<AddedRule>> {
+        let (mut requests, what) = requests(begin, changes);
+        requests.iter_mut().for_each(Request::echo);
+        let mut added = Vec::new();
+        self.netlink.batch_echoed(requests, &what, &mut |message| {
+            added.extend(stored::decode_added(message)?);
+            Ok(())
+        })?;
+        Ok(added)
     }
 
     /// Could a table be made? It is tried in a batch that comes to nothing: a listing does not tell, for a kernel without the
@@ -113,6 +120,31 @@ impl Nftables {
         request.text(batch::NFTA_RULE_TABLE, table.name);
         let rules = self.list(&request, &|| format!("list nftables table {table}"), &stored::decode)?;
         Ok(rules.unwrap_or_default())
+    }
+
+    /// The rules of one chain; none when there is no such chain.
+    pub fn rules_of(&mut self, table: Table<'_>, chain: &str) -> Result<Vec<StoredRule>> {
+        let mut request = message(table.family as u8, libc::NFT_MSG_GETRULE, libc::NLM_F_DUMP);
+        request.text(batch::NFTA_RULE_TABLE, table.name);
+        request.text(batch::NFTA_RULE_CHAIN, chain);
+        let what = || format!("list chain {chain} of nftables table {table}");
+        let mut rules = self.list(&request, &what, &stored::decode)?.unwrap_or_default();
+        // A kernel may tell the whole table.
+        rules.retain(|rule| rule.chain == chain);
+        Ok(rules)
+    }
+
+    /// The rule of a handle; `None` when there is none.
+    pub fn rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> Result<Option<StoredRule>> {
+        let mut request = message(table.family as u8, libc::NFT_MSG_GETRULE, 0);
+        request.text(batch::NFTA_RULE_TABLE, table.name);
+        request.text(batch::NFTA_RULE_CHAIN, chain);
+        request.be64(batch::NFTA_RULE_HANDLE, handle);
+        let what = || format!("find rule {handle} in chain {chain} of nftables table {table}");
+        match self.netlink.one(request, what, stored::decode) {
+            Err(error) if super::errno(&error) == Some(Errno::ENOENT) => Ok(None),
+            found => found,
+        }
     }
 
     /// The names of all chains of a table; none when there is no such table.
@@ -160,6 +192,17 @@ impl Nftables {
             }
         }
     }
+}
+
+/// The requests of a batch, and what it is for in words.
+fn requests<'a>(begin: Request, changes: &'a [Change<'_>]) -> (Vec<Request>, impl Fn() -> String + 'a) {
+    let mut requests = vec![begin];
+    for (table, steps) in changes {
+        steps.iter().for_each(|step| batch::encode(*table, step, &mut requests));
+    }
+    requests.push(frame(libc::NFNL_MSG_BATCH_END));
+    let names = || changes.iter().map(|(table, _)| table.to_string()).collect::<Vec<_>>().join(", ");
+    (requests, move || format!("change nftables table {}", names()))
 }
 
 /// Does the kernel lack nf_tables? Without nfnetlink there is no such socket; without nf_tables nfnetlink knows no such

@@ -105,12 +105,22 @@ impl<P: Protocol> Socket<P> {
 
     /// See [`Exchange::batch`], with one request.
     pub(super) fn acknowledged(&mut self, request: Request, op: impl Fn() -> String) -> Result<()> {
-        self.exchange.batch(vec![request], &[], &op)
+        self.exchange.batch(vec![request], &[], &op, &mut unheard)
     }
 
     /// See [`Exchange::batch`].
     pub(super) fn batch(&mut self, requests: Vec<Request>, op: &dyn Fn() -> String) -> Result<()> {
-        self.exchange.batch(requests, &[], op)
+        self.exchange.batch(requests, &[], op, &mut unheard)
+    }
+
+    /// The same; `hear` gets what the kernel tells of requests with NLM_F_ECHO.
+    pub(super) fn batch_echoed(
+        &mut self,
+        requests: Vec<Request>,
+        op: &dyn Fn() -> String,
+        hear: &mut dyn FnMut(&Message<'_>) -> Decoded<()>,
+    ) -> Result<()> {
+        self.exchange.batch(requests, &[], op, hear)
     }
 
     /// The same; a refusal with one of these errors counts as done.
@@ -120,7 +130,7 @@ impl<P: Protocol> Socket<P> {
         harmless: &[i32],
         op: &dyn Fn() -> String,
     ) -> Result<()> {
-        self.exchange.batch(requests, harmless, op)
+        self.exchange.batch(requests, harmless, op, &mut unheard)
     }
 
     /// See [`Exchange::one`].
@@ -142,6 +152,11 @@ impl<P: Protocol> Socket<P> {
     ) -> Result<Vec<T>> {
         self.exchange.dump(request, &op, &decode)
     }
+}
+
+/// Nobody listens to echoes.
+fn unheard(_: &Message<'_>) -> Decoded<()> {
+    Ok(())
 }
 
 /// Questions and answers, of whichever protocol. `op` says what is tried on which object.
@@ -170,8 +185,14 @@ impl AsFd for Peer {
 
 impl Exchange {
     /// Sends requests as one datagram and waits until every one is acknowledged; the first refusal that is not `harmless` is the
-    /// error.
-    fn batch(&mut self, requests: Vec<Request>, harmless: &[i32], op: &dyn Fn() -> String) -> Result<()> {
+    /// error. `hear` gets what else the kernel tells of them.
+    fn batch(
+        &mut self,
+        requests: Vec<Request>,
+        harmless: &[i32],
+        op: &dyn Fn() -> String,
+        hear: &mut dyn FnMut(&Message<'_>) -> Decoded<()>,
+    ) -> Result<()> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         // Of a request that wants no acknowledgement the kernel tells a refusal alone.
@@ -190,20 +211,22 @@ impl Exchange {
                 if message.sequence.wrapping_sub(first) > sent {
                     continue;
                 }
-                if let Some(answer) = verdict(&message).map_err(|Malformed| malformed(op))? {
-                    match answer {
-                        Err(refusal) if !harmless.contains(&refusal.errno) => return Err(refusal.because(op)),
-                        _ => {}
-                    }
-                    let offset = message.sequence.wrapping_sub(first) as usize;
-                    if !wants.get(offset).copied().unwrap_or_default() {
-                        continue;
-                    }
-                    // Whatever follows the last answer is about nothing that was asked.
-                    match open {
-                        2.. => open -= 1,
-                        _ => return Ok(()),
-                    }
+                let Some(answer) = verdict(&message).map_err(|Malformed| malformed(op))? else {
+                    hear(&message).map_err(|Malformed| malformed(op))?;
+                    continue;
+                };
+                match answer {
+                    Err(refusal) if !harmless.contains(&refusal.errno) => return Err(refusal.because(op)),
+                    _ => {}
+                }
+                let offset = message.sequence.wrapping_sub(first) as usize;
+                if !wants.get(offset).copied().unwrap_or_default() {
+                    continue;
+                }
+                // Whatever follows the last answer is about nothing that was asked.
+                match open {
+                    2.. => open -= 1,
+                    _ => return Ok(()),
                 }
             }
         }

@@ -39,6 +39,13 @@ impl Request {
         Self { bytes }
     }
 
+    /// The kernel tells what it made of the request (NLM_F_ECHO).
+    pub fn echo(&mut self) {
+        let [low, high] = (nix::libc::NLM_F_ECHO as u16).to_ne_bytes();
+        self.bytes[6] |= low;
+        self.bytes[7] |= high;
+    }
+
     /// An attribute with any value.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = (ATTRIBUTE_HEADER + value.len()) as u16;

@@ -63,12 +63,18 @@ pub struct Chain<'a> {
     container: &'a ContainerId,
     netns: &'a str,
     group: u32,
+    saved: Option<&'a [&'a Object]>,
 }
 
 impl<'a> Chain<'a> {
     /// An attachment of a record's set; `netns` is CNI_NETNS for its delegates.
     pub fn new(intent: &'a Intent, attachment: &'a Attachment, netns: &'a str) -> Self {
-        Self { attachment, container: &intent.key.container, netns, group: intent.key.group() }
+        Self { attachment, container: &intent.key.container, netns, group: intent.key.group(), saved: None }
+    }
+
+    /// The same for DEL and CHECK, with what the ADD saved; absent where no whole record tells.
+    pub fn with_saved(self, saved: Option<&'a [&'a Object]>) -> Self {
+        Self { saved, ..self }
     }
 
     /// Reads the built-in plugins' configurations and looks for the external programs, before anything is touched (A33).
@@ -222,7 +228,8 @@ impl<'a> Chain<'a> {
             group: self.group,
         };
         let Attachment { network, version, .. } = self.attachment;
-        Call { network, version: *version, conf, origin: origin(self.attachment), point: Some(point), prev_result }
+        let (version, origin, saved) = (*version, origin(self.attachment), self.saved);
+        Call { network, version, conf, origin, point: Some(point), prev_result, saved }
     }
 
     fn fault(&self, source: Error) -> Fault {
@@ -350,7 +357,7 @@ pub fn call_network(
     let conf = plugin.request(&attachment.network, attachment.version, &injection).map_err(|f| fault(f.into()))?;
     let Attachment { network, version, .. } = attachment;
     let origin = origin(attachment);
-    let call = Call { network, version: *version, conf: &conf, origin, point: None, prev_result: None };
+    let call = Call { network, version: *version, conf: &conf, origin, point: None, prev_result: None, saved: None };
     match (Delegate::of(plugin, &host.node), question) {
         (Delegate::Builtin(builtin), Question::Status) => builtin.status(host, &call).map(|()| Vec::new()),
         (Delegate::Builtin(builtin), Question::Gc(_, ownership)) => builtin.gc(host, &call, ownership),

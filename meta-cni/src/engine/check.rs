@@ -7,6 +7,7 @@ use delegates::sandbox::Sandbox;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
+use super::record::Saved;
 use super::run::Run;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -22,7 +23,8 @@ pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
     if record.as_ref().is_some_and(|record| record.damaged) {
         return Err(Fault::Io(format!("the record of sandbox {} is damaged; want a DEL", target.container)));
     }
-    let Some((intent, done)) = record.and_then(|record| record.intent.zip(record.done)) else {
+    let told = record.and_then(|record| Some((record.intent?, record.done?, record.saved)));
+    let Some((intent, done, saved)) = told else {
         return Err(Fault::Unknown(format!(
             "CNI_CONTAINERID: got {} with CNI_IFNAME {}, which is not attached; want an ADD first",
             target.container, target.ifname
@@ -31,13 +33,15 @@ pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
     let node = intent.node(&run.undo_context(run.deadline, &lock));
     let mut sandbox = Sandbox::open(&target.netns, &node).map_err(|e| Fault::Netns(e.to_string()))?;
     let mut host = Host::new(node);
-    for (attachment, entry) in intent.attachments.iter().zip(&done.attached) {
+    for (i, (attachment, entry)) in intent.attachments.iter().zip(&done.attached).enumerate() {
         // One old or disabled attachment must not hide the state of the others.
         if attachment.disable_check || !attachment.version.has_check() {
             continue;
         }
         let result = CniResult::from_object(entry.result.clone(), Version::NEWEST)?;
-        Chain::new(&intent, attachment, &target.netns).check(&mut host, &mut sandbox, &result)?;
+        let states = Saved::of(&saved, i);
+        let chain = Chain::new(&intent, attachment, &target.netns).with_saved(Some(&states));
+        chain.check(&mut host, &mut sandbox, &result)?;
     }
     Ok(())
 }

@@ -86,13 +86,20 @@ pub struct Intent {
     pub attachments: Vec<Attachment>,
 }
 
-/// Old state that a delegate changed and that an undo restores.
+/// What an undo needs of an attachment beside its result: old state that a delegate changed, handles of rules that it made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// Index of the attachment.
     pub attachment: usize,
-    /// What the delegate needs to restore it; its own format.
+    /// What the delegate needs of it; its own format.
     pub state: Object,
+}
+
+impl Saved {
+    /// What was saved for one attachment, oldest first.
+    pub fn of(saved: &[Self], attachment: usize) -> Vec<&Object> {
+        saved.iter().filter(|saved| saved.attachment == attachment).map(|saved| &saved.state).collect()
+    }
 }
 
 /// Written before the runtime is told of success.

@@ -75,6 +75,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
         found,
         host: Host::with_journal(node, &mut journal),
+        saved,
         is_incomplete,
         lists_links,
         is_awaited: context.ending.is_some(),
@@ -82,7 +83,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         undone: Vec::new(),
         faults: Vec::new(),
     };
-    let freed = undo.restore(&left, &saved, &current);
+    let freed = undo.restore(&left, &current);
     undo.delete(&freed, context.deadline);
     if is_damaged && freed.len() == left.len() {
         // The links of an attachment that cannot be read carry the record's group too.
@@ -108,6 +109,7 @@ struct Undo<'a> {
     links: Vec<LinkId>,
     found: FoundSandbox,
     host: Host<'a>,
+    saved: Vec<Saved>,
     /// The record is made up from the node's configuration, or damaged.
     is_incomplete: bool,
     /// The record lists all our links: the ADD was complete.
@@ -122,7 +124,7 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     /// Restores what the pod only borrowed, before any link is deleted. Returns the attachments that can be deleted.
-    fn restore(&mut self, left: &[usize], saved: &[Saved], current: &Cell<usize>) -> Vec<usize> {
+    fn restore(&mut self, left: &[usize], current: &Cell<usize>) -> Vec<usize> {
         if boot::is_over(self.intent) {
             // The reboot has reset what was lent or changed.
             return left.to_vec();
@@ -130,7 +132,7 @@ impl Undo<'_> {
         let mut freed = Vec::new();
         for &i in left {
             current.set(i);
-            let states: Vec<_> = saved.iter().filter(|s| s.attachment == i).map(|s| &s.state).collect();
+            let states = Saved::of(&self.saved, i);
             let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.found.for_delegates);
             let (sandbox, result) = (self.found.sandbox.as_mut(), self.results[i].as_ref());
             // Without saved state nothing was borrowed. An incomplete record proves nothing, so the delegate looks into the
@@ -156,7 +158,9 @@ impl Undo<'_> {
             if has_builtin(attachment, &self.host.node) && !self.detach_once() {
                 continue;
             }
-            let chain = Chain::new(self.intent, attachment, &self.found.for_delegates);
+            let states = Saved::of(&self.saved, i);
+            let chain = Chain::new(self.intent, attachment, &self.found.for_delegates)
+                .with_saved((!self.is_incomplete).then_some(&states));
             match chain.del(&mut self.host, self.results[i].as_ref()) {
                 Ok(()) => {
                     devinfo::remove(attachment);

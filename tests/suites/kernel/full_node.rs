@@ -121,6 +121,79 @@ fn a_call_on_a_full_node_reads_what_it_reads_on_an_empty_one_on_host() {
     assert!(del.reads > u64::from(OTHERS), "{del:?}");
 }
 
+/// Runs a call and counts what the kernel has told it over sockets: messages and bytes.
+fn heard(node: &Node, call: Call<'_>) -> (Outcome, (usize, usize)) {
+    let file = node.text("trace");
+    let outcome =
+        call.under(["strace", "-f", "-qq", "-e", "trace=recvfrom,recvmsg", "-e", "signal=none", "-o", &file]).run();
+    let text = fs::read_to_string(&file).unwrap();
+    let lengths = text.lines().filter_map(|line| line.rsplit_once(" = ")?.1.parse::<usize>().ok());
+    (outcome, lengths.fold((0, 0), |(count, bytes), length| (count + 1, bytes + length)))
+}
+
+/// The rules of many pods: masquerades, guards against other hardware addresses, and ports of the node.
+fn rules_of_others(node: &Node) {
+    let mut rules = String::new();
+    for number in 0..OTHERS {
+        let (address, id) = (Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 10, 1, 0)) + number), format!("{number:064x}"));
+        write!(
+            rules,
+            "add rule inet cni_plugins_masquerade masq_checks ip saddr {address} ip daddr != 10.10.0.0/16 masquerade comment \"x, id: {id}\"
+             add chain bridge nat port-{number}
+             add rule bridge nat PREROUTING iifname \"port{number}\" jump port-{number}
+             add rule ip cni_hostport hostports tcp dport {} dnat to {address}:80 comment \"{id}\"\n",
+            20_000 + number
+        )
+        .unwrap();
+    }
+    fs::write(node.path("rules"), rules).unwrap();
+    node.netns.run(&format!("nft -f {}", node.text("rules")));
+}
+
+#[test]
+fn a_call_hears_of_no_rules_of_other_pods_on_host() {
+    let mut node = Node::new();
+    let bridge = json!({"type": "bridge", "bridge": "br-main", "isGateway": true, "ipMasq": true, "macspoofchk": true,
+        "ipam": node.host_local("10.10.0.0/16")});
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    node.conf["delegates"] = json!([{"cniVersion": "1.0.0", "name": "main", "plugins": [bridge, portmap]}]);
+    let calls = |node: &mut Node, name: &str| {
+        let pod = node.pod(name, "");
+        let mut told = Vec::new();
+        let mapping = json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp"});
+        for mappings in [json!([]), json!([mapping])] {
+            node.conf["runtimeConfig"] = json!({"portMappings": mappings});
+            let (added, add) = heard(node, node.call("ADD", &pod));
+            let result = added.result();
+            // Whose a port of the node is, all mappings tell.
+            if mappings == json!([]) {
+                told.push(("ADD", add));
+            }
+            let (checked, check) = heard(node, node.call("CHECK", &pod).conf("prevResult", result));
+            checked.quiet();
+            let (ready, status) = heard(node, node.bare_call("STATUS"));
+            ready.quiet();
+            let (deleted, del) = heard(node, node.call("DEL", &pod));
+            deleted.quiet();
+            told.extend([("CHECK", check), ("STATUS", status), ("DEL", del)]);
+        }
+        told
+    };
+    calls(&mut node, "first");
+    let empty = calls(&mut node, "pod-a");
+    rules_of_others(&node);
+    let full = calls(&mut node, "pod-b");
+    for ((verb, empty), (_, full)) in empty.iter().zip(&full) {
+        let is_like = empty.0 == full.0 && empty.1.abs_diff(full.1) < 256;
+        assert!(
+            is_like,
+            "{verb}: messages and bytes on an empty node {empty:?}, beside the rules of {OTHERS} pods {full:?}"
+        );
+    }
+    let rules = node.netns.run("nft list ruleset");
+    assert_eq!(rules.matches("masquerade comment").count(), OTHERS as usize, "of the pods nothing is left");
+}
+
 /// One network with room for one pod.
 fn narrow() -> Node {
     let mut node = Node::new();

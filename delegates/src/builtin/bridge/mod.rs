@@ -22,7 +22,7 @@ use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::apply::{self, is};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
-use crate::firewall::{mac_spoof_check, masquerade};
+use crate::firewall::{mac_spoof_check, masquerade, noted};
 use crate::host::Host;
 use crate::ipam::Leased;
 use crate::nl::link::{self, Kind, Link, LinkChange, NewKind, NewLink, PortFlags};
@@ -91,7 +91,7 @@ impl Delegate for Bridge {
         // A configuration that cannot be read now could be read at ADD.
         let unguarded = match call.conf.flag("macspoofchk") {
             Ok(false) => Ok(()),
-            _ => mac_spoof_check::remove(point, host.node.deadline),
+            _ => mac_spoof_check::remove(point, call.saved, host.node.deadline),
         };
         removed.and(unguarded).and(shared::release(host, point))
     }
@@ -121,12 +121,12 @@ impl Delegate for Bridge {
             gateway::check(host, &bridge, config.vlans.id, expected)?;
         }
         if config.mac_spoof_check {
-            mac_spoof_check::check(point, pod.mac, host.node.deadline)?;
+            mac_spoof_check::check(point, pod.mac, call.saved, host.node.deadline)?;
         }
         if config.ip_masq {
             let addresses: Vec<_> =
                 expected.ips.iter().filter(|ip| ip.interface == Some(POD_END)).map(|ip| ip.address).collect();
-            masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
+            masquerade::check(call.network, point.container, point.ifname, &addresses, call.saved, host.node.deadline)?;
         }
         Ok(())
     }
@@ -175,7 +175,8 @@ fn complete(
     // Before the pod's end goes up, and so before the first frame.
     vlan::join(host.netlink()?, veth.host_index, &config.vlans)?;
     if config.mac_spoof_check {
-        mac_spoof_check::add(point, &veth.host.name, veth.pod.mac, host.node.deadline)?;
+        let added = mac_spoof_check::add(point, &veth.host.name, veth.pod.mac, host.node.deadline)?;
+        host.save(&noted::note(&added))?;
     }
     configure(host, sandbox, point, config, &veth, &result)?;
     let of_vlan = match config.vlans.id.filter(|_| !gateways.is_empty()) {

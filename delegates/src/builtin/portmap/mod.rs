@@ -19,6 +19,7 @@ use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, chained};
 use crate::call::{Call, Point};
 use crate::error::Result;
+use crate::firewall::noted;
 use crate::firewall::port_mappings::{self, Mapping, Rival};
 use crate::host::Host;
 use crate::ipam::Leased;
@@ -56,23 +57,29 @@ impl Delegate for Portmap {
         let deadline = host.node.deadline;
         let is_default = call.origin.is_default;
         let refuse = |i, mapping: &Mapping, rival: Rival<'_>| host_ports::taken(i, mapping, rival, is_default);
-        port_mappings::add(config, point.container, &addresses, is_default, &refuse, deadline)?;
+        let added = port_mappings::add(config, point.container, &addresses, is_default, &refuse, deadline)?;
+        let saved = host.save(&noted::note(&added));
         port_mappings::forget_udp(config, &addresses, deadline);
         let finished = match addresses.iter().find(|address| address.is_ipv4() && config.snat) {
             Some(address) => let_localhost_through(host, point, *address),
             None => Ok(()),
         };
-        finished.inspect_err(|_| {
+        saved.and(finished).inspect_err(|_| {
             // What it says about the cause is the first error; DEL does this again.
-            let _ = port_mappings::remove(point.container, deadline).and(shared::release(host, point));
+            let _ = port_mappings::remove(point.container, None, deadline).and(shared::release(host, point));
         })?;
         Ok(attached)
     }
 
-    /// The rules carry their container's name, whatever the mappings were.
+    /// The rules carry their container's name, whatever the mappings were. An ADD that was recorded and had no mappings made none.
     fn del(cx: Undo<'_, '_>) -> Result<()> {
-        let Undo { host, point, .. } = cx;
-        port_mappings::remove(point.container, host.node.deadline).and(shared::release(host, point))
+        let Undo { host, call, point } = cx;
+        let had_none = || Config::read(call.conf).is_ok_and(|config| config.mappings.is_empty());
+        let removed = match call.saved {
+            Some(_) if had_none() => Ok(()),
+            saved => port_mappings::remove(point.container, saved, host.node.deadline),
+        };
+        removed.and(shared::release(host, point))
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
@@ -81,7 +88,8 @@ impl Delegate for Portmap {
         if config.mappings.is_empty() {
             return Ok(());
         }
-        port_mappings::check(config, point.container, &one_of_each_family(expected, point), host.node.deadline)
+        let addresses = one_of_each_family(expected, point);
+        port_mappings::check(config, point.container, &addresses, call.saved, host.node.deadline)
     }
 
     fn gc(host: &mut Host<'_>, _call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {

@@ -109,7 +109,7 @@ fn kernel_bridge_gives_ipv6_where_it_was_switched_off() {
         pod.netns.enter(|| crate::netns::write_sysctl(&["ipv6", "conf", "all", "disable_ipv6"], "1")).unwrap();
         let conf = r#"{"bridge":"br-t","isDefaultGateway":true,"ipam":{"type":"static",
             "addresses":[{"address":"fd77::2/64","gateway":"fd77::1"},{"address":"10.77.0.2/24"}]}}"#;
-        let attached = bed.add(Builtin::Bridge, &pod, "net1", conf).unwrap();
+        let attached = bed.added(Builtin::Bridge, &pod, conf);
         let mut held = pod.addresses("net1");
         held.sort();
         assert_eq!(held, ["10.77.0.2/24", "fd77::2/64"]);
@@ -191,7 +191,7 @@ fn kernel_on_host_bridge_masquerades_and_check_misses_it() {
         let attached = bed.add(Builtin::Bridge, &pod, "net1", &conf).unwrap();
         bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap();
         let (network, ifname) = ("net".parse().unwrap(), name("net1"));
-        crate::firewall::masquerade::remove(&network, &pod.container, &ifname, bed.node().deadline).unwrap();
+        crate::firewall::masquerade::remove(&network, &pod.container, &ifname, None, bed.node().deadline).unwrap();
         let error = bed.check(Builtin::Bridge, &pod, "net1", &conf, &attached.result).unwrap_err();
         assert!(matches!(error, Error::Differs(_)), "{error}");
         bed.del(Builtin::Bridge, &pod, "net1", &conf, Some(&attached)).unwrap();

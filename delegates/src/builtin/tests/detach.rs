@@ -116,6 +116,7 @@ fn kernel_detach_leaves_another_pod_alone() {
             origin: ours(),
             point: Some(point),
             prev_result: None,
+            saved: None,
         };
         let mut sandbox = Sandbox::open(&other.path, &bed.node()).unwrap();
         let made = Builtin::Bridge.add(&mut Host::new(bed.node()), &mut sandbox, &call).unwrap();

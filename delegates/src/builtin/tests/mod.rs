@@ -37,6 +37,7 @@ use super::{Attached, Builtin};
 use crate::apply::detach;
 use crate::call::testing::ours;
 use crate::call::{Call, Node, Point};
+use crate::dad::{self, Given, Settled};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::netns::NetNs;
@@ -144,6 +145,17 @@ impl Bed {
         link
     }
 
+    /// ADD of `net1` as the engine ends it: the addresses can be used.
+    fn added(&self, kind: Builtin, pod: &Pod, conf: &str) -> Attached {
+        let attached = self.add(kind, pod, "net1", conf).unwrap();
+        let given: Vec<Given> = dad::of_pod(&attached.result, &name("net1"))
+            .map(|(link, address)| Given { link, address, is_awaited: true })
+            .collect();
+        let mut sandbox = Sandbox::open(&pod.path, &self.node()).unwrap();
+        assert_eq!(dad::settle(&mut sandbox, &given, Duration::from_secs(5)).unwrap(), Settled::All);
+        attached
+    }
+
     /// Makes one call with every argument filled in.
     fn call<T>(
         &self,
@@ -163,6 +175,7 @@ impl Bed {
             origin: ours(),
             point: Some(point),
             prev_result,
+            saved: None,
         };
         run(&mut Host::new(self.node()), &call)
     }
@@ -236,6 +249,7 @@ impl Bed {
             origin: ours(),
             point: None,
             prev_result: None,
+            saved: None,
         };
         kind.status(&mut Host::new(self.node()), &call)
     }

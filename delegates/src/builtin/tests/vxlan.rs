@@ -254,6 +254,7 @@ fn kernel_vxlan_first_adds_against_last_dels() {
                             origin: ours(),
                             point: Some(point),
                             prev_result: None,
+                            saved: None,
                         };
                         let mut sandbox = Sandbox::open(&pod.path, &node).unwrap();
                         let mut host = Host::new(node);

@@ -7,7 +7,6 @@ use attachments::names::Mac;
 use super::vxlan_keeper::{kept, until};
 use super::vxlan_members::*;
 use super::*;
-use crate::dad::{self, Given, Settled};
 use crate::firewall::masquerade;
 use crate::nl::nft::testing::nft;
 use crate::overlay::testing::state;
@@ -40,20 +39,9 @@ fn conf(vni: u32, subnet: u8, n: u8, i: u8, more: &str) -> String {
 fn attach(cluster: &Cluster, n: u8, conf: &str) -> (Pod, Attached) {
     cluster.on(n, |bed| {
         let pod = bed.pod();
-        let attached = added(bed, &pod, conf);
+        let attached = bed.added(Builtin::Vxlan, &pod, conf);
         (pod, attached)
     })
-}
-
-/// ADD as the engine ends it: the addresses can be used.
-fn added(bed: &Bed, pod: &Pod, conf: &str) -> Attached {
-    let attached = bed.add(Builtin::Vxlan, pod, "net1", conf).unwrap();
-    let given: Vec<Given> = dad::of_pod(&attached.result, &"net1".parse().unwrap())
-        .map(|(link, address)| Given { link, address, is_awaited: true })
-        .collect();
-    let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
-    assert_eq!(dad::settle(&mut sandbox, &given, Duration::from_secs(5)).unwrap(), Settled::All);
-    attached
 }
 
 /// Sends to an address and gives what came back, and from whom it looked on the other side.
@@ -117,7 +105,8 @@ fn kernel_on_host_vxlan_gateway_is_the_same_on_each_node_and_leads_out() {
             let held = bed.netlink().addresses(bed.link("bx7").map(|link| link.index)).unwrap();
             assert!(held.iter().all(|held| !held.tentative && !held.dad_failed), "{held:?}");
             bed.check(Builtin::Vxlan, &a, "net1", &text, &attached.result).unwrap();
-            masquerade::remove(&"net".parse().unwrap(), &a.container, &name("net1"), bed.node().deadline).unwrap();
+            masquerade::remove(&"net".parse().unwrap(), &a.container, &name("net1"), None, bed.node().deadline)
+                .unwrap();
             let error = bed.check(Builtin::Vxlan, &a, "net1", &text, &attached.result).unwrap_err();
             assert!(error.to_string().contains("no masquerade rule for 10.42.0.17"), "{error}");
             bed.netlink().delete_address(bed.link("bx7").unwrap().index, net("10.42.0.1/24")).unwrap();
@@ -263,7 +252,7 @@ fn kernel_on_host_vxlan_gateway_of_a_node_that_is_alone_leads_out_too() {
         let links = bed.links();
         let text = conf(7, 42, 1, 1, r#","underlay":"eth1","ipMasq":true"#);
         let pod = bed.pod();
-        let attached = added(bed, &pod, &text);
+        let attached = bed.added(Builtin::Vxlan, &pod, &text);
         answer(7000);
         for (to, from) in
             [("192.0.2.1:7000", "10.42.0.17"), ("[fd42::1]:7000", "fd42::11"), ("[2001:db8::1]:7000", "fd42::11")]
@@ -302,6 +291,7 @@ fn kernel_on_host_vxlan_gateway_takes_nothing_from_the_node() {
                 origin,
                 point: Some(point),
                 prev_result: None,
+                saved: None,
             };
             let mut sandbox = Sandbox::open(&pod.path, &bed.node()).unwrap();
             let error = Builtin::Vxlan.add(&mut Host::new(bed.node()), &mut sandbox, &call).unwrap_err();

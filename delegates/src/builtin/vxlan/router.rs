@@ -119,7 +119,7 @@ pub(super) fn check(
     let addresses: Vec<IpNet> = own.map(|ip| ip.address).collect();
     if config.ip_masq {
         let point = call.point()?;
-        masquerade::check(call.network, point.container, point.ifname, &addresses, host.node.deadline)?;
+        masquerade::check(call.network, point.container, point.ifname, &addresses, call.saved, host.node.deadline)?;
     }
     if !config.routing.l3 {
         return Ok(());

@@ -99,8 +99,8 @@ fn kernel_on_host_what_the_reference_bridge_left_is_checked_and_removed() {
     as_host(|| {
         let (network, container, ifname) = names("mynet", CONTAINER, "eth0");
         nft(&["-f", "-"], OF_BRIDGE_1_9_1);
-        check(&network, &container, &ifname, &nets(&["10.1.2.3/24", "fd00::3/64"]), soon()).unwrap();
-        remove(&network, &container, &ifname, soon()).unwrap();
+        check(&network, &container, &ifname, &nets(&["10.1.2.3/24", "fd00::3/64"]), None, soon()).unwrap();
+        remove(&network, &container, &ifname, None, soon()).unwrap();
         let left: Vec<&str> = OF_BRIDGE_1_9_1.lines().filter(|line| !line.contains("masquerade comment")).collect();
         assert_eq!(nft(&["list", "ruleset"], "").lines().collect::<Vec<_>>(), left);
     });
@@ -114,20 +114,16 @@ fn kernel_on_host_an_attachment_loses_its_own_rules_and_the_table_stays() {
         let addresses = nets(&["10.1.2.3/24", "fd00::3/64"]);
         add(&network, &container, &ifname, &addresses, soon()).unwrap();
         add(&network, &other, &ifname, &addresses, soon()).unwrap();
-        let both = nft(&["list", "ruleset"], "");
-        add(&network, &container, &ifname, &addresses, soon()).unwrap();
-        let again = nft(&["list", "ruleset"], "");
-        assert_eq!(both.lines().count(), again.lines().count());
-        check(&network, &container, &ifname, &addresses, soon()).unwrap();
-        remove(&network, &container, &ifname, soon()).unwrap();
-        remove(&network, &container, &ifname, soon()).unwrap();
-        check(&network, &other, &ifname, &addresses, soon()).unwrap();
-        let differs = check(&network, &container, &ifname, &addresses, soon()).unwrap_err();
+        check(&network, &container, &ifname, &addresses, None, soon()).unwrap();
+        remove(&network, &container, &ifname, None, soon()).unwrap();
+        remove(&network, &container, &ifname, None, soon()).unwrap();
+        check(&network, &other, &ifname, &addresses, None, soon()).unwrap();
+        let differs = check(&network, &container, &ifname, &addresses, None, soon()).unwrap_err();
         assert_eq!(
             differs.to_string(),
             "eth0: no masquerade rule for 10.1.2.3/24 in nftables table inet cni_plugins_masquerade"
         );
-        remove(&network, &other, &ifname, soon()).unwrap();
+        remove(&network, &other, &ifname, None, soon()).unwrap();
         assert_eq!(nft(&["list", "ruleset"], "").matches("masquerade comment").count(), 0);
     });
 }
@@ -158,11 +154,48 @@ fn kernel_on_host_a_sweep_takes_the_rules_of_departed_containers_and_tells_of_st
     });
 }
 
+/// A note leads to the attachment's own rules or to none: then a listing finds them.
+#[test]
+fn kernel_on_host_rules_are_found_by_their_handles_as_long_as_these_are_theirs() {
+    as_host(|| {
+        let (network, container, ifname) = names("net", CONTAINER, "eth0");
+        let (_, other, _) = names("net", "other", "eth0");
+        let addresses = nets(&["10.1.2.3/24", "fd00::3/64"]);
+        let added = add(&network, &container, &ifname, &addresses, soon()).unwrap();
+        assert_eq!(added.len(), 2, "one for each address, and none of the table's own: {added:?}");
+        let note = noted::note(&added);
+        let saved = [&note];
+        let remove = || remove(&network, &container, &ifname, Some(&saved), soon()).unwrap();
+        let check = |container| check(&network, container, &ifname, &addresses, Some(&saved), soon());
+        let own = || noted::own(TABLE, Some(&saved), &|rule| rule.chain == RULES, soon()).unwrap().unwrap().1.len();
+        add(&network, &other, &ifname, &addresses, soon()).unwrap();
+        assert_eq!(own(), 2, "of four rules, those of the note");
+        check(&container).unwrap();
+        remove();
+        check(&other).unwrap();
+        // In a table that was made anew the handles are another's.
+        nft(&["delete", "table", "inet", TABLE.name], "");
+        let again = add(&network, &other, &ifname, &addresses, soon()).unwrap();
+        assert_eq!(again, added);
+        remove();
+        check(&other).unwrap();
+        assert!(check(&container).is_err());
+        // There ours have others too: as when somebody has saved and restored the ruleset.
+        nft(&["delete", "table", "inet", TABLE.name], "");
+        add(&network, &other, &ifname, &addresses, soon()).unwrap();
+        add(&network, &container, &ifname, &addresses, soon()).unwrap();
+        check(&container).unwrap();
+        remove();
+        assert_eq!(nft(&["list", "ruleset"], "").matches("masquerade comment").count(), 2);
+        check(&other).unwrap();
+    });
+}
+
 #[test]
 fn kernel_on_host_nothing_to_remove_is_success() {
     as_host(|| {
         let (network, container, ifname) = names("net", CONTAINER, "eth0");
-        remove(&network, &container, &ifname, soon()).unwrap();
+        remove(&network, &container, &ifname, None, soon()).unwrap();
         assert_eq!(nft(&["list", "ruleset"], ""), "");
     });
 }
@@ -172,7 +205,7 @@ fn kernel_on_host_nothing_to_remove_is_success() {
 fn kernel_on_uml_without_nat_removing_succeeds_and_adding_fails() {
     as_host(|| {
         let (network, container, ifname) = names("net", CONTAINER, "eth0");
-        remove(&network, &container, &ifname, soon()).unwrap();
+        remove(&network, &container, &ifname, None, soon()).unwrap();
         let error = add(&network, &container, &ifname, &nets(&["10.1.2.3/24"]), soon()).unwrap_err();
         assert_eq!(error.to_string(), "change nftables table inet cni_plugins_masquerade: Operation not supported");
     });
@@ -189,10 +222,11 @@ fn kernel_on_host_the_hook_is_written_again_only_when_it_was_changed() {
         let before = hook();
         add(&network, &other, &ifname, &addresses, soon()).unwrap();
         assert_eq!(hook(), before);
-        remove(&network, &other, &ifname, soon()).unwrap();
+        remove(&network, &other, &ifname, None, soon()).unwrap();
         let hook = format!("{TABLE} {}", HOOK.name);
         for tampering in [format!("flush chain {hook}"), format!("insert rule {hook} return")] {
             nft(&["-f", "-"], &tampering);
+            remove(&network, &container, &ifname, None, soon()).unwrap();
             add(&network, &container, &ifname, &addresses, soon()).unwrap();
             assert_eq!(nft(&["list", "ruleset"], ""), OF_BRIDGE_1_9_1);
         }
@@ -213,7 +247,7 @@ fn kernel_on_host_fifty_at_once_all_succeed() {
                     let addresses = nets(&[&format!("10.1.2.{pod}/24")]);
                     add(&network, &container, &ifname, &addresses, soon()).unwrap();
                     if pod % 2 == 0 {
-                        remove(&network, &container, &ifname, soon()).unwrap();
+                        remove(&network, &container, &ifname, None, soon()).unwrap();
                     }
                 });
             }

@@ -11,16 +11,19 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use attachments::cni::object::Object;
 use attachments::names::ContainerId;
 
 pub use self::mapping::{Mapping, PortMappings, Protocol};
 use self::plan::{
-    Planned, TABLES, comment, frame, framework, is_framed, is_owned, is_present, owner_of, plan, rival, table_of,
+    FRAME, OWNED, Planned, TABLES, comment, frame, framework, is_framed, is_owned, is_present, owner_of, plan, rival,
+    table_of,
 };
-use super::table::{again_when_raced, require};
+use super::noted;
+use super::table::{again_when_raced, open, require};
 use super::unused::Frame;
 use crate::error::{Error, Result};
-use crate::nl::nft::{Nftables, Step, StoredRule, Table, is_missing};
+use crate::nl::nft::{AddedRule, Nftables, Step, StoredRule, Table, is_missing};
 use crate::ownership::{Owner, Ownership};
 
 /// Who has a port that a mapping wants.
@@ -46,7 +49,7 @@ pub struct Rules(Held);
 impl Rules {
     /// There are none where the kernel has no nf_tables.
     pub fn present(deadline: Instant) -> Result<Self> {
-        Ok(Self(present(deadline)?.map(|(_, rules)| rules).unwrap_or_default()))
+        present(deadline).map(Self)
     }
 
     /// Which other container has a port that a mapping wants.
@@ -58,7 +61,7 @@ impl Rules {
 
 /// Adds the rules for the pod's addresses, at most one of each family. All of them are there afterwards or none. A port that
 /// somebody has is an error, in the words of `refuse`, which gets the mapping's place in the list. `is_default`: what is left of
-/// the container's own default network is replaced.
+/// the container's own default network is replaced. Gives the rules for [`noted::note`].
 pub fn add(
     wanted: &PortMappings,
     container: &ContainerId,
@@ -66,34 +69,36 @@ pub fn add(
     is_default: bool,
     refuse: &dyn Fn(usize, &Mapping, Rival<'_>) -> Error,
     deadline: Instant,
-) -> Result<()> {
+) -> Result<Vec<AddedRule>> {
     let comment = comment(container);
     let plans: Vec<_> = addresses.iter().map(|address| (table_of(*address), plan(wanted, *address, comment))).collect();
     again_when_raced(deadline, || {
         let mut nftables = Nftables::open(deadline)?;
         // Between this number and the commit nobody else takes a port.
         let generation = nftables.generation()?;
-        let mut changes = Vec::new();
+        let (mut changes, mut are_all_new) = (Vec::new(), true);
         for (table, planned) in &plans {
             let present = nftables.rules(*table)?;
             if let Some((i, mapping, rival)) = taken(wanted, (*table, planned), &present, comment, is_default) {
                 return Err(refuse(i, mapping, rival));
             }
             let mut steps = framework(*table, &present, wanted.snat);
-            let missing = planned.iter().filter(|planned| !is_present(&planned.rule, *table, &present));
-            steps.extend(missing.map(|planned| Step::AddRule(planned.rule.clone())));
+            let missing: Vec<_> =
+                planned.iter().filter(|planned| !is_present(&planned.rule, *table, &present)).collect();
+            are_all_new &= missing.len() == planned.len();
+            steps.extend(missing.into_iter().map(|planned| Step::AddRule(planned.rule.clone())));
             changes.push((*table, steps));
         }
-        nftables.commit_at(generation, &changes)
+        let mut added = nftables.commit_at(generation, &changes)?;
+        // Notes of some of the rules would hide the others from the DEL.
+        added.retain(|rule| are_all_new && OWNED.contains(&rule.chain.as_str()));
+        Ok(added)
     })
 }
 
-/// What both tables hold, and the socket that told it. `None` where the kernel has no nf_tables.
-fn present(deadline: Instant) -> Result<Option<(Nftables, Held)>> {
-    let mut nftables = match Nftables::open(deadline) {
-        Err(error) if is_missing(&error) => return Ok(None),
-        opened => opened?,
-    };
+/// What both tables hold. Nothing where the kernel has no nf_tables.
+fn present(deadline: Instant) -> Result<Held> {
+    let Some(mut nftables) = open(deadline)? else { return Ok(Held::new()) };
     let mut present = Vec::new();
     for table in TABLES {
         match nftables.rules(table) {
@@ -101,35 +106,38 @@ fn present(deadline: Instant) -> Result<Option<(Nftables, Held)>> {
             rules => present.push((table, rules?)),
         }
     }
-    Ok(Some((nftables, present)))
+    Ok(present)
 }
 
-/// Removes every rule of a container. Success when there are none, no table, or a kernel without nf_tables.
-pub fn remove(container: &ContainerId, deadline: Instant) -> Result<()> {
+/// Removes every rule of a container; `saved` as for [`noted::own`]. Success when there are none, no table, or a kernel without
+/// nf_tables.
+pub fn remove(container: &ContainerId, saved: Option<&[&Object]>, deadline: Instant) -> Result<()> {
     let comment = comment(container);
-    again_when_raced(deadline, || {
-        let Some((mut nftables, present)) = present(deadline)? else { return Ok(()) };
-        let own = |rule: &&StoredRule| rule.comment.as_deref() == Some(comment) && is_owned(rule);
-        let deletions = |rules| -> Vec<Step<'_>> {
-            let rules: &Vec<StoredRule> = rules;
-            rules.iter().filter(own).map(|rule| Step::DeleteRule { chain: &rule.chain, handle: rule.handle }).collect()
-        };
-        let changes: Vec<_> = present.iter().map(|(table, rules)| (*table, deletions(rules))).collect();
-        if changes.iter().all(|(_, steps)| steps.is_empty()) { Ok(()) } else { nftables.commit(&changes) }
-    })
+    let own = |rule: &StoredRule| rule.comment.as_deref() == Some(comment) && is_owned(rule);
+    TABLES
+        .map(|table| {
+            again_when_raced(deadline, || {
+                let own = noted::own(table, saved, &own, deadline)?;
+                let Some((mut nftables, rules)) = own.filter(|(_, rules)| !rules.is_empty()) else { return Ok(()) };
+                let steps =
+                    rules.iter().map(|rule| Step::DeleteRule { chain: &rule.chain, handle: rule.handle }).collect();
+                nftables.commit(&[(table, steps)])
+            })
+        })
+        .into_iter()
+        .fold(Ok(()), Result::and)
 }
 
 /// Removes the rules of containers that are gone, and lists those of unknown containers: the tables are the node's, not a
 /// network's.
 pub fn sweep(ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>> {
-    let held = present(deadline)?.map(|(_, held)| held).unwrap_or_default();
-    let owned = held.into_iter().flat_map(|(_, rules)| rules).filter(is_owned);
+    let owned = present(deadline)?.into_iter().flat_map(|(_, rules)| rules).filter(is_owned);
     let names: BTreeSet<String> = owned.filter_map(|rule| rule.comment).collect();
     let mut unknown = Vec::new();
     for name in names {
         // An id that fills the comment may be cut off; nobody has such long ones.
         match (ownership.owner_of(&name), name.parse()) {
-            (Owner::Departed, Ok(container)) => remove(&container, deadline)?,
+            (Owner::Departed, Ok(container)) => remove(&container, None, deadline)?,
             (Owner::Living, _) => {}
             _ => unknown.push(format!("port mappings of {name} in nftables")),
         }
@@ -138,16 +146,27 @@ pub fn sweep(ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>
 }
 
 /// [`Error::Differs`] unless every rule is there.
-pub fn check(wanted: &PortMappings, container: &ContainerId, addresses: &[IpAddr], deadline: Instant) -> Result<()> {
-    let mut nftables = Nftables::open(deadline)?;
+pub fn check(
+    wanted: &PortMappings,
+    container: &ContainerId,
+    addresses: &[IpAddr],
+    saved: Option<&[&Object]>,
+    deadline: Instant,
+) -> Result<()> {
+    let comment = comment(container);
+    let own = |rule: &StoredRule| rule.comment.as_deref() == Some(comment) && is_owned(rule);
     for address in addresses {
         let table = table_of(*address);
-        let present = nftables.rules(table)?;
+        let own = noted::own(table, saved, &own, deadline)?;
+        let Some((mut nftables, mut present)) = own else { return status(deadline) };
+        for chain in FRAME {
+            present.extend(nftables.rules_of(table, chain)?);
+        }
         let differs = |what: &str| Err(Error::Differs(format!("no {what} in nftables table {table}")));
         if !is_framed(table, &present) {
             return differs(&frame());
         }
-        for planned in plan(wanted, *address, comment(container)) {
+        for planned in plan(wanted, *address, comment) {
             if !is_present(&planned.rule, table, &present) {
                 return differs(&planned.what);
             }

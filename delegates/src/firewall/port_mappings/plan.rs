@@ -29,7 +29,10 @@ const fn base(name: &str, hook: Hook, priority: i32) -> BaseChain<'_> {
 }
 
 /// The chains whose rules are containers'.
-const OWNED: [&str; 3] = [PORTS, OLD_PORTS, MASQUERADING.name];
+pub(super) const OWNED: [&str; 3] = [PORTS, OLD_PORTS, MASQUERADING.name];
+
+/// The chains that [`is_framed`] looks at.
+pub(super) const FRAME: [&str; 3] = [ALL_PORTS, PREROUTING.name, OUTPUT.name];
 
 /// The tables without attachments.
 pub(super) fn frames() -> [Frame; 2] {

@@ -1,6 +1,8 @@
 //! Rules as the kernel tells them, as far as they are used.
 
-use super::batch::{NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA};
+use nix::libc;
+
+use super::batch::{NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA};
 use super::rule::*;
 use super::{Family, HEADER, UDATA_COMMENT};
 use crate::nl::wire::{self, Attributes, Decoded, Message, Request};
@@ -47,6 +49,31 @@ impl StoredRule {
         (&self.tests, &self.sets, &self.rates, self.verdict, &self.target, &self.operands, &self.ending)
             == (&other.tests, &other.sets, &other.rates, other.verdict, &other.target, &other.operands, &other.ending)
     }
+}
+
+/// Where the kernel has put a rule that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedRule {
+    /// The table's family, by the kernel's number.
+    pub family: u8,
+    /// The table's name.
+    pub table: String,
+    /// The chain.
+    pub chain: String,
+    /// Names the rule within its table.
+    pub handle: u64,
+}
+
+/// Reads an echo; `None` when it is of no rule.
+pub(super) fn decode_added(message: &Message<'_>) -> Decoded<Option<AddedRule>> {
+    const NEW_RULE: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_NEWRULE) as u16;
+    if message.kind != NEW_RULE {
+        return Ok(None);
+    }
+    let StoredRule { chain, handle, .. } = decode(message)?;
+    let attributes = message.body.get(HEADER..).ok_or(wire::Malformed)?;
+    let table = wire::find(attributes, NFTA_RULE_TABLE)?.map(wire::text).unwrap_or_default();
+    Ok(message.body.first().map(|family| AddedRule { family: *family, table, chain, handle }))
 }
 
 /// One comparison.
