@@ -24,7 +24,7 @@ PLUGIN := $(ABORT) cargo build --locked --release --target $(MUSL) --no-default-
 # What runs for weeks need not be as small as the plugin, and three programs take minutes to optimise as one piece each.
 PROGRAMS := CARGO_PROFILE_RELEASE_LTO=thin cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
 
-.PHONY: build image image-all sbom test test-operate demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
+.PHONY: build image image-all sbom test test-operate soak demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
@@ -63,6 +63,15 @@ test: deps
 test-operate: deps
 	tests/browser
 	tests/operate/chart
+
+# A node for a long time and under fire, some 15 minutes: thousands of pods, storms, programs that are killed. SOAK_SECONDS is for
+# random sequences of calls, on each kernel.
+SOAK_SECONDS ?= 180
+soak: deps
+	tests/cluster/build etcd kube-apiserver kubectl
+	cargo build --locked --workspace --all-features --bins
+	cargo test --locked --workspace --all-features --test control-plane -- --ignored --nocapture --test-threads 1 soak::
+	META_CNI_SECONDS=$(SOAK_SECONDS) tests/run property
 
 # Two nodes, two pods, four networks, from the manifests in examples/. Plugin and demo in one build, so that what they share is
 # compiled once, and nothing that neither needs.

@@ -26,6 +26,33 @@ fn an_agent_that_is_killed_at_any_time_is_noticed_by_nobody() {
     bed.clear();
 }
 
+/// containerd forgets nothing of its sandboxes, and asks for a DEL again that it was killed in; kubelet starts anew what it has not heard of.
+#[test]
+fn kubelet_and_containerd_are_killed_while_pods_come_and_go() {
+    let mut bed = Bed::new("restarts");
+    bed.lan("lan", 134);
+    bed.api.apply(&bed.deployment("web", 9, "lan")).unwrap();
+    bed.replicas("app=web", 9);
+    let path = "/apis/apps/v1/namespaces/restarts/deployments/web";
+    for (replicas, is_kubelet) in [(3, true), (12, false), (3, false), (9, true)] {
+        bed.api.patch(path, &json!({"spec": {"replicas": replicas}})).unwrap();
+        thread::sleep(Duration::from_millis(150));
+        for node in 0..3 {
+            let node = bed.cluster.node_mut(node);
+            if is_kubelet {
+                node.kill_kubelet();
+                node.start_kubelet();
+            } else {
+                node.kill_containerd();
+                node.start_containerd();
+            }
+        }
+        bed.replicas("app=web", replicas);
+    }
+    wait_for_agents(&mut bed.cluster);
+    bed.clear();
+}
+
 #[test]
 fn pods_that_are_deleted_while_they_are_attached_leave_nothing() {
     let bed = Bed::new("hasty");

@@ -8,6 +8,7 @@ mod levels;
 mod networks;
 mod outage;
 mod policy;
+mod soak;
 mod tools;
 mod webhook;
 mod weight;
