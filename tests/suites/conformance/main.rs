@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod attach;
+mod crio;
 mod faults;
 mod fixtures;
 mod install;
