@@ -36,6 +36,7 @@ use janitor::Janitor;
 use keeper::Keeper;
 use leader::Leader;
 use meta_cni_kube::Reader;
+use meta_cni_kube::log::Levels;
 use metrics::Metrics;
 use mutate::Mutator;
 use mutate::claim::Claimer;
@@ -74,9 +75,9 @@ pub struct Shared {
     pub served: Served,
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub fn run(options: &Options) -> Result<()> {
-    run_until(options, &Times::default(), async {
+/// Serves until SIGTERM or SIGINT. `levels` are those of the log, which somebody in the pod may change.
+pub fn run(options: &Options, levels: Levels) -> Result<()> {
+    run_until(options, &Times::default(), levels, async {
         let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
             return;
         };
@@ -88,16 +89,16 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Serves until `end`, then lets what is under way finish.
-pub fn run_until(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
+pub fn run_until(options: &Options, times: &Times, levels: Levels, end: impl Future<Output = ()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::Io(format!("cannot start the runtime: {e}")))?;
     if options.janitor.only {
-        return runtime.block_on(janitor::run_alone(options, times, end));
+        return runtime.block_on(janitor::run_alone(options, times, levels, end));
     }
-    runtime.block_on(serve_until(options, times, end))
+    runtime.block_on(serve_until(options, times, levels, end))
 }
 
-async fn serve_until(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
+async fn serve_until(options: &Options, times: &Times, levels: Levels, end: impl Future<Output = ()>) -> Result<()> {
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
         facts: Facts::new(options.rules.of_rules(), options.rules.default_level).asking(Reader::new(client.clone())),
@@ -122,7 +123,7 @@ async fn serve_until(options: &Options, times: &Times, end: impl Future<Output =
             shared.mutator.injectors.follow(client.clone(), |injects| {
                 shared.metrics.injection.store(injects, Ordering::Relaxed);
             }),
-            serve::admin::serve(admin, Arc::clone(&shared)),
+            serve::admin::serve(admin, Arc::clone(&shared), levels),
             keeper.run(),
             leader.run(&client),
             janitor.run(&leader),

@@ -1,5 +1,6 @@
 //! The webhook's program: what the Deployment runs.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use attachments::text::printable;
@@ -12,7 +13,10 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// The admission webhook of meta-cni: what would fail at a pod's start is refused when it is applied.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "meta-cni-webhook log-level [LEVEL] sets the level of the webhook that runs in the same pod."
+)]
 struct Arguments {
     #[command(flatten)]
     log: log::Options,
@@ -20,13 +24,34 @@ struct Arguments {
     options: webhook::Options,
 }
 
+/// Sets the level of the log of the webhook that runs in this pod, until it restarts.
+#[derive(Debug, Parser)]
+#[command(name = "meta-cni-webhook log-level")]
+struct LevelArguments {
+    /// As `--log-level` has it. Without it, that of the flag again.
+    #[arg(value_name = "LEVEL", default_value = "")]
+    level: String,
+    /// Where the webhook tells its metrics.
+    #[arg(long, env = "META_CNI_ADMIN", value_name = "ADDRESS", default_value = "[::]:9464")]
+    admin: SocketAddr,
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    log::start(&arguments.log);
-    match webhook::run(&arguments.options) {
+    let done = match std::env::args_os().nth(1) {
+        Some(first) if first == "log-level" => {
+            let LevelArguments { level, admin } = LevelArguments::parse_from(std::env::args_os().skip(1));
+            webhook::serve::admin::tell_level(admin, &level)
+        }
+        _ => {
+            let arguments = Arguments::parse();
+            let levels = log::start(&arguments.log);
+            webhook::run(&arguments.options, levels).map_err(|error| error.to_string())
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("meta-cni-webhook: {}", printable(&error.to_string()));
+            eprintln!("meta-cni-webhook: {}", printable(&error));
             ExitCode::FAILURE
         }
     }

@@ -56,6 +56,12 @@ impl Levels {
     }
 }
 
+impl std::fmt::Display for Levels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.running.with_current(ToString::to_string).unwrap_or_default())
+    }
+}
+
 /// Starts the log. A second call has no effect.
 pub fn start(options: &Options) -> Levels {
     let (levels, running) = reload::Layer::new(options.level.clone());
@@ -94,8 +100,8 @@ mod tests {
     #[test]
     fn levels_change_while_the_log_runs() {
         let (_levels, running) = reload::Layer::new("info".parse().unwrap());
-        let levels = Levels { running: running.clone(), flag: "info".parse().unwrap() };
-        let now = || running.with_current(ToString::to_string).unwrap();
+        let levels = Levels { running, flag: "info".parse().unwrap() };
+        let now = || levels.to_string();
         levels.set("warn,meta_cni=debug").unwrap();
         assert!(now().contains("meta_cni=debug"), "{}", now());
         let refusal = levels.set("meta_cni=loud").unwrap_err();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta_cni_kube::log::Levels;
 use tokio::time::sleep;
 
 use super::Janitor;
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const STANDING_BY: u32 = 15;
 
 /// Runs until `end`.
-pub async fn run_alone(options: &Options, times: &Times, end: impl Future<Output = ()>) -> Result<()> {
+pub async fn run_alone(options: &Options, times: &Times, levels: Levels, end: impl Future<Output = ()>) -> Result<()> {
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
         facts: Facts::default(),
@@ -38,7 +39,7 @@ pub async fn run_alone(options: &Options, times: &Times, end: impl Future<Output
     let janitor = Janitor::new(client.clone(), options, times, Arc::clone(&shared));
     tokio::select! {
         _ = async { tokio::join!(
-            serve::admin::serve(admin, Arc::clone(&shared)),
+            serve::admin::serve(admin, Arc::clone(&shared), levels),
             leader.run(&client),
             janitor.run(&leader),
             judge(&shared, &leader),

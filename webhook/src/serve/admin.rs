@@ -1,13 +1,19 @@
-//! Probes and metrics, over plain HTTP on a port of their own.
+//! Probes, metrics and the level of the log, over plain HTTP on a port of their own.
+//!
+//! The level is for those who can start a program in the pod (`meta-cni-webhook log-level`): it is taken by way of the loopback only.
 
 use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use meta_cni_kube::log::Levels;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -22,20 +28,34 @@ const MOST: usize = 32;
 /// Longest life of a connection: a scrape takes milliseconds.
 const LIFE: Duration = Duration::from_secs(30);
 
-/// Serves probes and metrics; never ends.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+/// Until a webhook that does not answer is given up.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest text of levels.
+const LONGEST: usize = 1024;
+
+/// Where levels are put.
+const LEVEL: &str = "/log-level";
+
+/// Serves probes and metrics, and takes levels of the log; never ends.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, levels: Levels) {
     let seats = Arc::new(Semaphore::new(MOST));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             sleep(PAUSE).await;
             continue;
         };
-        let shared = Arc::clone(&shared);
+        let (shared, levels) = (Arc::clone(&shared), levels.clone());
         tokio::spawn(async move {
+            let is_here = peer.ip().to_canonical().is_loopback();
             let service = service_fn(|request: Request<Incoming>| {
-                let answered = answer(&request, &shared);
-                async move { Ok::<_, Infallible>(answered) }
+                let (shared, levels) = (&shared, &levels);
+                async move {
+                    Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                        (&Method::PUT, LEVEL) if is_here => set_level(request, levels).await,
+                        _ => answer(&request, shared),
+                    })
+                }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(LIFE / 3);
@@ -43,6 +63,32 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             drop(seat);
         });
     }
+}
+
+async fn set_level(request: Request<Incoming>, levels: &Levels) -> Reply {
+    let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
+        return text(StatusCode::BAD_REQUEST, "want a level\n");
+    };
+    match levels.set(String::from_utf8_lossy(&body.to_bytes()).trim()) {
+        Ok(()) => text(StatusCode::OK, "ok\n"),
+        Err(refusal) => text(StatusCode::BAD_REQUEST, &format!("{refusal}\n")),
+    }
+}
+
+/// Tells a webhook of this machine the levels of its log; an empty text stands for those of its flag.
+pub fn tell_level(admin: SocketAddr, level: &str) -> Result<(), String> {
+    // A listener on every address takes IPv4 too.
+    let is_any = admin.ip().is_unspecified();
+    let address = if is_any { SocketAddr::from((Ipv4Addr::LOCALHOST, admin.port())) } else { admin };
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let mut stream = std::net::TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let head = format!("PUT {LEVEL} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", level.len());
+    stream.write_all((head + level).as_bytes()).map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.contains(" 200 ") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
 
 fn answer(request: &Request<Incoming>, shared: &Shared) -> Reply {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Version};
+use meta_cni_kube::log;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -382,4 +383,23 @@ async fn only_callers_of_the_named_authority_are_answered() {
     let Err(error) = callers(&dir.join("none")) else { panic!("a file that is not there") };
     assert!(error.to_string().starts_with("--client-ca: "), "{error}");
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn the_level_of_the_log_is_set_from_within_the_pod() {
+    let server = TestServer::start().await;
+    let levels = log::start(&log::Options { level: "info".parse().unwrap(), format: log::Format::Text });
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(admin::serve(listener, Arc::clone(&server.shared), levels.clone()));
+    let tell = |level: &'static str| tokio::task::spawn_blocking(move || admin::tell_level(address, level));
+    tell("warn,meta_cni=debug").await.unwrap().unwrap();
+    assert_eq!(levels.to_string(), "meta_cni=debug,warn");
+    let refusal = tell("meta_cni=loud").await.unwrap().unwrap_err();
+    assert!(refusal.starts_with("got \"meta_cni=loud\"") && refusal.contains("want off, error"), "{refusal}");
+    tell("").await.unwrap().unwrap();
+    assert_eq!(levels.to_string(), "info");
+    task.abort();
+    let gone = tell("info").await.unwrap().unwrap_err();
+    assert!(gone.contains("refused"), "{gone}");
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use meta_cni_kube::log;
 use tokio::sync::oneshot;
 use webhook::certs::{Lifetimes, clock};
 use webhook::janitor::JanitorOptions;
@@ -54,12 +55,13 @@ fn authority_and_certificate_are_replaced_and_no_request_notices() {
             let (end, ended) = oneshot::channel::<()>();
             ends.push(end);
             let (options, moved, space) = (options(&world, number), Arc::clone(&moved), world.plane.space());
+            let levels = log::start(&log::Options { level: "info".parse().unwrap(), format: log::Format::Text });
             let now = clock();
             let clock = Arc::new(move || now() + moved.load(Ordering::Relaxed));
             let times = Times { clock, lifetimes: LIVES, pause: Duration::from_millis(200) };
             scope.spawn(move || {
                 space.within(|| {
-                    webhook::run_until(&options, &times, async {
+                    webhook::run_until(&options, &times, levels, async {
                         let _ = ended.await;
                     })
                     .unwrap();
