@@ -83,7 +83,7 @@ fn main() {
         fs::write(path, serde_json::to_string_pretty(&results).unwrap() + "\n").unwrap();
     }
     if let Some(root) = &words.docs {
-        results.put(root).unwrap_or_else(|wrong| panic!("{wrong}"));
+        results.put(root, words.page.is_none()).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
 }
 
@@ -99,8 +99,9 @@ impl Results {
         tables
     }
 
-    /// Into the pages of the repository at `root`; the parts that were not measured stay as they are.
-    fn put(&self, root: &Path) -> Result<(), String> {
+    /// Into the pages of the repository at `root`; the parts that were not measured stay as they are, and so does the table of all
+    /// delegates where not all were measured.
+    fn put(&self, root: &Path, all_delegates: bool) -> Result<(), String> {
         let page = root.join("docs/performance.md");
         let section = |(title, table): (String, Table)| format!("### {title}\n\n{}\n", table.markdown());
         if let Some(pods) = &self.pods {
@@ -115,7 +116,9 @@ impl Results {
         }
         if !self.delegates.is_empty() {
             let text = section(delegates::table(&self.delegates));
-            pages::put(&page, "delegates", &format!("{}\n\n{text}", self.machine))?;
+            if all_delegates {
+                pages::put(&page, "delegates", &format!("{}\n\n{text}", self.machine))?;
+            }
             self.delegates.iter().try_for_each(|line| line.put(&root.join("docs")))?;
         }
         Ok(())
