@@ -13,4 +13,5 @@ mod networks;
 mod node;
 mod overlay;
 mod tenant;
+mod upgrade;
 mod workloads;
