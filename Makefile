@@ -59,9 +59,10 @@ sbom: deps
 test: deps
 	tests/run $(TIERS)
 
-# What needs programs that `make test` does without: a browser, helm, kubeconform.
+# What needs programs that `make test` does without: a browser, promtool, helm, kubeconform.
 test-operate: deps
 	tests/browser
+	tests/operate/alerts
 	tests/operate/chart
 
 # Two nodes, two pods, four networks, from the manifests in examples/. Plugin and demo in one build, so that what they share is
