@@ -12,9 +12,9 @@ use crate::bed::{
     PATIENCE, definition, gone, image, install, is_ready, lan, namespace, pod, ready, wait_for_agents, wait_for_webhook,
 };
 
-const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
-const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni-uninstall";
-const SHOP: &str = "shop";
+pub const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
+pub const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni-uninstall";
+pub const SHOP: &str = "shop";
 
 /// Everything that an installation could leave on a node: files, links, addresses, routes, rules, tables, labels.
 type Snapshot = BTreeSet<String>;
@@ -33,7 +33,8 @@ pub fn snapshot(api: &Api, node: &Node) -> Snapshot {
     }
     for question in ["-o -4 address show scope global", "-4 route", "-6 route show proto static", "rule", "-6 rule"] {
         let told = node.space().run(&format!("ip {question}"));
-        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim())));
+        // A bridge without a port notices a moment later that it is down.
+        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim().trim_end_matches(" linkdown"))));
     }
     let mut table = String::new();
     // Without counters.
@@ -93,13 +94,13 @@ fn come_and_go(api: &Api, name: &str, node: &Node) {
     delete(api, &name);
 }
 
-fn delete(api: &Api, name: &str) {
+pub fn delete(api: &Api, name: &str) {
     let path = path(name);
     api.delete(&path).unwrap();
     gone(api, &path);
 }
 
-fn path(name: &str) -> String {
+pub fn path(name: &str) -> String {
     format!("/api/v1/namespaces/{SHOP}/pods/{name}")
 }
 
@@ -155,7 +156,7 @@ pub fn full_pod(name: &str, node: &Node) -> Value {
 }
 
 /// How many pods of a DaemonSet are ready, and how many there should be.
-fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
+pub fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
     let set = api.get(path).map_err(|e| e.to_string())?;
     if set["status"]["observedGeneration"] != set["metadata"]["generation"] {
         return Err("not seen yet".to_owned());
@@ -165,7 +166,7 @@ fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
 }
 
 /// The words of the pods that uninstall.
-fn words(api: &Api) -> String {
+pub fn words(api: &Api) -> String {
     let pods = api.list("/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni-uninstall");
     let of = |pod: &Value| {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
@@ -175,7 +176,7 @@ fn words(api: &Api) -> String {
     pods.iter().map(of).collect::<Vec<_>>().join("\n")
 }
 
-fn deploy(dir: &str) -> String {
+pub fn deploy(dir: &str) -> String {
     format!("{}/../deploy/{dir}", env!("CARGO_MANIFEST_DIR"))
 }
 
