@@ -6,6 +6,7 @@
 mod api_server;
 mod bed;
 mod churn;
+mod connectivity;
 mod helm;
 mod install;
 mod lifecycle;
