@@ -10,6 +10,7 @@ mod connectivity;
 mod helm;
 mod install;
 mod lifecycle;
+mod migrate;
 mod networks;
 mod node;
 mod overlay;

@@ -12,8 +12,8 @@ use meta_cni_tests::node::NETWORKS;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, PATIENCE, gone, is_ready, pod, status_of, wait_for_agents};
+use crate::lifecycle::AGENTS;
 
-const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
 const PODS_OF_AGENTS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni";
 /// Pods that come at the same time on a node.
 const AT_ONCE: usize = 2;
