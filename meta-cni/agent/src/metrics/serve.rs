@@ -10,9 +10,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use meta_cni_kube::tls;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::certificate::CertificateFiles;
 use super::listener::{Listener, MetricsAddress, Stream};
@@ -23,6 +25,8 @@ use crate::options::Options;
 const MOST: usize = 8;
 /// Longest life of a connection: a scrape takes milliseconds.
 const LIFE: Duration = Duration::from_secs(30);
+/// Longest time for a handshake, and for the head of a request.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// After a failure.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -94,12 +98,22 @@ async fn converse(stream: Stream, acceptor: Option<TlsAcceptor>, page: &(impl Fn
     match (stream, acceptor) {
         (Stream::Unix(stream), _) => answer(stream, page).await,
         (Stream::Tcp(stream), None) => answer(stream, page).await,
-        (Stream::Tcp(stream), Some(_)) if tls::is_plain_http(&stream).await => tls::refuse_plain_http(&stream).await,
-        (Stream::Tcp(stream), Some(acceptor)) => match acceptor.accept(stream).await {
-            Ok(stream) => answer(stream, page).await,
-            Err(error) => tracing::debug!("no handshake for metrics: {error}"),
-        },
+        (Stream::Tcp(stream), Some(acceptor)) => {
+            if let Ok(Some(stream)) = timeout(BEGINNING, secure(stream, &acceptor)).await {
+                answer(stream, page).await;
+            }
+        }
     }
+}
+
+/// The handshake of a connection. None where there was none.
+async fn secure(stream: TcpStream, acceptor: &TlsAcceptor) -> Option<TlsStream<TcpStream>> {
+    if tls::is_plain_http(&stream).await {
+        tls::refuse_plain_http(&stream).await;
+        return None;
+    }
+    let secured = acceptor.accept(stream).await;
+    secured.inspect_err(|error| tracing::debug!("no handshake for metrics: {error}")).ok()
 }
 
 /// Answers the requests of a connection.
@@ -109,7 +123,7 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, page: &(impl Fn() -
         async move { Ok::<_, Infallible>(answered) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(LIFE / 3);
+    builder.timer(TokioTimer::new()).header_read_timeout(BEGINNING);
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
