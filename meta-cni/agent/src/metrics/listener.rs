@@ -1,7 +1,9 @@
 //! Where metrics are read: an address and a port, or a unix socket.
 
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -66,8 +68,14 @@ impl Listener {
         .map(Self::Tcp)
     }
 
-    /// Listens at a path, in the place of whoever listens there: an agent that is upgraded.
+    /// Listens at a path, in the place of whoever listens there: an agent that is upgraded. What is no socket there stays.
     pub fn unix(path: &Path) -> io::Result<Self> {
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is something else, want a socket or nothing",
+            ));
+        }
         replace_socket(path, MODE).map(Self::Unix)
     }
 
@@ -107,5 +115,18 @@ mod tests {
             let refusal = read(bad).unwrap_err();
             assert!(refusal.contains(&format!("got {bad:?}")) && refusal.contains(want), "{refusal}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_a_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.sock");
+        fs::write(&path, "text").unwrap();
+        assert!(Listener::unix(&path).unwrap_err().to_string().contains("want a socket"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+        fs::remove_file(&path).unwrap();
+        Listener::unix(&path).unwrap();
+        // Its predecessor's.
+        Listener::unix(&path).unwrap();
     }
 }
