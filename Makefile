@@ -59,9 +59,10 @@ sbom: deps
 test: deps
 	tests/run $(TIERS)
 
-# What needs programs that `make test` does without: a browser, helm, kubeconform.
+# What needs programs that `make test` does without: a browser, promtool, helm, kubeconform.
 test-operate: deps
 	tests/browser
+	tests/operate/alerts
 	tests/operate/chart
 
 # A node for a long time and under fire, some 15 minutes: thousands of pods, storms, programs that are killed. SOAK_SECONDS is for

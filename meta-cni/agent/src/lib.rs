@@ -65,6 +65,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     if let Ok(root) = &node_root {
         boot::of_node(root);
     }
+    let metrics_server = metrics::Server::new(options)?;
     let metrics = Metrics::of(&options.node_name);
     let watches = Watches::default();
     let exchanges = metrics.agent.clone();
@@ -142,7 +143,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
             own_node::run(client.clone(), &options.node_name, node_has),
-            metrics::serve::serve(options.metrics_address, page),
+            metrics_server.serve(page),
             call_reports::run(&options.state_dir, &metrics, &watches),
         );
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::addresses::NodeIps;
-use super::metrics::serve::MetricsAddress;
+use super::metrics::MetricsAddress;
 
 /// The agent's configuration.
 #[derive(Clone, Debug, Args)]
@@ -43,9 +43,16 @@ pub struct Options {
     /// How long the node stays in an overlay, and keeps an empty address block, after the last pod of it: a number of seconds.
     #[arg(long, env = "META_CNI_MEMBER_GRACE", value_name = "DURATION", default_value = "60s", value_parser = seconds)]
     pub member_grace: Duration,
-    /// Where metrics are served, as plain HTTP: an address and a port. Without it they are not.
+    /// Where metrics are served: an address and a port, or `unix:PATH`, a socket for whoever may enter its directory. Without it they
+    /// are not.
     #[arg(long, env = "META_CNI_METRICS_ADDRESS", value_name = "ADDRESS", default_value = "")]
     pub metrics_address: MetricsAddress,
+    /// Serves metrics over TLS, with the certificate chain in this PEM file. It and its key are read anew when they change.
+    #[arg(long, env = "META_CNI_METRICS_TLS_CERT", value_name = "FILE", requires = "metrics_tls_key")]
+    pub metrics_tls_cert: Option<PathBuf>,
+    /// The key of that certificate, a PEM file.
+    #[arg(long, env = "META_CNI_METRICS_TLS_KEY", value_name = "FILE", requires = "metrics_tls_cert")]
+    pub metrics_tls_key: Option<PathBuf>,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -60,14 +60,18 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
         let dir = dir.display();
         return Err(Error::Config(format!("--socket: {dir}: got a directory of uid {owner}, want one that is root's")));
     }
-    let only = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode));
-    only(dir, 0o700).map_err(|e| failed("protect the directory of", e))?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| failed("protect the directory of", e))?;
+    replace_socket(path, 0o600).map_err(|e| failed("listen at", e))
+}
 
+/// Listens at a path. An existing socket is replaced by a rename, so that there always is one.
+pub fn replace_socket(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let _ = fs::remove_file(&new);
-    let listener = UnixListener::bind(&new).map_err(|e| failed("make", e))?;
-    only(&new, 0o600).and_then(|()| fs::rename(&new, path)).map_err(|e| failed("put in place", e))?;
+    let listener = UnixListener::bind(&new)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
+    fs::rename(&new, path)?;
     Ok(listener)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`client()`] makes a client, [`Reader`] reads single objects within bounds, [`follow()`] lists and watches the metadata of a
 //! collection, [`follow_objects`] the objects of a small one, [`Pages`] reads one page by page, [`Index`] caches one, and
-//! [`said`] puts an error into one line. The caller decides which collections to follow, and what to keep of an object. Both programs write one [`log`].
+//! [`said`] puts an error into one line. The caller decides which collections to follow, and what to keep of an object. Both programs write one
+//! [`log`], and serve over one [`tls`].
 
 mod client;
 mod error;
@@ -14,6 +15,7 @@ mod observe;
 mod pages;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tls;
 
 pub use client::{Access, access, client, create, observed_client, remove, server_date, text_of};
 pub use error::{ClientError, said};

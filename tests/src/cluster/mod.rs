@@ -7,6 +7,7 @@ pub mod api;
 pub mod control_plane;
 pub mod credentials;
 mod image;
+pub mod multus;
 pub mod node;
 pub mod place;
 pub mod programs;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use meta_cni_tests::cluster::programs::Programs;
-use meta_cni_tests::cluster::{Cluster, ControlPlane, wait};
+use meta_cni_tests::cluster::{Cluster, ControlPlane, Node, wait};
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
@@ -156,6 +156,18 @@ fn helm_values_reach_what_they_are_about() {
     let node = objects[r#""ConfigMap" kube-system/meta-cni"#]["data"]["node.json"].as_str().unwrap();
     assert_eq!(serde_json::from_str::<Value>(node).unwrap(), json!({"namespaceIsolation": true}));
 
+    let secured = template(&["--set", "agent.metricsTlsSecret=scraped,openshift.enabled=true"]);
+    let pod = agent(&secured);
+    let volume =
+        json!({"name": "metrics-tls", "secret": {"secretName": "scraped", "optional": true, "defaultMode": 0o400}});
+    assert!(pod["volumes"].as_array().unwrap().contains(&volume), "{pod}");
+    let mount = json!({"name": "metrics-tls", "mountPath": "/etc/meta-cni-tls", "readOnly": true});
+    assert!(pod["containers"][0]["volumeMounts"].as_array().unwrap().contains(&mount), "{pod}");
+    assert!(pod["initContainers"][0].to_string().find("metrics").is_none(), "{pod}");
+    assert!(
+        secured[r#""SecurityContextConstraints" /meta-cni"#]["volumes"].as_array().unwrap().contains(&json!("secret"))
+    );
+
     let openshift = template(&["--values", &format!("{}/values-openshift.yaml", chart())]);
     let constraints = &openshift[r#""SecurityContextConstraints" /meta-cni"#];
     let needed = agent(&openshift)["containers"][0]["securityContext"]["capabilities"]["add"].clone();
@@ -175,6 +187,8 @@ fn helm_values_reach_what_they_are_about() {
         ("agent.priorityclass=x", "priorityclass"),
         ("cni.binDir=opt", "binDir"),
         ("webhook.replicas=0", "replicas"),
+        ("agent.metricsAddress=unix:/tmp/m.sock", "metricsAddress"),
+        ("agent.metricsTlsSecret=scraped,agent.metricsAddress=unix:/run/meta-cni/metrics.sock", "metricsTlsSecret"),
     ] {
         let (is_done, _, said) = helm_says(None, &["template", "meta-cni", &chart(), "--set", wrong]);
         assert!(!is_done && said.contains(names), "{wrong}: {said}");
@@ -236,6 +250,31 @@ fn release(cluster: &Cluster) -> PathBuf {
     cluster.plane().kubeconfig()
 }
 
+/// A Secret with a certificate for `scraped` that is its own authority. Gives the file of the certificate.
+fn make_certificate(cluster: &Cluster, dir: &Path) -> PathBuf {
+    let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+    let own = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=scraped -addext subjectAltName=DNS:scraped";
+    let files = ["-out", certificate.to_str().unwrap(), "-keyout", key.to_str().unwrap()];
+    program::run("openssl", own.split(' ').chain(files));
+    let (certificate_flag, key_flag) =
+        (format!("--cert={}", certificate.display()), format!("--key={}", key.display()));
+    let create = ["create", "secret", "tls", "scraped", "--namespace=kube-system", &certificate_flag, &key_flag];
+    cluster.plane().kubectl(create);
+    certificate
+}
+
+/// The metrics of a node, asked on it by curl.
+fn metrics(node: &Node, flags: &str) {
+    wait::until(&format!("metrics by {flags}"), PATIENCE, || {
+        let mut command = program::command("curl");
+        command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "5"]).args(flags.split(' '));
+        let finished = node.space().within(|| program::start(&mut command, b"").finish(Duration::from_secs(20)));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let page = text(&finished.stdout);
+        if page.contains(&format!("node=\"{}\"", node.name())) { Ok(()) } else { Err(page + &text(&finished.stderr)) }
+    });
+}
+
 #[test]
 #[ignore = "needs helm: make test-operate"]
 fn helm_installs_upgrades_and_leaves_each_node_as_it_was() {
@@ -245,14 +284,24 @@ fn helm_installs_upgrades_and_leaves_each_node_as_it_was() {
     // The kind of definitions is there already, and somebody else's.
     let crd = format!("{}/../deploy/crds/network-attachment-definitions.yaml", env!("CARGO_MANIFEST_DIR"));
     cluster.plane().kubectl(["apply", "-f", &crd]);
-    helm(Some(&config), &[&["install", "meta-cni", &chart()], &image[..]].concat());
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = make_certificate(&cluster, dir.path());
+    let tls = ["--set", "agent.metricsTlsSecret=scraped"];
+    helm(Some(&config), &[&["install", "meta-cni", &chart()], &image[..], &tls[..]].concat());
     wait_for_agents(&mut cluster);
     wait_for_webhook(&cluster);
+    for node in cluster.nodes() {
+        let trust = format!("--cacert {} --resolve scraped:9464:{}", certificate.display(), node.address());
+        metrics(node, &format!("{trust} https://scraped:9464/metrics"));
+    }
     make_networks(&api);
     api.apply(&full_pod("full", &cluster.nodes()[0])).unwrap();
     ready(&api, "shop", "full");
 
-    let ten = ["--set", "webhook.replicas=1,agent.logLevel=debug,node.maxAttachments=10"];
+    let ten = [
+        "--set",
+        "webhook.replicas=1,agent.logLevel=debug,node.maxAttachments=10,agent.metricsAddress=unix:/run/meta-cni/metrics.sock",
+    ];
     helm(Some(&config), &[&["upgrade", "meta-cni", &chart()], &image[..], &ten[..]].concat());
     let conf = cluster.nodes()[0].file("/etc/cni/net.d/00-meta-cni.conflist");
     wait::until("configuration of the upgrade", PATIENCE * 2, || {
@@ -260,6 +309,10 @@ fn helm_installs_upgrades_and_leaves_each_node_as_it_was() {
         if text.contains("maxAttachments") { Ok(()) } else { Err(text) }
     });
     wait_for_agents(&mut cluster);
+    cluster
+        .nodes()
+        .iter()
+        .for_each(|node| metrics(node, "--unix-socket /run/meta-cni/metrics.sock http://node/metrics"));
 
     // A pod is in the way: the error says which one and where, and nothing of the release is gone but the agent.
     let soon = ["--set", "uninstall.timeoutSeconds=30"];

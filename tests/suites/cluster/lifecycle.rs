@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use meta_cni_tests::node::NETWORKS;
@@ -13,9 +12,9 @@ use crate::bed::{
     PATIENCE, definition, gone, image, install, is_ready, lan, namespace, pod, ready, wait_for_agents, wait_for_webhook,
 };
 
-const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
-const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni-uninstall";
-const SHOP: &str = "shop";
+pub const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
+pub const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni-uninstall";
+pub const SHOP: &str = "shop";
 
 /// Everything that an installation could leave on a node: files, links, addresses, routes, rules, tables, labels.
 type Snapshot = BTreeSet<String>;
@@ -34,7 +33,8 @@ pub fn snapshot(api: &Api, node: &Node) -> Snapshot {
     }
     for question in ["-o -4 address show scope global", "-4 route", "-6 route show proto static", "rule", "-6 rule"] {
         let told = node.space().run(&format!("ip {question}"));
-        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim())));
+        // A bridge without a port notices a moment later that it is down.
+        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim().trim_end_matches(" linkdown"))));
     }
     let mut table = String::new();
     // Without counters.
@@ -94,13 +94,13 @@ fn come_and_go(api: &Api, name: &str, node: &Node) {
     delete(api, &name);
 }
 
-fn delete(api: &Api, name: &str) {
+pub fn delete(api: &Api, name: &str) {
     let path = path(name);
     api.delete(&path).unwrap();
     gone(api, &path);
 }
 
-fn path(name: &str) -> String {
+pub fn path(name: &str) -> String {
     format!("/api/v1/namespaces/{SHOP}/pods/{name}")
 }
 
@@ -156,7 +156,7 @@ pub fn full_pod(name: &str, node: &Node) -> Value {
 }
 
 /// How many pods of a DaemonSet are ready, and how many there should be.
-fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
+pub fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
     let set = api.get(path).map_err(|e| e.to_string())?;
     if set["status"]["observedGeneration"] != set["metadata"]["generation"] {
         return Err("not seen yet".to_owned());
@@ -166,7 +166,7 @@ fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
 }
 
 /// The words of the pods that uninstall.
-fn words(api: &Api) -> String {
+pub fn words(api: &Api) -> String {
     let pods = api.list("/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni-uninstall");
     let of = |pod: &Value| {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
@@ -176,7 +176,7 @@ fn words(api: &Api) -> String {
     pods.iter().map(of).collect::<Vec<_>>().join("\n")
 }
 
-fn deploy(dir: &str) -> String {
+pub fn deploy(dir: &str) -> String {
     format!("{}/../deploy/{dir}", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -247,58 +247,4 @@ fn what_is_uninstalled_leaves_each_node_as_it_was_drained_or_not() {
         api.list(&format!("/apis/k8s.cni.cncf.io/v1/namespaces/{SHOP}/network-attachment-definitions")).len(),
         3
     );
-}
-
-#[test]
-#[ignore = "not seen to its end yet: a machine with nothing else to do is wanted"]
-fn an_upgrade_fails_no_pod_that_comes_or_goes() {
-    let mut bed = crate::bed::Bed::new("upgrade");
-    bed.lan("lan", 145);
-    bed.api.apply(&bed.deployment("web", 6, "lan")).unwrap();
-    bed.replicas("app=web", 6);
-    let generation = || bed.api.get(AGENTS).unwrap()["metadata"]["generation"].as_u64().unwrap();
-    let before = generation();
-    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"case": "upgrade"}}}}});
-    bed.api.patch(AGENTS, &restart).unwrap();
-    let mut rounds: u32 = 0;
-    let is_done = || {
-        let Ok(set) = bed.api.get(AGENTS) else { return false };
-        let (status, nodes) = (&set["status"], bed.cluster.nodes().len());
-        status["observedGeneration"].as_u64().is_some_and(|seen| seen > before)
-            && status["updatedNumberScheduled"] == nodes
-            && status["numberAvailable"] == nodes
-            // The pods of the old one are gone.
-            && bed.api.list("/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni").len() == nodes
-    };
-    while !is_done() || rounds < 8 {
-        // A pod a tenth of a second, and the one of the round before goes.
-        for node in bed.cluster.nodes() {
-            let name = format!("p{rounds}-{}", node.name());
-            // What a busy API server does to this client is not what the case is about.
-            let made = || bed.api.apply(&bed.pod_with(&name, Some(node.name()), "lan")).map_err(|e| e.to_string());
-            wait::until("pod that is made", PATIENCE, made);
-            if let Some(last) = rounds.checked_sub(2) {
-                let path = bed.path(&format!("p{last}-{}", node.name()));
-                wait::until("pod that is deleted", PATIENCE, || bed.api.delete(&path).map_err(|e| e.to_string()));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        rounds += 1;
-        assert!(rounds < 400, "the upgrade does not come to its end");
-    }
-    for node in bed.cluster.nodes() {
-        bed.status(&format!("p{}-{}", rounds - 1, node.name()));
-    }
-    let failures: Vec<Value> = bed
-        .api
-        .list(&format!("/api/v1/namespaces/{}/events", bed.namespace))
-        .into_iter()
-        .filter(|event| {
-            let reason = event["reason"].as_str().unwrap_or_default();
-            matches!(reason, "FailedCreatePodSandBox" | "FailedKillPod" | "AttachmentFailed" | "AddFailed")
-        })
-        .collect();
-    assert!(failures.is_empty(), "{failures:#?}");
-    wait_for_agents(&mut bed.cluster);
-    bed.clear();
 }

@@ -6,11 +6,14 @@
 mod api_server;
 mod bed;
 mod churn;
+mod connectivity;
 mod helm;
 mod install;
 mod lifecycle;
+mod migrate;
 mod networks;
 mod node;
 mod overlay;
 mod tenant;
+mod upgrade;
 mod workloads;

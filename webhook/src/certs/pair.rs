@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use meta_cni_kube::tls;
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::x509::{self, Facts};
@@ -27,11 +27,9 @@ impl Pair {
         let chain = x509::from_pem(certificate)?;
         let first = chain.first().ok_or("no certificate")?;
         let facts = x509::read(first)?;
-        let private = PrivateKeyDer::from_pem_slice(key).map_err(|e| format!("no private key: {e}"))?;
-        let certified = CertifiedKey::from_der(chain.clone(), private, &x509::provider());
-        let certified = certified.map_err(|e| format!("certificate and key do not belong together: {e}"))?;
+        let certified = tls::certified(chain.clone(), key)?;
         let key = std::str::from_utf8(key).map_err(|e| format!("no private key: {e}"))?.to_owned();
-        Ok(Self { chain, key, facts, certified: Arc::new(certified) })
+        Ok(Self { chain, key, facts, certified })
     }
 
     /// The first certificate.

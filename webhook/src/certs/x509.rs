@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
@@ -14,10 +13,7 @@ use x509_parser::parse_x509_certificate;
 
 use super::Unix;
 
-/// The cryptography of every handshake and signature.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
+pub use meta_cni_kube::tls::{from_pem, provider};
 
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +54,6 @@ pub fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
         subject: subject.to_owned(),
         is_authority: parsed.is_ca(),
     })
-}
-
-/// The certificates of a PEM text, in their order. What is no certificate is an error.
-pub fn from_pem(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|e| format!("no PEM: {e}"))
 }
 
 /// The certificates of a PEM text that can be read, whatever else is in it.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use meta_cni_kube::tls::{Callers, is_plain_http, refuse_plain_http};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use connections::{Connection, Connections};
 use routes::Router;
 
-pub use tls::{Callers, callers, configuration};
+pub use tls::{callers, configuration};
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -102,8 +103,8 @@ pub async fn serve(
 async fn converse(stream: TcpStream, acceptor: TlsAcceptor, router: Router, connection: Connection) {
     let shared = Arc::clone(router.shared());
     let handshake = async {
-        if tls::is_plain_http(&stream).await {
-            tls::refuse_plain_http(&stream).await;
+        if is_plain_http(&stream).await {
+            refuse_plain_http(&stream).await;
             return Err("plain HTTP");
         }
         let _ = stream.set_nodelay(true);

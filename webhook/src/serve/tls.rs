@@ -1,27 +1,16 @@
-//! TLS as we speak it, and the answer to whoever does not.
+//! Whose calls are served, and with which certificate.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::server::danger::ClientCertVerifier;
+use meta_cni_kube::tls::{self, Callers};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
 
 use crate::Shared;
 use crate::certs::x509;
 use crate::error::{Error, Result as Started};
-
-/// First byte of a TLS record that begins a handshake.
-const HANDSHAKE_RECORD: u8 = 0x16;
-
-const NOT_TLS: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 45\r\nconnection: close\r\n\r\n\
-got plain HTTP on a port of HTTPS, want TLS.\n";
-
-/// Who may call: whose certificate these authorities signed.
-pub type Callers = Arc<dyn ClientCertVerifier>;
 
 /// Reads the authorities of callers from a file of certificates in PEM.
 pub fn callers(file: &Path) -> Started<Callers> {
@@ -40,15 +29,7 @@ pub fn callers(file: &Path) -> Started<Callers> {
 
 /// The configuration of handshakes: each gets the pair that is served then.
 pub fn configuration(shared: Arc<Shared>, callers: Option<Callers>) -> Result<ServerConfig, String> {
-    let builder = ServerConfig::builder_with_provider(x509::provider()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|e| e.to_string())?;
-    let builder = match callers {
-        Some(callers) => builder.with_client_cert_verifier(callers),
-        None => builder.with_no_client_auth(),
-    };
-    let mut configuration = builder.with_cert_resolver(Arc::new(Resolver(shared)));
-    configuration.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(configuration)
+    tls::configuration(Arc::new(Resolver(shared)), callers, &["h2", "http/1.1"])
 }
 
 struct Resolver(Arc<Shared>);
@@ -63,19 +44,4 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.served.resolve(hello)
     }
-}
-
-/// Does a connection begin as no TLS does? Waits for its first byte.
-pub async fn is_plain_http(stream: &TcpStream) -> bool {
-    let mut first = [0];
-    matches!(stream.peek(&mut first).await, Ok(1) if first[0] != HANDSHAKE_RECORD)
-}
-
-/// Says what is wrong, as far as the other side listens.
-pub async fn refuse_plain_http(stream: &TcpStream) {
-    if stream.writable().await.is_ok() {
-        let _ = stream.try_write(NOT_TLS);
-    }
-    // What came is read, or the end would be a reset that takes the answer along.
-    let _ = stream.try_read(&mut [0; 4096]);
 }

@@ -5,9 +5,11 @@
 
 mod agent;
 mod calls;
+mod certificate;
+mod listener;
 mod networks;
 mod process;
-pub mod serve;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +25,9 @@ use calls::CallMetrics;
 use networks::NetworkMetrics;
 
 pub use agent::Watches;
+pub use listener::MetricsAddress;
 pub use networks::{Gauges, Heal};
+pub use serve::Server;
 
 /// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];

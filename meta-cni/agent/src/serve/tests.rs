@@ -96,7 +96,7 @@ async fn a_socket_that_is_there_is_replaced_and_a_loose_directory_protected() {
     assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o7777, 0o700);
     drop(second);
     let long = dir.path().join("s".repeat(120));
-    assert!(bind(&long).unwrap_err().to_string().starts_with("--socket: cannot make"));
+    assert!(bind(&long).unwrap_err().to_string().starts_with("--socket: cannot listen at"));
     if std::os::unix::fs::chown(dir.path(), Some(1000), None).is_ok() {
         let fault = bind(&path).unwrap_err();
         assert!(fault.to_string().contains("got a directory of uid 1000"), "{fault}");

@@ -115,9 +115,13 @@ pub fn remove_state(dir: &Path, conf: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the agent's socket and its directory.
-pub fn remove_socket(socket: &Path) -> Result<()> {
+/// Where metrics are, beside the agent's socket, on nodes that serve them at one.
+const METRICS_SOCKET: &str = "metrics.sock";
+
+/// Removes the agent's sockets and their directory.
+pub fn remove_sockets(socket: &Path) -> Result<()> {
     remove(socket)?;
+    remove(&socket.with_file_name(METRICS_SOCKET))?;
     if let Some(dir) = socket.parent() {
         remove_empty(dir);
     }

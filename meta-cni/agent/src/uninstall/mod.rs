@@ -125,7 +125,7 @@ fn attempt(options: &Options) -> Result<()> {
         tracing::info!(path = %plugin.display(), "removed: no sandbox of this node needs it");
     }
     files::remove_state(&options.state_dir, KEPT_CONF)?;
-    files::remove_socket(&options.socket)
+    files::remove_sockets(&options.socket)
 }
 
 /// An agent that runs would put its configuration back.

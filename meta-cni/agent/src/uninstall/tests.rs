@@ -55,3 +55,16 @@ fn a_message_names_some_of_the_pods() {
     assert_eq!(shown(&pods), "shop/web-1, shop/web-2, shop/web-3, shop/web-4, shop/web-5 and 2 more");
     assert_eq!(shown(&pods[..1]), "shop/web-1");
 }
+
+#[test]
+fn both_sockets_go_and_what_is_somebody_elses_stays() {
+    let (dir, options) = node();
+    for name in ["agent.sock", "metrics.sock", "others.sock"] {
+        fs::write(dir.path().join("run").join(name), "").unwrap();
+    }
+    files::remove_sockets(&options.socket).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 1);
+    fs::remove_file(dir.path().join("run/others.sock")).unwrap();
+    files::remove_sockets(&options.socket).unwrap();
+    assert!(!dir.path().join("run").exists());
+}

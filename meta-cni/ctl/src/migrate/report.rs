@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::multus::{Migration, Remark};
 use crate::style::{Style, Tone};
 
-/// How one changes over. Tried on a cluster by docs/multus.md.
+/// How one changes over. `tests/suites/cluster/migrate.rs` walks both ways with Multus's own daemon.
 const OVER: &str = "  kubectl apply -k deploy/kustomize, with the keys above in the ConfigMap; the agents write 00-meta-cni.conflist, which the runtime
   reads before 00-multus.conf. New pods are attached by meta-cni. Pods that run keep their networks: their DEL has no record here and
   is done by what Multus saved in cniDir. Then delete Multus's DaemonSet, and on each node its 00-multus.conf. Keep cniDir, and
@@ -16,8 +16,9 @@ const OVER: &str = "  kubectl apply -k deploy/kustomize, with the keys above in 
 ";
 
 /// How one goes back.
-const BACK: &str = "  Bring Multus's DaemonSet back first. Drain each node, or what meta-cni attached of further networks is not released by Multus; then
-  uninstall as docs/install.md says (deploy/uninstall): 00-meta-cni.conflist goes, and 00-multus.conf is the first again.
+const BACK: &str = "  Drain each node, or what meta-cni attached of further networks is not released by Multus; uninstall as docs/install.md says
+  (deploy/uninstall): 00-meta-cni.conflist goes. Then bring Multus's DaemonSet back, and uncordon. Not before: its daemon takes the
+  first file that it finds for the cluster's network, and would name 00-meta-cni.conflist in 00-multus.conf.
   NetworkAttachmentDefinitions and pods stay as they are both ways.
 ";
 

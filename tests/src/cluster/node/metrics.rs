@@ -47,6 +47,15 @@ impl Node {
         Operations { count: value("count"), seconds: value("sum") }
     }
 
+    /// Calls of the CNI plugin that failed since containerd started, of every kind
+    /// (`containerd_cri_network_plugin_operations_errors_total`, to whose name the library adds what it ends with).
+    pub fn failed_operations(&self) -> f64 {
+        let text = self.containerd_metrics();
+        let rows =
+            text.lines().filter(|line| line.starts_with("containerd_cri_network_plugin_operations_errors_total"));
+        rows.filter_map(|row| row.rsplit(' ').next()).map(|number| number.parse::<f64>().unwrap()).sum()
+    }
+
     /// Everything that containerd counts, in the text form of Prometheus.
     pub fn containerd_metrics(&self) -> String {
         let mut stream = self.space().within(|| TcpStream::connect(("127.0.0.1", METRICS_PORT)).unwrap());

@@ -1,15 +1,16 @@
-//! The peer: Multus thick with the reference plugins, installed on every node as its own DaemonSet does it, but as a program
+//! Multus thick with the reference plugins, installed on every node as its own DaemonSet does it, but as a program
 //! of the node instead of a pod: the same paths, arguments and rights to the API, and no container in between.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use meta_cni_tests::cluster::Cluster;
-use meta_cni_tests::cluster::node::Node;
-use meta_cni_tests::cluster::service::Service;
-use meta_cni_tests::peers;
 use serde_json::json;
+
+use super::node::Node;
+use super::service::Service;
+use super::whole::Cluster;
+use crate::peers;
 
 /// Where a pod finds its credentials (client-go, rest.InClusterConfig).
 const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
@@ -17,13 +18,21 @@ const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 const API: (&str, &str) = ("10.96.0.1", "443");
 const START: Duration = Duration::from_secs(30);
 
+/// The daemon's own configuration on a node.
+pub const DAEMON_CONFIG: &str = "/etc/cni/multus.json";
+
 /// Starts Multus's daemon on every node and waits until the runtime's configuration is Multus's.
 pub fn install(cluster: &Cluster) -> Vec<Service> {
     let plane = cluster.plane();
-    plane.kubectl(["create", "serviceaccount", "multus", "--namespace=kube-system"]);
+    let account = json!({"namespace": "kube-system", "name": "multus"});
+    plane.api().apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})).unwrap();
     // Its own manifest asks for less; rights cost no time.
-    let binding = ["create", "clusterrolebinding", "multus", "--clusterrole=cluster-admin"];
-    plane.kubectl(binding.into_iter().chain(["--serviceaccount=kube-system:multus"]));
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "multus"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "multus"}],
+    });
+    plane.api().apply(&binding).unwrap();
     let (token, certificate) = (plane.token_of("kube-system", "multus"), plane.certificate());
     cluster.nodes().iter().map(|node| start(node, &token, &certificate)).collect()
 }
@@ -41,9 +50,9 @@ fn start(node: &Node, token: &str, certificate: &str) -> Service {
         "cniVersion": "0.3.1", "logLevel": "verbose", "logToStderr": true, "cniConfigDir": "/etc/cni/net.d",
         "multusAutoconfigDir": "/etc/cni/net.d", "multusConfigFile": "auto", "socketDir": "/run/multus/",
     });
-    fs::write(node.file("/etc/cni/multus.json"), config.to_string()).unwrap();
+    fs::write(node.file(DAEMON_CONFIG), config.to_string()).unwrap();
     let mut command = node.command("/opt/cni/bin/multus-daemon");
-    command.arg("--config=/etc/cni/multus.json").env("MULTUS_NODE_NAME", node.name());
+    command.arg(format!("--config={DAEMON_CONFIG}")).env("MULTUS_NODE_NAME", node.name());
     command.env("KUBERNETES_SERVICE_HOST", API.0).env("KUBERNETES_SERVICE_PORT", API.1);
     let mut daemon =
         Service::start("multus-daemon", node.space(), &mut command, &node.file("/var/log/multus-daemon.log"));

@@ -7,14 +7,12 @@
 //! a measurement all the same are part of its mean, and counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that fails stops and says where")]
 
-mod multus;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::cluster::node::{IMAGE, Operations};
 use meta_cni_tests::cluster::service::Service;
-use meta_cni_tests::cluster::{Api, Cluster, wait};
+use meta_cni_tests::cluster::{Api, Cluster, multus, wait};
 use meta_cni_tests::node::{NETWORKS, STATUS};
 use serde_json::{Value, json};
 
