@@ -86,38 +86,36 @@ pub async fn get<K: Kind>(client: &Client, name: &str) -> Answer {
     }
 }
 
-/// The objects of a network, one after the other.
-pub async fn list<K: Kind>(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> Result<(), Answer> {
-    let labels = format!("{NETWORK}={id}");
-    listed(client, K::path(), K::PLURAL, Selector { labels: Some(&labels), fields: None }, take).await
+/// All objects of a network.
+pub fn labels_of(id: &NetworkId) -> String {
+    format!("{NETWORK}={id}")
 }
 
 /// The claim of a network, whatever its labels are.
-pub async fn claims(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> Result<(), Answer> {
-    let fields = format!("metadata.name={id}");
-    listed(client, VniClaim::path(), VniClaim::PLURAL, Selector { labels: None, fields: Some(&fields) }, take).await
+pub fn claim_of(id: &NetworkId) -> String {
+    format!("metadata.name={id}")
 }
 
 /// The blocks of all networks of an address space.
-pub async fn blocks_of(client: &Client, space: &str, take: impl FnMut(Raw)) -> Result<(), Answer> {
+pub async fn blocks_of(client: &Client, space: &str, take: impl FnMut(Raw)) -> Result<String, Answer> {
     let labels = format!("{ADDRESS_SPACE}={}", space::label(space));
     let selector = Selector { labels: Some(&labels), fields: None };
     listed(client, AddressBlock::path(), AddressBlock::PLURAL, selector, take).await
 }
 
-/// The objects of a collection that are selected, one after the other.
+/// The objects of a collection that are selected, one after the other. Returns the version of the list.
 pub async fn listed(
     client: &Client,
     path: String,
     plural: &str,
     selector: Selector<'_>,
     mut take: impl FnMut(Raw),
-) -> Result<(), Answer> {
+) -> Result<String, Answer> {
     let mut pages: Pages<Raw> = Pages::new(client.clone(), &path, selector, Shape::Whole, PAGE);
     loop {
         match timeout(TRY, pages.next()).await {
             Ok(Ok(Some(page))) => page.into_iter().for_each(&mut take),
-            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(None)) => return Ok(pages.version().to_owned()),
             // No collection is absent but that of a kind that is.
             Ok(Err(PageError::Api(kube::Error::Api(status)))) if status.code == 404 => {
                 return Err(Answer::Lacking(lacks(plural)));
