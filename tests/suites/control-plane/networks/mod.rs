@@ -4,10 +4,12 @@
 mod blocks;
 mod claims;
 mod join;
+mod many;
 mod members;
 mod metrics;
 mod moves;
 mod overlay;
+mod partition;
 mod rights;
 mod scale;
 mod stage;
