@@ -192,6 +192,11 @@ impl Us<'_> {
         json!({"apiVersion": "v1", "kind": "Node", "name": self.node, "uid": self.uid})
     }
 
+    /// What a member's metadata says.
+    fn of_member(&self, id: &NetworkId) -> Value {
+        json!({"labels": {NETWORK: id, NODE: member::label(self.node)}, "ownerReferences": [self.reference()]})
+    }
+
     /// The references of a block: others' stay.
     fn references(&self, block: Option<&Block>, is_ours: bool) -> Value {
         let others = block.map(|block| block.meta.owner_references.iter()).into_iter().flatten();
@@ -218,18 +223,17 @@ pub async fn call(client: &Client, id: &NetworkId, us: &Us<'_>, call: &Call, blo
             change::<VniClaim>(client, id.as_str(), None, patch).await
         }
         Call::CreateMember(spec) => {
-            let labels = json!({NETWORK: id, NODE: member::label(us.node)});
-            let metadata =
-                json!({"name": member::name(id, us.node), "labels": labels, "ownerReferences": [us.reference()]});
+            let mut metadata = us.of_member(id);
+            metadata["name"] = member::name(id, us.node).into();
             create::<OverlayMember>(client, &metadata, json!(spec)).await
         }
         Call::ChangeMember(spec) => {
             let mut spec = json!(spec);
             // What is not there in a merge patch stays as it was.
             if spec.get("endpoints").is_none() {
-                spec["endpoints"] = json!([]);
+                spec["endpoints"] = Value::Null;
             }
-            let patch = json!({"metadata": {"ownerReferences": [us.reference()]}, "spec": spec});
+            let patch = json!({"metadata": us.of_member(id), "spec": spec});
             change::<OverlayMember>(client, &member::name(id, us.node), None, patch).await
         }
         Call::DeleteMember { uid } => remove::<OverlayMember>(client, &member::name(id, us.node), uid, None).await,

@@ -154,6 +154,9 @@ impl Networks {
                     }
                     _ => {}
                 }
+                if let (Call::CreateMember(_), Some(network)) = (call, state.networks.get_mut(id)) {
+                    network.memory.member_is_there = true;
+                }
                 // One that cannot be read is in the way all the same.
                 if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {
                     network.memory.taken.insert(spec.first);
