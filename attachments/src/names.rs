@@ -163,6 +163,11 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// What the parser accepts, in words that follow "want".
     pub const ALLOWED: &'static str = "a MAC address of six bytes, as 02:00:5e:10:00:01";
+
+    /// Is it the address of one station, neither a group's nor all zeros?
+    pub fn is_station(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
 }
 
 impl FromStr for Mac {

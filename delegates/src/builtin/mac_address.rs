@@ -46,7 +46,7 @@ pub(super) fn from_environment(args: &str) -> std::result::Result<Option<Mac>, F
 
 /// The kernel takes no group address and no zero for a link.
 fn parse(text: &str) -> Option<Mac> {
-    text.parse().ok().filter(|mac: &Mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6])
+    text.parse().ok().filter(|mac: &Mac| mac.is_station())
 }
 
 #[cfg(test)]

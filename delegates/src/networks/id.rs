@@ -1,5 +1,6 @@
 //! Names of networks that span nodes.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,12 @@ impl NetworkId {
     /// The directory of the network below `stateDir`.
     pub fn dir(&self, state_dir: &Path) -> PathBuf {
         state_dir.join(super::DIR).join(&self.0)
+    }
+}
+
+impl Borrow<str> for NetworkId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

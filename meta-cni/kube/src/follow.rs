@@ -29,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Between two looks for a kind that the API server does not have.
 const ABSENT: Duration = Duration::from_secs(20);
+/// What is said of HTTP 410.
+pub(crate) const FORGOTTEN: &str = "the API server has forgotten where the watch was (410)";
 /// A watch that the server ends sooner is a failure: it is not to be asked without a pause.
 const SHORTEST_WATCH: Duration = Duration::from_millis(200);
 
@@ -73,7 +75,7 @@ impl<'a> From<Collection<'a>> for Selector<'a> {
 }
 
 /// Why a list or watch ended.
-enum Trouble {
+pub(crate) enum Trouble {
     /// The API server has no such kind, or none any more.
     Absent(String),
     /// The API server no longer has the version of the watch (HTTP 410): list anew.
@@ -121,7 +123,7 @@ pub async fn follow_heard<T: Versioned>(
     mut take: impl FnMut(Event<T>),
 ) {
     let what = collection.what;
-    let mut log = Log { what, is_heard, failing: false, is_absent: false, backoff: backoff() };
+    let mut log = Log::new(what, is_heard);
     let mut version = None;
     let may_be_absent = shape == Shape::Whole && collection.labels.is_none();
     loop {
@@ -141,9 +143,7 @@ pub async fn follow_heard<T: Versioned>(
         };
         match outcome {
             Ok(()) => {}
-            Err(Trouble::Forgotten) => {
-                sleep(log.trouble("the API server has forgotten where the watch was (410)")).await
-            }
+            Err(Trouble::Forgotten) => sleep(log.trouble(FORGOTTEN)).await,
             Err(Trouble::Absent(_)) if may_be_absent => {
                 take(Event::Begin);
                 take(Event::End);
@@ -156,7 +156,7 @@ pub async fn follow_heard<T: Versioned>(
 }
 
 /// Lists the collection. Returns the version to watch from.
-async fn list<T: Versioned>(
+pub(crate) async fn list<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
     shape: Shape,
@@ -174,7 +174,7 @@ async fn list<T: Versioned>(
 }
 
 /// Watches from a version until the server ends the watch.
-async fn watch<T: Versioned>(
+pub(crate) async fn watch<T: Versioned>(
     client: &Client,
     collection: Collection<'_>,
     shape: Shape,
@@ -220,7 +220,7 @@ async fn watch<T: Versioned>(
 }
 
 /// The backoff, and the log: the first failure and the recovery are logged, repeated failures as debug.
-struct Log<'a> {
+pub(crate) struct Log<'a> {
     what: &'a str,
     is_heard: &'a AtomicBool,
     failing: bool,
@@ -228,7 +228,11 @@ struct Log<'a> {
     backoff: ExponentialBackoff,
 }
 
-impl Log<'_> {
+impl<'a> Log<'a> {
+    pub(crate) fn new(what: &'a str, is_heard: &'a AtomicBool) -> Self {
+        Self { what, is_heard, failing: false, is_absent: false, backoff: backoff() }
+    }
+
     fn well(&mut self) {
         if self.failing {
             tracing::info!("{}: the watch is back", self.what);
@@ -246,7 +250,8 @@ impl Log<'_> {
         self.is_heard.store(true, Ordering::Relaxed);
     }
 
-    fn trouble(&mut self, why: &str) -> Duration {
+    /// A failure. Returns how long to wait before the next try.
+    pub(crate) fn trouble(&mut self, why: &str) -> Duration {
         if self.failing {
             tracing::debug!("{}: {why}", self.what);
         } else {

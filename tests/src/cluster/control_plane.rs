@@ -1,6 +1,7 @@
 //! etcd and the API server, both real, in a space of their own.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -153,8 +154,12 @@ impl ControlPlane {
     }
 
     fn order(&mut self, order: Order) {
-        use std::io::Write;
-        self.relay.orders.as_mut().unwrap().write_all(order.line().as_bytes()).unwrap();
+        self.relay.order(order);
+    }
+
+    /// One more way to the API server, from a port of the cluster's network. It is cut alone, and gone when it is dropped.
+    pub fn relay(&self, name: &str, port: u16) -> Relay {
+        Relay::start(&self.space, &self.place, name, port, false)
     }
 
     /// A client with the administrator's rights, which no delay and no cut touches.
@@ -332,13 +337,27 @@ fn etcd(programs: &Programs, place: &Place) -> Command {
 
 /// A relay, from a port of the machine's loopback and one of the cluster's network to the API server.
 #[derive(Debug)]
-struct Relay {
+pub struct Relay {
     service: Service,
     orders: Option<ChildStdin>,
     outside: u16,
 }
 
 impl Relay {
+    /// Breaks every connection and lets none through.
+    pub fn cut(&mut self) {
+        self.order(Order::Cut);
+    }
+
+    /// Undoes [`Self::cut`].
+    pub fn mend(&mut self) {
+        self.order(Order::Mend);
+    }
+
+    fn order(&mut self, order: Order) {
+        self.orders.as_mut().unwrap().write_all(order.line().as_bytes()).unwrap();
+    }
+
     fn start(space: &Space, place: &Place, name: &str, port: u16, lasting: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let outside = listener.local_addr().unwrap().port();

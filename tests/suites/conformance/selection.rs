@@ -160,6 +160,7 @@ fn built_in_configurations_are_checked_before_anything_runs() {
         ),
         (json!({"type": "vxlan", "vni": 0}), ["vni", "0"]),
         (json!({"type": "vxlan", "vni": 16777216}), ["vni", "16777216"]),
+        (json!({"type": "vxlan", "vni": "7"}), ["vni: got \"7\"", "an integer from 1 to 16777215"]),
         (json!({"type": "vxlan"}), ["vni", ""]),
         (json!({"type": "vxlan", "vni": 5, "port": 70000}), ["port", "70000"]),
         (json!({"type": "vxlan", "vni": 5, "peers": ["10.0.0"]}), ["peers", "10.0.0"]),

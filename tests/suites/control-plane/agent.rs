@@ -58,6 +58,15 @@ fn what_is_missing_is_named_told_as_an_event_and_found_once_it_is_there() {
 }
 
 #[test]
+fn a_pod_of_an_overlay_is_told_which_kind_is_missing_and_where_it_is() {
+    let world = World::served();
+    world.nad_of("red", json!({"cniVersion": "1.1.0", "type": "vxlan", "vni": 4200}));
+    let pod = world.pod("web", "red");
+    let words = ["network-attachment-definition default/red", "no vniclaims.meta-cni.io: apply deploy/crds"];
+    world.node.add(&pod).refused(11, &words);
+}
+
+#[test]
 fn a_failed_delegates_event_begins_with_network_and_cause() {
     let world = World::served();
     world.nad("lan");

@@ -99,6 +99,10 @@ fn what_delegates_say_is_said_in_the_rules_words() {
         ),
         (r#""type":"vxlan","vni":0"#, "vni: Invalid value: 0: must be an integer from 1 to 16777215 [X01]"),
         (
+            r#""type":"vxlan","vni":16777216"#,
+            "vni: Invalid value: 16777216: must be an integer from 1 to 16777215 [X01]",
+        ),
+        (
             r#""type":"vxlan""#,
             "vni: Required value: an integer from 1 to 16777215; the webhook draws one when a definition without it is applied [X01]",
         ),

@@ -86,38 +86,36 @@ pub async fn get<K: Kind>(client: &Client, name: &str) -> Answer {
     }
 }
 
-/// The objects of a network, one after the other.
-pub async fn list<K: Kind>(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> Result<(), Answer> {
-    let labels = format!("{NETWORK}={id}");
-    listed(client, K::path(), K::PLURAL, Selector { labels: Some(&labels), fields: None }, take).await
+/// All objects of a network.
+pub fn labels_of(id: &NetworkId) -> String {
+    format!("{NETWORK}={id}")
 }
 
 /// The claim of a network, whatever its labels are.
-pub async fn claims(client: &Client, id: &NetworkId, take: impl FnMut(Raw)) -> Result<(), Answer> {
-    let fields = format!("metadata.name={id}");
-    listed(client, VniClaim::path(), VniClaim::PLURAL, Selector { labels: None, fields: Some(&fields) }, take).await
+pub fn claim_of(id: &NetworkId) -> String {
+    format!("metadata.name={id}")
 }
 
 /// The blocks of all networks of an address space.
-pub async fn blocks_of(client: &Client, space: &str, take: impl FnMut(Raw)) -> Result<(), Answer> {
+pub async fn blocks_of(client: &Client, space: &str, take: impl FnMut(Raw)) -> Result<String, Answer> {
     let labels = format!("{ADDRESS_SPACE}={}", space::label(space));
     let selector = Selector { labels: Some(&labels), fields: None };
     listed(client, AddressBlock::path(), AddressBlock::PLURAL, selector, take).await
 }
 
-/// The objects of a collection that are selected, one after the other.
+/// The objects of a collection that are selected, one after the other. Returns the version of the list.
 pub async fn listed(
     client: &Client,
     path: String,
     plural: &str,
     selector: Selector<'_>,
     mut take: impl FnMut(Raw),
-) -> Result<(), Answer> {
+) -> Result<String, Answer> {
     let mut pages: Pages<Raw> = Pages::new(client.clone(), &path, selector, Shape::Whole, PAGE);
     loop {
         match timeout(TRY, pages.next()).await {
             Ok(Ok(Some(page))) => page.into_iter().for_each(&mut take),
-            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(None)) => return Ok(pages.version().to_owned()),
             // No collection is absent but that of a kind that is.
             Ok(Err(PageError::Api(kube::Error::Api(status)))) if status.code == 404 => {
                 return Err(Answer::Lacking(lacks(plural)));
@@ -194,6 +192,11 @@ impl Us<'_> {
         json!({"apiVersion": "v1", "kind": "Node", "name": self.node, "uid": self.uid})
     }
 
+    /// What a member's metadata says.
+    fn of_member(&self, id: &NetworkId) -> Value {
+        json!({"labels": {NETWORK: id, NODE: member::label(self.node)}, "ownerReferences": [self.reference()]})
+    }
+
     /// The references of a block: others' stay.
     fn references(&self, block: Option<&Block>, is_ours: bool) -> Value {
         let others = block.map(|block| block.meta.owner_references.iter()).into_iter().flatten();
@@ -220,18 +223,17 @@ pub async fn call(client: &Client, id: &NetworkId, us: &Us<'_>, call: &Call, blo
             change::<VniClaim>(client, id.as_str(), None, patch).await
         }
         Call::CreateMember(spec) => {
-            let labels = json!({NETWORK: id, NODE: member::label(us.node)});
-            let metadata =
-                json!({"name": member::name(id, us.node), "labels": labels, "ownerReferences": [us.reference()]});
+            let mut metadata = us.of_member(id);
+            metadata["name"] = member::name(id, us.node).into();
             create::<OverlayMember>(client, &metadata, json!(spec)).await
         }
         Call::ChangeMember(spec) => {
             let mut spec = json!(spec);
             // What is not there in a merge patch stays as it was.
             if spec.get("endpoints").is_none() {
-                spec["endpoints"] = json!([]);
+                spec["endpoints"] = Value::Null;
             }
-            let patch = json!({"metadata": {"ownerReferences": [us.reference()]}, "spec": spec});
+            let patch = json!({"metadata": us.of_member(id), "spec": spec});
             change::<OverlayMember>(client, &member::name(id, us.node), None, patch).await
         }
         Call::DeleteMember { uid } => remove::<OverlayMember>(client, &member::name(id, us.node), uid, None).await,

@@ -1,37 +1,38 @@
 //! The API server's part of a step: the objects are listed, changed, and read again where somebody was faster.
 
-use std::collections::BTreeSet;
-
 use attachments::api::{AddressBlock, AddressClaim, OverlayMember, VniClaim};
 use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
+use meta_cni_kube::Selector;
 
 use super::api::{self, Answer, Us};
 use super::call::{About, Call};
-use super::known::{Cache, Known};
+use super::known::{Cache, Known, Listing};
 use super::objects::{Kind, Raw};
 use super::work::Trouble;
 use super::{Networks, State, member, tunnel};
 
+/// Of a list that nobody was asked for: whatever the watch tells is newer.
+const NO_VERSION: &str = "";
+
 impl Networks {
     /// Reads all objects of a network.
     pub(super) async fn list(&self, id: &NetworkId, pool: Option<&Pool>) -> Result<(), Trouble> {
-        let client = &self.0.client;
-        let names = BTreeSet::new;
-        // One after the other: the claim tells of most that can be wrong.
-        let (mut claims, mut members, mut blocks) = (names(), names(), names());
+        let (labels, name) = (api::labels_of(id), api::claim_of(id));
+        let all = Selector { labels: Some(&labels), fields: None };
         if tunnel::pair(id).is_some() {
-            api::claims(client, id, |raw| self.listed(raw, &mut claims, |known| &mut known.claims)).await?;
-            api::list::<OverlayMember>(client, id, |raw| self.listed(raw, &mut members, |known| &mut known.members))
-                .await?;
+            // One after the other: the claim tells of most that can be wrong.
+            let claim = Selector { labels: None, fields: Some(&name) };
+            self.list_kind(id, claim, |known| &mut known.claims).await?;
+            self.list_kind(id, all, |known| &mut known.members).await?;
+        } else {
+            let mut state = self.state();
+            state.known.claims.listed(Listing::of_network(id), NO_VERSION);
+            state.known.members.listed(Listing::of_network(id), NO_VERSION);
         }
-        api::list::<AddressBlock>(client, id, |raw| self.listed(raw, &mut blocks, |known| &mut known.blocks)).await?;
+        self.list_kind(id, all, |known| &mut known.blocks).await?;
         self.list_addresses(id, pool).await?;
-        let mut state = self.state();
-        state.known.claims.listed(id, &claims);
-        state.known.members.listed(id, &members);
-        state.known.blocks.listed(id, &blocks);
-        if let Some(network) = state.networks.get_mut(id) {
+        if let Some(network) = self.state().networks.get_mut(id) {
             network.memory.is_stale = false;
             network.memory.taken.clear();
         }
@@ -41,13 +42,14 @@ impl Networks {
     /// Reads the claims of addresses, and what others have of the network's address space. Where the API server does not have a kind yet,
     /// nothing is claimed.
     pub(super) async fn list_addresses(&self, id: &NetworkId, pool: Option<&Pool>) -> Result<(), Trouble> {
-        let mut names = BTreeSet::new();
-        let each = |raw| self.listed(raw, &mut names, |known| &mut known.addresses);
-        match api::list::<AddressClaim>(&self.0.client, id, each).await {
-            Ok(()) | Err(Answer::Lacking(_)) => {}
-            Err(other) => return Err(other.into()),
+        let labels = api::labels_of(id);
+        let all = Selector { labels: Some(&labels), fields: None };
+        match self.list_kind(id, all, |known| &mut known.addresses).await {
+            Err(Answer::Lacking(_)) => {
+                self.state().known.addresses.listed(Listing::of_network(id), NO_VERSION);
+            }
+            done => done?,
         }
-        self.state().known.addresses.listed(id, &names);
         self.list_space(id, pool).await?;
         if let Some(network) = self.state().networks.get_mut(id) {
             network.memory.is_checked = true;
@@ -55,10 +57,18 @@ impl Networks {
         Ok(())
     }
 
-    /// One object of a list.
-    fn listed<K: Kind>(&self, raw: Raw, names: &mut BTreeSet<String>, of: impl Fn(&mut Known) -> &mut Cache<K>) {
-        names.insert(raw.metadata.name.clone());
-        of(&mut self.state().known).apply(raw);
+    /// Reads the objects of one kind.
+    async fn list_kind<K: Kind>(
+        &self,
+        id: &NetworkId,
+        selector: Selector<'_>,
+        of: impl Fn(&mut Known) -> &mut Cache<K>,
+    ) -> Result<(), Answer> {
+        let mut list = Listing::of_network(id);
+        let each = |raw| list.add(raw, of(&mut self.state().known));
+        let version = api::listed(&self.0.client, K::path(), K::PLURAL, selector, each).await?;
+        of(&mut self.state().known).listed(list, &version);
+        Ok(())
     }
 
     /// Calls the API server, and takes its answer for what is so.
@@ -143,6 +153,9 @@ impl Networks {
                         return Err(why.into());
                     }
                     _ => {}
+                }
+                if let (Call::CreateMember(_), Some(network)) = (call, state.networks.get_mut(id)) {
+                    network.memory.member_is_there = true;
                 }
                 // One that cannot be read is in the way all the same.
                 if let (Call::CreateBlock(spec), Some(network)) = (call, state.networks.get_mut(id)) {

@@ -38,7 +38,7 @@ impl Networks {
                 }
                 if state.endpoints.get(id) != Some(&endpoints) {
                     state.endpoints.insert(id.clone(), endpoints);
-                    state.touch(id);
+                    state.touch(name);
                     self.0.wake.notify_one();
                 }
             }

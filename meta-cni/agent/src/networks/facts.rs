@@ -147,6 +147,8 @@ pub struct Memory {
     pub unverified: BTreeSet<u32>,
     /// Slots whose claims cannot be made, for an object of the name is there that cannot be read.
     pub in_the_way: BTreeSet<u32>,
+    /// A member of this node is there that was not among those of the network.
+    pub member_is_there: bool,
     /// Why what was asked for cannot be had.
     pub refusal: Option<(Wanted, Refusal)>,
     /// The claims of addresses were listed since `network.json` was written last.

@@ -29,7 +29,6 @@ impl Networks {
         Notes::remove(&self.0.settings.state_dir, id)?;
         let mut state = self.state();
         state.networks.remove(id);
-        state.known.forget(id);
         state.endpoints.remove(id);
         tracing::info!("network {id}: left");
         self.0.metrics.networks().left(id.as_str());

@@ -10,7 +10,7 @@ use delegates::networks::NetworkId;
 use delegates::networks::state::{Endpoint, Member as FileMember, Membership, Routing};
 
 use super::call::Call;
-use super::facts::{Facts, Step};
+use super::facts::{Facts, Memory, Step};
 use super::objects::Member;
 use super::slots::Blocks;
 
@@ -50,7 +50,7 @@ pub fn own<'a>(facts: &'a Facts<'_>) -> Option<&'a Arc<Member>> {
 }
 
 /// Makes this node's member what it is to be; `None` when it is.
-pub fn next(facts: &Facts<'_>) -> Option<Step> {
+pub fn next(facts: &Facts<'_>, memory: &mut Memory) -> Option<Step> {
     let Some(Ok(tunnel)) = facts.tunnel else { return None };
     let own = own(facts);
     let endpoints = match (facts.endpoints, own) {
@@ -66,22 +66,25 @@ pub fn next(facts: &Facts<'_>) -> Option<Step> {
         mtu: tunnel.mtu,
         endpoints,
     };
-    let Some(own) = own else {
-        return Some(if facts.uid.is_none() { Step::AskNode } else { Call::CreateMember(wanted).into() });
-    };
-    let is_owned = match facts.uid {
-        Some(uid) => own.owner(facts.node) == Some(uid),
-        None => return Some(Step::AskNode),
-    };
-    (own.spec != wanted || !is_owned).then(|| Call::ChangeMember(wanted).into())
+    let Some(uid) = facts.uid else { return Some(Step::AskNode) };
+    // Somebody took its labels away, or wrote what cannot be read.
+    if std::mem::take(&mut memory.member_is_there) {
+        return Some(Call::ChangeMember(wanted).into());
+    }
+    let Some(own) = own else { return Some(Call::CreateMember(wanted).into()) };
+    (own.spec != wanted || own.owner(facts.node) != Some(uid)).then(|| Call::ChangeMember(wanted).into())
 }
 
 /// What the plugin and the data path are told: this node's tunnel end, and the others'. A member without an address of this node's
 /// family cannot be reached and is left out.
 pub fn membership(facts: &Facts<'_>, blocks: &Blocks) -> Option<Membership> {
     let own = own(facts)?;
-    let others: Vec<&Arc<Member>> =
-        facts.view.members.iter().filter(|other| is_sound(facts.id, other) && other.spec.node != facts.node).collect();
+    let others: Vec<&Arc<Member>> = facts
+        .view
+        .members
+        .iter()
+        .filter(|other| wrong(facts.id, other).is_none() && other.spec.node != facts.node)
+        .collect();
     let vtep = tunnel_end(&own.spec.vteps, &others)?;
     let slots = blocks.by_node();
     let member = |other: &&Arc<Member>| {
@@ -116,9 +119,22 @@ pub fn routing(facts: &Facts<'_>) -> Routing {
     }
 }
 
-/// What an object edited by hand may not be: another network's, or another node's than its name says.
-pub fn is_sound(id: &NetworkId, member: &Member) -> bool {
-    member.spec.network == id.as_str() && member.meta.name == name(id, &member.spec.node)
+/// What is wrong with an object that was edited by hand, in words that follow "ignored: "; `None` when it is sound.
+pub fn wrong(id: &NetworkId, member: &Member) -> Option<String> {
+    let spec = &member.spec;
+    if spec.network != id.as_str() || member.meta.name != name(id, &spec.node) {
+        return Some("its name is not NETWORK.NODE".to_owned());
+    }
+    let is_end = |ip: &&IpAddr| {
+        let is_all = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+        !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_all)
+    };
+    if let Some(ip) = spec.vteps.iter().find(|ip| !is_end(ip)) {
+        return Some(format!("vteps: got {ip}, want addresses of the node"));
+    }
+    let macs = std::iter::once(&spec.mac).chain(spec.endpoints.iter().map(|one| &one.mac));
+    let group = macs.copied().find(|mac| !mac.is_station());
+    group.map(|mac| format!("mac: got {mac}, want the address of one station"))
 }
 
 /// The family is one that every member has, IPv4 before IPv6.

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `plan` | the next thing to do for a network, as a value; `claim`, `member` and `blocks` are its parts, `slots` reads blocks, `space` what others have |
 //! | `work` | does it, and comes back until all is as it should be; `calls` at the API server, `local` on this node |
-//! | `watcher` | follows the objects of the networks that the node is in, and the files of the plugin; `data_path`: what the kernel tells |
+//! | `watcher` | follows the objects of the networks that the node is in, in `groups`, and the files of the plugin; `data_path`: what the kernel tells |
 //! | `known` | the objects; `notes` and `files`: what is written on this node; `leases`: what the plugin wrote |
 //! | `api`, `tunnel` | the API server, and the kernel |
 
@@ -18,6 +18,7 @@ mod claim;
 mod data_path;
 mod facts;
 pub mod files;
+mod groups;
 mod ipam_claim;
 mod known;
 mod leases;
@@ -407,7 +408,7 @@ impl Networks {
 
 impl State {
     /// Something of the network may have changed.
-    fn touch(&mut self, id: &NetworkId) {
+    fn touch(&mut self, id: &str) {
         if let Some(network) = self.networks.get_mut(id) {
             network.is_dirty = true;
             network.heard.notify_waiters();

@@ -177,13 +177,13 @@ impl<K: Kind> Stored<K> {
         self.meta.owner_references.iter().find(|one| one.kind == "Node" && one.name == node).map(|one| one.uid.as_str())
     }
 
-    /// Is this the same object, in the same version or a later one?
-    pub fn is_newer_than(&self, other: &Self) -> bool {
-        // Versions are numbers that grow (Kubernetes says so since 1.35); an object of another uid is another one.
-        let number = |meta: &Meta| meta.resource_version.parse::<u64>().ok();
-        match (number(&self.meta), number(&other.meta)) {
-            (Some(this), Some(that)) => this >= that,
-            _ => true,
-        }
+    /// Its version as a number: versions grow (Kubernetes says so since 1.35). 0 where they are none.
+    pub fn version(&self) -> u64 {
+        number(&self.meta.resource_version)
     }
+}
+
+/// A version as a number. 0 where it is none.
+pub fn number(version: &str) -> u64 {
+    version.parse().unwrap_or_default()
 }

@@ -76,7 +76,7 @@ fn join(facts: &Facts<'_>, memory: &mut Memory) -> Step {
             Some((ask, overlay)) => claim::for_ask(facts, ask, overlay),
             None => claim::again(facts),
         };
-        if let Some(step) = step.or_else(|| member::next(facts)) {
+        if let Some(step) = step.or_else(|| member::next(facts, memory)) {
             return step;
         }
     } else if let Some(step) = admit(facts) {
@@ -146,13 +146,14 @@ fn tell(memory: &mut Memory, reason: &'static str, text: Option<String>) -> Opti
     }
 }
 
-/// Members whose name is another one's.
+/// Members and claims that make no sense.
 fn strangers<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = String> + 'a {
-    let strangers = facts.view.members.iter().filter(|member| !member::is_sound(facts.id, member));
-    let strangers =
-        strangers.map(|member| format!("overlaymember {}: ignored: its name is not NETWORK.NODE", member.meta.name));
+    let members = facts.view.members.iter().filter_map(|member| {
+        let why = member::wrong(facts.id, member)?;
+        Some(format!("overlaymember {}: ignored: {why}", member.meta.name))
+    });
     let claims = facts.view.addresses.iter().filter(|claim| !address_claims::is_sound(facts.id, claim));
-    strangers
+    members
         .chain(claims.map(|claim| format!("addressclaim {}: ignored: its name is not NETWORK.aSLOT", claim.meta.name)))
 }
 

@@ -229,7 +229,7 @@ impl Networks {
             let all = meta_cni_kube::Selector { labels: None, fields: None };
             match api::listed(client, IP_POOLS.to_owned(), PLURAL, all, each).await {
                 // The kind is not there any more, or never was.
-                Ok(()) | Err(Answer::Lacking(_)) => {}
+                Ok(_) | Err(Answer::Lacking(_)) => {}
                 Err(Answer::Refused(why)) => {
                     return Err(format!("what whereabouts gave cannot be taken over: {why}").into());
                 }

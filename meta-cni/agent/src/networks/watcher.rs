@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use attachments::api::NETWORK;
@@ -10,16 +10,17 @@ use delegates::ipam::blocks::{FILE, WANTED};
 use delegates::networks::NetworkId;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use meta_cni_kube::{Collection, Event, Shape, follow_heard};
+use meta_cni_kube::{Change, Labelled, follow_labelled};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::Networks;
-use super::known::{Cache, Known};
+use super::known::{Cache, Known, Listing};
 use super::objects::{Kind, Raw};
+use super::{Networks, groups};
 use crate::conf::inotify::DirectoryWatch;
 use crate::error::Result;
 
-/// Networks are joined and left in bursts: the watch begins anew at the end of one.
+/// Networks are joined and left in bursts: for another set of networks the watch begins anew this often at most.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Changes come in bursts too, and each is to reach the kernel within 50 ms.
 const BURST: Duration = Duration::from_millis(5);
@@ -42,52 +43,84 @@ impl Networks {
         Ok(())
     }
 
-    /// Follows the objects of one kind: one watch, for the networks that the node is in; none when it is in no network.
-    async fn objects<K: Kind>(&self, of: impl Fn(&mut Known) -> &mut Cache<K>) {
+    /// Follows the objects of one kind: one watch for a group of networks that the node is in; none when it is in no network.
+    async fn objects<K: Kind>(&self, of: impl Fn(&mut Known) -> &mut Cache<K> + Copy) {
         let mut followed = self.0.followed.subscribe();
+        let (mut groups, mut watches, mut running) = (Vec::new(), Vec::new(), FuturesUnordered::new());
         loop {
-            if followed.borrow_and_update().is_empty() {
-                if followed.changed().await.is_err() {
-                    return;
+            let networks = followed.borrow_and_update().iter().map(NetworkId::to_string).collect();
+            groups::share(&mut groups, &networks);
+            for (number, group) in groups.iter().enumerate() {
+                if watches.len() == number {
+                    watches.push(watch::Sender::new(BTreeSet::new()));
+                    running.push(self.group(watches[number].subscribe(), of));
                 }
-                continue;
+                watches[number].send_if_modified(|networks| {
+                    let is_other = networks != group;
+                    networks.clone_from(group);
+                    is_other
+                });
             }
-            sleep(SETTLE).await;
-            let networks = followed.borrow_and_update().clone();
-            let names: Vec<&str> = networks.iter().map(NetworkId::as_str).collect();
-            let labels = format!("{NETWORK} in ({})", names.join(","));
-            let path = K::path();
-            let collection = Collection { what: K::PLURAL, path: &path, fields: None, labels: Some(&labels) };
-            let take = |event: Event<Raw>| {
-                let is_of_list = matches!(event, Event::Begin | Event::Listed(_));
-                let is_end = matches!(event, Event::End);
-                // What goes with its Node went because the Node did: the next one has another uid.
-                let is_ours = matches!(&event, Event::Deleted(raw) if raw.metadata.is_owned_by(&self.0.settings.node));
-                let mut state = self.state();
-                if is_ours {
-                    state.uid = None;
-                }
-                let network = of(&mut state.known).heard(event, &networks);
-                if is_end {
-                    networks.iter().for_each(|id| state.touch(id));
-                }
-                if let Some(id) = network.and_then(|name| networks.iter().find(|id| *id.as_str() == name)) {
-                    state.touch(id);
-                    if let Some(network) = state.networks.get_mut(id).filter(|_| !is_of_list) {
-                        network.heard_at.get_or_insert_with(Instant::now);
-                    }
-                }
-                drop(state);
-                if !is_of_list {
-                    self.0.wake.notify_one();
-                }
-            };
-            let is_heard = AtomicBool::new(false);
             tokio::select! {
-                () = follow_heard(self.0.client.clone(), collection, Shape::Whole, &is_heard, take) => {}
                 changed = followed.changed() => if changed.is_err() { return },
+                Some(()) = running.next() => {}
             }
         }
+    }
+
+    /// Follows the objects of one kind of some networks.
+    async fn group<K: Kind>(
+        &self,
+        networks: watch::Receiver<BTreeSet<String>>,
+        of: impl Fn(&mut Known) -> &mut Cache<K>,
+    ) {
+        let path = K::path();
+        let labelled = Labelled { what: K::PLURAL, path: &path, label: NETWORK };
+        let list = Mutex::new(Listing::default());
+        let take = |change| {
+            let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+            self.heard(change, &mut list, &of);
+        };
+        follow_labelled(self.0.client.clone(), labelled, networks, SETTLE, take).await;
+    }
+
+    /// Something was heard of the objects of one kind.
+    fn heard<K: Kind>(&self, change: Change<Raw>, list: &mut Listing<K>, of: impl Fn(&mut Known) -> &mut Cache<K>) {
+        let mut state = self.state();
+        let network = match change {
+            Change::Begin(networks) => {
+                *list = Listing::of(networks);
+                return;
+            }
+            Change::Listed(raw) => {
+                list.add(raw, of(&mut state.known));
+                return;
+            }
+            Change::End(version) => {
+                let listed = of(&mut state.known).listed(std::mem::take(list), &version);
+                listed.iter().for_each(|network| state.touch(network));
+                self.0.wake.notify_one();
+                return;
+            }
+            Change::Left(networks) => {
+                of(&mut state.known).forget(&networks);
+                return;
+            }
+            Change::Applied(raw) => of(&mut state.known).applied(raw),
+            Change::Deleted(raw) => {
+                // What goes with its Node went because the Node did: the next one has another uid.
+                if raw.metadata.is_owned_by(&self.0.settings.node) {
+                    state.uid = None;
+                }
+                of(&mut state.known).deleted(raw)
+            }
+        };
+        let Some(network) = network else { return };
+        state.touch(&network);
+        if let Some(network) = state.networks.get_mut(network.as_str()) {
+            network.heard_at.get_or_insert_with(Instant::now);
+        }
+        self.0.wake.notify_one();
     }
 
     /// Works on each network of which something changed, and now and then on all.

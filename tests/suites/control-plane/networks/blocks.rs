@@ -1,9 +1,10 @@
 //! Address blocks: claimed, shared out, given back, and lost.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use delegates::networks::NetworkId;
 use serde_json::{Value, json};
@@ -105,6 +106,49 @@ fn what_is_empty_is_given_back_and_what_pods_hold_stays() {
     let pool = stage.file("a", &id()).unwrap().pool.unwrap();
     let slot = pool.pool.slot_of(held[0]).unwrap();
     assert!(held.len() == 1 && pool.slots.iter().any(|run| run.contains(slot)), "{pool:?}");
+}
+
+#[test]
+fn a_clock_that_is_set_forth_and_back_changes_nothing_of_leases_and_graces() {
+    let mut stage = Stage::new(&["a"]);
+    stage.grace = 2;
+    stage.start_all();
+    lan(&stage, "10.42.0.0/24", 8);
+    stage.join("a", "lan");
+    // What is written while the clock is a day ahead, or a day behind, has such times.
+    let day = Duration::from_secs(86_400);
+    let step = |stage: &Stage, time: SystemTime| {
+        for name in ["leases", "network.json", "agent.json"] {
+            let file = id().dir(&stage.state_dir("a")).join(name);
+            fs::File::options().append(true).open(file).unwrap().set_modified(time).unwrap();
+        }
+    };
+    for number in 0..7 {
+        stage.take("a", &id(), &format!("c{number}")).unwrap();
+    }
+    stage.until("a", "block ahead of need", || if stage.slots("a", &id()) > 8 { Ok(()) } else { Err(String::new()) });
+    step(&stage, SystemTime::now() + day);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(stage.held("a", &id()).len(), 7, "no lease runs out");
+    // Back: the times are earlier than those that were seen last, also for an agent that starts.
+    for number in 1..7 {
+        stage.give_back("a", &id(), &format!("c{number}"));
+    }
+    step(&stage, SystemTime::now() - day);
+    stage.until("a", "end of the block that is empty", || match stage.names("addressblocks").len() {
+        1 => Ok(()),
+        other => Err(format!("{other} blocks")),
+    });
+    stage.kill("a");
+    step(&stage, SystemTime::now() + day);
+    stage.start("a");
+    stage.join("a", "lan");
+    stage.give_back("a", &id(), "c0");
+    step(&stage, SystemTime::now() - day);
+    stage.until("a", "end of everything", || match stage.names("addressblocks").len() {
+        0 if stage.file("a", &id()).is_none() => Ok(()),
+        other => Err(format!("{other} blocks")),
+    });
 }
 
 #[test]

@@ -4,11 +4,15 @@
 mod blocks;
 mod claims;
 mod join;
+mod many;
 mod members;
 mod metrics;
 mod moves;
+mod nonsense;
 mod overlay;
+mod partition;
 mod rights;
 mod scale;
 mod stage;
+mod versions;
 mod whereabouts;

@@ -195,9 +195,18 @@ fn without_the_kinds_a_need_is_refused_by_name_and_everything_else_goes_on() {
     stage.start_all();
     stage.overlay("red", 4200, "10.42.0.0/16");
     stage.define("plain", json!({"cniVersion": "1.1.0", "type": "one"}));
-    let refusal = stage.refused("a", "red");
-    assert!(refusal.contains("vniclaims.meta-cni.io") && refusal.contains("deploy/crds"), "{refusal}");
+    let lacks = |stage: &Stage, plural: &str| {
+        let refusal = stage.refused("a", "red");
+        let want = format!("the API server has no {plural}.meta-cni.io: apply deploy/crds");
+        assert!(refusal.contains("default/red") && refusal.contains(&want), "{refusal}");
+    };
+    lacks(&stage, "vniclaims");
     stage.join("a", "plain");
+    stage.install_kinds_but("overlaymembers");
+    lacks(&stage, "overlaymembers");
+    stage.install_kinds();
+    stage.world.plane.kubectl(["delete", "crd", "addressblocks.meta-cni.io"]);
+    lacks(&stage, "addressblocks");
     stage.install_kinds();
     stage.join("a", "red");
 }

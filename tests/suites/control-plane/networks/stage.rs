@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use delegates::ipam::blocks::{FILE, Held, Leases, WANTED};
 use delegates::networks::NetworkId;
 use delegates::networks::state::NetworkState;
-use meta_cni_tests::cluster::control_plane;
+use meta_cni_tests::cluster::control_plane::{self, Relay};
 use meta_cni_tests::cluster::service::Service;
 use meta_cni_tests::program;
 use serde_json::{Value, json};
@@ -26,6 +26,9 @@ pub fn path(plural: &str) -> String {
 pub fn network(definition: &str) -> NetworkId {
     serde_json::from_value(json!(format!("default.{definition}"))).unwrap()
 }
+
+/// Port of the API server for an agent that can be cut off alone.
+const WIRE: u16 = 7443;
 
 pub struct Stage {
     agents: Vec<(String, Option<Service>)>,
@@ -91,7 +94,7 @@ impl Stage {
         let number = self.agents.iter().position(|(name, _)| name == node).unwrap();
         // One that starts again has the token that the kubelet gave it, also while the API server is away.
         if !dir.join("kubeconfig").exists() {
-            self.write_kubeconfig(node);
+            self.write_kubeconfig(node, control_plane::PORT);
         }
         let log = dir.join("log");
         let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -126,10 +129,17 @@ impl Stage {
         });
     }
 
-    fn write_kubeconfig(&self, node: &str) {
+    /// Gives an agent that is not started yet a way to the API server that can be cut alone.
+    pub fn wire_of(&self, node: &str) -> Relay {
+        let wire = self.world.plane.relay(&format!("relay-{node}"), WIRE);
+        self.write_kubeconfig(node, WIRE);
+        wire
+    }
+
+    fn write_kubeconfig(&self, node: &str, port: u16) {
         let token = self.world.token_of_pod_on(node);
         let kubeconfig = self.world.plane.kubeconfig_with(&token).to_string();
-        let inside = format!("{}:{}", control_plane::ADDRESS, control_plane::PORT);
+        let inside = format!("{}:{port}", control_plane::ADDRESS);
         let kubeconfig = kubeconfig.replace(&self.world.plane.outside(), &inside);
         fs::write(self.dir(node).join("kubeconfig"), kubeconfig).unwrap();
     }

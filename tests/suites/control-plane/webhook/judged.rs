@@ -100,6 +100,15 @@ fn each_webhook_refuses_with_its_bullets_and_admits_what_is_right() {
         "The NetworkAttachmentDefinition \"blue\" is invalid: spec.config.vni: Duplicate value: 4200: already used by NetworkAttachmentDefinition default/red on port 4789 [X02]\n",
     );
     admitted(&world, &overlay("blue", 4201));
+    for (vni, why) in [
+        ("0", "Invalid value: 0: must be an integer from 1 to 16777215 [X01]"),
+        ("16777216", "Invalid value: 16777216: must be an integer from 1 to 16777215 [X01]"),
+        ("\"7\"", "Invalid value: \"7\": must be a number, remove the quotes [N19]"),
+    ] {
+        let text = format!(r#"{{"cniVersion":"1.0.0","type":"vxlan","vni":{vni}}}"#);
+        let said = format!("The NetworkAttachmentDefinition \"odd\" is invalid: spec.config.vni: {why}\n");
+        refused(&world, &nad("odd", &text), &said);
+    }
     // nads-system
     let mut system = nad("system", r#"{"cniVersion":"1.0.0","type":"vlan","master":"eth1","vlanId":5000}"#);
     system["metadata"]["namespace"] = json!("kube-system");
