@@ -24,3 +24,4 @@ mod shared;
 mod status;
 mod tools;
 mod tricks;
+mod userspace;

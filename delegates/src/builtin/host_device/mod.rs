@@ -5,6 +5,7 @@
 
 mod belongings;
 mod config;
+mod device_info;
 mod find;
 mod home;
 mod identity;
@@ -62,9 +63,15 @@ impl Delegate for HostDevice {
         }
         let mut interface =
             Interface { name: point.ifname.to_string(), sandbox: point.netns.to_owned(), ..Interface::default() };
-        if !is_userspace(config) {
-            let link = take(host, sandbox, call, point, config, &result)?;
-            interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        match userspace(config) {
+            Some(address) => {
+                device_info::write(call.conf, address)?;
+                interface.pci_id = Some(address.to_owned());
+            }
+            None => {
+                let link = take(host, sandbox, call, point, config, &result)?;
+                interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+            }
         }
         result.interfaces = vec![interface];
         Ok(Attached { result, links: Vec::new() })
@@ -89,8 +96,13 @@ impl Delegate for HostDevice {
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { sandbox, call, point, .. } = cx;
         let expected = check::expected(call)?;
-        if is_userspace(config) {
-            return Ok(());
+        // What had a link when it was attached has its address in the result.
+        let has_no_link = |told: &Interface| told.name == point.ifname.as_str() && told.mac.is_empty();
+        if let Some(address) = config.pci.as_deref()
+            && expected.interfaces.iter().any(has_no_link)
+            && sandbox.netlink.link_by_name(point.ifname)?.is_none()
+        {
+            return find::driven(address);
         }
         let link = check::pod_link(sandbox, point, expected, None)?;
         check::is_up(&link)?;
@@ -109,12 +121,12 @@ impl Delegate for HostDevice {
 
 /// The link that is moved, as far as the configuration says it: a device that a program drives has none.
 fn lent(config: &Config) -> Option<&Selector> {
-    config.device.as_ref().filter(|_| !is_userspace(config))
+    config.device.as_ref().filter(|_| userspace(config).is_none())
 }
 
-/// A device that a program drives has no link: what the program needs is in the result.
-fn is_userspace(config: &Config) -> bool {
-    config.pci.as_deref().is_some_and(find::is_userspace)
+/// The PCI address of a device that a program drives: it has no link, and what the program needs is told instead.
+fn userspace(config: &Config) -> Option<&str> {
+    config.pci.as_deref().filter(|address| find::is_userspace(address))
 }
 
 fn take(
