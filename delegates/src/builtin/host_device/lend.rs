@@ -86,8 +86,11 @@ pub(in crate::builtin) fn give_back(
     mut sandbox: Option<&mut Sandbox>,
     saved: &[&Object],
 ) -> Result<()> {
-    let lent = SavedDevice::unreturned(saved.iter().copied())?;
-    lent.iter().fold(Ok(()), |so_far, device| so_far.and(end(host, sandbox.as_deref_mut(), device)))
+    let mut given = Ok(());
+    for device in &SavedDevice::unreturned(saved.iter().copied())? {
+        given = given.and(end(host, sandbox.as_deref_mut(), device));
+    }
+    given
 }
 
 /// The device, once no other sandbox has to give it back: how it was is in that sandbox's record alone. An undo that was
