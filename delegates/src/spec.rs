@@ -32,7 +32,7 @@ impl LinkId {
 
     /// Is it the recorded link, whatever its name is by now?
     pub fn is(&self, link: &Link) -> bool {
-        link.index == self.index && link.kind.as_str() == self.kind && link.mac == Some(self.mac)
+        link.index == self.index && link.kind.as_str() == self.kind && link.has_mac(self.mac)
     }
 }
 

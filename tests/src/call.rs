@@ -103,6 +103,13 @@ impl<'a> Call<'a> {
         self.under(["unshare", "--mount", "sh", "-c", SWAP, &file.display().to_string()])
     }
 
+    /// On a machine whose buses of devices are those of a directory: a mount namespace in which `/sys/bus` is this fake.
+    #[must_use]
+    pub fn with_fake_buses(self, directory: &std::path::Path) -> Self {
+        const SWAP: &str = "mount --bind \"$0\" /sys/bus && exec \"$@\"";
+        self.under(["unshare", "--mount", "sh", "-c", SWAP, &directory.display().to_string()])
+    }
+
     fn command(&self) -> Command {
         let program = [plugin().into_os_string()].into_iter().chain(self.args.iter().map(Into::into));
         let mut words = self.wrapper.iter().map(Into::into).chain(program);

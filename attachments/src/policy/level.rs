@@ -77,8 +77,9 @@ impl FromStr for Level {
 }
 
 /// Types that make links of the pod's own, or change those.
-const OWN_TYPES: [&str; 15] = [
+const OWN_TYPES: [&str; 16] = [
     "bandwidth",
+    "bond",
     "bridge",
     "dummy",
     "host-device",
@@ -137,6 +138,13 @@ fn baseline_definitions(open: &AttachmentLevelSpec) -> Vec<PolicyRule> {
             rule("devices", "$['device','hwaddr','pciBusID']", absent())
                 .each(is(&["host-device"], ""))
                 .saying("a device comes from a device plugin, by the annotation k8s.v1.cni.cncf.io/resourceName"),
+        );
+    }
+    if !open.types.iter().any(|kind| kind == "bond") {
+        rules.push(
+            rule("links", "$['links']", absent())
+                .each(is(&["bond"], "@.linksInContainer != true"))
+                .saying("without linksInContainer the links are the node's"),
         );
     }
     rules

@@ -337,7 +337,7 @@ pub struct PolicyCondition {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AttachmentLevelSpec {
-    /// Plugin types that are built in and that the level does not admit by itself: `host-device`, `flannel`, `passthru`.
+    /// Plugin types that are built in and that the level does not admit by itself: `host-device`, `bond` of links of the node, `flannel`, `passthru`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "api", schemars(length(max = 64), inner(length(min = 1, max = 255))))]
     pub types: Vec<String>,

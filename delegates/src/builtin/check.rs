@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::finding::Finding;
-use attachments::names::IfName;
+use attachments::names::{IfName, Mac};
 
 use crate::call::{Call, Point};
 use crate::dad;
@@ -28,14 +28,24 @@ pub(super) fn pod_link(
     expected: &CniResult,
     kind: Option<&str>,
 ) -> Result<Link> {
+    let (link, told) = told_link(sandbox, point, expected)?;
+    kind.map_or(Ok(()), |kind| same_kind(&link, kind))?;
+    same_mac(&link, told)?;
+    Ok(link)
+}
+
+/// The pod's link, and what the result says of it.
+pub(super) fn told_link<'a>(
+    sandbox: &mut Sandbox,
+    point: &Point<'_>,
+    expected: &'a CniResult,
+) -> Result<(Link, &'a Interface)> {
     let name = point.ifname.as_str();
     let told = expected.interfaces.iter().find(|i| i.name == name && i.sandbox == point.netns);
     let told = told.ok_or_else(|| differs(format!("prevResult has no interface {name} in {}", point.netns)))?;
     let link = sandbox.netlink.link_by_name(point.ifname)?;
     let link = link.ok_or_else(|| differs(format!("link {name} is missing in the pod")))?;
-    kind.map_or(Ok(()), |kind| same_kind(&link, kind))?;
-    same_mac(&link, told)?;
-    Ok(link)
+    Ok((link, told))
 }
 
 /// The bridge on the host: there, a bridge, with the hardware address of the result.
@@ -79,7 +89,8 @@ pub(super) fn same_kind(link: &Link, kind: &str) -> Result<()> {
 /// A link has the hardware address of the result, where that tells one.
 pub(super) fn same_mac(link: &Link, told: &Interface) -> Result<()> {
     let is = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    if told.mac.is_empty() || told.mac.eq_ignore_ascii_case(&is) {
+    let has = |mac: Mac| link.has_mac(mac);
+    if told.mac.is_empty() || told.mac.eq_ignore_ascii_case(&is) || told.mac.parse().is_ok_and(has) {
         return Ok(());
     }
     Err(differs(format!("link {} has hardware address {is}, prevResult says {}", link.name, told.mac)))

@@ -4,6 +4,7 @@
 //! that is no delegate holds what several of them share.
 
 mod bandwidth;
+mod bond;
 mod bridge;
 mod chained;
 mod check;
@@ -99,6 +100,8 @@ registry! {
     Ptp => ptp::Ptp,
     /// A link of the node, moved into the pod.
     HostDevice => host_device::HostDevice,
+    /// Several links of the pod as one.
+    Bond => bond::Bond,
     /// Whatever flannel's subnet is handed on to.
     Flannel => flannel::Flannel,
     /// Chained: ports of the node lead to ports of the pod.

@@ -88,7 +88,8 @@ pub(super) fn add(
         Err(error) if sandbox.netlink.link_by_name(wanted.name)?.is_some() => return Err(error),
         Err(error) => return Err(explain(side(host, sandbox, in_pod)?, wanted, error)),
     };
-    let attached = finish(sandbox, point, link.clone(), wanted, result);
+    let is_announced = matches!(wanted.kind, NewKind::Macvlan { .. } | NewKind::Ipvlan { .. });
+    let attached = finish(sandbox, point, link.clone(), wanted.mac, is_announced, result);
     if attached.is_err() {
         // The first error tells more than a second one would.
         let _ = sandbox.netlink.delete_link(link.index);
@@ -133,14 +134,16 @@ pub(super) fn explain(netlink: &mut Netlink, wanted: &NewLink<'_>, error: Error)
     Error::Kernel { op, errno, detail }
 }
 
-fn finish(
+/// Gives a link that was just made what the result says; the result then tells of it. Neighbours hear of an address that
+/// `is_announced` at once.
+pub(super) fn finish(
     sandbox: &mut Sandbox,
     point: &Point<'_>,
     mut link: Link,
-    wanted: &NewLink<'_>,
+    mac: Option<Mac>,
+    is_announced: bool,
     mut result: CniResult,
 ) -> Result<Attached> {
-    let mac = wanted.mac;
     // A macvlan in mode passthru takes its master's address at first, whatever was asked for.
     if mac.is_some() && mac != link.mac {
         sandbox.netlink.set_link(link.index, &LinkChange { mac, ..LinkChange::default() })?;
@@ -150,9 +153,7 @@ fn finish(
         ip.interface = Some(0);
     }
     let mut addressing = Addressing::of(point.ifname, &result, sandbox.accept_ra);
-    let is_announced = matches!(wanted.kind, NewKind::Macvlan { .. } | NewKind::Ipvlan { .. });
     if is_announced && !result.ips.is_empty() {
-        // The neighbours hear at once that an address has moved here.
         addressing.sysctls.push(Sysctl::optional(format!("ipv4/conf/{}/arp_notify", point.ifname), "1"));
         addressing.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/ndisc_notify", point.ifname), "1"));
     }

@@ -8,6 +8,7 @@ fn link(index: u32, name: &str, kind: Kind) -> Link {
         altnames: Vec::new(),
         kind,
         mac: None,
+        mac_before_bond: None,
         permanent_mac: None,
         alias: String::new(),
         mtu: 1500,

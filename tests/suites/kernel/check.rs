@@ -265,6 +265,34 @@ fn dummy_on_uml() {
     names(Node::new, |node| json!([{"type": "dummy", "ipam": node.host_local("10.10.0.0/24")}]), &OF_POD);
 }
 
+/// A node with two links that a bond can be made of.
+fn two_wires() -> Node {
+    let node = Node::new();
+    for wire in ["up0", "up2"] {
+        node.netns.run(&format!("ip link add {wire} up type veth peer name {wire}-far"));
+        node.netns.run(&format!("ip link set {wire}-far up"));
+    }
+    node
+}
+
+#[test]
+fn bond_on_uml() {
+    let plugins = |node: &Node| {
+        json!([{"type": "bond", "mode": "active-backup", "miimon": "100", "links": [{"name": "up0"}, {"name": "up2"}],
+            "ipam": node.host_local("10.10.0.0/24")}])
+    };
+    names(two_wires, plugins, &OF_POD);
+    names(
+        two_wires,
+        plugins,
+        &[
+            ("pod ip link set up2 nomaster", &["link up2: index of the bond is None, want Some"]),
+            ("pod ip link set up2 down; pod ip link set up2 name other", &["link up2 is missing in the pod"]),
+            ("pod ip link del eth0; pod ip link add eth0 type dummy", &["link eth0 is a dummy, was made as bond"]),
+        ],
+    );
+}
+
 #[test]
 fn a_lent_device() {
     let plugins =

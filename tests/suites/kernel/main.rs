@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod blocks;
+mod bonds;
 mod bridge;
 mod check;
 mod damaged;
@@ -23,3 +24,4 @@ mod shared;
 mod status;
 mod tools;
 mod tricks;
+mod userspace;

@@ -107,6 +107,25 @@ fn a_driver_that_the_kernel_lacks_on_host() {
         )]);
     }
     not_ready(&[(json!({"type": "vrf", "vrfname": "blue"}), "", &["vrf", "this kernel has no driver for it"])]);
+    not_ready(&[(bond(true, "net2"), "", &["bond", "this kernel has no driver for it"])]);
+}
+
+/// A bond of `up0` and another link.
+fn bond(in_pod: bool, other: &str) -> Value {
+    json!({"type": "bond", "mode": "active-backup", "miimon": "100", "linksInContainer": in_pod,
+        "links": [{"name": "up0"}, {"name": other}]})
+}
+
+#[test]
+fn a_link_for_a_bond_that_is_missing_or_in_use() {
+    not_ready(&[
+        (bond(false, "up9"), "", &["links[1].name: got \"up9\", want a device with a link on the node"]),
+        (
+            bond(false, "up1"),
+            "ip link add br0 type bridge; ip link set up0 master br0",
+            &["links[0].name: got \"up0\", want a link that is not in use: up0 is a port of br0"],
+        ),
+    ]);
 }
 
 #[test]

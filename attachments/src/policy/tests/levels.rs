@@ -87,6 +87,12 @@ fn baseline_refuses_what_is_not_the_pods_own_and_was_not_opened() {
             Some(r#"rule "devices""#),
         ),
         (r#"{"type":"host-device"}"#, None, None),
+        (r#"{"type":"bond","linksInContainer":true,"links":[{"name":"net1"}]}"#, None, None),
+        (
+            r#"{"type":"bond","links":[{"name":"ens5"}]}"#,
+            Some(r#"level "baseline" rule "links" allows none: without linksInContainer the links are the node's"#),
+            Some(r#"rule "links""#),
+        ),
         (r#"{"type":"sriov"}"#, Some(r#"spec.config.type: Forbidden: "sriov": level "baseline" rule "types""#), None),
         (r#"{"type":"dummy","ipam":{"TYPE":"whereabouts","range":"10.1.0.0/24"}}"#, Some(r#"rule "ipam-types""#), None),
         (r#"{"type":"dummy","ipam":{"type":"dhcp"}}"#, Some(r#"rule "ipam-types""#), Some(r#"rule "ipam-types""#)),

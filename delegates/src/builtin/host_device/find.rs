@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use attachments::finding::{Allowed, Finding};
 
 use super::config::Selector;
+use crate::builtin::check;
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::link::{Kind, Link};
@@ -80,6 +81,16 @@ fn in_use(link: &Link, links: &[Link]) -> Option<String> {
 /// Has a program the device, by one of the drivers for that?
 pub(super) fn is_userspace(address: &str) -> bool {
     driver(Path::new(PCI), address).is_some_and(|driver| USERSPACE.contains(&driver.as_str()))
+}
+
+/// CHECK: a program has the device.
+pub(super) fn driven(address: &str) -> Result<()> {
+    let wanted = USERSPACE.join(", ");
+    match driver(Path::new(PCI), address) {
+        Some(driver) if USERSPACE.contains(&driver.as_str()) => Ok(()),
+        Some(other) => Err(check::differs(format!("device {address}: its driver is {other}, want one of {wanted}"))),
+        None => Err(check::differs(format!("device {address}: it has no driver, want one of {wanted}"))),
+    }
 }
 
 fn driver(bus: &Path, address: &str) -> Option<String> {

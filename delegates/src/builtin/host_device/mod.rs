@@ -5,9 +5,11 @@
 
 mod belongings;
 mod config;
+mod device_info;
 mod find;
 mod home;
 mod identity;
+mod lend;
 mod saved_device;
 
 use attachments::cni::object::Object;
@@ -15,24 +17,21 @@ use attachments::cni::result::{CniResult, Interface};
 use attachments::finding::Finding;
 use attachments::rule::Rule;
 
-use nix::errno::Errno;
-
-use self::config::{Config, KEYS, Selector};
-use self::find::Selected;
-use self::home::End;
+use self::config::{Config, KEYS};
 use self::saved_device::SavedDevice;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::{Attached, check, parent_link};
 use crate::apply;
 use crate::call::{Call, Point};
-use crate::error::{Error, Result};
-use crate::host::{Astray, Host};
+use crate::error::Result;
+use crate::host::Host;
 use crate::ipam::Leased;
 use crate::nl::link::Link;
-use crate::node_links;
 use crate::sandbox::Sandbox;
-use crate::saved_states::SavedStates;
 use crate::spec::Addressing;
+
+pub(super) use self::config::Selector;
+pub(super) use self::lend::{Lent, give_back, lend, refuse_own, require_unused};
 
 /// The delegate.
 pub(super) struct HostDevice;
@@ -50,7 +49,7 @@ impl Delegate for HostDevice {
 
     /// Whether the device is there and free is found with the ADD.
     fn admit(config: Result<&Config>, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-        refuse_own(config?, host, call)
+        lent(config?).map_or(Ok(()), |device| refuse_own(host, call, device))
     }
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
@@ -64,9 +63,15 @@ impl Delegate for HostDevice {
         }
         let mut interface =
             Interface { name: point.ifname.to_string(), sandbox: point.netns.to_owned(), ..Interface::default() };
-        if !is_userspace(config) {
-            let link = take(host, sandbox, call, point, config, &result)?;
-            interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        match userspace(config) {
+            Some(address) => {
+                device_info::write(call.conf, address)?;
+                interface.pci_id = Some(address.to_owned());
+            }
+            None => {
+                let link = take(host, sandbox, call, point, config, &result)?;
+                interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+            }
         }
         result.interfaces = vec![interface];
         Ok(Attached { result, links: Vec::new() })
@@ -75,14 +80,12 @@ impl Delegate for HostDevice {
     /// The device goes back. Without a record what the reference plugin lent goes back by its alias.
     fn restore(cx: Undo<'_, '_>, mut sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
         let Undo { host, point, .. } = cx;
-        for device in SavedDevice::unreturned(saved.iter().copied())? {
-            end(host, sandbox.as_deref_mut(), &device)?;
-        }
+        give_back(host, sandbox.as_deref_mut(), saved)?;
         match sandbox {
             Some(sandbox) if saved.is_empty() => {
                 let lent = sandbox.netlink.link_by_name(point.ifname)?;
                 match lent.as_ref().and_then(SavedDevice::unrecorded) {
-                    Some(device) => end(host, Some(sandbox), &device),
+                    Some(device) => lend::end(host, Some(sandbox), &device),
                     None => Ok(()),
                 }
             }
@@ -93,8 +96,13 @@ impl Delegate for HostDevice {
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
         let Context { sandbox, call, point, .. } = cx;
         let expected = check::expected(call)?;
-        if is_userspace(config) {
-            return Ok(());
+        // What had a link when it was attached has its address in the result.
+        let has_no_link = |told: &Interface| told.name == point.ifname.as_str() && told.mac.is_empty();
+        if let Some(address) = config.pci.as_deref()
+            && expected.interfaces.iter().any(has_no_link)
+            && sandbox.netlink.link_by_name(point.ifname)?.is_none()
+        {
+            return find::driven(address);
         }
         let link = check::pod_link(sandbox, point, expected, None)?;
         check::is_up(&link)?;
@@ -103,31 +111,22 @@ impl Delegate for HostDevice {
 
     /// The device is on the node and in nobody's use: one that a pod holds cannot be given to another.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
-        match &config.device {
-            Some(device) if !is_userspace(config) => {
-                find::device(host.netlink()?, device).map(drop).map_err(parent_link::not_ready)
-            }
+        match lent(config) {
+            Some(device) => require_unused(host, device).map_err(parent_link::not_ready),
             // Which device it is the runtime says with the ADD.
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }
 
-/// The node's own links are not lent to tenants.
-fn refuse_own(config: &Config, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
-    let Some(device) = config.device.as_ref().filter(|_| !is_userspace(config)) else { return Ok(()) };
-    let links = host.netlink()?.links(None)?;
-    match find::select(&links, device) {
-        Ok(Selected { key, value, link: Some(link) }) => node_links::keep(host, call, link, |reason| {
-            Finding::new(key, value, format!("a device that is not the node's own: {reason}"))
-        }),
-        Ok(Selected { link: None, .. }) | Err(_) => Ok(()),
-    }
+/// The link that is moved, as far as the configuration says it: a device that a program drives has none.
+fn lent(config: &Config) -> Option<&Selector> {
+    config.device.as_ref().filter(|_| userspace(config).is_none())
 }
 
-/// A device that a program drives has no link: what the program needs is in the result.
-fn is_userspace(config: &Config) -> bool {
-    config.pci.as_deref().is_some_and(find::is_userspace)
+/// The PCI address of a device that a program drives: it has no link, and what the program needs is told instead.
+fn userspace(config: &Config) -> Option<&str> {
+    config.pci.as_deref().filter(|address| find::is_userspace(address))
 }
 
 fn take(
@@ -142,73 +141,14 @@ fn take(
         Finding::missing("device", "a name here, or one of hwaddr, kernelpath, pciBusID, runtimeConfig.deviceID")
             .of(Rule::Device)
     };
-    let link = returned(host, config.device.as_ref().ok_or_else(missing)?)?;
-    // One address, and one PCI device, may have several links; and a device that has just come home has its addresses again.
-    if call.origin.is_tenants {
-        refuse_own(config, host, call)?;
-    }
-    apply::require_free(sandbox, point.ifname)?;
-    let device = SavedDevice::of(host, sandbox, &link)?;
-    host.save(&device.state())?;
-    let lent = device.lend(host, sandbox, point.ifname);
-    if apply::is(&lent, Errno::ENODEV) {
-        // Another ADD was quicker: that one has to give it back.
-        let _ = host.save(&device.returned());
-    }
-    let taken = lent.and_then(|()| {
-        let link = sandbox.made(point.ifname)?;
-        apply::configure(sandbox, link.index, &Addressing::of(point.ifname, result, sandbox.accept_ra))?;
-        Ok(link)
-    });
-    match &taken {
-        // The first error tells more than one of the way back would; DEL does this again.
-        Err(_) if !apply::is(&taken, Errno::ENODEV) => drop(device.end(host, Some(sandbox))),
-        _ => {}
-    }
-    taken
-}
-
-/// The device, once no other sandbox has to give it back: how it was is in that sandbox's record alone. An undo that was
-/// begun there and left is finished first.
-fn returned(host: &mut Host<'_>, selector: &Selector) -> Result<Link> {
-    for _ in 0..FINISHED_AT_MOST {
-        // Asked before the link is looked at: what is given back in between is whole when it is.
-        let held = host.held_by_others();
-        let found = find::device(host.netlink()?, selector);
-        let mut holders = held.iter().filter(|held| is_held(held, selector, found.as_ref().ok()));
-        let Some(first) = holders.clone().next() else { return found };
-        if !holders.any(|holder| host.finish(holder)) {
-            return Err(Error::Busy(format!(
-                "device {}: sandbox {} has to give it back first, and its DEL is not finished",
-                found?.name, first.container
-            )));
+    let selector = config.device.as_ref().ok_or_else(missing)?;
+    let lent = lend(host, sandbox, call, selector, point.ifname)?;
+    let addressing = Addressing::of(point.ifname, result, sandbox.accept_ra);
+    match apply::configure(sandbox, lent.link.index, &addressing) {
+        Ok(()) => Ok(lent.link),
+        Err(error) => {
+            lent.take_back(host, sandbox);
+            Err(error)
         }
     }
-    find::device(host.netlink()?, selector)
-}
-
-/// Records that are finished for one ADD: more than one only where two ADDs wanted one device.
-const FINISHED_AT_MOST: usize = 4;
-
-/// Is the device lent by a record? What is not on the node is known by what the configuration says of it.
-fn is_held(held: &SavedStates, selector: &Selector, found: Option<&Link>) -> bool {
-    // A state that cannot be read is that record's trouble.
-    let lent = SavedDevice::unreturned(&held.states).unwrap_or_default();
-    lent.iter().any(|device| match (found, selector) {
-        (Some(link), _) => device.is_about(link),
-        (None, Selector::Name(name)) => device.name == *name,
-        (None, Selector::Mac(mac)) => device.mac == Some(*mac),
-        (None, Selector::Path(_) | Selector::Pci(_) | Selector::Auxiliary(_)) => device.hardware.is_some(),
-    })
-}
-
-/// Gives a device back, and tells where the device is when it is not back.
-fn end(host: &mut Host<'_>, sandbox: Option<&mut Sandbox>, device: &SavedDevice) -> Result<()> {
-    let ended = device.end(host, sandbox);
-    match ended {
-        Ok(End::Over) => {}
-        Ok(End::Missing) => host.note_astray(Astray::Missing),
-        Err(_) => host.note_astray(Astray::Kept),
-    }
-    ended.map(drop)
 }

@@ -1,6 +1,7 @@
 //! The delegates on a real kernel: a "host" and its "pods" in fresh namespaces.
 
 mod bandwidth;
+mod bond;
 mod bridge;
 mod detach;
 mod flannel;
@@ -301,7 +302,7 @@ proptest::proptest! {
             "bridge", "mtu", "vlan", "vlanTrunk", "isGateway", "ipMasqBackend", "runtimeConfig", "args", "dns", "master", "mode",
             "mac", "bcqueuelen", "directRouting", "openGateway", "ipMasq", "isDefaultGateway", "vni", "port", "underlay", "peers", "group", "ipam", "snat", "backend", "conditionsV4",
             "markMasqBit", "externalSetMarkChain", "sysctl", "txQLen", "allmulti", "ingressRate", "egressBurst", "table", "delegate",
-            "subnetFile", "dataDir", "masterVlan", "acceptRA", "flushroutes", "addroutes", "delroutes", "skipcheck",
+            "subnetFile", "dataDir", "masterVlan", "acceptRA", "flushroutes", "addroutes", "delroutes", "skipcheck", "links", "miimon", "failOverMac", "xmitHashPolicy", "tlbDynamicLb", "ifname",
         ]),
         value in proptest::sample::select(vec![
             "null", "true", "-1", "0", "1.5", "1e99", "99999999999999999999", "\"\"", "\"\\u0000\"", "\"../x\"", "\"l3\"",
@@ -312,10 +313,11 @@ proptest::proptest! {
         let conf = object(&format!(r#"{{"{key}":{value}}}"#));
         let chained =
             [Builtin::Portmap, Builtin::Tuning, Builtin::Bandwidth, Builtin::Sbr, Builtin::RouteOverride];
-        let kinds = [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback, Builtin::Flannel];
+        let kinds = [Builtin::Bridge, Builtin::Macvlan, Builtin::Ipvlan, Builtin::Vxlan, Builtin::Loopback, Builtin::Flannel, Builtin::Bond];
         for kind in kinds.into_iter().chain(chained) {
             for finding in kind.validate(&conf) {
-                assert!(finding.path.starts_with(key) || finding.path == "vni", "{kind:?} {conf:?}: {finding}");
+                let is_required = ["vni", "mode", "links", "miimon"].contains(&finding.path.as_str());
+                assert!(finding.path.starts_with(key) || is_required, "{kind:?} {conf:?}: {finding}");
                 assert!(!finding.allowed.to_string().is_empty());
             }
         }

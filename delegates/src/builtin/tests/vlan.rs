@@ -59,14 +59,18 @@ fn kernel_on_uml_vlan_on_a_port_on_a_link_in_the_pod_and_twice() {
 }
 
 #[test]
-fn kernel_on_host_a_missing_driver_of_vlan_dummy_and_vrf_is_said() {
+fn kernel_on_host_a_missing_driver_of_vlan_dummy_vrf_and_bond_is_said() {
     on_node(|bed| {
         bed.master("eth1", 1450, None);
         let vlan = format!(r#"{{"master":"eth1","vlanId":7,{STATIC}}}"#);
         let dummy = format!("{{{STATIC}}}");
-        for (kind, conf) in
-            [(Builtin::Vlan, vlan.as_str()), (Builtin::Dummy, &dummy), (Builtin::Vrf, r#"{"vrfname":"blue"}"#)]
-        {
+        let bond = r#"{"mode":"balance-rr","miimon":"0","linksInContainer":true,"links":[{"name":"a"},{"name":"b"}]}"#;
+        for (kind, conf) in [
+            (Builtin::Vlan, vlan.as_str()),
+            (Builtin::Dummy, &dummy),
+            (Builtin::Vrf, r#"{"vrfname":"blue"}"#),
+            (Builtin::Bond, bond),
+        ] {
             let status = bed.status(kind, conf).unwrap_err();
             assert!(matches!(&status, Error::NotReady(text) if text.contains("no driver")), "{status}");
         }

@@ -2,6 +2,7 @@
 
 use nix::libc;
 
+use super::bond::BondMode;
 use super::spec::{Bridge, IpvlanMode, Kind, Link, MacvlanMode, PortFlags, PortVlans, Vxlan};
 use super::uapi::*;
 use crate::nl::wire::{self, Attributes, Decoded, Message};
@@ -16,6 +17,7 @@ pub(super) fn decode(message: &Message<'_>) -> Decoded<Link> {
         altnames: Vec::new(),
         kind: Kind::Device,
         mac: None,
+        mac_before_bond: None,
         permanent_mac: None,
         alias: String::new(),
         mtu: 0,
@@ -79,6 +81,9 @@ fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
             libc::IFLA_INFO_SLAVE_DATA if port_kind.as_deref() == Some("bridge") => {
                 link.port = Some(decode_port(value)?);
             }
+            libc::IFLA_INFO_SLAVE_DATA if port_kind.as_deref() == Some("bond") => {
+                link.mac_before_bond = wire::find(value, IFLA_BOND_SLAVE_PERM_HWADDR)?.and_then(wire::mac);
+            }
             _ => {}
         }
     }
@@ -99,6 +104,11 @@ fn decode_info(info: &[u8], link: &mut Link) -> Decoded<()> {
             .transpose()?
             .and_then(IpvlanMode::from_number)
             .map_or_else(|| Kind::Other("ipvlan".to_owned()), Kind::Ipvlan),
+        Some("bond") => wire::find(data, IFLA_BOND_MODE)?
+            .map(wire::u8)
+            .transpose()?
+            .and_then(BondMode::from_number)
+            .map_or_else(|| Kind::Other("bond".to_owned()), Kind::Bond),
         Some(other) => Kind::Other(other.to_owned()),
     };
     Ok(())

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use attachments::names::{IfName, Mac};
 use nix::libc;
 
+use super::bond;
 use super::spec::{LinkChange, NewKind, NewLink, PortFlags, PortVlans, Vxlan};
 use super::uapi::*;
 use crate::nl::wire::Request;
@@ -138,6 +139,7 @@ fn kind_data(data: &mut Request, kind: &NewKind<'_>) {
         NewKind::Vrf { table } => {
             data.u32(IFLA_VRF_TABLE, *table);
         }
+        NewKind::Bond(bond) => bond::encode(data, bond),
         NewKind::Ifb => {}
     }
 }

@@ -1,5 +1,6 @@
 //! Links: what one is, and how it is made, found, changed and removed.
 
+mod bond;
 mod decode;
 mod encode;
 mod spec;
@@ -7,6 +8,7 @@ mod spec;
 mod tests;
 mod uapi;
 
+pub use bond::{Bond, BondMode, FailOverMac, HashPolicy};
 pub use spec::{
     Bridge, IpvlanMode, Kind, Link, LinkChange, MacvlanMode, NewKind, NewLink, Peer, PortFlags, PortVlans, Vxlan,
 };

@@ -6,6 +6,8 @@ use std::os::fd::BorrowedFd;
 use attachments::names::{IfName, Mac};
 use nix::libc;
 
+use super::bond::{Bond, BondMode};
+
 /// A link as the kernel holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -19,6 +21,8 @@ pub struct Link {
     pub kind: Kind,
     /// The Ethernet address; absent where the address has not six bytes.
     pub mac: Option<Mac>,
+    /// The Ethernet address that a port of a bond had before it became one, and has again when it leaves.
+    pub mac_before_bond: Option<Mac>,
     /// The address that the hardware came with, which no user can change; absent for virtual links, and before Linux 5.6.
     pub permanent_mac: Option<Mac>,
     /// IFLA_IFALIAS: a note for people; empty when there is none.
@@ -57,6 +61,11 @@ impl Link {
         self.name == name || self.altnames.iter().any(|altname| altname == name)
     }
 
+    /// Is it known by that Ethernet address? A port of a bond may have the bond's for the time being.
+    pub fn has_mac(&self, mac: Mac) -> bool {
+        [self.mac, self.mac_before_bond].contains(&Some(mac))
+    }
+
     /// RFC 2863 "up", or a driver that does not tell (loopback, tun).
     pub fn is_operational(&self) -> bool {
         let operstate = i32::from(self.operstate);
@@ -83,6 +92,8 @@ pub enum Kind {
     Vxlan(Vxlan),
     /// vrf with its routing table.
     Vrf(u32),
+    /// bond.
+    Bond(BondMode),
     /// Any other, by the kernel's name.
     Other(String),
 }
@@ -99,6 +110,7 @@ impl Kind {
             Self::Vlan(_) => "vlan",
             Self::Vxlan(_) => "vxlan",
             Self::Vrf(_) => "vrf",
+            Self::Bond(_) => "bond",
             Self::Other(kind) => kind,
         }
     }
@@ -239,6 +251,8 @@ pub enum NewKind<'a> {
         /// The table. The kernel does not mind that another vrf has it.
         table: u32,
     },
+    /// See [`Bond`]. Ports join it by [`LinkChange::master`], while they are down.
+    Bond(Bond),
     /// What another link receives passes here on its way in, and can be queued; without a queue of its own.
     Ifb,
 }
@@ -254,6 +268,7 @@ impl NewKind<'_> {
             Self::Vxlan(_) => "vxlan",
             Self::Dummy => "dummy",
             Self::Vrf { .. } => "vrf",
+            Self::Bond(_) => "bond",
             Self::Ifb => "ifb",
         }
     }
@@ -261,7 +276,13 @@ impl NewKind<'_> {
     pub(super) fn parent(&self) -> Option<u32> {
         match *self {
             Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } | Self::Vlan { parent, .. } => Some(parent),
-            Self::Veth(_) | Self::Bridge(_) | Self::Vxlan(_) | Self::Dummy | Self::Vrf { .. } | Self::Ifb => None,
+            Self::Veth(_)
+            | Self::Bridge(_)
+            | Self::Vxlan(_)
+            | Self::Dummy
+            | Self::Vrf { .. }
+            | Self::Bond(_)
+            | Self::Ifb => None,
         }
     }
 }
@@ -292,7 +313,7 @@ pub struct LinkChange<'a> {
     pub allmulti: Option<bool>,
     /// Packets that wait for the device at most.
     pub tx_queue: Option<u32>,
-    /// Index of the new master; 0 takes the link out of its bridge.
+    /// Index of the new master; 0 takes the link out of its bridge or bond. A bond takes links that are down (EPERM), and sets them up.
     pub master: Option<u32>,
     /// The MTU.
     pub mtu: Option<u32>,

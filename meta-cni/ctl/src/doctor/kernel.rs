@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use attachments::names::IfName;
 use delegates::error::Error;
 use delegates::netns::in_fresh;
-use delegates::nl::link::{Bridge, IpvlanMode, MacvlanMode, NewKind, NewLink, Peer, Vxlan};
+use delegates::nl::link::{Bond, BondMode, Bridge, IpvlanMode, MacvlanMode, NewKind, NewLink, Peer, Vxlan};
 use delegates::nl::nft::{Family, Nftables, Table};
 use delegates::nl::{Netlink, errno};
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use super::modules::Modules;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A driver: its module, what needs it, and the option of a kernel's configuration.
-const DRIVERS: [(&str, &str, &str); 9] = [
+const DRIVERS: [(&str, &str, &str); 10] = [
     ("veth", "bridge, ptp, vxlan and most default networks", "CONFIG_VETH"),
     ("bridge", "bridge, vxlan", "CONFIG_BRIDGE"),
     ("macvlan", "macvlan", "CONFIG_MACVLAN"),
@@ -27,6 +27,7 @@ const DRIVERS: [(&str, &str, &str); 9] = [
     ("dummy", "dummy", "CONFIG_DUMMY"),
     ("vrf", "vrf", "CONFIG_NET_VRF"),
     ("ifb", "bandwidth", "CONFIG_IFB"),
+    ("bonding", "bond", "CONFIG_BONDING"),
 ];
 
 /// Says which drivers are missing.
@@ -92,6 +93,7 @@ fn attempt<'a>(modules: &[&'a str]) -> Result<Vec<&'a str>, Error> {
             ("dummy", _) => NewKind::Dummy,
             ("vrf", _) => NewKind::Vrf { table: 1000 },
             ("ifb", _) => NewKind::Ifb,
+            ("bonding", _) => NewKind::Bond(Bond::new(BondMode::ActiveBackup)),
             ("macvlan", Some(parent)) => NewKind::Macvlan { parent, mode: MacvlanMode::Bridge, broadcast_queue: None },
             ("ipvlan", Some(parent)) => NewKind::Ipvlan { parent, mode: IpvlanMode::L2 },
             ("8021q", Some(parent)) => NewKind::Vlan { parent, id: 7 },

@@ -199,6 +199,7 @@ fn mac(attachment: &Attachment, configured: Option<&Value>, addresses: &Addresse
     asked.or(hoped).or_else(|| configured.and_then(text)).unwrap_or_else(|| {
         match (kind, addresses.ipam.as_str()) {
             ("ipvlan" | "passthru", _) | ("host-device", _) => "that of the parent or device",
+            ("bond", _) => "that of its first link",
             (_, "blocks") => "derived from the address",
             _ => "the kernel's choice",
         }

@@ -269,8 +269,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// The first makes nothing; the second has no program among the reference plugins; the third is read as blocks.
-    const UNMEASURED: [&str; 3] = ["passthru", "route-override", "whereabouts"];
+    /// `passthru` makes nothing, `whereabouts` is read as blocks, and the others have no program among the reference plugins.
+    const UNMEASURED: [&str; 4] = ["bond", "passthru", "route-override", "whereabouts"];
 
     #[test]
     fn every_delegate_has_a_page_with_a_place_for_its_line_and_the_other_way_round() {
