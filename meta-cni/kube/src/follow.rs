@@ -19,6 +19,8 @@ use crate::pages::{PageError, PageSize, Pages, Selector, Shape};
 
 /// One page is the peak of the program's memory.
 const PAGE: PageSize = PageSize { objects: 500, bytes: 2 << 20 };
+/// The same of whole objects: what is not read yet is ten times as large as what is kept of it.
+const WHOLE_PAGE: PageSize = PageSize { objects: 100, ..PAGE };
 /// Timeout of the answer to a watch.
 const ANSWER: Duration = Duration::from_secs(60);
 /// A watch ends after this time and is resumed. A watch that is silent for longer is dead.
@@ -164,7 +166,8 @@ pub(crate) async fn list<T: Versioned>(
     take: &mut impl FnMut(Event<T>),
 ) -> Result<String, Trouble> {
     take(Event::Begin);
-    let mut pages = Pages::new(client.clone(), collection.path, collection.into(), shape, PAGE);
+    let size = if shape == Shape::Whole { WHOLE_PAGE } else { PAGE };
+    let mut pages = Pages::new(client.clone(), collection.path, collection.into(), shape, size);
     while let Some(objects) = pages.next().await? {
         log.well();
         objects.into_iter().for_each(|object| take(Event::Listed(object)));

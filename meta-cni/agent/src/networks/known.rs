@@ -22,7 +22,7 @@ pub struct Cache<K: Kind> {
 /// A list of the objects of some networks that is under way. Until it is whole, what was known before is served.
 pub struct Listing<K: Kind> {
     networks: BTreeSet<String>,
-    objects: Vec<Stored<K>>,
+    objects: Vec<Arc<Stored<K>>>,
 }
 
 impl<K: Kind> Default for Cache<K> {
@@ -59,11 +59,16 @@ impl<K: Kind> Listing<K> {
         let name = raw.metadata.name.clone();
         let Some(stored) = cache.read(raw) else { return };
         let network = K::network(&stored.spec);
-        if self.networks.contains(&network) {
-            self.objects.push(stored);
-        } else {
+        if !self.networks.contains(&network) {
             cache.pass_over(&name, format!("its spec is of network {network}, and its labels or its name are not"));
+            return;
         }
+        // What is known already is there once: there may be thousands.
+        let is_same = |known: &&Arc<Stored<K>>| {
+            known.meta == stored.meta && known.spec == stored.spec && known.status == stored.status
+        };
+        let known = cache.objects.get(&(network, name)).filter(is_same).map(Arc::clone);
+        self.objects.push(known.unwrap_or_else(|| Arc::new(stored)));
     }
 }
 
@@ -93,7 +98,7 @@ impl<K: Kind> Cache<K> {
     /// An object is new or changed, as the watch tells. Returns its network, if that is news.
     pub fn applied(&mut self, raw: Raw) -> Option<String> {
         let stored = self.read(raw)?;
-        self.is_news(&stored).then(|| self.put(stored))?
+        self.is_news(&stored).then(|| self.put(Arc::new(stored)))?
     }
 
     /// An object is gone, as the watch tells. Returns its network, if that is news.
@@ -124,17 +129,17 @@ impl<K: Kind> Cache<K> {
 
     /// An object as the API server answered it. Returns its network, if that is news.
     pub fn apply(&mut self, raw: Raw) -> Option<String> {
-        self.read(raw).and_then(|stored| self.put(stored))
+        self.read(raw).and_then(|stored| self.put(Arc::new(stored)))
     }
 
     /// An older version than the one that is known is no news.
-    fn put(&mut self, stored: Stored<K>) -> Option<String> {
+    fn put(&mut self, stored: Arc<Stored<K>>) -> Option<String> {
         let network = K::network(&stored.spec);
         let key = (network.clone(), stored.meta.name.clone());
         if self.objects.get(&key).is_some_and(|known| known.version() > stored.version()) {
             return None;
         }
-        self.objects.insert(key, Arc::new(stored));
+        self.objects.insert(key, stored);
         Some(network)
     }
 

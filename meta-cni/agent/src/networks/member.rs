@@ -79,12 +79,8 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory) -> Option<Step> {
 /// family cannot be reached and is left out.
 pub fn membership(facts: &Facts<'_>, blocks: &Blocks) -> Option<Membership> {
     let own = own(facts)?;
-    let others: Vec<&Arc<Member>> = facts
-        .view
-        .members
-        .iter()
-        .filter(|other| wrong(facts.id, other).is_none() && other.spec.node != facts.node)
-        .collect();
+    let is_other = |other: &&Arc<Member>| other.spec.node != facts.node && wrong(facts.id, other).is_none();
+    let others: Vec<&Arc<Member>> = facts.view.members.iter().filter(is_other).collect();
     let vtep = tunnel_end(&own.spec.vteps, &others)?;
     let slots = blocks.by_node();
     let member = |other: &&Arc<Member>| {

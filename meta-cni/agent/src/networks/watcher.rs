@@ -102,7 +102,10 @@ impl Networks {
                 self.0.wake.notify_one();
                 return;
             }
-            Change::Left(networks) => {
+            Change::Left(mut networks) => {
+                // One that the node came back into meanwhile may be in another group by now.
+                let followed = self.0.followed.borrow();
+                networks.retain(|network| !followed.contains(network.as_str()));
                 of(&mut state.known).forget(&networks);
                 return;
             }

@@ -68,12 +68,11 @@ fn a_nodes_own_member_is_put_right_whatever_is_written_into_it() {
     let put_right = |stage: &Stage, what: &str| {
         stage.until("a", what, || {
             let now = stage.object("overlaymembers", &name);
-            let differs = |key: &&str| now["metadata"][*key] != before["metadata"][*key];
-            if now["spec"] == before["spec"] && !["labels", "ownerReferences"].iter().any(|key| differs(&key)) {
-                Ok(())
-            } else {
-                Err(now.to_string())
-            }
+            let of = |member: &Value| {
+                let metadata = &member["metadata"];
+                [&member["spec"], &metadata["labels"], &metadata["ownerReferences"]].map(Value::clone)
+            };
+            if of(&now) == of(&before) { Ok(()) } else { Err(now.to_string()) }
         });
     };
     let endpoints = json!([{"mac": "02:00:00:00:00:01", "ips": ["10.42.9.9"]}]);

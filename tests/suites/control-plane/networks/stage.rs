@@ -34,6 +34,8 @@ pub struct Stage {
     agents: Vec<(String, Option<Service>)>,
     pub world: World,
     pub grace: u32,
+    /// What the agents say.
+    pub log_level: &'static str,
 }
 
 impl Stage {
@@ -52,7 +54,8 @@ impl Stage {
             fs::create_dir_all(world.node.path(&format!("agents/{node}/runtime"))).unwrap();
             world.plane.space().run(&format!("ip address add {}/24 dev under", address(number)));
         }
-        Self { agents: nodes.iter().map(|node| ((*node).to_owned(), None)).collect(), world, grace: 60 }
+        let agents = nodes.iter().map(|node| ((*node).to_owned(), None)).collect();
+        Self { agents, world, grace: 60, log_level: "info,meta_cni_agent::networks=debug" }
     }
 
     pub fn install_kinds(&self) {
@@ -108,7 +111,7 @@ impl Stage {
             .env("NODE_IPS", address(number))
             .env("META_CNI_MEMBER_GRACE", self.grace.to_string())
             .env("META_CNI_METRICS_ADDRESS", format!("[::]:{}", metrics_port(number)))
-            .env("META_CNI_LOG_LEVEL", "info,meta_cni_agent::networks=debug");
+            .env("META_CNI_LOG_LEVEL", self.log_level);
         for (flag, path) in [
             ("--socket", dir.join("run/agent.sock")),
             ("--state-dir", dir.join("state")),
@@ -159,6 +162,14 @@ impl Stage {
         let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// What a node's agent has used of a CPU so far.
+    pub fn cpu(&self, node: &str) -> Duration {
+        let agent = self.agents.iter().find(|(name, _)| name == node).unwrap().1.as_ref().unwrap();
+        let threads = fs::read_dir(format!("/proc/{}/task", agent.id())).unwrap();
+        let spent = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap());
+        spent.map(|text| Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())).sum()
     }
 
     /// The page of metrics of a node's agent.
