@@ -98,7 +98,10 @@ fn kernel_on_host_vxlan_l3_reaches_pods_with_the_first_packet_and_leaves_nothing
             {
                 let socket = listen_to_both(pod, 2000);
                 send_from(&a, to, &[7; 1300]);
-                assert_eq!(socket.recv(&mut [0; 1500]).unwrap(), 1300, "{to}");
+                assert_eq!(
+                    socket.recv(&mut [0; 1500]).unwrap_or_else(|e| panic!("{to} over IPv6 {is_ipv6}: {e}")),
+                    1300
+                );
             }
             let socket = listen_to_both(&a, 2000);
             send_from(&b, "10.42.0.17:9", b"x");
