@@ -42,27 +42,27 @@ impl Delegate for Bond {
         if config.in_pod {
             return Ok(());
         }
-        each(config, |name| host_device::refuse_own(host, call, &Selector::Name(name.clone()))).map(drop)
+        each(config, &mut |name| host_device::refuse_own(host, call, &Selector::Name(name.clone())))
     }
 
     fn add(config: &Config, cx: Context<'_, '_>, mut leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         own_name(config, point)?;
-        let mut lent: Vec<Lent> = Vec::new();
-        let ports = if config.in_pod {
-            each(config, |name| of_pod(sandbox, name))
-        } else {
-            each(config, |name| {
+        let (mut ports, mut lent) = (Vec::new(), Vec::<Lent>::new());
+        let gathered = each(config, &mut |name| {
+            if config.in_pod {
+                ports.push(of_pod(sandbox, name)?);
+            } else {
                 let borrowed = borrow(host, sandbox, call, name)?;
-                let link = borrowed.link.clone();
+                ports.push(borrowed.link.clone());
                 lent.push(borrowed);
-                Ok(link)
-            })
-        };
+            }
+            Ok(())
+        });
         if !leased.result.ips.is_empty() {
             leased.result.dns = config.dns.clone();
         }
-        let attached = ports.and_then(|ports| bind(sandbox, point, config, &ports, leased));
+        let attached = gathered.and_then(|()| bind(sandbox, point, config, &ports, leased));
         if attached.is_err() {
             lent.iter().rev().for_each(|link| link.take_back(host, sandbox));
         }
@@ -100,7 +100,7 @@ impl Delegate for Bond {
     /// Links of the node are there and in nobody's use.
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
         if !config.in_pod {
-            each(config, |name| host_device::require_unused(host, &Selector::Name(name.clone())))
+            each(config, &mut |name| host_device::require_unused(host, &Selector::Name(name.clone())))
                 .map_err(parent_link::not_ready)?;
         }
         parent_link::probe(host.netlink()?, NewKind::Bond(config.bond))
@@ -108,19 +108,19 @@ impl Delegate for Bond {
 }
 
 /// Does something for every link of the configuration. An error about a name tells where in the configuration it stands.
-fn each<T>(config: &Config, mut work: impl FnMut(&IfName) -> Result<T>) -> Result<Vec<T>> {
-    let placed = |i: usize, finding: Finding| match finding.path.as_str() {
-        "device" => Finding { path: at(i), ..finding },
-        _ => finding,
-    };
-    let one = |(i, name)| {
+fn each(config: &Config, work: &mut dyn FnMut(&IfName) -> Result<()>) -> Result<()> {
+    for (i, name) in config.links.iter().enumerate() {
         work(name).map_err(|error| match error {
             Error::Parent(finding) => Error::Parent(placed(i, finding)),
             Error::Config(findings) => Error::Config(findings.into_iter().map(|one| placed(i, one)).collect()),
             other => other,
-        })
-    };
-    config.links.iter().enumerate().map(one).collect()
+        })?;
+    }
+    Ok(())
+}
+
+fn placed(i: usize, finding: Finding) -> Finding {
+    if finding.path == "device" { Finding { path: at(i), ..finding } } else { finding }
 }
 
 /// bond-cni names the bond by `ifname` where it is given; the specification gives the name to the runtime.

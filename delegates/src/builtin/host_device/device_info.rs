@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use attachments::cni::object::Object;
-use serde_json::json;
 
 use crate::error::{Error, Result};
 
@@ -17,9 +16,10 @@ pub(super) fn write(conf: &Object, address: &str) -> Result<()> {
     let Some(path) = conf.object("runtimeConfig")?.map(|runtime| runtime.text(FILE)).transpose()?.flatten() else {
         return Ok(());
     };
-    let info = json!({"type": "pci", "version": "1.1.0", "pci": {"pci-address": address}});
+    // An address is digits, and needs no quoting.
+    let info = format!(r#"{{"type":"pci","version":"1.1.0","pci":{{"pci-address":"{address}"}}}}"#);
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
-    match opened.and_then(|mut file| file.write_all(info.to_string().as_bytes())) {
+    match opened.and_then(|mut file| file.write_all(info.as_bytes())) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         written => written.map_err(Error::io(format!("write {path}"))),
     }
@@ -27,6 +27,8 @@ pub(super) fn write(conf: &Object, address: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -35,7 +37,7 @@ mod tests {
         let path = directory.path().join("device");
         let conf = Object::parse(json!({"runtimeConfig": {FILE: path}}).to_string().as_bytes()).unwrap();
         write(&conf, "0000:3b:02.1").unwrap();
-        let told = r#"{"pci":{"pci-address":"0000:3b:02.1"},"type":"pci","version":"1.1.0"}"#;
+        let told = r#"{"type":"pci","version":"1.1.0","pci":{"pci-address":"0000:3b:02.1"}}"#;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), told);
         write(&conf, "0000:3b:02.2").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), told);

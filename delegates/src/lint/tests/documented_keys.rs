@@ -23,6 +23,7 @@ fn the_documented_keys_are_the_known_ones() {
         ("macvlan", include_str!("../../../../docs/delegates/macvlan.md")),
         ("ipvlan", include_str!("../../../../docs/delegates/ipvlan.md")),
         ("vxlan", include_str!("../../../../docs/delegates/vxlan.md")),
+        ("bond", include_str!("../../../../docs/delegates/bond.md")),
     ] {
         let builtin = Builtin::from_type(&kind.parse().unwrap()).unwrap();
         assert_eq!(documented(page), known(builtin.keys()), "{kind}");
