@@ -181,17 +181,22 @@ pub(super) fn gc(host: &Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) ->
 /// A port whose both ends are up forwards after the kernel's next look at carriers; the reference plugin waits as long.
 const FORWARDING: Duration = Duration::from_millis(2550);
 
-/// Waits until the host's end is operational. Usually it is at the first look.
-pub(super) fn await_forwarding(host: &mut Host<'_>, veth: &Veth) -> Result<()> {
+/// Waits until the host's end is operational, and the bridge too where it hands packets on itself: until then either drops what is
+/// sent by it. Usually they are at the first look.
+pub(super) fn await_forwarding(host: &mut Host<'_>, veth: &Veth, is_routed: bool) -> Result<()> {
     let mut timer = PollTimer::until(host.node.deadline.min(Instant::now() + FORWARDING));
+    let mut index = veth.host_index;
     loop {
-        let link = host.netlink()?.link_by_index(veth.host_index)?;
+        let link = host.netlink()?.link_by_index(index)?;
         let gone = || apply::vanished(format!("find bridge port {}", veth.host.name));
+        let link = link.ok_or_else(gone)?;
         // "Unknown" is what a veth says before the kernel has looked: the bridge does not forward yet.
-        if i32::from(link.ok_or_else(gone)?.operstate) == libc::IF_OPER_UP {
-            return Ok(());
-        }
-        if !timer.pause() {
+        if i32::from(link.operstate) == libc::IF_OPER_UP {
+            match link.master.filter(|_| is_routed) {
+                Some(bridge) => index = bridge,
+                None => return Ok(()),
+            }
+        } else if !timer.pause() {
             return Err(Error::Late(format!("bridge port {}: coming up", veth.host.name)));
         }
     }

@@ -300,7 +300,7 @@ fn configure(
         wanted.sysctls.extend(notices(point.ifname, config.detect_duplicates));
     }
     apply::configure(sandbox, veth.pod.index, &wanted)?;
-    veth::await_forwarding(host, veth)
+    veth::await_forwarding(host, veth, false)
 }
 
 fn notices(ifname: &IfName, detect_duplicates: bool) -> Vec<Sysctl> {

@@ -183,7 +183,7 @@ fn configure(
 ) -> Result<()> {
     if config.routing.l3 {
         router::configure(sandbox, point, veth, result)?;
-        return veth::await_forwarding(host, veth);
+        return veth::await_forwarding(host, veth, true);
     }
     let mut wanted = Addressing::of(point.ifname, result, sandbox.accept_ra);
     if !result.ips.is_empty() {
@@ -195,7 +195,7 @@ fn configure(
         wanted.sysctls.push(Sysctl::optional(format!("ipv6/conf/{}/accept_dad", point.ifname), "0"));
     }
     apply::configure(sandbox, veth.pod.index, &wanted)?;
-    veth::await_forwarding(host, veth)
+    veth::await_forwarding(host, veth, config.routing.gateway)
 }
 
 fn complete_result(
