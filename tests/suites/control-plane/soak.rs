@@ -3,6 +3,7 @@
 //! Minutes each, so the cases are ignored where all run. Figures are printed.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
@@ -92,6 +93,43 @@ fn five_thousand_pods_leave_memory_descriptors_and_files_as_they_were() {
     assert_clean(&world);
 }
 
+/// What the agent asks for; the API server itself asks for none of it.
+const ASKED: [&str; 10] = [
+    "pods",
+    "nodes",
+    "namespaces",
+    "events",
+    "network-attachment-definitions",
+    "attachmentpolicies",
+    "attachmentlevels",
+    "vniclaims",
+    "overlaymembers",
+    "addressblocks",
+];
+
+/// Requests but watches, of the agent and of this case.
+fn asked(world: &World) -> u64 {
+    const VERBS: [&str; 6] = ["GET", "LIST", "POST", "PUT", "PATCH", "DELETE"];
+    let pairs = ASKED.iter().flat_map(|resource| VERBS.map(|verb| (verb, *resource)));
+    pairs.map(|(verb, resource)| world.requests(verb, resource, "") + world.requests(verb, resource, "status")).sum()
+}
+
+#[test]
+#[ignore = "minutes: make soak"]
+fn a_node_at_rest_asks_for_next_to_nothing() {
+    const MINUTES: u64 = 3;
+    let world = world();
+    let pod = world.pod("web", NETWORKS);
+    world.add(&pod);
+    world.until("status", || world.status("web"));
+    thread::sleep(Duration::from_secs(20));
+    let before = asked(&world);
+    thread::sleep(Duration::from_secs(60 * MINUTES));
+    let more = asked(&world) - before;
+    eprintln!("{more} requests in {MINUTES} minutes");
+    assert!(more <= MINUTES, "{more} requests in {MINUTES} minutes, want at most one a minute");
+}
+
 /// All pods of a node come at once, while the agent only starts: as after a reboot.
 #[test]
 #[ignore = "minutes: make soak"]
@@ -160,7 +198,7 @@ impl Fire {
             None => self.world.node.bare_call(verb),
         };
         let mut running = change(call).start();
-        std::thread::sleep(Duration::from_micros(self.rng.u64(..12_000)));
+        thread::sleep(Duration::from_micros(self.rng.u64(..12_000)));
         match victim {
             Victim::Plugin => running.kill(),
             Victim::Agent => {
