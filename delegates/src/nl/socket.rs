@@ -16,7 +16,8 @@ use netlink_sys::{Socket as KernelSocket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt};
 
 use super::wire::{self, Attributes, Decoded, Malformed, Message, Messages, Request};
 use crate::error::{Error, Result};
@@ -26,6 +27,10 @@ const BUFFER: usize = 32 * 1024;
 /// How often a question is asked whose answer was lost, or changed while it was told.
 const TRIES: usize = 5;
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// Requests of a batch from which on the kernel's usual queues (`net.core.wmem_default`, `rmem_default`) may be too small.
+const MANY: usize = 64;
+/// What the kernel's answers to one request, with their bookkeeping, take of a queue.
+const ANSWERS: usize = 4096;
 
 /// A netlink protocol (NETLINK_*): who answers to a socket.
 pub trait Protocol {
@@ -203,6 +208,9 @@ impl Exchange {
             datagram.extend_from_slice(&request.finish(self.sequence));
         }
         let sent = self.sequence.wrapping_sub(first);
+        if wants.len() >= MANY {
+            self.make_room(datagram.len(), wants.len());
+        }
         self.send(&datagram, op)?;
         while open > 0 {
             let length = self.receive(op)?;
@@ -231,6 +239,14 @@ impl Exchange {
             }
         }
         Ok(())
+    }
+
+    /// Lets the kernel take a long datagram, and keep all answers to it. Without the right to it the usual queues have to do.
+    fn make_room(&self, length: usize, requests: usize) {
+        if let Peer::Kernel(socket) = &self.peer {
+            let _ = setsockopt(&socket.as_fd(), SndBufForce, &(2 * length));
+            let _ = setsockopt(&socket.as_fd(), RcvBufForce, &(ANSWERS * requests));
+        }
     }
 
     /// Asks for one object. `Ok(None)` when the kernel says that there is none (ENODEV). A question whose answer is lost

@@ -322,6 +322,23 @@ fn kernel_on_host_portmap_says_conditions_and_masquerades_all() {
     });
 }
 
+/// More rules than the kernel's usual queues hold, and its answers to them.
+#[test]
+fn kernel_on_host_portmap_takes_a_thousand_mappings() {
+    on_node(|bed| {
+        let mappings: Vec<String> = (0..1000).map(|i| mapping(10_000 + i, 80 + i, "")).collect();
+        let conf = conf(r#""masqAll":true,"#, &mappings);
+        let (pod, previous) = (bed.pod(), result(&["10.7.0.2/24", "fd07::2/64"]));
+        bed.add_behind(PORTMAP, &pod, "net1", &conf, &previous).0.unwrap();
+        let count = || nft(&["list", "ruleset"], "").matches(r#"comment "pod0""#).count();
+        // For each address a translation and a masquerade a mapping, and the way to itself; from 127.0.0.1 there is one of IPv4.
+        assert_eq!(count(), 2 * (2 * 1000 + 1) + 1);
+        bed.check(PORTMAP, &pod, "net1", &conf, &previous).unwrap();
+        bed.del(PORTMAP, &pod, "net1", &conf, None).unwrap();
+        assert_eq!(count(), 0);
+    });
+}
+
 /// The way of the packets, from the node itself and from the pod to its own port, over both protocols.
 #[test]
 fn kernel_on_host_portmap_leads_packets_to_the_pod() {
