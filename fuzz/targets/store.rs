@@ -100,11 +100,11 @@ impl Bench<'_> {
             is_alone: true,
             lock: None,
         };
-        let point = Point { container, netns: "", ifname: &ifname, args: "", group: 0 };
+        let point = Some(Point { container, netns: "", ifname: &ifname, args: "", group: 0 });
         let version = Version::V1_0_0;
         let source = Source::Node(network.clone());
         let origin =
             Origin { source: &source, is_tenants: false, is_default: true, address_dir: None, ipam_claim: None };
-        act(&node, &Call { network: &network, version, conf: &conf, origin, point: Some(point), prev_result: None })
+        act(&node, &Call { network: &network, version, conf: &conf, origin, point, prev_result: None, saved: None })
     }
 }
