@@ -65,7 +65,7 @@ test-operate: deps
 	tests/operate/alerts
 	tests/operate/chart
 
-# A node for a long time and under fire, some 15 minutes: thousands of pods, storms, programs that are killed. SOAK_SECONDS is for
+# A node for a long time and under fire, some 45 minutes: thousands of pods, storms, programs that are killed. SOAK_SECONDS is for
 # random sequences of calls, on each kernel.
 SOAK_SECONDS ?= 180
 soak: deps

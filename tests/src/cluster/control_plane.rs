@@ -203,12 +203,17 @@ impl ControlPlane {
     /// A new token of a service account that is worth something as long as an object exists, and that tells of its node: a
     /// pod of the account, or a node. Such tokens are what the kubelet gives to pods. `object` has been read from the API.
     pub fn token_bound_to(&self, namespace: &str, account: &str, object: &Value) -> String {
+        self.token_for(namespace, account, object, Duration::from_secs(3600))
+    }
+
+    /// The same for so long; the API server gives none for less than ten minutes.
+    pub fn token_for(&self, namespace: &str, account: &str, object: &Value, time: Duration) -> String {
         let url = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let metadata = &object["metadata"];
         let reference = json!({
             "apiVersion": "v1", "kind": object["kind"], "name": metadata["name"], "uid": metadata["uid"],
         });
-        let spec = json!({"boundObjectRef": reference});
+        let spec = json!({"boundObjectRef": reference, "expirationSeconds": time.as_secs()});
         let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
         let answer = self.api().post(&url, &request).unwrap();
         answer["status"]["token"].as_str().unwrap().to_owned()

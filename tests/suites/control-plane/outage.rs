@@ -183,14 +183,8 @@ fn an_agent_that_was_killed_finds_out_which_statuses_are_missing() {
 #[test]
 fn a_token_that_is_replaced_is_read_anew() {
     let mut world = World::new();
-    let plain = fs::read_to_string(world.kubeconfig()).unwrap();
-    let mut kubeconfig: Value = serde_json::from_str(&plain).unwrap();
-    let (file, token) = (world.node.path("kubeconfig"), world.node.path("token"));
-    let user = &mut kubeconfig["users"][0]["user"];
-    fs::write(&token, user["token"].as_str().unwrap()).unwrap();
-    *user = json!({"tokenFile": token});
-    fs::write(&file, kubeconfig.to_string()).unwrap();
-    world.start_agent_with(&file);
+    let (kubeconfig, token) = world.kubeconfig_of_token_file(&world.token());
+    world.start_agent_with(&kubeconfig);
 
     // The account is made anew: the old token is worth nothing from then on.
     let account = "/api/v1/namespaces/kube-system/serviceaccounts/meta-cni";

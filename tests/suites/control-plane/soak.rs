@@ -12,7 +12,7 @@ use meta_cni_tests::fake::Rule;
 use meta_cni_tests::node::Pod;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{NODE, World};
 
 /// eth0 is a fake's, `lan` a bridge in process, `one` a fake's again.
 const NETWORKS: &str = "lan,one";
@@ -133,6 +133,28 @@ fn a_node_at_rest_asks_for_next_to_nothing() {
     let more = asked(&world) - before;
     eprintln!("{more} requests in {MINUTES} minutes");
     assert!(more <= MINUTES, "{more} requests in {MINUTES} minutes, want at most one a minute");
+}
+
+/// A token ends by itself; kubelet has put another one in its place before.
+#[test]
+#[ignore = "minutes: make soak"]
+fn a_token_that_expires_has_a_successor_in_time() {
+    const LIFE: Duration = Duration::from_secs(600);
+    let mut world = World::new();
+    world.nad("one");
+    let (kubeconfig, file) = world.kubeconfig_of_token_file(&world.token_for(NODE, LIFE));
+    let began = Instant::now();
+    world.start_agent_with(&kubeconfig);
+    thread::sleep(LIFE * 4 / 5);
+    fs::write(&file, world.token()).unwrap();
+    thread::sleep((LIFE + Duration::from_secs(60)).saturating_sub(began.elapsed()));
+    // Connections are made anew, with whatever token the agent has now.
+    world.plane.kill_api();
+    world.plane.start_api();
+    let web = world.pod("web", "one");
+    world.until("ADD", || if world.node.add(&web).succeeded() { Ok(()) } else { Err("it fails".to_owned()) });
+    world.until("status", || world.status("web"));
+    assert!(!world.log().contains("Unauthorized"), "{}", world.log());
 }
 
 /// All pods of a node come at once, while the agent only starts: as after a reboot.

@@ -97,6 +97,11 @@ impl World {
 
     /// A token as the agent's pod on a node has it.
     pub fn token_of_pod_on(&self, node: &str) -> String {
+        self.token_for(node, Duration::from_secs(3600))
+    }
+
+    /// The same for so long.
+    pub fn token_for(&self, node: &str, time: Duration) -> String {
         let spec = json!({
             "nodeName": node, "serviceAccountName": "meta-cni",
             "containers": [{"name": "agent", "image": "registry.k8s.io/pause"}],
@@ -104,7 +109,7 @@ impl World {
         let metadata = json!({"namespace": "kube-system", "name": format!("meta-cni-{node}")});
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
         let pod = self.plane.api().apply(&pod).unwrap();
-        self.plane.token_bound_to("kube-system", "meta-cni", &pod)
+        self.plane.token_for("kube-system", "meta-cni", &pod, time)
     }
 
     /// The agent's kubeconfig, as a file.
@@ -120,6 +125,16 @@ impl World {
             Ok(line) if line.contains("pods known, definitions known") => Ok(()),
             Ok(other) | Err(other) => Err(other),
         });
+    }
+
+    /// A kubeconfig whose token is in a file, which has this one.
+    pub fn kubeconfig_of_token_file(&self, token: &str) -> (PathBuf, PathBuf) {
+        let (kubeconfig, file) = (self.node.path("kubeconfig"), self.node.path("token"));
+        fs::write(&file, token).unwrap();
+        let mut config = self.plane.kubeconfig_with("");
+        config["users"][0]["user"] = json!({"tokenFile": file});
+        fs::write(&kubeconfig, config.to_string()).unwrap();
+        (kubeconfig, file)
     }
 
     /// Starts the agent and does not wait.
