@@ -273,30 +273,11 @@ fn backoff() -> ExponentialBackoff {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::json;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
-    use crate::testing::{Server, answer};
-
-    #[derive(Clone, Deserialize)]
-    struct Seen {
-        metadata: SeenMeta,
-    }
-
-    #[derive(Clone, Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct SeenMeta {
-        name: String,
-        resource_version: String,
-    }
-
-    impl Versioned for Seen {
-        fn version(&self) -> &str {
-            &self.metadata.resource_version
-        }
-    }
+    use crate::testing::{Seen, Server, answer};
 
     /// The value of a key of a request's query.
     fn number(path: &str, key: &str) -> Option<usize> {

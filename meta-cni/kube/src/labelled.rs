@@ -211,31 +211,12 @@ impl<'a> Labelled<'a> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use serde::Deserialize;
     use serde_json::json;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
     use tokio::sync::watch::Sender;
 
     use super::*;
-    use crate::testing::{Server, answer};
-
-    #[derive(Clone, Debug, Deserialize)]
-    struct Seen {
-        metadata: SeenMeta,
-    }
-
-    #[derive(Clone, Debug, Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct SeenMeta {
-        name: String,
-        resource_version: String,
-    }
-
-    impl Versioned for Seen {
-        fn version(&self) -> &str {
-            &self.metadata.resource_version
-        }
-    }
+    use crate::testing::{Seen, Server, answer};
 
     fn values(values: &[&str]) -> BTreeSet<String> {
         values.iter().map(|value| (*value).to_owned()).collect()

@@ -7,10 +7,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kube::Client;
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::follow::Versioned;
+
+/// An object of which name and version count.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Seen {
+    /// What the API server says of it.
+    pub metadata: SeenMeta,
+}
+
+/// Its metadata.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenMeta {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub resource_version: String,
+}
+
+impl Versioned for Seen {
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
 
 /// The server. It answers while its gate is open.
 pub struct Server {
