@@ -70,5 +70,5 @@ pub mod port_mappings;
 mod table;
 mod unused;
 
-pub use self::table::{again_when_raced, leads, open, present, require};
+pub use self::table::{again_when_raced, leads, present, require};
 pub use self::unused::clear;

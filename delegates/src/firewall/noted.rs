@@ -32,17 +32,17 @@ fn within<'a>(text: &'a str, table: Table<'_>) -> Option<(&'a str, u64)> {
     is_there.then_some((chain, handle))
 }
 
-/// The rules of a table that are `own`, and the socket that told them. `None` where the kernel has no nf_tables, or none of the family.
+/// The rules of a table that are the attachment's own, and the socket that told them. `None` where the kernel has no nf_tables, or none of the family.
 /// `saved` is what the ADD saved; `None` where nobody knows.
 pub fn own(
     table: Table<'_>,
     saved: Option<&[&Object]>,
-    own: &dyn Fn(&StoredRule) -> bool,
+    is_own: &dyn Fn(&StoredRule) -> bool,
     deadline: Instant,
 ) -> Result<Option<(Nftables, Vec<StoredRule>)>> {
     let Some(mut nftables) = open(deadline)? else { return Ok(None) };
-    let found = match by_handle(&mut nftables, table, saved.unwrap_or_default(), own) {
-        Ok(None) => nftables.rules(table).map(|all| all.into_iter().filter(own).collect()),
+    let found = match by_handle(&mut nftables, table, saved.unwrap_or_default(), is_own) {
+        Ok(None) => nftables.rules(table).map(|all| all.into_iter().filter(is_own).collect()),
         found => found.map(Option::unwrap_or_default),
     };
     match found {
@@ -51,19 +51,19 @@ pub fn own(
     }
 }
 
-/// `None` unless there are notes, and each leads to a rule that is `own`.
+/// `None` unless there are notes, and each leads to a rule of its own.
 fn by_handle(
     nftables: &mut Nftables,
     table: Table<'_>,
     saved: &[&Object],
-    own: &dyn Fn(&StoredRule) -> bool,
+    is_own: &dyn Fn(&StoredRule) -> bool,
 ) -> Result<Option<Vec<StoredRule>>> {
     // A note that cannot be read is none.
     let notes = saved.iter().filter_map(|state| state.decode::<Vec<String>>(STATE, "rules of nftables").ok().flatten());
     let mut found = Vec::new();
     for text in notes.flatten() {
         let Some((chain, handle)) = within(&text, table) else { continue };
-        match nftables.rule(table, chain, handle)?.filter(own) {
+        match nftables.rule(table, chain, handle)?.filter(is_own) {
             Some(rule) => found.push(rule),
             None => return Ok(None),
         }

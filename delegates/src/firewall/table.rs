@@ -9,7 +9,7 @@ use crate::nl;
 use crate::nl::nft::{Family, Nftables, Rule, StoredRule, Table, is_missing};
 
 /// A socket; `None` where the kernel has no nf_tables.
-pub fn open(deadline: Instant) -> Result<Option<Nftables>> {
+pub(super) fn open(deadline: Instant) -> Result<Option<Nftables>> {
     match Nftables::open(deadline) {
         Err(error) if is_missing(&error) => Ok(None),
         opened => opened.map(Some),

@@ -116,17 +116,14 @@ impl Nftables {
 
     /// The rules of all chains of a table; none when there is no such table.
     pub fn rules(&mut self, table: Table<'_>) -> Result<Vec<StoredRule>> {
-        let mut request = message(table.family as u8, libc::NFT_MSG_GETRULE, libc::NLM_F_DUMP);
-        request.text(batch::NFTA_RULE_TABLE, table.name);
+        let request = batch::rules_wanted(table, None, libc::NLM_F_DUMP);
         let rules = self.list(&request, &|| format!("list nftables table {table}"), &stored::decode)?;
         Ok(rules.unwrap_or_default())
     }
 
     /// The rules of one chain; none when there is no such chain.
     pub fn rules_of(&mut self, table: Table<'_>, chain: &str) -> Result<Vec<StoredRule>> {
-        let mut request = message(table.family as u8, libc::NFT_MSG_GETRULE, libc::NLM_F_DUMP);
-        request.text(batch::NFTA_RULE_TABLE, table.name);
-        request.text(batch::NFTA_RULE_CHAIN, chain);
+        let request = batch::rules_wanted(table, Some(chain), libc::NLM_F_DUMP);
         let what = || format!("list chain {chain} of nftables table {table}");
         let mut rules = self.list(&request, &what, &stored::decode)?.unwrap_or_default();
         // A kernel may tell the whole table.
@@ -136,9 +133,7 @@ impl Nftables {
 
     /// The rule of a handle; `None` when there is none.
     pub fn rule(&mut self, table: Table<'_>, chain: &str, handle: u64) -> Result<Option<StoredRule>> {
-        let mut request = message(table.family as u8, libc::NFT_MSG_GETRULE, 0);
-        request.text(batch::NFTA_RULE_TABLE, table.name);
-        request.text(batch::NFTA_RULE_CHAIN, chain);
+        let mut request = batch::rules_wanted(table, Some(chain), 0);
         request.be64(batch::NFTA_RULE_HANDLE, handle);
         let what = || format!("find rule {handle} in chain {chain} of nftables table {table}");
         match self.netlink.one(request, what, stored::decode) {

@@ -109,15 +109,19 @@ fn present(deadline: Instant) -> Result<Held> {
     Ok(present)
 }
 
+/// Is the rule a container's, by the comment of its rules?
+fn is_of(rule: &StoredRule, comment: &str) -> bool {
+    rule.comment.as_deref() == Some(comment) && is_owned(rule)
+}
+
 /// Removes every rule of a container; `saved` as for [`noted::own`]. Success when there are none, no table, or a kernel without
 /// nf_tables.
 pub fn remove(container: &ContainerId, saved: Option<&[&Object]>, deadline: Instant) -> Result<()> {
     let comment = comment(container);
-    let own = |rule: &StoredRule| rule.comment.as_deref() == Some(comment) && is_owned(rule);
     TABLES
         .map(|table| {
             again_when_raced(deadline, || {
-                let own = noted::own(table, saved, &own, deadline)?;
+                let own = noted::own(table, saved, &|rule| is_of(rule, comment), deadline)?;
                 let Some((mut nftables, rules)) = own.filter(|(_, rules)| !rules.is_empty()) else { return Ok(()) };
                 let steps =
                     rules.iter().map(|rule| Step::DeleteRule { chain: &rule.chain, handle: rule.handle }).collect();
@@ -154,10 +158,9 @@ pub fn check(
     deadline: Instant,
 ) -> Result<()> {
     let comment = comment(container);
-    let own = |rule: &StoredRule| rule.comment.as_deref() == Some(comment) && is_owned(rule);
     for address in addresses {
         let table = table_of(*address);
-        let own = noted::own(table, saved, &own, deadline)?;
+        let own = noted::own(table, saved, &|rule| is_of(rule, comment), deadline)?;
         let Some((mut nftables, mut present)) = own else { return status(deadline) };
         for chain in FRAME {
             present.extend(nftables.rules_of(table, chain)?);

@@ -235,6 +235,16 @@ pub(super) fn message(family: u8, kind: i32, flags: i32) -> Request {
     Request::new(kind, flags, &header)
 }
 
+/// Asks for the rules of a table, or of one of its chains.
+pub(super) fn rules_wanted(table: Table<'_>, chain: Option<&str>, flags: i32) -> Request {
+    let mut request = message(table.family as u8, libc::NFT_MSG_GETRULE, flags);
+    request.text(NFTA_RULE_TABLE, table.name);
+    if let Some(chain) = chain {
+        request.text(NFTA_RULE_CHAIN, chain);
+    }
+    request
+}
+
 /// The requests of a step; many elements need more than one, for an attribute has at most 64 KiB.
 pub(super) fn encode(table: Table<'_>, step: &Step<'_>, requests: &mut Vec<Request>) {
     let create = libc::NLM_F_CREATE | libc::NLM_F_ACK;
