@@ -73,8 +73,14 @@ fn without_a_wait_the_add_answers_and_check_finds_the_duplicate() {
     let mut node = scene(same());
     let (first, second) = (node.pod("first", "lan"), node.pod("second", "lan"));
     node.add(&first).result();
+    // The detection asks for longer than the test lasts, and nobody hears it before the ADD has answered.
+    second.netns.run("sysctl -qw net.ipv6.conf.default.dad_transmits=60");
+    let ports = node.netns.run("ip -o link show master br-lan");
+    let port = ports.split([':', '@']).nth(1).unwrap().trim().to_owned();
+    node.netns.run(&format!("ip link set {port} nomaster"));
     node.conf["dadWaitMs"] = json!(0);
     let result = node.add(&second).result();
+    node.netns.run(&format!("ip link set {port} master br-lan"));
     await_flag(&second, "dadfailed");
     node.check(&second, &result).refused(105, &["fd00:20::5/64 of net1 is in use"]);
     node.del(&second).quiet();
@@ -106,6 +112,8 @@ fn a_wait_that_is_over_is_a_warning() {
     let mut node = scene(same());
     node.conf["dadWaitMs"] = json!(1);
     let pod = node.pod("web", "lan");
+    // Longer than an ADD takes on the slowest machine.
+    pod.netns.run("sysctl -qw net.ipv6.conf.default.dad_transmits=60");
     let added = node.add(&pod);
     added.result();
     assert!(
