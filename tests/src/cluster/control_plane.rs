@@ -31,7 +31,7 @@ pub const PORT: u16 = 6443;
 /// The bridge that nodes are wired to.
 pub const UNDERLAY: &str = "under";
 
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 
 /// An API server with its etcd. Everything is gone when it is dropped, or when this process ends.
 #[derive(Debug)]

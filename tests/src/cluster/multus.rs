@@ -16,7 +16,7 @@ use crate::peers;
 const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 /// The service of the API server (the first address of the default range).
 const API: (&str, &str) = ("10.96.0.1", "443");
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(90);
 
 /// The daemon's own configuration on a node.
 pub const DAEMON_CONFIG: &str = "/etc/cni/multus.json";

@@ -17,7 +17,7 @@ use super::space::Life;
 use super::{image, place, progress, wait};
 use crate::{peers, program};
 
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 
 /// All of Kubernetes. Everything is gone when it is dropped, or when this process ends.
 #[derive(Debug)]

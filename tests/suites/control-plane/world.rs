@@ -15,7 +15,7 @@ use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 /// Until something that takes milliseconds is given up.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 /// The node's name.
 pub const NODE: &str = "n1";
 /// Its InternalIP, as the kubelet would tell the agent.

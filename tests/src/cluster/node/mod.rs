@@ -23,7 +23,7 @@ pub use metrics::Operations;
 /// Image of every pod that the tests make, and of their sandboxes: busybox, which waits until it is told to end.
 pub const IMAGE: &str = "meta-cni.test/pod:1";
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 
 /// A node.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use meta_cni_tests::cluster::{Api, ControlPlane, Refusal, wait};
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(120);
 pub const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/meta-cni-webhook";
 pub const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/meta-cni-webhook";
