@@ -1,7 +1,7 @@
 //! Makes the client of the API server.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::api::{DeleteParams, GetParams, ListParams, PostParams};
@@ -55,8 +55,14 @@ async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Conf
         Some(path) => {
             let failed = |e: &dyn Error| ClientError::Kubeconfig { path: path.to_owned(), why: chain(e) };
             let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
+            let authority = authority_file(&kubeconfig, context);
             let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| failed(&e))
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|e| failed(&e));
+            config.map(|mut config| {
+                // Read anew as a pod's is, or a new authority would be unknown until the program starts again.
+                config.root_cert_file = authority;
+                config
+            })
         }
         None => Config::incluster().map_err(|e| ClientError::NoServiceAccount(chain(&e))),
     };
@@ -65,6 +71,15 @@ async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Conf
     // Every caller has its own retries.
     config.default_retry = false;
     Ok(config)
+}
+
+/// The file that `certificate-authority` names for the cluster of a context. `certificate-authority-data` comes before it, as for kubectl.
+fn authority_file(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<PathBuf> {
+    let name = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|named| named.name == name)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
+    let file = cluster.certificate_authority.as_ref().filter(|_| cluster.certificate_authority_data.is_none())?;
+    Some(PathBuf::from(file))
 }
 
 /// What the API server says its time is, in the words of HTTP.

@@ -168,6 +168,13 @@ impl ControlPlane {
         Api::new(&kubeconfig(&server, &self.certificate(), &self.tokens.of("admin")))
     }
 
+    /// The API server makes itself another certificate, of another authority, when it starts again.
+    pub fn forget_certificate(&self) {
+        for file in ["apiserver.crt", "apiserver.key"] {
+            fs::remove_file(self.place.path("pki").join(file)).unwrap();
+        }
+    }
+
     /// Text of the API server's certificate, which is its own authority.
     pub fn certificate(&self) -> String {
         fs::read_to_string(self.place.path("pki/apiserver.crt")).unwrap()

@@ -157,6 +157,36 @@ fn a_token_that_expires_has_a_successor_in_time() {
     assert!(!world.log().contains("Unauthorized"), "{}", world.log());
 }
 
+/// The API server has a certificate of another authority, and the file of authorities is told of it later: pods come and go meanwhile,
+/// and nobody starts the agent anew.
+#[test]
+#[ignore = "minutes: make soak"]
+fn the_certificates_of_the_api_server_are_rotated() {
+    let mut world = World::new();
+    world.nad("one");
+    let (kubeconfig, authority) = world.kubeconfig_of_authority_file();
+    world.start_agent_with(&kubeconfig);
+    let (before, meanwhile) = (world.pod("before", "one"), world.pod("meanwhile", "one"));
+    world.add(&before);
+    world.until("status", || world.status("before"));
+    world.plane.kill_api();
+    world.plane.forget_certificate();
+    world.plane.start_api();
+    world.node.conf["statusWaitMs"] = json!(20);
+    world.until("refusal of the new certificate", || match world.log() {
+        log if log.contains("certificate") => Ok(()),
+        log => Err(log),
+    });
+    world.node.del(&before).quiet();
+    world.add(&meanwhile);
+    assert!(world.status("meanwhile").is_err(), "the agent trusts whoever answers");
+    fs::write(&authority, world.plane.certificate()).unwrap();
+    // The file is looked at once a minute, and the tries have become rare by then.
+    world.within(Duration::from_secs(180), "status", || world.status("meanwhile"));
+    world.node.del(&meanwhile).quiet();
+    assert_clean(&world);
+}
+
 /// All pods of a node come at once, while the agent only starts: as after a reboot.
 #[test]
 #[ignore = "minutes: make soak"]

@@ -137,6 +137,18 @@ impl World {
         (kubeconfig, file)
     }
 
+    /// A kubeconfig whose authority is in a file.
+    pub fn kubeconfig_of_authority_file(&self) -> (PathBuf, PathBuf) {
+        let (kubeconfig, file) = (self.node.path("kubeconfig"), self.node.path("ca.crt"));
+        fs::write(&file, self.plane.certificate()).unwrap();
+        let mut config = self.plane.kubeconfig_with(&self.token());
+        let cluster = config["clusters"][0]["cluster"].as_object_mut().unwrap();
+        cluster.remove("certificate-authority-data");
+        cluster.insert("certificate-authority".to_owned(), json!(file));
+        fs::write(&kubeconfig, config.to_string()).unwrap();
+        (kubeconfig, file)
+    }
+
     /// Starts the agent and does not wait.
     pub fn launch_agent(&mut self, kubeconfig: &Path) {
         assert!(self.agent.is_none(), "the agent runs");
