@@ -10,6 +10,7 @@ mod image;
 pub mod multus;
 pub mod node;
 pub mod place;
+pub mod pods;
 pub mod programs;
 pub mod relay;
 pub mod service;

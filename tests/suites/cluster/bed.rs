@@ -6,14 +6,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::cluster::api::path_of;
-use meta_cni_tests::cluster::node::{IMAGE, Traces};
+use meta_cni_tests::cluster::node::Traces;
+pub use meta_cni_tests::cluster::pods::*;
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
-use meta_cni_tests::node::{NETWORKS, STATUS};
+use meta_cni_tests::node::NETWORKS;
 use serde_json::{Value, json};
-
-/// What a pod may take on a machine whose two processors compile meanwhile; kubelet tries a failed one again after 10 to 20 seconds,
-/// and one that was killed twice over starts its pods anew.
-pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What was on the nodes before the installation.
 pub struct Earlier {
@@ -28,9 +25,6 @@ pub struct Bed {
     pub api: Api,
     before: Vec<Traces>,
 }
-
-/// Label of the namespaces of cases.
-const CASE: &str = "case";
 
 static CLUSTER: OnceLock<(Mutex<Cluster>, Earlier)> = OnceLock::new();
 
@@ -148,64 +142,6 @@ fn words_of_agents(api: &Api) -> String {
         format!("{name}: {}", log.unwrap_or_else(|refusal| refusal.to_string()))
     });
     words.collect::<Vec<_>>().join("\n")
-}
-
-/// Makes a namespace and waits for its service account.
-pub fn namespace(api: &Api, name: &str) {
-    let metadata = json!({"name": name, "labels": {CASE: name}});
-    api.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap();
-    let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
-    wait::until("service account", PATIENCE, || api.get(&account).map_err(|e| e.to_string()));
-}
-
-/// A pod on a node, `n1` and up, or where the scheduler wants it.
-pub fn pod(namespace: &str, name: &str, node: Option<&str>) -> Value {
-    let mut pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": name, "annotations": {}},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": IMAGE}]},
-    });
-    if let Some(node) = node {
-        // Not nodeName: the scheduler has its part in it.
-        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
-    }
-    pod
-}
-
-/// A definition as an object.
-pub fn definition(namespace: &str, name: &str, config: &str) -> Value {
-    json!({
-        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-        "metadata": {"namespace": namespace, "name": name}, "spec": {"config": config},
-    })
-}
-
-pub fn ready(api: &Api, namespace: &str, name: &str) -> Value {
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-    wait::until(&format!("pod {name} that is ready"), PATIENCE, || {
-        let pod = api.get(&path).map_err(|e| e.to_string())?;
-        if is_ready(&pod) { Ok(pod) } else { Err(format!("{}; {}", pod["status"], events(api, namespace, name))) }
-    })
-}
-
-/// True when a pod has the condition Ready.
-pub fn is_ready(pod: &Value) -> bool {
-    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
-pub fn gone(api: &Api, path: &str) {
-    wait::until(&format!("end of {path}"), PATIENCE, || match api.get(path) {
-        Err(refusal) if refusal.code == 404 => Ok(()),
-        answer => Err(format!("{answer:?}")),
-    });
-}
-
-fn events(api: &Api, namespace: &str, name: &str) -> String {
-    let events = api.list(&format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.name={name}"));
-    let line = |event: &Value| {
-        Some(format!("{}: {}", event["reason"].as_str().unwrap_or_default(), event["message"].as_str()?))
-    };
-    events.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Bed {
@@ -358,18 +294,4 @@ impl Bed {
             });
         }
     }
-}
-
-/// A bridge of its own with addresses of each node's own, 10.<number>.0.0/24.
-pub fn lan(number: u8) -> Value {
-    json!({
-        "cniVersion": "1.1.0", "type": "bridge", "bridge": format!("lan{number}"),
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": format!("10.{number}.0.0/24")}]]},
-    })
-}
-
-/// The `network-status` of a pod, when it has one.
-pub fn status_of(pod: &Value) -> Option<Vec<Value>> {
-    let text = pod["metadata"]["annotations"][STATUS].as_str()?;
-    Some(serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}")))
 }

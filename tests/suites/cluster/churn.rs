@@ -50,7 +50,27 @@ fn kubelet_and_containerd_are_killed_while_pods_come_and_go() {
         bed.replicas("app=web", replicas);
     }
     wait_for_agents(&mut bed.cluster);
+    bed.api.patch(path, &json!({"spec": {"replicas": 0}})).unwrap();
+    bed.replicas("app=web", 0);
+    forget_lost_namespaces(&bed);
     bed.clear();
+}
+
+/// containerd that is killed between making a namespace and noting whose it is forgets the namespace: it asks for no ADD in it, and
+/// for no DEL either. Nothing else may be in it.
+fn forget_lost_namespaces(bed: &Bed) {
+    for node in bed.cluster.nodes() {
+        let known = node.ctr(&["containers", "list"]).output_of(None).unwrap();
+        let sandboxes = known.lines().filter_map(|line| line.split_whitespace().next());
+        let held: String =
+            sandboxes.filter_map(|id| node.ctr(&["containers", "info", id]).output_of(None).ok()).collect();
+        for name in node.space().run("ls /run/netns").split_whitespace().filter(|name| !held.contains(*name)) {
+            let links = node.space().run(&format!("ip -n {name} -o link"));
+            if links.lines().all(|link| link.contains(": lo:")) {
+                node.space().run(&format!("ip netns del {name}"));
+            }
+        }
+    }
 }
 
 #[test]
