@@ -1,11 +1,10 @@
 //! The cluster that the cases share, and what each of them does with it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::cluster::api::path_of;
+pub use meta_cni_tests::cluster::installation::*;
 use meta_cni_tests::cluster::node::Traces;
 pub use meta_cni_tests::cluster::pods::*;
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
@@ -48,61 +47,11 @@ fn installed() -> (Mutex<Cluster>, Earlier) {
     (Mutex::new(cluster), Earlier { bare })
 }
 
-/// Everything, as it is shipped, but that nodes leave a network sooner.
-pub fn install(cluster: &Cluster) {
-    let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/cluster/installation");
-    cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
-}
-
-/// The archive of `make image`.
-pub fn image() -> PathBuf {
-    let archive = std::env::var_os("META_CNI_IMAGE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/meta-cni.tar"), PathBuf::from);
-    assert!(archive.is_file(), "{} is missing: make image", archive.display());
-    archive
-}
-
-/// Waits until every node has an agent that is ready, and its configuration.
-pub fn wait_for_agents(cluster: &mut Cluster) {
-    let path = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
-    let api = cluster.api();
-    wait::until("agents that are ready", PATIENCE, || {
-        cluster.check()?;
-        let set = api.get(path).map_err(|e| e.to_string())?;
-        let status = &set["status"];
-        let nodes = cluster.nodes().len();
-        if status["numberReady"] != nodes || status["observedGeneration"] != set["metadata"]["generation"] {
-            return Err(format!("{status}\n{}", words_of_agents(&api)));
-        }
-        for node in cluster.nodes() {
-            let conf = node.file("/etc/cni/net.d/00-meta-cni.conflist");
-            fs::metadata(&conf).map_err(|e| format!("{}: {}: {e}", node.name(), conf.display()))?;
-        }
-        Ok(())
-    });
-}
-
-const WEBHOOK: &str = "/apis/apps/v1/namespaces/meta-cni/deployments/meta-cni-webhook";
-
 /// Keeps the webhook's pods on a node that no case reboots: a pod that comes anew has other traces on its node than before, and
 /// cases compare those.
 fn pin_webhook(cluster: &Cluster) {
     let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "n1"}}}}});
     cluster.api().patch(WEBHOOK, &pinned).unwrap();
-}
-
-/// Waits until every replica of the webhook is one that the API server can ask, and there is no pod of it but those.
-pub fn wait_for_webhook(cluster: &Cluster) {
-    let api = cluster.api();
-    wait::until("webhook that is ready", PATIENCE, || {
-        let deployment = api.get(WEBHOOK).map_err(|e| e.to_string())?;
-        let (status, replicas) = (&deployment["status"], &deployment["spec"]["replicas"]);
-        let is_whole = status["readyReplicas"] == *replicas
-            && status["updatedReplicas"] == *replicas
-            && status["observedGeneration"] == deployment["metadata"]["generation"]
-            && *replicas == api.list("/api/v1/namespaces/meta-cni/pods").len();
-        if is_whole { Ok(()) } else { Err(status.to_string()) }
-    });
 }
 
 /// The kinds of a registration with the API server; each has one of the webhook's name.
@@ -131,17 +80,6 @@ pub fn restore_webhook(bed: &Bed) {
         answer => Err(format!("{answer:?}")),
     });
     bed.api.delete(&path_of(&bad)).unwrap();
-}
-
-/// The last lines of what agents said.
-fn words_of_agents(api: &Api) -> String {
-    let pods = api.list("/api/v1/namespaces/kube-system/pods");
-    let names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
-    let words = names.map(|name| {
-        let log = api.text(&format!("/api/v1/namespaces/kube-system/pods/{name}/log?container=agent&tailLines=5"));
-        format!("{name}: {}", log.unwrap_or_else(|refusal| refusal.to_string()))
-    });
-    words.collect::<Vec<_>>().join("\n")
 }
 
 impl Bed {

@@ -7,12 +7,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use meta_cni_tests::cluster::programs::Programs;
+use meta_cni_tests::cluster::snapshot::as_before;
 use meta_cni_tests::cluster::{Cluster, ControlPlane, Node, wait};
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 use crate::bed::{PATIENCE, gone, ready, wait_for_agents, wait_for_webhook};
-use crate::lifecycle::{as_before, full_pod, given_back, make_networks, used_cluster};
+use crate::lifecycle::{full_pod, given_back, make_networks, used_cluster};
 
 /// Objects by kind, namespace and name.
 type Objects = BTreeMap<String, Value>;

@@ -1,77 +1,16 @@
 //! From the installation to the uninstallation, on clusters of their own: a node is as it was, whether it was drained or not.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
-
+use meta_cni_tests::cluster::snapshot::{Snapshot, as_before, snapshot};
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use meta_cni_tests::node::NETWORKS;
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, definition, gone, image, install, is_ready, lan, namespace, pod, ready, wait_for_agents, wait_for_webhook,
+    AGENTS, PATIENCE, UNINSTALL, count, definition, deploy, gone, image, install, is_ready, lan, namespace, pod, ready,
+    remove_installation, wait_for_agents, wait_for_webhook, words,
 };
 
-pub const AGENTS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni";
-pub const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/meta-cni-uninstall";
 pub const SHOP: &str = "shop";
-
-/// Everything that an installation could leave on a node: files, links, addresses, routes, rules, tables, labels.
-type Snapshot = BTreeSet<String>;
-
-const DIRECTORIES: [&str; 6] =
-    ["/etc/cni", "/opt/cni/bin", "/var/lib/cni", "/var/lib/meta-cni", "/run/meta-cni", "/run/cni"];
-
-pub fn snapshot(api: &Api, node: &Node) -> Snapshot {
-    let mut all = Snapshot::new();
-    for dir in DIRECTORIES {
-        walk(&node.file(dir), dir, &mut all);
-    }
-    for line in node.space().run("ip -o link").lines() {
-        let name = line.split(": ").nth(1).unwrap_or_default().split('@').next().unwrap_or_default();
-        all.insert(format!("link {name}"));
-    }
-    for question in ["-o -4 address show scope global", "-4 route", "-6 route show proto static", "rule", "-6 rule"] {
-        let told = node.space().run(&format!("ip {question}"));
-        // A bridge without a port notices a moment later that it is down.
-        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim().trim_end_matches(" linkdown"))));
-    }
-    let mut table = String::new();
-    // Without counters.
-    for line in node.space().run("nft --stateless list ruleset").lines() {
-        if line.starts_with("table ") {
-            table = line.trim_end_matches(" {").to_owned();
-        }
-        // The service proxy's own follow the Services.
-        if !table.contains("kube-proxy") {
-            all.insert(format!("{table}: {}", line.trim()));
-        }
-    }
-    let object = api.get(&format!("/api/v1/nodes/{}", node.name())).unwrap();
-    all.extend(
-        object["metadata"]["labels"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| format!("label {key}={value}")),
-    );
-    all
-}
-
-fn walk(dir: &Path, shown: &str, all: &mut Snapshot) {
-    if dir.is_dir() {
-        all.insert(format!("directory {shown}"));
-    }
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let shown = format!("{shown}/{}", entry.file_name().to_string_lossy());
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => walk(&entry.path(), &shown, all),
-            // What the runtime's library keeps of a pod that was attached before the installation and deleted after it: docs/install.md.
-            _ if shown.starts_with("/var/lib/cni/results/pods-") => {}
-            _ => drop(all.insert(format!("file {shown}"))),
-        }
-    }
-}
 
 /// A cluster whose nodes have attached and detached a pod each, so that their own network has what it keeps; and each node as it is.
 pub fn used_cluster(nodes: u8) -> (Cluster, Vec<Snapshot>) {
@@ -112,18 +51,6 @@ fn settled(api: &Api, node: &Node) -> Snapshot {
     })
 }
 
-/// Waits until a node is as it was.
-pub fn as_before(api: &Api, node: &Node, before: &Snapshot) {
-    wait::until(&format!("{} as it was", node.name()), PATIENCE, || {
-        let now = snapshot(api, node);
-        let differs = |sign: &str, one: &Snapshot, other: &Snapshot| {
-            one.difference(other).map(|line| format!("{sign} {line}")).collect::<Vec<_>>()
-        };
-        let lines = [differs("+", &now, before), differs("-", before, &now)].concat();
-        if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
-    });
-}
-
 /// Nothing of ours is on a node, whatever pods with nothing but the cluster's network are.
 pub fn given_back(node: &Node) {
     for path in ["/opt/cni/bin/meta-cni", "/etc/cni/net.d/00-meta-cni.conflist", "/var/lib/meta-cni", "/run/meta-cni"] {
@@ -153,31 +80,6 @@ pub fn full_pod(name: &str, node: &Node) -> Value {
     pod["metadata"]["annotations"][NETWORKS] = json!("lan,overlay,guarded");
     pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8047}]);
     pod
-}
-
-/// How many pods of a DaemonSet are ready, and how many there should be.
-pub fn count(api: &Api, path: &str) -> Result<(u64, u64), String> {
-    let set = api.get(path).map_err(|e| e.to_string())?;
-    if set["status"]["observedGeneration"] != set["metadata"]["generation"] {
-        return Err("not seen yet".to_owned());
-    }
-    let number = |key: &str| set["status"][key].as_u64().unwrap_or_default();
-    Ok((number("numberReady"), number("desiredNumberScheduled")))
-}
-
-/// The words of the pods that uninstall.
-pub fn words(api: &Api) -> String {
-    let pods = api.list("/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni-uninstall");
-    let of = |pod: &Value| {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let log = api.text(&format!("/api/v1/namespaces/kube-system/pods/{name}/log?container=uninstall"));
-        format!("{}: {}", pod["spec"]["nodeName"], log.unwrap_or_else(|refusal| refusal.to_string()))
-    };
-    pods.iter().map(of).collect::<Vec<_>>().join("\n")
-}
-
-pub fn deploy(dir: &str) -> String {
-    format!("{}/../deploy/{dir}", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]
@@ -235,9 +137,7 @@ fn what_is_uninstalled_leaves_each_node_as_it_was_drained_or_not() {
         (2, 2) => Ok(()),
         other => Err(format!("{other:?}\n{}", words(&api))),
     });
-    cluster.plane().kubectl(["delete", "-k", &deploy("uninstall"), "--timeout=100s"]);
-    cluster.plane().kubectl(["delete", "-k", &deploy("kustomize/base"), "--ignore-not-found", "--timeout=100s"]);
-    gone(&api, "/api/v1/namespaces/meta-cni");
+    remove_installation(&cluster);
     for (node, before) in cluster.nodes().iter().zip(&before) {
         as_before(&api, node, before);
         come_and_go(&api, "after", node);

@@ -10,8 +10,10 @@ use meta_cni_tests::node::NETWORKS;
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
-use crate::bed::{PATIENCE, definition, gone, is_ready, lan, pod, ready, status_of, wait_for_agents, wait_for_webhook};
-use crate::lifecycle::{AGENTS, SHOP, UNINSTALL, count, delete, deploy, path, used_cluster, words};
+use crate::bed::{
+    PATIENCE, definition, deploy, is_ready, lan, pod, ready, status_of, uninstall, wait_for_agents, wait_for_webhook,
+};
+use crate::lifecycle::{SHOP, delete, path, used_cluster};
 
 const CONF: &str = "/etc/cni/net.d/00-meta-cni.conflist";
 const MULTUS_CONF: &str = "/etc/cni/net.d/00-multus.conf";
@@ -106,15 +108,7 @@ fn a_cluster_goes_from_multus_to_meta_cni_and_back_and_no_pod_notices() {
     for node in cluster.nodes() {
         delete(&api, &format!("new-{}", node.name()));
     }
-    api.delete(AGENTS).unwrap();
-    gone(&api, AGENTS);
-    cluster.plane().kubectl(["apply", "-k", &deploy("uninstall")]);
-    wait::until("nodes that are given back", PATIENCE, || match count(&api, UNINSTALL)? {
-        (2, 2) => Ok(()),
-        other => Err(format!("{other:?}\n{}", words(&api))),
-    });
-    cluster.plane().kubectl(["delete", "-k", &deploy("uninstall"), "--timeout=100s"]);
-    cluster.plane().kubectl(["delete", "-k", &deploy("kustomize/base"), "--ignore-not-found", "--timeout=100s"]);
+    uninstall(&cluster);
     let _daemons = multus::install(&cluster);
     assert!(is_ready(&api.get(&path("old-n2")).unwrap()));
     for (node, old) in cluster.nodes().iter().zip(&old) {

@@ -11,8 +11,7 @@ use meta_cni_tests::cluster::{Api, Node, wait};
 use meta_cni_tests::node::NETWORKS;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, PATIENCE, gone, is_ready, pod, status_of, wait_for_agents};
-use crate::lifecycle::AGENTS;
+use crate::bed::{AGENTS, Bed, PATIENCE, gone, is_ready, pod, status_of, wait_for_agents};
 
 const PODS_OF_AGENTS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=meta-cni";
 /// Pods that come at the same time on a node.
