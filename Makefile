@@ -24,7 +24,7 @@ PLUGIN := $(ABORT) cargo build --locked --release --target $(MUSL) --no-default-
 # What runs for weeks need not be as small as the plugin, and three programs take minutes to optimise as one piece each.
 PROGRAMS := CARGO_PROFILE_RELEASE_LTO=thin cargo build --locked --release --target $(MUSL) -p meta-cni-agent -p meta-cni-ctl -p meta-cni-webhook
 
-.PHONY: build image image-all sbom test test-operate soak demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
+.PHONY: build image image-all sbom test test-operate test-neighbours soak demo bench bench-overlay bench-cluster bench-webhook cluster cluster-down lint deny reproducible deps clean
 
 # The programs as they are shipped: static, in target/<arch>-unknown-linux-musl/release. The plugin is built by itself: beside the
 # agent, its dependencies would be compiled with the features that only a client of the API server needs.
@@ -64,6 +64,16 @@ test-operate: deps
 	tests/browser
 	tests/operate/alerts
 	tests/operate/chart
+
+# Beside real products, as their users install them: flannel, kube-router, Whereabouts. They are built once, which takes some ten minutes.
+# NEIGHBOUR=flannel for the cases of one.
+test-neighbours: image
+	@tests/prepare ipset
+	tests/cluster/build >/dev/null
+	tests/peers/build >/dev/null
+	tests/neighbours/build flannel kube-router whereabouts >/dev/null
+	cargo build --locked --workspace --all-features --bins
+	cargo test --locked --workspace --all-features --test neighbours -- --test-threads 1 $(NEIGHBOUR)
 
 # A node for a long time and under fire, some 45 minutes: thousands of pods, storms, programs that are killed. SOAK_SECONDS is for
 # random sequences of calls, on each kernel.

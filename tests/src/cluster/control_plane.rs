@@ -265,7 +265,12 @@ impl ControlPlane {
 
     /// A kubeconfig for programs inside of the cluster's network.
     pub fn inside(&self, user: &str) -> Value {
-        kubeconfig(&format!("{ADDRESS}:{PORT}"), &self.certificate(), &self.tokens.of(user))
+        self.inside_with(&self.tokens.of(user))
+    }
+
+    /// The same with a token.
+    pub fn inside_with(&self, token: &str) -> Value {
+        kubeconfig(&format!("{ADDRESS}:{PORT}"), &self.certificate(), token)
     }
 
     /// `kubectl` with the administrator's rights, ready for arguments.

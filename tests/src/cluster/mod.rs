@@ -9,6 +9,7 @@ pub mod credentials;
 mod image;
 pub mod installation;
 pub mod multus;
+pub mod neighbours;
 pub mod node;
 pub mod place;
 pub mod pods;

@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod attach;
+mod contracts;
 mod crio;
 mod faults;
 mod fixtures;

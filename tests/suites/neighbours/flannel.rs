@@ -1,0 +1,52 @@
+//! flannel: its subnet file, its plugin, its device.
+
+use std::fs;
+
+use meta_cni_tests::cluster::neighbours::flannel::{Backend, SUBNET_FILE, install, start};
+
+use crate::scene::{Product, Scene};
+
+#[test]
+fn flannel_with_vxlan_keeps_its_device() {
+    walk(Product {
+        install: |cluster| install(cluster, Backend::Vxlan),
+        start,
+        own: &[
+            "ip -d link show flannel.1",
+            "bridge fdb show dev flannel.1",
+            "ip neigh show dev flannel.1 nud permanent",
+        ],
+        has_host_ports: true,
+    });
+}
+
+#[test]
+fn flannel_with_host_gw_keeps_its_routes() {
+    walk(Product {
+        install: |cluster| install(cluster, Backend::HostGw),
+        start,
+        own: &["ip -4 route show 10.244.0.0/16 table main"],
+        has_host_ports: true,
+    });
+}
+
+fn walk(product: Product) {
+    let mut scene = Scene::new(product);
+    scene.pods_with_three_networks();
+    scene.both_restart_in_both_orders();
+    scene.own_is_as_before();
+    without_a_subnet(&mut scene);
+    scene.goes();
+}
+
+/// flanneld is away and a reboot has taken its file: a pod waits, says for what, and comes when flannel does.
+fn without_a_subnet(scene: &mut Scene) {
+    scene.end_product();
+    fs::remove_file(scene.node("n1").file(SUBNET_FILE)).unwrap();
+    scene.ask_for("waits", "n1", "lan", false);
+    scene.event("waits", SUBNET_FILE);
+    scene.start_product();
+    scene.ready("waits");
+    scene.serves("waits", "new-n2");
+    scene.delete("waits");
+}

@@ -1,0 +1,331 @@
+//! What every default network goes through.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use meta_cni_tests::cluster::installation::{image, install, uninstall, wait_for_agents, wait_for_webhook};
+use meta_cni_tests::cluster::pods::{PATIENCE, definition, events, gone, lan, namespace, pod, ready, status_of};
+use meta_cni_tests::cluster::service::Service;
+use meta_cni_tests::cluster::snapshot::{Snapshot, as_before, snapshot};
+use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
+use meta_cni_tests::node::NETWORKS;
+use meta_cni_tests::program;
+use serde_json::{Value, json};
+
+/// Where the cases' pods are.
+pub const SHOP: &str = "shop";
+/// What a pod serves, on its own port, and at the node for pods that have a `hostPort`.
+pub const PORT: u16 = 8080;
+const NODE_PORT: u16 = 18080;
+/// A pod with further networks has these: a bridge of the node, an overlay on flannel's and Cilium's port, one on the usual port.
+const THREE: &str = "lan,near,far";
+
+/// A product that is the cluster's default network.
+pub struct Product {
+    /// Installs it on every node.
+    pub install: fn(&Cluster) -> Vec<Service>,
+    /// Starts the daemon of a node again.
+    pub start: fn(&Node) -> Service,
+    /// What on a node is the product's alone, as questions to `ip`, `bridge` and `nft`.
+    pub own: &'static [&'static str],
+    /// It serves `hostPort`.
+    pub has_host_ports: bool,
+}
+
+/// A cluster with a product and ours.
+pub struct Scene {
+    // In the order in which they go: a node ends when nothing runs in it.
+    pub daemons: Vec<Service>,
+    pub cluster: Cluster,
+    pub api: Api,
+    product: Product,
+    before: Vec<Snapshot>,
+    /// What eth0 of a pod is without us, by node.
+    plain: Vec<Vec<String>>,
+    own: Vec<BTreeSet<String>>,
+}
+
+impl Scene {
+    /// Two nodes with the product and a pod each, from before our installation; then ours.
+    pub fn new(product: Product) -> Self {
+        let cluster = Cluster::start(2);
+        let api = cluster.api();
+        let daemons = (product.install)(&cluster);
+        namespace(&api, SHOP);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": SHOP, "name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
+        });
+        api.apply(&service).unwrap();
+        let mut scene = Self { cluster, api, daemons, product, before: Vec::new(), plain: Vec::new(), own: Vec::new() };
+        let names = scene.names();
+        for node in &names {
+            scene.make(&format!("first-{node}"), node, "", false);
+            scene.delete(&format!("first-{node}"));
+        }
+        scene.before = scene.each(|scene, node| scene.settled(node));
+        for node in &names {
+            scene.make(&format!("old-{node}"), node, "", false);
+        }
+        scene.serves("old-n1", "old-n2");
+        scene.plain = scene.each(|scene, node| scene.eth0(&format!("old-{}", node.name()), node));
+        scene.own = scene.each(|scene, node| scene.own_of(node));
+        scene.cluster.import(&image());
+        install(&scene.cluster);
+        wait_for_agents(&mut scene.cluster);
+        wait_for_webhook(&scene.cluster);
+        let overlay = |vni: u32, port: u16, subnet: &str| json!({"cniVersion": "1.1.0", "type": "vxlan", "vni": vni, "port": port, "ipam": {"type": "blocks", "subnet": subnet}});
+        for (name, config) in [
+            ("lan", lan(160)),
+            ("near", overlay(4100, 8472, "10.61.0.0/24")),
+            ("far", overlay(4101, 4789, "10.62.0.0/24")),
+        ] {
+            let object = definition(SHOP, name, &config.to_string());
+            wait::until("definition that is stored", PATIENCE, || {
+                scene.api.apply(&object).map_err(|refusal| refusal.to_string())
+            });
+        }
+        scene
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.cluster.nodes().iter().map(|node| node.name().to_owned()).collect()
+    }
+
+    fn each<T>(&self, ask: impl Fn(&Self, &Node) -> T) -> Vec<T> {
+        self.cluster.nodes().iter().map(|node| ask(self, node)).collect()
+    }
+
+    pub fn node(&self, name: &str) -> &Node {
+        self.cluster.nodes().iter().find(|node| node.name() == name).unwrap()
+    }
+
+    fn path(name: &str) -> String {
+        format!("/api/v1/namespaces/{SHOP}/pods/{name}")
+    }
+
+    /// Asks for a pod that serves its own name.
+    pub fn ask_for(&self, name: &str, node: &str, networks: &str, has_port: bool) {
+        let mut object = pod(SHOP, name, Some(node));
+        object["metadata"]["labels"] = json!({"app": "web", "pod": name});
+        let serve = format!("mkdir -p /www && hostname > /www/index.html && exec busybox httpd -f -p {PORT} -h /www");
+        object["spec"]["containers"][0]["command"] = json!(["busybox", "sh", "-c", serve]);
+        if !networks.is_empty() {
+            object["metadata"]["annotations"][NETWORKS] = json!(networks);
+        }
+        if has_port {
+            object["spec"]["containers"][0]["ports"] = json!([{"containerPort": PORT, "hostPort": NODE_PORT}]);
+        }
+        self.api.apply(&object).unwrap();
+    }
+
+    /// A pod that serves its own name, when it is ready.
+    pub fn make(&self, name: &str, node: &str, networks: &str, has_port: bool) -> Value {
+        self.ask_for(name, node, networks, has_port);
+        let pod = ready(&self.api, SHOP, name);
+        if networks.is_empty() {
+            return pod;
+        }
+        wait::until(&format!("status of pod {name}"), PATIENCE, || {
+            let pod = self.api.get(&Self::path(name)).map_err(|refusal| refusal.to_string())?;
+            if status_of(&pod).is_some() { Ok(pod) } else { Err(pod["metadata"].to_string()) }
+        })
+    }
+
+    /// Waits for an event of a pod, by a part of its text.
+    pub fn event(&self, name: &str, part: &str) {
+        wait::until(&format!("event {part:?}"), PATIENCE, || {
+            let events = events(&self.api, SHOP, name);
+            if events.contains(part) { Ok(()) } else { Err(events) }
+        });
+    }
+
+    /// Waits until a pod is ready.
+    pub fn ready(&self, name: &str) {
+        ready(&self.api, SHOP, name);
+    }
+
+    pub fn delete(&self, name: &str) {
+        self.api.delete(&Self::path(name)).unwrap();
+        gone(&self.api, &Self::path(name));
+    }
+
+    /// Addresses of a pod: of eth0, and of its further networks.
+    pub fn addresses(&self, name: &str) -> Vec<String> {
+        let pod = self.api.get(&Self::path(name)).unwrap();
+        let mut all = vec![pod["status"]["podIP"].as_str().unwrap().to_owned()];
+        for entry in status_of(&pod).unwrap_or_default().iter().skip(1) {
+            all.push(entry["ips"][0].as_str().unwrap().to_owned());
+        }
+        all
+    }
+
+    /// Runs a line of a shell in a pod.
+    fn tries(&self, pod: &str, line: &str) -> Result<String, String> {
+        let mut command = self.cluster.plane().kubectl_command();
+        command.args(["exec", "-n", SHOP, pod, "--", "busybox", "sh", "-c", line]);
+        let finished = program::start(&mut command, b"").finish(Duration::from_secs(30));
+        let (out, err) = (String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
+        if finished.code == Some(0) { Ok(out.into_owned()) } else { Err(format!("{pod}: {line}: {out}{err}")) }
+    }
+
+    /// Does one echo come back?
+    pub fn pings(&self, pod: &str, address: &str) -> Result<String, String> {
+        self.tries(pod, &format!("ping -c 1 -W 1 {address}"))
+    }
+
+    /// Gets the page that is served at an address.
+    pub fn page(&self, from: &str, address: &str, port: u16) -> Result<String, String> {
+        // Not wget: a static busybox looks names up by libraries that the pods do not have.
+        let line = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port} | tail -n 1");
+        match self.tries(from, &line)?.trim() {
+            "" => Err(format!("{from}: nothing from {address}:{port}")),
+            page => Ok(page.to_owned()),
+        }
+    }
+
+    #[track_caller]
+    fn soon(&self, what: &str, attempt: impl FnMut() -> Result<String, String>) -> String {
+        wait::until(what, PATIENCE, attempt)
+    }
+
+    /// A pod reaches another across nodes by eth0, and both by the Service.
+    pub fn serves(&self, from: &str, to: &str) {
+        let address = &self.addresses(to)[0];
+        self.soon("echo by eth0", || self.pings(from, address));
+        assert_eq!(self.soon("page by eth0", || self.page(from, address, PORT)), to);
+        let service = self.api.get(&format!("/api/v1/namespaces/{SHOP}/services/web")).unwrap();
+        let cluster_ip = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
+        let mut served = BTreeSet::new();
+        wait::until("pages of both pods by the Service", PATIENCE, || {
+            served.insert(self.page(from, &cluster_ip, 80)?);
+            if served.contains(to) { Ok(()) } else { Err(format!("{served:?}")) }
+        });
+    }
+
+    /// What eth0 of a pod is, with what differs between two pods of a node left out.
+    pub fn eth0(&self, pod: &str, node: &Node) -> Vec<String> {
+        let own = &self.addresses(pod)[0];
+        let ask = |line: &str| self.tries(pod, line).unwrap();
+        let link = ask("ip -o link show eth0");
+        let mtu = link.split("mtu ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        let mut all = vec![format!("mtu {mtu}")];
+        for line in ask("ip -4 addr show eth0").lines().filter(|line| line.trim().starts_with("inet ")) {
+            all.push(line.trim().replace(own, "OWN"));
+        }
+        // The further networks' own are not eth0's.
+        let routes = ask("ip route");
+        all.extend(routes.lines().filter(|line| line.contains("dev eth0")).map(|line| line.trim().replace(own, "OWN")));
+        all.extend(ask("ip rule").lines().map(str::to_owned));
+        all.push(node.pod_subnet());
+        all
+    }
+
+    /// What on a node is the product's alone.
+    fn own_of(&self, node: &Node) -> BTreeSet<String> {
+        let lines = |question: &&str| {
+            let said = node.space().run(question);
+            said.lines().map(|line| format!("{question}: {}", line.trim())).collect::<Vec<_>>()
+        };
+        self.product.own.iter().flat_map(lines).collect()
+    }
+
+    /// What there is of a node once no pod's link is.
+    fn settled(&self, node: &Node) -> Snapshot {
+        wait::until("node without pods", PATIENCE, || {
+            let now = snapshot(&self.api, node);
+            if now.iter().any(|line| line.starts_with("link veth")) { Err("there are veths") } else { Ok(now) }
+                .map_err(str::to_owned)
+        })
+    }
+
+    /// Pods with three networks on both nodes; everything that a user sees of eth0 is as without us.
+    pub fn pods_with_three_networks(&self) {
+        let has_port = self.product.has_host_ports;
+        for node in self.names() {
+            self.make(&format!("new-{node}"), &node, THREE, has_port);
+        }
+        for (node, plain) in self.cluster.nodes().iter().zip(&self.plain) {
+            assert_eq!(&self.eth0(&format!("new-{}", node.name()), node), plain, "eth0 on {}", node.name());
+        }
+        self.serves("new-n1", "new-n2");
+        self.serves("new-n2", "old-n1");
+        self.serves("old-n1", "new-n2");
+        for address in &self.addresses("new-n2")[2..] {
+            self.soon("echo by an overlay", || self.pings("new-n1", address));
+        }
+        if has_port {
+            let node = self.node("n1").address();
+            assert_eq!(self.soon("page by the node's port", || self.page("new-n2", &node, NODE_PORT)), "new-n1");
+        }
+        self.own_is_as_before();
+    }
+
+    /// Nothing of the product has changed.
+    pub fn own_is_as_before(&self) {
+        for (node, own) in self.cluster.nodes().iter().zip(&self.own) {
+            let now = self.own_of(node);
+            let lost: Vec<_> = own.difference(&now).collect();
+            let more: Vec<_> = now.difference(own).collect();
+            assert!(lost.is_empty() && more.is_empty(), "{}: - {lost:#?} + {more:#?}", node.name());
+        }
+    }
+
+    /// The product's daemons end and start again, and so do our agents: in one order and in the other.
+    pub fn both_restart_in_both_orders(&mut self) {
+        for product_first in [true, false] {
+            if product_first {
+                self.restart_product();
+            }
+            for node in self.cluster.nodes() {
+                node.space().run("busybox killall -9 meta-cnid");
+            }
+            if !product_first {
+                self.restart_product();
+            }
+            wait_for_agents(&mut self.cluster);
+            self.make("again", "n1", THREE, false);
+            self.serves("again", "new-n2");
+            self.serves("new-n1", "new-n2");
+            for address in &self.addresses("new-n2")[2..] {
+                self.soon("echo by an overlay", || self.pings("again", address));
+            }
+            self.delete("again");
+        }
+    }
+
+    /// SIGKILL to the product's daemons.
+    pub fn end_product(&mut self) {
+        self.daemons.drain(..).for_each(Service::kill);
+    }
+
+    /// Starts the product's daemons.
+    pub fn start_product(&mut self) {
+        self.daemons = self.cluster.nodes().iter().map(self.product.start).collect();
+    }
+
+    fn restart_product(&mut self) {
+        self.end_product();
+        self.start_product();
+    }
+
+    /// Every pod goes, those from before our installation too; then ours: each node is as it was, and takes pods.
+    pub fn goes(self) {
+        for node in self.names() {
+            self.delete(&format!("old-{node}"));
+            self.delete(&format!("new-{node}"));
+        }
+        for network in ["lan", "near", "far"] {
+            let kind = "network-attachment-definitions";
+            self.api.delete(&format!("/apis/k8s.cni.cncf.io/v1/namespaces/{SHOP}/{kind}/{network}")).unwrap();
+        }
+        uninstall(&self.cluster);
+        for (node, before) in self.cluster.nodes().iter().zip(&self.before) {
+            as_before(&self.api, node, before);
+            assert!(!fs::exists(node.file("/etc/cni/net.d/00-meta-cni.conflist")).unwrap());
+            self.make(&format!("after-{}", node.name()), node.name(), "", false);
+        }
+        self.serves("after-n1", "after-n2");
+    }
+}

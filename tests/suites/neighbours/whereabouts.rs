@@ -1,0 +1,124 @@
+//! Whereabouts: the real program beside us with its own kinds, and its addresses taken over by our blocks while its pods run.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use meta_cni_tests::cluster::installation::{image, install, wait_for_agents, wait_for_webhook};
+use meta_cni_tests::cluster::neighbours::whereabouts;
+use meta_cni_tests::cluster::pods::{PATIENCE, definition, gone, namespace, pod, ready, status_of};
+use meta_cni_tests::cluster::{Api, Cluster, wait};
+use meta_cni_tests::node::NETWORKS;
+use serde_json::{Value, json};
+
+use crate::scene::SHOP;
+
+const POOLS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/ippools";
+
+/// Makes a pod of the network, and gives its address there.
+fn attach(api: &Api, name: &str, node: &str) -> String {
+    let mut object = pod(SHOP, name, Some(node));
+    object["metadata"]["annotations"][NETWORKS] = json!("shared");
+    api.apply(&object).unwrap();
+    ready(api, SHOP, name);
+    wait::until(&format!("address of pod {name}"), PATIENCE, || {
+        let pod = api.get(&path(name)).map_err(|refusal| refusal.to_string())?;
+        let status = status_of(&pod).unwrap_or_default();
+        let address = status.get(1).and_then(|entry| entry["ips"][0].as_str()).map(str::to_owned);
+        address.ok_or_else(|| pod["metadata"].to_string())
+    })
+}
+
+fn path(name: &str) -> String {
+    format!("/api/v1/namespaces/{SHOP}/pods/{name}")
+}
+
+fn detach(api: &Api, name: &str) {
+    api.delete(&path(name)).unwrap();
+    gone(api, &path(name));
+}
+
+/// Pods that Whereabouts has given an address.
+fn holders(api: &Api) -> BTreeSet<String> {
+    let pools = api.list(POOLS);
+    let allocations = pools.iter().filter_map(|pool| pool["spec"]["allocations"].as_object());
+    allocations.flat_map(|all| all.values()).filter_map(|one| Some(one["podref"].as_str()?.to_owned())).collect()
+}
+
+fn held_by(api: &Api, pods: &[&str]) {
+    let want: BTreeSet<String> = pods.iter().map(|pod| format!("{SHOP}/{pod}")).collect();
+    wait::until(&format!("allocations of {want:?}"), PATIENCE, || {
+        let holders = holders(api);
+        if holders == want { Ok(()) } else { Err(format!("{holders:?}")) }
+    });
+}
+
+/// Sets the nodes' key, and returns when every node has it.
+fn say(cluster: &Cluster, value: &str) {
+    let node = json!({"whereabouts": value}).to_string();
+    let map = "/api/v1/namespaces/kube-system/configmaps/meta-cni";
+    cluster.api().patch(map, &json!({"data": {"node.json": node}})).unwrap();
+    for node in cluster.nodes() {
+        wait::until(&format!("{value} on {}", node.name()), PATIENCE, || {
+            let text =
+                fs::read_to_string(node.file("/etc/cni/net.d/00-meta-cni.conflist")).map_err(|e| e.to_string())?;
+            let conf: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+            if conf["plugins"][0]["whereabouts"] == value { Ok(()) } else { Err(text) }
+        });
+    }
+}
+
+#[test]
+fn whereabouts_gives_addresses_and_blocks_take_them_over() {
+    let mut cluster = Cluster::start(2);
+    let api = cluster.api();
+    namespace(&api, SHOP);
+    cluster.import(&image());
+    install(&cluster);
+    wait_for_agents(&mut cluster);
+    wait_for_webhook(&cluster);
+    whereabouts::install(&cluster);
+    let network = json!({
+        "cniVersion": "1.0.0", "type": "bridge", "bridge": "shared0",
+        "ipam": {"type": "whereabouts", "range": "192.168.160.0/24", "gateway": "192.168.160.1"},
+    });
+    let network = definition(SHOP, "shared", &network.to_string());
+    wait::until("definition that is stored", PATIENCE, || api.apply(&network).map_err(|refusal| refusal.to_string()));
+
+    // The program, called as any other: one address space for both nodes.
+    let addresses: Vec<String> =
+        [("one", "n1"), ("two", "n2"), ("three", "n1")].map(|(name, node)| attach(&api, name, node)).into();
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 3, "{addresses:?}");
+    held_by(&api, &["one", "two", "three"]);
+    detach(&api, "three");
+    held_by(&api, &["one", "two"]);
+
+    // Taken over: what running pods hold is nobody else's, and a pod that goes gives its address back to the pool.
+    say(&cluster, "take-over");
+    let mut given = BTreeSet::from([addresses[0].clone(), addresses[1].clone()]);
+    for number in 0..6 {
+        let address = attach(&api, &format!("new{number}"), ["n1", "n2"][number % 2]);
+        assert!(given.insert(address.clone()), "{address} is held twice: {given:?}");
+    }
+    held_by(&api, &["one", "two"]);
+    detach(&api, "one");
+    held_by(&api, &["two"]);
+    detach(&api, "two");
+    held_by(&api, &[]);
+
+    // And without the product.
+    say(&cluster, "blocks");
+    for node in cluster.nodes() {
+        fs::remove_file(node.file("/opt/cni/bin/whereabouts")).unwrap();
+    }
+    cluster.plane().kubectl([
+        "delete",
+        "crd",
+        "ippools.whereabouts.cni.cncf.io",
+        "nodeslicepools.whereabouts.cni.cncf.io",
+    ]);
+    let address = attach(&api, "after", "n1");
+    assert!(given.insert(address.clone()) || addresses[..2].contains(&address), "{address} is held twice: {given:?}");
+    for name in ["after", "new0", "new1", "new2", "new3", "new4", "new5"] {
+        detach(&api, name);
+    }
+}
