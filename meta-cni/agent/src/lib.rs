@@ -112,6 +112,13 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         addresses.node_has(ips);
         networks.node_has(ips);
     };
+    let pod_cidrs = tokio::sync::watch::Sender::new(Vec::new());
+    let pods_have = |cidrs| {
+        let is_known = *pod_cidrs.borrow() == cidrs;
+        if !is_known {
+            pod_cidrs.send_replace(cidrs);
+        }
+    };
     let page = {
         let look = (networks.clone(), known.clone(), publisher.clone(), watches.clone(), metrics.clone());
         let (inventory, state_dir) = (Mutex::new(Inventory::default()), options.state_dir.clone());
@@ -142,7 +149,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             event_publisher.run(),
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
-            own_node::run(client.clone(), &options.node_name, node_has),
+            own_node::run(client.clone(), &options.node_name, node_has, pods_have),
             metrics_server.serve(page),
             call_reports::run(&options.state_dir, &metrics, &watches),
         );
@@ -152,7 +159,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         ended = networks.run() => ended,
         ended = overlay::run(&options.state_dir, networks.changes(), hear) => ended,
         ended = recover::run(options, &metrics) => ended,
-        ended = conf::run(options, &readiness, &definitions, awaited) => ended,
+        ended = conf::run(options, &readiness, &definitions, awaited, pod_cidrs.subscribe()) => ended,
         ended = termination() => ended,
     }
 }

@@ -34,7 +34,8 @@ pub struct Options {
     #[arg(long, env = "META_CNI_CONF_FILE", value_name = "FILE", default_value = super::conf::FILE)]
     pub conf_file: String,
     /// Default network: the file name or network name of a configuration there. Without it the first one by name is
-    /// chosen, and kept.
+    /// chosen, and kept. `podcidr` is a bridge of our own with the addresses of the Node's podCIDRs, for clusters whose network routes
+    /// those to the nodes.
     #[arg(long, env = "META_CNI_PRIMARY", value_name = "NAME")]
     pub primary: Option<String>,
     /// A JSON file with keys of the node's configuration.

@@ -1,7 +1,8 @@
-//! The node's own Node object: its InternalIPs may change while the agent runs.
+//! The node's own Node object: its InternalIPs may change while the agent runs, and its ranges of pod addresses may come late.
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Client, Resource};
 use meta_cni_kube::{Collection, Event, Versioned, follow_objects};
@@ -12,7 +13,15 @@ use serde::Deserialize;
 struct OwnNode {
     metadata: Meta,
     #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
     status: Status,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Spec {
+    #[serde(default, rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -52,15 +61,21 @@ impl OwnNode {
         }
         ips
     }
+
+    /// Ranges of its pods' addresses; at most one of each family (core/v1, NodeSpec).
+    fn pod_cidrs(&self) -> Vec<IpNet> {
+        self.spec.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect()
+    }
 }
 
-/// Follows the Node, and tells its InternalIPs at each change of it; never ends. A Node that has none (nobody has written its status yet)
-/// says nothing: the flags are right then.
-pub async fn run(client: Client, node: &str, mut has: impl FnMut(&[IpAddr])) {
+/// Follows the Node, and tells its InternalIPs and the ranges of its pods' addresses at each change of it; never ends. A Node without
+/// InternalIPs (nobody has written its status yet) says nothing of them: the flags are right then.
+pub async fn run(client: Client, node: &str, mut has: impl FnMut(&[IpAddr]), mut pods_have: impl FnMut(Vec<IpNet>)) {
     let (path, fields) = (Node::url_path(&(), None), format!("metadata.name={node}"));
     let collection = Collection { what: "the node", path: &path, fields: Some(&fields), labels: None };
     let take = |event: Event<OwnNode>| {
         if let Event::Listed(node) | Event::Applied(node) = event {
+            pods_have(node.pod_cidrs());
             let ips = node.internal_ips();
             if !ips.is_empty() {
                 has(&ips);
@@ -84,11 +99,16 @@ mod tests {
             {"type": "InternalIP", "address": "10.0.0.6"},
             {"type": "InternalIP", "address": "n1.example"},
         ]);
-        let node = serde_json::json!({"metadata": {"resourceVersion": "7"}, "status": {"addresses": addresses}});
+        let node = serde_json::json!({
+            "metadata": {"resourceVersion": "7"}, "spec": {"podCIDR": "10.8.1.0/24", "podCIDRs": ["10.8.1.0/24", "fd00:8:1::/64", "x"]},
+            "status": {"addresses": addresses},
+        });
         let node: OwnNode = serde_json::from_value(node).unwrap();
         let want: Vec<IpAddr> = ["fd00::5", "10.0.0.5"].map(|ip| ip.parse().unwrap()).into();
         assert_eq!((node.internal_ips(), node.version()), (want, "7"));
+        let ranges: Vec<IpNet> = ["10.8.1.0/24", "fd00:8:1::/64"].map(|cidr| cidr.parse().unwrap()).into();
+        assert_eq!(node.pod_cidrs(), ranges);
         let none: OwnNode = serde_json::from_value(serde_json::json!({"metadata": {"resourceVersion": "7"}})).unwrap();
-        assert_eq!(none.internal_ips(), Vec::<IpAddr>::new());
+        assert_eq!((none.internal_ips(), none.pod_cidrs()), (Vec::new(), Vec::new()));
     }
 }

@@ -10,7 +10,7 @@ use crate::scene::{Product, Scene};
 fn flannel_with_vxlan_keeps_its_device() {
     walk(Product {
         install: |cluster| install(cluster, Backend::Vxlan),
-        start,
+        start: |node| vec![start(node)],
         own: &[
             "ip -d link show flannel.1",
             "bridge fdb show dev flannel.1",
@@ -24,7 +24,7 @@ fn flannel_with_vxlan_keeps_its_device() {
 fn flannel_with_host_gw_keeps_its_routes() {
     walk(Product {
         install: |cluster| install(cluster, Backend::HostGw),
-        start,
+        start: |node| vec![start(node)],
         own: &["ip -4 route show 10.244.0.0/16 table main"],
         has_host_ports: true,
     });

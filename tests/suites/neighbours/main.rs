@@ -5,4 +5,5 @@
 mod flannel;
 mod kube_router;
 mod scene;
+mod usual;
 mod whereabouts;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// Where the cases' pods are.
 pub const SHOP: &str = "shop";
 /// What a pod serves, on its own port, and at the node for pods that have a `hostPort`.
-pub const PORT: u16 = 8080;
+const PORT: u16 = 8080;
 const NODE_PORT: u16 = 18080;
 /// A pod with further networks has these: a bridge of the node, an overlay on flannel's and Cilium's port, one on the usual port.
 const THREE: &str = "lan,near,far";
@@ -25,8 +25,8 @@ const THREE: &str = "lan,near,far";
 pub struct Product {
     /// Installs it on every node.
     pub install: fn(&Cluster) -> Vec<Service>,
-    /// Starts the daemon of a node again.
-    pub start: fn(&Node) -> Service,
+    /// Starts the daemons of a node again.
+    pub start: fn(&Node) -> Vec<Service>,
     /// What on a node is the product's alone, as questions to `ip`, `bridge` and `nft`.
     pub own: &'static [&'static str],
     /// It serves `hostPort`.
@@ -50,15 +50,8 @@ impl Scene {
     /// Two nodes with the product and a pod each, from before our installation; then ours.
     pub fn new(product: Product) -> Self {
         let cluster = Cluster::start(2);
-        let api = cluster.api();
         let daemons = (product.install)(&cluster);
-        namespace(&api, SHOP);
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": SHOP, "name": "web"},
-            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
-        });
-        api.apply(&service).unwrap();
-        let mut scene = Self { cluster, api, daemons, product, before: Vec::new(), plain: Vec::new(), own: Vec::new() };
+        let mut scene = Self::of(cluster, product, daemons);
         let names = scene.names();
         for node in &names {
             scene.make(&format!("first-{node}"), node, "", false);
@@ -71,11 +64,52 @@ impl Scene {
         scene.serves("old-n1", "old-n2");
         scene.plain = scene.each(|scene, node| scene.eth0(&format!("old-{}", node.name()), node));
         scene.own = scene.each(|scene, node| scene.own_of(node));
-        scene.cluster.import(&image());
-        install(&scene.cluster);
-        wait_for_agents(&mut scene.cluster);
-        wait_for_webhook(&scene.cluster);
-        let overlay = |vni: u32, port: u16, subnet: &str| json!({"cniVersion": "1.1.0", "type": "vxlan", "vni": vni, "port": port, "ipam": {"type": "blocks", "subnet": subnet}});
+        scene.install_ours(&[]);
+        scene
+    }
+
+    /// Ours alone on a cluster, with this as the default network (`META_CNI_PRIMARY`).
+    pub fn without_a_product(cluster: Cluster, primary: &str) -> Self {
+        let product = Product { install: |_| Vec::new(), start: |_| Vec::new(), own: &[], has_host_ports: true };
+        let mut scene = Self::of(cluster, product, Vec::new());
+        scene.install_ours(&[format!("META_CNI_PRIMARY={primary}")]);
+        scene
+    }
+
+    fn of(cluster: Cluster, product: Product, daemons: Vec<Service>) -> Self {
+        let api = cluster.api();
+        namespace(&api, SHOP);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": SHOP, "name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
+        });
+        api.apply(&service).unwrap();
+        Self { daemons, cluster, api, product, before: Vec::new(), plain: Vec::new(), own: Vec::new() }
+    }
+
+    /// Installs ours with these variables of the agents, and makes the networks that pods ask for.
+    fn install_ours(&mut self, settings: &[String]) {
+        self.cluster.import(&image());
+        install(&self.cluster);
+        for setting in settings {
+            self.cluster.plane().kubectl([
+                "set",
+                "env",
+                "-n",
+                "kube-system",
+                "daemonset/meta-cni",
+                "-c",
+                "agent",
+                setting,
+            ]);
+        }
+        wait_for_agents(&mut self.cluster);
+        wait_for_webhook(&self.cluster);
+        let overlay = |vni: u32, port: u16, subnet: &str| {
+            json!({
+                "cniVersion": "1.1.0", "type": "vxlan", "vni": vni, "port": port, "ipam": {"type": "blocks", "subnet": subnet},
+            })
+        };
         for (name, config) in [
             ("lan", lan(160)),
             ("near", overlay(4100, 8472, "10.61.0.0/24")),
@@ -83,10 +117,9 @@ impl Scene {
         ] {
             let object = definition(SHOP, name, &config.to_string());
             wait::until("definition that is stored", PATIENCE, || {
-                scene.api.apply(&object).map_err(|refusal| refusal.to_string())
+                self.api.apply(&object).map_err(|refusal| refusal.to_string())
             });
         }
-        scene
     }
 
     fn names(&self) -> Vec<String> {
@@ -171,12 +204,12 @@ impl Scene {
     }
 
     /// Does one echo come back?
-    pub fn pings(&self, pod: &str, address: &str) -> Result<String, String> {
+    fn pings(&self, pod: &str, address: &str) -> Result<String, String> {
         self.tries(pod, &format!("ping -c 1 -W 1 {address}"))
     }
 
     /// Gets the page that is served at an address.
-    pub fn page(&self, from: &str, address: &str, port: u16) -> Result<String, String> {
+    fn page(&self, from: &str, address: &str, port: u16) -> Result<String, String> {
         // Not wget: a static busybox looks names up by libraries that the pods do not have.
         let line = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port} | tail -n 1");
         match self.tries(from, &line)?.trim() {
@@ -202,6 +235,12 @@ impl Scene {
             served.insert(self.page(from, &cluster_ip, 80)?);
             if served.contains(to) { Ok(()) } else { Err(format!("{served:?}")) }
         });
+    }
+
+    /// A pod is reached by its `hostPort` at its node.
+    pub fn serves_at_the_node(&self, pod: &str, node: &str, from: &str) {
+        let address = self.node(node).address();
+        assert_eq!(self.soon("page by the node's port", || self.page(from, &address, NODE_PORT)), pod);
     }
 
     /// What eth0 of a pod is, with what differs between two pods of a node left out.
@@ -256,8 +295,7 @@ impl Scene {
             self.soon("echo by an overlay", || self.pings("new-n1", address));
         }
         if has_port {
-            let node = self.node("n1").address();
-            assert_eq!(self.soon("page by the node's port", || self.page("new-n2", &node, NODE_PORT)), "new-n1");
+            self.serves_at_the_node("new-n1", "n1", "new-n2");
         }
         self.own_is_as_before();
     }
@@ -295,6 +333,41 @@ impl Scene {
         }
     }
 
+    /// Takes every plugin from the nodes but ours and the runtime's `lo`, or brings them back.
+    pub fn hide_plugins(&self, is_hidden: bool) {
+        for node in self.cluster.nodes() {
+            let dir = node.file("/opt/cni/bin");
+            for entry in fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+                let name = entry.file_name().into_string().unwrap();
+                let other = match name.strip_suffix(".hidden") {
+                    Some(shown) if !is_hidden => shown.to_owned(),
+                    None if is_hidden && !["loopback", "meta-cni"].contains(&name.as_str()) => format!("{name}.hidden"),
+                    _ => continue,
+                };
+                fs::rename(entry.path(), dir.join(other)).unwrap();
+            }
+        }
+    }
+
+    /// A policy that nobody passes ends what comes by eth0, and nothing else: further networks are not the default network's.
+    pub fn a_policy_holds_on_eth0(&self) {
+        let policy = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": SHOP, "name": "closed"},
+            "spec": {"podSelector": {"matchLabels": {"pod": "new-n2"}}, "policyTypes": ["Ingress"]},
+        });
+        let addresses = self.addresses("new-n2");
+        self.api.apply(&policy).unwrap();
+        wait::until("policy that holds", PATIENCE, || match self.page("new-n1", &addresses[0], PORT) {
+            Err(_) => Ok(()),
+            Ok(page) => Err(page),
+        });
+        for address in &addresses[2..] {
+            self.pings("new-n1", address).unwrap();
+        }
+        self.api.delete(&format!("/apis/networking.k8s.io/v1/namespaces/{SHOP}/networkpolicies/closed")).unwrap();
+        wait::until("policy that is gone", PATIENCE, || self.page("new-n1", &addresses[0], PORT));
+    }
+
     /// SIGKILL to the product's daemons.
     pub fn end_product(&mut self) {
         self.daemons.drain(..).for_each(Service::kill);
@@ -302,7 +375,7 @@ impl Scene {
 
     /// Starts the product's daemons.
     pub fn start_product(&mut self) {
-        self.daemons = self.cluster.nodes().iter().map(self.product.start).collect();
+        self.daemons = self.cluster.nodes().iter().flat_map(self.product.start).collect();
     }
 
     fn restart_product(&mut self) {

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
 use attachments::finding::Finding;
+use ipnet::IpNet;
 use meta_cni::{conf_dir, node};
 
 use super::default::{Definitions, configured};
 use super::plan::{Asked, Choice, Seen, ahead, choose};
+use super::pod_cidr;
 use super::rewrite_backoff::{FIRST_PAUSE, RewriteBackoff};
 use crate::durable_file::place;
 use meta_cni::render::{Parts, capabilities, conflist, names_default};
@@ -74,7 +76,7 @@ impl ConflistReconciler {
     }
 
     /// Looks at the directory once, and writes our file if it is not right. Logs what is new.
-    pub fn look(&mut self, now: Instant, definitions: Definitions<'_>) -> Look {
+    pub fn look(&mut self, now: Instant, definitions: Definitions<'_>, pod_cidrs: &[IpNet]) -> Look {
         let seen = see(&self.task.dir);
         // Changes of our own file are no reason to wait.
         let others = |seen: &[Seen]| seen.iter().filter(|f| f.file != self.task.file).cloned().collect::<Vec<_>>();
@@ -84,7 +86,7 @@ impl ConflistReconciler {
         self.seen = seen;
         let mut look = Look { blockers: Vec::new(), again: None };
         let mut notes = Vec::new();
-        match self.wanted(now, definitions, &mut notes) {
+        match self.wanted(now, definitions, pod_cidrs, &mut notes) {
             Ok(text) => self.keep(&text, now, &mut look),
             Err(why) => look.blockers.push(why),
         }
@@ -108,9 +110,13 @@ impl ConflistReconciler {
         &mut self,
         now: Instant,
         definitions: Definitions<'_>,
+        pod_cidrs: &[IpNet],
         notes: &mut Vec<String>,
     ) -> Result<String, String> {
-        let config = self.config().map_err(|finding| format!("a valid configuration: {finding}"))?;
+        let mut config = self.config().map_err(|finding| format!("a valid configuration: {finding}"))?;
+        if self.task.primary.as_deref() == Some(pod_cidr::NAME) && !names_default(&config) {
+            config.set("delegates", &[pod_cidr::network(pod_cidrs)?]);
+        }
         let refused = |finding: Finding| format!("a valid configuration: {finding}");
         let (primary, capabilities) = if names_default(&config) {
             let declared = configured(&config, definitions).map_err(refused)?;
@@ -264,8 +270,13 @@ mod tests {
         }
 
         fn look(&mut self, after: Duration) -> Look {
+            self.look_with(after, &[])
+        }
+
+        fn look_with(&mut self, after: Duration, pod_cidrs: &[&str]) -> Look {
+            let pod_cidrs: Vec<IpNet> = pod_cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
             self.now += after;
-            self.reconciler.look(self.now, &|_, _| None)
+            self.reconciler.look(self.now, &|_, _| None, &pod_cidrs)
         }
 
         /// Until nothing is to be waited for.
@@ -364,6 +375,30 @@ mod tests {
         node.reconciler = ConflistReconciler::new(task(node.dir.path()), node.now);
         node.settle();
         assert_eq!(written(&node), before);
+    }
+
+    #[test]
+    fn the_nodes_own_ranges_are_the_default_network_where_that_is_asked_for() {
+        let mut node = Node::new();
+        node.reconciler.task.primary = Some("podcidr".to_owned());
+        node.write("10-flannel.conflist", FLANNEL);
+        let look = node.settle();
+        assert!(look.blockers[0].starts_with("the Node's podCIDRs"), "{look:?}");
+        assert_eq!(node.ours(), "");
+        assert!(node.look_with(Duration::ZERO, &["10.8.1.0/24", "fd00:8:1::/64"]).blockers.is_empty());
+        let ours = Object::parse(node.ours().as_bytes()).unwrap();
+        let plugin = &ours.objects("plugins").unwrap()[0];
+        assert_eq!(plugin.get("clusterNetwork").map(|value| value.get()), None);
+        let text = plugin.get("delegates").unwrap().get();
+        assert!(
+            text.contains(r#""bridge""#) && text.contains("10.8.1.0/24") && text.contains("fd00:8:1::/64"),
+            "{text}"
+        );
+        assert!(node.ours().contains("portMappings") && node.ours().contains("bandwidth"));
+        // The Node is away for a moment: what is there stays.
+        let good = node.ours();
+        assert!(!node.look(Duration::ZERO).blockers.is_empty());
+        assert_eq!(node.ours(), good);
     }
 
     #[test]

@@ -7,13 +7,15 @@ mod conflist_reconciler;
 mod default;
 pub(crate) mod inotify;
 mod plan;
+mod pod_cidr;
 mod rewrite_backoff;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tokio::net::UnixStream;
-use tokio::sync::watch::Sender;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::sleep;
 
 use super::Options;
@@ -34,12 +36,13 @@ const BURST: Duration = Duration::from_millis(100);
 pub type Blockers = Vec<String>;
 
 /// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers. `changed` returns when a definition
-/// that was read may have changed.
+/// that was read may have changed. `pod_cidrs` are the ranges of the node's pods, as far as they are known.
 pub async fn run(
     options: &Options,
     readiness: &Sender<Blockers>,
     definitions: Definitions<'_>,
     changed: impl AsyncFn(),
+    mut pod_cidrs: Receiver<Vec<IpNet>>,
 ) -> Result<()> {
     let watch = DirectoryWatch::new()?;
     readiness.send_replace(vec!["the agent to answer on its socket".to_owned()]);
@@ -60,11 +63,13 @@ pub async fn run(
         if let Some(dir) = options.config.as_deref().and_then(Path::parent) {
             watch.over(dir);
         }
-        let look = reconciler.look(Instant::now(), definitions);
+        let ranges = pod_cidrs.borrow_and_update().clone();
+        let look = reconciler.look(Instant::now(), definitions, &ranges);
         readiness.send_replace(look.blockers);
         tokio::select! {
             () = watch.event() => sleep(BURST).await,
             () = changed() => {}
+            Ok(()) = pod_cidrs.changed() => {}
             () = sleep(look.again.unwrap_or(SLOW).min(SLOW)) => {}
         }
     }

@@ -39,6 +39,22 @@ const START: Duration = Duration::from_secs(90);
 
 /// Installs it on every node, and gives its daemons when every node's subnet is known.
 pub fn install(cluster: &Cluster, backend: Backend) -> Vec<Service> {
+    install_with(cluster, backend, &conflist())
+}
+
+/// The same with k3s's configuration of the default network (k3s-io/k3s, pkg/agent/flannel/setup.go). k3s has flannel in its own program.
+pub fn install_as_k3s(cluster: &Cluster) -> Vec<Service> {
+    let conflist = json!({
+        "name": "cbr0", "cniVersion": "0.4.0", "plugins": [
+            {"type": "flannel", "delegate": {"hairpinMode": true, "forceAddress": true, "isDefaultGateway": true}},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": "bandwidth", "capabilities": {"bandwidth": true}},
+        ]
+    });
+    install_with(cluster, Backend::Vxlan, &conflist)
+}
+
+fn install_with(cluster: &Cluster, backend: Backend, conflist: &Value) -> Vec<Service> {
     vacate(cluster);
     let rules = json!([
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
@@ -54,7 +70,7 @@ pub fn install(cluster: &Cluster, backend: Backend) -> Vec<Service> {
         write(node, NETWORK, &network);
         place(node, &daemon, PROGRAM);
         plugin(node, "flannel");
-        write(node, "/etc/cni/net.d/10-flannel.conflist", &conflist().to_string());
+        write(node, "/etc/cni/net.d/10-flannel.conflist", &conflist.to_string());
     }
     cluster.nodes().iter().map(start).collect()
 }

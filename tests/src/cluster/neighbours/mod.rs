@@ -3,6 +3,7 @@
 
 pub mod flannel;
 pub mod kube_router;
+pub mod usual;
 pub mod whereabouts;
 
 use std::fs;
