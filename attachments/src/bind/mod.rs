@@ -19,6 +19,7 @@ use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
 pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
+pub use capabilities::DEVICE_INFO_FILE;
 pub use choices::MOST_BYTES;
 pub use devices::Allocation;
 pub use lookup::{ConfFile, Lookups};
@@ -191,7 +192,7 @@ impl Binder<'_> {
             }
         }
         let is_default = self.bound.attachments.is_empty();
-        let declares_file = chosen.conf.declares(capabilities::DEVICE_INFO_FILE);
+        let declares_file = chosen.conf.declares(DEVICE_INFO_FILE);
         let device_info_file = match declares_file || allocated.is_some() {
             true => Some(self.device_info_file(&chosen, &ifname)?),
             false => None,

@@ -2,11 +2,11 @@
 //! plugins of the chain write more, the status tells it, DEL removes it.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use attachments::bind::{Attachment, Device};
+use attachments::bind::{Attachment, DEVICE_INFO_FILE, Device};
 use attachments::cni::object::Object;
 use attachments::names::ContainerId;
 use delegates::ownership::{Owner, Ownership};
@@ -27,12 +27,16 @@ pub struct Known {
     pub is_all: bool,
 }
 
-/// Creates the directory before a chain runs, and copies what the device plugin wrote of the attachment's device (R54).
+/// Before a chain runs: copies what the device plugin wrote of the attachment's device (R54), and creates the directory where
+/// a plugin of the chain may write.
 pub fn prepare(attachment: &Attachment) -> Result<()> {
     let Some(path) = attachment.device_info_file.as_ref().map(Path::new) else { return Ok(()) };
     let Some(dir) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(dir).map_err(|e| Fault::Io(format!("cannot create {}: {e}", dir.display())))?;
-    let Some(theirs) = of_device_plugin(dir, attachment.device.as_ref()) else { return Ok(()) };
+    let theirs = of_device_plugin(dir, attachment.device.as_ref()).filter(|path| path.exists());
+    if theirs.is_some() || attachment.plugins.iter().any(|plugin| plugin.declares(DEVICE_INFO_FILE)) {
+        fs::create_dir_all(dir).map_err(|e| Fault::Io(format!("cannot create {}: {e}", dir.display())))?;
+    }
+    let Some(theirs) = theirs else { return Ok(()) };
     match read_file(&theirs) {
         Ok(info) => {
             // Nobody reads it before the chain runs; what an earlier call left goes first.
@@ -41,7 +45,6 @@ pub fn prepare(attachment: &Attachment) -> Result<()> {
             let written = created.and_then(|mut file| file.write_all(info.to_json().as_bytes()));
             written.map_err(|e| Fault::Io(format!("cannot write {}: {e}", path.display())))
         }
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => {
             warn(&format!("{}: not used as device information: {e}", theirs.display()));
             Ok(())
@@ -62,7 +65,9 @@ pub fn read(attachment: &Attachment) -> Known {
         return Known { info: None, is_all: true };
     };
     let info = read_file(path).ok();
-    let is_all = info.is_some() || (!path.exists() && path.parent().is_some_and(Path::exists));
+    // The directory of all such files, which the agent's container has where it can see them.
+    let is_seen = || path.ancestors().nth(3).is_some_and(Path::exists);
+    let is_all = info.is_some() || !path.exists() && is_seen();
     Known { info, is_all }
 }
 
@@ -115,41 +120,46 @@ mod tests {
             "disable_check": false, "disable_gc": false, "ifname": "net1", "plugins": [{"type": "sriov"}],
             "runtime_config": {}, "args": "", "is_default": false,
             "device": {"id": "a/b", "resource": "vendor.com/nic"},
-            "device_info_file": dir.join("cni/n-a-c1_net1"),
+            "device_info_file": dir.join("devinfo/cni/n-a-c1_net1"),
         }))
         .unwrap()
     }
 
     fn of_plugin(dir: &Path, text: &str) {
-        fs::create_dir_all(dir.join("dp")).unwrap();
-        fs::write(dir.join("dp/vendor.com-nic-a-b-device.json"), text).unwrap();
+        fs::create_dir_all(dir.join("devinfo/dp")).unwrap();
+        fs::write(dir.join("devinfo/dp/vendor.com-nic-a-b-device.json"), text).unwrap();
     }
 
     #[test]
     fn what_the_device_plugin_wrote_is_copied_told_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let one = attachment(dir.path());
-        assert!(!read(&one).is_all, "the directory is not here");
+        assert!(!read(&attachment(&dir.path().join("hidden"))).is_all, "who sees no directory knows of no file");
         of_plugin(dir.path(), INFO);
         prepare(&one).unwrap();
         let told = read(&one);
         assert_eq!((told.info.unwrap().to_json(), told.is_all), (INFO.to_owned(), true));
-        let path = dir.path().join("cni/n-a-c1_net1");
+        let path = dir.path().join("devinfo/cni/n-a-c1_net1");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
-        assert_eq!(fs::read_dir(dir.path().join("cni")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("devinfo/cni")).unwrap().count(), 1);
         // What an earlier call left is replaced.
         of_plugin(dir.path(), "{}");
         prepare(&one).unwrap();
         assert_eq!(read(&one).info.unwrap().to_json(), "{}");
         remove(&one);
         remove(&one);
-        assert!(!path.exists() && dir.path().join("dp/vendor.com-nic-a-b-device.json").exists());
+        assert!(!path.exists() && dir.path().join("devinfo/dp/vendor.com-nic-a-b-device.json").exists());
     }
 
     #[test]
     fn a_device_of_which_nothing_is_written_or_nonsense_has_no_information() {
         let dir = tempfile::tempdir().unwrap();
         let one = attachment(dir.path());
+        prepare(&one).unwrap();
+        assert!(!dir.path().join("devinfo").exists(), "nobody writes there");
+        let writing = json!({"type": "sriov", "capabilities": {DEVICE_INFO_FILE: true}});
+        prepare(&Attachment { plugins: vec![serde_json::from_value(writing).unwrap()], ..one.clone() }).unwrap();
+        assert!(dir.path().join("devinfo/cni").exists());
         for text in [None, Some("garbage"), Some("[]"), Some(&*"x".repeat(1 << 20))] {
             text.iter().for_each(|text| of_plugin(dir.path(), text));
             prepare(&one).unwrap();
