@@ -79,7 +79,7 @@ fn a_kubelet_that_cannot_be_asked_is_asked_again_and_too_few_devices_are_refused
     world.allocated(&[(web.uid.as_str(), &["d1"])]);
     world.node.add(&web).refused(7, &["networks[1]: vendor.com/nic: got 1 device of the pod, want 2"]);
     let bare = world.pod("bare", "left,left");
-    world.node.add(&bare).refused(7, &["networks[0]: vendor.com/nic: got 0 devices of the pod, want 2"]);
+    world.node.add(&bare).refused(11, &["default/left", cause, "it has no such device of the pod"]);
     assert_eq!(world.devices_of_adds(), Vec::<String>::new(), "nothing was attached");
 
     let foreign = r#"[{"name": "left", "deviceID": "d7"}]"#;

@@ -15,7 +15,7 @@ use super::pod_resources::ByResource;
 /// Where the kubelet keeps it, below its directory.
 pub const FILE: &str = "device-plugins/kubelet_internal_checkpoint";
 /// The largest file that is read, in bytes.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: u64 = 8 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -82,20 +82,17 @@ impl Devices {
         let name = PodName::from(pod);
         // A mirror pod's uid is not the one that the kubelet has.
         let uid = pod.uid.clone().or_else(|| known.filter(|known| !known.is_static).map(|known| known.uid.clone()));
-        let has_all = |devices: &ByResource| {
-            resources.iter().all(|resource| devices.get(resource).is_some_and(|ids| !ids.is_empty()))
-        };
         if let Some(uid) = &uid
-            && let Some(devices) = lock(&self.0.cache).get(&name, uid).filter(|devices| has_all(devices))
+            && let Some(devices) = lock(&self.0.cache).get(&name, uid).filter(|devices| has_all(devices, resources))
         {
             return only(&devices, resources);
         }
-        let asked = timeout_at(deadline, self.ask(pod, uid.as_deref(), deadline)).await;
+        let asked = timeout_at(deadline, self.ask(pod, uid.as_deref(), resources, deadline)).await;
         let asked = asked.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         match asked {
             Ok(devices) => {
                 let devices = Arc::new(devices);
-                if let Some(uid) = uid.filter(|_| has_all(&devices)) {
+                if let Some(uid) = uid.filter(|_| has_all(&devices, resources)) {
                     lock(&self.0.cache).put(name, uid, Arc::clone(&devices));
                 }
                 only(&devices, resources)
@@ -109,7 +106,13 @@ impl Devices {
         lock(&self.0.cache).forget(name);
     }
 
-    async fn ask(&self, pod: &PodRef, uid: Option<&str>, deadline: Instant) -> Result<ByResource, String> {
+    async fn ask(
+        &self,
+        pod: &PodRef,
+        uid: Option<&str>,
+        resources: &BTreeSet<String>,
+        deadline: Instant,
+    ) -> Result<ByResource, String> {
         let _turn = self.0.turns.acquire().await.map_err(|e| e.to_string())?;
         let started = Instant::now();
         let allocations = checkpoint::read(&self.0.checkpoint);
@@ -120,12 +123,15 @@ impl Devices {
         let told = self.told(&PodName::from(pod), held.is_some(), deadline).await;
         let (source, devices) = match (told, held) {
             (Ok(told), held) => (DeviceSource::PodResources, reconciled(told, held.as_ref())),
-            (Err(e), Some(held)) => {
+            (Err(e), Some(held)) if has_all(&held, resources) => {
                 tracing::warn!("the kubelet's pod-resources API does not tell of pod {pod}, its checkpoint does: {e}");
                 (DeviceSource::Checkpoint, Ok(held))
             }
-            (Err(e), None) => {
-                let why = allocations.err().unwrap_or_else(|| "the pod's uid is not known".to_owned());
+            // What the checkpoint lacks may be a claim, of which only the API tells.
+            (Err(e), held) => {
+                let without =
+                    if held.is_some() { "it has no such device of the pod" } else { "the pod's uid is not known" };
+                let why = allocations.err().unwrap_or_else(|| without.to_owned());
                 (DeviceSource::None, Err(format!("{e}; nor does the checkpoint: {why}")))
             }
         };
@@ -158,7 +164,10 @@ impl Devices {
         match timeout_at(deadline.min(now + self.0.patience), call).await {
             Ok(told) => told.map_err(|e| failed(&e)),
             Err(_) => {
-                *lock(&self.0.resting) = Some(Instant::now() + REST);
+                // A call that had less time says nothing about the API.
+                if now.elapsed() >= self.0.patience {
+                    *lock(&self.0.resting) = Some(Instant::now() + REST);
+                }
                 Err(failed(&"no answer in time"))
             }
         }
@@ -168,6 +177,11 @@ impl Devices {
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change is one assignment or insertion, so a panic leaves it consistent.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the pod devices of all these?
+fn has_all(devices: &ByResource, resources: &BTreeSet<String>) -> bool {
+    resources.iter().all(|resource| devices.get(resource).is_some_and(|ids| !ids.is_empty()))
 }
 
 /// The devices of the pod among those that were told of its name, by what the checkpoint holds of its uid where that is known.

@@ -336,6 +336,11 @@ async fn the_checkpoint_tells_where_the_api_does_not() {
     }
     let kubelet = FakeKubelet::new().holding(&HELD);
     assert_eq!(ask(&kubelet.devices(), Some("u1"), &[NIC]).await, known(&[(NIC, &["d1", "d5", "d9"])]));
+    let told = reason(ask(&kubelet.devices(), Some("u1"), &[NIC, "a-claim"]).await);
+    assert!(
+        told.ends_with("nor does the checkpoint: it has no such device of the pod"),
+        "of claims it cannot tell: {told}"
+    );
 }
 
 #[tokio::test]
