@@ -166,6 +166,7 @@ impl From<BindError> for Fault {
             BindError::NoDefinition(_) | BindError::NoNetwork { .. } | BindError::NoNodeFile { .. } => {
                 Self::NoNetwork(text)
             }
+            BindError::DevicesUnknown { .. } => Self::TryLater(text),
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
             BindError::Isolated { .. } | BindError::IsolatedNodeFile { .. } | BindError::IsolatedFile { .. } => {
                 Self::Policy(text)

@@ -7,8 +7,8 @@ use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::selection::{NetworkSelection, address};
 
-/// A device information file is offered, and kept, only where a plugin declares this.
-pub(super) const DEVICE_INFO_FILE: &str = "CNIDeviceInfoFile";
+/// The capability of plugins that read and write an attachment's device information file.
+pub const DEVICE_INFO_FILE: &str = "CNIDeviceInfoFile";
 
 /// The runtimeConfig of one attachment: `base`, overridden by the pod's requests, overridden by our device and its file.
 pub(super) fn offer(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::attachment::Source;
+use super::devices::Allocation;
 use super::request::{BindRequest, Origin, Slot};
 use super::{BindError, Spell};
 use crate::cni::conf::NetworkConf;
@@ -10,7 +11,7 @@ use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
 use crate::finding::Finding;
-use crate::names::{DeviceId, NetRef, NetworkName};
+use crate::names::{NetRef, NetworkName};
 use crate::rule::Rule;
 
 /// The results of the lookups.
@@ -20,8 +21,8 @@ pub struct Lookups<'a> {
     pub definitions: &'a BTreeMap<NetRef, Definition>,
     /// The configurations in `confDir`, in file-name order; needed if [`BindRequest::needs_files`].
     pub files: &'a [ConfFile],
-    /// The devices allocated to the pod, by resource name, in the order of assignment: sorted (A30).
-    pub devices: &'a BTreeMap<String, Vec<DeviceId>>,
+    /// The devices that were allocated to the pod.
+    pub devices: &'a Allocation,
 }
 
 /// A file of `confDir`.

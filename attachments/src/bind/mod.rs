@@ -7,28 +7,32 @@ mod args;
 mod attachment;
 mod capabilities;
 mod choices;
+mod devices;
 mod lookup;
 mod request;
 mod tenant;
 
-use std::collections::BTreeMap;
-
 use crate::cni::conf::PluginConf;
-use crate::definition::RESOURCE_NAME;
 use crate::finding::Finding;
 use crate::names::{IfName, NetRef, NetworkName, ObjectName};
 use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
 pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
+pub use capabilities::DEVICE_INFO_FILE;
 pub use choices::MOST_BYTES;
+pub use devices::Allocation;
 pub use lookup::{ConfFile, Lookups};
 pub use request::{BindRequest, Network, Rules};
 pub use tenant::{BuiltIn, TenantPath};
 
 use choices::{Choices, fits_file_name};
+use devices::{Given, Pool};
 use lookup::Chosen;
 use request::Slot;
+
+/// Where an attachment's device information file is (A31), by NPWG's Device Information Specification.
+pub const DEVICE_INFO_DIR: &str = "/var/run/k8s.cni.cncf.io/devinfo/cni";
 
 /// The attachments of a pod, default network first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,6 +112,16 @@ pub enum BindError {
         /// The definition without a configuration.
         network: NetRef,
     },
+    /// The devices of the pod are not known (yet).
+    #[error("{network}: the pod's devices of {resource} are not known: {reason}")]
+    DevicesUnknown {
+        /// The network that takes one.
+        network: String,
+        /// The resource that its definition names.
+        resource: String,
+        /// Why.
+        reason: String,
+    },
     /// A value is wrong; nothing was touched.
     #[error("{0}")]
     Invalid(#[from] Finding),
@@ -132,7 +146,8 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
     let slots = request.slots();
     let all = Choices::read(request, lookups, &slots, spell)?;
     let bound = Bound { paths: all.paths, ..Bound::default() };
-    let mut binder = Binder { request, lookups, spell, bound, devices_taken: BTreeMap::new() };
+    let devices = Pool::new(lookups.devices, &slots, &all.chosen, request.rules.namespace_isolation);
+    let mut binder = Binder { request, spell, bound, devices };
     for (slot, chosen) in slots.iter().zip(all.chosen) {
         binder.attach(slot, chosen)?;
     }
@@ -148,11 +163,9 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
 
 struct Binder<'a> {
     request: &'a BindRequest<'a>,
-    lookups: &'a Lookups<'a>,
     spell: Spell<'a>,
     bound: Bound,
-    /// The number of devices that are assigned, by resource.
-    devices_taken: BTreeMap<String, usize>,
+    devices: Pool<'a>,
 }
 
 impl Binder<'_> {
@@ -167,9 +180,10 @@ impl Binder<'_> {
             self.check_declared(&chosen, selected, &slot.field)?;
             (added, unverified) = capabilities::through_args(&chosen.conf, selected);
         }
-        self.check_device(&chosen, slot)?;
-        let device = self.device(&chosen, slot.selected);
-        if let Some(Device { id, resource: Some(_) }) = &device {
+        let Given { device, unmet } = self.devices.give(&chosen, slot)?;
+        self.bound.unmet.extend(unmet);
+        let allocated = device.as_ref().filter(|device| device.resource.is_some());
+        if let Some(Device { id, .. }) = allocated {
             for plugin in &mut chosen.conf.plugins {
                 for key in ["deviceID", "pciBusID"] {
                     plugin.object.respell(key);
@@ -178,8 +192,8 @@ impl Binder<'_> {
             }
         }
         let is_default = self.bound.attachments.is_empty();
-        let declares_file = chosen.conf.declares(capabilities::DEVICE_INFO_FILE);
-        let device_info_file = match declares_file {
+        let declares_file = chosen.conf.declares(DEVICE_INFO_FILE);
+        let device_info_file = match declares_file || allocated.is_some() {
             true => Some(self.device_info_file(&chosen, &ifname)?),
             false => None,
         };
@@ -258,40 +272,11 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// The pod's allocated devices are not known yet. So an annotation may name a device only for a definition with a
-    /// resource, and never under isolation.
-    fn check_device(&self, chosen: &Chosen, slot: &Slot<'_>) -> Result<(), BindError> {
-        let Some(id) = slot.selected.and_then(|selected| selected.device.as_ref()) else { return Ok(()) };
-        let allowed = match (&chosen.resource, self.request.rules.namespace_isolation) {
-            (None, _) => format!("no device: {} has no annotation {RESOURCE_NAME}", chosen.source),
-            (Some(_), true) => {
-                "no device while namespaceIsolation is on: whether it is the pod's cannot be known".to_owned()
-            }
-            (Some(_), false) => return Ok(()),
-        };
-        Err(Finding::new(format!("{}.deviceID", slot.field), id, allowed).into())
-    }
-
-    /// A30: each attachment of a resource gets the next of its devices. An allocated device wins over a requested one.
-    fn device(&mut self, chosen: &Chosen, selected: Option<&NetworkSelection>) -> Option<Device> {
-        if let Some(resource) = &chosen.resource {
-            let taken = self.devices_taken.entry(resource.clone()).or_default();
-            if let Some(id) = self.lookups.devices.get(resource).and_then(|ids| ids.get(*taken)) {
-                *taken += 1;
-                return Some(Device { id: id.clone(), resource: Some(resource.clone()) });
-            }
-            let source = &chosen.source;
-            self.bound.unmet.push(format!("{source}: no device of {resource} is left for it among those of the pod"));
-        }
-        let id = selected.and_then(|selected| selected.device.clone())?;
-        Some(Device { id, resource: None })
-    }
-
     /// The path of the device information file (A31), in the directory of NPWG's Device Information specification.
     fn device_info_file(&self, chosen: &Chosen, ifname: &IfName) -> Result<String, Finding> {
         let name = format!("{}-{}_{ifname}", chosen.source, self.request.container).replace('/', "-");
         fits_file_name(&name, "the name of a device information file")
             .map_err(|finding| finding.under(&chosen.field))?;
-        Ok(format!("/var/run/k8s.cni.cncf.io/devinfo/cni/{name}"))
+        Ok(format!("{DEVICE_INFO_DIR}/{name}"))
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's own constants")]
 
+mod devices;
 mod networks;
 mod requests;
 mod tenants;
@@ -9,7 +10,7 @@ mod tenants;
 use std::collections::BTreeMap;
 
 use attachments::bind::{
-    Attachment, BindError, BindRequest, Bound, BuiltIn, ConfFile, Lookups, MOST_BYTES, Network, Rules, bind,
+    Allocation, Attachment, BindError, BindRequest, Bound, BuiltIn, ConfFile, Lookups, MOST_BYTES, Network, Rules, bind,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
@@ -17,7 +18,7 @@ use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::cni::spelling::Known;
 use attachments::cni::version::Version;
 use attachments::definition::Definition;
-use attachments::names::{DeviceId, NetRef, PodRef};
+use attachments::names::{NetRef, PodRef};
 use attachments::selection::{NETWORKS, NetworkSelection, Selection, SelectionTarget, parse, parse_default};
 
 fn conf(text: &str) -> NetworkConf {
@@ -52,7 +53,7 @@ struct Scene {
     selection: Selection,
     definitions: BTreeMap<NetRef, Definition>,
     files: Vec<ConfFile>,
-    devices: BTreeMap<String, Vec<DeviceId>>,
+    devices: Allocation,
 }
 
 impl Scene {
@@ -80,7 +81,7 @@ impl Scene {
             selection: Selection::default(),
             definitions: BTreeMap::new(),
             files: Vec::new(),
-            devices: BTreeMap::new(),
+            devices: Allocation::Untold,
         }
     }
 

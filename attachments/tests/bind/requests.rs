@@ -105,28 +105,6 @@ fn many_arguments_take_no_time_that_grows_with_their_square() {
 }
 
 #[test]
-fn devices_are_given_out_in_order() {
-    let config = r#"{"plugins":[{"type":"sriov"},{"type":"tuning","capabilities":{"CNIDeviceInfoFile":true}}]}"#;
-    let mut scene = Scene::new()
-        .defines("ns/a", config)
-        .with_resource("ns/a", "vendor.com/nic")
-        .wants(r#"[{"name":"a","namespace":"ns"},{"name":"a","namespace":"ns","deviceID":"own"},{"name":"a","namespace":"ns"}]"#);
-    scene.devices.insert("vendor.com/nic".into(), ["d1", "d2"].map(|id| id.parse().unwrap()).into());
-    let bound = scene.bind().unwrap();
-    let ids: Vec<_> = bound.attachments.iter().map(|a| a.device.as_ref().map(|d| d.id.to_string())).collect();
-    assert_eq!(ids, [None, Some("d1".into()), Some("d2".into()), None]);
-    assert_eq!(bound.attachments[1].plugins[0].object.to_json(), r#"{"type":"sriov","deviceID":"d1","pciBusID":"d1"}"#);
-    assert_eq!(
-        bound.attachments[1].runtime_config.to_json(),
-        r#"{"deviceID":"d1","CNIDeviceInfoFile":"/var/run/k8s.cni.cncf.io/devinfo/cni/ns-a-c1_net1"}"#
-    );
-    assert_eq!(bound.unmet, ["ns/a: no device of vendor.com/nic is left for it among those of the pod"]);
-    scene.devices.clear();
-    assert_eq!(scene.bound()[2].plugins[0].object.to_json(), r#"{"type":"sriov"}"#);
-    assert!(scene.bound()[2].runtime_config.to_json().starts_with(r#"{"deviceID":"own""#));
-}
-
-#[test]
 fn one_attachment_has_the_default_route() {
     let route = r#"[{"name":"a","default-route":["10.0.0.1"]}]"#;
     let scene = Scene::new().defines("pods/a", PLAIN).wants(route);
@@ -161,19 +139,6 @@ fn many_arguments_come_into_every_plugin_in_one_pass() {
         let cni = plugin.object.object("args").unwrap().unwrap().object("cni").unwrap().unwrap();
         assert_eq!((cni.iter().count(), cni.get("key-7").unwrap().get()), (10_001, "7"));
     }
-}
-
-#[test]
-fn a_device_is_only_named_of_a_definition_that_hands_out_devices() {
-    let wants = r#"[{"name":"a","deviceID":"0000:3b:02.1"}]"#;
-    let scene = || Scene::new().defines("pods/a", PLAIN).wants(wants);
-    let message = scene().refusal();
-    let want = "k8s.v1.cni.cncf.io/networks[0].deviceID: got 0000:3b:02.1, want no device: pods/a has no annotation k8s.v1.cni.cncf.io/resourceName";
-    assert_eq!(message, want);
-    let mut resource = scene().with_resource("pods/a", "vendor.com/nic");
-    assert!(resource.bind().is_ok());
-    resource.rules.namespace_isolation = true;
-    assert!(resource.refusal().contains("no device while namespaceIsolation is on"));
 }
 
 #[test]

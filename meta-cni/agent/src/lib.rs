@@ -6,6 +6,7 @@ mod addresses;
 mod call_reports;
 pub mod conf;
 mod definitions;
+pub mod devices;
 mod durable_file;
 pub mod error;
 mod events;
@@ -42,13 +43,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use addresses::Addresses;
 use definitions::Definitions;
+use devices::Devices;
 use error::{Error, Result};
 use metrics::{Metrics, Snapshot, Watches};
 use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
 use policies::Policies;
 use publish::Publisher;
-use resolve::Facts;
+use resolve::{Facts, Sources};
 use service::AgentService;
 
 pub use options::Options;
@@ -87,10 +89,19 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         grace: options.member_grace,
     };
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
+    let devices = Devices::new(&options.kubelet_dir, metrics.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
-        facts: Facts::new(reader, pods.clone(), known.clone(), policies.clone(), addresses.clone(), networks.clone()),
+        facts: Facts::new(Sources {
+            reader,
+            pods: pods.clone(),
+            definitions: known.clone(),
+            policies: policies.clone(),
+            devices: devices.clone(),
+            addresses: addresses.clone(),
+            networks: networks.clone(),
+        }),
         publisher: publisher.clone(),
         events,
         levels,
@@ -140,7 +151,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let (pods_heard, definitions_heard) = (watches.of("pods"), watches.of("network-attachment-definitions"));
     let parts = async {
         tokio::join!(
-            watch::pods(client.clone(), &options.node_name, pods.clone(), &pods_heard, seen),
+            watch::pods(client.clone(), &options.node_name, pods.clone(), &pods_heard, seen, |pod| devices.forget(pod)),
             watch::definitions(client.clone(), &known, &definitions_heard),
             known.run(),
             policies.run(client.clone()),

@@ -54,6 +54,9 @@ pub struct Options {
     /// The key of that certificate, a PEM file.
     #[arg(long, env = "META_CNI_METRICS_TLS_KEY", value_name = "FILE", requires = "metrics_tls_cert")]
     pub metrics_tls_key: Option<PathBuf>,
+    /// The kubelet's directory: its pod-resources API and its device manager's checkpoint tell a pod's devices.
+    #[arg(long, env = "META_CNI_KUBELET_DIR", value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
     /// Reaches the API server by a kubeconfig, instead of by the pod's service account.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::Resource;
-use meta_cni::cluster::wire::{Cause, Join, LONGEST_ANNOTATION, Lookup, Outcome, Refusal, Resolve, Resolved};
+use meta_cni::cluster::wire::{self, Cause, Join, LONGEST_ANNOTATION, Lookup, Outcome, Refusal, Resolve, Resolved};
 use meta_cni::cluster::{Annotations, named_in};
 use meta_cni_kube::{Read, Reader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
+use super::devices::Devices;
 use super::networks::Networks;
 use super::networks::request::Requests;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
@@ -38,20 +39,30 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// Memory for answers that are not sent yet, in units of 4 KiB.
 const ROOM: (u32, usize) = (4096, 4 << 10);
 
-/// Answers requests for facts.
+/// Who knows what a request asks for.
 #[derive(Clone)]
-pub struct Facts {
-    reader: Reader,
+pub struct Sources {
+    /// The API server, within the time that a request has.
+    pub reader: Reader,
     /// The pods of this node.
     pub pods: SharedPodCache,
     /// The definitions of the cluster.
     pub definitions: Definitions,
     /// Levels and policies.
-    policies: Policies,
+    pub policies: Policies,
+    /// The devices of this node's pods.
+    pub devices: Devices,
     /// The addresses of the node and the API server.
-    addresses: Addresses,
+    pub addresses: Addresses,
     /// The networks that span nodes.
-    networks: Networks,
+    pub networks: Networks,
+}
+
+/// Answers requests for facts.
+#[derive(Clone)]
+pub struct Facts {
+    /// Who knows them.
+    pub sources: Sources,
     room: Arc<Semaphore>,
 }
 
@@ -60,23 +71,8 @@ pub type Room = OwnedSemaphorePermit;
 
 impl Facts {
     /// Facts by these sources.
-    pub fn new(
-        reader: Reader,
-        pods: SharedPodCache,
-        definitions: Definitions,
-        policies: Policies,
-        addresses: Addresses,
-        networks: Networks,
-    ) -> Self {
-        Self {
-            reader,
-            pods,
-            definitions,
-            policies,
-            addresses,
-            networks,
-            room: Arc::new(Semaphore::new(ROOM.0 as usize)),
-        }
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, room: Arc::new(Semaphore::new(ROOM.0 as usize)) }
     }
 
     /// Answers a request.
@@ -104,6 +100,7 @@ impl Facts {
         let selects = annotations.as_ref().is_none_or(|annotations| !annotations.is_empty());
         let joins_here = request.pod.is_some() && request.policies && !request.joins;
         let pod = request.pod.clone().filter(|_| joins_here);
+        let user = request.pod.clone().filter(|_| request.devices);
         let judged = request.pod.filter(|_| request.policies && selects).map(|pod| {
             let own = pod.namespace.to_string();
             wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
@@ -120,19 +117,40 @@ impl Facts {
         }
         let (policies, of_policies) = match judged {
             Some(namespaces) => {
-                let (policies, weight) = self.policies.of(namespaces, deadline).await;
+                let (policies, weight) = self.sources.policies.of(namespaces, deadline).await;
                 (Some(policies), weight)
             }
             None => (None, 0),
         };
         let weight = weight + of_policies;
+        let devices = match user {
+            Some(pod) => self.devices(&pod, &facts, deadline).await,
+            None => None,
+        };
         let room =
             self.room(weight + annotations.iter().flatten().map(|(_, text)| text.len()).sum::<usize>(), deadline);
         let room = room.await?;
         // No await from here until the answer is a frame: only one answer is made at a time.
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
-        let node = self.addresses.known();
-        Ok((Resolved { annotations, definitions, node, policies }, room))
+        let node = self.sources.addresses.known();
+        Ok((Resolved { annotations, definitions, node, policies, devices }, room))
+    }
+
+    /// The pod's devices of the resources that definitions name. None where none names one: then the kubelet is not asked.
+    async fn devices(&self, pod: &PodRef, facts: &[(NetRef, Fact)], deadline: Instant) -> Option<wire::Devices> {
+        let mut resources = BTreeSet::new();
+        for (reference, fact) in facts {
+            if let Some(Outcome::Found { resource_name: Some(resource), .. }) = self.outcome(reference, fact).as_deref()
+            {
+                resources.insert(resource.clone());
+            }
+        }
+        resources.remove("");
+        if resources.is_empty() {
+            return None;
+        }
+        let known = self.sources.pods.lock().get(&PodName::from(pod)).cloned();
+        Some(self.sources.devices.of(pod, known.as_ref(), &resources, deadline).await)
     }
 
     /// Makes sure of what an ADD needs of networks that span nodes.
@@ -157,10 +175,10 @@ impl Facts {
         let mut pools = Vec::new();
         for (reference, fact) in &facts {
             if let Some(Outcome::Found { config: Some(config), .. }) = self.outcome(reference, fact).as_deref() {
-                pools.extend(self.networks.pools_of(reference, config));
+                pools.extend(self.sources.networks.pools_of(reference, config));
             }
         }
-        self.networks.tell_overlaps(&request.pod, &pools);
+        self.sources.networks.tell_overlaps(&request.pod, &pools);
         let pod = (!request.plain).then_some(&request.pod);
         self.join_all(&facts, (pod, None, &request.multus_namespace), deadline).await
     }
@@ -173,7 +191,7 @@ impl Facts {
     ) -> Vec<(NetRef, Fact)> {
         let each = wanted.into_iter().map(|one| (one, false)).chain(optional.into_iter().map(|one| (one, true)));
         let each = each.map(|(reference, is_optional)| async move {
-            let fact = self.definitions.know(&reference, is_optional, deadline).await;
+            let fact = self.sources.definitions.know(&reference, is_optional, deadline).await;
             (reference, fact)
         });
         let mut each = stream::iter(each).buffered(AT_ONCE);
@@ -199,18 +217,18 @@ impl Facts {
         for (reference, fact) in facts {
             let outcome = self.outcome(reference, fact);
             let Some(Outcome::Found { config: Some(config), .. }) = outcome.as_deref() else { continue };
-            if requests.is_none() && !self.networks.pools_of(reference, config).is_empty() {
+            if requests.is_none() && !self.sources.networks.pools_of(reference, config).is_empty() {
                 requests = Some(self.requests(pod, annotations, multus_namespace, deadline).await);
             }
             let asked = requests.clone().unwrap_or_default();
-            self.networks.ensure(reference, config, &asked, deadline).await?;
+            self.sources.networks.ensure(reference, config, &asked, deadline).await?;
         }
         Ok(())
     }
 
     /// What a definition is, its text from the disk where memory was short.
     fn outcome(&self, reference: &NetRef, fact: &Fact) -> Option<Arc<Outcome>> {
-        fact.outcome.clone().or_else(|| self.definitions.text(reference))
+        fact.outcome.clone().or_else(|| self.sources.definitions.text(reference))
     }
 
     /// What the pod asks of networks' addresses. A pod that is not known in time asks for nothing: the plugin refuses what it cannot have,
@@ -248,7 +266,7 @@ impl Facts {
     }
 
     fn lookup(&self, reference: NetRef, fact: Fact) -> Lookup {
-        let outcome = match fact.outcome.or_else(|| self.definitions.text(&reference)) {
+        let outcome = match fact.outcome.or_else(|| self.sources.definitions.text(&reference)) {
             Some(outcome) => Arc::unwrap_or_clone(outcome),
             None => {
                 Outcome::Unreachable { reason: "its text was dropped for others' before it could be served".to_owned() }
@@ -259,13 +277,13 @@ impl Facts {
 
     async fn annotations(&self, pod: &PodRef, deadline: Instant) -> Result<Annotations, Refusal> {
         let later = |text: String| Refusal::new(Cause::Later, format!("pod {pod}: {text}"));
-        if let Some(known) = self.pods.lock().get(&PodName::from(pod)).filter(|known| known.is(pod))
+        if let Some(known) = self.sources.pods.lock().get(&PodName::from(pod)).filter(|known| known.is(pod))
             && let Some(selection) = &known.selection
         {
             return Ok(selection.clone());
         }
         let collection = PodObject::url_path(&(), Some(pod.namespace.as_str()));
-        match self.reader.object(&collection, pod.name.as_str(), deadline).await {
+        match self.sources.reader.object(&collection, pod.name.as_str(), deadline).await {
             Read::Found(json) => {
                 let object: Seen = serde_json::from_slice(&json)
                     .map_err(|e| later(format!("the API server answers with what is no pod: {e}")))?;

@@ -72,8 +72,8 @@ impl AgentService {
         Health {
             node: self.node.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            pods_known: self.facts.pods.lock().is_complete(),
-            definitions_known: self.facts.definitions.is_complete(),
+            pods_known: self.facts.sources.pods.lock().is_complete(),
+            definitions_known: self.facts.sources.definitions.is_complete(),
             blockers: self.readiness.borrow().clone(),
         }
     }

@@ -80,13 +80,14 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
     deserializer.deserialize_any(KnownAnnotations)
 }
 
-/// Feeds the cache of a node's pods; never ends. `seen` is called for each pod that appears or changes.
+/// Feeds the cache of a node's pods; never ends. `seen` is called for each pod that appears or changes, `gone` for each that is deleted.
 pub async fn pods(
     client: Client,
     node: &str,
     pods: SharedPodCache,
     is_heard: &AtomicBool,
     mut seen: impl FnMut(&PodName),
+    gone: impl Fn(&PodName),
 ) {
     let fields = format!("spec.nodeName={node}");
     let path = PodObject::url_path(&(), None);
@@ -103,6 +104,7 @@ pub async fn pods(
         Event::Deleted(object) => {
             if let Some((name, _)) = Pod::read(object.metadata) {
                 pods.lock().delete(&name);
+                gone(&name);
             }
         }
     };

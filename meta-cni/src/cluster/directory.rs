@@ -50,7 +50,7 @@ impl Directory {
         let definitions = self.definitions(&wanted, &mut node, policies.as_mut())?;
         let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
         let policies = policies.map(|facts| Policies::Known { facts });
-        Ok(Facts { annotations, definitions, missing, node, policies })
+        Ok(Facts { annotations, definitions, missing, node, policies, devices: None })
     }
 
     fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
@@ -232,6 +232,7 @@ mod tests {
             optional: &[],
             multus_namespace: &multus_namespace,
             policies: false,
+            devices: false,
         };
         let facts = directory.resolve(&query).unwrap();
         assert_eq!(facts.policies, None, "nobody asked");
@@ -255,6 +256,7 @@ mod tests {
                 optional: &[],
                 multus_namespace: &multus_namespace,
                 policies: true,
+                devices: false,
             };
             directory.resolve(&query).map(|facts| facts.policies)
         };

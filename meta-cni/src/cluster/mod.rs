@@ -10,6 +10,7 @@ pub mod yaml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use attachments::bind::Allocation;
 use attachments::definition::Definition;
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::Selection;
@@ -50,6 +51,8 @@ pub struct Query<'a> {
     pub multus_namespace: &'a ObjectName,
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
     pub policies: bool,
+    /// True: the answer has the devices that the pod was allocated of the resources which the definitions name.
+    pub devices: bool,
 }
 
 /// The answer to a [`Query`].
@@ -65,6 +68,8 @@ pub struct Facts {
     pub node: wire::NodeAddresses,
     /// Levels and policies; present if they were asked for.
     pub policies: Option<wire::Policies>,
+    /// The pod's devices. None where nobody was asked, or no definition names a resource; a directory of manifests cannot tell.
+    pub devices: Option<Allocation>,
 }
 
 impl Facts {

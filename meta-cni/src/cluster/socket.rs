@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use attachments::bind::Allocation;
 use delegates::error::Error as DelegateError;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::wire::{
-    self, AddFailure, AgentRequest, Answer, Health, Join, Lookup, Outcome, Policies, Publish, Refusal, Resolve,
+    self, AddFailure, AgentRequest, Answer, Devices, Health, Join, Lookup, Outcome, Policies, Publish, Refusal, Resolve,
 };
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
@@ -48,6 +49,7 @@ impl Agent {
             wait_ms: wait_ms(deadline),
             policies: query.policies,
             joins: true,
+            devices: query.devices,
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
@@ -59,6 +61,8 @@ impl Agent {
                 for lookup in resolved.definitions {
                     self.take(&mut facts, lookup)?;
                 }
+                let names_resource = facts.definitions.values().any(|definition| definition.resource().is_some());
+                facts.devices = (query.devices && names_resource).then(|| allocation(resolved.devices));
                 Ok(facts)
             }
             other => Err(self.unexpected(&other)),
@@ -244,6 +248,18 @@ impl Agent {
             }
             other => self.failed(&io::Error::other(format!("an answer to another question: {other:?}"))),
         }
+    }
+}
+
+/// The devices of an answer about definitions that name a resource.
+fn allocation(devices: Option<Devices>) -> Allocation {
+    match devices {
+        Some(Devices::Known { allocated }) => Allocation::Told(allocated),
+        Some(Devices::Unknown { reason }) => Allocation::Unknown(reason),
+        Some(Devices::Unheard) => Allocation::Unknown("the node agent's answer needs a newer plugin".to_owned()),
+        None => Allocation::Unknown(
+            "the node agent is older than the plugin and does not tell the pod's devices".to_owned(),
+        ),
     }
 }
 

@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use attachments::definition::Definition;
-use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::names::{DeviceId, NetRef, ObjectName, PodRef};
 use attachments::policy;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -84,6 +84,9 @@ pub struct Resolve {
     /// True: a [`Join`] follows where one is needed. An older plugin sends none, so the agent joins before it answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joins: bool,
+    /// True: where a definition names a resource, the answer has the devices that the pod was allocated of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub devices: bool,
 }
 
 /// Asks the agent to make sure of what an ADD needs of networks that span nodes. An older agent does not know the request: it has joined
@@ -164,6 +167,29 @@ pub struct Resolved {
     /// Levels and policies, if they were asked for; an older agent knows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Policies>,
+    /// The pod's devices, if they were asked for and a definition names a resource; an older agent tells none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
+}
+
+/// The devices that the kubelet allocated to a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum Devices {
+    /// They are these.
+    Known {
+        /// For each resource that a definition names, in the order in which attachments take them. None were allocated of a
+        /// resource without an entry.
+        allocated: BTreeMap<String, Vec<DeviceId>>,
+    },
+    /// The kubelet did not tell.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// A state of a later version.
+    #[serde(other)]
+    Unheard,
 }
 
 /// Levels and policies.

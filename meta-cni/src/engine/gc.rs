@@ -1,9 +1,9 @@
 //! GC: undoes the sets of this node network that the runtime does not list, then asks the networks for leftovers (C25, A14).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use attachments::bind::Attachment;
+use attachments::bind::{Attachment, DEVICE_INFO_DIR};
 use attachments::cni::conf::PluginConf;
 use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName};
@@ -20,7 +20,7 @@ use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::Whereabouts;
 use super::undo::undo;
-use super::{resolve, resume};
+use super::{devinfo, resolve, resume};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
 
@@ -215,6 +215,7 @@ pub fn reclaim_of(run: &Run<'_>, key: &Key, known: Intent, mut dirs: Vec<PathBuf
     }
     let unasked = builtin::reclaim(&mut host, &dirs, &ownership).into_iter();
     faults.extend(unasked.map(|source| Fault::Delegate { subject: format!("sandbox {}", key.container), source }));
+    devinfo::sweep(Path::new(DEVICE_INFO_DIR), &ownership);
     faults
 }
 
@@ -268,6 +269,7 @@ fn ask(run: &Run<'_>, valid: Option<&[Pair]>, mut asked: Asked) -> (BTreeSet<Str
             }
         }
     }
+    devinfo::sweep(Path::new(DEVICE_INFO_DIR), &ownership);
     let swept = builtin::sweep(&mut host, &ownership);
     faults.extend(swept.err().map(|source| Fault::Delegate { subject: "shared links".to_owned(), source }));
     (unknown_leftovers, faults)

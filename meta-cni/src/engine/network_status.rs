@@ -21,16 +21,16 @@ pub fn assemble<'a>(
     results: impl IntoIterator<Item = &'a CniResult>,
     strict: bool,
 ) -> Assembled {
-    let infos: Vec<_> = attachments.iter().map(devinfo::read).collect();
-    let is_whole = attachments.iter().zip(&infos).all(|(one, info)| one.device_info_file.is_none() || info.is_some());
+    let known: Vec<_> = attachments.iter().map(devinfo::read).collect();
+    let is_whole = known.iter().all(|known| known.is_all);
     let statuses: Vec<AttachmentStatus<'_>> = attachments
         .iter()
         .zip(results)
-        .zip(&infos)
-        .map(|((attachment, result), info)| AttachmentStatus {
+        .zip(&known)
+        .map(|((attachment, result), known)| AttachmentStatus {
             attachment,
             result: Some(result),
-            device_info: info.as_ref(),
+            device_info: known.info.as_ref(),
         })
         .collect();
     let status = network_status(&statuses, strict);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use attachments::bind::{
-    self, Attachment, BindError, BindRequest, Bound, ConfFile, Lookups, Network, Rules, TenantPath,
+    self, Allocation, Attachment, BindError, BindRequest, Bound, ConfFile, Lookups, Network, Rules, TenantPath,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
@@ -32,7 +32,7 @@ use crate::request::{Operation, Target};
 /// The attachments of an ADD, with every choice made and validated except what only a delegate knows. Also what the node keeps
 /// from definitions: the node's configuration completed by the cluster's facts.
 pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bound, Reserved)> {
-    let networks = NodeNetworks::read(run)?;
+    let networks = NodeNetworks { asks_devices: pod.is_some(), ..NodeNetworks::read(run)? };
     let (annotations, mut facts) = match (handed_over(run)?, pod) {
         (Some(annotations), _) => (annotations, Facts::default()),
         (None, Some(pod)) => {
@@ -106,6 +106,8 @@ pub(super) struct NodeNetworks<'a> {
     delegates: Vec<Network>,
     default_networks: Vec<Network>,
     auxiliary: Option<NetworkConf>,
+    /// True for an ADD of a pod: its devices are asked for where a definition names a resource.
+    asks_devices: bool,
 }
 
 impl<'a> NodeNetworks<'a> {
@@ -119,6 +121,7 @@ impl<'a> NodeNetworks<'a> {
                 Some(auxiliary) => chain_of(auxiliary, run.request.version)?,
                 None => None,
             },
+            asks_devices: false,
         })
     }
 
@@ -145,7 +148,8 @@ impl<'a> NodeNetworks<'a> {
         optional: &'q [NetRef],
     ) -> Query<'q> {
         let multus_namespace = &self.run.conf.multus_namespace;
-        Query { pod, annotations: false, references, optional, multus_namespace, policies: false }
+        let devices = self.asks_devices;
+        Query { pod, annotations: false, references, optional, multus_namespace, policies: false, devices }
     }
 
     /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
@@ -195,8 +199,14 @@ impl<'a> NodeNetworks<'a> {
 
         let definitions = &facts.definitions;
         let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
-        // The kubelet's allocations are not read yet.
-        let devices = BTreeMap::new();
+        let devices = match (facts.devices.take(), found.devices) {
+            (Some(Allocation::Told(mut known)), Some(Allocation::Told(more))) => {
+                known.extend(more);
+                Allocation::Told(known)
+            }
+            (Some(Allocation::Told(_)) | None, Some(told)) | (Some(told), _) => told,
+            (None, None) => Allocation::Untold,
+        };
         let node = self.run.node(None);
         let conf = &self.run.conf;
         let flat = Files { root: Path::new("/"), path_roots: &conf.path_roots };

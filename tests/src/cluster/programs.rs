@@ -20,7 +20,7 @@ pub const NODES: &[&str] = &[
 ];
 
 /// Where a node has them, wherever they are outside.
-pub(super) const INSIDE: &str = "/opt/kubernetes";
+pub const INSIDE: &str = "/opt/kubernetes";
 
 /// Directories of programs, in the order in which to look.
 #[derive(Clone, Debug)]

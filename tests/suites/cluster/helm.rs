@@ -140,6 +140,17 @@ fn helm_values_reach_what_they_are_about() {
         pod["containers"][0]["env"].as_array().unwrap().contains(&json!({"name": "META_CNI_CONF_DIR", "value": conf}))
     );
 
+    let pod = agent(&template(&["--values", &format!("{}/values-microk8s.yaml", chart())]));
+    let kubelet = "/var/snap/microk8s/common/var/lib/kubelet";
+    let env = json!({"name": "META_CNI_KUBELET_DIR", "value": kubelet});
+    assert!(pod["containers"][0]["env"].as_array().unwrap().contains(&env), "{pod}");
+    for name in ["pod-resources", "device-plugins"] {
+        let (path, volumes) = (format!("{kubelet}/{name}"), pod["volumes"].as_array().unwrap());
+        let mount = json!({"name": name, "mountPath": path, "readOnly": true});
+        assert!(pod["containers"][0]["volumeMounts"].as_array().unwrap().contains(&mount), "{pod}");
+        assert!(volumes.contains(&json!({"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}})));
+    }
+
     let set = "image.repository=r.example/m,image.pullPolicy=Always,agent.logLevel=debug,node.namespaceIsolation=true,agent.metricsAddress=";
     let objects = template(&["--set", set]);
     let pod = agent(&objects);
@@ -187,6 +198,7 @@ fn helm_values_reach_what_they_are_about() {
         ("webhook.defaultLevel=basline", "defaultLevel"),
         ("agent.priorityclass=x", "priorityclass"),
         ("cni.binDir=opt", "binDir"),
+        ("kubeletDir=kubelet", "kubeletDir"),
         ("webhook.replicas=0", "replicas"),
         ("agent.metricsAddress=unix:/tmp/m.sock", "metricsAddress"),
         ("agent.metricsTlsSecret=scraped,agent.metricsAddress=unix:/run/meta-cni/metrics.sock", "metricsTlsSecret"),

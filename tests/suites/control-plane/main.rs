@@ -3,6 +3,7 @@
 
 mod agent;
 mod calls;
+mod devices;
 mod harness;
 mod levels;
 mod networks;

@@ -166,6 +166,7 @@ impl World {
             ("--state-dir", self.node.path("state")),
             ("--cni-conf-dir", self.node.path("runtime")),
             ("--cni-bin-dir", self.node.path("bin")),
+            ("--kubelet-dir", self.node.path("kubelet")),
             ("--kubeconfig", kubeconfig.to_owned()),
         ] {
             command.arg(flag).arg(path);

@@ -57,7 +57,9 @@ Arguments: root, spec.
 */}}
 {{- define "meta-cni.directories" -}}
 {{- $cni := .root.Values.cni -}}
-{{- $paths := dict "bin" $cni.binDir "conf" $cni.confDir -}}
+{{- $kubelet := .root.Values.kubeletDir -}}
+{{- $devices := dict "pod-resources" (printf "%s/pod-resources" $kubelet) "device-plugins" (printf "%s/device-plugins" $kubelet) -}}
+{{- $paths := merge (dict "bin" $cni.binDir "conf" $cni.confDir) $devices -}}
 {{- range $volume := .spec.volumes -}}
   {{- with get $paths $volume.name -}}{{- $_ := set $volume.hostPath "path" . -}}{{- end -}}
 {{- end -}}

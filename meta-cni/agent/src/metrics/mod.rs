@@ -6,6 +6,7 @@
 mod agent;
 mod calls;
 mod certificate;
+mod devices;
 mod listener;
 mod networks;
 mod process;
@@ -22,9 +23,11 @@ use prometheus_client::registry::{Metric, Registry};
 
 use agent::AgentMetrics;
 use calls::CallMetrics;
+use devices::DeviceMetrics;
 use networks::NetworkMetrics;
 
 pub use agent::Watches;
+pub use devices::DeviceSource;
 pub use listener::MetricsAddress;
 pub use networks::{Gauges, Heal};
 pub use serve::Server;
@@ -86,6 +89,8 @@ pub struct Metrics {
     pub calls: CallMetrics,
     /// The agent itself.
     pub agent: AgentMetrics,
+    /// Questions about devices.
+    pub devices: DeviceMetrics,
 }
 
 impl Metrics {
@@ -100,8 +105,9 @@ impl Metrics {
         let calls = CallMetrics::register(&mut registry);
         let networks = NetworkMetrics::register(&mut registry);
         let agent = AgentMetrics::register(&mut registry);
+        let devices = DeviceMetrics::register(&mut registry);
         registry.register_collector(Box::new(process::Process));
-        Self { registry: Arc::new(registry), page: Arc::default(), networks, calls, agent }
+        Self { registry: Arc::new(registry), page: Arc::default(), networks, calls, agent, devices }
     }
 
     /// Of networks that span nodes.

@@ -59,6 +59,7 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.agent.exchanged(&exchange(http::Method::PATCH, false, Some(http::StatusCode::OK)));
     metrics.agent.exchanged(&exchange(http::Method::GET, true, None));
     metrics.agent.event_dropped();
+    metrics.devices.asked(DeviceSource::PodResources, Duration::from_millis(1));
     metrics.agent.status_written(Duration::from_millis(3));
     let networks = [("4789-7".to_owned(), gauges(Some(2), None)), ("shop.lan".to_owned(), gauges(None, Some(254)))];
     let snapshot = Snapshot {

@@ -4,6 +4,7 @@
 mod agent;
 mod clock;
 mod confs;
+mod devices;
 mod directories;
 mod finding;
 mod kernel;
@@ -43,6 +44,9 @@ pub struct Place {
     /// The agent's socket.
     #[arg(long, value_name = "PATH", default_value = "/run/meta-cni/agent.sock")]
     pub socket: PathBuf,
+    /// The kubelet's directory.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
 }
 
 #[cfg(test)]
@@ -57,6 +61,7 @@ impl Place {
             conf_dir: at("multus"),
             addresses_dir: at("addresses"),
             socket: at("agent.sock"),
+            kubelet_dir: at("kubelet"),
         }
     }
 }
@@ -97,6 +102,7 @@ pub fn examine(place: &Place, api: &Api) -> Vec<Finding> {
     confs::examine(&on_host(&place.cni_conf_dir), &mut findings);
     agent::examine(place, &mut findings);
     clock::examine(api, &mut findings);
+    devices::examine(place, api, &mut findings);
     underlay::examine(place, &mut findings);
     leftovers::examine(place, &mut findings);
     findings.sort_by_key(|one| one.severity);

@@ -42,6 +42,7 @@ fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
         optional: &[],
         multus_namespace: &kube_system,
         policies: false,
+        devices: true,
     };
     agent.resolve(&query, patient, Instant::now() + within)
 }
@@ -99,6 +100,38 @@ fn a_join_is_waited_for_and_an_agent_that_knows_none_has_joined_before() {
     let asked = agent.join().unwrap();
     assert!(asked.iter().all(
         |json| matches!(wire::AgentRequest::decode(json).1, Ok(wire::AgentRequest::Join(join)) if join.wait_ms > 0)
+    ));
+}
+
+#[test]
+fn devices_are_told_not_known_or_missing_from_an_older_agent() {
+    let dir = directory();
+    let path = dir.path().join("agent.sock");
+    let ids: Vec<attachments::names::DeviceId> = vec!["0000:3b:02.1".parse().unwrap()];
+    let allocated = std::collections::BTreeMap::from([("vendor.com/nic".to_owned(), ids)]);
+    let answer = |resource: Option<&str>, devices| {
+        let reference = attachments::names::NetRef { namespace: "a".parse().unwrap(), name: "b".parse().unwrap() };
+        let outcome = Outcome::Found { config: None, resource_name: resource.map(str::to_owned) };
+        let definitions = vec![Lookup { reference, outcome }];
+        Answer::Resolved(wire::Resolved { definitions, devices, ..wire::Resolved::default() }).encode(1).unwrap()
+    };
+    let nic = Some("vendor.com/nic");
+    let unknown = |text: &str| Some(Allocation::Unknown(text.to_owned()));
+    let cases = [
+        (answer(nic, Some(Devices::Known { allocated: allocated.clone() })), Some(Allocation::Told(allocated))),
+        (answer(nic, Some(Devices::Unknown { reason: "no socket".into() })), unknown("no socket")),
+        (answer(nic, Some(Devices::Unheard)), unknown("the node agent's answer needs a newer plugin")),
+        (answer(nic, None), unknown("the node agent is older than the plugin and does not tell the pod's devices")),
+        (answer(None, None), None),
+    ];
+    let (answers, wants): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+    let agent = answering(&path, answers);
+    for want in wants {
+        assert_eq!(ask(&Agent::new(&path), false, LONG).unwrap().devices, want);
+    }
+    let asked = agent.join().unwrap();
+    assert!(asked.iter().all(
+        |json| matches!(wire::AgentRequest::decode(json).1, Ok(wire::AgentRequest::Resolve(asked)) if asked.devices)
     ));
 }
 

@@ -28,6 +28,7 @@ fn resolve() -> AgentRequest {
         wait_ms: 54_000,
         policies: false,
         joins: false,
+        devices: false,
     })
 }
 
@@ -42,7 +43,26 @@ fn resolve_policies(joins: bool) -> AgentRequest {
         wait_ms: 54_000,
         policies: true,
         joins,
+        devices: false,
     })
+}
+
+/// From a plugin that also asks for the pod's devices.
+fn resolve_devices() -> AgentRequest {
+    let AgentRequest::Resolve(request) = resolve_policies(true) else { unreachable!() };
+    AgentRequest::Resolve(Resolve { devices: true, ..request })
+}
+
+fn resolved_devices() -> Answer {
+    let ids = |all: &[&str]| all.iter().map(|id| id.parse().unwrap()).collect();
+    let allocated = [("intel.com/sriov", ids(&["0000:3b:02.1", "0000:3b:02.0"])), ("intel.com/none", ids(&[]))];
+    let allocated = allocated.map(|(resource, ids)| (resource.to_owned(), ids)).into();
+    Answer::Resolved(Resolved { devices: Some(Devices::Known { allocated }), ..Resolved::default() })
+}
+
+fn resolved_without_devices() -> Answer {
+    let devices = Some(Devices::Unknown { reason: "the kubelet does not answer".into() });
+    Answer::Resolved(Resolved { devices, ..Resolved::default() })
 }
 
 fn resolved_policies() -> Answer {
@@ -85,6 +105,7 @@ fn resolved() -> Answer {
         ],
         node: NodeAddresses::default(),
         policies: None,
+        devices: None,
     })
 }
 
@@ -97,7 +118,7 @@ fn resolved_at() -> Answer {
     Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
-fn requests() -> [(&'static str, AgentRequest); 8] {
+fn requests() -> [(&'static str, AgentRequest); 9] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
     let multus_namespace = "kube-system".parse().unwrap();
@@ -112,6 +133,7 @@ fn requests() -> [(&'static str, AgentRequest); 8] {
         ("resolve", resolve()),
         ("resolve-policies", resolve_policies(false)),
         ("resolve-joins", resolve_policies(true)),
+        ("resolve-devices", resolve_devices()),
         ("join", AgentRequest::Join(join)),
         ("publish", publish()),
         ("report", AgentRequest::AddFailure(report)),
@@ -120,7 +142,7 @@ fn requests() -> [(&'static str, AgentRequest); 8] {
     ]
 }
 
-fn answers() -> [(&'static str, Answer); 8] {
+fn answers() -> [(&'static str, Answer); 10] {
     let health = Health {
         node: "n1".into(),
         program: "0.1.0".into(),
@@ -134,6 +156,8 @@ fn answers() -> [(&'static str, Answer); 8] {
         ("resolved-at", resolved_at()),
         ("resolved-policies", resolved_policies()),
         ("resolved-without-policies", resolved_without_policies()),
+        ("resolved-devices", resolved_devices()),
+        ("resolved-without-devices", resolved_without_devices()),
         ("published", Answer::Published(Published { written: true })),
         ("noted", Answer::Noted),
         ("healthy", Answer::Healthy(health)),
@@ -193,6 +217,8 @@ fn answers_of_the_next_version_are_understood_in_this_one() {
     assert_eq!(Answer::decode(&file("next/answer-resolved-policies.json")).unwrap(), resolved_policies());
     let Answer::Resolved(unheard) = Answer::decode(&file("next/answer-policies.json")).unwrap() else { panic!() };
     assert_eq!(unheard.policies, Some(Policies::Unheard));
+    let Answer::Resolved(unheard) = Answer::decode(&file("next/answer-devices.json")).unwrap() else { panic!() };
+    assert_eq!(unheard.devices, Some(Devices::Unheard));
     let refused = Answer::decode(&file("next/answer-refused.json")).unwrap();
     assert_eq!(refused, Answer::Refused(Refusal::new(Cause::Internal, "not now")));
     assert!(matches!(Answer::decode(&file("next/answer-too-new.json")), Err(WireError::Version(2))));

@@ -10,7 +10,14 @@ use super::Node;
 pub type Traces = BTreeSet<String>;
 
 /// Directories whose files belong to attachments.
-const STATE: &[&str] = &["/var/lib/cni", "/var/lib/meta-cni", "/run/netns", "/run/meta-cni", "/run/cni"];
+const STATE: &[&str] = &[
+    "/var/lib/cni",
+    "/var/lib/meta-cni",
+    "/run/netns",
+    "/run/meta-cni",
+    "/run/cni",
+    "/run/k8s.cni.cncf.io/devinfo/cni",
+];
 
 /// Files that stay by design, as host-local's own: locks, the last address, what garbage collection remembers, reports
 /// of calls, sockets.
