@@ -13,6 +13,7 @@ pub mod health;
 pub mod host_exec;
 pub mod install;
 mod keepalive;
+mod leases;
 pub mod metrics;
 pub mod networks;
 pub mod options;
@@ -92,7 +93,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         node: options.node_name.clone(),
         facts: Facts::new(reader, pods.clone(), known.clone(), policies.clone(), addresses.clone(), networks.clone()),
         publisher: publisher.clone(),
-        events,
+        events: events.clone(),
         levels,
         readiness: readiness.subscribe(),
     };
@@ -142,6 +143,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             event_publisher.run(),
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
+            leases::run(options, &metrics, &events),
             own_node::run(client.clone(), &options.node_name, node_has),
             metrics_server.serve(page),
             call_reports::run(&options.state_dir, &metrics, &watches),

@@ -6,6 +6,7 @@
 mod agent;
 mod calls;
 mod certificate;
+mod leases;
 mod listener;
 mod networks;
 mod process;
@@ -22,6 +23,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use agent::AgentMetrics;
 use calls::CallMetrics;
+use leases::LeaseMetrics;
 use networks::NetworkMetrics;
 
 pub use agent::Watches;
@@ -86,6 +88,8 @@ pub struct Metrics {
     pub calls: CallMetrics,
     /// The agent itself.
     pub agent: AgentMetrics,
+    /// DHCP leases.
+    pub leases: LeaseMetrics,
 }
 
 impl Metrics {
@@ -100,8 +104,9 @@ impl Metrics {
         let calls = CallMetrics::register(&mut registry);
         let networks = NetworkMetrics::register(&mut registry);
         let agent = AgentMetrics::register(&mut registry);
+        let leases = LeaseMetrics::register(&mut registry);
         registry.register_collector(Box::new(process::Process));
-        Self { registry: Arc::new(registry), page: Arc::default(), networks, calls, agent }
+        Self { registry: Arc::new(registry), page: Arc::default(), networks, calls, agent, leases }
     }
 
     /// Of networks that span nodes.
