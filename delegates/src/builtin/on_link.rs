@@ -22,6 +22,7 @@ pub(super) fn give(cx: Context<'_, '_>, mut attached: Attached, leased: CniResul
     (attached.result.ips, attached.result.routes) = (ips, routes);
     apply::configure(sandbox, link.index, &Addressing::of(point.ifname, &attached.result, sandbox.accept_ra))?;
     // The link was up before: the kernel itself announces only what a link comes up with.
-    dhcp::announce(sandbox, &link, &attached.result)?;
+    // Neighbours that do not hear of it find out by themselves.
+    let _ = dhcp::announce(sandbox, &link, &attached.result);
     Ok(attached)
 }

@@ -166,7 +166,8 @@ fn regain(node: &Node<'_>, sandbox: &mut Sandbox, link: &Link, lease: &mut Lease
                 // A route whose gateway the pod cannot reach any more is left out.
                 let _ = sandbox.netlink.bring_back(route, link.index, link.index);
             }
-            socket.announce(who.mac, mine.addr())?;
+            // Neighbours that do not hear of it find out by themselves.
+            let _ = socket.announce(who.mac, mine.addr());
             prolong(node, lease, &granted, asked)?;
             Ok(Outcome::Regained)
         }
