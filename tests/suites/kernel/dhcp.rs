@@ -143,6 +143,18 @@ fn an_ipvlan_does_too_though_it_shares_its_hardware_address_on_uml() {
 }
 
 #[test]
+fn a_server_gives_an_ipvlan_no_address_of_the_node_on_uml() {
+    let (node, far) = scene("ipvlan", json!({}));
+    let server = FakeServer::start(&far, Mood::Grants(600));
+    node.netns.run("ip address add 10.9.0.7/32 dev lo");
+    let pod = node.pod("web", "lan");
+    node.add(&pod).refused(7, &["10.9.0.7", "addresses that the node does not have itself"]);
+    server.hears("release 10.9.0.7");
+    pod.assert_empty();
+    node.assert_clean_but(&["up0"]);
+}
+
+#[test]
 fn a_vlan_does_too_on_uml() {
     let node = Node::new();
     let far = wire(&node);
