@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 const LOOK: Duration = Duration::from_secs(5);
 /// The most plugins at a time: with a server away each waits for it.
 const AT_ONCE: usize = 4;
-/// Longest run of the plugin, which has a deadline of its own (`timeoutSeconds`).
-const LIMIT: Duration = Duration::from_secs(600);
+/// Longest run of the plugin, which waits for servers for seconds.
+const LIMIT: Duration = Duration::from_secs(60);
 /// The shortest time between two tries for one lease: a server may grant seconds.
 const LEAST: u64 = 2;
 /// The next try where the plugin did not run.

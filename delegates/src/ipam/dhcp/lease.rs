@@ -77,7 +77,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
-    /// [`FORMAT`] of the writer.
+    /// The layout that the writer knows.
     pub format: u32,
     /// The network's name, which is part of the client's identifier.
     pub network: NetworkName,
@@ -95,7 +95,7 @@ pub struct Lease {
     pub wishes: Wishes,
     /// Servers answer to everybody.
     pub broadcast: bool,
-    /// See [`State`].
+    /// Offered, bound or lost.
     pub state: State,
     /// The address in its subnet.
     pub address: Ipv4Net,

@@ -1,6 +1,6 @@
 //! `dhcp`: addresses of a server on the network, without a daemon.
 //!
-//! The plugin asks for the address over the pod's own link, once that is there, and keeps what it got in a file ([`lease`]); DEL gives it
+//! The plugin asks for the address over the pod's own link, once that is there, and keeps what it got in a file ([`Lease`]); DEL gives it
 //! back before the link goes. In between the agent starts the plugin whenever a lease wants more time ([`renew`]): there
 //! is one place that enters pods, and an agent that was away finds everything in the files.
 
