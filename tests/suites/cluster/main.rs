@@ -9,6 +9,7 @@ mod churn;
 mod connectivity;
 mod helm;
 mod install;
+mod leases;
 mod lifecycle;
 mod migrate;
 mod networks;
