@@ -8,7 +8,7 @@ use attachments::names::{ContainerId, IfName, Mac, NetworkName};
 use super::config::Wishes;
 use super::frame::Route;
 use super::message::{Kind, Message, option};
-use super::terms::Terms;
+use super::terms::{Terms, Times};
 use crate::error::{Error, Result};
 use crate::random;
 
@@ -61,8 +61,8 @@ pub struct Granted {
 /// What became of a request for more time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Extended {
-    /// A server granted it.
-    Granted(Granted),
+    /// A server granted it: how long the lease is from now on, and whose it is.
+    Granted(Times, (Mac, Ipv4Addr)),
     /// A server says that the address is not the client's.
     Refused,
     /// No server has answered.
@@ -76,7 +76,7 @@ const LONGEST: Duration = Duration::from_secs(8);
 const REQUESTS: [Duration; 3] = [Duration::from_millis(1000), Duration::from_millis(2000), Duration::from_millis(4000)];
 /// Waits for the answer to a request for more time. The sandbox is locked meanwhile, and there is another try later.
 const EXTENSIONS: [Duration; 2] = [Duration::from_millis(700), Duration::from_millis(1300)];
-/// More than a message has in bytes without the options of a configuration, and less than any link carries.
+/// The most bytes that a server may send in one message: what links for pods carry in one packet.
 const LARGEST: u16 = 1200;
 
 /// A client on a wire.
@@ -183,9 +183,10 @@ impl<'a, W: Wire> Client<'a, W> {
             while let Some((server_mac, message)) = self.answer(until)? {
                 match message.kind {
                     Kind::Nak => return Ok(Extended::Refused),
+                    // What else the lease gives was told before: a server need not repeat it.
                     Kind::Ack if message.yours == address => {
-                        if let Ok(terms) = Terms::of(&message) {
-                            return Ok(Extended::Granted(Granted { terms, server_mac }));
+                        if let Some(server) = message.address(option::SERVER) {
+                            return Ok(Extended::Granted(Times::of(&message), (server_mac, server)));
                         }
                     }
                     _ => {}

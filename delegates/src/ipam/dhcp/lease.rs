@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Granted, Who};
 use super::config::Wishes;
-use super::terms::FOREVER;
+use super::terms::{FOREVER, Times};
 use crate::boot;
 use crate::call::Point;
 use crate::error::{Error, Result};
@@ -159,14 +159,13 @@ impl Lease {
             since: uptime()?,
             routes: Vec::new(),
         };
-        lease.last(offer);
+        lease.last(offer.terms.times, (offer.server_mac, offer.terms.server));
         Ok(lease)
     }
 
     /// Takes over who granted it and for how long; `since` is the caller's.
-    pub fn last(&mut self, granted: &Granted) {
-        (self.server, self.server_mac) = (granted.terms.server, granted.server_mac);
-        let times = granted.terms.times;
+    pub fn last(&mut self, times: Times, server: (Mac, Ipv4Addr)) {
+        (self.server_mac, self.server) = server;
         (self.renewal, self.rebinding, self.expiry) = (times.renewal, times.rebinding, times.expiry);
     }
 
@@ -294,7 +293,7 @@ pub fn uptime() -> Result<u64> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::terms::{Terms, Times};
+    use super::super::terms::Terms;
     use super::*;
 
     pub fn granted(seconds: [u32; 3]) -> Granted {

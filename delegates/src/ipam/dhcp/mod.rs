@@ -82,7 +82,7 @@ pub fn allocate(node: &Node<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Resu
         .map_err(|error| on_link(point, call, error))?;
     if let Some(mut lease) = held {
         lease.address = granted.terms.address;
-        lease.last(&granted);
+        lease.last(granted.terms.times, (granted.server_mac, granted.terms.server));
         lease.state = State::Bound;
         lease.write(node.state_dir)?;
     }

@@ -4,14 +4,16 @@
 //! taken off the link, with the routes that need it, and the link stays up: when a server has the address for this pod again, both come
 //! back. Another address is not taken, for the pod and its status have been told of the first.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use attachments::names::NetworkName;
+use attachments::names::{Mac, NetworkName};
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Extended, Granted};
 use super::lease::{Lease, LeaseName, Phase, State, uptime};
 use super::socket::RawSocket;
+use super::terms::Times;
 use super::{ethernet, link_of};
 use crate::call::Node;
 use crate::error::{Error, Result};
@@ -118,8 +120,8 @@ fn advance(node: &Node<'_>, sandbox: &mut Sandbox, link: &Link, lease: &mut Leas
     let who = lease.who(ethernet(link)?);
     let mut socket = RawSocket::open(sandbox, link)?;
     match Client::new(&mut socket, &who)?.extend(lease.address.addr(), server) {
-        Ok(Extended::Granted(granted)) => {
-            prolong(node, lease, &granted, asked)?;
+        Ok(Extended::Granted(times, server)) => {
+            prolong(node, lease, (times, server), asked)?;
             Ok(Outcome::Renewed)
         }
         Ok(Extended::Refused) => lose(node, sandbox, link, lease, "a server says that the address is not this pod's"),
@@ -130,8 +132,8 @@ fn advance(node: &Node<'_>, sandbox: &mut Sandbox, link: &Link, lease: &mut Leas
 }
 
 /// Notes that the pod has the lease from then on.
-fn prolong(node: &Node<'_>, lease: &mut Lease, granted: &Granted, since: u64) -> Result<()> {
-    lease.last(granted);
+fn prolong(node: &Node<'_>, lease: &mut Lease, (times, server): (Times, (Mac, Ipv4Addr)), since: u64) -> Result<()> {
+    lease.last(times, server);
     lease.since = since;
     lease.state = State::Bound;
     lease.routes = Vec::new();
@@ -168,7 +170,7 @@ fn regain(node: &Node<'_>, sandbox: &mut Sandbox, link: &Link, lease: &mut Lease
             }
             // Neighbours that do not hear of it find out by themselves.
             let _ = socket.announce(who.mac, mine.addr());
-            prolong(node, lease, &granted, asked)?;
+            prolong(node, lease, (granted.terms.times, (granted.server_mac, granted.terms.server)), asked)?;
             Ok(Outcome::Regained)
         }
         Err(Error::Busy(why) | Error::Addresses(why)) => Ok(Outcome::StillLost { why }),

@@ -43,7 +43,8 @@ pub struct Times {
 }
 
 impl Times {
-    fn of(message: &Message) -> Self {
+    /// Reads an acknowledgement: what it does not say is as the RFC has it.
+    pub fn of(message: &Message) -> Self {
         let expiry = message.number(option::LEASE_TIME).unwrap_or(USUAL).max(1);
         if expiry == FOREVER {
             return Self { renewal: FOREVER, rebinding: FOREVER, expiry };

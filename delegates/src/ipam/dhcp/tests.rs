@@ -9,6 +9,7 @@ use super::client::{Client, Extended, Granted, Who, Wire};
 use super::config::Wishes;
 use super::frame::{EVERYBODY, Route};
 use super::message::{Kind, Message, option};
+use super::terms::Times;
 use crate::error::{Error, Result};
 
 const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -231,13 +232,18 @@ fn more_time_is_asked_of_the_server_and_then_of_all() {
         (None, Route::to_everybody(CLIENT, Ipv4Addr::new(10, 9, 0, 7))),
     ] {
         let mut script = Script::new(serve);
-        let Extended::Granted(granted) = extend(&mut script, to) else { panic!("{:?}", script.kinds()) };
-        assert_eq!(granted.terms.times.renewal, 60);
+        let Extended::Granted(times, by) = extend(&mut script, to) else { panic!("{:?}", script.kinds()) };
+        assert_eq!((times.renewal, by), (60, server));
         let (sent, request) = &script.sent[0];
         assert_eq!((*sent, request.client), (route, Ipv4Addr::new(10, 9, 0, 7)));
         // RFC 2131 section 4.3.6, table 4.
         assert_eq!((request.option(option::SERVER), request.option(option::REQUESTED_ADDRESS)), (None, None));
     }
+    let mut brief = Script::new(|to| {
+        let options = vec![(option::SERVER, vec![10, 9, 0, 1])];
+        vec![Message { options, ..answer(to, Kind::Ack, 1, 7) }]
+    });
+    assert!(matches!(extend(&mut brief, None), Extended::Granted(Times { expiry: 3600, .. }, _)));
     let mut refusing = Script::new(|to| vec![answer(to, Kind::Nak, 1, 0)]);
     assert_eq!(extend(&mut refusing, None), Extended::Refused);
     let mut other = Script::new(|to| vec![answer(to, Kind::Ack, 1, 8)]);
