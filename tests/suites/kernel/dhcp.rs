@@ -173,6 +173,26 @@ fn a_vlan_does_too_on_uml() {
 }
 
 #[test]
+fn a_bond_of_the_pods_links_does_too_on_uml() {
+    let (node, far) = macvlan();
+    for name in ["left", "right"] {
+        node.nad(name, json!({"cniVersion": "1.0.0", "type": "macvlan", "master": "up0"}));
+    }
+    let links = json!({"mode": "active-backup", "miimon": "100", "failOverMac": 1, "linksInContainer": true, "links": [{"name": "net1"}, {"name": "net2"}]});
+    lan(&node, "bond", links);
+    let server = Dnsmasq::start(&far, &[]);
+    let pod = node.pod("web", "left,right,lan@bond0");
+    let result = node.add(&pod).result();
+    assert_eq!((pod.netns.addresses("bond0").len(), server.leases().len()), (1, 1), "{}", server.log());
+    assert!(pod.netns.pings("10.9.0.1"));
+    node.check(&pod, &result).quiet();
+    node.del(&pod).quiet();
+    server.has_nothing();
+    pod.assert_empty();
+    node.assert_clean_but(&["up0"]);
+}
+
+#[test]
 fn without_a_server_the_pod_is_told_and_nothing_stays() {
     let (mut node, far) = macvlan();
     node.conf["timeoutSeconds"] = json!(3);
