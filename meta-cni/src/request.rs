@@ -11,6 +11,7 @@ use attachments::finding::Finding;
 use attachments::names::{ContainerId, IfName, NetworkName, ObjectName, PodRef};
 use delegates::call::Verb;
 use delegates::exec::CALLER;
+use delegates::ipam::dhcp::LeaseName;
 
 use crate::fault::{Fault, Result};
 use crate::node;
@@ -51,7 +52,7 @@ pub struct CniRequest {
     pub conf: Object,
 }
 
-/// What a request is for: a verb of the protocol, or the recovery that the node agent asks for.
+/// What a request is for: a verb of the protocol, or what the node agent asks for.
 #[derive(Debug)]
 pub enum Operation {
     /// ADD.
@@ -69,10 +70,12 @@ pub enum Operation {
         /// How long an unfinished undo must have been left alone.
         idle: Duration,
     },
+    /// `meta-cni renew`: does what a DHCP lease wants now. No verb of the protocol.
+    Renew(LeaseName),
 }
 
 impl Operation {
-    /// The verb of the protocol; a recovery has none.
+    /// The verb of the protocol; what the agent asks for has none.
     pub fn verb(&self) -> Option<Verb> {
         match self {
             Self::Add(_) => Some(Verb::Add),
@@ -80,7 +83,7 @@ impl Operation {
             Self::Check(_) => Some(Verb::Check),
             Self::Gc => Some(Verb::Gc),
             Self::Status => Some(Verb::Status),
-            Self::Recover { .. } => None,
+            Self::Recover { .. } | Self::Renew(_) => None,
         }
     }
 
@@ -88,7 +91,7 @@ impl Operation {
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Add(target) | Self::Del(target) | Self::Check(target) => Some(target),
-            Self::Gc | Self::Status | Self::Recover { .. } => None,
+            Self::Gc | Self::Status | Self::Recover { .. } | Self::Renew(_) => None,
         }
     }
 }
@@ -194,9 +197,30 @@ pub fn read_recovery(
     if let Some(more) = args.next() {
         return Err(Fault::Environment(format!("replay: got a second argument {more:?}, want {ALLOWED} alone")));
     }
+    of_agent(Operation::Recover { idle }, env, stdin)
+}
+
+/// Reads a call of `meta-cni renew CONTAINER,IFNAME`, in the same way.
+pub fn read_renewal(
+    mut args: impl Iterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+    stdin: impl Read,
+) -> Result<CniRequest> {
+    if env(CALLER).is_some() {
+        as_delegate("renew")?;
+    }
+    let (name, more) = (args.next().unwrap_or_default(), args.next());
+    let lease = LeaseName::parse(&name).filter(|_| more.is_none()).ok_or_else(|| {
+        let allowed = "one name of a lease: CONTAINER,IFNAME";
+        Fault::Environment(Finding::new("renew", format_args!("{name:?}"), allowed).to_string())
+    })?;
+    of_agent(Operation::Renew(lease), env, stdin)
+}
+
+fn of_agent(operation: Operation, env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<CniRequest> {
     let conf = read_conf(stdin)?;
     Ok(CniRequest {
-        operation: Operation::Recover { idle },
+        operation,
         path: env("CNI_PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         network: read_name(&conf)?,
         version: read_version(&conf, None)?,

@@ -8,6 +8,7 @@
 pub mod call;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+pub mod dhcp;
 pub mod fake;
 pub mod inspect;
 pub mod netns;

@@ -96,7 +96,7 @@ const OWN_TYPES: [&str; 16] = [
     "vxlan",
 ];
 /// IPAM types that are built in.
-const OWN_IPAM: [&str; 3] = ["blocks", "host-local", "static"];
+const OWN_IPAM: [&str; 4] = ["blocks", "dhcp", "host-local", "static"];
 
 fn baseline_definitions(open: &AttachmentLevelSpec) -> Vec<PolicyRule> {
     let is = |kinds: &[&str], more: &str| {

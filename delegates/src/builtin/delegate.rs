@@ -7,10 +7,11 @@
 use std::marker::PhantomData;
 
 use attachments::cni::object::Object;
+use attachments::cni::result::CniResult;
 use attachments::cni::spelling::Known;
 use attachments::finding::{Finding, Findings};
 
-use super::Attached;
+use super::{Attached, on_link};
 use crate::call::{Call, Node, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -62,6 +63,8 @@ pub(super) trait Delegate {
     const IS_CHAINED: bool = false;
     /// The layer around the delegate takes addresses for what it makes (`ipam`), checks them and gives them back.
     const TAKES_ADDRESSES: bool = true;
+    /// Its link leads to networks that have servers of addresses: they may be asked over it, once it is there and up ([`ipam::asks_on_link`]).
+    const LEADS_TO_SERVERS: bool = false;
 
     /// The configuration, typed.
     type Config: 'static;
@@ -89,6 +92,11 @@ pub(super) trait Delegate {
     /// ADD. `leased` holds the addresses that were taken; without `ipam` it is empty. A failure undoes what the delegate
     /// did itself.
     fn add(config: &Self::Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached>;
+
+    /// ADD goes on, where addresses came over the link that [`Self::add`] made with none. A failure undoes nothing.
+    fn address(_config: &Self::Config, cx: Context<'_, '_>, attached: Attached, leased: CniResult) -> Result<Attached> {
+        on_link::give(cx, attached, leased)
+    }
 
     /// DEL, first of all: gives back what the pod only borrowed (a moved device, changed settings), from the states that
     /// the ADD saved, oldest first: of all plugins of the chain, each knows its own. Idempotent. A sandbox that is gone has
@@ -180,7 +188,10 @@ impl<D: Delegate + 'static> Registered for Entry<D> {
         }
     }
 
-    fn restore(&self, cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
+    fn restore(&self, cx: Undo<'_, '_>, mut sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
+        if D::TAKES_ADDRESSES {
+            ipam::leave(&cx.host.node, sandbox.as_deref_mut(), cx.call);
+        }
         D::restore(cx, sandbox, saved)
     }
 
@@ -230,6 +241,9 @@ fn valid<D: Delegate>(conf: &Object) -> Reading<D::Config> {
     };
     if D::TAKES_ADDRESSES {
         findings.extend(ipam::validate(conf));
+        if ipam::asks_on_link(conf) && !D::LEADS_TO_SERVERS {
+            findings.push(ipam::no_link(conf));
+        }
     }
     match config {
         Some(config) => findings.finish(config),
@@ -283,6 +297,9 @@ impl<D: Delegate> Carried for Parsed<D> {
 
     fn add(&self, cx: Context<'_, '_>) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
+        if D::TAKES_ADDRESSES && ipam::asks_on_link(call.conf) {
+            return add_and_ask::<D>(&self.0, Context { host, sandbox, call, point });
+        }
         let leased = if D::TAKES_ADDRESSES { lease(&host.node, call)? } else { Leased::default() };
         let has_addresses = !leased.result.ips.is_empty();
         // Validation has found what is no boolean.
@@ -294,6 +311,25 @@ impl<D: Delegate> Carried for Parsed<D> {
         }
         attached
     }
+}
+
+/// ADD of a link over which addresses are asked for: it is made without any, and gets them when it is up.
+fn add_and_ask<D: Delegate>(config: &D::Config, cx: Context<'_, '_>) -> Result<Attached> {
+    let Context { host, sandbox, call, point } = cx;
+    sandbox.accept_ra = ipam::accept_ra(call.conf).unwrap_or_default();
+    let attached = D::add(config, Context { host, sandbox, call, point }, Leased::default())?;
+    let links = attached.links.clone();
+    let leased = ipam::allocate_on_link(host, sandbox, call);
+    let addressed = leased.and_then(|leased| {
+        let cx = Context { host, sandbox, call, point };
+        D::address(config, cx, attached, leased.result)
+    });
+    addressed.inspect_err(|_| {
+        // What it says about the cause is the first error. DEL does all of this again; a device that was lent it alone gives back.
+        ipam::leave(&host.node, Some(sandbox), call);
+        let _ = links.iter().try_for_each(|link| sandbox.netlink.delete_link(link.index).map(drop));
+        let _ = D::del(Undo { host, call, point }).and(ipam::release(&host.node, call));
+    })
 }
 
 /// Takes addresses, where the configuration asks for some.

@@ -9,11 +9,11 @@ use attachments::rule::Rule;
 use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::master::{self, Master};
-use super::{Attached, check, default_bridge, parent_link};
+use super::{Attached, check, default_bridge, on_link, parent_link};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::ipam::Leased;
+use crate::ipam::{self, Leased};
 use crate::nl::link::{IpvlanMode, Kind, Link, NewKind, NewLink};
 use crate::shared::{self, Change, Shared};
 
@@ -79,6 +79,7 @@ pub(super) struct Ipvlan;
 impl Delegate for Ipvlan {
     const TYPE: &'static str = "ipvlan";
     const KEYS: &'static [&'static str] = &KEYS;
+    const LEADS_TO_SERVERS: bool = true;
 
     type Config = Config;
 
@@ -93,7 +94,7 @@ impl Delegate for Ipvlan {
     /// Without an IPAM of its own it takes the addresses of the plugin before, if there is one.
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let chained = call.prev_result.into_iter().cloned();
+        let chained = call.prev_result.filter(|_| !ipam::asks_on_link(call.conf)).into_iter().cloned();
         let given = [leased.result].into_iter().chain(chained).find(|given| !given.ips.is_empty());
         // Without any it is layer 2 only.
         let addresses = given.unwrap_or_default();
@@ -108,6 +109,14 @@ impl Delegate for Ipvlan {
             // What it says about the cause is the first error; DEL does this again.
             let _ = shared::release(host, point).and(wanted.release(host, point));
         })
+    }
+
+    /// What a server gives is no more the node's than what a definition says.
+    fn address(config: &Config, cx: Context<'_, '_>, attached: Attached, leased: CniResult) -> Result<Attached> {
+        if cx.call.origin.is_tenants && !config.in_pod {
+            spare_own_addresses(cx.host, &leased)?;
+        }
+        on_link::give(cx, attached, leased)
     }
 
     fn del(cx: Undo<'_, '_>) -> Result<()> {

@@ -90,6 +90,7 @@ pub(super) struct Macvlan;
 impl Delegate for Macvlan {
     const TYPE: &'static str = "macvlan";
     const KEYS: &'static [&'static str] = &KEYS;
+    const LEADS_TO_SERVERS: bool = true;
 
     type Config = Config;
 

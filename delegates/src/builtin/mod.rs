@@ -19,6 +19,7 @@ mod loopback;
 mod mac_address;
 mod macvlan;
 mod master;
+mod on_link;
 mod parent_link;
 mod passthru;
 mod portmap;

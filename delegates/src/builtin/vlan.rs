@@ -57,6 +57,7 @@ pub(super) struct Vlan;
 impl Delegate for Vlan {
     const TYPE: &'static str = "vlan";
     const KEYS: &'static [&'static str] = &KEYS;
+    const LEADS_TO_SERVERS: bool = true;
 
     type Config = Config;
 

@@ -1,9 +1,12 @@
 //! Addresses for an attachment: which kind of address management a configuration asks for, and its verbs.
 //!
-//! `blocks` ([`blocks`]), `host-local` (`ipam::host_local`) and `static` (`ipam::static_ipam`) are served in process; any other `ipam.type` is a program that
-//! gets the identical environment and the complete configuration (`ipam::external`, C36).
+//! `blocks` ([`blocks`]), `host-local` (`ipam::host_local`), `static` (`ipam::static_ipam`) and `dhcp` ([`dhcp`]) are served in process; any other `ipam.type`
+//! is a program that gets the identical environment and the complete configuration (`ipam::external`, C36).
+//!
+//! Addresses are taken before the link is made, but for `dhcp`, in process or not: its server is asked over the link itself ([`asks_on_link`]).
 
 pub mod blocks;
+pub mod dhcp;
 mod external;
 mod host_local;
 mod requested;
@@ -28,7 +31,9 @@ use serde_json::value::RawValue;
 use crate::call::{Call, Node};
 use crate::error::{Error, Result};
 use crate::exec;
+use crate::host::Host;
 use crate::ownership::Ownership;
+use crate::sandbox::Sandbox;
 
 /// What reading a configuration gives.
 type Checked<T> = std::result::Result<T, Finding>;
@@ -39,6 +44,7 @@ type Validated<T> = std::result::Result<T, Vec<Finding>>;
 /// Who gives the addresses.
 enum Kind {
     Blocks(PluginType),
+    Dhcp(PluginType),
     HostLocal(PluginType),
     Static(PluginType),
     External(PluginType),
@@ -48,7 +54,9 @@ impl Kind {
     /// A type that the node switched off is a program like any other.
     fn on(self, node: &Node<'_>) -> Self {
         match self {
-            Self::Blocks(kind) | Self::HostLocal(kind) | Self::Static(kind) if !node.in_process(&kind) => {
+            Self::Blocks(kind) | Self::Dhcp(kind) | Self::HostLocal(kind) | Self::Static(kind)
+                if !node.in_process(&kind) =>
+            {
                 Self::External(kind)
             }
             other => other,
@@ -57,8 +65,12 @@ impl Kind {
 }
 
 /// The types that are built in, and which of their keys hold paths of the node.
-pub(crate) const TYPES: [(&str, &[&str]); 3] =
-    [(blocks::TYPE, &[]), ("host-local", &["dataDir", "resolvConf"]), ("static", &[])];
+pub(crate) const TYPES: [(&str, &[&str]); 4] = [
+    (blocks::TYPE, &[]),
+    (dhcp::TYPE, &["daemonSocketPath"]),
+    ("host-local", &["dataDir", "resolvConf"]),
+    ("static", &[]),
+];
 
 /// What an attachment got.
 #[derive(Debug, Default)]
@@ -89,6 +101,10 @@ static HOST_LOCAL: Known<'static> =
 static BLOCK_RANGES: Known<'static> = Known::of(&[&blocks::RANGE_KEYS]);
 static BLOCKS: Known<'static> =
     Known { keys: &[&blocks::KEYS], inside: &[("ranges", &BLOCK_RANGES), ("routes", &ROUTES)], only: true };
+static REQUESTS: Known<'static> = Known::of(&[&dhcp::REQUEST_KEYS]);
+static PROVISIONS: Known<'static> = Known::of(&[&dhcp::PROVIDE_KEYS]);
+static DHCP: Known<'static> =
+    Known { keys: &[&dhcp::KEYS], inside: &[("request", &REQUESTS), ("provide", &PROVISIONS)], only: true };
 static STATIC: Known<'static> = Known {
     keys: &[&static_ipam::KEYS],
     inside: &[("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
@@ -97,8 +113,15 @@ static STATIC: Known<'static> = Known {
 
 /// What any kind of ours knows.
 pub(crate) static ANY: Known<'static> = Known {
-    keys: &[&blocks::KEYS, &host_local::KEYS, &static_ipam::KEYS],
-    inside: &[("ranges", &RANGES), ("addresses", &ADDRESSES), ("routes", &ROUTES), ("dns", &spelling::DNS)],
+    keys: &[&blocks::KEYS, &dhcp::KEYS, &host_local::KEYS, &static_ipam::KEYS],
+    inside: &[
+        ("ranges", &RANGES),
+        ("addresses", &ADDRESSES),
+        ("routes", &ROUTES),
+        ("dns", &spelling::DNS),
+        ("request", &REQUESTS),
+        ("provide", &PROVISIONS),
+    ],
     only: false,
 };
 
@@ -106,6 +129,7 @@ pub(crate) static ANY: Known<'static> = Known {
 pub(crate) fn known(kind: &str) -> &'static Known<'static> {
     match kind {
         blocks::TYPE => &BLOCKS,
+        dhcp::TYPE => &DHCP,
         "host-local" => &HOST_LOCAL,
         "static" => &STATIC,
         _ => &spelling::IPAM,
@@ -116,6 +140,7 @@ pub(crate) fn known(kind: &str) -> &'static Known<'static> {
 pub fn validate(conf: &Object) -> Vec<Finding> {
     let checked = match kind_of(conf) {
         Ok(Some(Kind::Blocks(_))) => blocks::validate(conf),
+        Ok(Some(Kind::Dhcp(_))) => dhcp::validate(conf),
         Ok(Some(Kind::HostLocal(_))) => host_local::validate(conf),
         Ok(Some(Kind::Static(_))) => static_ipam::validate(conf),
         Ok(Some(Kind::External(_)) | None) => Ok(()),
@@ -151,13 +176,13 @@ impl Foreseen {
     }
 }
 
-/// Before anything is taken: what [`allocate`] can give at most. Nothing of a program.
+/// Before anything is taken: what [`allocate`] can give at most. Nothing of a program, nor of a server.
 pub fn foresee(call: &Call<'_>) -> Result<Vec<Foreseen>> {
     match kind_of(call.conf)? {
         Some(Kind::Blocks(_)) => blocks::foresee(call),
         Some(Kind::HostLocal(_)) => host_local::foresee(call),
         Some(Kind::Static(_)) => Ok(static_ipam::allocate(call)?.ips.into_iter().map(Foreseen::of).collect()),
-        Some(Kind::External(_)) | None => Ok(Vec::new()),
+        Some(Kind::Dhcp(_) | Kind::External(_)) | None => Ok(Vec::new()),
     }
 }
 
@@ -174,14 +199,14 @@ pub fn admit(call: &Call<'_>, makes_links: impl Fn(&PluginType) -> bool) -> Resu
         }
         _ => match kind_of(call.conf)? {
             Some(Kind::HostLocal(_)) => host_local::admit(call),
-            Some(Kind::Blocks(_) | Kind::Static(_) | Kind::External(_)) | None => Ok(()),
+            Some(Kind::Blocks(_) | Kind::Dhcp(_) | Kind::Static(_) | Kind::External(_)) | None => Ok(()),
         },
     }
 }
 
-/// Gives back what containers that are gone hold in any network of blocks, whether a configuration leads to it or not.
+/// Gives back what containers that are gone hold in any network of blocks or by DHCP, whether a configuration leads to it or not.
 pub fn sweep(node: &Node<'_>, ownership: &Ownership<'_>) -> Result<()> {
-    blocks::sweep(node.state_dir, ownership, node.deadline)
+    blocks::sweep(node.state_dir, ownership, node.deadline).and(dhcp::sweep(node.state_dir, ownership))
 }
 
 /// Gives back what containers that are gone hold in any network of host-local, below these directories and its usual one.
@@ -197,6 +222,12 @@ pub fn require_program(node: &Node<'_>, conf: &Object) -> Result<()> {
     }
 }
 
+/// Is a server asked for the addresses over the link that they are for? Then the link is made first, and
+/// [`allocate_on_link`] stands in place of [`allocate`].
+pub fn asks_on_link(conf: &Object) -> bool {
+    matches!(kind_of(conf), Ok(Some(Kind::Dhcp(_))))
+}
+
 /// ADD: takes addresses. The result holds at least one address, no interfaces and no interface index (C38). On failure
 /// whatever was taken is released before this returns (C37).
 pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
@@ -204,8 +235,31 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
         Kind::Blocks(_) => blocks::allocate(node, call)?,
         Kind::HostLocal(_) => host_local::allocate(node, call)?.into(),
         Kind::Static(_) => static_ipam::allocate(call)?.into(),
+        Kind::Dhcp(_) => return Err(no_link(call.conf).into()),
         Kind::External(kind) => external::allocate(node, &kind, call)?.into(),
     };
+    with_addresses(node, call, leased)
+}
+
+/// The same over the pod's link, which is there and up. What was taken is given back by [`leave`] and [`release`].
+pub fn allocate_on_link(host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<Leased> {
+    dhcp::note(host)?;
+    let leased = match required(call)?.on(&host.node) {
+        Kind::Dhcp(_) => dhcp::allocate(&host.node, sandbox, call)?.into(),
+        Kind::External(kind) => external::allocate(&host.node, &kind, call)?.into(),
+        Kind::Blocks(_) | Kind::HostLocal(_) | Kind::Static(_) => return allocate(&host.node, call),
+    };
+    with_addresses(&host.node, call, leased)
+}
+
+/// What is wrong with a type that asks over a link, for a plugin that makes none, or none that leads to a server.
+pub fn no_link(conf: &Object) -> Finding {
+    let plugin = conf.text("type").ok().flatten().unwrap_or_default();
+    let allowed = format!("another type: {plugin} makes no link to a DHCP server");
+    Finding::new("ipam.type", format_args!("{:?}", dhcp::TYPE), allowed)
+}
+
+fn with_addresses(node: &Node<'_>, call: &Call<'_>, leased: Leased) -> Result<Leased> {
     if leased.result.ips.is_empty() {
         // No interface plugin can go on without one; what the program holds all the same is given back (C37).
         let _ = release(node, call);
@@ -214,10 +268,22 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
     Ok(leased)
 }
 
+/// DEL, before the link goes: gives back what can be given back over it alone. What fails is forgotten with the rest: a server
+/// that does not hear of it keeps the address until the lease is over.
+pub fn leave(node: &Node<'_>, sandbox: Option<&mut Sandbox>, call: &Call<'_>) {
+    let Some(sandbox) = sandbox.filter(|_| asks_on_link(call.conf)) else { return };
+    let _ = match kind_of(call.conf).map(|kind| kind.map(|kind| kind.on(node))) {
+        Ok(Some(Kind::Dhcp(_))) => dhcp::leave(node, sandbox, call),
+        Ok(Some(Kind::External(kind))) => external::release(node, &kind, call),
+        _ => Ok(()),
+    };
+}
+
 /// DEL: gives back what this attachment holds. Idempotent, and a success when nothing was ever taken.
 pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match kind_of(call.conf)?.map(|kind| kind.on(node)) {
         Some(Kind::Blocks(_)) => blocks::release(node, call),
+        Some(Kind::Dhcp(_)) => dhcp::release(node, call),
         Some(Kind::HostLocal(_)) => host_local::release(node, call),
         Some(Kind::External(kind)) => external::release(node, &kind, call),
         Some(Kind::Static(_)) | None => Ok(()),
@@ -228,6 +294,7 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
 pub fn check(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
     match required(call)?.on(node) {
         Kind::Blocks(_) => blocks::check(node, call),
+        Kind::Dhcp(_) => dhcp::check(node, call),
         Kind::HostLocal(_) => host_local::check(node, call),
         Kind::Static(_) => static_ipam::check(call),
         Kind::External(kind) => external::check(node, &kind, call),
@@ -240,7 +307,7 @@ pub fn status(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
         Some(Kind::Blocks(_)) => blocks::status(node, call),
         Some(Kind::HostLocal(_)) => host_local::status(node, call),
         Some(Kind::External(kind)) => external::status(node, &kind, call),
-        Some(Kind::Static(_)) | None => Ok(()),
+        Some(Kind::Dhcp(_) | Kind::Static(_)) | None => Ok(()),
     }
 }
 
@@ -251,7 +318,7 @@ pub fn gc(node: &Node<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result
         Some(Kind::Blocks(_)) => blocks::gc(node, call, ownership),
         Some(Kind::HostLocal(_)) => host_local::gc(node, call, ownership),
         Some(Kind::External(kind)) => external::gc(node, &kind, call).map(|()| Vec::new()),
-        Some(Kind::Static(_)) | None => Ok(Vec::new()),
+        Some(Kind::Dhcp(_) | Kind::Static(_)) | None => Ok(Vec::new()),
     }
 }
 
@@ -260,6 +327,7 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
     let kind: Option<PluginType> = ipam.parsed("type", PluginType::ALLOWED).map_err(|e| e.under("ipam"))?;
     Ok(kind.map(|kind| match kind.as_str() {
         blocks::TYPE => Kind::Blocks(kind),
+        dhcp::TYPE => Kind::Dhcp(kind),
         "host-local" => Kind::HostLocal(kind),
         "static" => Kind::Static(kind),
         _ => Kind::External(kind),
@@ -267,7 +335,7 @@ fn kind_of(conf: &Object) -> Checked<Option<Kind>> {
 }
 
 fn required(call: &Call<'_>) -> Result<Kind> {
-    let missing = || Finding::missing("ipam.type", "blocks, host-local, static, or the name of an IPAM plugin");
+    let missing = || Finding::missing("ipam.type", "blocks, dhcp, host-local, static, or the name of an IPAM plugin");
     Ok(kind_of(call.conf)?.ok_or_else(missing)?)
 }
 

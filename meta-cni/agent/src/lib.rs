@@ -14,6 +14,7 @@ pub mod health;
 pub mod host_exec;
 pub mod install;
 mod keepalive;
+mod leases;
 pub mod metrics;
 pub mod networks;
 pub mod options;
@@ -103,7 +104,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             networks: networks.clone(),
         }),
         publisher: publisher.clone(),
-        events,
+        events: events.clone(),
         levels,
         readiness: readiness.subscribe(),
     };
@@ -160,6 +161,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             event_publisher.run(),
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
+            leases::run(options, &metrics, &events),
             own_node::run(client.clone(), &options.node_name, node_has, pods_have),
             metrics_server.serve(page),
             call_reports::run(&options.state_dir, &metrics, &watches),

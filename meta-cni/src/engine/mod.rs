@@ -26,6 +26,7 @@ mod policies;
 mod record;
 pub mod recorded_status;
 mod recover;
+mod renew;
 mod resolve;
 mod resume;
 mod routes;
@@ -43,6 +44,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use attachments::cni::object::Object;
+use delegates::ipam::dhcp::renew::Renewal;
 use delegates::priority;
 use serde::Serialize;
 
@@ -62,6 +64,8 @@ pub enum Output {
     Result(Object),
     /// What a recovery did.
     Recovery(RecoveryReport),
+    /// What became of a lease.
+    Renewal(Renewal),
 }
 
 /// Serves a request. The verbs but ADD print nothing.
@@ -77,6 +81,7 @@ pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
         Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
+        Operation::Renew(lease) => renew::renew(&run, lease).map(|renewal| Some(Output::Renewal(renewal))),
     };
     notes::report(&run, &served);
     served

@@ -10,6 +10,7 @@ mod connectivity;
 mod devices;
 mod helm;
 mod install;
+mod leases;
 mod lifecycle;
 mod migrate;
 mod networks;

@@ -2,6 +2,8 @@
 //! of the kernel lost, one after another. Nothing may be left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod dhcp;
+
 use std::collections::HashMap;
 
 use meta_cni_tests::call::{Call, Outcome};

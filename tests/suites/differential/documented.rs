@@ -1,5 +1,5 @@
 //! The examples of the reference plugins' own documentation, each with a directory for its addresses. Not here: macvlan
-//! with `dhcp`, whose program both execute, and host-device by PCI address, which needs such hardware.
+//! with `dhcp`, which is in `dhcp.rs` beside a server, and host-device by PCI address, which needs such hardware.
 
 use serde_json::{Value, json};
 

@@ -10,6 +10,7 @@ mod case;
 mod chained;
 mod chosen;
 mod compare;
+mod dhcp;
 mod documented;
 mod flannel;
 mod mask;

@@ -8,6 +8,7 @@ mod bridge;
 mod check;
 mod damaged;
 mod devices;
+mod dhcp;
 mod duplicates;
 mod ending;
 mod full_node;

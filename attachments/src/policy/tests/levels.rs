@@ -95,7 +95,8 @@ fn baseline_refuses_what_is_not_the_pods_own_and_was_not_opened() {
         ),
         (r#"{"type":"sriov"}"#, Some(r#"spec.config.type: Forbidden: "sriov": level "baseline" rule "types""#), None),
         (r#"{"type":"dummy","ipam":{"TYPE":"whereabouts","range":"10.1.0.0/24"}}"#, Some(r#"rule "ipam-types""#), None),
-        (r#"{"type":"dummy","ipam":{"type":"dhcp"}}"#, Some(r#"rule "ipam-types""#), Some(r#"rule "ipam-types""#)),
+        (r#"{"type":"macvlan","linkInContainer":true,"ipam":{"type":"dhcp"}}"#, None, None),
+        (r#"{"type":"dummy","ipam":{"type":"other"}}"#, Some(r#"rule "ipam-types""#), Some(r#"rule "ipam-types""#)),
         (r#"{"type":"flannel"}"#, Some(r#"rule "types""#), Some(r#"rule "types""#)),
         (
             r#"{"plugins":[{"type":"dummy"},{"type":"tuning","sysctl":{"net.core.somaxconn":"1"}}]}"#,

@@ -18,7 +18,7 @@ use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::ipam::Leased;
+use crate::ipam::{self, Leased};
 use crate::nl::link::{FailOverMac, Kind, Link, LinkChange, NewKind, NewLink};
 use crate::sandbox::Sandbox;
 
@@ -28,6 +28,7 @@ pub(super) struct Bond;
 impl Delegate for Bond {
     const TYPE: &'static str = "bond";
     const KEYS: &'static [&'static str] = &KEYS;
+    const LEADS_TO_SERVERS: bool = true;
     const NESTED: &'static [(&'static str, &'static Known<'static>)] = &[("links", &LINK)];
 
     type Config = Config;
@@ -59,7 +60,7 @@ impl Delegate for Bond {
             }
             Ok(())
         });
-        if !leased.result.ips.is_empty() {
+        if !leased.result.ips.is_empty() || ipam::asks_on_link(call.conf) {
             leased.result.dns = config.dns.clone();
         }
         let attached = gathered.and_then(|()| bind(sandbox, point, config, &ports, leased));

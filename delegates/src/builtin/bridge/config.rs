@@ -104,6 +104,12 @@ impl Config {
                 Finding::new("disableContainerInterface", true, Allowed::without("ipam.type")).of(Rule::BridgeFlags),
             );
         }
+        // The node would take the address of the network's own router, or stand in front of it.
+        for key in ["isGateway", "isDefaultGateway", "ipMasq"] {
+            if ipam::asks_on_link(conf) && reader.flag(key) {
+                reader.refuse(Finding::new(key, true, Allowed::without("ipam.type dhcp")).of(Rule::BridgeFlags));
+            }
+        }
         if let (true, Some(id)) = (config.is_gateway, config.vlans.id) {
             let name = vlan::gateway_name(&config.bridge, id);
             if name.parse::<IfName>().is_err() {
@@ -174,6 +180,14 @@ mod tests {
         assert!(matches!(wrong.as_slice(), [one] if one.contains("would be bridge-names.100")), "{wrong:?}");
         assert_eq!(findings(&conf("bridge-names", "")), Vec::<String>::new());
         assert_eq!(findings(&conf("bridge-name", r#","isGateway":true"#)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_network_whose_server_names_the_router_has_no_gateway_here() {
+        let wrong = findings(r#"{"isDefaultGateway":true,"ipMasq":true,"ipam":{"type":"dhcp"}}"#);
+        let each = ["isDefaultGateway", "ipMasq"].map(|key| format!("{key} cannot be combined with ipam.type dhcp"));
+        assert_eq!(wrong, each);
+        assert_eq!(findings(r#"{"ipam":{"type":"dhcp"}}"#), Vec::<String>::new());
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(super) struct Bridge;
 impl Delegate for Bridge {
     const TYPE: &'static str = "bridge";
     const KEYS: &'static [&'static str] = &KEYS;
+    const LEADS_TO_SERVERS: bool = true;
     const NESTED: &'static [(&'static str, &'static Known<'static>)] = &[("vlanTrunk", &vlan::TRUNK)];
 
     type Config = Config;

@@ -25,7 +25,7 @@ use crate::apply;
 use crate::call::{Call, Point};
 use crate::error::Result;
 use crate::host::Host;
-use crate::ipam::Leased;
+use crate::ipam::{self, Leased};
 use crate::nl::link::Link;
 use crate::sandbox::Sandbox;
 use crate::spec::Addressing;
@@ -40,6 +40,7 @@ impl Delegate for HostDevice {
     const TYPE: &'static str = "host-device";
     const KEYS: &'static [&'static str] = &KEYS;
     const PATHS: &'static [&'static str] = &["kernelpath"];
+    const LEADS_TO_SERVERS: bool = true;
 
     type Config = Config;
 
@@ -55,7 +56,7 @@ impl Delegate for HostDevice {
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
         let mut result = leased.result;
-        if !result.ips.is_empty() {
+        if !result.ips.is_empty() || ipam::asks_on_link(call.conf) {
             result.dns = config.dns.clone();
         }
         for ip in &mut result.ips {
@@ -64,6 +65,7 @@ impl Delegate for HostDevice {
         let mut interface =
             Interface { name: point.ifname.to_string(), sandbox: point.netns.to_owned(), ..Interface::default() };
         match userspace(config) {
+            Some(_) if ipam::asks_on_link(call.conf) => return Err(ipam::no_link(call.conf).into()),
             Some(address) => {
                 device_info::write(call.conf, address)?;
                 interface.pci_id = Some(address.to_owned());

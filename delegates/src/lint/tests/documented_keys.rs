@@ -30,6 +30,7 @@ fn the_documented_keys_are_the_known_ones() {
     }
     for (kind, page) in [
         ("blocks", include_str!("../../../../docs/delegates/blocks.md")),
+        ("dhcp", include_str!("../../../../docs/delegates/dhcp.md")),
         ("host-local", include_str!("../../../../docs/delegates/host-local.md")),
         ("static", include_str!("../../../../docs/delegates/static.md")),
     ] {

@@ -7,6 +7,7 @@ mod agent;
 mod calls;
 mod certificate;
 mod devices;
+mod leases;
 mod listener;
 mod networks;
 mod process;
@@ -24,6 +25,7 @@ use prometheus_client::registry::{Metric, Registry};
 use agent::AgentMetrics;
 use calls::CallMetrics;
 use devices::DeviceMetrics;
+use leases::LeaseMetrics;
 use networks::NetworkMetrics;
 
 pub use agent::Watches;
@@ -91,6 +93,8 @@ pub struct Metrics {
     pub agent: AgentMetrics,
     /// Questions about devices.
     pub devices: DeviceMetrics,
+    /// DHCP leases.
+    pub leases: LeaseMetrics,
 }
 
 impl Metrics {
@@ -106,8 +110,9 @@ impl Metrics {
         let networks = NetworkMetrics::register(&mut registry);
         let agent = AgentMetrics::register(&mut registry);
         let devices = DeviceMetrics::register(&mut registry);
+        let leases = LeaseMetrics::register(&mut registry);
         registry.register_collector(Box::new(process::Process));
-        Self { registry: Arc::new(registry), page: Arc::default(), networks, calls, agent, devices }
+        Self { registry: Arc::new(registry), page: Arc::default(), networks, calls, agent, devices, leases }
     }
 
     /// Of networks that span nodes.

@@ -60,6 +60,8 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.agent.exchanged(&exchange(http::Method::GET, true, None));
     metrics.agent.event_dropped();
     metrics.devices.asked(DeviceSource::PodResources, Duration::from_millis(1));
+    metrics.leases.held(6);
+    metrics.leases.tried("renewed");
     metrics.agent.status_written(Duration::from_millis(3));
     let networks = [("4789-7".to_owned(), gauges(Some(2), None)), ("shop.lan".to_owned(), gauges(None, Some(254)))];
     let snapshot = Snapshot {
@@ -89,6 +91,8 @@ fn what_happens_is_told_by_network_verb_delegate_and_code() {
         r#"meta_cni_network_convergence_seconds_bucket{le="0.025"} 0"#,
         r#"meta_cni_network_convergence_seconds_bucket{le="0.05"} 1"#,
         "meta_cni_network_convergence_seconds_count 1",
+        "meta_cni_dhcp_leases 6",
+        r#"meta_cni_dhcp_renewals_total{outcome="renewed"} 1"#,
         r#"meta_cni_calls_total{verb="ADD",code="0"} 1"#,
         r#"meta_cni_calls_total{verb="ADD",code="7"} 1"#,
         r#"meta_cni_call_duration_seconds_count{verb="ADD"} 2"#,

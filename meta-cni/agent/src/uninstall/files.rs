@@ -79,7 +79,7 @@ fn is_of(path: &Path, network: &str) -> bool {
 }
 
 /// What the plugin and the agent keep in the state directory (docs/failures.md).
-const STATE: [&str; 15] = [
+const STATE: [&str; 16] = [
     "abandoned",
     "attached",
     "calls",
@@ -88,6 +88,7 @@ const STATE: [&str; 15] = [
     "definitions",
     "departed",
     "departed.old",
+    "dhcp",
     "failed",
     "gateways",
     "locks",

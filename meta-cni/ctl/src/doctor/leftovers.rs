@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use delegates::ipam::blocks::Held;
+use delegates::ipam::dhcp;
 use delegates::netns::NetNs;
 use delegates::networks::known;
 use delegates::nl::Netlink;
@@ -54,6 +55,9 @@ pub fn examine(place: &Place, findings: &mut Vec<Finding>) {
         }));
     }
     tell(&leases, "addresses of blocks", "no record", Severity::Error, findings);
+    let unknown = dhcp::names(&state_dir).into_iter().filter(|name| !containers.contains(name.container.as_str()));
+    let unknown: Vec<String> = unknown.map(|name| name.to_string()).collect();
+    tell(&unknown, "DHCP leases", "no record", Severity::Error, findings);
     let networks: BTreeSet<String> = records
         .iter()
         .flat_map(|one| &one.attachments)

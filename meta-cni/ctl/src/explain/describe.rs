@@ -154,6 +154,7 @@ fn addresses(attachment: &Attachment) -> Addresses {
                 Ok(Some(pool)) => pool.subnets().map(|subnet| subnet.to_string()).collect(),
                 _ => texts(&ipam),
             },
+            "dhcp" => vec!["whatever a server on the network gives".to_owned()],
             "static" => {
                 ipam["addresses"].as_array().into_iter().flatten().filter_map(|one| text(&one["address"])).collect()
             }
