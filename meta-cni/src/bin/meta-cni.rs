@@ -10,7 +10,7 @@ use delegates::call::Verb;
 use delegates::exec;
 use meta_cni::engine::{self, Output};
 use meta_cni::fault::{Fault, Result};
-use meta_cni::request::{self, Command};
+use meta_cni::request::{self, CniRequest, Command};
 
 /// musl's allocator returns every page at once and asks for it again; a short call is faster when it keeps its pages.
 #[global_allocator]
@@ -36,7 +36,8 @@ fn run() -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     match args.next().as_deref() {
-        Some("replay") => return recover(args, env),
+        Some("replay") => return serve_agent(request::read_recovery(args, env, io::stdin().lock())),
+        Some("hotplug") => return serve_agent(request::read_hot_plug(args, env, io::stdin().lock())),
         Some(exec::SENDER) => {
             let is_sent = args.next().is_some_and(|message| exec::send(&message));
             return if is_sent { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -61,9 +62,8 @@ fn run() -> ExitCode {
     finish(engine::serve(&call), call.operation.verb(), call.version)
 }
 
-/// `meta-cni replay`, which the node agent calls. It fails only if it cannot begin; records that are left are in its report.
-fn recover(args: impl Iterator<Item = String>, env: impl Fn(&str) -> Option<String>) -> ExitCode {
-    let read = request::read_recovery(args, env, io::stdin().lock());
+/// `meta-cni replay` and `meta-cni hotplug`, which the node agent calls.
+fn serve_agent(read: Result<CniRequest>) -> ExitCode {
     finish(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
 }
 

@@ -133,7 +133,13 @@ fn inspected(key: &Key, place: Place, idle: Duration, record: &Record, unreadabl
         is_of_earlier_boot: intent.is_some_and(boot::is_over),
         damage: unreadable.or(damaged),
         group: key.group(),
-        attachments: attachments.iter().enumerate().map(each).collect(),
+        // What a hot-plug took away from a living sandbox is history.
+        attachments: attachments
+            .iter()
+            .enumerate()
+            .map(each)
+            .filter(|one| place != Place::Attached || !one.is_undone)
+            .collect(),
         status: status.map(|recorded| recorded.status),
     }
 }
@@ -170,6 +176,7 @@ mod tests {
             builtin: None,
             strict: false,
             attachments: Vec::new(),
+            asked: None,
         };
         let done = Done { attached: vec![RecordedAttachment::default()] };
         let files = [

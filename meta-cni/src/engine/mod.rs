@@ -3,6 +3,7 @@
 //! To follow one ADD, start at `add`: it reads from top to bottom as the design's straight line.
 
 mod add;
+mod attaching;
 mod boot;
 mod chain;
 mod check;
@@ -12,6 +13,7 @@ mod devinfo;
 pub mod explain;
 mod failed;
 mod gc;
+mod hot_plug;
 pub mod inspect;
 mod inventory;
 mod join;
@@ -46,9 +48,12 @@ use attachments::cni::object::Object;
 use delegates::priority;
 use serde::Serialize;
 
+pub use hot_plug::{Sandbox, Sandboxes};
 pub use inventory::{Counts, Inventory};
+pub use record::digest;
 
 use crate::fault::Result;
+use crate::hot_plug::HotPlugReport;
 use crate::recovery::RecoveryReport;
 use crate::request::{CniRequest, Operation};
 use run::Run;
@@ -62,6 +67,8 @@ pub enum Output {
     Result(Object),
     /// What a recovery did.
     Recovery(RecoveryReport),
+    /// What a hot-plug did.
+    HotPlug(HotPlugReport),
 }
 
 /// Serves a request. The verbs but ADD print nothing.
@@ -76,6 +83,7 @@ pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
         Operation::Check(target) => check::check(&run, target).map(|()| None),
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
+        Operation::HotPlug(target) => hot_plug::hot_plug(&run, target).map(|report| Some(Output::HotPlug(report))),
         Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
     };
     notes::report(&run, &served);
@@ -91,7 +99,7 @@ pub fn holders(state_dir: &Path, all: bool) -> Result<Vec<String>> {
     for key in store.keys()? {
         let Some(found) = store.find(&key)? else { continue };
         let intent = found.record.intent.as_ref();
-        let attachments = intent.map_or(0, |intent| intent.attachments.len());
+        let attachments = found.record.attached().len() + found.record.unfinished().len();
         let is_simple = found.is_settled() && !found.record.damaged && attachments == 1;
         if all || !is_simple {
             let pod = intent.and_then(|intent| intent.pod.as_ref()).map(ToString::to_string);

@@ -6,6 +6,7 @@ mod attach;
 mod crio;
 mod faults;
 mod fixtures;
+mod hot_plug;
 mod install;
 mod lint;
 mod multus;
