@@ -11,6 +11,7 @@ pub mod error;
 mod events;
 pub mod health;
 pub mod host_exec;
+mod hot_plug;
 pub mod install;
 mod keepalive;
 pub mod metrics;
@@ -43,6 +44,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use addresses::Addresses;
 use definitions::Definitions;
 use error::{Error, Result};
+use hot_plug::HotPlug;
 use metrics::{Metrics, Snapshot, Watches};
 use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
@@ -87,6 +89,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         grace: options.member_grace,
     };
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
+    let hot_plug = HotPlug::new(pods.clone(), reader.clone(), events.clone(), metrics.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
@@ -103,6 +106,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let awaited = || known.awaited();
     let seen = |pod: &PodName| {
         publisher.seen(pod);
+        hot_plug.seen(pod);
         known.expect(pod);
         policies.expect(pod.namespace.as_str());
     };
@@ -140,6 +144,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             serve::serve(listener, Arc::new(service)),
             publisher.run(),
             event_publisher.run(),
+            hot_plug.run(options),
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
             own_node::run(client.clone(), &options.node_name, node_has),

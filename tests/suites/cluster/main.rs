@@ -8,6 +8,7 @@ mod bed;
 mod churn;
 mod connectivity;
 mod helm;
+mod hot_plug;
 mod install;
 mod lifecycle;
 mod migrate;

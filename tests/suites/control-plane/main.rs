@@ -4,6 +4,7 @@
 mod agent;
 mod calls;
 mod harness;
+mod hot_plug;
 mod levels;
 mod networks;
 mod outage;
