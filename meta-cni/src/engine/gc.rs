@@ -109,10 +109,10 @@ pub fn intent(run: &Run<'_>, key: &Key) -> Option<Intent> {
     let found = run.store.find(key).ok().flatten()?;
     let is_settled = found.is_settled();
     let Record { intent, undone, .. } = found.record;
-    let mut intent = intent?;
-    let mut i = 0;
-    intent.attachments.retain(|_| (!(is_settled && undone.contains(&i)), i += 1).0);
-    Some(intent)
+    let intent = intent?;
+    let stays = |(i, _): &(usize, Attachment)| !(is_settled && undone.contains(i));
+    let attachments = intent.attachments.into_iter().enumerate().filter(stays).map(|(_, one)| one).collect();
+    Some(Intent { attachments, ..intent })
 }
 
 /// The networks that are asked for leftovers, and the containers that stay.

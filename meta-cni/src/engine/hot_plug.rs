@@ -6,14 +6,13 @@
 //! and what the node gives to every pod, stay.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use attachments::bind::{Attachment, Changes};
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
-use attachments::names::{ContainerId, IfName, NetworkName, ObjectName, PodRef};
+use attachments::names::PodRef;
 use delegates::builtin::{Attached, HostPorts};
 use delegates::call::Node;
 use delegates::default_route::DefaultRoutes;
@@ -27,11 +26,10 @@ use super::liveness::{Liveness, judge};
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::network_status::{Assembled, assemble};
-use super::record::{Entry, Grown, Intent, Key, RecordedAttachment, Undone};
+use super::record::{Entry, Grown, Intent, RecordedAttachment, Undone};
 use super::resolve::{self, Resolved};
 use super::run::Run;
-use super::sandbox_lookup::Whereabouts;
-use super::store::{RecordFile, Store};
+use super::store::RecordFile;
 use super::undo::undo_part;
 use super::{dad, routes};
 use crate::cluster::PodStatus;
@@ -75,7 +73,7 @@ fn finish(run: &Run<'_>, file: &mut RecordFile, lock: &SandboxLock) -> Result<Ve
     }
     let leaving = unfinished.iter().filter(|i| file.record.leaving.contains(i));
     let gone = leaving.filter_map(|i| goodbye(file, *i)).collect();
-    undo_part(file, &unfinished, Whereabouts::Recorded, &run.undo_context(run.deadline, lock))?;
+    undo_part(file, &unfinished, &run.undo_context(run.deadline, lock))?;
     Ok(gone)
 }
 
@@ -96,7 +94,9 @@ fn settled(run: &Run<'_>, asked: &Target) -> Result<(RecordFile, PodRef)> {
 /// Attaches what the annotation lists and the pod does not have. Returns the changes by index in the record, and a sentence for each new
 /// interface.
 fn add(run: &Run<'_>, file: &mut RecordFile, pod: &PodRef, lock: &SandboxLock) -> Result<(Changes, Vec<String>)> {
-    let intent = file.record.intent.clone().unwrap_or_else(|| run.intent(&nobody(file), None, Vec::new()));
+    let Some(intent) = file.record.intent.clone() else {
+        return Err(Fault::Bug("a settled record has no intent".to_owned()));
+    };
     let target = target(&intent)?;
     let places = file.record.in_place();
     let held: Vec<Attachment> = file.record.attached().into_iter().map(|(attachment, _)| attachment.clone()).collect();
@@ -119,10 +119,9 @@ fn add(run: &Run<'_>, file: &mut RecordFile, pod: &PodRef, lock: &SandboxLock) -
         file.grow(bound.attachments.clone())?;
     }
     let mut progress = Progress::default();
-    let leaving = changes.removed.clone();
-    let growth = Growth { run, intent: &grown, first, held: &held, places: &places, leaving: &leaving, node: &node };
-    let attached = growth.attach(&chains, file, &mut progress);
-    if let Err(fault) = attached.and_then(|attached| file.grown(Grown { attached, leaving, asked })) {
+    let (leaving, asked) = (changes.removed.as_slice(), asked.as_str());
+    let growth = Growth { run, intent: &grown, first, held: &held, places: &places, leaving, asked, node: &node };
+    if let Err(fault) = growth.attach(&chains, file, &mut progress) {
         roll_back(run, file, first, &progress, lock);
         return Err(fault);
     }
@@ -158,11 +157,6 @@ fn target(intent: &Intent) -> Result<Target> {
     Ok(Target { container: key.container.clone(), netns: netns.clone(), ifname: key.ifname.clone(), args })
 }
 
-fn nobody(file: &RecordFile) -> Target {
-    let (container, ifname) = (file.key.container.clone(), file.key.ifname.clone());
-    Target { container, netns: String::new(), ifname, args: Vec::new() }
-}
-
 /// The chains of the new attachments, found valid as those of an ADD are, beside the host ports of the others.
 fn chains<'a>(
     intent: &'a Intent,
@@ -196,65 +190,83 @@ struct Growth<'a> {
     places: &'a [usize],
     /// What is taken away after this, by its place.
     leaving: &'a [usize],
+    /// The digest of the annotation.
+    asked: &'a str,
     node: &'a Node<'a>,
 }
 
 impl Growth<'_> {
-    /// Attaches what is new, and moves the pod's default routes to what asks for them, or back. Returns what the record says of what is
-    /// new, and of others whose routes have changed.
-    fn attach(
-        &self,
-        chains: &[ValidChain<'_>],
-        file: &mut RecordFile,
-        progress: &mut Progress,
-    ) -> Result<BTreeMap<usize, RecordedAttachment>> {
-        let Self { run, intent, first, held, places, leaving, node } = self;
-        let leaving: Vec<usize> = (0..held.len()).filter(|at| leaving.contains(&places[*at])).collect();
+    /// Attaches what is new, moves the pod's default routes to what asks for them, or back, and writes down what has become of all this.
+    fn attach(&self, chains: &[ValidChain<'_>], file: &mut RecordFile, progress: &mut Progress) -> Result<()> {
+        let Self { run, intent, first, held, node, .. } = self;
+        let leaving = self.leaving_positions();
         if chains.is_empty() && leaving.iter().all(|at| held[*at].default_route.is_none()) {
-            return Ok(BTreeMap::new());
+            return file.grown(self.grown(BTreeMap::new()));
         }
         let mut sandbox = sandbox::Sandbox::open(&intent.netns, node).map_err(|e| Fault::Netns(e.to_string()))?;
         let before: Vec<RecordedAttachment> = file.record.attached().into_iter().map(|(_, one)| one.clone()).collect();
-        let read = |object: &Object| CniResult::from_object(object.clone(), Version::NEWEST);
-        let results: Vec<CniResult> =
-            before.iter().map(|one| read(&one.result)).collect::<std::result::Result<_, _>>()?;
+        let results: Vec<CniResult> = before.iter().map(|one| read(&one.result)).collect::<Result<_>>()?;
         let default = results.first();
         Attaching { run, intent, first: *first, default, chains, node }.attach(file, &mut sandbox, progress)?;
-        let new = &intent.attachments[*first..];
-        dad::settle(&mut sandbox, node, new, &progress.attached, run.conf.dad_wait)?;
+        dad::settle(&mut sandbox, node, &intent.attachments[*first..], &progress.attached, run.conf.dad_wait)?;
 
-        let all: Vec<Attachment> = held.iter().chain(new).cloned().collect();
+        let fault = |source| Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source };
+        let kept = DefaultRoutes::of(&mut sandbox).map_err(fault)?;
+        let moved = self.move_routes(&mut sandbox, &before, &results, progress);
+        moved.and_then(|attached| file.grown(self.grown(attached))).inspect_err(|_| {
+            if let Err(error) = kept.put_back(&mut sandbox) {
+                warn(&format!("the pod's default routes are not what they were: {error}"));
+            }
+        })
+    }
+
+    /// Returns what the record says of what is new, and of others whose routes have changed.
+    fn move_routes(
+        &self,
+        sandbox: &mut sandbox::Sandbox,
+        before: &[RecordedAttachment],
+        results: &[CniResult],
+        progress: &mut Progress,
+    ) -> Result<BTreeMap<usize, RecordedAttachment>> {
+        let Self { intent, first, held, places, .. } = self;
+        let all: Vec<Attachment> = held.iter().chain(&intent.attachments[*first..]).cloned().collect();
         let links = before.iter().map(|one| one.links.clone());
         let mut attached: Vec<Attached> =
             results.iter().cloned().zip(links).map(|(result, links)| Attached { result, links }).collect();
         attached.append(&mut progress.attached);
-        let kept = DefaultRoutes::of(&mut sandbox).map_err(|source| fault(intent, source))?;
-        let arbitrated = routes::arbitrate(&mut sandbox, &all, &mut attached, held.len());
+        let arbitrated = routes::arbitrate(sandbox, &all, &mut attached, held.len());
         progress.attached = attached.split_off(held.len());
-        if let Err(fault) = arbitrated {
-            if let Err(error) = kept.put_back(&mut sandbox) {
-                warn(&format!("the pod's default routes are not what they were: {error}"));
-            }
-            return Err(fault);
-        }
+        arbitrated?;
         // The first result of each, whoever has taken its routes since.
-        let displaced = before.iter().zip(&results).zip(&attached).map(|((one, then), now)| match &one.displaced {
+        let displaced = before.iter().zip(results).zip(&attached).map(|((one, then), now)| match &one.displaced {
             Some(displaced) => read(displaced).ok(),
             None => Some(then.clone()).filter(|then| *then != now.result),
         });
         let displaced: Vec<Option<CniResult>> = displaced.collect();
-        routes::give_back(&mut sandbox, &all, &mut attached, &displaced, &leaving);
+        routes::give_back(sandbox, &all, &mut attached, &displaced, &self.leaving_positions());
 
-        let moved = attached.iter().zip(&displaced).zip(&results).zip(*places);
-        let moved = moved.filter(|(((now, _), then), _)| now.result != **then);
-        let moved = moved.map(|(((now, displaced), _), place)| (*place, recorded(now, displaced.as_ref())));
-        let new = progress.attached.iter().enumerate().map(|(i, one)| (first + i, recorded(one, None)));
-        moved.chain(new).map(|(i, one)| Ok((i, one?))).collect()
+        let mut changed = BTreeMap::new();
+        for (at, now) in attached.iter().enumerate().filter(|(at, now)| now.result != results[*at]) {
+            changed.insert(places[at], recorded(now, displaced[at].as_ref())?);
+        }
+        for (i, one) in progress.attached.iter().enumerate() {
+            changed.insert(first + i, recorded(one, None)?);
+        }
+        Ok(changed)
+    }
+
+    fn grown(&self, attached: BTreeMap<usize, RecordedAttachment>) -> Grown {
+        Grown { attached, leaving: self.leaving.to_vec(), asked: self.asked.to_owned() }
+    }
+
+    /// What is taken away, by its position among what the pod has.
+    fn leaving_positions(&self) -> Vec<usize> {
+        (0..self.held.len()).filter(|at| self.leaving.contains(&self.places[*at])).collect()
     }
 }
 
-fn fault(intent: &Intent, source: delegates::error::Error) -> Fault {
-    Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source }
+fn read(result: &Object) -> Result<CniResult> {
+    Ok(CniResult::from_object(result.clone(), Version::NEWEST)?)
 }
 
 /// Takes back what a failed hot-plug has attached. What cannot be undone is unfinished in the record.
@@ -272,7 +284,7 @@ fn roll_back(run: &Run<'_>, file: &mut RecordFile, first: usize, progress: &Prog
     }
     let part = file.record.unfinished();
     let context = run.undo_context(run.undo_deadline(), lock);
-    if let Err(fault) = undo_part(file, &part, Whereabouts::Recorded, &context) {
+    if let Err(fault) = undo_part(file, &part, &context) {
         warn(&format!("undoing a failed hot-plug is not complete and will be resumed: {fault}"));
     }
 }
@@ -282,7 +294,7 @@ fn remove(run: &Run<'_>, file: &mut RecordFile, removed: &[usize], lock: &Sandbo
     if removed.is_empty() {
         return Ok(());
     }
-    undo_part(file, removed, Whereabouts::Recorded, &run.undo_context(run.undo_deadline(), lock))?;
+    undo_part(file, removed, &run.undo_context(run.undo_deadline(), lock))?;
     if let Err(fault) = file.shorten() {
         warn(&fault.to_string());
     }
@@ -305,58 +317,4 @@ fn publish(run: &Run<'_>, file: &RecordFile, pod: &PodRef, added: Vec<String>) {
     if let Err(fault) = published {
         warn(&format!("network-status of pod {pod} is not written: {fault}"));
     }
-}
-
-/// The sandbox of a settled record, for who decides whether a hot-plug is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sandbox {
-    /// The node network.
-    pub network: NetworkName,
-    /// CNI_CONTAINERID.
-    pub container: ContainerId,
-    /// CNI_IFNAME.
-    pub ifname: IfName,
-    /// The pod.
-    pub pod: PodRef,
-    /// The [`digest`](super::digest) of the annotation that its attachments were made from, where the record tells.
-    pub asked: Option<String>,
-    /// A hot-plug has begun and is not finished.
-    pub is_unfinished: bool,
-}
-
-/// The sandboxes of a state directory that belong to pods, each with the time of its record. A record is read again when it was
-/// written.
-#[derive(Debug, Default)]
-pub struct Sandboxes(BTreeMap<String, (Option<SystemTime>, Option<Sandbox>)>);
-
-impl Sandboxes {
-    /// Looks at a state directory. A record that cannot be read is passed over.
-    pub fn look(&mut self, state_dir: &Path) -> Result<()> {
-        let store = Store::new(state_dir);
-        let mut now = BTreeMap::new();
-        for (key, written) in store.settled_at()? {
-            let name = key.to_string();
-            let known = self.0.remove(&name).filter(|(then, _)| *then == written).map(|(_, known)| known);
-            now.insert(name, (written, known.unwrap_or_else(|| sandbox(&store, &key))));
-        }
-        self.0 = now;
-        Ok(())
-    }
-
-    /// The sandbox of a pod. Of two the later one: the other is one that the pod had before.
-    pub fn of(&self, namespace: &ObjectName, name: &ObjectName, uid: &str) -> Option<&Sandbox> {
-        let is_pods = |pod: &PodRef| {
-            pod.namespace == *namespace && pod.name == *name && pod.uid.as_ref().is_none_or(|known| known == uid)
-        };
-        let found = self.0.values().filter_map(|(written, known)| Some((*written, known.as_ref()?)));
-        found.filter(|(_, known)| is_pods(&known.pod)).max_by_key(|(written, _)| *written).map(|(_, known)| known)
-    }
-}
-
-fn sandbox(store: &Store, key: &Key) -> Option<Sandbox> {
-    let file = store.find(key).ok().flatten().filter(|file| file.is_settled() && !file.record.damaged)?;
-    let is_unfinished = !file.record.unfinished().is_empty();
-    let Intent { pod, asked, .. } = file.record.intent?;
-    let Key { network, container, ifname } = key.clone();
-    Some(Sandbox { network, container, ifname, pod: pod?, asked, is_unfinished })
 }

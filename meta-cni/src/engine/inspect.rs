@@ -122,6 +122,8 @@ fn inspected(key: &Key, place: Place, idle: Duration, record: &Record, unreadabl
         links: attached.get(i).map(|one| one.links.clone()).unwrap_or_default(),
         is_undone: record.undone.contains(&i),
     };
+    // What a hot-plug took away from a living sandbox is history.
+    let is_told = |one: &InspectedAttachment| place != Place::Attached || !one.is_undone;
     let status = recorded_status(record, idle).ok().flatten().filter(|_| state == State::Done);
     Inspected {
         file: key.to_string(),
@@ -133,13 +135,7 @@ fn inspected(key: &Key, place: Place, idle: Duration, record: &Record, unreadabl
         is_of_earlier_boot: intent.is_some_and(boot::is_over),
         damage: unreadable.or(damaged),
         group: key.group(),
-        // What a hot-plug took away from a living sandbox is history.
-        attachments: attachments
-            .iter()
-            .enumerate()
-            .map(each)
-            .filter(|one| place != Place::Attached || !one.is_undone)
-            .collect(),
+        attachments: attachments.iter().enumerate().map(each).filter(is_told).collect(),
         status: status.map(|recorded| recorded.status),
     }
 }

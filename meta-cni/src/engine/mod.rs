@@ -34,6 +34,7 @@ mod routes;
 mod run;
 mod salvage;
 mod sandbox_lookup;
+mod sandboxes;
 mod saved_states;
 mod status;
 mod store;
@@ -48,9 +49,9 @@ use attachments::cni::object::Object;
 use delegates::priority;
 use serde::Serialize;
 
-pub use hot_plug::{Sandbox, Sandboxes};
 pub use inventory::{Counts, Inventory};
 pub use record::digest;
+pub use sandboxes::{Sandbox, Sandboxes};
 
 use crate::fault::Result;
 use crate::hot_plug::HotPlugReport;

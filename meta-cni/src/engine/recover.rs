@@ -155,7 +155,7 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
 fn finish_hot_plug(run: &Run<'_>, mut file: RecordFile, deadline: Instant, lock: &SandboxLock) -> Result<()> {
     match file.record.unfinished() {
         unfinished if unfinished.is_empty() => Ok(()),
-        unfinished => undo_part(&mut file, &unfinished, Whereabouts::Recorded, &run.undo_context(deadline, lock)),
+        unfinished => undo_part(&mut file, &unfinished, &run.undo_context(deadline, lock)),
     }
 }
 

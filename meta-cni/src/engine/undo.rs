@@ -98,17 +98,12 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
 
 /// Undoes attachments of a settled set; the others stay. What fails is unfinished in the record for the next attempt, and the error
 /// lists it.
-pub fn undo_part(
-    file: &mut RecordFile,
-    part: &[usize],
-    whereabouts: Whereabouts<'_>,
-    context: &UndoContext<'_>,
-) -> Result<()> {
+pub fn undo_part(file: &mut RecordFile, part: &[usize], context: &UndoContext<'_>) -> Result<()> {
     let Some(intent) = file.record.intent.clone() else { return Err(damaged(file)) };
     let node = intent.node(context);
     let attached = file.record.done.clone().map(|done| done.attached).unwrap_or_default();
     let results = results(&intent, &attached);
-    let found = FoundSandbox::find(whereabouts, &intent, &results, &node)?;
+    let found = FoundSandbox::find(Whereabouts::Recorded, &intent, &results, &node)?;
     let mut left = part.to_vec();
     left.sort_unstable_by(|one, other| other.cmp(one));
     let links_of = |of: &[usize]| -> Vec<LinkId> {

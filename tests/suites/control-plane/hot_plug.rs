@@ -269,6 +269,33 @@ fn what_a_level_forbids_is_not_plugged_in_and_what_is_there_may_go() {
     world.node.del(&pod).quiet();
 }
 
+#[test]
+fn a_hundred_pods_of_one_node_are_edited_at_once_and_each_costs_one_call_and_one_write() {
+    let world = world();
+    let pods: Vec<Pod> = (0..100).map(|number| world.pod(&format!("p{number}"), "")).collect();
+    pods.iter().for_each(|pod| drop(world.add(pod)));
+    pods.iter().for_each(|pod| drop(until(&world, pod, 1)));
+    let (before, began) = (world.requests("PATCH", "pods", "status"), Instant::now());
+    edit(&world, &pods[0], "a");
+    until(&world, &pods[0], 2);
+    println!("one of a hundred: {:?}", began.elapsed());
+    let began = Instant::now();
+    pods.iter().for_each(|pod| edit(&world, pod, "b"));
+    println!("a hundred edits: {:?}", began.elapsed());
+    for pod in &pods {
+        world.until("network b", || match world.status(&pod.name)? {
+            status if status.len() == 2 && status[1].starts_with("default/b") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    println!("all of them have it: {:?}", began.elapsed());
+    assert_eq!(world.requests("PATCH", "pods", "status"), before + 101);
+    let page = world.metrics().unwrap();
+    assert!(page.contains("meta_cni_hot_plugs_total{outcome=\"done\"} 101"), "{page}");
+    println!("agent: {:?} MB", world.memory());
+    pods.iter().for_each(|pod| world.node.del(pod).quiet());
+}
+
 /// As KubeVirt edits the annotation of a virtual machine's pod.
 #[test]
 fn an_edit_as_kubevirt_makes_it_keeps_names_addresses_and_claims() {

@@ -131,7 +131,7 @@ impl HotPlug {
             for job in jobs {
                 match sandboxes.of(&job.pod.namespace, &job.pod.name, &job.edition.uid) {
                     None => self.schedule().settle(&job, Outcome::Unattached, now),
-                    Some(sandbox) if !is_due(sandbox, &job.edition) => {
+                    Some(sandbox) if !is_due(sandbox, &job.edition, job.is_edited) => {
                         self.schedule().settle(&job, Outcome::Settled, now);
                     }
                     Some(sandbox) => flights.push(self.compare(options, &path, job, sandbox.clone())),
@@ -205,9 +205,10 @@ impl HotPlug {
     }
 }
 
-/// Was the sandbox made from another annotation, or left half-way?
-fn is_due(sandbox: &Sandbox, edition: &Edition) -> bool {
-    sandbox.is_unfinished || sandbox.asked.as_ref() != Some(&edition.asked)
+/// Was the sandbox made from another annotation, or left half-way? Of a record of an earlier version nobody knows, and a new agent
+/// leaves such pods alone until they are edited.
+fn is_due(sandbox: &Sandbox, edition: &Edition, is_edited: bool) -> bool {
+    sandbox.is_unfinished || sandbox.asked.as_ref().map_or(is_edited, |asked| *asked != edition.asked)
 }
 
 #[cfg(test)]
@@ -243,10 +244,15 @@ mod tests {
             asked: asked.map(str::to_owned),
             is_unfinished,
         };
-        for (asked, is_unfinished, want) in
-            [(Some("a"), false, false), (Some("a"), true, true), (Some("b"), false, true), (None, false, true)]
-        {
-            assert_eq!(is_due(&sandbox(asked, is_unfinished), &edition), want, "{asked:?} {is_unfinished}");
+        for (asked, is_unfinished, is_edited, want) in [
+            (Some("a"), false, true, false),
+            (Some("a"), true, false, true),
+            (Some("b"), false, false, true),
+            (None, false, false, false),
+            (None, false, true, true),
+        ] {
+            let due = is_due(&sandbox(asked, is_unfinished), &edition, is_edited);
+            assert_eq!(due, want, "{asked:?} {is_unfinished} {is_edited}");
         }
     }
 }

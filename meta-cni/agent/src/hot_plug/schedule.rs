@@ -33,6 +33,8 @@ struct Entry {
     state: State,
     /// When this edition was first seen.
     since: Instant,
+    /// The pod had another one before.
+    is_edited: bool,
     /// When the last comparison began.
     begun: Option<Instant>,
     failures: u32,
@@ -57,6 +59,8 @@ pub struct Job {
     pub edition: Edition,
     /// When that was first seen.
     pub since: Instant,
+    /// It wanted something else before, as far as this agent has seen.
+    pub is_edited: bool,
 }
 
 /// What came of a comparison.
@@ -75,13 +79,14 @@ impl Schedule {
     pub fn seen(&mut self, pod: PodName, edition: Edition, now: Instant) -> bool {
         let Some(entry) = self.0.get_mut(&pod) else {
             let state = State::Due(now + COALESCE);
-            self.0.insert(pod, Entry { edition, state, since: now, begun: None, failures: 0 });
+            self.0.insert(pod, Entry { edition, state, since: now, is_edited: false, begun: None, failures: 0 });
             return true;
         };
         if entry.edition == edition && entry.state != State::Unattached {
             return false;
         }
         if entry.edition != edition {
+            entry.is_edited = entry.edition.uid == edition.uid;
             (entry.edition, entry.since, entry.failures) = (edition, now, 0);
         }
         if entry.state == State::Running {
@@ -103,7 +108,7 @@ impl Schedule {
         due.sort_by_key(|(_, entry)| entry.since);
         let begin = |(pod, entry): (&PodName, &mut Entry)| {
             (entry.state, entry.begun) = (State::Running, Some(now));
-            Job { pod: pod.clone(), edition: entry.edition.clone(), since: entry.since }
+            Job { pod: pod.clone(), edition: entry.edition.clone(), since: entry.since, is_edited: entry.is_edited }
         };
         due.into_iter().take(most).map(begin).collect()
     }
@@ -217,6 +222,12 @@ mod tests {
         assert!(!schedule.seen(pod("a"), edition("1"), now + LATER));
         let again = Edition { uid: "another".to_owned(), ..edition("1") };
         assert!(schedule.seen(pod("a"), again, now + LATER), "a later pod of the same name");
+        let job = schedule.take(4, now + 3 * LATER).remove(0);
+        assert!(!job.is_edited);
+        schedule.settle(&job, Outcome::Settled, now + 3 * LATER);
+        let edited = Edition { uid: "another".to_owned(), ..edition("2") };
+        schedule.seen(pod("a"), edited, now + 3 * LATER);
+        assert!(schedule.take(4, now + 4 * LATER).remove(0).is_edited);
     }
 
     #[test]
