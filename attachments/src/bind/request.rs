@@ -87,7 +87,7 @@ pub struct BindRequest<'a> {
 /// A running pod gets further attachments: those alone are bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Growth<'a> {
-    /// The attachments that stay. Their names are taken, and so are their devices.
+    /// What the pod has, also what goes once the new ones are there. Their names are taken, and so are their devices.
     pub held: &'a [Attachment],
     /// The elements of the selection's networks that are new, by position.
     pub added: &'a [usize],

@@ -102,6 +102,28 @@ fn an_edit_while_the_agent_is_dead_is_done_by_the_next_one() {
 }
 
 #[test]
+fn an_overlay_is_plugged_into_pods_of_two_nodes_and_reaches_from_one_to_the_other() {
+    let bed = Bed::new("hotplug-overlay");
+    let overlay = json!({"cniVersion": "1.1.0", "type": "vxlan", "vni": 4360, "ipam": {"type": "blocks", "subnet": "10.136.0.0/24"}});
+    bed.nad("red", &overlay);
+    let mut addresses = Vec::new();
+    for (pod, node) in [("a", "n1"), ("b", "n2")] {
+        bed.api.apply(&bed.pod(pod, Some(node))).unwrap();
+        bed.status(pod);
+        let status = bed.plug(pod, "red@ov", &["ov"]);
+        addresses.push(status[1]["ips"][0].as_str().unwrap().to_owned());
+    }
+    assert!(bed.answers("a", &addresses[1]));
+    bed.plug("a", "", &[]);
+    assert_eq!(bed.links("a"), ["eth0"]);
+    bed.delete("a");
+    bed.delete("b");
+    bed.api.delete("/apis/k8s.cni.cncf.io/v1/namespaces/hotplug-overlay/network-attachment-definitions/red").unwrap();
+    bed.forgotten("4789-4360");
+    bed.clear();
+}
+
+#[test]
 fn twenty_pods_are_edited_at_once() {
     let bed = Bed::new("hotplug-many");
     bed.lan("a", 134);
