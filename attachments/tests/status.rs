@@ -32,6 +32,7 @@ fn cluster() -> Attachment {
         device: None,
         device_info_file: None,
         unverified: Default::default(),
+        selected: None,
     }
 }
 

@@ -177,6 +177,20 @@ pub fn detach(sandbox: &mut Sandbox, group: u32, links: &[LinkId], lock: Option<
     Ok(())
 }
 
+/// Removes some links of a record whose others stay: those of `links`, and what is in the `group` and is none of `staying`. With
+/// group 0 those of `links` alone.
+pub fn detach_part(sandbox: &mut Sandbox, group: u32, links: &[LinkId], staying: &[LinkId]) -> Result<()> {
+    for link in sandbox.netlink.links(None)? {
+        let is_listed = links.iter().any(|recorded| recorded.is(&link));
+        let is_left = group != 0 && link.group == group && link.kind != Kind::Device;
+        // The pod may have given a link that stays another address: its index is enough.
+        if is_listed || (is_left && !staying.iter().any(|recorded| recorded.index == link.index)) {
+            sandbox.netlink.delete_link(link.index)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a link that nobody recorded, by its name: a pod may be older than the installation, and its links were made by
 /// the plugins of the same configuration before. A link in a group belongs to a record, perhaps to that of another pod
 /// that has the path by now; it stays, and so does what cannot be a delegate's link.

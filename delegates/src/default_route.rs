@@ -10,6 +10,33 @@ use crate::nl::Netlink;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::sandbox::Sandbox;
 
+/// The pod's default routes of both families as they were.
+#[derive(Debug)]
+pub struct DefaultRoutes([Vec<Route>; 2]);
+
+impl DefaultRoutes {
+    /// Those that the main table holds now.
+    pub fn of(sandbox: &mut Sandbox) -> Result<Self> {
+        Ok(Self([default_routes(sandbox, true)?, default_routes(sandbox, false)?]))
+    }
+
+    /// Makes them the default routes again.
+    pub fn put_back(&self, sandbox: &mut Sandbox) -> Result<()> {
+        for (routes, ipv4) in self.0.iter().zip([true, false]) {
+            let is_in = |all: &[Route], route: &Route| {
+                all.iter().any(|one| one.index == route.index && one.gateway == route.gateway)
+            };
+            let (stay, go): (Vec<Route>, Vec<Route>) =
+                default_routes(sandbox, ipv4)?.into_iter().partition(|route| is_in(routes, route));
+            take_out(&mut sandbox.netlink, &go, &stay)?;
+            for route in routes.iter().filter(|route| !is_in(&stay, route)) {
+                sandbox.netlink.add_route(route)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Lets the pod's traffic of one family leave by `link` alone: default routes of the main table through other links go.
 /// With a `gateway` it becomes the only default route; without one the link keeps those that it has. What the kernel holds
 /// then is read back, because a route that is silently not there is the worst outcome.

@@ -39,13 +39,15 @@ pub struct Host<'a> {
     journal: Option<&'a mut Journal<'a>>,
     records: Option<&'a dyn Records>,
     astray: Option<Astray>,
+    staying: Vec<Object>,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
         let (default_links, journal, records) = (Vec::new(), None, None);
-        Self { node, netlink: None, forwards: [false; 2], default_links, journal, records, astray: None }
+        let staying = Vec::new();
+        Self { node, netlink: None, forwards: [false; 2], default_links, journal, records, astray: None, staying }
     }
 
     /// The same for an ADD, whose delegates note old state in `journal`.
@@ -68,6 +70,16 @@ impl<'a> Host<'a> {
     /// The same for an ADD, whose delegates must not take what another record has to give back.
     pub fn beside(self, records: &'a dyn Records) -> Self {
         Self { records: Some(records), ..self }
+    }
+
+    /// The same for some attachments of a pod: what those have saved that are in place and stay.
+    pub fn sparing(self, staying: Vec<Object>) -> Self {
+        Self { staying, ..self }
+    }
+
+    /// What attachments of the pod have saved that stay, whatever becomes of those that are at hand.
+    pub fn staying(&self) -> &[Object] {
+        &self.staying
     }
 
     /// What other records hold.

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod conf_dir;
 pub mod engine;
 pub mod fault;
+pub mod hot_plug;
 pub mod node;
 pub mod recovery;
 pub mod render;

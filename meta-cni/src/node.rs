@@ -90,6 +90,8 @@ pub struct NodeConf {
     pub normal_priority: bool,
     /// `whereabouts`: an `ipam` section of that type is read as one of blocks.
     pub whereabouts_as_blocks: bool,
+    /// `hotplug`: an edit of a running pod's annotation attaches and detaches networks.
+    pub hotplug: bool,
     /// `strict`: follows the specification where Multus is lenient.
     pub strict: bool,
     /// `disableGC`: GC succeeds without doing anything.
@@ -174,12 +176,18 @@ impl NodeConf {
             merge_ips: conf.flag("mergeIPs")?,
             normal_priority: conf.flag("normalPriority")?,
             whereabouts_as_blocks: reads_whereabouts(conf)?,
+            hotplug: is_hot_pluggable(conf)?,
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,
             disable_check: conf.flag("disableCheck")?,
             runtime_config: conf.object("runtimeConfig")?.unwrap_or_default(),
         })
     }
+}
+
+/// `hotplug`: on where it is absent.
+pub fn is_hot_pluggable(conf: &Object) -> Result<bool, Finding> {
+    Ok(conf.decode("hotplug", "true or false")?.unwrap_or(true))
 }
 
 /// `whereabouts`: who gives the addresses of an `ipam` section of that type. True for blocks, false for the program. Which addresses the

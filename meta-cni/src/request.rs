@@ -65,6 +65,9 @@ pub enum Operation {
     Gc,
     /// STATUS.
     Status,
+    /// `meta-cni hotplug`: gives a running sandbox the networks that its pod's annotation lists now. No verb of the protocol. Of the
+    /// target only the container and the name of its first interface are known: the rest is in its record.
+    HotPlug(Target),
     /// `meta-cni replay`: undoes what a crash or a restart of the node left behind. No verb of the protocol.
     Recover {
         /// How long an unfinished undo must have been left alone.
@@ -83,14 +86,14 @@ impl Operation {
             Self::Check(_) => Some(Verb::Check),
             Self::Gc => Some(Verb::Gc),
             Self::Status => Some(Verb::Status),
-            Self::Recover { .. } | Self::Renew(_) => None,
+            Self::HotPlug(_) | Self::Recover { .. } | Self::Renew(_) => None,
         }
     }
 
     /// The sandbox, where the operation is about one.
     pub fn target(&self) -> Option<&Target> {
         match self {
-            Self::Add(target) | Self::Del(target) | Self::Check(target) => Some(target),
+            Self::Add(target) | Self::Del(target) | Self::Check(target) | Self::HotPlug(target) => Some(target),
             Self::Gc | Self::Status | Self::Recover { .. } | Self::Renew(_) => None,
         }
     }
@@ -217,6 +220,33 @@ pub fn read_renewal(
     of_agent(Operation::Renew(lease), env, stdin)
 }
 
+/// Reads a call of `meta-cni hotplug CONTAINER IFNAME`, which is no verb of the protocol. The node's configuration is on stdin as in a
+/// CNI call. `env` gives CNI_PATH.
+pub fn read_hot_plug(
+    args: impl Iterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+    stdin: impl Read,
+) -> Result<CniRequest> {
+    if env(CALLER).is_some() {
+        as_delegate("hotplug")?;
+    }
+    let args: Vec<String> = args.collect();
+    let [container, ifname] = args.as_slice() else {
+        let text =
+            format!("hotplug: got {} arguments, want a container id and the name of its first interface", args.len());
+        return Err(Fault::Environment(text));
+    };
+    let wrong = |e: Finding| Fault::Environment(e.under("hotplug").to_string());
+    let target = Target {
+        container: container.parse().map_err(wrong)?,
+        netns: String::new(),
+        ifname: IfName::found(ifname).map_err(wrong)?,
+        args: Vec::new(),
+    };
+    of_agent(Operation::HotPlug(target), env, stdin)
+}
+
+/// A request of the node agent.
 fn of_agent(operation: Operation, env: impl Fn(&str) -> Option<String>, stdin: impl Read) -> Result<CniRequest> {
     let conf = read_conf(stdin)?;
     Ok(CniRequest {
@@ -272,8 +302,8 @@ fn read_target(verb: Verb, var: &impl Fn(&str) -> Option<String>) -> Result<Targ
     }
 }
 
-/// `K=V;K=V`. A value may contain '='; of a repeated key the last value counts.
-fn parse_args(text: &str) -> Result<Vec<(String, String)>> {
+/// CNI_ARGS: `K=V;K=V`. A value may contain '='; of a repeated key the last value counts.
+pub fn parse_args(text: &str) -> Result<Vec<(String, String)>> {
     let mut args: Vec<(String, String)> = Vec::new();
     for pair in text.split(';').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair

@@ -201,6 +201,24 @@ impl Node {
             .stdin(serde_json::to_vec(&self.conf).unwrap())
     }
 
+    /// Edits the networks annotation of a pod, as a person would.
+    pub fn edit(&self, pod: &Pod, networks: &str) {
+        let file = self.path("manifests").join(format!("pod-{}.json", pod.name));
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        manifest["metadata"]["annotations"][NETWORKS] = json!(networks);
+        fs::write(file, manifest.to_string()).unwrap();
+    }
+
+    /// A hot-plug of a pod's sandbox, as the node agent asks for it.
+    pub fn hot_plug_call(&self, pod: &Pod) -> Call<'_> {
+        self.bare_call("").without("CNI_COMMAND").args(["hotplug", pod.container.as_str(), "eth0"])
+    }
+
+    /// The same, run to its end.
+    pub fn hot_plug(&self, pod: &Pod) -> Outcome {
+        self.hot_plug_call(pod).run()
+    }
+
     /// A replay for records that were left alone for this many seconds.
     pub fn replay_call(&self, idle: u32) -> Call<'_> {
         self.bare_call("").without("CNI_COMMAND").args(["replay".to_owned(), idle.to_string()])

@@ -58,6 +58,10 @@ pub struct Attachment {
     /// granted them (A4).
     #[serde(default, rename = "hoped", skip_serializing_if = "UnverifiedRequests::is_empty")]
     pub unverified: UnverifiedRequests,
+    /// The element of the pod's annotation that asked for it, in its JSON form and without a name for the interface. Absent for
+    /// what the node gives to every pod, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Object>,
 }
 
 /// The origin of an attachment's configuration. Prints as the name in status (A24).
@@ -107,6 +111,11 @@ impl UnverifiedRequests {
 }
 
 impl Attachment {
+    /// Does the pod have it because its annotation lists it? An annotation that lists it no more takes it away.
+    pub fn is_selected(&self) -> bool {
+        !self.is_default && (self.selected.is_some() || self.is_tenants)
+    }
+
     /// The [`Attachment::unverified`] requests that the result does not show, one sentence each.
     pub fn unmet(&self, result: &CniResult) -> Vec<String> {
         let has_mac = |mac: Mac| {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::BindError;
-use super::attachment::Device;
+use super::attachment::{Attachment, Device};
 use super::lookup::Chosen;
 use super::request::Slot;
 use crate::definition::RESOURCE_NAME;
@@ -42,14 +42,26 @@ pub(super) struct Given {
 }
 
 impl<'a> Pool<'a> {
-    pub fn new(allocation: &'a Allocation, slots: &[Slot<'_>], chosen: &[Chosen], namespace_isolation: bool) -> Self {
-        let (mut asked, mut all_named) = (BTreeMap::new(), BTreeSet::new());
+    /// `held` is what a running pod has already: its devices are given.
+    pub fn new(
+        allocation: &'a Allocation,
+        slots: &[Slot<'_>],
+        chosen: &[Chosen],
+        held: &[Attachment],
+        namespace_isolation: bool,
+    ) -> Self {
+        let (mut asked, mut all_named, mut given) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        for device in held.iter().filter_map(|attachment| attachment.device.as_ref()) {
+            let Some(resource) = &device.resource else { continue };
+            *asked.entry(resource.clone()).or_default() += 1;
+            given.insert((resource.clone(), device.id.clone()));
+        }
         for (slot, chosen) in slots.iter().zip(chosen) {
             let Some(resource) = &chosen.resource else { continue };
             *asked.entry(resource.clone()).or_default() += 1;
             all_named.extend(named(slot).map(|id| (resource.clone(), id.clone())));
         }
-        Self { allocation, asked, named: all_named, given: BTreeSet::new(), namespace_isolation }
+        Self { allocation, asked, named: all_named, given, namespace_isolation }
     }
 
     /// The device of an attachment.

@@ -6,6 +6,7 @@
 mod args;
 mod attachment;
 mod capabilities;
+mod changes;
 mod choices;
 mod devices;
 mod lookup;
@@ -20,10 +21,11 @@ use crate::selection::NetworkSelection;
 
 pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
 pub use capabilities::DEVICE_INFO_FILE;
+pub use changes::Changes;
 pub use choices::MOST_BYTES;
 pub use devices::Allocation;
 pub use lookup::{ConfFile, Lookups};
-pub use request::{BindRequest, Network, Rules};
+pub use request::{BindRequest, Growth, Network, Rules};
 pub use tenant::{BuiltIn, TenantPath};
 
 use choices::{Choices, fits_file_name};
@@ -146,7 +148,7 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
     let slots = request.slots();
     let all = Choices::read(request, lookups, &slots, spell)?;
     let bound = Bound { paths: all.paths, ..Bound::default() };
-    let devices = Pool::new(lookups.devices, &slots, &all.chosen, request.rules.namespace_isolation);
+    let devices = Pool::new(lookups.devices, &slots, &all.chosen, request.held(), request.rules.namespace_isolation);
     let mut binder = Binder { request, spell, bound, devices };
     for (slot, chosen) in slots.iter().zip(all.chosen) {
         binder.attach(slot, chosen)?;
@@ -191,7 +193,7 @@ impl Binder<'_> {
                 }
             }
         }
-        let is_default = self.bound.attachments.is_empty();
+        let is_default = self.is_first();
         let declares_file = chosen.conf.declares(DEVICE_INFO_FILE);
         let device_info_file = match declares_file || allocated.is_some() {
             true => Some(self.device_info_file(&chosen, &ifname)?),
@@ -217,8 +219,16 @@ impl Binder<'_> {
             device,
             device_info_file,
             unverified,
+            selected: slot
+                .selected
+                .filter(|_| !is_default)
+                .map(|selected| NetworkSelection { interface: None, ..selected.clone() }.to_object()),
         });
         Ok(())
+    }
+
+    fn is_first(&self) -> bool {
+        self.bound.attachments.is_empty() && self.request.growth.is_none()
     }
 
     /// `cni-args` may have added keys in another spelling.
@@ -232,10 +242,9 @@ impl Binder<'_> {
 
     /// A15: a requested name does not free its number for another attachment. A16: a clash is refused before anything is made.
     fn name(&self, slot: &Slot<'_>) -> Result<IfName, BindError> {
-        let position = self.bound.attachments.len();
         let field = format!("{}.interface", slot.field);
         let requested = slot.selected.and_then(|selected| selected.interface.clone());
-        if position == 0 {
+        if self.is_first() {
             let given = self.request.ifname;
             return match requested.filter(|name| name != given) {
                 None => Ok(given.clone()),
@@ -246,13 +255,13 @@ impl Binder<'_> {
         }
         let name = match requested {
             Some(name) => name,
-            None => format!("net{position}").parse::<IfName>().map_err(|e| e.under(&field))?,
+            None => self.free_name().parse::<IfName>().map_err(|e| e.under(&field))?,
         };
         if RESERVED.contains(&name.as_str()) {
             let allowed = format!("a name other than {}", RESERVED.join(", "));
             return Err(Finding::new(field, name, allowed).of(Rule::InterfaceReserved).into());
         }
-        match self.bound.attachments.iter().find(|earlier| earlier.ifname == name) {
+        match self.request.held().iter().chain(&self.bound.attachments).find(|earlier| earlier.ifname == name) {
             None => Ok(name),
             Some(earlier) => {
                 let allowed = format!("a name that no earlier attachment has ({} has it)", earlier.source);
@@ -260,6 +269,22 @@ impl Binder<'_> {
                 Err(Finding::new(field, name, allowed).of(rule).into())
             }
         }
+    }
+
+    /// The number in a name is the attachment's position. A running pod's attachments keep their names, so a new one gets the first
+    /// that nobody has, nor asks for.
+    fn free_name(&self) -> String {
+        let Some(Growth { held, .. }) = self.request.growth else {
+            return format!("net{}", self.bound.attachments.len());
+        };
+        let asked = self.request.selection.networks.iter().filter_map(|selected| selected.interface.as_ref());
+        let names = held.iter().chain(&self.bound.attachments).map(|one| &one.ifname).chain(asked);
+        let taken: BTreeSet<&str> = names.map(IfName::as_str).collect();
+        let mut number = 1;
+        while taken.contains(format!("net{number}").as_str()) {
+            number += 1;
+        }
+        format!("net{number}")
     }
 
     fn check_declared(&mut self, chosen: &Chosen, selected: &NetworkSelection, field: &str) -> Result<(), BindError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BindError, BuiltIn};
+use super::{Attachment, BindError, BuiltIn};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::definition::Definition;
@@ -80,6 +80,17 @@ pub struct BindRequest<'a> {
     pub auxiliary: Option<&'a NetworkConf>,
     /// The node's rules.
     pub rules: &'a Rules,
+    /// What a running pod has already; absent for a pod that comes.
+    pub growth: Option<Growth<'a>>,
+}
+
+/// A running pod gets further attachments: those alone are bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth<'a> {
+    /// What the pod has, also what goes once the new ones are there. Their names are taken, and so are their devices.
+    pub held: &'a [Attachment],
+    /// The elements of the selection's networks that are new, by position.
+    pub added: &'a [usize],
 }
 
 /// A future attachment. Its position among all slots is the number in its interface's name (A15).
@@ -109,10 +120,11 @@ impl<'a> BindRequest<'a> {
             let finding = Finding::new(NETWORKS, format_args!("{asked} networks"), allowed);
             return Err(finding.of(Rule::TooManyNetworks).into());
         }
-        for selected in self.selection.elements() {
+        let slots = self.slots();
+        for selected in slots.iter().filter_map(|slot| slot.selected) {
             self.check_isolation(&selected.target)?;
         }
-        Ok(self.slots().iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
+        Ok(slots.iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
     }
 
     /// True when a network's configuration can only be in a file of `confDir`.
@@ -147,6 +159,10 @@ impl<'a> BindRequest<'a> {
             }
         };
         let Selection { default_network, networks } = self.selection;
+        if let Some(Growth { added, .. }) = self.growth {
+            let new = networks.iter().enumerate().filter(|(i, _)| added.contains(i));
+            return new.map(pod(NETWORKS)).collect();
+        }
         let replaced = usize::from(default_network.is_some());
         let system = self.rules.system_namespaces.iter().any(|name| name == self.pod.namespace.as_str());
         let default_networks = if system { &[] } else { self.default_networks };
@@ -159,6 +175,11 @@ impl<'a> BindRequest<'a> {
             |conf| Slot { origin: Origin::Conf(conf), selected: None, field: "auxiliaryCNIChainName".into() };
         slots.extend(self.auxiliary.map(auxiliary));
         slots
+    }
+
+    /// What a running pod has already.
+    pub(super) fn held(&self) -> &'a [Attachment] {
+        self.growth.map_or(&[], |growth| growth.held)
     }
 
     /// The definition of an attachment, if it exists.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's own constants")]
 
+mod changes;
 mod devices;
 mod networks;
 mod requests;
@@ -10,7 +11,7 @@ mod tenants;
 use std::collections::BTreeMap;
 
 use attachments::bind::{
-    Allocation, Attachment, BindError, BindRequest, Bound, BuiltIn, ConfFile, Lookups, MOST_BYTES, Network, Rules, bind,
+    Allocation, Attachment, BindError, BindRequest, Bound, BuiltIn, Changes, ConfFile, Growth, Lookups, MOST_BYTES, Network, Rules, bind,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
@@ -54,6 +55,8 @@ struct Scene {
     definitions: BTreeMap<NetRef, Definition>,
     files: Vec<ConfFile>,
     devices: Allocation,
+    /// What a running pod has, and which elements are new.
+    growth: Option<(Vec<Attachment>, Vec<usize>)>,
 }
 
 impl Scene {
@@ -82,6 +85,7 @@ impl Scene {
             definitions: BTreeMap::new(),
             files: Vec::new(),
             devices: Allocation::Untold,
+            growth: None,
         }
     }
 
@@ -125,6 +129,7 @@ impl Scene {
             selection: &self.selection,
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
+            growth: self.growth.as_ref().map(|(held, added)| Growth { held, added }),
         })
     }
 

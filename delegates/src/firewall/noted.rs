@@ -24,6 +24,14 @@ pub fn note(added: &[AddedRule]) -> Object {
     state
 }
 
+/// Is the rule among those that these states note?
+pub fn has(states: &[Object], table: Table<'_>, rule: &StoredRule) -> bool {
+    let notes =
+        states.iter().filter_map(|state| state.decode::<Vec<String>>(STATE, "rules of nftables").ok().flatten());
+    let is_it = |text: &String| within(text, table) == Some((rule.chain.as_str(), rule.handle));
+    notes.flatten().any(|text| is_it(&text))
+}
+
 /// Chain and handle of a noted rule, if it is in that table.
 fn within<'a>(text: &'a str, table: Table<'_>) -> Option<(&'a str, u64)> {
     let mut parts = text.split(' ');

@@ -29,6 +29,8 @@ const LONGEST: usize = 1000;
 
 /// Reason of the event for an added interface.
 const ADDED: &str = "AddedInterface";
+/// Reason of the event for an interface that a running pod has no more.
+const REMOVED: &str = "RemovedInterface";
 
 /// The sending end of the queue.
 #[derive(Clone, Debug)]
@@ -84,12 +86,17 @@ pub fn events(client: Client, pods: SharedPodCache, node: &str, metrics: Metrics
 impl EventSender {
     /// An interface was added.
     pub fn added(&self, pod: &PodRef, text: String) {
-        self.enqueue(PendingEvent {
-            of: Object::Pod(pod.clone()),
-            kind: EventType::Normal,
-            reason: ADDED.to_owned(),
-            text,
-        });
+        self.changed(pod, ADDED, text);
+    }
+
+    /// An interface was removed from a running pod.
+    pub fn removed(&self, pod: &PodRef, text: String) {
+        self.changed(pod, REMOVED, text);
+    }
+
+    fn changed(&self, pod: &PodRef, reason: &str, text: String) {
+        let (of, kind, reason) = (Object::Pod(pod.clone()), EventType::Normal, reason.to_owned());
+        self.enqueue(PendingEvent { of, kind, reason, text });
     }
 
     /// An ADD failed.

@@ -12,6 +12,7 @@ pub mod error;
 mod events;
 pub mod health;
 pub mod host_exec;
+mod hot_plug;
 pub mod install;
 mod keepalive;
 mod leases;
@@ -46,6 +47,7 @@ use addresses::Addresses;
 use definitions::Definitions;
 use devices::Devices;
 use error::{Error, Result};
+use hot_plug::HotPlug;
 use metrics::{Metrics, Snapshot, Watches};
 use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
@@ -91,6 +93,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     };
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
     let devices = Devices::new(&options.kubelet_dir, metrics.clone());
+    let hot_plug = HotPlug::new(pods.clone(), reader.clone(), events.clone(), metrics.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
@@ -115,6 +118,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let awaited = || known.awaited();
     let seen = |pod: &PodName| {
         publisher.seen(pod);
+        hot_plug.seen(pod);
         known.expect(pod);
         policies.expect(pod.namespace.as_str());
     };
@@ -159,6 +163,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             serve::serve(listener, Arc::new(service)),
             publisher.run(),
             event_publisher.run(),
+            hot_plug.run(options),
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
             leases::run(options, &metrics, &events),

@@ -9,6 +9,7 @@ use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS};
 use attachments::status::NETWORK_STATUS;
 use meta_cni::cluster::{Annotations, named_in};
+use meta_cni::engine::digest;
 use meta_cni::node::MULTUS_NAMESPACE;
 use meta_cni_kube::Index;
 use serde_json::Value;
@@ -71,6 +72,8 @@ pub struct Pod {
     pub is_static: bool,
     /// The annotations that select networks; None when they are too long to be cached.
     pub selection: Option<Annotations>,
+    /// The [`digest`] of its networks annotation.
+    pub asked: String,
     /// The [`fingerprint`] of its `network-status`.
     pub status: Option<u64>,
 }
@@ -82,8 +85,9 @@ impl Pod {
         let mut selection = metadata.annotations;
         let is_static = selection.get(CONFIG_SOURCE).is_some_and(|source| source != "api");
         let status = selection.get(NETWORK_STATUS).map(|text| fingerprint(text));
+        let asked = digest(selection.get(NETWORKS).map(String::as_str));
         selection.retain(|key, _| SELECTION.contains(&key.as_str()));
-        Some((name, Self { uid: metadata.uid, is_static, selection: Some(selection), status }))
+        Some((name, Self { uid: metadata.uid, is_static, selection: Some(selection), asked, status }))
     }
 
     /// Is this the pod that `pod` means? A pod that was recreated under the same name is another pod.
@@ -245,6 +249,7 @@ mod tests {
         assert_eq!((name.namespace.as_str(), name.name.as_str(), pod.uid.as_str()), ("n", "p", "u"));
         assert_eq!(pod.selection, wanting("x").selection);
         assert_eq!((pod.status, pod.is_static), (Some(fingerprint("[ ]")), false));
+        assert_eq!(pod.asked, digest(Some("x")));
         assert_eq!(Pod::read(metadata(json!({"name": "p"}))), None);
     }
 

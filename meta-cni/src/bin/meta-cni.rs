@@ -36,8 +36,9 @@ fn run() -> ExitCode {
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     match args.next().as_deref() {
-        Some("replay") => return serve(request::read_recovery(args, env, io::stdin().lock())),
-        Some("renew") => return serve(request::read_renewal(args, env, io::stdin().lock())),
+        Some("replay") => return serve_agent(request::read_recovery(args, env, io::stdin().lock())),
+        Some("renew") => return serve_agent(request::read_renewal(args, env, io::stdin().lock())),
+        Some("hotplug") => return serve_agent(request::read_hot_plug(args, env, io::stdin().lock())),
         Some(exec::SENDER) => {
             let is_sent = args.next().is_some_and(|message| exec::send(&message));
             return if is_sent { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -63,7 +64,7 @@ fn run() -> ExitCode {
 }
 
 /// What the node agent calls. A replay fails only if it cannot begin; records that are left are in its report.
-fn serve(read: Result<CniRequest>) -> ExitCode {
+fn serve_agent(read: Result<CniRequest>) -> ExitCode {
     finish(read.and_then(|call| engine::serve(&call)), None, Version::NEWEST)
 }
 

@@ -135,6 +135,11 @@ impl Cluster {
         self.report(pod, fault.event_reason(), fault.message());
     }
 
+    /// Makes it an event on the pod that a network is not taken away.
+    pub fn report_left(&self, pod: &PodRef, fault: &Fault) {
+        self.report(pod, "FailedRemovingInterface", fault.message());
+    }
+
     /// Makes it an event on the pod that its end came without everything undone.
     pub fn report_abandoned(&self, pod: &PodRef, message: String) {
         self.report(pod, "AbandonedAttachment", message);

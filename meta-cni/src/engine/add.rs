@@ -1,43 +1,33 @@
 //! ADD, from the request to the merged result. Read [`add`] and [`attach_all`] from top to bottom.
 
-use std::cell::Cell;
 use std::time::Instant;
 
 use attachments::bind::{Attachment, Bound};
 use attachments::cni::error::code;
 use attachments::cni::object::Object;
-use attachments::cni::version::Version;
+use attachments::cni::result::CniResult;
 use attachments::names::PodRef;
 use delegates::builtin::{Attached, HostPorts};
 use delegates::call::Node;
 use delegates::host::Host;
 use delegates::sandbox::Sandbox;
 
+use super::attaching::{Attaching, Progress, recorded};
 use super::chain::{Chain, ValidChain};
 use super::join::join;
 use super::lock::SandboxLock;
 use super::log::warn;
 use super::network_status::{Assembled, assemble};
-use super::record::{Done, Entry, Intent, Record, RecordedAttachment, Saved};
+use super::record::{Done, Entry, Intent, Record};
+use super::resolve::Resolved;
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
 use super::undo::undo;
-use super::{boot, dad, devinfo, merge, resolve, resume, routes, saved_states};
+use super::{boot, dad, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
-
-/// How far an ADD got.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The attachments that are in place. Route arbitration edits their results.
-    attached: Vec<Attached>,
-    /// How many plugins of the next chain may have done something.
-    ran: usize,
-    /// What the pod asked for and results do not show, one sentence each.
-    unmet: Vec<String>,
-}
 
 /// Attaches a sandbox to all of its networks, or to none. A failure becomes an event on the pod.
 pub fn add(run: &Run<'_>, target: &Target) -> Result<Object> {
@@ -63,9 +53,9 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
         resume::same_pod(run, pod);
     }
 
-    let (bound, reserved) = resolve::bind(run, target, pod)?;
+    let Resolved { bound, reserved, asked } = resolve::bind(run, target, pod)?;
     let node = Node { reserved: &reserved, ..node };
-    let intent = intent(run, target, pod.cloned(), &bound)?;
+    let intent = Intent { asked: Some(asked), ..intent(run, target, pod.cloned(), &bound)? };
     let chains = chains(&intent, &node)?;
     let mut host = Host::new(node.clone());
     for (chain, _) in chains.iter().zip(&intent.attachments).filter(|(_, attachment)| attachment.is_tenants) {
@@ -116,37 +106,16 @@ fn attach(
     sandbox: &mut Sandbox,
     progress: &mut Progress,
 ) -> Result<Object> {
-    let current = Cell::new(0);
-    let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
-    let others = saved_states::Others { run, own: &intent.key };
-    let mut host = Host::with_journal(node.clone(), &mut journal).beside(&others);
     run.notes.clear();
-    for (i, (attachment, chain)) in intent.attachments.iter().zip(chains).enumerate() {
-        current.set(i);
-        progress.ran = 0;
-        devinfo::prepare(attachment)?;
-        let began = Instant::now();
-        let attached = chain.add(&mut host, sandbox, &mut progress.ran);
-        run.notes.ran(attachment, began, &attached);
-        let attached = attached?;
-        if attachment.is_default && !attachment.is_tenants {
-            host.note_default(&attached.result);
-        }
-        for unheard in attachment.unmet(&attached.result) {
-            if run.conf.strict {
-                return Err(Fault::Unsupported(unheard));
-            }
-            progress.unmet.push(unheard);
-        }
-        progress.attached.push(attached);
-    }
+    Attaching { run, intent, first: 0, default: None, chains, node }.attach(record, sandbox, progress)?;
     let attached = &mut progress.attached;
-    routes::arbitrate(sandbox, &intent.attachments, attached)?;
+    let before: Vec<_> = attached.iter().map(|one| one.result.clone()).collect();
+    routes::arbitrate(sandbox, &intent.attachments, attached, 0)?;
     dad::settle(sandbox, node, &intent.attachments, attached, run.conf.dad_wait)?;
 
     let merged = merge::merge(attached, run.conf.merge_ips, run.request.version);
     let result = merged.encode(run.request.version)?;
-    record.append(&Entry::Done(&done(attached)?))?;
+    record.append(&Entry::Done(&done(attached, &before)?))?;
     record.settle()?;
     Ok(result)
 }
@@ -188,11 +157,9 @@ fn intent(run: &Run<'_>, target: &Target, pod: Option<PodRef>, bound: &Bound) ->
     Ok(Intent { netns_id, boot: boot::current(), ..run.intent(target, pod, bound.attachments.clone()) })
 }
 
-fn done(attached: &[Attached]) -> Result<Done> {
-    let entry = |one: &Attached| -> Result<RecordedAttachment> {
-        Ok(RecordedAttachment { result: one.result.encode(Version::NEWEST)?, links: one.links.clone() })
-    };
-    Ok(Done { attached: attached.iter().map(entry).collect::<Result<_>>()? })
+fn done(attached: &[Attached], before: &[CniResult]) -> Result<Done> {
+    let each = attached.iter().zip(before).map(|(one, before)| recorded(one, Some(before)));
+    Ok(Done { attached: each.collect::<Result<_>>()? })
 }
 
 /// Limits the undo to what was attempted: the plugin that failed, and everything before it (R31).

@@ -22,6 +22,9 @@ use super::record::Intent;
 use super::undo::UndoContext;
 use crate::fault::{Fault, Result};
 
+/// The capability of host ports.
+const PORT_MAPPINGS: &str = "portMappings";
+
 /// What serves a plugin's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delegate<'a> {
@@ -129,15 +132,23 @@ impl<'a> Chain<'a> {
 
     /// Ownership the host ports of the attachment. A further network's ports must be free, whatever plugin maps them.
     pub fn claim_ports(&self, node: &Node<'_>, ports: &mut HostPorts) -> Result<()> {
-        const CAPABILITY: &str = "portMappings";
-        if self.attachment.runtime_config.get(CAPABILITY).is_none() {
+        if self.attachment.runtime_config.get(PORT_MAPPINGS).is_none() {
             return Ok(());
         }
-        for plugin in self.attachment.plugins.iter().filter(|plugin| plugin.declares(CAPABILITY)) {
+        for plugin in self.attachment.plugins.iter().filter(|plugin| plugin.declares(PORT_MAPPINGS)) {
             let conf = self.conf(plugin, &Injection::default())?;
             ports.claim(node, &self.call(&conf, None)).map_err(|e| self.fault(e))?;
         }
         Ok(())
+    }
+
+    /// Notes the host ports that an attachment in place has.
+    pub fn note_ports(&self, ports: &mut HostPorts) {
+        for plugin in self.attachment.plugins.iter().filter(|plugin| plugin.declares(PORT_MAPPINGS)) {
+            if let Ok(conf) = self.conf(plugin, &Injection::default()) {
+                ports.note(&self.call(&conf, None));
+            }
+        }
     }
 
     /// First step of DEL, before any link of the set is deleted: built-in delegates return what they only borrowed.

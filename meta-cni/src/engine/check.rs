@@ -7,7 +7,7 @@ use delegates::sandbox::Sandbox;
 
 use super::chain::Chain;
 use super::lock::SandboxLock;
-use super::record::Saved;
+use super::record::{Record, Saved};
 use super::run::Run;
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -23,6 +23,8 @@ pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
     if record.as_ref().is_some_and(|record| record.damaged) {
         return Err(Fault::Io(format!("the record of sandbox {} is damaged; want a DEL", target.container)));
     }
+    // What a hot-plug has not finished is neither there nor gone.
+    let in_place = record.as_ref().map(Record::in_place).unwrap_or_default();
     let told = record.and_then(|record| Some((record.intent?, record.done?, record.saved)));
     let Some((intent, done, saved)) = told else {
         return Err(Fault::Unknown(format!(
@@ -34,6 +36,9 @@ pub fn check(run: &Run<'_>, target: &Target) -> Result<()> {
     let mut sandbox = Sandbox::open(&target.netns, &node).map_err(|e| Fault::Netns(e.to_string()))?;
     let mut host = Host::new(node);
     for (i, (attachment, entry)) in intent.attachments.iter().zip(&done.attached).enumerate() {
+        if !in_place.contains(&i) {
+            continue;
+        }
         // One old or disabled attachment must not hide the state of the others.
         if attachment.disable_check || !attachment.version.has_check() {
             continue;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Delegate, Question, call_network};
 use super::lock::SandboxLock;
 use super::log::warn;
-use super::record::{Intent, Key};
+use super::record::{Intent, Key, Record};
 use super::run::Run;
 use super::salvage::undo_damaged;
 use super::sandbox_lookup::Whereabouts;
@@ -104,9 +104,15 @@ fn nowhere(key: &Key) -> Target {
     Target { container, netns: String::new(), ifname, args: Vec::new() }
 }
 
-/// The intent of a record, if it can be read.
+/// The intent of a record, if it can be read, without what a hot-plug has taken away.
 pub fn intent(run: &Run<'_>, key: &Key) -> Option<Intent> {
-    run.store.find(key).ok().flatten().and_then(|found| found.record.intent)
+    let found = run.store.find(key).ok().flatten()?;
+    let is_settled = found.is_settled();
+    let Record { intent, undone, .. } = found.record;
+    let intent = intent?;
+    let stays = |(i, _): &(usize, Attachment)| !(is_settled && undone.contains(i));
+    let attachments = intent.attachments.into_iter().enumerate().filter(stays).map(|(_, one)| one).collect();
+    Some(Intent { attachments, ..intent })
 }
 
 /// The networks that are asked for leftovers, and the containers that stay.

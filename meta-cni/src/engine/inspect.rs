@@ -122,6 +122,8 @@ fn inspected(key: &Key, place: Place, idle: Duration, record: &Record, unreadabl
         links: attached.get(i).map(|one| one.links.clone()).unwrap_or_default(),
         is_undone: record.undone.contains(&i),
     };
+    // What a hot-plug took away from a living sandbox is history.
+    let is_told = |one: &InspectedAttachment| place != Place::Attached || !one.is_undone;
     let status = recorded_status(record, idle).ok().flatten().filter(|_| state == State::Done);
     Inspected {
         file: key.to_string(),
@@ -133,7 +135,7 @@ fn inspected(key: &Key, place: Place, idle: Duration, record: &Record, unreadabl
         is_of_earlier_boot: intent.is_some_and(boot::is_over),
         damage: unreadable.or(damaged),
         group: key.group(),
-        attachments: attachments.iter().enumerate().map(each).collect(),
+        attachments: attachments.iter().enumerate().map(each).filter(is_told).collect(),
         status: status.map(|recorded| recorded.status),
     }
 }
@@ -170,6 +172,7 @@ mod tests {
             builtin: None,
             strict: false,
             attachments: Vec::new(),
+            asked: None,
         };
         let done = Done { attached: vec![RecordedAttachment::default()] };
         let files = [

@@ -107,8 +107,9 @@ fn read(
         device: None,
         device_info_file: None,
         unverified: UnverifiedRequests::default(),
+        selected: None,
     };
-    Ok(Some((attachment, RecordedAttachment { result, links: Vec::new() })))
+    Ok(Some((attachment, RecordedAttachment { result, ..RecordedAttachment::default() })))
 }
 
 fn required<T: std::str::FromStr>(object: &Object, key: &str, allowed: &'static str) -> Result<T, Finding> {

@@ -3,6 +3,7 @@
 //! To follow one ADD, start at `add`: it reads from top to bottom as the design's straight line.
 
 mod add;
+mod attaching;
 mod boot;
 mod chain;
 mod check;
@@ -12,6 +13,7 @@ mod devinfo;
 pub mod explain;
 mod failed;
 mod gc;
+mod hot_plug;
 pub mod inspect;
 mod inventory;
 mod join;
@@ -33,6 +35,7 @@ mod routes;
 mod run;
 mod salvage;
 mod sandbox_lookup;
+mod sandboxes;
 mod saved_states;
 mod status;
 mod store;
@@ -49,8 +52,11 @@ use delegates::priority;
 use serde::Serialize;
 
 pub use inventory::{Counts, Inventory};
+pub use record::digest;
+pub use sandboxes::{Sandbox, Sandboxes};
 
 use crate::fault::Result;
+use crate::hot_plug::HotPlugReport;
 use crate::recovery::RecoveryReport;
 use crate::request::{CniRequest, Operation};
 use run::Run;
@@ -66,6 +72,8 @@ pub enum Output {
     Recovery(RecoveryReport),
     /// What became of a lease.
     Renewal(Renewal),
+    /// What a hot-plug did.
+    HotPlug(HotPlugReport),
 }
 
 /// Serves a request. The verbs but ADD print nothing.
@@ -80,6 +88,7 @@ pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
         Operation::Check(target) => check::check(&run, target).map(|()| None),
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
+        Operation::HotPlug(target) => hot_plug::hot_plug(&run, target).map(|report| Some(Output::HotPlug(report))),
         Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
         Operation::Renew(lease) => renew::renew(&run, lease).map(|renewal| Some(Output::Renewal(renewal))),
     };
@@ -96,7 +105,7 @@ pub fn holders(state_dir: &Path, all: bool) -> Result<Vec<String>> {
     for key in store.keys()? {
         let Some(found) = store.find(&key)? else { continue };
         let intent = found.record.intent.as_ref();
-        let attachments = intent.map_or(0, |intent| intent.attachments.len());
+        let attachments = found.record.attached().len() + found.record.unfinished().len();
         let is_simple = found.is_settled() && !found.record.damaged && attachments == 1;
         if all || !is_simple {
             let pod = intent.and_then(|intent| intent.pod.as_ref()).map(ToString::to_string);

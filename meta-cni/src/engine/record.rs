@@ -11,7 +11,15 @@
 //! {...}
 //! ```
 //!
+//! Layout 2 is what a hot-plug makes of it: a settled record that grows and shrinks. `grow` appends attachments to the intent, `grown`
+//! says their results and which others are taken away. What was never hot-plugged stays in layout 1, which an
+//! earlier version of the program reads; a record in layout 2 it refuses by its number.
+//!
 //! This module is pure: bytes in, bytes out.
+
+// Also where this file is a module of another crate, as in the fuzz targets.
+#[path = "record/growth.rs"]
+mod growth;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,8 +30,13 @@ use attachments::names::{ContainerId, IfName, NetworkName, PluginType, PodRef};
 use delegates::spec::LinkId;
 use serde::{Deserialize, Serialize};
 
-/// Version of the layout. Readers accept this version and the one before.
-pub const VERSION: u32 = 1;
+pub use growth::{Grow, Grown};
+
+/// Newest version of the layout. Readers accept this version and the one before.
+pub const VERSION: u32 = 2;
+
+/// Version of a record that was never hot-plugged.
+const PLAIN: u32 = 1;
 
 const HEADER: &str = "meta-cni record ";
 
@@ -84,6 +97,15 @@ pub struct Intent {
     pub strict: bool,
     /// The attachments in order, the default network first.
     pub attachments: Vec<Attachment>,
+    /// The [`digest`] of the annotation that they were made from. Absent in a made-up record, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+}
+
+/// A name for the text of a pod's networks annotation; the absent annotation is the empty one.
+pub fn digest(networks: Option<&str>) -> String {
+    let text = networks.unwrap_or_default();
+    format!("{:08x}-{}", crc32fast::hash(text.as_bytes()), text.len())
 }
 
 /// What an undo needs of an attachment beside its result: old state that a delegate changed, handles of rules that it made.
@@ -117,6 +139,10 @@ pub struct RecordedAttachment {
     /// The links that built-in delegates made in the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkId>,
+    /// The result as the chain gave it, where another attachment has taken its default routes since. They come back when that one is
+    /// hot-unplugged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced: Option<Object>,
 }
 
 /// Marks an attachment as undone: the next attempt skips it.
@@ -137,6 +163,10 @@ pub enum Entry<'a> {
     Done(&'a Done),
     /// See [`Undone`].
     Undone(&'a Undone),
+    /// See [`Grow`].
+    Grow(&'a Grow),
+    /// See [`Grown`].
+    Grown(&'a Grown),
 }
 
 impl Entry<'_> {
@@ -147,6 +177,8 @@ impl Entry<'_> {
             Self::Saved(entry) => ("saved", serde_json::to_vec(entry)),
             Self::Done(entry) => ("done", serde_json::to_vec(entry)),
             Self::Undone(entry) => ("undone", serde_json::to_vec(entry)),
+            Self::Grow(entry) => ("grow", serde_json::to_vec(entry)),
+            Self::Grown(entry) => ("grown", serde_json::to_vec(entry)),
         };
         // Plain data with string keys always serialises.
         let json = json.unwrap_or_default();
@@ -157,9 +189,14 @@ impl Entry<'_> {
     }
 }
 
-/// The first line of a record.
+/// The first line of a record that was never hot-plugged.
 pub fn header() -> Vec<u8> {
-    format!("{HEADER}{VERSION}\n").into_bytes()
+    format!("{HEADER}{PLAIN}\n").into_bytes()
+}
+
+/// Where the version stands in a record, and the version of one that is hot-plugged.
+pub fn hot_plugged() -> (u64, String) {
+    (HEADER.len() as u64, VERSION.to_string())
 }
 
 /// The content of a record's file.
@@ -173,6 +210,8 @@ pub struct Record {
     pub done: Option<Done>,
     /// Attachments that are undone.
     pub undone: Vec<usize>,
+    /// Attachments that a hot-plug takes away.
+    pub leaving: Vec<usize>,
     /// True when an entry is damaged, so that something is lost. A torn last entry is no damage.
     pub damaged: bool,
     /// The bytes that belong to no intact entry.
@@ -242,6 +281,8 @@ impl Record {
             "saved" => read(json, |entry| self.saved.push(entry)),
             "done" => read(json, |entry| self.done = Some(entry)),
             "undone" => read(json, |entry: Undone| self.undone.push(entry.attachment)),
+            "grow" => serde_json::from_slice(json).is_ok_and(|entry| self.grow(entry)),
+            "grown" => serde_json::from_slice(json).is_ok_and(|entry| self.grown(entry)),
             _ => false,
         }
     }
@@ -282,7 +323,7 @@ mod tests {
         Key { network: "node".parse().unwrap(), container: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() }
     }
 
-    fn intent() -> Intent {
+    pub(super) fn intent() -> Intent {
         Intent {
             key: key(),
             pod: None,
@@ -293,10 +334,11 @@ mod tests {
             builtin: None,
             strict: false,
             attachments: Vec::new(),
+            asked: None,
         }
     }
 
-    fn saved() -> Saved {
+    pub(super) fn saved() -> Saved {
         Saved { attachment: 1, state: Object::parse(br#"{"mtu":1500,"big":12345678901234567890}"#).unwrap() }
     }
 
@@ -375,12 +417,12 @@ mod tests {
     #[test]
     fn other_versions_are_refused_by_name() {
         let text = String::from_utf8(whole()).unwrap();
-        for version in ["7", "x"] {
+        for version in ["0", "3", "x"] {
             let other = text.replacen("record 1", &format!("record {version}"), 1);
             let error = Record::decode(other.as_bytes()).unwrap_err();
             assert_eq!(error, RecordError::Version(version.to_owned()));
         }
-        assert!(Record::decode(text.replacen("record 1", "record 0", 1).as_bytes()).is_ok());
+        assert!(Record::decode(text.replacen("record 1", "record 2", 1).as_bytes()).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use attachments::bind::Attachment;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
@@ -49,13 +50,15 @@ impl SettledRecord {
 }
 
 pub(super) fn recorded_status(record: &Record, age: Duration) -> Result<Option<RecordedStatus>> {
-    let (Some(intent), Some(done)) = (&record.intent, &record.done) else { return Ok(None) };
+    let Some(intent) = record.intent.as_ref().filter(|_| record.done.is_some()) else { return Ok(None) };
     let Some(pod) = intent.pod.clone() else { return Ok(None) };
     let read = |entry: &super::record::RecordedAttachment| {
         CniResult::parse(entry.result.to_json().as_bytes(), Version::NEWEST)
             .map_err(|e| Fault::Io(format!("record of pod {pod}: {e}")))
     };
-    let results: Vec<CniResult> = done.attached.iter().map(read).collect::<Result<_>>()?;
-    let Assembled { status, is_whole } = assemble(&intent.attachments, &results, intent.strict);
+    let attached = record.attached();
+    let results: Vec<CniResult> = attached.iter().map(|(_, entry)| read(entry)).collect::<Result<_>>()?;
+    let attachments: Vec<Attachment> = attached.into_iter().map(|(attachment, _)| attachment.clone()).collect();
+    let Assembled { status, is_whole } = assemble(&attachments, &results, intent.strict);
     Ok(Some(RecordedStatus { pod, status: status.status, age, is_whole }))
 }

@@ -15,7 +15,7 @@ use super::resume::{self, Resumed};
 use super::run::Run;
 use super::sandbox_lookup::Whereabouts;
 use super::store::{DAMAGED, Pending, RecordFile};
-use super::undo::undo;
+use super::undo::{undo, undo_part};
 use crate::fault::{Fault, Result};
 use crate::recovery::{RecordSummary, RecoveryReport};
 
@@ -136,7 +136,10 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
     let Some(intent) = &found.record.intent else { return Err((DAMAGED.to_owned(), false)) };
     let done = found.record.done.as_ref();
     match judge(intent, done, &intent.node(&run.undo_context(deadline, &lock))) {
-        Liveness::Alive => Ok(Settled::Living),
+        Liveness::Alive => {
+            finish_hot_plug(run, found, deadline, &lock).map_err(untouched)?;
+            Ok(Settled::Living)
+        }
         Liveness::Unsure(why) => Err((why, false)),
         Liveness::Dead(why) => {
             let context = run.undo_context(deadline, &lock);
@@ -145,6 +148,14 @@ fn settle_one(run: &Run<'_>, key: &Key) -> std::result::Result<Settled, (String,
                 Err(fault) => Err((format!("{why}; its undo is not complete: {fault}"), true)),
             }
         }
+    }
+}
+
+/// Undoes what a killed hot-plug left of a living sandbox, half attached or half taken away.
+fn finish_hot_plug(run: &Run<'_>, mut file: RecordFile, deadline: Instant, lock: &SandboxLock) -> Result<()> {
+    match file.record.unfinished() {
+        unfinished if unfinished.is_empty() => Ok(()),
+        unfinished => undo_part(&mut file, &unfinished, &run.undo_context(deadline, lock)),
     }
 }
 

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use attachments::bind::{
-    self, Allocation, Attachment, BindError, BindRequest, Bound, ConfFile, Lookups, Network, Rules, TenantPath,
+    self, Allocation, Attachment, BindError, BindRequest, Bound, Changes, ConfFile, Growth, Lookups, Network, Rules, TenantPath,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
-use attachments::selection::Selection;
+use attachments::selection::{NETWORKS, Selection};
 use delegates::builtin;
 use delegates::ipam::blocks::whereabouts::Files;
 use delegates::reserved::Reserved;
@@ -21,6 +21,7 @@ use delegates::{in_process, spelling};
 
 use super::log::warn;
 use super::policies;
+use super::record::digest;
 use super::run::Run;
 use crate::cluster::wire::NodeAddresses;
 use crate::cluster::{Annotations, Facts, Query};
@@ -29,21 +30,25 @@ use crate::fault::{Fault, Result};
 use crate::node::{Auxiliary, Declared, NodeConf, POD_ANNOTATIONS};
 use crate::request::{Operation, Target};
 
-/// The attachments of an ADD, with every choice made and validated except what only a delegate knows. Also what the node keeps
-/// from definitions: the node's configuration completed by the cluster's facts.
-pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bound, Reserved)> {
+/// What is to be attached.
+pub struct Resolved {
+    /// With every choice made and validated except what only a delegate knows.
+    pub bound: Bound,
+    /// What the node keeps from definitions: its configuration completed by the cluster's facts.
+    pub reserved: Reserved,
+    /// The [`digest`] of the annotation that it was made from.
+    pub asked: String,
+}
+
+/// The attachments of an ADD.
+pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Resolved> {
     let networks = NodeNetworks { asks_devices: pod.is_some(), ..NodeNetworks::read(run)? };
     let (annotations, mut facts) = match (handed_over(run)?, pod) {
         (Some(annotations), _) => (annotations, Facts::default()),
-        (None, Some(pod)) => {
-            // One query gives the annotations and every definition that they, or the node, name.
-            let (references, optional) = (&[][..], &networks.references()?[..]);
-            let query = networks.query(Some(pod), references, optional);
-            let mut facts = networks.resolve(&Query { annotations: true, policies: true, ..query })?;
-            (facts.annotations.take().unwrap_or_default(), facts)
-        }
+        (None, Some(pod)) => networks.annotated(pod)?,
         (None, None) => (Annotations::new(), Facts::default()),
     };
+    let asked = digest(annotations.get(NETWORKS).map(String::as_str));
     let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
     let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
@@ -51,7 +56,35 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<(Bou
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     bound.warnings.extend(policies::judge(run.conf.level, &pod, &selection, &networks.references()?, &facts)?);
     let reserved = reserved(run, &bound, facts.node);
-    Ok((bound, reserved))
+    Ok(Resolved { bound, reserved, asked })
+}
+
+/// What a running pod's annotation changes: which of the attachments that it has go, and what comes. Levels and policies judge what
+/// comes alone.
+pub fn bind_changes(run: &Run<'_>, target: &Target, pod: &PodRef, held: &[Attachment]) -> Result<(Changes, Resolved)> {
+    let networks = NodeNetworks { asks_devices: true, ..NodeNetworks::read(run)? };
+    let (annotations, mut facts) = networks.annotated(pod)?;
+    let text = annotations.get(NETWORKS).map(String::as_str);
+    let asked = digest(text);
+    // The default network of a running pod stays what it is.
+    let annotation = |name: &str| text.filter(|_| name == NETWORKS);
+    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
+    let changes = Changes::between(held, &selection.networks)?;
+    if changes.added.is_empty() {
+        return Ok((changes, Resolved { bound: Bound::default(), reserved: run.conf.reserved.clone(), asked }));
+    }
+    let growth = Growth { held, added: &changes.added };
+    let mut bound = networks.bind_growth(pod, target, &selection, Some(growth), &mut facts)?;
+    hold_to_roots(&bound.paths, &run.conf.path_roots)?;
+    let placed: Vec<_> = selection.placed_elements().collect();
+    let added: Vec<_> = changes.added.iter().filter_map(|i| placed.get(*i).cloned()).collect();
+    let verdict = policies::verdict(run.conf.level, pod, &added, &networks.references()?, &facts)?;
+    if let Some(refusal) = verdict.refusal() {
+        return Err(Fault::Config(refusal));
+    }
+    bound.warnings.extend(verdict.warnings);
+    let reserved = reserved(run, &bound, facts.node);
+    Ok((changes, Resolved { bound, reserved, asked }))
 }
 
 /// What the node keeps from definitions: its addresses and the bridge of its default network included.
@@ -152,11 +185,20 @@ impl<'a> NodeNetworks<'a> {
         Query { pod, annotations: false, references, optional, multus_namespace, policies: false, devices }
     }
 
-    /// Only an ADD waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
+    /// One query gives a pod's annotations and every definition that they, or the node, name.
+    fn annotated(&self, pod: &PodRef) -> Result<(Annotations, Facts)> {
+        let (references, optional) = (&[][..], &self.references()?[..]);
+        let query = self.query(Some(pod), references, optional);
+        let mut facts = self.resolve(&Query { annotations: true, policies: true, ..query })?;
+        Ok((facts.annotations.take().unwrap_or_default(), facts))
+    }
+
+    /// Only what attaches waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.
     pub(super) fn resolve(&self, query: &Query<'_>) -> Result<Facts> {
         let operation = &self.run.request.operation;
-        match self.run.cluster.resolve(query, matches!(operation, Operation::Add(_)), self.run.deadline) {
-            Err(fault @ Fault::TryLater(_)) if !matches!(operation, Operation::Add(_) | Operation::Status) => {
+        let attaches = matches!(operation, Operation::Add(_) | Operation::HotPlug(_));
+        match self.run.cluster.resolve(query, attaches, self.run.deadline) {
+            Err(fault @ Fault::TryLater(_)) if !attaches && !matches!(operation, Operation::Status) => {
                 warn(&format!("going on without definitions: {fault}"));
                 Ok(Facts::default())
             }
@@ -173,6 +215,18 @@ impl<'a> NodeNetworks<'a> {
         selection: &Selection,
         facts: &mut Facts,
     ) -> Result<Bound> {
+        self.bind_growth(pod, target, selection, None, facts)
+    }
+
+    /// The same, of a running pod what is new.
+    fn bind_growth(
+        &self,
+        pod: &PodRef,
+        target: &Target,
+        selection: &Selection,
+        growth: Option<Growth<'_>>,
+        facts: &mut Facts,
+    ) -> Result<Bound> {
         let request = BindRequest {
             pod,
             container: &target.container,
@@ -184,6 +238,7 @@ impl<'a> NodeNetworks<'a> {
             selection,
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
+            growth,
         };
         let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
         let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));

@@ -9,6 +9,7 @@ use delegates::builtin::Attached;
 use delegates::default_route;
 use delegates::sandbox::Sandbox;
 
+use super::log::warn;
 use crate::fault::{Fault, Result};
 
 /// Moves one family's default routes to an attachment.
@@ -21,9 +22,15 @@ struct Move {
     gateway: Option<IpAddr>,
 }
 
-/// Gives the default routes to the attachment that requests them. Without such a request every plugin's routes stay.
-pub fn arbitrate(sandbox: &mut Sandbox, attachments: &[Attachment], attached: &mut [Attached]) -> Result<()> {
-    for step in plan(attachments) {
+/// Gives the default routes to the attachment that requests them. Without such a request every plugin's routes stay. The requests of
+/// the attachments before `first` are fulfilled already.
+pub fn arbitrate(
+    sandbox: &mut Sandbox,
+    attachments: &[Attachment],
+    attached: &mut [Attached],
+    first: usize,
+) -> Result<()> {
+    for step in plan(attachments, first) {
         let attachment = &attachments[step.winner];
         default_route::move_to(sandbox, &attachment.ifname, step.ipv4, step.gateway).map_err(|source| {
             let subject = format!("network {} ({}): default-route", attachment.source, attachment.ifname);
@@ -36,11 +43,64 @@ pub fn arbitrate(sandbox: &mut Sandbox, attachments: &[Attachment], attached: &m
     Ok(())
 }
 
+/// Gives a family's default routes back to the attachment that they were taken from, when the one that took them leaves and no other
+/// takes them. `displaced` has the results of the attachments as they were before; `leaving` are positions. A pod that gets no route back
+/// is told of by the warning: what leaves does so in any case.
+pub fn give_back(
+    sandbox: &mut Sandbox,
+    attachments: &[Attachment],
+    attached: &mut [Attached],
+    displaced: &[Option<CniResult>],
+    leaving: &[usize],
+) {
+    for ipv4 in [true, false] {
+        let takers = attachments.iter().enumerate().filter(|(_, one)| takes(one, ipv4));
+        let (gone, staying): (Vec<usize>, Vec<usize>) = takers.map(|(i, _)| i).partition(|i| leaving.contains(i));
+        if gone.is_empty() || !staying.is_empty() {
+            continue;
+        }
+        let stays = displaced.iter().enumerate().filter(|(i, _)| !leaving.contains(i));
+        let heir = stays.filter_map(|(i, before)| Some((i, before.as_ref()?))).find_map(|(i, before)| {
+            let gateway = default_gateway(before, ipv4)?;
+            Some((i, before, gateway))
+        });
+        let Some((i, before, gateway)) = heir else { continue };
+        let ifname = &attachments[i].ifname;
+        match default_route::move_to(sandbox, ifname, ipv4, Some(gateway)) {
+            Ok(()) => restore(&mut attached[i].result, before, ipv4),
+            Err(error) => warn(&format!("the default route by {gateway} on {ifname} does not come back: {error}")),
+        }
+    }
+}
+
+/// Does the attachment take a family's default routes?
+fn takes(attachment: &Attachment, ipv4: bool) -> bool {
+    let gateways = attachment.default_route.as_ref();
+    gateways.is_some_and(|gateways| gateways.is_empty() || gateways.iter().any(|gateway| gateway.is_ipv4() == ipv4))
+}
+
+/// The gateway of a result's default route: its own, or that of the family's first address.
+fn default_gateway(result: &CniResult, ipv4: bool) -> Option<IpAddr> {
+    let route = result.routes.iter().find(|route| route.is_default() && route.dst.addr().is_ipv4() == ipv4)?;
+    let of_address = || result.ips.iter().find(|ip| ip.address.addr().is_ipv4() == ipv4).and_then(|ip| ip.gateway);
+    route.gw.or_else(of_address)
+}
+
+/// A family's default routes and gateways as they were.
+fn restore(result: &mut CniResult, before: &CniResult, ipv4: bool) {
+    let of_family = |address: IpAddr| address.is_ipv4() == ipv4;
+    let routes = before.routes.iter().filter(|route| route.is_default() && of_family(route.dst.addr()));
+    result.routes.extend(routes.cloned());
+    for ip in result.ips.iter_mut().filter(|ip| of_family(ip.address.addr())) {
+        ip.gateway = before.ips.iter().find(|then| then.address == ip.address).and_then(|then| then.gateway);
+    }
+}
+
 /// A list of gateways moves the families of its gateways. An empty list moves both families to the attachment's own routes
 /// (A18).
-fn plan(attachments: &[Attachment]) -> Vec<Move> {
+fn plan(attachments: &[Attachment], first: usize) -> Vec<Move> {
     let mut moves = Vec::new();
-    for (winner, attachment) in attachments.iter().enumerate() {
+    for (winner, attachment) in attachments.iter().enumerate().skip(first) {
         let Some(gateways) = &attachment.default_route else { continue };
         for ipv4 in [true, false] {
             let gateway = gateways.iter().copied().find(|gateway| gateway.is_ipv4() == ipv4);
@@ -102,6 +162,25 @@ mod tests {
         edit(&mut won, true, &Move { winner: 0, ipv4: false, gateway: Some("fd00::9".parse().unwrap()) });
         assert!(routes(&won).contains(&"::/0 Some(\"fd00::9\")".to_owned()), "{:?}", routes(&won));
         assert_eq!(won.routes.iter().filter(|r| r.is_default()).count(), 2);
+    }
+
+    #[test]
+    fn what_was_lost_is_what_comes_back() {
+        let before = dual();
+        for ipv4 in [true, false] {
+            let mut lost = dual();
+            edit(&mut lost, false, &Move { winner: 1, ipv4, gateway: Some("10.1.0.1".parse().unwrap()) });
+            assert_eq!(default_gateway(&lost, ipv4), None);
+            restore(&mut lost, &before, ipv4);
+            let sorted = |result: &CniResult| {
+                let mut routes = routes(result);
+                routes.sort();
+                routes
+            };
+            assert_eq!((sorted(&lost), &lost.ips), (sorted(&before), &before.ips));
+        }
+        assert_eq!(default_gateway(&before, true), "10.0.0.1".parse().ok());
+        assert_eq!(default_gateway(&before, false), "fd00::1".parse().ok());
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Run<'_> {
             builtin: self.conf.builtin.clone(),
             strict: self.conf.strict,
             attachments,
+            asked: None,
         }
     }
 

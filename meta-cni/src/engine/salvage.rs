@@ -78,7 +78,13 @@ pub fn undo_damaged(
 /// The intent and the rest of the record, as far as they are known. `node` is the intent that the node's configuration gives to
 /// every pod.
 fn known(mut record: Record, mut node: Intent) -> (Intent, Record) {
-    if let Some(intent) = record.intent.take() {
+    if let Some(mut intent) = record.intent.take() {
+        // What a hot-plug was to attach, as far as it can be read.
+        for lost in attachments(&record.debris).into_iter().flatten() {
+            if !intent.attachments.iter().any(|known| known.ifname == lost.ifname) {
+                intent.attachments.push(lost);
+            }
+        }
         return (intent, record);
     }
     let mut slots = attachments(&record.debris);
@@ -178,6 +184,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         device: None,
         device_info_file: None,
         unverified: UnverifiedRequests::default(),
+        selected: None,
     })
 }
 
@@ -212,6 +219,7 @@ mod tests {
             builtin: None,
             strict: false,
             attachments: Vec::new(),
+            asked: None,
         }
     }
 

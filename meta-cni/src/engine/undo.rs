@@ -7,7 +7,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
-use delegates::apply::{detach, detach_unrecorded};
+use delegates::apply::{detach, detach_part, detach_unrecorded};
 use delegates::host::{Astray, Host};
 use delegates::spec::LinkId;
 
@@ -15,7 +15,7 @@ use super::chain::{Chain, has_builtin};
 use super::liveness::inhabited;
 use super::lock::SandboxLock;
 use super::log::warn;
-use super::record::{Entry, Intent, Saved, Undone};
+use super::record::{Entry, Intent, RecordedAttachment, Saved, Undone};
 use super::sandbox_lookup::{FoundSandbox, Whereabouts, namespace_id};
 use super::store::{DAMAGED, RecordFile, Store};
 use super::{boot, devinfo};
@@ -47,6 +47,7 @@ pub struct Ending<'a> {
 /// Undoes everything in a record and removes the record. What fails stays in the record for the next attempt, and the error
 /// lists it.
 pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoContext<'_>) -> Result<()> {
+    let is_finished = file.record.unfinished().is_empty();
     let Some(intent) = file.record.intent.take() else {
         // A torn intent means that no delegate ran. A damaged intent does not.
         return if file.record.damaged { Err(damaged(&file)) } else { file.remove(None) };
@@ -55,15 +56,12 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         // A full or read-only disk must not stop the undo of what is in the kernel.
         warn(&fault.to_string());
     }
-    let node = intent.node(context);
     let is_damaged = file.record.damaged;
     let is_incomplete = file.is_made_up() || is_damaged;
-    let lists_links = file.record.done.is_some() && !is_incomplete;
+    let lists_links = file.record.done.is_some() && !is_incomplete && is_finished;
     let attached = file.record.done.take().map(|done| done.attached).unwrap_or_default();
-    let known = |i: usize| attached.get(i).map(|entry| &entry.result).filter(|result| !result.is_empty());
-    let results: Vec<_> = (0..intent.attachments.len())
-        .map(|i| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok())
-        .collect();
+    let node = intent.node(context);
+    let results = results(&intent, &attached);
     let found = FoundSandbox::find(whereabouts, &intent, &results, &node)?;
     let left: Vec<usize> = (0..intent.attachments.len()).rev().filter(|i| !file.record.undone.contains(i)).collect();
     let saved = std::mem::take(&mut file.record.saved);
@@ -73,6 +71,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         intent: &intent,
         results,
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
+        staying: None,
         found,
         host: Host::with_journal(node, &mut journal),
         saved,
@@ -97,6 +96,57 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
     }
 }
 
+/// Undoes attachments of a settled set; the others stay. What fails is unfinished in the record for the next attempt, and the error
+/// lists it.
+pub fn undo_part(file: &mut RecordFile, part: &[usize], context: &UndoContext<'_>) -> Result<()> {
+    let Some(intent) = file.record.intent.clone() else { return Err(damaged(file)) };
+    let node = intent.node(context);
+    let attached = file.record.done.clone().map(|done| done.attached).unwrap_or_default();
+    let results = results(&intent, &attached);
+    let found = FoundSandbox::find(Whereabouts::Recorded, &intent, &results, &node)?;
+    let mut left = part.to_vec();
+    left.sort_unstable_by(|one, other| other.cmp(one));
+    let links_of = |of: &[usize]| -> Vec<LinkId> {
+        of.iter().filter_map(|i| attached.get(*i)).flat_map(|entry| entry.links.clone()).collect()
+    };
+    let stay: Vec<usize> = (0..intent.attachments.len()).filter(|i| !part.contains(i)).collect();
+    let lists_links = part.iter().all(|i| results[*i].is_some());
+    let saved = file.record.saved.clone();
+    let staying = saved.iter().filter(|one| stay.contains(&one.attachment)).map(|one| one.state.clone()).collect();
+    let current = Cell::new(0);
+    let mut journal = |state: &Object| file.save(Saved { attachment: current.get(), state: state.clone() });
+    let mut undo = Undo {
+        intent: &intent,
+        results,
+        links: links_of(part),
+        staying: Some(links_of(&stay)),
+        found,
+        host: Host::with_journal(node, &mut journal).sparing(staying),
+        saved,
+        is_incomplete: false,
+        lists_links,
+        is_awaited: false,
+        are_links_gone: None,
+        undone: Vec::new(),
+        faults: Vec::new(),
+    };
+    let freed = undo.restore(&left, &current);
+    undo.delete(&freed, context.deadline);
+    let Undo { undone, mut faults, .. } = undo;
+    for attachment in undone {
+        faults.extend(file.append(&Entry::Undone(&Undone { attachment })).err());
+        file.record.undone.push(attachment);
+    }
+    Fault::several(faults)
+}
+
+/// What each attachment of a set was given, as far as it is recorded.
+fn results(intent: &Intent, attached: &[RecordedAttachment]) -> Vec<Option<CniResult>> {
+    let known = |i: usize| attached.get(i).map(|entry| &entry.result).filter(|result| !result.is_empty());
+    let each = |i: usize| CniResult::from_object(known(i)?.clone(), Version::NEWEST).ok();
+    (0..intent.attachments.len()).map(each).collect()
+}
+
 /// The fault of a record without an intent.
 fn damaged(file: &RecordFile) -> Fault {
     Fault::Io(format!("sandbox {}: {DAMAGED}", file.key.container))
@@ -107,6 +157,8 @@ struct Undo<'a> {
     intent: &'a Intent,
     results: Vec<Option<CniResult>>,
     links: Vec<LinkId>,
+    /// The links of the attachments that stay; None where none does.
+    staying: Option<Vec<LinkId>>,
     found: FoundSandbox,
     host: Host<'a>,
     saved: Vec<Saved>,
@@ -203,8 +255,14 @@ impl Undo<'_> {
         if let Some(gone) = self.are_links_gone {
             return gone;
         }
-        let detached = match &mut self.found.sandbox {
-            Some(sandbox) => {
+        let detached = match (&mut self.found.sandbox, &self.staying) {
+            (Some(sandbox), Some(staying)) => {
+                // What is recorded is all, or a lent device may be in the group by now.
+                let is_listed = self.lists_links || self.host.astray().is_some();
+                let group = if is_listed { NO_GROUP } else { self.intent.key.group() };
+                detach_part(sandbox, group, &self.links, staying)
+            }
+            (Some(sandbox), None) => {
                 let group = match self.host.astray() {
                     // The pod may have put a lent device into the group. Without the message our links are deleted one by one.
                     Some(_) if self.lists_links => NO_GROUP,
@@ -218,7 +276,7 @@ impl Undo<'_> {
                 let built_in = made_up.filter(|attachment| has_builtin(attachment, &self.host.node));
                 built_in.fold(by_group, |so_far, one| so_far.and(detach_unrecorded(sandbox, &one.ifname)))
             }
-            None => Ok(()),
+            (None, _) => Ok(()),
         };
         let gone = detached.is_ok();
         if let Err(source) = detached {

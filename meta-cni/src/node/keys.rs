@@ -45,6 +45,7 @@ static KEYS: Known<'static> = Known {
             "normalPriority",
             "whereabouts",
             "strict",
+            "hotplug",
         ],
     ],
     inside: &[("cluster", &CLUSTER)],

@@ -9,6 +9,7 @@ mod churn;
 mod connectivity;
 mod devices;
 mod helm;
+mod hot_plug;
 mod install;
 mod leases;
 mod lifecycle;

@@ -25,7 +25,7 @@ impl Bed {
     }
 
     /// Does one echo come back within a second? Nothing is sent before it: the first packet must arrive.
-    fn answers(&self, pod: &str, address: &str) -> bool {
+    pub fn answers(&self, pod: &str, address: &str) -> bool {
         self.pings(pod, &[address])
     }
 
@@ -37,7 +37,7 @@ impl Bed {
     }
 
     /// Waits until nothing of a network is left with the API server.
-    fn forgotten(&self, network: &str) {
+    pub fn forgotten(&self, network: &str) {
         wait::until(&format!("end of network {network}"), PATIENCE, || {
             let kinds = ["overlaymembers", "addressblocks"];
             let mut left: Vec<String> = kinds

@@ -241,7 +241,7 @@ fn a_record_of_a_later_version_is_left_to_the_program_that_can_read_it() {
     let record = &node.records("attached")[0];
     let written = fs::read(record).unwrap();
     // The next version, after a downgrade, and one that this program has never heard of.
-    for version in [b'2', b'9'] {
+    for version in [b'3', b'9'] {
         let later = of_version(&written, version);
         fs::write(record, &later).unwrap();
         node.fakes.take_order();
@@ -263,11 +263,11 @@ fn a_record_of_a_later_version_is_left_to_the_program_that_can_read_it() {
 }
 
 #[test]
-fn a_record_of_the_version_before_is_read_by_every_verb() {
+fn a_record_of_the_layout_of_a_hot_plug_is_read_by_every_verb() {
     let (node, pod) = scene();
     let result = node.add(&pod).result();
     let record = &node.records("attached")[0];
-    fs::write(record, of_version(&fs::read(record).unwrap(), b'0')).unwrap();
+    fs::write(record, of_version(&fs::read(record).unwrap(), b'2')).unwrap();
     node.check(&pod, &result).quiet();
     node.fakes.take_order();
     node.del(&pod).quiet();
@@ -276,7 +276,7 @@ fn a_record_of_the_version_before_is_read_by_every_verb() {
     // What a recovery says of it can only be known by who has read it: fakes make no links.
     node.add(&pod).result();
     let record = &node.records("attached")[0];
-    fs::write(record, of_version(&fs::read(record).unwrap(), b'0')).unwrap();
+    fs::write(record, of_version(&fs::read(record).unwrap(), b'2')).unwrap();
     let report = node.replay();
     assert!(report["left"][0]["why"].as_str().unwrap().starts_with("none of its links"), "{report}");
     node.del(&pod).quiet();

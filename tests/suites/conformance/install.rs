@@ -190,7 +190,7 @@ fn by_force_the_plugin_goes_whatever_is_attached() {
 fn a_record_of_a_later_version_keeps_everything_where_it_is() {
     let node = Node::installed();
     fs::create_dir_all(node.at("state/attached")).unwrap();
-    fs::write(node.at("state/attached/meta-cni,c1,eth0"), "meta-cni record 2\nintent 2 00000000\n{}\n").unwrap();
+    fs::write(node.at("state/attached/meta-cni,c1,eth0"), "meta-cni record 3\nintent 2 00000000\n{}\n").unwrap();
     let (code, said) = node.run("uninstall");
     assert!(code == Some(1) && said.contains("layout version"), "{said}");
     assert_eq!(node.names("bin"), ["meta-cni"]);

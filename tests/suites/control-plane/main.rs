@@ -5,6 +5,7 @@ mod agent;
 mod calls;
 mod devices;
 mod harness;
+mod hot_plug;
 mod leases;
 mod levels;
 mod networks;

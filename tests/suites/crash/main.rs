@@ -184,6 +184,36 @@ fn an_add_killed_anywhere_and_never_deleted_goes_with_gc() {
     }
 }
 
+#[test]
+fn a_hot_plug_killed_anywhere_is_finished_by_the_next_or_undone_by_del() {
+    let (node, pod) = scene();
+    let edited = || {
+        node.edit(&pod, "net-a");
+        node.add(&pod).result();
+        node.edit(&pod, "blue");
+    };
+    edited();
+    let all = places(&node, node.hot_plug_call(&pod));
+    node.del(&pod).quiet();
+    let mut turn = 0;
+    walk(&all, |place| {
+        edited();
+        let killed = killed_at(node.hot_plug_call(&pod), place);
+        turn += 1;
+        if turn % 3 == 1 {
+            node.hot_plug(&pod).result();
+            assert_eq!(pod.netns.links(), ["eth0", "net2"], "killed at {place:?}");
+        } else if turn % 3 == 2 {
+            assert_eq!(node.replay()["living"], 1, "killed at {place:?}");
+            let links = pod.netns.links();
+            assert!(links == ["eth0", "net1"] || links == ["eth0", "net2"], "killed at {place:?}: {links:?}");
+        }
+        node.del(&pod).quiet();
+        clean(&node, &pod, place);
+        killed
+    });
+}
+
 /// Runs a call whose `nth` netlink answer is lost, as it is when the socket has no room for it.
 fn deafened(call: Call<'_>, nth: usize) -> Outcome {
     let inject = format!("inject=recvfrom:error=ENOBUFS:when={nth}");

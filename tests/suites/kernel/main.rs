@@ -13,6 +13,7 @@ mod duplicates;
 mod ending;
 mod full_node;
 mod gc;
+mod hot_plug;
 mod masters;
 mod node_keeps;
 mod on_demand;

@@ -61,7 +61,7 @@ impl Default for Options {
             max_attachments: 64,
             networks_before: 0,
             whereabouts_as_blocks: false,
-            hot_plug: false,
+            hot_plug: true,
             reserved_pairs: vec![(8472, 1, "flannel.1".to_owned())],
             tunnel_ports: Vec::new(),
             underlay_mtu: None,

@@ -2,7 +2,7 @@
 
 use attachments::names::ObjectName;
 use attachments::policy::Level;
-use clap::Args;
+use clap::{ArgAction, Args};
 use ipnet::IpNet;
 
 use crate::cluster;
@@ -92,6 +92,9 @@ pub struct NodeOptions {
     /// Networks that every pod has beyond the first: `delegates` and `defaultNetworks`.
     #[arg(long, env = "META_CNI_NETWORKS_BEFORE", value_name = "NUMBER", default_value_t = 0)]
     pub networks_before: usize,
+    /// `hotplug`: what is said of an edit of a running pod's networks.
+    #[arg(long = "hotplug", env = "META_CNI_HOTPLUG", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub hot_plug: bool,
 }
 
 /// Ranges of whereabouts are read as blocks. clap would take a plain `bool` for a flag without a value.
@@ -127,7 +130,7 @@ impl Default for RuleOptions {
             pod_networks,
             service_networks,
             node_networks,
-            hot_plug: _,
+            hot_plug,
         } = cluster::Options::default();
         let pair = |(port, vni, device)| ReservedPair { port, vni, device };
         Self {
@@ -149,6 +152,7 @@ impl Default for RuleOptions {
                 max_attachments,
                 networks_before,
                 whereabouts_as_blocks,
+                hot_plug,
             },
         }
     }
@@ -164,6 +168,7 @@ impl RuleOptions {
             max_attachments,
             networks_before,
             whereabouts_as_blocks,
+            hot_plug,
         } = self.node.clone();
         let pair = |pair: &ReservedPair| (pair.port, pair.vni, pair.device.clone());
         cluster::Options {
@@ -175,7 +180,7 @@ impl RuleOptions {
             max_attachments,
             networks_before,
             whereabouts_as_blocks,
-            hot_plug: false,
+            hot_plug,
             reserved_pairs: self.reserved_pairs.iter().map(pair).collect(),
             tunnel_ports: self.tunnel_ports.clone(),
             underlay_mtu: self.underlay_mtu,
@@ -257,6 +262,7 @@ mod tests {
             "--multus-namespace=multus",
             "--max-attachments=8",
             "--networks-before=1",
+            "--hotplug=false",
         ];
         let options = parsed(&flags).unwrap();
         assert_eq!(options.default_level, Level::Restricted);
@@ -273,7 +279,7 @@ mod tests {
         assert_eq!(nets.map(|nets| nets.len()), [2, 1, 1]);
         assert_eq!(of_rules.global_namespaces, ["infra", "default"]);
         assert_eq!(of_rules.multus_namespace.map(|name| name.to_string()).as_deref(), Some("multus"));
-        assert_eq!((of_rules.max_attachments, of_rules.networks_before), (8, 1));
+        assert_eq!((of_rules.max_attachments, of_rules.networks_before, of_rules.hot_plug), (8, 1, false));
     }
 
     #[test]
@@ -286,6 +292,7 @@ mod tests {
             ("--multus-namespace=A_b", "want DNS-1123 labels"),
             ("--pod-networks=10.0.0.0", "--pod-networks"),
             ("--max-attachments=-1", "--max-attachments"),
+            ("--hotplug=on", "[possible values: true, false]"),
         ] {
             let said = parsed(&[flag]).unwrap_err();
             assert!(said.contains(words), "{flag}: {said}");

@@ -168,6 +168,32 @@ fn a_pod_is_judged_by_the_level_of_its_namespace() {
     );
 }
 
+/// What a hot-plug would be refused on the node is refused when the annotation is edited.
+#[test]
+fn an_edit_of_a_running_pod_is_judged_as_a_pod_that_is_made() {
+    let mut known = cluster();
+    for namespace in ["base", "shop"] {
+        store(&mut known, &nad(namespace, "lan", json!({"cniVersion": "1.0.0", "type": "ptp"})));
+    }
+    let edit = |old: &str, new: &str| {
+        let (old, new) = (pod("base", old), pod("base", new));
+        words(Ask { old: Some(&old), ..Ask::of(&new) }.judge(&known))
+    };
+    assert_eq!(edit("lan", "lan,lan@x"), Vec::<String>::new());
+    for (new, words) in [
+        ("lan,shop/lan", r#"level "baseline" rule "namespaces" allows "infra""#),
+        ("lan,lan@eth0", "used by the cluster network"),
+        ("lan,nowhere", r#"Not found: "nowhere" in namespace "base""#),
+        ("lan,[", "metadata.annotations[k8s.v1.cni.cncf.io/networks]"),
+    ] {
+        let said = edit("lan", new);
+        assert!(said.iter().any(|line| !line.starts_with("warning") && line.contains(words)), "{new}: {said:?}");
+    }
+    // What was so before does not keep the rest from going.
+    let said = edit("shop/lan,lan", "shop/lan");
+    assert!(said.iter().all(|line| line.starts_with("warning")), "{said:?}");
+}
+
 #[test]
 fn policies_refuse_warn_or_count_and_know_user_usage_and_labels() {
     let mut known = cluster();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use attachments::names::{Mac, NetRef, ObjectName};
+use attachments::names::{IfName, Mac, NetRef, ObjectName};
 use attachments::rule::{Rule, Severity};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, address};
 use attachments::status::NETWORK_STATUS;
@@ -391,18 +391,19 @@ pub(super) fn change(request: &Request<'_>, old: &Value, view: &View) -> Vec<Pro
     }
     let mut problems: Vec<Problem> = [DEFAULT_NETWORK].into_iter().filter(changed).map(late).collect();
     let (before, after) = (selection(&namespace, old, view), selection(&namespace, request.object, view));
-    let named = |selection: &Selection| -> Vec<(String, NetworkSelection)> {
+    // Which interface an element without a name has, only the pod's node knows: it keeps the name that it was given first.
+    let named = |selection: &Selection| -> Vec<(usize, IfName, NetworkSelection)> {
         let name = |(i, selected): (usize, &NetworkSelection)| {
-            let asked = selected.interface.as_ref().map(ToString::to_string);
-            let name = asked.unwrap_or_else(|| format!("net{}", i + 1 + view.options.networks_before));
-            (name, NetworkSelection { interface: None, ..selected.clone() })
+            let name = selected.interface.clone()?;
+            Some((i, name, NetworkSelection { interface: None, ..selected.clone() }))
         };
-        selection.networks.iter().enumerate().map(name).collect()
+        selection.networks.iter().enumerate().filter_map(name).collect()
     };
-    let before: HashMap<String, NetworkSelection> = named(&before).into_iter().collect();
-    for (i, (name, now)) in named(&after).into_iter().enumerate() {
+    let before: HashMap<IfName, NetworkSelection> =
+        named(&before).into_iter().map(|(_, name, selected)| (name, selected)).collect();
+    for (i, name, now) in named(&after) {
         if before.get(&name).is_some_and(|was| *was != now) {
-            let text = format!("interface {} is attached; remove it first, then add it back", quoted(name));
+            let text = format!("interface {} is attached; remove it first, then add it back", quoted(&name));
             problems.push(forbidden(Rule::ChangeInPlace, in_networks(i), "", text));
         }
     }

@@ -73,6 +73,13 @@ impl HostPorts {
         Ok(())
     }
 
+    /// The `portMappings` of a call whose attachment is in place.
+    pub fn note(&mut self, call: &Call<'_>) {
+        let Ok(point) = call.point() else { return };
+        let claim = |mapping| Claim { mapping, network: call.network.clone(), ifname: point.ifname.clone() };
+        self.claimed.extend(config::mappings_of(call.conf).unwrap_or_default().into_iter().map(claim));
+    }
+
     /// Another network of the pod. Several plugins of one chain are told of the same mappings.
     fn network(&self, mapping: &Mapping, ifname: &IfName) -> Option<Holder<'_>> {
         let has = |claim: &&Claim| claim.ifname != *ifname && claim.mapping.overlaps(mapping);

@@ -66,7 +66,8 @@ impl Delegate for Portmap {
         };
         saved.and(finished).inspect_err(|_| {
             // What it says about the cause is the first error; DEL does this again.
-            let _ = port_mappings::remove(point.container, None, deadline).and(shared::release(host, point));
+            let _ = port_mappings::remove(point.container, None, host.staying(), deadline)
+                .and(shared::release(host, point));
         })?;
         Ok(attached)
     }
@@ -77,7 +78,7 @@ impl Delegate for Portmap {
         let had_none = || Config::read(call.conf).is_ok_and(|config| config.mappings.is_empty());
         let removed = match call.saved {
             Some(_) if had_none() => Ok(()),
-            saved => port_mappings::remove(point.container, saved, host.node.deadline),
+            saved => port_mappings::remove(point.container, saved, host.staying(), host.node.deadline),
         };
         removed.and(shared::release(host, point))
     }

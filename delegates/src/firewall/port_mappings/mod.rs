@@ -114,14 +114,15 @@ fn is_of(rule: &StoredRule, comment: &str) -> bool {
     rule.comment.as_deref() == Some(comment) && is_owned(rule)
 }
 
-/// Removes every rule of a container; `saved` as for [`noted::own`]. Success when there are none, no table, or a kernel without
-/// nf_tables.
-pub fn remove(container: &ContainerId, saved: Option<&[&Object]>, deadline: Instant) -> Result<()> {
+/// Removes every rule of a container but for those that `staying` states note; `saved` as for [`noted::own`]. Success when there are
+/// none, no table, or a kernel without nf_tables.
+pub fn remove(container: &ContainerId, saved: Option<&[&Object]>, staying: &[Object], deadline: Instant) -> Result<()> {
     let comment = comment(container);
     TABLES
         .map(|table| {
             again_when_raced(deadline, || {
-                let own = noted::own(table, saved, &|rule| is_of(rule, comment), deadline)?;
+                let is_own = |rule: &StoredRule| is_of(rule, comment) && !noted::has(staying, table, rule);
+                let own = noted::own(table, saved, &is_own, deadline)?;
                 let Some((mut nftables, rules)) = own.filter(|(_, rules)| !rules.is_empty()) else { return Ok(()) };
                 let steps =
                     rules.iter().map(|rule| Step::DeleteRule { chain: &rule.chain, handle: rule.handle }).collect();
@@ -141,7 +142,7 @@ pub fn sweep(ownership: &Ownership<'_>, deadline: Instant) -> Result<Vec<String>
     for name in names {
         // An id that fills the comment may be cut off; nobody has such long ones.
         match (ownership.owner_of(&name), name.parse()) {
-            (Owner::Departed, Ok(container)) => remove(&container, None, deadline)?,
+            (Owner::Departed, Ok(container)) => remove(&container, None, &[], deadline)?,
             (Owner::Living, _) => {}
             _ => unknown.push(format!("port mappings of {name} in nftables")),
         }

@@ -31,6 +31,11 @@ struct OfCollection {
     collection: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfOutcome {
+    outcome: &'static str,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct AgentMetrics {
@@ -42,6 +47,8 @@ pub struct AgentMetrics {
     definitions: Gauge,
     definition_bytes: Gauge,
     unheard: Family<OfCollection, Gauge<f64, AtomicU64>>,
+    hot_plugs: Family<OfOutcome, Counter>,
+    hot_plug_lag: Histogram,
 }
 
 impl AgentMetrics {
@@ -96,6 +103,18 @@ impl AgentMetrics {
                 "For how long changes of a collection have not been heard of: 0 while its watch is up",
                 Family::default(),
             ),
+            hot_plugs: register(
+                registry,
+                "meta_cni_hot_plugs",
+                "Edits of running pods' annotations that the plugin was started for, by outcome",
+                Family::default(),
+            ),
+            hot_plug_lag: register(
+                registry,
+                "meta_cni_hot_plug_lag_seconds",
+                "From an edit of a running pod's annotation to the pod having what it lists",
+                durations(),
+            ),
         }
     }
 
@@ -117,6 +136,14 @@ impl AgentMetrics {
     /// A status is written, so long after the plugin has handed it over.
     pub fn status_written(&self, lag: Duration) {
         self.status_lag.observe(lag.as_secs_f64());
+    }
+
+    /// The plugin was started for an edit, so long after it was seen.
+    pub fn hot_plugged(&self, outcome: &'static str, lag: Duration) {
+        self.hot_plugs.get_or_create(&OfOutcome { outcome }).inc();
+        if outcome == "done" {
+            self.hot_plug_lag.observe(lag.as_secs_f64());
+        }
     }
 
     /// Fills the gauges.

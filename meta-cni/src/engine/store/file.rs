@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use attachments::bind::Attachment;
 use attachments::names::PodRef;
 use delegates::error::Error;
 
-use super::super::record::{Entry, Key, Record, Saved};
+use super::super::record::{Entry, Grow, Grown, Key, Record, Saved, hot_plugged};
 use super::{Place, Store, with_parent};
+use crate::atomic_file::Unfinished;
 use crate::fault::Result;
 
 /// An open record file. Name and content agree with the last successful method call.
@@ -46,6 +49,47 @@ impl RecordFile {
     /// Appends an entry, without a sync: a power cut also takes what the entry describes, links in the kernel.
     pub fn append(&mut self, entry: &Entry<'_>) -> Result<()> {
         self.write(&entry.encode(), false)
+    }
+
+    /// A hot-plug begins to attach these: they follow the others in the record, which is settled and stays so.
+    pub fn grow(&mut self, attachments: Vec<Attachment>) -> Result<()> {
+        let grow = Grow { attachments };
+        self.hot_plug(&Entry::Grow(&grow))?;
+        self.record.grow(grow);
+        Ok(())
+    }
+
+    /// A hot-plug has attached what it was to attach, and begins to take others away.
+    pub fn grown(&mut self, grown: Grown) -> Result<()> {
+        self.hot_plug(&Entry::Grown(&grown))?;
+        self.record.grown(grown);
+        Ok(())
+    }
+
+    /// Writes an entry of layout 2, synced. The number comes first: a reader of layout 1 must not take the entry for damage.
+    fn hot_plug(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let (at, version) = hot_plugged();
+        let path = self.store.path(&self.key, self.place)?;
+        let numbered =
+            File::options().write(true).open(path).and_then(|file| file.write_all_at(version.as_bytes(), at));
+        numbered.map_err(|e| self.store.failed_to("write", &self.key, &e))?;
+        self.write(&entry.encode(), true)
+    }
+
+    /// Writes the record anew when it carries much that is undone. One that cannot be written stays as it is.
+    pub fn shorten(&mut self) -> Result<()> {
+        let Some((record, bytes)) = self.record.shortened() else { return Ok(()) };
+        let path = self.store.path(&self.key, self.place)?;
+        // No record has such a name.
+        let beside = path.with_file_name(format!(".{}", self.key.container));
+        let written = Unfinished::write(beside, &bytes, 0o600).and_then(|file| {
+            file.sync()?;
+            file.put_in_place(&path)
+        });
+        let opened = written.and_then(|()| File::options().read(true).append(true).open(&path));
+        self.file = Some(opened.map_err(|e| self.store.failed_to("shorten", &self.key, &e))?);
+        self.record = record;
+        Ok(())
     }
 
     /// The ADD is complete: no call reads this record before its DEL.

@@ -216,6 +216,12 @@ impl Store {
         Ok(self.list(Place::Attached.dir())?.into_iter().map(|(key, entry)| (key, age_of(&entry))).collect())
     }
 
+    /// The settled records, and when each was last written.
+    pub fn settled_at(&self) -> Result<Vec<(Key, Option<SystemTime>)>> {
+        let at = |entry: &fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
+        Ok(self.list(Place::Attached.dir())?.into_iter().map(|(key, entry)| (key, at(&entry))).collect())
+    }
+
     /// The keys of all records, settled or not, of every node network.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Vec::new();

@@ -16,6 +16,7 @@ fn intent(container: &str) -> Intent {
         builtin: None,
         strict: false,
         attachments: Vec::new(),
+        asked: None,
     }
 }
 
