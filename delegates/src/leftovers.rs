@@ -104,6 +104,10 @@ pub fn clear_addresses(dir: &Path, kept: &BTreeSet<String>) -> io::Result<Vec<St
             gone.push(entry.path().display().to_string());
         }
     }
+    // It came with the first network. Whoever allocates next makes it anew.
+    if fs::remove_dir(dir).is_ok() {
+        gone.push(dir.display().to_string());
+    }
     Ok(gone)
 }
 

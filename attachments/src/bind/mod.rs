@@ -13,6 +13,8 @@ mod lookup;
 mod request;
 mod tenant;
 
+use std::collections::BTreeSet;
+
 use crate::cni::conf::PluginConf;
 use crate::finding::Finding;
 use crate::names::{IfName, NetRef, NetworkName, ObjectName};

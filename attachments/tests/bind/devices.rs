@@ -120,3 +120,14 @@ fn where_nobody_tells_devices_a_network_goes_without_and_says_so() {
     named.rules.namespace_isolation = true;
     assert!(named.refusal().contains("no device while namespaceIsolation is on"));
 }
+
+#[test]
+fn what_a_running_pod_has_is_given_to_no_new_network() {
+    let held = scene("a", told(&[(NIC, &["d1", "d2"])])).bound();
+    let mut grown = scene("a, b", told(&[(NIC, &["d1", "d2"])]));
+    grown.growth = Some((held.clone(), vec![1]));
+    assert_eq!(ids(&grown), ["d2"]);
+    grown.devices = told(&[(NIC, &["d1"])]);
+    let error = grown.bind().unwrap_err().to_string();
+    assert!(error.contains("2") && error.contains("1") && error.contains(NIC), "{error}");
+}

@@ -11,7 +11,8 @@ mod tenants;
 use std::collections::BTreeMap;
 
 use attachments::bind::{
-    Allocation, Attachment, BindError, BindRequest, Bound, BuiltIn, Changes, ConfFile, Growth, Lookups, MOST_BYTES, Network, Rules, bind,
+    Allocation, Attachment, BindError, BindRequest, Bound, BuiltIn, Changes, ConfFile, Growth, Lookups, MOST_BYTES,
+    Network, Rules, bind,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;

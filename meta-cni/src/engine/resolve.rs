@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use attachments::bind::{
-    self, Allocation, Attachment, BindError, BindRequest, Bound, Changes, ConfFile, Growth, Lookups, Network, Rules, TenantPath,
+    self, Allocation, Attachment, BindError, BindRequest, Bound, Changes, ConfFile, Growth, Lookups, Network, Rules,
+    TenantPath,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
