@@ -76,7 +76,7 @@ pub fn events(api: &Api, namespace: &str, name: &str) -> String {
     events.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A bridge of its own with addresses of each node's own, 10.<number>.0.0/24.
+/// A bridge of its own with addresses of each node's own, `10.NUMBER.0.0/24`.
 pub fn lan(number: u8) -> Value {
     json!({
         "cniVersion": "1.1.0", "type": "bridge", "bridge": format!("lan{number}"),
