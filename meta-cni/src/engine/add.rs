@@ -1,6 +1,6 @@
 //! ADD, from the request to the merged result. Read [`add`] and [`attach_all`] from top to bottom.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use attachments::bind::{Attachment, Bound};
 use attachments::cni::error::code;
@@ -186,7 +186,9 @@ fn report(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment], attac
     let started = Instant::now();
     let results = attached.iter().map(|one| &one.result);
     let Assembled { status, .. } = assemble(attachments, results, run.conf.strict);
-    if let Err(fault) = run.cluster.publish(pod, status, run.conf.status_wait) {
+    // A pod that has what every pod has: nobody looks for the word of it before it runs, and the agent writes it meanwhile.
+    let wait = if attachments.len() > 1 { run.conf.status_wait } else { Duration::ZERO };
+    if let Err(fault) = run.cluster.publish(pod, status, wait) {
         warn(&format!("network-status of pod {pod} is not written after {:?}: {fault}", started.elapsed()));
     }
 }

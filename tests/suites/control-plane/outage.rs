@@ -69,6 +69,22 @@ fn with_the_api_server_away_what_is_known_goes_on_and_statuses_follow() {
 }
 
 #[test]
+fn only_a_pod_that_asked_for_networks_waits_for_its_status() {
+    let mut world = World::new();
+    world.nad("lan");
+    world.start_agent();
+    let (plain, asking) = (world.pod("plain", ""), world.pod("asking", "lan"));
+    world.until_kept("lan");
+    world.plane.delay_api(Duration::from_secs(2));
+    world.add(&asking);
+    assert_eq!(world.status("asking").unwrap().len(), 2);
+    world.add(&plain);
+    assert!(world.status("plain").is_err(), "the ADD has waited");
+    world.until("status of the pod that did not wait", || world.status("plain"));
+    world.plane.delay_api(Duration::ZERO);
+}
+
+#[test]
 fn what_pods_of_this_node_use_outlives_the_agent_with_the_api_server_away() {
     let mut world = World::new();
     world.nad("lan");
