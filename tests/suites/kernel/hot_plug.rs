@@ -124,7 +124,7 @@ fn default_routes_that_an_add_has_moved_come_back_and_a_gateway_that_is_not_ther
 }
 
 #[test]
-fn host_ports_of_the_others_stay_when_one_goes() {
+fn host_ports_of_the_others_stay_when_one_goes_on_host() {
     let (node, pod, result) = {
         let mut node = Node::new();
         let chain = |node: &Node, bridge: &str, number: u8| {
