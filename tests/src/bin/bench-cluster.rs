@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 const NODES: u8 = 3;
 const ONE_BY_ONE: usize = 9;
 const AT_ONCE: usize = 30;
+/// 30 on each node.
+const MANY_AT_ONCE: usize = 90;
 /// Longer than kubelet's time between two collections of dead sandboxes, in seconds.
 const COLLECTION: u64 = 65;
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -110,14 +112,18 @@ fn memory(daemon: &Service) -> String {
     line.unwrap_or_default().trim().to_owned()
 }
 
-/// Both measurements of one set-up, after one pod per node that does what is done once: bridges, caches.
+/// The measurements of one set-up, after one pod per node that does what is done once: bridges, caches.
 ///
 /// `networks`: what each pod asks for; absent where nobody listens, and pods get no status.
 fn measure(cluster: &Cluster, pause: Duration, what: &str, networks: Option<&[&str]>, rows: &mut Vec<Row>) {
     eprintln!("measuring: {what}");
     let api = cluster.api();
     run(&api, NODES.into(), NODES.into(), networks);
-    for (pods, count, at_once) in [("9, one at a time", ONE_BY_ONE, 1), ("30 at once", AT_ONCE, AT_ONCE)] {
+    for (pods, count, at_once) in [
+        ("9, one at a time", ONE_BY_ONE, 1),
+        ("30 at once", AT_ONCE, AT_ONCE),
+        ("90 at once", MANY_AT_ONCE, MANY_AT_ONCE),
+    ] {
         let began = quiet(cluster, pause);
         let all_ready = run(&api, count, at_once, networks);
         let after = quiet(cluster, Duration::from_secs(1));
