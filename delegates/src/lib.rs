@@ -36,3 +36,4 @@ pub mod saved_states;
 mod shared;
 pub mod spec;
 pub mod spelling;
+mod whole_file;

@@ -10,10 +10,9 @@
 //! microseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -26,6 +25,7 @@ use crate::call::Node;
 use crate::error::{Error, Result};
 use crate::nl::link::Link;
 use crate::poll::PollTimer;
+use crate::whole_file;
 
 /// Directory of the changes below `stateDir`.
 pub(super) const CHANGES: &str = "shared";
@@ -167,38 +167,17 @@ impl Files {
 
     /// Removes a file.
     pub fn remove(&self, kind: &str, name: &str) -> Result<()> {
-        remove(&self.dir.join(kind).join(name))
+        whole_file::remove(&self.dir.join(kind).join(name))
     }
 
     /// Removes what a killed writer left.
     pub fn tidy(&self) {
         // It is nobody's, and the next writer takes its place.
-        let _ = remove(&self.dir.join(CHANGES).join(BEING_WRITTEN));
+        let _ = whole_file::remove(&self.dir.join(CHANGES).join(BEING_WRITTEN));
     }
 
     fn write(&self, kind: &str, name: &str, content: &impl Serialize) -> Result<()> {
-        let (new, path) = (self.dir.join(CHANGES).join(BEING_WRITTEN), self.dir.join(kind).join(name));
-        let failed = format!("write {}", path.display());
-        // Plain data with string keys always serialises.
-        let bytes = serde_json::to_vec(content).unwrap_or_default();
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            // Not synced: what it tells of goes with the power too.
-            file.write_all(&bytes)?;
-            fs::rename(&new, &path)
-        };
-        let written = match write() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let make = |kind: &str| DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(kind));
-                make(CHANGES).and_then(|()| make(kind)).and_then(|()| write())
-            }
-            other => other,
-        };
-        written.map_err(|error| {
-            // A full disk: half a file helps nobody.
-            let _ = fs::remove_file(&new);
-            Error::io(failed)(error)
-        })
+        whole_file::replace(&self.dir.join(kind).join(name), &self.dir.join(CHANGES).join(BEING_WRITTEN), content)
     }
 }
 
@@ -230,13 +209,4 @@ pub(super) fn has_owner(state_dir: &Path, name: &str, owner: &str) -> bool {
 fn read<T: DeserializeOwned>(dir: &Path, kind: &str, name: &str) -> Option<T> {
     // A file that cannot be read says as much as none.
     serde_json::from_slice(&fs::read(dir.join(kind).join(name)).ok()?).ok()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::io(format!("remove {}", path.display()))(error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::node::IMAGE;
 use super::{Api, wait};
-use crate::node::STATUS;
+use crate::node::{NETWORKS, STATUS};
 
 /// What a pod may take on a machine whose two processors compile meanwhile; kubelet tries a failed one again after 10 to 20 seconds,
 /// and one that was killed twice over starts its pods anew.
@@ -88,4 +88,19 @@ pub fn lan(number: u8) -> Value {
 pub fn status_of(pod: &Value) -> Option<Vec<Value>> {
     let text = pod["metadata"]["annotations"][STATUS].as_str()?;
     Some(serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+/// Makes a pod with one further network, waits until it has it, and gives its address there.
+pub fn attach(api: &Api, namespace: &str, name: &str, node: &str, network: &str) -> String {
+    let mut object = pod(namespace, name, Some(node));
+    object["metadata"]["annotations"][NETWORKS] = json!(network);
+    api.apply(&object).unwrap();
+    ready(api, namespace, name);
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+    wait::until(&format!("address of pod {name}"), PATIENCE, || {
+        let pod = api.get(&path).map_err(|refusal| refusal.to_string())?;
+        let status = status_of(&pod).unwrap_or_default();
+        let address = status.get(1).and_then(|entry| entry["ips"][0].as_str()).map(str::to_owned);
+        address.ok_or_else(|| pod["metadata"].to_string())
+    })
 }

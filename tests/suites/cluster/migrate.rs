@@ -6,13 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use meta_cni_tests::cluster::{Api, Cluster, Node, multus, wait};
-use meta_cni_tests::node::NETWORKS;
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
-use crate::bed::{
-    PATIENCE, definition, deploy, is_ready, lan, pod, ready, status_of, uninstall, wait_for_agents, wait_for_webhook,
-};
+use crate::bed::{self, PATIENCE, definition, deploy, is_ready, lan, uninstall, wait_for_agents, wait_for_webhook};
 use crate::lifecycle::{SHOP, delete, path, used_cluster};
 
 const CONF: &str = "/etc/cni/net.d/00-meta-cni.conflist";
@@ -42,16 +39,7 @@ fn install_with(cluster: &Cluster, node: &Value) {
 
 /// Makes a pod with the network `lan`, waits until it has it, and gives its address there.
 fn attach(api: &Api, name: &str, node: &Node) -> String {
-    let mut object = pod(SHOP, name, Some(node.name()));
-    object["metadata"]["annotations"][NETWORKS] = json!("lan");
-    api.apply(&object).unwrap();
-    ready(api, SHOP, name);
-    wait::until(&format!("address of pod {name}"), PATIENCE, || {
-        let pod = api.get(&path(name)).map_err(|refusal| refusal.to_string())?;
-        let status = status_of(&pod).unwrap_or_default();
-        let address = status.get(1).and_then(|one| one["ips"][0].as_str()).map(str::to_owned);
-        address.ok_or_else(|| pod["metadata"].to_string())
-    })
+    bed::attach(api, SHOP, name, node.name(), "lan")
 }
 
 /// Is an address of the network held on a node, by the file of host-local?

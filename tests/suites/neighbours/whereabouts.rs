@@ -5,9 +5,8 @@ use std::fs;
 
 use meta_cni_tests::cluster::installation::{image, install, wait_for_agents, wait_for_webhook};
 use meta_cni_tests::cluster::neighbours::whereabouts;
-use meta_cni_tests::cluster::pods::{PATIENCE, definition, gone, namespace, pod, ready, status_of};
+use meta_cni_tests::cluster::pods::{self, PATIENCE, definition, gone, namespace};
 use meta_cni_tests::cluster::{Api, Cluster, wait};
-use meta_cni_tests::node::NETWORKS;
 use serde_json::{Value, json};
 
 use crate::scene::SHOP;
@@ -16,16 +15,7 @@ const POOLS: &str = "/apis/whereabouts.cni.cncf.io/v1alpha1/ippools";
 
 /// Makes a pod of the network, and gives its address there.
 fn attach(api: &Api, name: &str, node: &str) -> String {
-    let mut object = pod(SHOP, name, Some(node));
-    object["metadata"]["annotations"][NETWORKS] = json!("shared");
-    api.apply(&object).unwrap();
-    ready(api, SHOP, name);
-    wait::until(&format!("address of pod {name}"), PATIENCE, || {
-        let pod = api.get(&path(name)).map_err(|refusal| refusal.to_string())?;
-        let status = status_of(&pod).unwrap_or_default();
-        let address = status.get(1).and_then(|entry| entry["ips"][0].as_str()).map(str::to_owned);
-        address.ok_or_else(|| pod["metadata"].to_string())
-    })
+    pods::attach(api, SHOP, name, node, "shared")
 }
 
 fn path(name: &str) -> String {

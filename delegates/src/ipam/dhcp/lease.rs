@@ -5,10 +5,9 @@
 //!
 //! Times count from the boot of the node. The clock of the day may be set forth and back, and a lease is as long as it is.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use attachments::names::{ContainerId, IfName, Mac, NetworkName};
@@ -22,6 +21,7 @@ use crate::boot;
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::nl::kept::Kept;
+use crate::whole_file;
 
 /// The directory below `stateDir`.
 pub const DIRECTORY: &str = "dhcp";
@@ -52,6 +52,11 @@ impl LeaseName {
 
     fn path(&self, state_dir: &Path) -> PathBuf {
         state_dir.join(DIRECTORY).join(self.to_string())
+    }
+
+    /// Where the file is while it is being written.
+    fn path_of_new(&self, state_dir: &Path) -> PathBuf {
+        state_dir.join(DIRECTORY).join(format!(".{self}"))
     }
 }
 
@@ -218,26 +223,7 @@ impl Lease {
     /// Writes its file.
     pub fn write(&self, state_dir: &Path) -> Result<()> {
         let name = self.name();
-        let (path, new) = (name.path(state_dir), state_dir.join(DIRECTORY).join(format!(".{name}")));
-        // Plain data with string keys always serialises.
-        let bytes = serde_json::to_vec(self).unwrap_or_default();
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&bytes)?;
-            fs::rename(&new, &path)
-        };
-        let written = match write() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir.join(DIRECTORY));
-                made.and_then(|()| write())
-            }
-            other => other,
-        };
-        written.map_err(|error| {
-            // A full disk: half a file helps nobody.
-            let _ = fs::remove_file(&new);
-            Error::io(format!("write {}", path.display()))(error)
-        })
+        whole_file::replace(&name.path(state_dir), &name.path_of_new(state_dir), self)
     }
 
     /// Reads a lease; nothing where there is none. One that cannot be read is an error.
@@ -259,16 +245,8 @@ impl Lease {
 
     /// Removes the file of a lease, and what a killed writer left of it.
     pub fn remove(state_dir: &Path, name: &LeaseName) -> Result<()> {
-        for file in [name.to_string(), format!(".{name}")] {
-            let path = state_dir.join(DIRECTORY).join(file);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io(format!("remove {}", path.display()))(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        whole_file::remove(&name.path(state_dir))?;
+        whole_file::remove(&name.path_of_new(state_dir))
     }
 }
 
