@@ -96,12 +96,12 @@ impl<'a> Host<'a> {
         self.kept.as_ref()
     }
 
-    /// The same for a CHECK that is repeated for all pods of a node: it starts no program to ask for addresses.
+    /// The same for a CHECK that is repeated for all pods of a node: it starts no program.
     pub fn without_programs(self) -> Self {
         Self { asks_programs: false, ..self }
     }
 
-    /// May a program be started to ask whether addresses are still held?
+    /// May a program be started for it?
     pub fn asks_programs(&self) -> bool {
         self.asks_programs
     }

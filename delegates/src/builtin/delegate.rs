@@ -138,6 +138,7 @@ pub(super) trait Registered: Sync {
     fn restore(&self, cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()>;
     fn del(&self, cx: Undo<'_, '_>) -> Result<()>;
     fn check(&self, cx: Context<'_, '_>) -> Result<()>;
+    fn holds(&self, host: &Host<'_>, call: &Call<'_>) -> Result<()>;
     fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>>;
     fn status(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
 }
@@ -203,12 +204,17 @@ impl<D: Delegate + 'static> Registered for Entry<D> {
     }
 
     fn check(&self, cx: Context<'_, '_>) -> Result<()> {
-        let is_asked = cx.host.asks_programs() || !ipam::is_of_program(&cx.host.node, cx.call.conf);
-        if D::TAKES_ADDRESSES && is_asked && ipam::configured(cx.call.conf)? {
-            ipam::check(&cx.host.node, cx.call)?;
-        }
+        self.holds(cx.host, cx.call)?;
         let config = D::read(cx.call.conf).map_err(Error::Config)?;
         D::check(&config, cx)
+    }
+
+    fn holds(&self, host: &Host<'_>, call: &Call<'_>) -> Result<()> {
+        let is_asked = host.asks_programs() || !ipam::is_of_program(&host.node, call.conf);
+        if D::TAKES_ADDRESSES && is_asked && ipam::configured(call.conf)? {
+            ipam::check(&host.node, call)?;
+        }
+        Ok(())
     }
 
     fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {

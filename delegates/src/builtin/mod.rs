@@ -240,6 +240,11 @@ impl Builtin {
         self.delegate().check(Context { host, sandbox, call, point: call.point()? })
     }
 
+    /// The part of CHECK that is about address management: the attachment's addresses are still its own.
+    pub fn holds(self, host: &Host<'_>, call: &Call<'_>) -> Result<()> {
+        self.delegate().holds(host, call)
+    }
+
     /// GC: removes what containers that are gone have left in this network, and lists what unknown containers left.
     pub fn gc(self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
         self.delegate().gc(host, call, ownership)

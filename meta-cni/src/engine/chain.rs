@@ -214,7 +214,18 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// The same without starting a program. Of a chain with one, only the link and its addresses are compared.
+    /// The addresses of the attachment are still its own. Programs are not asked.
+    pub fn holds(&self, host: &Host<'_>, result: &CniResult) -> Result<()> {
+        for plugin in &self.attachment.plugins {
+            let conf = self.conf_with(plugin, Some(result))?;
+            if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
+                builtin.holds(host, &self.call(&conf, Some(result))).map_err(|e| self.fault(e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Self::check`] without starting a program. Of a chain with one, only the link and its addresses are compared.
     pub fn compare(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
         if has_external(self.attachment, &host.node) {
             return builtin::check_in_pod(sandbox, &self.point(), result).map_err(|e| self.fault(e));

@@ -43,13 +43,12 @@ pub fn repair(run: &Run<'_>, asked: &Target) -> Result<RepairReport> {
     for (i, why) in differing(run, &file, &lock)? {
         let Some(intent) = file.record.intent.clone() else { break };
         let context = run.undo_context(run.deadline, &lock);
-        let name = subject(&intent.attachments[i]);
         if let Some(left) = obstacle(&intent, &file.record, i, &context) {
             report.left.push(format!("{why}; it is not made anew: {left}"));
             continue;
         }
         make_anew(run, &mut file, &intent, i, &lock)?;
-        report.repaired.push(format!("{name} is made anew: {why}"));
+        report.repaired.push(format!("{why}; it is made anew"));
     }
     still_differs(run, &file, &lock, &pod)?;
     Ok(report)

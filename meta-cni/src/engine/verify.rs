@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use attachments::aliases::stands_for;
 use attachments::bind::Attachment;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
@@ -23,6 +24,9 @@ use super::store::RecordFile;
 use super::undo::UndoContext;
 use crate::fault::{Fault, Result};
 use crate::repair::{Difference, Differing, VerifyReport};
+
+/// The type that hands its work on to another plugin, which may be a program.
+const HANDS_ON: &str = "flannel";
 
 /// Compares all sandboxes. A sandbox that cannot be compared is a fault of the report, and stops no other.
 pub fn verify(run: &Run<'_>) -> Result<VerifyReport> {
@@ -119,10 +123,21 @@ pub fn obstacle(intent: &Intent, record: &Record, i: usize, context: &UndoContex
         let kinds: Vec<&str> = plugins.iter().map(|plugin| plugin.kind.as_str()).collect();
         return Some(format!("its chain ({}) has a program", kinds.join(", ")));
     }
+    if plugins.iter().any(|plugin| stands_for(plugin.kind.as_str()) == HANDS_ON) {
+        return Some(format!("{HANDS_ON} hands it on to another plugin"));
+    }
     if record.saved.iter().any(|saved| saved.attachment == i) {
         return Some(
             "it was lent something of the node, has a DHCP lease, or has changed what others share".to_owned(),
         );
     }
-    intent.asked.is_none().then(|| "its record is one of an earlier version".to_owned())
+    if intent.asked.is_none() {
+        return Some("its record is one of an earlier version".to_owned());
+    }
+    let entry = record.done.as_ref().and_then(|done| done.attached.get(i));
+    let result = entry.and_then(|entry| CniResult::from_object(entry.result.clone(), Version::NEWEST).ok())?;
+    let host = Host::new(intent.node(context)).without_programs();
+    // Another pod may have them by now.
+    let held = Chain::new(intent, attachment, &intent.netns).holds(&host, &result);
+    held.err().map(|fault| format!("its addresses are not its own any more ({})", fault.message()))
 }

@@ -44,7 +44,7 @@ fn every_sandbox_is_compared_and_no_program_is_started() {
     let text = "network default/lan (net1): link net1 is missing in the pod";
     assert_eq!(differing[0]["differences"], json!([{"ifname": "net1", "is_default": false, "text": text}]));
     let report = node.repair(&other).result();
-    assert_eq!(report["repaired"], json!([format!("network default/lan (net1) is made anew: {text}")]));
+    assert_eq!(report["repaired"], json!([format!("{text}; it is made anew")]));
     assert_eq!(other.netns.links(), ["net1", "net2"]);
     assert!(node.fakes.take_order().is_empty(), "no program is asked");
     for pod in [&pod, &other] {

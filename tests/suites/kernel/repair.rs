@@ -169,6 +169,20 @@ fn what_cannot_be_made_again_is_not_taken_away() {
 }
 
 #[test]
+fn an_address_that_is_not_held_any_more_may_be_anothers() {
+    let (node, pod, _) = scene(bridge);
+    let before = pod.netns.link("net1");
+    pod.netns.run("ip link set net1 down");
+    node.netns.run(&format!("find {} -name 10.11.0.2 -delete", node.text("addresses")));
+    assert_eq!(node.differences().len(), 1);
+    let report = node.repair(&pod).result();
+    assert_eq!(report["repaired"], json!([]), "{report}");
+    assert!(report["left"][0].as_str().unwrap().contains("its addresses are not its own any more"), "{report}");
+    assert_eq!(pod.netns.link("net1")["ifindex"], before["ifindex"]);
+    ends(&node, &pod);
+}
+
+#[test]
 fn a_lent_device_is_told_of_and_left() {
     let (node, pod, _) =
         scene(|node| json!([{"type": "host-device", "device": "lent", "ipam": node.host_local("10.11.0.0/24")}]));
