@@ -7,6 +7,7 @@ use attachments::cni::result::CniResult;
 
 use crate::call::Node;
 use crate::error::Result;
+use crate::ipam::Leased;
 use crate::netns;
 use crate::nl::Netlink;
 use crate::saved_states::{Records, SavedStates};
@@ -40,14 +41,17 @@ pub struct Host<'a> {
     records: Option<&'a dyn Records>,
     astray: Option<Astray>,
     staying: Vec<Object>,
+    kept: Option<Leased>,
+    asks_programs: bool,
 }
 
 impl<'a> Host<'a> {
     /// The side of the thread that calls, which is in the host's network namespace. Opens nothing yet.
     pub fn new(node: Node<'a>) -> Self {
         let (default_links, journal, records) = (Vec::new(), None, None);
-        let staying = Vec::new();
-        Self { node, netlink: None, forwards: [false; 2], default_links, journal, records, astray: None, staying }
+        let (staying, kept, asks_programs) = (Vec::new(), None, true);
+        let (netlink, forwards, astray) = (None, [false; 2], None);
+        Self { node, netlink, forwards, default_links, journal, records, astray, staying, kept, asks_programs }
     }
 
     /// The same for an ADD, whose delegates note old state in `journal`.
@@ -80,6 +84,26 @@ impl<'a> Host<'a> {
     /// What attachments of the pod have saved that stay, whatever becomes of those that are at hand.
     pub fn staying(&self) -> &[Object] {
         &self.staying
+    }
+
+    /// The same for a repair, which makes an attachment anew: it keeps its addresses, so none is taken or given back.
+    pub fn keeping(self, kept: Leased) -> Self {
+        Self { kept: Some(kept), ..self }
+    }
+
+    /// The addresses that an attachment keeps while it is made anew.
+    pub fn kept(&self) -> Option<&Leased> {
+        self.kept.as_ref()
+    }
+
+    /// The same for a CHECK that is repeated for all pods of a node: it starts no program.
+    pub fn without_programs(self) -> Self {
+        Self { asks_programs: false, ..self }
+    }
+
+    /// May a program be started for it?
+    pub fn asks_programs(&self) -> bool {
+        self.asks_programs
     }
 
     /// What other records hold.

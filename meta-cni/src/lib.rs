@@ -14,4 +14,5 @@ pub mod hot_plug;
 pub mod node;
 pub mod recovery;
 pub mod render;
+pub mod repair;
 pub mod request;

@@ -92,6 +92,8 @@ pub struct NodeConf {
     pub whereabouts_as_blocks: bool,
     /// `hotplug`: an edit of a running pod's annotation attaches and detaches networks.
     pub hotplug: bool,
+    /// `repair`: an attachment of a running pod that is not as recorded is made anew.
+    pub repair: bool,
     /// `strict`: follows the specification where Multus is lenient.
     pub strict: bool,
     /// `disableGC`: GC succeeds without doing anything.
@@ -177,6 +179,7 @@ impl NodeConf {
             normal_priority: conf.flag("normalPriority")?,
             whereabouts_as_blocks: reads_whereabouts(conf)?,
             hotplug: is_hot_pluggable(conf)?,
+            repair: is_repairing(conf)?,
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,
             disable_check: conf.flag("disableCheck")?,
@@ -188,6 +191,11 @@ impl NodeConf {
 /// `hotplug`: on where it is absent.
 pub fn is_hot_pluggable(conf: &Object) -> Result<bool, Finding> {
     Ok(conf.decode("hotplug", "true or false")?.unwrap_or(true))
+}
+
+/// `repair`: off where it is absent.
+pub fn is_repairing(conf: &Object) -> Result<bool, Finding> {
+    conf.flag("repair")
 }
 
 /// `whereabouts`: who gives the addresses of an `ipam` section of that type. True for blocks, false for the program. Which addresses the

@@ -68,6 +68,11 @@ pub enum Operation {
     /// `meta-cni hotplug`: gives a running sandbox the networks that its pod's annotation lists now. No verb of the protocol. Of the
     /// target only the container and the name of its first interface are known: the rest is in its record.
     HotPlug(Target),
+    /// `meta-cni verify`: compares every record with the kernel. No verb of the protocol.
+    Verify,
+    /// `meta-cni repair`: makes attachments of a running sandbox anew that are not as recorded. No verb of the protocol; the target
+    /// is as that of a hot-plug.
+    Repair(Target),
     /// `meta-cni replay`: undoes what a crash or a restart of the node left behind. No verb of the protocol.
     Recover {
         /// How long an unfinished undo must have been left alone.
@@ -86,15 +91,16 @@ impl Operation {
             Self::Check(_) => Some(Verb::Check),
             Self::Gc => Some(Verb::Gc),
             Self::Status => Some(Verb::Status),
-            Self::HotPlug(_) | Self::Recover { .. } | Self::Renew(_) => None,
+            Self::HotPlug(_) | Self::Verify | Self::Repair(_) | Self::Recover { .. } | Self::Renew(_) => None,
         }
     }
 
     /// The sandbox, where the operation is about one.
     pub fn target(&self) -> Option<&Target> {
         match self {
-            Self::Add(target) | Self::Del(target) | Self::Check(target) | Self::HotPlug(target) => Some(target),
-            Self::Gc | Self::Status | Self::Recover { .. } | Self::Renew(_) => None,
+            Self::Add(target) | Self::Del(target) | Self::Check(target) => Some(target),
+            Self::HotPlug(target) | Self::Repair(target) => Some(target),
+            Self::Gc | Self::Status | Self::Verify | Self::Recover { .. } | Self::Renew(_) => None,
         }
     }
 }
@@ -227,23 +233,57 @@ pub fn read_hot_plug(
     env: impl Fn(&str) -> Option<String>,
     stdin: impl Read,
 ) -> Result<CniRequest> {
+    let target = read_sandbox("hotplug", args, &env)?;
+    of_agent(Operation::HotPlug(target), env, stdin)
+}
+
+/// Reads a call of `meta-cni repair CONTAINER IFNAME`, in the same way.
+pub fn read_repair(
+    args: impl Iterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+    stdin: impl Read,
+) -> Result<CniRequest> {
+    let target = read_sandbox("repair", args, &env)?;
+    of_agent(Operation::Repair(target), env, stdin)
+}
+
+/// Reads a call of `meta-cni verify`, in the same way.
+pub fn read_verify(
+    mut args: impl Iterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+    stdin: impl Read,
+) -> Result<CniRequest> {
     if env(CALLER).is_some() {
-        as_delegate("hotplug")?;
+        as_delegate("verify")?;
+    }
+    match args.next() {
+        Some(more) => Err(Fault::Environment(format!("verify: got an argument {more:?}, want none"))),
+        None => of_agent(Operation::Verify, env, stdin),
+    }
+}
+
+/// The sandbox of a settled record, by its container and the name of its first interface: the rest is in the record.
+fn read_sandbox(
+    command: &str,
+    args: impl Iterator<Item = String>,
+    env: &impl Fn(&str) -> Option<String>,
+) -> Result<Target> {
+    if env(CALLER).is_some() {
+        as_delegate(command)?;
     }
     let args: Vec<String> = args.collect();
     let [container, ifname] = args.as_slice() else {
         let text =
-            format!("hotplug: got {} arguments, want a container id and the name of its first interface", args.len());
+            format!("{command}: got {} arguments, want a container id and the name of its first interface", args.len());
         return Err(Fault::Environment(text));
     };
-    let wrong = |e: Finding| Fault::Environment(e.under("hotplug").to_string());
-    let target = Target {
+    let wrong = |e: Finding| Fault::Environment(e.under(command).to_string());
+    Ok(Target {
         container: container.parse().map_err(wrong)?,
         netns: String::new(),
         ifname: IfName::found(ifname).map_err(wrong)?,
         args: Vec::new(),
-    };
-    of_agent(Operation::HotPlug(target), env, stdin)
+    })
 }
 
 /// A request of the node agent.

@@ -83,7 +83,8 @@ impl Node {
         // The order in which addresses were given back stays; a lease would not.
         let is_past = |path: &String| name_of(path) == "leases" && self.leases(path).is_empty();
         let memory = |path: &String| {
-            ["departed", "departed.old", "calls", "calls.taken"].contains(&name_of(path)) || of_bridge(path)
+            ["departed", "departed.old", "calls", "calls.taken", "differences"].contains(&name_of(path))
+                || of_bridge(path)
         };
         left.extend(
             self.files("state").into_iter().filter(|path| name_of(path) != "lock" && !memory(path) && !is_past(path)),

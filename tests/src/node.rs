@@ -219,6 +219,30 @@ impl Node {
         self.hot_plug_call(pod).run()
     }
 
+    /// A comparison of all records with the kernel, as the node agent asks for it.
+    pub fn verify_call(&self) -> Call<'_> {
+        self.bare_call("").without("CNI_COMMAND").args(["verify"])
+    }
+
+    /// The differences that it finds: their sentences.
+    #[track_caller]
+    pub fn differences(&self) -> Vec<String> {
+        let report = self.verify_call().run().result();
+        let of = |one: &Value| one["differences"].as_array().cloned().unwrap_or_default();
+        let differing = report["differing"].as_array().into_iter().flatten().flat_map(of);
+        differing.map(|one| one["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// A repair of a pod's sandbox, as the node agent asks for it.
+    pub fn repair_call(&self, pod: &Pod) -> Call<'_> {
+        self.bare_call("").without("CNI_COMMAND").args(["repair", pod.container.as_str(), "eth0"])
+    }
+
+    /// The same on a node whose configuration allows it, run to its end.
+    pub fn repair(&self, pod: &Pod) -> Outcome {
+        self.repair_call(pod).conf("repair", serde_json::json!(true)).run()
+    }
+
     /// A replay for records that were left alone for this many seconds.
     pub fn replay_call(&self, idle: u32) -> Call<'_> {
         self.bare_call("").without("CNI_COMMAND").args(["replay".to_owned(), idle.to_string()])

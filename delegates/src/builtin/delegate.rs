@@ -138,6 +138,7 @@ pub(super) trait Registered: Sync {
     fn restore(&self, cx: Undo<'_, '_>, sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()>;
     fn del(&self, cx: Undo<'_, '_>) -> Result<()>;
     fn check(&self, cx: Context<'_, '_>) -> Result<()>;
+    fn holds(&self, host: &Host<'_>, call: &Call<'_>) -> Result<()>;
     fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>>;
     fn status(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()>;
 }
@@ -189,7 +190,7 @@ impl<D: Delegate + 'static> Registered for Entry<D> {
     }
 
     fn restore(&self, cx: Undo<'_, '_>, mut sandbox: Option<&mut Sandbox>, saved: &[&Object]) -> Result<()> {
-        if D::TAKES_ADDRESSES {
+        if D::TAKES_ADDRESSES && cx.host.kept().is_none() {
             ipam::leave(&cx.host.node, sandbox.as_deref_mut(), cx.call);
         }
         D::restore(cx, sandbox, saved)
@@ -198,15 +199,22 @@ impl<D: Delegate + 'static> Registered for Entry<D> {
     fn del(&self, cx: Undo<'_, '_>) -> Result<()> {
         let Undo { host, call, point } = cx;
         let removed = D::del(Undo { host, call, point });
-        if D::TAKES_ADDRESSES { removed.and(ipam::release(&host.node, call)) } else { removed }
+        let releases = D::TAKES_ADDRESSES && host.kept().is_none();
+        if releases { removed.and(ipam::release(&host.node, call)) } else { removed }
     }
 
     fn check(&self, cx: Context<'_, '_>) -> Result<()> {
-        if D::TAKES_ADDRESSES && ipam::configured(cx.call.conf)? {
-            ipam::check(&cx.host.node, cx.call)?;
-        }
+        self.holds(cx.host, cx.call)?;
         let config = D::read(cx.call.conf).map_err(Error::Config)?;
         D::check(&config, cx)
+    }
+
+    fn holds(&self, host: &Host<'_>, call: &Call<'_>) -> Result<()> {
+        let is_asked = host.asks_programs() || !ipam::is_of_program(&host.node, call.conf);
+        if D::TAKES_ADDRESSES && is_asked && ipam::configured(call.conf)? {
+            ipam::check(&host.node, call)?;
+        }
+        Ok(())
     }
 
     fn gc(&self, host: &mut Host<'_>, call: &Call<'_>, ownership: &Ownership<'_>) -> Result<Vec<String>> {
@@ -220,7 +228,8 @@ impl<D: Delegate + 'static> Registered for Entry<D> {
     fn status(&self, host: &mut Host<'_>, call: &Call<'_>) -> Result<()> {
         let config = valid::<D>(call.conf).map_err(Error::Config)?;
         D::status(&config, host, call)?;
-        if D::TAKES_ADDRESSES { ipam::status(&host.node, call) } else { Ok(()) }
+        // An attachment that keeps its addresses needs no free one.
+        if D::TAKES_ADDRESSES && host.kept().is_none() { ipam::status(&host.node, call) } else { Ok(()) }
     }
 }
 
@@ -297,11 +306,17 @@ impl<D: Delegate> Carried for Parsed<D> {
 
     fn add(&self, cx: Context<'_, '_>) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        if D::TAKES_ADDRESSES && ipam::asks_on_link(call.conf) {
+        let kept = host.kept().filter(|_| D::TAKES_ADDRESSES).cloned();
+        if D::TAKES_ADDRESSES && kept.is_none() && ipam::asks_on_link(call.conf) {
             return add_and_ask::<D>(&self.0, Context { host, sandbox, call, point });
         }
-        let leased = if D::TAKES_ADDRESSES { lease(&host.node, call)? } else { Leased::default() };
-        let has_addresses = !leased.result.ips.is_empty();
+        let is_taken = kept.is_none();
+        let leased = match kept {
+            Some(kept) => kept,
+            None if D::TAKES_ADDRESSES => lease(&host.node, call)?,
+            None => Leased::default(),
+        };
+        let has_addresses = is_taken && !leased.result.ips.is_empty();
         // Validation has found what is no boolean.
         sandbox.accept_ra = ipam::accept_ra(call.conf).unwrap_or_default();
         let attached = D::add(&self.0, Context { host, sandbox, call, point }, leased);

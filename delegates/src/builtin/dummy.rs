@@ -43,8 +43,11 @@ impl Delegate for Dummy {
         let Context { host, sandbox, point, .. } = cx;
         let kind = NewKind::Dummy;
         // Every Ethernet link gets its address from us: the record knows the link by it.
-        let link =
-            NewLink { mac: Some(mac_address::random()?), group: point.group, ..NewLink::new(point.ifname, kind) };
+        let link = NewLink {
+            mac: Some(leased.mac.map_or_else(mac_address::random, Ok)?),
+            group: point.group,
+            ..NewLink::new(point.ifname, kind)
+        };
         parent_link::add(host, sandbox, point, true, &link, leased.result)
     }
 

@@ -73,10 +73,10 @@ impl Config {
         Master { name: self.master.as_ref(), vlan: self.vlan, in_pod: self.in_pod }
     }
 
-    /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else random. In mode passthru the link has
+    /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else the one that it keeps, else random. In mode passthru the link has
     /// its master's unless another was asked for.
-    fn hardware_address(&self, args: &str) -> Result<Option<Mac>> {
-        match self.runtime_mac.or(mac_address::from_environment(args)?).or(self.mac) {
+    fn hardware_address(&self, args: &str, kept: Option<Mac>) -> Result<Option<Mac>> {
+        match self.runtime_mac.or(mac_address::from_environment(args)?).or(self.mac).or(kept) {
             None if self.mode == MacvlanMode::Passthru => Ok(None),
             None => mac_address::random().map(Some),
             asked => Ok(asked),
@@ -149,7 +149,7 @@ impl Macvlan {
             NewKind::Macvlan { parent: master.index, mode: config.mode, broadcast_queue: config.broadcast_queue };
         let link = NewLink {
             mtu: parent_link::bound_mtu(config.mtu, &master)?,
-            mac: config.hardware_address(point.args)?,
+            mac: config.hardware_address(point.args, leased.mac)?,
             group: point.group,
             ..NewLink::new(point.ifname, kind)
         };

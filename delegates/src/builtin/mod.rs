@@ -43,14 +43,14 @@ use std::path::PathBuf;
 
 use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
-use attachments::cni::result::CniResult;
+use attachments::cni::result::{CniResult, Interface};
 use attachments::cni::spelling::Known;
 use attachments::finding::Finding;
 use attachments::names::PluginType;
 
 use self::delegate::{Context, Entry, Registered, Undo};
 
-use crate::call::Call;
+use crate::call::{Call, Point};
 use crate::error::{Error, Result};
 use crate::firewall::masquerade;
 use crate::host::Host;
@@ -58,6 +58,17 @@ use crate::ownership::Ownership;
 use crate::sandbox::Sandbox;
 use crate::spec::LinkId;
 use crate::{ipam, shared};
+
+/// What can be seen of an attachment without the programs of its chain: its link is in the pod, and has the addresses of the result.
+/// A result that names no link in the pod says nothing to compare.
+pub fn check_in_pod(sandbox: &mut Sandbox, point: &Point<'_>, result: &CniResult) -> Result<()> {
+    let is_told = |one: &Interface| one.name == point.ifname.as_str() && one.sandbox == point.netns;
+    if !result.interfaces.iter().any(is_told) {
+        return Ok(());
+    }
+    let (link, _) = check::told_link(sandbox, point, result)?;
+    check::addresses(sandbox, &link, result)
+}
 
 /// Lists the delegates: one line each, of the variant and its type.
 macro_rules! registry {
@@ -227,6 +238,11 @@ impl Builtin {
     /// CHECK: the kernel holds what the result says. [`Error::Differs`] names the difference.
     pub fn check(self, host: &mut Host<'_>, sandbox: &mut Sandbox, call: &Call<'_>) -> Result<()> {
         self.delegate().check(Context { host, sandbox, call, point: call.point()? })
+    }
+
+    /// The part of CHECK that is about address management: the attachment's addresses are still its own.
+    pub fn holds(self, host: &Host<'_>, call: &Call<'_>) -> Result<()> {
+        self.delegate().holds(host, call)
     }
 
     /// GC: removes what containers that are gone have left in this network, and lists what unknown containers left.

@@ -87,7 +87,7 @@ impl Delegate for Ptp {
             host_name: veth::host_name(call.network, point)?,
             ifname: point.ifname,
             mtu: config.mtu,
-            mac: mac_address::random()?,
+            mac: leased.mac.map_or_else(mac_address::random, Ok)?,
             group: point.group,
             flags: None,
         };

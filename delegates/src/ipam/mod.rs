@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use attachments::cni::object::Object;
-use attachments::cni::result::{CniResult, Ip, Route};
+use attachments::cni::result::{CniResult, Interface, Ip, Route};
 use attachments::cni::spelling::{self, Known};
 use attachments::cni::version::Version;
 use attachments::finding::{Allowed, Finding, Findings, under};
-use attachments::names::{Mac, PluginType};
+use attachments::names::{IfName, Mac, PluginType};
 use attachments::rule::Rule;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
@@ -73,12 +73,22 @@ pub(crate) const TYPES: [(&str, &[&str]); 4] = [
 ];
 
 /// What an attachment got.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Leased {
     /// The addresses, the routes and the name service. No interfaces, and no interface index.
     pub result: CniResult,
     /// The MAC address that follows from the addresses; absent where none does.
     pub mac: Option<Mac>,
+}
+
+impl Leased {
+    /// What an attachment has, by the result of its ADD: `ifname` is its interface in the pod.
+    pub fn of(result: &CniResult, ifname: &IfName) -> Self {
+        let is_pods = |one: &&Interface| one.name == ifname.as_str() && !one.sandbox.is_empty();
+        let mac = result.interfaces.iter().find(is_pods).and_then(|one| one.mac.parse().ok());
+        let ips = result.ips.iter().map(|ip| Ip { interface: None, ..ip.clone() }).collect();
+        Self { result: CniResult { interfaces: Vec::new(), ips, ..result.clone() }, mac }
+    }
 }
 
 impl From<CniResult> for Leased {
@@ -288,6 +298,11 @@ pub fn release(node: &Node<'_>, call: &Call<'_>) -> Result<()> {
         Some(Kind::External(kind)) => external::release(node, &kind, call),
         Some(Kind::Static(_)) | None => Ok(()),
     }
+}
+
+/// Does a program give the addresses?
+pub fn is_of_program(node: &Node<'_>, conf: &Object) -> bool {
+    matches!(kind_of(conf).map(|kind| kind.map(|kind| kind.on(node))), Ok(Some(Kind::External(_))))
 }
 
 /// CHECK: this attachment still holds its addresses.

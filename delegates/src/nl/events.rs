@@ -31,6 +31,8 @@ pub enum Event {
         master: Option<u32>,
         /// It is a vxlan device.
         is_vxlan: bool,
+        /// It was removed: from the node, or as the port of a bridge.
+        is_gone: bool,
     },
     /// A neighbour or forwarding entry of a link was made, changed or removed.
     Neighbour {
@@ -162,7 +164,7 @@ fn decode(datagram: &[u8], is_firewall: bool) -> Vec<Event> {
                 let table = wire::find(&body[RULE_HEADER..], attribute)?.map(wire::u32).transpose()?;
                 Ok(Some(Event::Route { table: table.unwrap_or(head[4].into()) }))
             }
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => link(body).map(Some),
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => link(body, kind == libc::RTM_DELLINK).map(Some),
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
                 let head: [u8; 12] = wire::fixed(body)?;
                 Ok(Some(Event::Neighbour { index: wire::u32(&head[4..8])? }))
@@ -174,7 +176,7 @@ fn decode(datagram: &[u8], is_firewall: bool) -> Vec<Event> {
     Messages(datagram).filter_map(|message| event(message).unwrap_or(Some(Event::Lost))).collect()
 }
 
-fn link(body: &[u8]) -> Decoded<Event> {
+fn link(body: &[u8], is_gone: bool) -> Decoded<Event> {
     let head: [u8; LINK_HEADER] = wire::fixed(body)?;
     let (mut name, mut master, mut is_vxlan) = (String::new(), None, false);
     for attribute in Attributes::after(body, LINK_HEADER)? {
@@ -187,7 +189,7 @@ fn link(body: &[u8]) -> Decoded<Event> {
             _ => {}
         }
     }
-    Ok(Event::Link { index: wire::u32(&head[4..8])?, name, master, is_vxlan })
+    Ok(Event::Link { index: wire::u32(&head[4..8])?, name, master, is_vxlan, is_gone })
 }
 
 #[cfg(test)]
@@ -212,9 +214,8 @@ mod tests {
             let name = "br0".parse().unwrap();
             netlink.add_link(&NewLink { up: true, ..NewLink::new(&name, NewKind::Bridge(Bridge::default())) }).unwrap();
             let index = netlink.link_by_name(&name).unwrap().unwrap().index;
-            let is_link =
-                |event: &Event| matches!(event, Event::Link { index: i, name, .. } if *i == index && name == "br0");
-            assert!(events.read().unwrap().iter().any(is_link));
+            let is_link = |event: &Event, is_gone: bool| matches!(event, Event::Link { index: i, name, is_gone: gone, .. } if *i == index && name == "br0" && *gone == is_gone);
+            assert!(events.read().unwrap().iter().any(|event| is_link(event, false)));
             netlink.add_address(index, "192.0.2.1/24".parse().unwrap(), true).unwrap();
             assert!(events.read().unwrap().contains(&Event::Address));
             netlink.set_neighbour(index, "192.0.2.9".parse().unwrap(), attachments::names::Mac([2; 6])).unwrap();
@@ -227,7 +228,7 @@ mod tests {
             netlink.add_rule(&rule).unwrap();
             assert!(events.read().unwrap().contains(&Event::Route { table: 1 << 30 | 9 }));
             netlink.delete_link(index).unwrap();
-            assert!(events.read().unwrap().iter().any(is_link));
+            assert!(events.read().unwrap().iter().any(|event| is_link(event, true)));
         });
     }
 
@@ -243,7 +244,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_decode_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (decode(&body, true), decode(&body, false), link(&body));
+            let _ = (decode(&body, true), decode(&body, false), link(&body, false));
         }
     }
 }

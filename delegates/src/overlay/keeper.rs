@@ -68,6 +68,8 @@ pub struct Keeper {
     firewall: Due,
     /// An address of the node has changed since it was told.
     has_moved: bool,
+    /// Hears that a link of the node is gone, whosever it was.
+    link_gone: Option<Box<dyn Fn()>>,
 }
 
 /// What is known of one overlay.
@@ -152,7 +154,13 @@ impl Due {
 impl Keeper {
     /// Of the networks in a state directory.
     pub fn new(state_dir: &Path) -> Self {
-        Self { state_dir: state_dir.to_owned(), overlays: BTreeMap::new(), firewall: Due::now(true), has_moved: false }
+        let (overlays, firewall) = (BTreeMap::new(), Due::now(true));
+        Self { state_dir: state_dir.to_owned(), overlays, firewall, has_moved: false, link_gone: None }
+    }
+
+    /// The same, for somebody who wants to know of links that are gone.
+    pub fn telling(self, link_gone: impl Fn() + 'static) -> Self {
+        Self { link_gone: Some(Box::new(link_gone)), ..self }
     }
 
     /// Keeps them, in the thread's namespace, until the other end of `wake` is closed. A byte there says that a state file has
@@ -232,6 +240,9 @@ impl Keeper {
     /// Of the devices that are `echoing`, what is heard of entries was ourselves.
     fn heard(&mut self, event: &Event, echoing: &[u32]) {
         self.has_moved |= matches!(event, Event::Address | Event::Lost);
+        if let (Some(tell), Event::Link { is_gone: true, .. } | Event::Lost) = (&self.link_gone, event) {
+            tell();
+        }
         let is_of_entries = matches!(event, Event::Neighbour { .. } | Event::Lost);
         for overlay in self.overlays.values_mut() {
             if is_of_entries && overlay.device.is_some_and(|device| echoing.contains(&device)) {

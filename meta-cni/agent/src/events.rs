@@ -32,6 +32,9 @@ const ADDED: &str = "AddedInterface";
 /// Reason of the event for an interface that a running pod has no more.
 const REMOVED: &str = "RemovedInterface";
 
+/// Reason of the event for an interface of a running pod that was made anew.
+const REPAIRED: &str = "RepairedInterface";
+
 /// The sending end of the queue.
 #[derive(Clone, Debug)]
 pub struct EventSender {
@@ -92,6 +95,11 @@ impl EventSender {
     /// An interface was removed from a running pod.
     pub fn removed(&self, pod: &PodRef, text: String) {
         self.changed(pod, REMOVED, text);
+    }
+
+    /// An interface of a running pod was made anew.
+    pub fn repaired(&self, pod: &PodRef, text: String) {
+        self.changed(pod, REPAIRED, text);
     }
 
     fn changed(&self, pod: &PodRef, reason: &str, text: String) {

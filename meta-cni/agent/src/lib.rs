@@ -22,10 +22,12 @@ pub mod options;
 mod overlay;
 mod own_node;
 mod pod_cache;
+mod pod_now;
 mod policies;
 mod publish;
 mod queue;
 pub mod recover;
+mod repair;
 mod resolve;
 mod serve;
 mod service;
@@ -53,6 +55,7 @@ use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
 use policies::Policies;
 use publish::Publisher;
+use repair::Repair;
 use resolve::{Facts, Sources};
 use service::AgentService;
 
@@ -94,6 +97,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
     let devices = Devices::new(&options.kubelet_dir, metrics.clone());
     let hot_plug = HotPlug::new(pods.clone(), reader.clone(), events.clone(), metrics.clone());
+    let repair = Repair::new(client.clone(), pods.clone(), reader.clone(), events.clone(), metrics.clone());
     let readiness = tokio::sync::watch::Sender::new(conf::Blockers::new());
     let service = AgentService {
         node: options.node_name.clone(),
@@ -124,6 +128,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     };
     let hearing = networks.clone();
     let hear = move |id: &NetworkId, heard: Heard| hearing.hear(id, heard);
+    let link_gone = repair.waker();
     let node_has = |ips: &[std::net::IpAddr]| {
         addresses.node_has(ips);
         networks.node_has(ips);
@@ -164,6 +169,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             publisher.run(),
             event_publisher.run(),
             hot_plug.run(options),
+            repair.run(options),
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
             leases::run(options, &metrics, &events),
@@ -175,7 +181,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     tokio::select! {
         () = parts => Err(Error::Bug("a part of the agent ended".to_owned())),
         ended = networks.run() => ended,
-        ended = overlay::run(&options.state_dir, networks.changes(), hear) => ended,
+        ended = overlay::run(&options.state_dir, networks.changes(), hear, link_gone) => ended,
         ended = recover::run(options, &metrics) => ended,
         ended = conf::run(options, &readiness, &definitions, awaited, pod_cidrs.subscribe()) => ended,
         ended = termination() => ended,

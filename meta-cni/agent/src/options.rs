@@ -44,6 +44,9 @@ pub struct Options {
     /// How long the node stays in an overlay, and keeps an empty address block, after the last pod of it: a number of seconds.
     #[arg(long, env = "META_CNI_MEMBER_GRACE", value_name = "DURATION", default_value = "60s", value_parser = seconds)]
     pub member_grace: Duration,
+    /// How often pods are compared with their records: a number of seconds, 0 for never.
+    #[arg(long, env = "META_CNI_VERIFY_INTERVAL", value_name = "DURATION", default_value = "180s", value_parser = seconds)]
+    pub verify_interval: Duration,
     /// Where metrics are served: an address and a port, or `unix:PATH`, a socket for whoever may enter its directory. Without it they
     /// are not.
     #[arg(long, env = "META_CNI_METRICS_ADDRESS", value_name = "ADDRESS", default_value = "")]

@@ -22,11 +22,12 @@ use crate::networks::files::Versions;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the overlays; ends only with an error. `changes` says that a state file has changed; `tell` hears of each overlay what
-/// came of a look at it.
+/// came of a look at it, and `link_gone` that a link of the node is gone, whosever it was.
 pub async fn run(
     state_dir: &Path,
     mut changes: watch::Receiver<Versions>,
     tell: impl Fn(&NetworkId, Heard) + Send + 'static,
+    link_gone: impl Fn() + Clone + Send + 'static,
 ) -> Result<()> {
     let failed = |error: std::io::Error| Error::Io(format!("cannot start the data path: {error}"));
     let (mut wake, woken) = UnixStream::pair().map_err(failed)?;
@@ -34,7 +35,7 @@ pub async fn run(
     wake.set_nonblocking(true).and_then(|()| woken.set_nonblocking(true)).map_err(failed)?;
     let state_dir = state_dir.to_owned();
     let thread = std::thread::Builder::new().name("overlays".to_owned());
-    thread.spawn(move || keep(&state_dir, woken, &tell)).map_err(failed)?;
+    thread.spawn(move || keep(&state_dir, woken, &tell, &link_gone)).map_err(failed)?;
     while changes.changed().await.is_ok() {
         match wake.write(&[1]) {
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
@@ -47,9 +48,14 @@ pub async fn run(
 }
 
 /// Until the other end of `woken` is closed.
-fn keep(state_dir: &Path, mut woken: UnixStream, tell: &dyn Fn(&NetworkId, Heard)) {
+fn keep(
+    state_dir: &Path,
+    mut woken: UnixStream,
+    tell: &dyn Fn(&NetworkId, Heard),
+    link_gone: &(impl Fn() + Clone + 'static),
+) {
     let mut tell = |id: &NetworkId, told: Told| hear(tell, id, told);
-    while let Err(error) = Keeper::new(state_dir).run(&mut woken, &mut tell) {
+    while let Err(error) = Keeper::new(state_dir).telling(link_gone.clone()).run(&mut woken, &mut tell) {
         tracing::warn!("the overlays of the node are not kept for a moment: {error}");
         std::thread::sleep(AGAIN);
     }
@@ -96,8 +102,11 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         // No network is there, so nothing of the machine is touched but a lock in the directory.
         runtime.block_on(async {
-            let lives =
-                tokio::time::timeout(Duration::from_millis(300), run(dir.path(), changes.subscribe(), |_, _| ())).await;
+            let lives = tokio::time::timeout(
+                Duration::from_millis(300),
+                run(dir.path(), changes.subscribe(), |_, _| (), || ()),
+            )
+            .await;
             assert!(lives.is_err(), "{lives:?}");
         });
     }

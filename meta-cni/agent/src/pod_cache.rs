@@ -1,5 +1,6 @@
 //! The cache of this node's pods: fed by the watch, read by requests. A value without I/O and clock.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,6 +147,15 @@ impl PodCache {
         selection.map(|selection| named_in(selection, &name.namespace, &usual)).into_iter().flatten().collect()
     }
 
+    /// The pods that ask for networks and have no `network-status`, with their uids. A static pod is known by another uid than its sandbox,
+    /// and is left out.
+    pub fn unattached(&self) -> BTreeMap<PodName, String> {
+        let asks = |name: &PodName, pod: &Pod| pod.selection.is_none() || !self.named_by(name).is_empty();
+        let is_unattached = |name: &PodName, pod: &Pod| pod.status.is_none() && !pod.is_static && asks(name, pod);
+        let found = self.index.iter().filter(|(name, pod)| is_unattached(name, pod));
+        found.map(|(name, pod)| (name.clone(), pod.uid.clone())).collect()
+    }
+
     /// The definitions that all pods name.
     pub fn named(&self) -> impl Iterator<Item = NetRef> + '_ {
         self.index.iter().flat_map(|(name, _)| self.named_by(name))
@@ -277,6 +287,17 @@ mod tests {
         pods.apply(named("c"), wanting("[garbage"));
         let names: Vec<_> = pods.named().map(|reference| reference.to_string()).collect();
         assert_eq!(names, ["n/lan", "other/wan", "n/lan"]);
+    }
+
+    #[test]
+    fn pods_that_ask_for_networks_and_have_no_status_are_unattached() {
+        let mut pods = PodCache::default();
+        let waiting = Pod { uid: "u".into(), ..wanting("lan") };
+        pods.apply(named("a"), waiting.clone());
+        pods.apply(named("attached"), Pod { status: Some(1), ..waiting.clone() });
+        pods.apply(named("static"), Pod { is_static: true, ..waiting });
+        pods.apply(named("plain"), wanting(" "));
+        assert_eq!(pods.unattached(), [(named("a"), "u".to_owned())].into());
     }
 
     #[test]

@@ -39,6 +39,8 @@ fn run() -> ExitCode {
         Some("replay") => return serve_agent(request::read_recovery(args, env, io::stdin().lock())),
         Some("renew") => return serve_agent(request::read_renewal(args, env, io::stdin().lock())),
         Some("hotplug") => return serve_agent(request::read_hot_plug(args, env, io::stdin().lock())),
+        Some("verify") => return serve_agent(request::read_verify(args, env, io::stdin().lock())),
+        Some("repair") => return serve_agent(request::read_repair(args, env, io::stdin().lock())),
         Some(exec::SENDER) => {
             let is_sent = args.next().is_some_and(|message| exec::send(&message));
             return if is_sent { ExitCode::SUCCESS } else { ExitCode::FAILURE };

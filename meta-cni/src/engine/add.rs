@@ -107,7 +107,7 @@ fn attach(
     progress: &mut Progress,
 ) -> Result<Object> {
     run.notes.clear();
-    Attaching { run, intent, first: 0, default: None, chains, node }.attach(record, sandbox, progress)?;
+    Attaching { run, intent, first: 0, default: None, chains, node, kept: None }.attach(record, sandbox, progress)?;
     let attached = &mut progress.attached;
     let before: Vec<_> = attached.iter().map(|one| one.result.clone()).collect();
     routes::arbitrate(sandbox, &intent.attachments, attached, 0)?;

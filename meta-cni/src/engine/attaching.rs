@@ -1,4 +1,4 @@
-//! Runs the chains of attachments in order: those of an ADD, or those that a hot-plug adds to a set.
+//! Runs the chains of attachments in order: those of an ADD, those that a hot-plug adds to a set, or one that a repair makes anew.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -9,6 +9,7 @@ use attachments::cni::version::Version;
 use delegates::builtin::Attached;
 use delegates::call::Node;
 use delegates::host::Host;
+use delegates::ipam::Leased;
 use delegates::sandbox::Sandbox;
 
 use super::chain::ValidChain;
@@ -43,17 +44,22 @@ pub struct Attaching<'a> {
     pub chains: &'a [ValidChain<'a>],
     /// The node.
     pub node: &'a Node<'a>,
+    /// The addresses that a repair keeps.
+    pub kept: Option<Leased>,
 }
 
 impl Attaching<'_> {
     /// Attaches one after the other, and stops at the first failure.
     pub fn attach(&self, record: &mut RecordFile, sandbox: &mut Sandbox, progress: &mut Progress) -> Result<()> {
-        let Self { run, intent, first, default, chains, node } = self;
+        let Self { run, intent, first, default, chains, node, kept } = self;
         let current = Cell::new(0);
         let staying = record.record.saved.iter().map(|one| one.state.clone()).collect();
         let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
         let others = saved_states::Others { run, own: &intent.key };
         let mut host = Host::with_journal((*node).clone(), &mut journal).beside(&others).sparing(staying);
+        if let Some(kept) = kept {
+            host = host.keeping(kept.clone());
+        }
         if let Some(default) = default {
             host.note_default(default);
         }

@@ -214,6 +214,25 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// The addresses of the attachment are still its own. Programs are not asked.
+    pub fn holds(&self, host: &Host<'_>, result: &CniResult) -> Result<()> {
+        for plugin in &self.attachment.plugins {
+            let conf = self.conf_with(plugin, Some(result))?;
+            if let Delegate::Builtin(builtin) = Delegate::of(plugin, &host.node) {
+                builtin.holds(host, &self.call(&conf, Some(result))).map_err(|e| self.fault(e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Self::check`] without starting a program. Of a chain with one, only the link and its addresses are compared.
+    pub fn compare(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
+        if has_external(self.attachment, &host.node) {
+            return builtin::check_in_pod(sandbox, &self.point(), result).map_err(|e| self.fault(e));
+        }
+        self.check(host, sandbox, result)
+    }
+
     /// DEL and CHECK get the result of the whole ADD, where the version has it (C14).
     fn conf_with(&self, plugin: &PluginConf, result: Option<&CniResult>) -> Result<Object> {
         let prev_result = result.filter(|_| self.attachment.version.has_check());
@@ -231,16 +250,14 @@ impl<'a> Chain<'a> {
     where
         'a: 'c,
     {
-        let point = Point {
-            container: self.container,
-            netns: self.netns,
-            ifname: &self.attachment.ifname,
-            args: &self.attachment.args,
-            group: self.group,
-        };
         let Attachment { network, version, .. } = self.attachment;
         let (version, origin, saved) = (*version, origin(self.attachment), self.saved);
-        Call { network, version, conf, origin, point: Some(point), prev_result, saved }
+        Call { network, version, conf, origin, point: Some(self.point()), prev_result, saved }
+    }
+
+    fn point(&self) -> Point<'a> {
+        let Self { attachment, container, netns, group, .. } = *self;
+        Point { container, netns, ifname: &attachment.ifname, args: &attachment.args, group }
     }
 
     fn fault(&self, source: Error) -> Fault {

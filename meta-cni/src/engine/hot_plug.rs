@@ -65,7 +65,7 @@ pub fn hot_plug(run: &Run<'_>, asked: &Target) -> Result<HotPlugReport> {
 }
 
 /// Undoes what an earlier call left half attached or half detached. Returns a sentence for each interface that was to go.
-fn finish(run: &Run<'_>, file: &mut RecordFile, lock: &SandboxLock) -> Result<Vec<String>> {
+pub(super) fn finish(run: &Run<'_>, file: &mut RecordFile, lock: &SandboxLock) -> Result<Vec<String>> {
     require_alive(run, file, lock)?;
     let unfinished = file.record.unfinished();
     if unfinished.is_empty() {
@@ -78,9 +78,8 @@ fn finish(run: &Run<'_>, file: &mut RecordFile, lock: &SandboxLock) -> Result<Ve
 }
 
 /// The record of a sandbox that is attached, and its pod.
-fn settled(run: &Run<'_>, asked: &Target) -> Result<(RecordFile, PodRef)> {
-    let unknown =
-        |why: &str| Fault::Unknown(format!("hotplug: got sandbox {} with {}, {why}", asked.container, asked.ifname));
+pub(super) fn settled(run: &Run<'_>, asked: &Target) -> Result<(RecordFile, PodRef)> {
+    let unknown = |why: &str| Fault::Unknown(format!("got sandbox {} with {}, {why}", asked.container, asked.ifname));
     let found = run.store.find(&run.key(asked))?.filter(RecordFile::is_settled);
     let file = found.ok_or_else(|| unknown("which is not attached; want an ADD first"))?;
     if file.record.damaged {
@@ -136,7 +135,7 @@ fn add(run: &Run<'_>, file: &mut RecordFile, pod: &PodRef, lock: &SandboxLock) -
 }
 
 /// A sandbox whose namespace may be another pod's by now is left alone.
-fn require_alive(run: &Run<'_>, file: &RecordFile, lock: &SandboxLock) -> Result<()> {
+pub(super) fn require_alive(run: &Run<'_>, file: &RecordFile, lock: &SandboxLock) -> Result<()> {
     let Some(intent) = &file.record.intent else { return Ok(()) };
     match judge(intent, file.record.done.as_ref(), &intent.node(&run.undo_context(run.deadline, lock))) {
         Liveness::Alive => Ok(()),
@@ -207,7 +206,11 @@ impl Growth<'_> {
         let before: Vec<RecordedAttachment> = file.record.attached().into_iter().map(|(_, one)| one.clone()).collect();
         let results: Vec<CniResult> = before.iter().map(|one| read(&one.result)).collect::<Result<_>>()?;
         let default = results.first();
-        Attaching { run, intent, first: *first, default, chains, node }.attach(file, &mut sandbox, progress)?;
+        Attaching { run, intent, first: *first, default, chains, node, kept: None }.attach(
+            file,
+            &mut sandbox,
+            progress,
+        )?;
         dad::settle(&mut sandbox, node, &intent.attachments[*first..], &progress.attached, run.conf.dad_wait)?;
 
         let fault = |source| Fault::Delegate { subject: format!("sandbox {}", intent.key.container), source };
@@ -265,7 +268,7 @@ impl Growth<'_> {
     }
 }
 
-fn read(result: &Object) -> Result<CniResult> {
+pub(super) fn read(result: &Object) -> Result<CniResult> {
     Ok(CniResult::from_object(result.clone(), Version::NEWEST)?)
 }
 

@@ -29,6 +29,7 @@ mod record;
 pub mod recorded_status;
 mod recover;
 mod renew;
+mod repair;
 mod resolve;
 mod resume;
 mod routes;
@@ -41,6 +42,7 @@ mod status;
 mod store;
 mod tombstones;
 mod undo;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,6 +60,7 @@ pub use sandboxes::{Sandbox, Sandboxes};
 use crate::fault::Result;
 use crate::hot_plug::HotPlugReport;
 use crate::recovery::RecoveryReport;
+use crate::repair::{RepairReport, VerifyReport};
 use crate::request::{CniRequest, Operation};
 use run::Run;
 use store::Store;
@@ -74,6 +77,10 @@ pub enum Output {
     Renewal(Renewal),
     /// What a hot-plug did.
     HotPlug(HotPlugReport),
+    /// What differs from the records.
+    Verify(VerifyReport),
+    /// What a repair did.
+    Repair(RepairReport),
 }
 
 /// Serves a request. The verbs but ADD print nothing.
@@ -89,6 +96,8 @@ pub fn serve(request: &CniRequest) -> Result<Option<Output>> {
         Operation::Gc => gc::gc(&run).map(|()| None),
         Operation::Status => status::status(&run).map(|()| None),
         Operation::HotPlug(target) => hot_plug::hot_plug(&run, target).map(|report| Some(Output::HotPlug(report))),
+        Operation::Verify => verify::verify(&run).map(|report| Some(Output::Verify(report))),
+        Operation::Repair(target) => repair::repair(&run, target).map(|report| Some(Output::Repair(report))),
         Operation::Recover { idle } => recover::recover(&run, *idle).map(|report| Some(Output::Recovery(report))),
         Operation::Renew(lease) => renew::renew(&run, lease).map(|renewal| Some(Output::Renewal(renewal))),
     };

@@ -46,6 +46,7 @@ static KEYS: Known<'static> = Known {
             "whereabouts",
             "strict",
             "hotplug",
+            "repair",
         ],
     ],
     inside: &[("cluster", &CLUSTER)],

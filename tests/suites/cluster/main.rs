@@ -17,6 +17,7 @@ mod migrate;
 mod networks;
 mod node;
 mod overlay;
+mod repair;
 mod tenant;
 mod upgrade;
 mod workloads;

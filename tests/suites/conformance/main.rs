@@ -14,6 +14,7 @@ mod multus;
 mod nested;
 mod node_ports;
 mod policies;
+mod repair;
 mod replay;
 mod request;
 mod selection;

@@ -11,6 +11,7 @@ mod levels;
 mod networks;
 mod outage;
 mod policy;
+mod repair;
 mod soak;
 mod tools;
 mod webhook;

@@ -29,6 +29,8 @@ pub struct World {
     pub plane: ControlPlane,
     /// Where the agent tells its metrics.
     metrics: SocketAddr,
+    /// How often the agent compares pods with their records. Never, unless a case says so: links of fakes are in no pod.
+    pub verify_interval: Option<Duration>,
 }
 
 impl World {
@@ -57,7 +59,7 @@ impl World {
         fs::create_dir(node.path("runtime")).unwrap();
         plane.api().apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})).unwrap();
         let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let world = Self { agent: None, node, plane, metrics };
+        let world = Self { agent: None, node, plane, metrics, verify_interval: None };
         world.install_definitions();
         world
     }
@@ -159,6 +161,7 @@ impl World {
             .arg("run")
             .env("NODE_NAME", NODE)
             .env("NODE_IPS", NODE_IP)
+            .env("META_CNI_VERIFY_INTERVAL", self.verify_interval.unwrap_or_default().as_secs().to_string())
             .env("META_CNI_METRICS_ADDRESS", self.metrics.to_string())
             .env("META_CNI_LOG_LEVEL", "info,meta_cni=debug");
         for (flag, path) in [

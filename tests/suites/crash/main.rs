@@ -214,6 +214,36 @@ fn a_hot_plug_killed_anywhere_is_finished_by_the_next_or_undone_by_del() {
     });
 }
 
+#[test]
+fn a_repair_killed_anywhere_is_done_by_the_next_or_undone_by_del() {
+    let (node, pod) = scene();
+    let call = || node.repair_call(&pod).conf("repair", serde_json::json!(true));
+    let broken = || {
+        node.edit(&pod, "net-a");
+        node.add(&pod).result();
+        let addresses = pod.netns.addresses("net1");
+        pod.netns.run("ip link set net1 address 02:00:00:00:00:66");
+        addresses
+    };
+    broken();
+    let all = places(&node, call());
+    node.del(&pod).quiet();
+    let mut turn = 0;
+    walk(&all, |place| {
+        let addresses = broken();
+        let killed = killed_at(call(), place);
+        turn += 1;
+        if turn % 2 == 1 {
+            node.repair(&pod).result();
+            assert_eq!(pod.netns.addresses("net1"), addresses, "killed at {place:?}");
+            assert!(node.differences().is_empty(), "killed at {place:?}: {:?}", node.differences());
+        }
+        node.del(&pod).quiet();
+        clean(&node, &pod, place);
+        killed
+    });
+}
+
 /// Runs a call whose `nth` netlink answer is lost, as it is when the socket has no room for it.
 fn deafened(call: Call<'_>, nth: usize) -> Outcome {
     let inject = format!("inject=recvfrom:error=ENOBUFS:when={nth}");

@@ -19,6 +19,7 @@ mod node_keeps;
 mod on_demand;
 mod overlay;
 mod own_links;
+mod repair;
 mod replay;
 mod route_override;
 mod routes;

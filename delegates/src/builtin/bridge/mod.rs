@@ -55,7 +55,7 @@ impl Delegate for Bridge {
 
     fn add(config: &Config, cx: Context<'_, '_>, leased: Leased) -> Result<Attached> {
         let Context { host, sandbox, call, point } = cx;
-        let asked = config.mac.or(mac_address::from_environment(point.args)?);
+        let asked = config.mac.or(mac_address::from_environment(point.args)?).or(leased.mac);
         // What the default network's plugin told is known by now.
         default_bridge::refuse(host, call, "bridge", &config.bridge)?;
         let mut result = leased.result;

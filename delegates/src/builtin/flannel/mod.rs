@@ -18,7 +18,7 @@ use ipnet::{IpNet, Ipv4Net};
 use self::subnet::Subnets;
 use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::{Attached, Builtin, check};
+use super::{Attached, Builtin, check, check_in_pod};
 use crate::call::{Call, Node, Point, Verb};
 use crate::error::{Error, Result};
 use crate::exec;
@@ -223,7 +223,8 @@ impl Delegate for Flannel {
         let inner = Call { conf: &conf, ..call.clone() };
         match in_process(&host.node, &kind) {
             Some(builtin) => builtin.check(host, sandbox, &inner),
-            None => exec::run(&host.node, &kind, Verb::Check, &inner).map(drop),
+            None if host.asks_programs() => exec::run(&host.node, &kind, Verb::Check, &inner).map(drop),
+            None => check_in_pod(sandbox, point, check::expected(call)?),
         }
     }
 

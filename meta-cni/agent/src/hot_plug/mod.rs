@@ -13,19 +13,17 @@ use std::time::Duration;
 use attachments::names::PodRef;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::Pod as PodObject;
-use kube::Resource;
 use meta_cni::engine::{Sandbox, Sandboxes};
 use meta_cni::hot_plug::HotPlugReport;
 use meta_cni::node::is_hot_pluggable;
-use meta_cni_kube::{Read, Reader};
-use serde::Deserialize;
+use meta_cni_kube::Reader;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::events::EventSender;
 use super::metrics::Metrics;
 use super::pod_cache::{PodName, SharedPodCache};
+use super::pod_now::PodNow;
 use super::recover::node_conf;
 use super::{Options, host_exec};
 use crate::error::{Error, Result};
@@ -35,8 +33,6 @@ use schedule::{Edition, Job, Outcome, Schedule};
 const FLIGHTS: usize = 4;
 /// Longest run of the plugin, which has a deadline of its own (`timeoutSeconds`).
 const LIMIT: Duration = Duration::from_secs(600);
-/// Longest wait for the API server to say what a pod is.
-const ASK: Duration = Duration::from_secs(5);
 /// How often to look whether the node is ready for a first comparison.
 const SOON: Duration = Duration::from_millis(100);
 /// How long the worker sleeps when nothing is due.
@@ -51,42 +47,6 @@ pub struct HotPlug {
     metrics: Metrics,
     schedule: Arc<Mutex<Schedule>>,
     wake: Arc<Notify>,
-}
-
-/// What is read of a pod before its networks are changed.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Now {
-    metadata: NowMeta,
-    spec: NowSpec,
-    status: NowStatus,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct NowMeta {
-    uid: String,
-    deletion_timestamp: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct NowSpec {
-    host_network: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct NowStatus {
-    phase: String,
-}
-
-impl Now {
-    /// Does the pod run, with a network of its own?
-    fn is_running(&self, uid: &str) -> bool {
-        let is_over = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
-        self.metadata.uid == uid && self.metadata.deletion_timestamp.is_none() && !is_over && !self.spec.host_network
-    }
 }
 
 impl HotPlug {
@@ -186,18 +146,8 @@ impl HotPlug {
         read.map(Some).map_err(|e| Error::Io(format!("the plugin's report cannot be read: {e}")))
     }
 
-    /// The cache knows no more of a pod than its annotations.
     async fn runs(&self, pod: &PodRef, uid: &str) -> Result<bool> {
-        let collection = PodObject::url_path(&(), Some(pod.namespace.as_str()));
-        match self.reader.object(&collection, pod.name.as_str(), Instant::now() + ASK).await {
-            Read::Found(json) => {
-                let now: Now = serde_json::from_slice(&json)
-                    .map_err(|e| Error::Io(format!("the API server answers with what is no pod: {e}")))?;
-                Ok(now.is_running(uid))
-            }
-            Read::Absent => Ok(false),
-            Read::Unanswered(why) => Err(Error::Io(format!("the API server cannot be asked: {why}"))),
-        }
+        Ok(PodNow::ask(&self.reader, pod).await?.is_some_and(|now| now.is_alive(uid)))
     }
 
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
@@ -213,25 +163,7 @@ fn is_due(sandbox: &Sandbox, edition: &Edition, is_edited: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn only_a_pod_that_runs_with_a_network_of_its_own_is_changed() {
-        for (pod, want) in [
-            (json!({"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Running"}}), true),
-            (json!({"metadata": {"uid": "u"}, "status": {"phase": "Pending"}}), true),
-            (json!({"metadata": {"uid": "v"}, "status": {"phase": "Running"}}), false),
-            (json!({"metadata": {"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"}}), false),
-            (json!({"metadata": {"uid": "u"}, "spec": {"hostNetwork": true}}), false),
-            (json!({"metadata": {"uid": "u"}, "status": {"phase": "Succeeded"}}), false),
-            (json!({"metadata": {"uid": "u"}, "status": {"phase": "Failed"}}), false),
-        ] {
-            let now: Now = serde_json::from_value(pod.clone()).unwrap();
-            assert_eq!(now.is_running("u"), want, "{pod}");
-        }
-    }
 
     #[test]
     fn a_sandbox_is_due_when_it_was_made_from_another_annotation_or_is_unfinished() {

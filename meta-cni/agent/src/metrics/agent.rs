@@ -36,6 +36,11 @@ struct OfOutcome {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct AgentMetrics {
@@ -49,6 +54,8 @@ pub struct AgentMetrics {
     unheard: Family<OfCollection, Gauge<f64, AtomicU64>>,
     hot_plugs: Family<OfOutcome, Counter>,
     hot_plug_lag: Histogram,
+    differing: Family<OfKind, Gauge>,
+    repairs: Family<OfOutcome, Counter>,
 }
 
 impl AgentMetrics {
@@ -115,6 +122,18 @@ impl AgentMetrics {
                 "From an edit of a running pod's annotation to the pod having what it lists",
                 durations(),
             ),
+            differing: register(
+                registry,
+                "meta_cni_pods_differing",
+                "Pods of the node whose networks are not as recorded, or of which there is no record, at the last comparison",
+                Family::default(),
+            ),
+            repairs: register(
+                registry,
+                "meta_cni_repairs",
+                "Sandboxes that the plugin was started to repair, by outcome",
+                Family::default(),
+            ),
         }
     }
 
@@ -136,6 +155,16 @@ impl AgentMetrics {
     /// A status is written, so long after the plugin has handed it over.
     pub fn status_written(&self, lag: Duration) {
         self.status_lag.observe(lag.as_secs_f64());
+    }
+
+    /// So many pods have a difference of this kind.
+    pub fn differing(&self, kind: &'static str, count: usize) {
+        self.differing.get_or_create(&OfKind { kind }).set(level(count as u64));
+    }
+
+    /// The plugin was started to repair a sandbox.
+    pub fn repaired(&self, outcome: &'static str) {
+        self.repairs.get_or_create(&OfOutcome { outcome }).inc();
     }
 
     /// The plugin was started for an edit, so long after it was seen.

@@ -56,6 +56,8 @@ fn busy() -> (Metrics, Snapshot) {
     metrics.calls.ended(&call("DEL", 0, vec![attachment("shop/lan", "vxlan", 0, 0)]));
     metrics.calls.leftovers(3);
     metrics.agent.hot_plugged("done", Duration::from_millis(120));
+    metrics.agent.differing("network", 2);
+    metrics.agent.repaired("done");
     let exchange = |method, is_watch, status| Exchange { method, is_watch, status, took: Duration::from_millis(4) };
     metrics.agent.exchanged(&exchange(http::Method::PATCH, false, Some(http::StatusCode::OK)));
     metrics.agent.exchanged(&exchange(http::Method::GET, true, None));

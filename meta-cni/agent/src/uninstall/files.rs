@@ -79,7 +79,7 @@ fn is_of(path: &Path, network: &str) -> bool {
 }
 
 /// What the plugin and the agent keep in the state directory (docs/failures.md).
-const STATE: [&str; 16] = [
+const STATE: [&str; 17] = [
     "abandoned",
     "attached",
     "calls",
@@ -89,6 +89,7 @@ const STATE: [&str; 16] = [
     "departed",
     "departed.old",
     "dhcp",
+    "differences",
     "failed",
     "gateways",
     "locks",

@@ -22,7 +22,7 @@ const STATE: &[&str] = &[
 /// Files that stay by design, as host-local's own: locks, the last address, what garbage collection remembers, reports
 /// of calls, sockets.
 fn stays(name: &str) -> bool {
-    ["lock", "departed", "departed.old", "calls", "calls.taken"].contains(&name)
+    ["lock", "departed", "departed.old", "calls", "calls.taken", "differences"].contains(&name)
         || name.starts_with("last_reserved_ip.")
         || name.ends_with(".sock")
 }
