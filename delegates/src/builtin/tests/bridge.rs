@@ -1,6 +1,5 @@
 //! bridge on a real kernel.
 
-use std::net::UdpSocket;
 
 use super::*;
 use crate::error::Error;
@@ -62,8 +61,7 @@ fn kernel_bridge_joins_pods_and_isolates_ports() {
                 bed.add(Builtin::Bridge, pod, "net1", &conf).unwrap();
             }
             let target = format!("10.77.{subnet}.3:9");
-            let sockets =
-                pods.each_ref().map(|pod| pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:9").unwrap())).unwrap());
+            let sockets = pods.each_ref().map(|pod| pod.udp("0.0.0.0:9"));
             sockets[1].set_read_timeout(Some(Duration::from_millis(400))).unwrap();
             sockets[0].send_to(b"x", target).unwrap();
             sockets[1].recv(&mut [0]).is_ok()
@@ -312,7 +310,7 @@ fn kernel_bridge_lets_no_other_hardware_address_through() {
         bed.check(Builtin::Bridge, &guarded, "net1", &conf, &attached.result).unwrap();
 
         let hears = || {
-            let socket = |pod: &Pod| pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:9").unwrap())).unwrap();
+            let socket = |pod: &Pod| pod.udp("0.0.0.0:9");
             let (from, to) = (socket(&guarded), socket(&other));
             to.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
             from.send_to(b"x", "10.77.0.3:9").unwrap();

@@ -25,6 +25,8 @@ mod vxlan_members;
 mod vxlan_routed;
 
 use std::cell::Cell;
+use std::io::ErrorKind;
+use std::net::{ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -263,6 +265,20 @@ impl Pod {
 
     fn link(&self, text: &str) -> Option<Link> {
         self.netlink().link_by_name(&name(text)).unwrap()
+    }
+
+    /// A socket of the pod. One that was closed a moment ago may still hold the port: a program that another case starts
+    /// has a copy of it until its exec.
+    fn udp(&self, address: impl ToSocketAddrs) -> UdpSocket {
+        let until = Instant::now() + Duration::from_secs(2);
+        loop {
+            match self.netns.enter(|| Ok(UdpSocket::bind(&address))).unwrap() {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                bound => return bound.unwrap(),
+            }
+        }
     }
 
     /// Addresses of a link that are not the kernel's own.

@@ -367,7 +367,7 @@ fn kernel_on_host_portmap_leads_packets_to_the_pod() {
         let stream = pod.netns.enter(hairpin).unwrap();
         assert_eq!(listener.accept().unwrap().1.ip().to_string(), "10.77.0.1");
         drop(stream);
-        let socket = pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:80").unwrap())).unwrap();
+        let socket = pod.udp("0.0.0.0:80");
         socket.set_read_timeout(Some(within)).unwrap();
         UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "127.0.0.1:8080").unwrap();
         socket.recv(&mut [0]).unwrap();
@@ -394,7 +394,7 @@ fn kernel_on_host_portmap_forgets_old_udp_connections() {
         let _server = UdpSocket::bind("10.77.0.1:8080").unwrap();
         client.send_to(b"x", "10.77.0.1:8080").unwrap();
         let previous = bed.add(Builtin::Bridge, &pod, "net1", &bridge("10.77.0.2/24")).unwrap().result;
-        let socket = pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:80").unwrap())).unwrap();
+        let socket = pod.udp("0.0.0.0:80");
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         let mapped = conf("", &[mapping(8080, 80, r#","protocol":"udp""#)]);
         bed.add_behind(PORTMAP, &pod, "net1", &mapped, &previous).0.unwrap();

@@ -1,7 +1,5 @@
 //! ptp on a real kernel.
 
-use std::net::UdpSocket;
-
 use super::*;
 use crate::error::Error;
 use crate::nl::link::Kind;
@@ -63,7 +61,7 @@ fn kernel_ptp_routes_everything_of_a_pod_through_the_node() {
         assert_eq!((told.interfaces.len(), told.ips[0].interface), (2, Some(1)));
         bed.check(Builtin::Ptp, &pods[0], "net1", &confs[0], told).unwrap();
 
-        let sockets = pods.each_ref().map(|pod| pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:9").unwrap())).unwrap());
+        let sockets = pods.each_ref().map(|pod| pod.udp("0.0.0.0:9"));
         sockets[1].set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         sockets[0].send_to(b"x", "10.77.0.3:9").unwrap();
         sockets[1].recv(&mut [0]).unwrap();

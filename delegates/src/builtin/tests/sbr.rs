@@ -92,7 +92,7 @@ fn kernel_sbr_sends_answers_back_by_the_link_that_they_are_for() {
         let made = bed.add(Builtin::Bridge, &pod, "net1", &bridge(77).replace("0.0.0.0/0", "10.98.0.0/16")).unwrap();
         let index = bed.link("br-77").unwrap().index;
         bed.netlink().add_address(index, net("192.0.2.1/32"), true).unwrap();
-        let server = pod.netns.enter(|| Ok(UdpSocket::bind("10.77.0.2:7").unwrap())).unwrap();
+        let server = pod.udp("10.77.0.2:7");
         server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let is_answered = || {
             let client = UdpSocket::bind("192.0.2.1:0").unwrap();

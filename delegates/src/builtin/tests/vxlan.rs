@@ -1,7 +1,5 @@
 //! vxlan on a real kernel: two nodes with an underlay between them, and one network's life on one node.
 
-use std::net::UdpSocket;
-
 use super::*;
 use crate::call::testing::ours;
 use crate::error::Error;
@@ -85,9 +83,9 @@ fn kernel_vxlan_carries_frames_between_nodes() {
                 bed.netlink().add_address(link.index, net("192.0.2.2/24"), true).unwrap();
                 let pod = bed.pod();
                 bed.add(Builtin::Vxlan, &pod, "net1", &addressed("10.42.0.2/24", list)).unwrap();
-                let receiver = pod.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:9").unwrap())).unwrap();
+                let receiver = pod.udp("0.0.0.0:9");
                 receiver.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-                let sender = here.netns.enter(|| Ok(UdpSocket::bind("0.0.0.0:9").unwrap())).unwrap();
+                let sender = here.udp("0.0.0.0:9");
                 sender.send_to(&[7; 1400], "10.42.0.2:9").unwrap();
                 let mut datagram = [0; 1500];
                 assert_eq!(receiver.recv(&mut datagram).unwrap(), 1400);

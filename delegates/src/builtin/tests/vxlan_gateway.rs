@@ -198,7 +198,7 @@ fn kernel_on_host_vxlan_gateway_leads_into_no_other_overlay_and_not_to_the_node(
         let (b, _) = attach(cluster, 1, &conf(8, 43, 1, 1, ""));
         let (far, _) = attach(cluster, 2, &conf(8, 43, 2, 1, ""));
         let sockets = [&b, &far].map(|pod| {
-            let socket = pod.netns.enter(|| Ok(UdpSocket::bind(("::", 9)).unwrap())).unwrap();
+            let socket = pod.udp(("::", 9));
             socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
             socket
         });

@@ -115,7 +115,7 @@ pub(super) fn conf(vni: u32, n: u8, i: u8, more: &str) -> String {
 
 /// A socket of a pod that takes what comes to a port.
 pub(super) fn listen(pod: &Pod, port: u16, within: u64) -> UdpSocket {
-    let socket = pod.netns.enter(|| Ok(UdpSocket::bind(("0.0.0.0", port)).unwrap())).unwrap();
+    let socket = pod.udp(("0.0.0.0", port));
     socket.set_read_timeout(Some(Duration::from_millis(within))).unwrap();
     socket
 }

@@ -46,7 +46,7 @@ fn attach(cluster: &Cluster, n: u8, conf: &str) -> (Pod, Attached) {
 
 /// A socket of a pod for both families.
 fn listen_to_both(pod: &Pod, within: u64) -> UdpSocket {
-    let socket = pod.netns.enter(|| Ok(UdpSocket::bind(("::", 9)).unwrap())).unwrap();
+    let socket = pod.udp(("::", 9));
     socket.set_read_timeout(Some(Duration::from_millis(within))).unwrap();
     socket
 }
