@@ -4,6 +4,8 @@
 //! attachments with every choice made, [`status`] tells the pod what came of them. [`cni`] holds the protocol that
 //! delegates speak; it lives here because binding validates configurations and status reads results.
 
+#![forbid(unsafe_code)]
+
 pub mod aliases;
 #[cfg(feature = "api")]
 pub mod api;

@@ -2,6 +2,7 @@
 
 use attachments::cni::error::ErrorObject;
 use attachments::finding::Finding;
+use nix::errno::Errno;
 
 /// A failed call of a delegate. Every variant says enough for one line: object, value, what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,12 @@ impl Error {
     /// Has a program failed, and not we ourselves?
     pub fn is_of_program(&self) -> bool {
         matches!(self, Self::Plugin(_) | Self::NoPlugin { .. } | Self::BadAnswer { .. } | Self::Late(_))
+    }
+
+    /// A refusal of the kernel with what was tried, where nothing else is told of it.
+    pub fn kernel(op: impl Into<String>) -> impl FnOnce(Errno) -> Self {
+        let op = op.into();
+        move |errno| Self::Kernel { op, errno: errno as i32, detail: String::new() }
     }
 
     /// An I/O failure with what was tried.

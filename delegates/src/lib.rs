@@ -36,4 +36,5 @@ pub mod saved_states;
 mod shared;
 pub mod spec;
 pub mod spelling;
+mod tap;
 mod whole_file;

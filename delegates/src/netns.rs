@@ -91,11 +91,7 @@ impl NetNs {
     /// cannot come back would act on the wrong namespace, so it ends.
     pub fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let home = own()?;
-        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Kernel {
-            op: "enter the network namespace".to_owned(),
-            errno: errno as i32,
-            detail: String::new(),
-        })?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(Error::kernel("enter the network namespace".to_owned()))?;
         let inside = std::mem::take(&mut *self.directories());
         let _way_back = WayBack { home, netns: self, outside: DIRECTORIES.replace(inside) };
         work()
@@ -126,11 +122,8 @@ impl AsFd for NetNs {
 /// thread: the kernel refuses another (setns(2), CLONE_NEWNS).
 pub fn join_mounts(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io(format!("open {}", path.display())))?;
-    setns(&file, CloneFlags::CLONE_NEWNS).map_err(|errno| Error::Kernel {
-        op: format!("enter the mount namespace {}", path.display()),
-        errno: errno as i32,
-        detail: String::new(),
-    })
+    setns(&file, CloneFlags::CLONE_NEWNS)
+        .map_err(Error::kernel(format!("enter the mount namespace {}", path.display())))
 }
 
 struct WayBack<'a> {
@@ -152,11 +145,7 @@ impl Drop for WayBack<'_> {
 /// Runs `work` in a fresh namespace, which ends with it: what it makes there, nobody meets. On a thread of its own, which needs root.
 pub fn in_fresh<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let run = || {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Kernel {
-            op: "make a network namespace".to_owned(),
-            errno: errno as i32,
-            detail: String::new(),
-        })?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(Error::kernel("make a network namespace".to_owned()))?;
         work()
     };
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))

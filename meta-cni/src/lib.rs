@@ -4,6 +4,8 @@
 //! [`cluster`] the source of facts about pods and definitions: a directory of manifests, or the node agent. The agent is a
 //! package of its own, like everything that talks to the API server.
 
+#![forbid(unsafe_code)]
+
 pub mod atomic_file;
 pub mod call_log;
 pub mod cluster;

@@ -4,6 +4,8 @@
 //! which certificates there must be, [`keeper`] brings them about and registers us with the API server, and [`readiness`] says
 //! whether all of it is in place. [`janitor`] looks at what is stored, and one replica runs it: the [`leader`].
 
+#![forbid(unsafe_code)]
+
 pub mod certs;
 pub mod cluster;
 pub mod dial;

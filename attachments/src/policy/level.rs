@@ -77,7 +77,7 @@ impl FromStr for Level {
 }
 
 /// Types that make links of the pod's own, or change those.
-const OWN_TYPES: [&str; 16] = [
+const OWN_TYPES: [&str; 17] = [
     "bandwidth",
     "bond",
     "bridge",
@@ -90,6 +90,7 @@ const OWN_TYPES: [&str; 16] = [
     "ptp",
     "route-override",
     "sbr",
+    "tap",
     "tuning",
     "vlan",
     "vrf",

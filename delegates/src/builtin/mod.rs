@@ -26,6 +26,7 @@ mod portmap;
 mod ptp;
 mod route_override;
 mod sbr;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -108,6 +109,8 @@ registry! {
     Vlan => vlan::Vlan,
     /// A link that leads nowhere.
     Dummy => dummy::Dummy,
+    /// A link whose other end is a file that a program of the pod opens.
+    Tap => tap::Tap,
     /// A veth to the node, which routes.
     Ptp => ptp::Ptp,
     /// A link of the node, moved into the pod.

@@ -2,6 +2,8 @@
 //!
 //! The parts are tasks of one thread. [`run`] wires them and hands each what it shares with others.
 
+#![forbid(unsafe_code)]
+
 mod addresses;
 mod call_reports;
 pub mod conf;

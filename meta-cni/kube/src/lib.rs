@@ -5,6 +5,8 @@
 //! page, [`Index`] caches one, and [`said`] puts an error into one line. The caller decides which collections to follow, and what to keep of an
 //! object. Both programs write one [`log`], and serve over one [`tls`].
 
+#![forbid(unsafe_code)]
+
 mod client;
 mod error;
 mod fetch;

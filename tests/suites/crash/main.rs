@@ -286,6 +286,22 @@ fn whichever_answer_of_the_kernel_is_lost_an_add_fails_whole_and_a_del_is_repeat
     }
 }
 
+#[test]
+fn a_tap_device_goes_with_its_pods_del_wherever_the_add_was_killed() {
+    let (node, _) = scene();
+    node.nad(
+        "tap",
+        json!({"cniVersion": "1.0.0", "type": "tap", "owner": 107, "ipam": node.host_local("10.13.0.0/24")}),
+    );
+    let pod = node.pod("machine", "tap");
+    walk(&places_of_add(&node, &pod), |place| {
+        let killed = killed_at(node.call("ADD", &pod), place);
+        node.del(&pod).quiet();
+        clean(&node, &pod, place);
+        killed
+    });
+}
+
 /// The device as it is on the node, whether it is up, and its addresses. Its carrier is told by the kernel up to a second
 /// later, and says nothing about us.
 fn device(node: &Node) -> [serde_json::Value; 4] {

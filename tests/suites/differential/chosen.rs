@@ -35,6 +35,19 @@ pub const ALL: &[Chosen] = &[
         ],
     },
     Chosen {
+        id: "announced",
+        reason: "neighbours hear of a new address in both families, as they do of a macvlan's",
+        values: &[("pod/setting/ipv6/conf/eth0/ndisc_notify", "0", "1")],
+    },
+    Chosen {
+        id: "tap-headers",
+        reason: "the same device with an owner and a group as with one of them; every program that opens it says anew which headers it wants",
+        values: &[
+            ("pod/link/eth0/linkinfo/info_data/pi", "true", "false"),
+            ("pod/link/eth0/linkinfo/info_data/vnet_hdr", "true", "false"),
+        ],
+    },
+    Chosen {
         id: "veth-queue",
         reason: "the kernel's default; a queue of length 0 drops everything once somebody adds a queueing discipline",
         values: &[("host/link/<veth of *>/txqlen", ABSENT, "1000")],

@@ -1,4 +1,4 @@
-//! Links that stand on another: `macvlan`, `ipvlan`, `vlan`; and `dummy`, which stands alone.
+//! Links that stand on another: `macvlan`, `ipvlan`, `vlan`; and `dummy` and `tap`, which stand alone.
 
 use serde_json::json;
 
@@ -33,6 +33,15 @@ fn vlan() -> Case {
     on("vlan", &UP0).with("vlanId", json!(100))
 }
 
+/// Of layer 2 alone.
+fn bare_tap() -> Case {
+    Case::new(vec![json!({"type": "tap"})]).differs(&["group"])
+}
+
+fn tap() -> Case {
+    bare_tap().with("ipam", subnets(&["10.1.0.0/24"])).differs(&["announced"])
+}
+
 fn dummy() -> Case {
     Case::new(vec![json!({"type": "dummy", "ipam": subnets(&["10.1.0.0/24"])})]).differs(&["group"])
 }
@@ -57,6 +66,17 @@ pub mod on_host {
         macvlan_with_an_mtu_beyond_its_master => macvlan().with("mtu", json!(9000)).refused();
         macvlan_with_a_broadcast_queue => macvlan().with("bcqueuelen", json!(5000));
         macvlan_with_a_mac => macvlan().with("mac", json!("02:00:5e:00:00:06"));
+        tap_plain => tap();
+        tap_in_every_version => tap().versions(&VERSIONS);
+        tap_of_layer_2_alone => bare_tap();
+        tap_with_both_families => tap().with("ipam", subnets(&["10.1.0.0/24", "fd00:1::/64"]));
+        tap_with_an_mtu_and_a_mac => tap().with("mtu", json!(1400)).with("mac", json!("02:00:5e:00:00:06"));
+        tap_with_a_mac_from_the_runtime => tap().runtime("mac", json!("02:00:5e:00:00:07"));
+        tap_of_several_queues_with_an_owner => tap().with("multiQueue", json!(true)).with("owner", json!(107));
+        tap_of_an_owner_and_a_group => tap().with("owner", json!(107)).with("group", json!(36)).differs(&["tap-headers"]);
+        tap_on_a_bridge_of_the_pod => bare_tap().with("bridge", json!("br0")).scene(&["pod ip link add br0 type bridge"]);
+        tap_on_a_bridge_that_is_missing => bare_tap().with("bridge", json!("br0")).refused();
+        tap_with_a_name_service => tap().with("dns", json!({"nameservers": ["10.1.0.1"]}));
         macvlan_with_a_mac_from_cni_args => macvlan().with("mac", json!("02:00:5e:00:00:06")).args("MAC=02:00:5e:00:00:07");
         macvlan_with_a_mac_from_the_runtime => macvlan().with("mac", json!("02:00:5e:00:00:06")).args("MAC=02:00:5e:00:00:07")
             .runtime("mac", json!("02:00:5e:00:00:08"));

@@ -265,6 +265,14 @@ fn dummy_on_uml() {
     names(Node::new, |node| json!([{"type": "dummy", "ipam": node.host_local("10.10.0.0/24")}]), &OF_POD);
 }
 
+#[test]
+fn tap_on_host() {
+    let in_bridge = |node: &Node| json!([{"type": "tap", "ipam": node.host_local("10.10.0.0/24")}]);
+    names(Node::new, in_bridge, &OF_POD);
+    let replaced = "pod ip link del eth0; pod ip link add eth0 type veth peer name x";
+    names(Node::new, in_bridge, &[(replaced, &["link eth0 is a veth, was made as tun"])]);
+}
+
 /// A node with two links that a bond can be made of.
 fn two_wires() -> Node {
     let node = Node::new();

@@ -117,6 +117,11 @@ fn bond(in_pod: bool, other: &str) -> Value {
 }
 
 #[test]
+fn a_kernel_without_tap_devices_on_uml() {
+    not_ready(&[(json!({"type": "tap"}), "", &["/dev/net/tun", "no driver"])]);
+}
+
+#[test]
 fn a_link_for_a_bond_that_is_missing_or_in_use() {
     not_ready(&[
         (bond(false, "up9"), "", &["links[1].name: got \"up9\", want a device with a link on the node"]),

@@ -14,6 +14,7 @@ mod portmap;
 mod ptp;
 mod sbr;
 mod shared;
+mod tap;
 mod tuning;
 mod vlan;
 mod vrf;

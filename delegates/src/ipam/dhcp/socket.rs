@@ -78,11 +78,9 @@ impl RawSocket {
     }
 
     fn put(&self, frame: &[u8]) -> Result<()> {
-        send(self.fd.as_raw_fd(), frame, MsgFlags::empty()).map(drop).map_err(|errno| Error::Kernel {
-            op: op("send a frame on", &self.name),
-            errno: errno as i32,
-            detail: String::new(),
-        })
+        send(self.fd.as_raw_fd(), frame, MsgFlags::empty())
+            .map(drop)
+            .map_err(Error::kernel(op("send a frame on", &self.name)))
     }
 }
 

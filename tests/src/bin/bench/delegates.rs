@@ -271,7 +271,7 @@ mod tests {
 
     /// `passthru` makes nothing, `whereabouts` is read as blocks, what `dhcp` takes is its server's time, and the others have no program
     /// among the reference plugins.
-    const UNMEASURED: [&str; 5] = ["bond", "dhcp", "passthru", "route-override", "whereabouts"];
+    const UNMEASURED: [&str; 6] = ["bond", "dhcp", "passthru", "route-override", "tap", "whereabouts"];
 
     #[test]
     fn every_delegate_has_a_page_with_a_place_for_its_line_and_the_other_way_round() {
