@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, PATIENCE};
 
-const VF: &str = "test.meta-cni.io/vf";
+pub const VF: &str = "test.meta-cni.io/vf";
 const VFIO: &str = "test.meta-cni.io/vfio";
 const START: Duration = Duration::from_secs(30);
 /// Under /var/run by the specification, which leads here.
 const DEVICE_INFO: &str = "/run/k8s.cni.cncf.io/devinfo";
 
 /// The cards of a node: four virtual functions with links, two that a program drives, and their device plugins.
-struct Cards<'a> {
+pub struct Cards<'a> {
     node: &'a Node,
     plugins: Vec<Service>,
 }
@@ -30,7 +30,8 @@ fn address(number: usize) -> String {
 }
 
 impl<'a> Cards<'a> {
-    fn plug_in(node: &'a Node) -> Self {
+    /// Makes them, and waits until the kubelet knows of them.
+    pub fn plug_in(node: &'a Node) -> Self {
         let space = node.space();
         space.run("mount -t tmpfs cards /sys/bus/pci/devices");
         let bus = node.file("/sys/bus/pci/devices");
@@ -59,7 +60,7 @@ impl<'a> Cards<'a> {
     }
 
     /// The links of virtual functions on the node.
-    fn links(&self) -> Vec<String> {
+    pub fn links(&self) -> Vec<String> {
         let all = self.node.space().run("ip -o link");
         let names = all.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next());
         let mut names: Vec<String> = names.filter(|name| name.starts_with("vf")).map(str::to_owned).collect();
@@ -92,13 +93,13 @@ impl Drop for Cards<'_> {
     }
 }
 
-fn nad(bed: &Bed, name: &str, resource: &str, config: &Value) {
+pub fn nad(bed: &Bed, name: &str, resource: &str, config: &Value) {
     let mut object = crate::bed::definition(&bed.namespace, name, &config.to_string());
     object["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/resourceName": resource});
     bed.api.apply(&object).unwrap();
 }
 
-fn capacity(bed: &Bed, node: &str, resource: &str, number: &str) {
+pub fn capacity(bed: &Bed, node: &str, resource: &str, number: &str) {
     wait::until(&format!("{number} of {resource} on {node}"), PATIENCE, || {
         let node = bed.api.get(&format!("/api/v1/nodes/{node}")).map_err(|e| e.to_string())?;
         let got = &node["status"]["allocatable"][resource];
@@ -106,14 +107,14 @@ fn capacity(bed: &Bed, node: &str, resource: &str, number: &str) {
     });
 }
 
-fn host_device() -> Value {
+pub fn host_device() -> Value {
     json!({
         "cniVersion": "1.1.0", "type": "host-device", "capabilities": {"deviceID": true, "CNIDeviceInfoFile": true},
     })
 }
 
 /// The PCI addresses that a status tells, by interface.
-fn told(status: &[Value]) -> Vec<(String, String)> {
+pub fn told(status: &[Value]) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let with = status.iter().filter(|entry| !entry["device-info"].is_null());
     with.map(|entry| (text(&entry["interface"]), text(&entry["device-info"]["pci"]["pci-address"]))).collect()
@@ -144,6 +145,36 @@ fn own_of(bed: &Bed, pod: &str, container: &str, resource: &str) -> Vec<String> 
     own
 }
 
+/// Makes a Deployment of a pod's name with pods like it; their names.
+pub fn deployed(bed: &Bed, pod: &Value, replicas: usize) -> Vec<String> {
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let labels = json!({"app": name});
+    bed.api
+        .apply(&json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"namespace": bed.namespace, "name": name},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels, "annotations": pod["metadata"]["annotations"]}, "spec": pod["spec"],
+                },
+            },
+        }))
+        .unwrap();
+    let list = format!("/api/v1/namespaces/{}/pods?labelSelector=app={name}", bed.namespace);
+    wait::until(&format!("{replicas} pods"), PATIENCE, || {
+        let names: Vec<_> =
+            bed.api.list(&list).iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+        if names.len() == replicas { Ok(names) } else { Err(format!("{names:?}")) }
+    })
+}
+
+/// Deletes a Deployment, and waits until its pods are gone.
+pub fn undeployed(bed: &Bed, name: &str, pods: &[String]) {
+    bed.api.delete(&format!("/apis/apps/v1/namespaces/{}/deployments/{name}", bed.namespace)).unwrap();
+    pods.iter().for_each(|pod| bed.gone(&bed.path(pod)));
+}
+
 #[test]
 fn a_deployment_with_two_devices_and_two_networks_comes_and_goes() {
     let bed = Bed::new("devices");
@@ -156,26 +187,7 @@ fn a_deployment_with_two_devices_and_two_networks_comes_and_goes() {
     let mut pod = bed.pod_with("web", None, "left,lan,right,wan");
     let two = json!({VF: "2"});
     pod["spec"]["containers"][0]["resources"] = json!({"limits": two});
-    let labels = json!({"app": "web"});
-    pod["metadata"]["labels"] = labels.clone();
-    bed.api
-        .apply(&json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"namespace": bed.namespace, "name": "web"},
-            "spec": {
-                "replicas": 2, "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels, "annotations": pod["metadata"]["annotations"]}, "spec": pod["spec"],
-                },
-            },
-        }))
-        .unwrap();
-    let list = format!("/api/v1/namespaces/{}/pods?labelSelector=app=web", bed.namespace);
-    let names: Vec<String> = wait::until("two pods", PATIENCE, || {
-        let names: Vec<_> =
-            bed.api.list(&list).iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-        if names.len() == 2 { Ok(names) } else { Err(format!("{names:?}")) }
-    });
+    let names = deployed(&bed, &pod, 2);
     let mut given = Vec::new();
     for name in &names {
         let status = bed.status(name);
@@ -198,10 +210,7 @@ fn a_deployment_with_two_devices_and_two_networks_comes_and_goes() {
     let of = |source: &str| lookups.iter().any(|line| line.contains(&format!("_count{{source=\"{source}\"}}")));
     assert!(of("pod-resources") && !of("checkpoint"), "{lookups:?}");
     assert_eq!(cards.links(), Vec::<String>::new());
-    bed.api.delete(&format!("/apis/apps/v1/namespaces/{}/deployments/web", bed.namespace)).unwrap();
-    for name in &names {
-        bed.gone(&bed.path(name));
-    }
+    undeployed(&bed, "web", &names);
     assert_eq!(cards.links(), ["vf0", "vf1", "vf2", "vf3"], "they come home");
     drop(cards);
     bed.clear();

@@ -16,7 +16,7 @@ impl Bed {
     }
 
     /// Edits them and waits until the status has these interfaces behind the default network's.
-    fn plug(&self, name: &str, networks: &str, want: &[&str]) -> Vec<Value> {
+    pub fn plug(&self, name: &str, networks: &str, want: &[&str]) -> Vec<Value> {
         let began = Instant::now();
         self.edit(name, networks).unwrap();
         let status = wait::until(&format!("pod {name} with {want:?}"), PATIENCE, || {
@@ -30,7 +30,7 @@ impl Bed {
     }
 
     /// The names of the links in a pod, but for lo.
-    fn links(&self, name: &str) -> Vec<String> {
+    pub fn links(&self, name: &str) -> Vec<String> {
         let listed = self.exec(name, "ls /sys/class/net");
         listed.split_whitespace().filter(|link| *link != "lo").map(str::to_owned).collect()
     }
