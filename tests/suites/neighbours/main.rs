@@ -2,6 +2,7 @@
 //! nothing of it changes by our coming and going. `make test-neighbours`; each product alone by its name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a case that cannot go on fails")]
 
+mod cilium;
 mod flannel;
 mod kube_router;
 mod scene;
