@@ -87,7 +87,7 @@ fn cilium_behind_ptp_is_a_chain_like_any_other() {
 
 #[test]
 fn cilium_that_wants_the_directory_is_told_not_to() {
-    let mut scene = Scene::new(Product {
+    let mut scene = Scene::before_ours(Product {
         subject: Subject {
             product: "Cilium that wants the runtime's directory for itself (`cni.exclusive`, its default)",
             ..CILIUM
@@ -98,6 +98,7 @@ fn cilium_that_wants_the_directory_is_told_not_to() {
         has_host_ports: false,
         near: TUNNEL,
     });
+    scene.apply_ours(&[]);
     for node in ["n1", "n2"] {
         scene.node_event(node, "ConfigurationTaken", "cni.exclusive=false");
     }
@@ -118,7 +119,7 @@ fn cilium_that_wants_the_directory_is_told_not_to() {
         });
         fs::remove_file(node.file(format!("{OURS}.cilium_bak"))).unwrap();
     }
-    scene.agents_are_ready();
+    scene.make_networks();
     scene.pods_with_three_networks();
     let found = doctor(scene.node("n1"));
     assert!(!found.contains("D32"), "{found}");

@@ -5,6 +5,7 @@
 mod cilium;
 mod flannel;
 mod kube_router;
+mod lan;
 mod scene;
 mod usual;
 mod whereabouts;

@@ -62,6 +62,13 @@ pub struct Scene {
 impl Scene {
     /// Two nodes with the product and a pod each, from before our installation; then ours.
     pub fn new(product: Product) -> Self {
+        let mut scene = Self::before_ours(product);
+        scene.install_ours(&[]);
+        scene
+    }
+
+    /// Two nodes with the product and a pod each.
+    pub fn before_ours(product: Product) -> Self {
         let run = Run::begin(product.subject);
         let cluster = Cluster::start(2);
         let daemons = (product.install)(&cluster);
@@ -80,15 +87,20 @@ impl Scene {
         names.iter().for_each(|node| scene.resolves(&format!("old-{node}")));
         scene.plain = scene.each(|scene, node| scene.eth0(&format!("old-{}", node.name()), node));
         scene.own = scene.each(|scene, node| scene.own_of(node));
-        scene.install_ours(&[]);
         scene
     }
 
     /// Ours alone on a cluster, with these variables of the agents.
     pub fn without_a_product(subject: Subject, cluster: Cluster, settings: &[&str]) -> Self {
         let run = Run::begin(subject);
-        let (install, start): (fn(&Cluster) -> _, fn(&Node) -> _) = (|_| Vec::new(), |_| Vec::new());
-        let product = Product { subject, install, start, own: &[], has_host_ports: true, near: TUNNEL };
+        let product = Product {
+            subject,
+            install: |_| Vec::new(),
+            start: |_| Vec::new(),
+            own: &[],
+            has_host_ports: true,
+            near: TUNNEL,
+        };
         let mut scene = Self::of(cluster, product, Vec::new(), run);
         scene.install_ours(settings);
         scene
@@ -122,6 +134,12 @@ impl Scene {
 
     /// Installs ours with these variables of the agents, and makes the networks that pods ask for.
     fn install_ours(&mut self, settings: &[&str]) {
+        self.apply_ours(settings);
+        self.make_networks();
+    }
+
+    /// Installs ours with these variables of the agents, and waits for nothing.
+    pub fn apply_ours(&self, settings: &[&str]) {
         self.cluster.import(&image());
         install(&self.cluster);
         for setting in settings {
@@ -136,6 +154,10 @@ impl Scene {
                 setting,
             ]);
         }
+    }
+
+    /// Makes the networks that pods ask for, when ours is ready.
+    pub fn make_networks(&mut self) {
         wait_for_agents(&mut self.cluster);
         wait_for_webhook(&self.cluster);
         let overlay = |vni: u32, port: u16, subnet: &str| {

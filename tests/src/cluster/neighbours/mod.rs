@@ -3,8 +3,11 @@
 
 pub mod cilium;
 pub mod coredns;
+pub mod dhcp;
+pub mod firewall;
 pub mod flannel;
 pub mod kube_router;
+pub mod ovs;
 pub mod results;
 pub mod usual;
 pub mod whereabouts;

@@ -21,6 +21,8 @@ const MODULES: &[(&str, &str)] = &[
     ("whereabouts", "neighbours/whereabouts"),
     ("cilium", "neighbours/cilium"),
     ("coredns", "neighbours/coredns"),
+    ("reference dhcp", "peers"),
+    ("reference firewall", "neighbours/firewall"),
 ];
 
 /// What a case is about.
