@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a case that cannot go on fails")]
 
 mod cilium;
+mod faults;
 mod flannel;
 mod kube_router;
 mod lan;

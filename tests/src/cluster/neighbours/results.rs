@@ -30,7 +30,7 @@ const MODULES: &[(&str, &str)] = &[
 pub struct Subject {
     /// How users call the product, and which way of it.
     pub product: &'static str,
-    /// Its programs: names of [`MODULES`]. Empty where a file is all of it.
+    /// Its programs, by the names of `MODULES`. Empty where a file is all of it.
     pub programs: &'static [&'static str],
     /// Its part in the cluster.
     pub tried_as: &'static str,
