@@ -8,5 +8,6 @@ mod flannel;
 mod kube_router;
 mod lan;
 mod scene;
+mod traffic;
 mod usual;
 mod whereabouts;
