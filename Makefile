@@ -65,13 +65,16 @@ test-operate: deps
 	tests/operate/alerts
 	tests/operate/chart
 
-# Beside real products, as their users install them: flannel, kube-router, Whereabouts. They are built once, which takes some ten minutes.
-# NEIGHBOUR=flannel for the cases of one.
+# Beside real products, as their users install them: flannel, kube-router, Cilium, Whereabouts and others. They are built once, which takes
+# some twenty minutes. NEIGHBOUR=flannel for the cases of one. UPDATE_GOLDEN=1 writes what the cases have seen into docs/compatibility.md;
+# without it a case that sees something else fails.
 test-neighbours: image
-	@tests/prepare ipset
+	@tests/prepare ipset /usr/bin/clang-19:clang-19 $(addprefix /usr/lib/$(HOST)-linux-gnu/,\
+		libunbound.so.8:libunbound8 libnuma.so.1:libnuma1 libbpf.so.1:libbpf1 libcap-ng.so.0:libcap-ng0)
 	tests/cluster/build >/dev/null
 	tests/peers/build >/dev/null
-	tests/neighbours/build flannel kube-router whereabouts >/dev/null
+	tests/neighbours/build flannel kube-router whereabouts cilium coredns firewall >/dev/null
+	tests/operate/build helm >/dev/null
 	cargo build --locked --workspace --all-features --bins
 	cargo test --locked --workspace --all-features --test neighbours -- --test-threads 1 $(NEIGHBOUR)
 

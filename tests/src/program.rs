@@ -83,6 +83,8 @@ impl Running {
             }
             if self.began.elapsed() > limit {
                 self.kill();
+                // The namespaces of a node do not end before it is taken.
+                let _ = self.child.wait();
                 panic!("no end after {limit:?}; stderr: {}", String::from_utf8_lossy(&content(self.stderr)));
             }
             std::thread::sleep(pause);

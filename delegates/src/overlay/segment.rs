@@ -198,7 +198,7 @@ fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridg
             });
             Err(Error::Kernel { op, errno, detail })
         }
-        Err(error) => Err(error),
+        Err(error) => Err(port_in_use(netlink, wanted, error)),
         Ok(()) => {
             if !spec.routed {
                 keep_out(&names.device)?;
@@ -210,10 +210,28 @@ fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridg
             }
             // An agent in a container may find the sysctls read-only. Without IPv6 there is nothing to keep off.
             let _ = netlink.keep_addresses_off(device.index);
-            netlink.set_link(device.index, &LinkChange { up: Some(true), ..LinkChange::default() })?;
+            if let Err(error) = netlink.set_link(device.index, &LinkChange { up: Some(true), ..LinkChange::default() })
+            {
+                // Nothing of an overlay that carries no packet stays: the next attempt would take it for a device that serves.
+                let _ = netlink.delete_link(device.index);
+                return Err(port_in_use(netlink, wanted, error));
+            }
             netlink.link_by_index(device.index)?.ok_or_else(missing)
         }
     }
+}
+
+/// The socket of a vxlan device is bound when the device goes up. The kernel shares it between devices with other VNIs, but with none that
+/// takes every VNI (Cilium's tunnel): that one has the port for itself, as any other program has.
+fn port_in_use(netlink: &mut Netlink, wanted: &Vxlan, error: Error) -> Error {
+    if !matches!(error, Error::Kernel { errno, .. } if errno == Errno::EADDRINUSE as i32) {
+        return error;
+    }
+    let has_port = |link: &Link| link.up && matches!(&link.kind, Kind::Vxlan(is) if is.port == wanted.port);
+    let found = netlink.links(None).ok().into_iter().flatten().find(has_port);
+    let by =
+        found.map_or_else(|| "which another program has".to_owned(), |link| format!("which link {} has", link.name));
+    Error::Parent(Finding::new("port", format_args!("{}, {by}", wanted.port), "another UDP port for this overlay"))
 }
 
 /// The overlay is the pods': the node itself takes no part in it, with a link-local address for one.

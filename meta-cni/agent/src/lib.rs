@@ -185,7 +185,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         ended = networks.run() => ended,
         ended = overlay::run(&options.state_dir, networks.changes(), hear, link_gone) => ended,
         ended = recover::run(options, &metrics) => ended,
-        ended = conf::run(options, &readiness, &definitions, awaited, pod_cidrs.subscribe()) => ended,
+        ended = conf::run(options, &readiness, &events, &definitions, awaited, pod_cidrs.subscribe()) => ended,
         ended = termination() => ended,
     }
 }

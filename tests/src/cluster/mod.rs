@@ -11,6 +11,7 @@ pub mod installation;
 pub mod multus;
 pub mod neighbours;
 pub mod node;
+pub mod operators;
 pub mod place;
 pub mod pods;
 pub mod programs;

@@ -25,8 +25,14 @@ pub fn snapshot(api: &Api, node: &Node) -> Snapshot {
     }
     for question in ["-o -4 address show scope global", "-4 route", "-6 route show proto static", "rule", "-6 rule"] {
         let told = node.space().run(&format!("ip {question}"));
-        // A bridge without a port notices a moment later that it is down.
-        all.extend(told.lines().map(|line| format!("{question}: {}", line.trim().trim_end_matches(" linkdown"))));
+        // A link that was made anew has another number. A bridge without a port notices a moment later that it is down.
+        let shown = |line: &str| {
+            let line = line.trim().trim_end_matches(" linkdown");
+            let unnumbered =
+                line.split_once(": ").filter(|_| question.contains("address")).map_or(line, |(_, rest)| rest);
+            format!("{question}: {unnumbered}")
+        };
+        all.extend(told.lines().map(shown));
     }
     let mut table = String::new();
     // Without counters.

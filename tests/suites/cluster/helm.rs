@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
+use meta_cni_tests::cluster::operators::operators;
 use meta_cni_tests::cluster::programs::Programs;
 use meta_cni_tests::cluster::snapshot::as_before;
 use meta_cni_tests::cluster::{Cluster, ControlPlane, Node, wait};
@@ -20,14 +20,6 @@ type Objects = BTreeMap<String, Value>;
 
 fn chart() -> String {
     format!("{}/../deploy/helm/meta-cni", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A program of operators, built once.
-fn operators(name: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("operate/build");
-    let output = program::command(script).arg(name).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{name} cannot be built; its words are on stderr");
-    Path::new(String::from_utf8_lossy(&output.stdout).trim()).join(name)
 }
 
 /// Exit status, stdout and stderr of helm.

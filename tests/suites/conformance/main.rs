@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod attach;
+mod attached_contracts;
 mod contracts;
 mod crio;
 mod faults;

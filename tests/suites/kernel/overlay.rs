@@ -106,3 +106,33 @@ fn a_vni_that_another_device_holds_is_refused() {
     assert_eq!(node.netns.links(), ["theirs", "up0"]);
     node.assert_clean_but(&["theirs", "up0"]);
 }
+
+#[test]
+fn a_port_that_another_tunnel_has_for_all_vnis_is_refused_by_name() {
+    let (node, _other) = nodes();
+    // As Cilium makes its tunnel.
+    node.netns.run("ip link add cilium_vxlan type vxlan external dstport 8472");
+    node.netns.run("ip link set cilium_vxlan up");
+    let given = json!({"cniVersion": "1.0.0", "type": "vxlan", "vni": 4201, "underlay": "up0", "port": 8472,
+        "ipam": {"type": "blocks", "subnet": "10.43.0.0/24"}});
+    let mut flooding = overlay(4200);
+    flooding["port"] = json!(8472);
+    for (network, conf) in [("flooding", flooding), ("given", given)] {
+        node.nad(network, conf.clone());
+        let selection = if network == "given" {
+            json!([{"name": network}])
+        } else {
+            json!([{"name": network, "ips": ["10.42.0.1/24"]}])
+        };
+        let pod = node.pod(network, &selection.to_string());
+        node.add(&pod).refused(102, &[&format!("default/{network}"), "port", "8472", "cilium_vxlan"]);
+        pod.assert_empty();
+        assert_eq!(node.netns.links(), ["cilium_vxlan", "up0"]);
+        node.assert_clean_but(&["cilium_vxlan", "up0"]);
+        let mut other = conf;
+        other["port"] = json!(4789);
+        node.nad(network, other);
+        node.add(&pod).result();
+        node.del(&pod).quiet();
+    }
+}

@@ -3,12 +3,22 @@
 use std::fs;
 
 use meta_cni_tests::cluster::neighbours::flannel::{Backend, SUBNET_FILE, install, start};
+use meta_cni_tests::cluster::neighbours::results::Subject;
 
-use crate::scene::{Product, Scene};
+use crate::scene::{Product, Scene, TUNNEL};
+
+const FLANNEL: Subject = Subject {
+    product: "",
+    programs: &["flannel", "flannel's plugin", "coredns"],
+    tried_as: "default network",
+    to_set: "nothing",
+};
 
 #[test]
 fn flannel_with_vxlan_keeps_its_device() {
     walk(Product {
+        subject: Subject { product: "flannel, VXLAN", ..FLANNEL },
+        near: TUNNEL,
         install: |cluster| install(cluster, Backend::Vxlan),
         start: |node| vec![start(node)],
         own: &[
@@ -23,6 +33,8 @@ fn flannel_with_vxlan_keeps_its_device() {
 #[test]
 fn flannel_with_host_gw_keeps_its_routes() {
     walk(Product {
+        subject: Subject { product: "flannel, host-gw", ..FLANNEL },
+        near: TUNNEL,
         install: |cluster| install(cluster, Backend::HostGw),
         start: |node| vec![start(node)],
         own: &["ip -4 route show 10.244.0.0/16 table main"],
@@ -49,4 +61,5 @@ fn without_a_subnet(scene: &mut Scene) {
     scene.ready("waits");
     scene.serves("waits", "new-n2");
     scene.delete("waits");
+    scene.held("daemon away: a pod waits, its event names the file");
 }

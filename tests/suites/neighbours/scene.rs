@@ -2,27 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 use meta_cni_tests::cluster::installation::{image, install, uninstall, wait_for_agents, wait_for_webhook};
+use meta_cni_tests::cluster::neighbours::coredns;
+use meta_cni_tests::cluster::neighbours::results::{Run, Subject};
 use meta_cni_tests::cluster::pods::{PATIENCE, definition, events, gone, lan, namespace, pod, ready, status_of};
 use meta_cni_tests::cluster::service::Service;
 use meta_cni_tests::cluster::snapshot::{Snapshot, as_before, snapshot};
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use meta_cni_tests::node::NETWORKS;
-use meta_cni_tests::program;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// Where the cases' pods are.
 pub const SHOP: &str = "shop";
 /// What a pod serves, on its own port, and at the node for pods that have a `hostPort`.
-const PORT: u16 = 8080;
-const NODE_PORT: u16 = 18080;
-/// A pod with further networks has these: a bridge of the node, an overlay on flannel's and Cilium's port, one on the usual port.
-const THREE: &str = "lan,near,far";
+pub const PORT: u16 = 8080;
+pub const NODE_PORT: u16 = 18080;
+/// A pod with further networks has these: a bridge of the node, an overlay on the product's port where that can be shared, one on the usual
+/// port.
+pub const THREE: &str = "lan,near,far";
 
 /// A product that is the cluster's default network.
 pub struct Product {
+    /// Its row in the table.
+    pub subject: Subject,
     /// Installs it on every node.
     pub install: fn(&Cluster) -> Vec<Service>,
     /// Starts the daemons of a node again.
@@ -31,15 +35,22 @@ pub struct Product {
     pub own: &'static [&'static str],
     /// It serves `hostPort`.
     pub has_host_ports: bool,
+    /// UDP port of the overlay `near`.
+    pub near: u16,
 }
+
+/// Port of flannel's tunnel, and of Cilium's.
+pub const TUNNEL: u16 = 8472;
 
 /// A cluster with a product and ours.
 pub struct Scene {
     // In the order in which they go: a node ends when nothing runs in it.
     pub daemons: Vec<Service>,
+    dns: Option<Service>,
     pub cluster: Cluster,
     pub api: Api,
     product: Product,
+    run: Run,
     before: Vec<Snapshot>,
     /// What eth0 of a pod is without us, by node.
     plain: Vec<Vec<String>>,
@@ -49,9 +60,18 @@ pub struct Scene {
 impl Scene {
     /// Two nodes with the product and a pod each, from before our installation; then ours.
     pub fn new(product: Product) -> Self {
+        let mut scene = Self::before_ours(product);
+        scene.install_ours(&[]);
+        scene
+    }
+
+    /// Two nodes with the product and a pod each.
+    pub fn before_ours(product: Product) -> Self {
+        let run = Run::begin(product.subject);
         let cluster = Cluster::start(2);
         let daemons = (product.install)(&cluster);
-        let mut scene = Self::of(cluster, product, daemons);
+        let mut scene = Self::of(cluster, product, daemons, run);
+        scene.dns = Some(coredns::install(&scene.cluster));
         let names = scene.names();
         for node in &names {
             scene.make(&format!("first-{node}"), node, "", false);
@@ -62,21 +82,29 @@ impl Scene {
             scene.make(&format!("old-{node}"), node, "", false);
         }
         scene.serves("old-n1", "old-n2");
+        names.iter().for_each(|node| scene.resolves(&format!("old-{node}")));
         scene.plain = scene.each(|scene, node| scene.eth0(&format!("old-{}", node.name()), node));
         scene.own = scene.each(|scene, node| scene.own_of(node));
-        scene.install_ours(&[]);
         scene
     }
 
-    /// Ours alone on a cluster, with this as the default network (`META_CNI_PRIMARY`).
-    pub fn without_a_product(cluster: Cluster, primary: &str) -> Self {
-        let product = Product { install: |_| Vec::new(), start: |_| Vec::new(), own: &[], has_host_ports: true };
-        let mut scene = Self::of(cluster, product, Vec::new());
-        scene.install_ours(&[format!("META_CNI_PRIMARY={primary}")]);
+    /// Ours alone on a cluster, with these variables of the agents.
+    pub fn without_a_product(subject: Subject, cluster: Cluster, settings: &[&str]) -> Self {
+        let run = Run::begin(subject);
+        let product = Product {
+            subject,
+            install: |_| Vec::new(),
+            start: |_| Vec::new(),
+            own: &[],
+            has_host_ports: true,
+            near: TUNNEL,
+        };
+        let mut scene = Self::of(cluster, product, Vec::new(), run);
+        scene.install_ours(settings);
         scene
     }
 
-    fn of(cluster: Cluster, product: Product, daemons: Vec<Service>) -> Self {
+    fn of(cluster: Cluster, product: Product, daemons: Vec<Service>, run: Run) -> Self {
         let api = cluster.api();
         namespace(&api, SHOP);
         let service = json!({
@@ -84,11 +112,32 @@ impl Scene {
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
         });
         api.apply(&service).unwrap();
-        Self { daemons, cluster, api, product, before: Vec::new(), plain: Vec::new(), own: Vec::new() }
+        Self { daemons, dns: None, cluster, api, product, run, before: Vec::new(), plain: Vec::new(), own: Vec::new() }
+    }
+
+    /// Something that was right, in the words of the table.
+    pub fn held(&self, what: &str) {
+        self.run.held(what);
+    }
+
+    /// A program that comes from no module, with its version.
+    pub fn with_version(&mut self, program: &str, version: &str) {
+        self.run.with_version(program, version);
+    }
+
+    /// The case is over.
+    pub fn passed(self) {
+        self.run.passed();
     }
 
     /// Installs ours with these variables of the agents, and makes the networks that pods ask for.
-    fn install_ours(&mut self, settings: &[String]) {
+    fn install_ours(&mut self, settings: &[&str]) {
+        self.apply_ours(settings);
+        self.make_networks();
+    }
+
+    /// Installs ours with these variables of the agents, and waits for nothing.
+    pub fn apply_ours(&self, settings: &[&str]) {
         self.cluster.import(&image());
         install(&self.cluster);
         for setting in settings {
@@ -103,6 +152,10 @@ impl Scene {
                 setting,
             ]);
         }
+    }
+
+    /// Makes the networks that pods ask for, when ours is ready.
+    pub fn make_networks(&mut self) {
         wait_for_agents(&mut self.cluster);
         wait_for_webhook(&self.cluster);
         let overlay = |vni: u32, port: u16, subnet: &str| {
@@ -110,16 +163,28 @@ impl Scene {
                 "cniVersion": "1.1.0", "type": "vxlan", "vni": vni, "port": port, "ipam": {"type": "blocks", "subnet": subnet},
             })
         };
-        for (name, config) in [
-            ("lan", lan(160)),
-            ("near", overlay(4100, 8472, "10.61.0.0/24")),
-            ("far", overlay(4101, 4789, "10.62.0.0/24")),
-        ] {
-            let object = definition(SHOP, name, &config.to_string());
-            wait::until("definition that is stored", PATIENCE, || {
-                self.api.apply(&object).map_err(|refusal| refusal.to_string())
-            });
-        }
+        self.define("lan", &lan(160));
+        self.define("near", &overlay(4100, self.product.near, "10.61.0.0/24"));
+        self.define("far", &overlay(4101, 4789, "10.62.0.0/24"));
+    }
+
+    /// Stores a definition.
+    pub fn define(&self, name: &str, config: &Value) {
+        let object = definition(SHOP, name, &config.to_string());
+        wait::until("definition that is stored", PATIENCE, || {
+            self.api.apply(&object).map_err(|refusal| refusal.to_string())
+        });
+    }
+
+    /// Takes a definition away.
+    pub fn undefine(&self, name: &str) {
+        let kind = "network-attachment-definitions";
+        self.api.delete(&format!("/apis/k8s.cni.cncf.io/v1/namespaces/{SHOP}/{kind}/{name}")).unwrap();
+    }
+
+    /// Waits until our agents say that pods get what they ask for.
+    pub fn agents_are_ready(&mut self) {
+        wait_for_agents(&mut self.cluster);
     }
 
     fn names(&self) -> Vec<String> {
@@ -174,6 +239,19 @@ impl Scene {
         });
     }
 
+    /// Waits for an event of a node, by its reason and a part of its text.
+    pub fn node_event(&self, node: &str, reason: &str, part: &str) {
+        wait::until(&format!("event {reason} of {node}"), PATIENCE, || {
+            let events = self
+                .api
+                .list(&format!("/api/v1/events?fieldSelector=involvedObject.kind=Node,involvedObject.name={node}"));
+            let is_it = |event: &&Value| {
+                event["reason"] == reason && event["message"].as_str().is_some_and(|text| text.contains(part))
+            };
+            events.iter().find(is_it).map(drop).ok_or_else(|| format!("{events:?}"))
+        });
+    }
+
     /// Waits until a pod is ready.
     pub fn ready(&self, name: &str) {
         ready(&self.api, SHOP, name);
@@ -192,55 +270,6 @@ impl Scene {
             all.push(entry["ips"][0].as_str().unwrap().to_owned());
         }
         all
-    }
-
-    /// Runs a line of a shell in a pod.
-    fn tries(&self, pod: &str, line: &str) -> Result<String, String> {
-        let mut command = self.cluster.plane().kubectl_command();
-        command.args(["exec", "-n", SHOP, pod, "--", "busybox", "sh", "-c", line]);
-        let finished = program::start(&mut command, b"").finish(Duration::from_secs(30));
-        let (out, err) = (String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
-        if finished.code == Some(0) { Ok(out.into_owned()) } else { Err(format!("{pod}: {line}: {out}{err}")) }
-    }
-
-    /// Does one echo come back?
-    fn pings(&self, pod: &str, address: &str) -> Result<String, String> {
-        self.tries(pod, &format!("ping -c 1 -W 1 {address}"))
-    }
-
-    /// Gets the page that is served at an address.
-    fn page(&self, from: &str, address: &str, port: u16) -> Result<String, String> {
-        // Not wget: a static busybox looks names up by libraries that the pods do not have.
-        let line = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port} | tail -n 1");
-        match self.tries(from, &line)?.trim() {
-            "" => Err(format!("{from}: nothing from {address}:{port}")),
-            page => Ok(page.to_owned()),
-        }
-    }
-
-    #[track_caller]
-    fn soon(&self, what: &str, attempt: impl FnMut() -> Result<String, String>) -> String {
-        wait::until(what, PATIENCE, attempt)
-    }
-
-    /// A pod reaches another across nodes by eth0, and both by the Service.
-    pub fn serves(&self, from: &str, to: &str) {
-        let address = &self.addresses(to)[0];
-        self.soon("echo by eth0", || self.pings(from, address));
-        assert_eq!(self.soon("page by eth0", || self.page(from, address, PORT)), to);
-        let service = self.api.get(&format!("/api/v1/namespaces/{SHOP}/services/web")).unwrap();
-        let cluster_ip = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
-        let mut served = BTreeSet::new();
-        wait::until("pages of both pods by the Service", PATIENCE, || {
-            served.insert(self.page(from, &cluster_ip, 80)?);
-            if served.contains(to) { Ok(()) } else { Err(format!("{served:?}")) }
-        });
-    }
-
-    /// A pod is reached by its `hostPort` at its node.
-    pub fn serves_at_the_node(&self, pod: &str, node: &str, from: &str) {
-        let address = self.node(node).address();
-        assert_eq!(self.soon("page by the node's port", || self.page(from, &address, NODE_PORT)), pod);
     }
 
     /// What eth0 of a pod is, with what differs between two pods of a node left out.
@@ -271,11 +300,15 @@ impl Scene {
     }
 
     /// What there is of a node once no pod's link is.
-    fn settled(&self, node: &Node) -> Snapshot {
+    pub fn settled(&self, node: &Node) -> Snapshot {
         wait::until("node without pods", PATIENCE, || {
             let now = snapshot(&self.api, node);
-            if now.iter().any(|line| line.starts_with("link veth")) { Err("there are veths") } else { Ok(now) }
-                .map_err(str::to_owned)
+            // Cilium's begin with lxc.
+            let is_pods = |line: &&String| line.starts_with("link veth") || line.starts_with("link lxc");
+            match now.iter().find(is_pods) {
+                Some(link) => Err(link.clone()),
+                None => Ok(now),
+            }
         })
     }
 
@@ -288,14 +321,22 @@ impl Scene {
         for (node, plain) in self.cluster.nodes().iter().zip(&self.plain) {
             assert_eq!(&self.eth0(&format!("new-{}", node.name()), node), plain, "eth0 on {}", node.name());
         }
+        self.held("eth0 as without us");
         self.serves("new-n1", "new-n2");
         self.serves("new-n2", "old-n1");
         self.serves("old-n1", "new-n2");
+        self.held("pods and Services over two nodes");
+        for pod in ["new-n1", "new-n2", "old-n2"] {
+            self.resolves(pod);
+        }
+        self.held("DNS");
         for address in &self.addresses("new-n2")[2..] {
             self.soon("echo by an overlay", || self.pings("new-n1", address));
         }
+        self.held(&format!("bridge, overlays on ports {} and 4789", self.product.near));
         if has_port {
             self.serves_at_the_node("new-n1", "n1", "new-n2");
+            self.held("`hostPort`");
         }
         self.own_is_as_before();
     }
@@ -308,6 +349,7 @@ impl Scene {
             let more: Vec<_> = now.difference(own).collect();
             assert!(lost.is_empty() && more.is_empty(), "{}: - {lost:#?} + {more:#?}", node.name());
         }
+        self.held("its own devices, routes and files unchanged");
     }
 
     /// The product's daemons end and start again, and so do our agents: in one order and in the other.
@@ -331,6 +373,8 @@ impl Scene {
             }
             self.delete("again");
         }
+        let has_daemons = !self.daemons.is_empty();
+        self.held(if has_daemons { "both killed, in both orders" } else { "our agents killed" });
     }
 
     /// Takes every plugin from the nodes but ours and the runtime's `lo`, or brings them back.
@@ -347,6 +391,7 @@ impl Scene {
                 fs::rename(entry.path(), dir.join(other)).unwrap();
             }
         }
+        self.held("our built-in types alone");
     }
 
     /// A policy that nobody passes ends what comes by eth0, and nothing else: further networks are not the default network's.
@@ -366,6 +411,12 @@ impl Scene {
         }
         self.api.delete(&format!("/apis/networking.k8s.io/v1/namespaces/{SHOP}/networkpolicies/closed")).unwrap();
         wait::until("policy that is gone", PATIENCE, || self.page("new-n1", &addresses[0], PORT));
+        self.held("NetworkPolicy on eth0");
+    }
+
+    /// A signal to the product's daemons.
+    pub fn signal_product(&self, signal: Signal) {
+        self.daemons.iter().for_each(|daemon| daemon.signal(signal));
     }
 
     /// SIGKILL to the product's daemons.
@@ -389,10 +440,7 @@ impl Scene {
             self.delete(&format!("old-{node}"));
             self.delete(&format!("new-{node}"));
         }
-        for network in ["lan", "near", "far"] {
-            let kind = "network-attachment-definitions";
-            self.api.delete(&format!("/apis/k8s.cni.cncf.io/v1/namespaces/{SHOP}/{kind}/{network}")).unwrap();
-        }
+        ["lan", "near", "far"].iter().for_each(|network| self.undefine(network));
         uninstall(&self.cluster);
         for (node, before) in self.cluster.nodes().iter().zip(&self.before) {
             as_before(&self.api, node, before);
@@ -400,5 +448,7 @@ impl Scene {
             self.make(&format!("after-{}", node.name()), node.name(), "", false);
         }
         self.serves("after-n1", "after-n2");
+        self.held("pods from before deleted; uninstalled, each node as before");
+        self.passed();
     }
 }

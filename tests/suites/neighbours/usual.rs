@@ -3,13 +3,21 @@
 use std::fs;
 
 use meta_cni_tests::cluster::Cluster;
+use meta_cni_tests::cluster::neighbours::results::Subject;
 use meta_cni_tests::cluster::neighbours::{flannel, usual};
 
-use crate::scene::{Product, Scene};
+use crate::scene::{Product, Scene, TUNNEL};
 
 #[test]
 fn kinds_default_network_with_built_ins_alone() {
     walk(Product {
+        subject: Subject {
+            product: "kind's default network (ptp, host-local, portmap)",
+            programs: &["coredns"],
+            tried_as: "default network",
+            to_set: "nothing",
+        },
+        near: TUNNEL,
         install: |cluster| {
             usual::kind(cluster);
             Vec::new()
@@ -23,6 +31,13 @@ fn kinds_default_network_with_built_ins_alone() {
 #[test]
 fn k3s_default_network_with_built_ins_alone() {
     walk(Product {
+        subject: Subject {
+            product: "k3s' default network (flannel, portmap, bandwidth)",
+            programs: &["flannel", "coredns"],
+            tried_as: "default network",
+            to_set: "nothing",
+        },
+        near: TUNNEL,
         install: flannel::install_as_k3s,
         start: |node| vec![flannel::start(node)],
         own: &["ip -d link show flannel.1", "bridge fdb show dev flannel.1"],
@@ -32,20 +47,29 @@ fn k3s_default_network_with_built_ins_alone() {
 
 #[test]
 fn the_nodes_own_ranges_are_the_default_network_where_that_is_asked_for() {
+    let subject = Subject {
+        product: "podCIDR (kubenet, GCE)",
+        programs: &[],
+        tried_as: "default network, made by us",
+        to_set: "`META_CNI_PRIMARY=podcidr`",
+    };
     let cluster = Cluster::start(2);
     for node in cluster.nodes() {
         fs::remove_file(node.file("/etc/cni/net.d/10-bridge.conflist")).unwrap();
     }
-    let scene = Scene::without_a_product(cluster, "podcidr");
+    let scene = Scene::without_a_product(subject, cluster, &["META_CNI_PRIMARY=podcidr"]);
     scene.hide_plugins(true);
     for node in ["n1", "n2"] {
         scene.make(&format!("new-{node}"), node, "lan,far", true);
     }
     scene.serves("new-n1", "new-n2");
+    scene.held("pods and Services over two nodes");
     scene.serves_at_the_node("new-n1", "n1", "new-n2");
+    scene.held("`hostPort`");
     for name in ["new-n1", "new-n2"] {
         scene.delete(name);
     }
+    scene.passed();
 }
 
 fn walk(product: Product) {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use meta_cni_tests::cluster::installation::{image, install, wait_for_agents, wait_for_webhook};
-use meta_cni_tests::cluster::neighbours::whereabouts;
+use meta_cni_tests::cluster::neighbours::results::{Run, Subject};
+use meta_cni_tests::cluster::neighbours::{say, whereabouts};
 use meta_cni_tests::cluster::pods::{self, PATIENCE, definition, gone, namespace};
 use meta_cni_tests::cluster::{Api, Cluster, wait};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::scene::SHOP;
 
@@ -42,23 +43,14 @@ fn held_by(api: &Api, pods: &[&str]) {
     });
 }
 
-/// Sets the nodes' key, and returns when every node has it.
-fn say(cluster: &Cluster, value: &str) {
-    let node = json!({"whereabouts": value}).to_string();
-    let map = "/api/v1/namespaces/kube-system/configmaps/meta-cni";
-    cluster.api().patch(map, &json!({"data": {"node.json": node}})).unwrap();
-    for node in cluster.nodes() {
-        wait::until(&format!("{value} on {}", node.name()), PATIENCE, || {
-            let text =
-                fs::read_to_string(node.file("/etc/cni/net.d/00-meta-cni.conflist")).map_err(|e| e.to_string())?;
-            let conf: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-            if conf["plugins"][0]["whereabouts"] == value { Ok(()) } else { Err(text) }
-        });
-    }
-}
-
 #[test]
 fn whereabouts_gives_addresses_and_blocks_take_them_over() {
+    let run = Run::begin(Subject {
+        product: "Whereabouts",
+        programs: &["whereabouts"],
+        tried_as: "address management of a further network; then its addresses taken over by [blocks](delegates/whereabouts.md)",
+        to_set: "`\"whereabouts\": \"take-over\"`, then `\"blocks\"`, where blocks are wanted",
+    });
     let mut cluster = Cluster::start(2);
     let api = cluster.api();
     namespace(&api, SHOP);
@@ -82,8 +74,10 @@ fn whereabouts_gives_addresses_and_blocks_take_them_over() {
     detach(&api, "three");
     held_by(&api, &["one", "two"]);
 
+    run.held("one address space over two nodes, given back with the pod");
+
     // Taken over: what running pods hold is nobody else's, and a pod that goes gives its address back to the pool.
-    say(&cluster, "take-over");
+    say(&cluster, &json!({"whereabouts": "take-over"}));
     let mut given = BTreeSet::from([addresses[0].clone(), addresses[1].clone()]);
     for number in 0..6 {
         let address = attach(&api, &format!("new{number}"), ["n1", "n2"][number % 2]);
@@ -95,8 +89,10 @@ fn whereabouts_gives_addresses_and_blocks_take_them_over() {
     detach(&api, "two");
     held_by(&api, &[]);
 
+    run.held("taken over by blocks while its pods run: no address twice, its pool empties");
+
     // And without the product.
-    say(&cluster, "blocks");
+    say(&cluster, &json!({"whereabouts": "blocks"}));
     for node in cluster.nodes() {
         fs::remove_file(node.file("/opt/cni/bin/whereabouts")).unwrap();
     }
@@ -111,4 +107,6 @@ fn whereabouts_gives_addresses_and_blocks_take_them_over() {
     for name in ["after", "new0", "new1", "new2", "new3", "new4", "new5"] {
         detach(&api, name);
     }
+    run.held("blocks go on without it");
+    run.passed();
 }

@@ -56,6 +56,8 @@ pub struct Look {
     pub blockers: Vec<String>,
     /// When to look again without an event.
     pub again: Option<Duration>,
+    /// Another program took our file, which is back by now: what to say of it on the Node.
+    pub taken: Option<String>,
 }
 
 impl ConflistReconciler {
@@ -84,7 +86,7 @@ impl ConflistReconciler {
             self.changed = now;
         }
         self.seen = seen;
-        let mut look = Look { blockers: Vec::new(), again: None };
+        let mut look = Look { blockers: Vec::new(), again: None, taken: None };
         let mut notes = Vec::new();
         match self.wanted(now, definitions, pod_cidrs, &mut notes) {
             Ok(text) => self.keep(&text, now, &mut look),
@@ -178,20 +180,20 @@ impl ConflistReconciler {
         if taken {
             let pause = self.rewrites.pause(now);
             if !pause.is_zero() {
-                look.blockers.push(format!(
-                    "{} to be left alone: another program took it away {} times",
-                    self.task.file,
-                    self.rewrites.count() + 1
-                ));
+                let times = self.rewrites.count() + 1;
+                look.blockers.push(format!("{} to be left alone: {} {times} times", self.task.file, self.taker()));
                 look.again = Some(pause);
                 return;
             }
             self.rewrites.add(now);
-            tracing::warn!(
-                path = %path.display(),
-                "another program removed, renamed or changed our configuration; it is put back. If that is a network product \
-                 that wants the directory for itself, tell it not to (Cilium: cni.exclusive=false)"
+            let text = format!(
+                "{}: {}; it is put back, each time a little later, and pods that start meanwhile have their default network \
+                 alone",
+                path.display(),
+                self.taker()
             );
+            tracing::warn!("{text}");
+            look.taken = Some(text);
         }
         match place(&path, text.as_bytes(), 0o644) {
             Ok(_) => {
@@ -202,6 +204,16 @@ impl ConflistReconciler {
                 look.blockers.push(format!("the configuration to be written: {fault}"));
                 look.again = Some(FIRST_PAUSE);
             }
+        }
+    }
+
+    /// Who took our file, and what to set.
+    fn taker(&self) -> &'static str {
+        // What Cilium takes away it keeps beside, under this name.
+        if self.task.dir.join(format!("{}.cilium_bak", self.task.file)).exists() {
+            "Cilium renamed it (set cni.exclusive=false in its values)"
+        } else {
+            "another program removed, renamed or changed it (a network product that wants the directory for itself is to be told not to)"
         }
     }
 
@@ -349,11 +361,15 @@ mod tests {
         node.settle();
         let good = node.ours();
         node.remove(OURS);
-        assert!(node.look(Duration::ZERO).blockers.is_empty());
+        let look = node.look(Duration::ZERO);
+        assert!(look.blockers.is_empty());
+        let told = look.taken.unwrap();
+        assert!(told.contains("00-meta-cni.conflist: another program removed") && !told.contains("Cilium"), "{told}");
         assert_eq!(node.ours(), good);
+        assert_eq!(node.look(Duration::ZERO).taken, None);
         node.write(OURS, "{}");
         let look = node.look(Duration::ZERO);
-        assert_eq!((look.blockers.len(), look.again), (1, Some(FIRST_PAUSE)));
+        assert_eq!((look.blockers.len(), look.again, look.taken), (1, Some(FIRST_PAUSE), None));
         assert_eq!(node.ours(), "{}");
         assert!(node.look(FIRST_PAUSE).blockers.is_empty());
         assert_eq!(node.ours(), good);
@@ -363,6 +379,22 @@ mod tests {
         node.remove(OURS);
         node.look(QUIET);
         assert_eq!(node.ours(), good);
+    }
+
+    #[test]
+    fn cilium_is_named_with_what_to_set() {
+        let mut node = Node::new();
+        node.write("10-flannel.conflist", FLANNEL);
+        node.settle();
+        let renames = |node: &Node| {
+            fs::rename(node.dir.path().join(OURS), node.dir.path().join(format!("{OURS}.cilium_bak"))).unwrap();
+        };
+        renames(&node);
+        let told = node.look(Duration::ZERO).taken.unwrap();
+        assert!(told.contains("Cilium renamed it (set cni.exclusive=false in its values)"), "{told}");
+        renames(&node);
+        let blockers = node.look(Duration::ZERO).blockers;
+        assert!(blockers[0].contains("to be left alone: Cilium renamed it (set cni.exclusive=false"), "{blockers:?}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::sleep;
 
 use super::Options;
+use super::events::EventSender;
 use crate::error::Result;
 use conflist_reconciler::{ConflistReconciler, Task};
 pub use default::Definitions;
@@ -35,11 +36,15 @@ const BURST: Duration = Duration::from_millis(100);
 /// Why pods may not get their networks, one reason each; empty when our file is in place and the first.
 pub type Blockers = Vec<String>;
 
-/// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers. `changed` returns when a definition
+/// Reason of the Node's event about another program that takes our file.
+const TAKEN: &str = "ConfigurationTaken";
+
+/// Keeps the conflist in place; ends only with an error. `readiness` gets the blockers; `events` tells of who takes the file. `changed` returns when a definition
 /// that was read may have changed. `pod_cidrs` are the ranges of the node's pods, as far as they are known.
 pub async fn run(
     options: &Options,
     readiness: &Sender<Blockers>,
+    events: &EventSender,
     definitions: Definitions<'_>,
     changed: impl AsyncFn(),
     mut pod_cidrs: Receiver<Vec<IpNet>>,
@@ -66,6 +71,9 @@ pub async fn run(
         let ranges = pod_cidrs.borrow_and_update().clone();
         let look = reconciler.look(Instant::now(), definitions, &ranges);
         readiness.send_replace(look.blockers);
+        if let Some(text) = look.taken {
+            events.on_node(&options.node_name, TAKEN, text);
+        }
         tokio::select! {
             () = watch.event() => sleep(BURST).await,
             () = changed() => {}

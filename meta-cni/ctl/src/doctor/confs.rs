@@ -74,7 +74,7 @@ fn judge(seen: &[Seen], renamed: &[String], findings: &mut Vec<Finding>) {
     }
     if !renamed.is_empty() {
         let found = format!("Cilium renamed configurations: {}", renamed.join(", "));
-        let advice = "set cni.exclusive=false in Cilium's values: it takes the directory for its own otherwise";
+        let advice = "set cni.exclusive=false in Cilium's values: it takes the directory for its own otherwise; then remove these files";
         findings.push(Finding::new("D32", Severity::Error, found, advice));
     }
 }

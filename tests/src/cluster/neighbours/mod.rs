@@ -1,30 +1,33 @@
 //! Products that clusters have beside this one: each as its own manifests install it, with its daemon as a program of the node instead of
 //! a pod's. Configuration, arguments and rights are the same; there is no container in between, for nobody serves the images here.
 
+pub mod cilium;
+pub mod coredns;
+pub mod dhcp;
+pub mod firewall;
 pub mod flannel;
 pub mod kube_router;
+pub mod ovs;
+pub mod results;
 pub mod usual;
 pub mod whereabouts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
 use super::node::Node;
+use super::operators::built_by;
+use super::pods::PATIENCE;
+use super::wait;
 use super::whole::Cluster;
-use crate::{peers, program};
+use crate::peers;
 
 /// The daemon of a product, as `tests/neighbours/build` makes it.
 pub fn daemon(name: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("neighbours/build");
-    let mut build = program::command(&script);
-    let output = build.arg(name).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
-    assert!(output.status.success(), "{}: {}; its words are on stderr", script.display(), output.status);
-    Path::new(String::from_utf8_lossy(&output.stdout).trim()).join(name)
+    built_by("neighbours/build", name)
 }
 
 /// Makes a service account with these rights, and gives a kubeconfig for programs of a node.
@@ -45,6 +48,21 @@ fn account(plane: &ControlPlane, namespace: &str, name: &str, rules: &Value) -> 
         api.apply(object).unwrap();
     }
     plane.inside_with(&plane.token_of(namespace, name))
+}
+
+/// Sets keys of all nodes, and returns when every node has them.
+pub fn say(cluster: &Cluster, keys: &Value) {
+    let map = "/api/v1/namespaces/kube-system/configmaps/meta-cni";
+    cluster.api().patch(map, &json!({"data": {"node.json": keys.to_string()}})).unwrap();
+    for node in cluster.nodes() {
+        wait::until(&format!("{keys} on {}", node.name()), PATIENCE, || {
+            let text =
+                fs::read_to_string(node.file("/etc/cni/net.d/00-meta-cni.conflist")).map_err(|e| e.to_string())?;
+            let conf: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+            let has = |(key, value): (&String, &Value)| conf["plugins"][0][key] == *value;
+            if keys.as_object().unwrap().iter().all(has) { Ok(()) } else { Err(text) }
+        });
+    }
 }
 
 /// Takes the reference bridge's configuration and the routes between pods away: both are the product's to bring.

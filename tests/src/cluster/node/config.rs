@@ -55,8 +55,8 @@ pub(super) fn kubelet(cgroup: &str) -> Value {
         "enforceNodeAllocatable": [], "failSwapOn": false, "localStorageCapacityIsolation": false, "oomScoreAdj": 0,
         "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1Mi", "imagefs.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
-        // Nobody serves it; without it every pod has an event about it.
-        "clusterDNS": ["10.96.0.10"], "resolvConf": "", "maxPods": 250, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
+        // Without it every pod has an event about it. The tier `neighbours` has a server there.
+        "clusterDNS": ["10.96.0.10"], "clusterDomain": "cluster.local", "resolvConf": "", "maxPods": 250, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
         "fileCheckFrequency": "1s",
     })
 }
