@@ -7,6 +7,7 @@ mod contracts;
 mod crio;
 mod faults;
 mod fixtures;
+mod genie;
 mod hot_plug;
 mod install;
 mod lint;

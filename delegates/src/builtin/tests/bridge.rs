@@ -1,6 +1,5 @@
 //! bridge on a real kernel.
 
-
 use super::*;
 use crate::error::Error;
 use crate::nl::link::Kind;
