@@ -107,6 +107,13 @@ checked_name!(
 );
 
 checked_name!(
+    /// The name by which a dialect knows a configuration file of the node: what is behind the number in its name.
+    ConfName,
+    |text| is_file_name(text) && is_visible(text) && text.len() <= LONGEST && !text.contains([',', '@']),
+    "the name of a configuration file without its number and extension: visible ASCII characters without '/', ',' and '@'"
+);
+
+checked_name!(
     /// A Kubernetes object name or namespace made of DNS-1123 labels (NPWG 3.1).
     ObjectName,
     is_object_name,

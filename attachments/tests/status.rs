@@ -29,6 +29,7 @@ fn cluster() -> Attachment {
         ipam_claim: None,
         is_default: true,
         is_tenants: false,
+        translated: None,
         device: None,
         device_info_file: None,
         unverified: Default::default(),

@@ -163,9 +163,11 @@ impl From<BindError> for Fault {
     fn from(error: BindError) -> Self {
         let text = error.to_string();
         match error {
-            BindError::NoDefinition(_) | BindError::NoNetwork { .. } | BindError::NoNodeFile { .. } => {
-                Self::NoNetwork(text)
-            }
+            BindError::NoDefinition(_)
+            | BindError::NoNetwork { .. }
+            | BindError::NoNodeFile { .. }
+            | BindError::NoFile { .. }
+            | BindError::NoObject { .. } => Self::NoNetwork(text),
             BindError::DevicesUnknown { .. } => Self::TryLater(text),
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),
             BindError::Isolated { .. } | BindError::IsolatedNodeFile { .. } | BindError::IsolatedFile { .. } => {

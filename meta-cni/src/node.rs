@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
+use attachments::dialect::Dialects;
 use attachments::finding::{Allowed, Finding};
 use attachments::names::{NetworkName, ObjectName, PluginType};
 use attachments::policy::Level;
@@ -23,6 +24,8 @@ pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 pub const MULTUS_NAMESPACE: &str = "kube-system";
 /// `confDir` where it is absent.
 pub const CONF_DIR: &str = "/etc/cni/multus/net.d";
+/// `runtimeConfDir` where it is absent.
+pub const RUNTIME_CONF_DIR: &str = "/etc/cni/net.d";
 
 /// `pathRoots` where it is absent: the usual directories of plugins and IPAM programs.
 pub const PATH_ROOTS: [&str; 5] =
@@ -94,6 +97,10 @@ pub struct NodeConf {
     pub hotplug: bool,
     /// `repair`: an attachment of a running pod that is not as recorded is made anew.
     pub repair: bool,
+    /// `dialects`, and the settings of each: other systems' annotations and objects.
+    pub dialects: Dialects,
+    /// `runtimeConfDir`: the runtime's configurations, among which dialects find theirs behind `confDir`.
+    pub runtime_conf_dir: PathBuf,
     /// `strict`: follows the specification where Multus is lenient.
     pub strict: bool,
     /// `disableGC`: GC succeeds without doing anything.
@@ -180,6 +187,8 @@ impl NodeConf {
             whereabouts_as_blocks: reads_whereabouts(conf)?,
             hotplug: is_hot_pluggable(conf)?,
             repair: is_repairing(conf)?,
+            dialects: Dialects::read(conf)?,
+            runtime_conf_dir: path(conf, "runtimeConfDir")?.unwrap_or_else(|| RUNTIME_CONF_DIR.into()),
             strict: conf.flag("strict")?,
             disable_gc: conf.flag("disableGC")?,
             disable_check: conf.flag("disableCheck")?,
@@ -432,6 +441,9 @@ mod tests {
             (r#""level":"Baseline""#, "level"),
             (r#""level":1"#, "level"),
             (r#""systemNamespaces":"x""#, "systemNamespaces"),
+            (r#""dialects":["genie","x"]"#, "dialects[1]"),
+            (r#""dialects":["genie"],"genie":{"defaultPlugin":"a,"}"#, "genie.defaultPlugin[1]"),
+            (r#""runtimeConfDir":"net.d""#, "runtimeConfDir"),
         ] {
             assert_eq!(read(&format!("{DELEGATE},{key}")).unwrap_err().path, path, "{key}");
         }

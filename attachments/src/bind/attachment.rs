@@ -48,6 +48,9 @@ pub struct Attachment {
     /// reserves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_tenants: bool,
+    /// Where a dialect has its configuration from. An attachment of a dialect's list stays while the pod runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated: Option<TranslatedFrom>,
     /// The device that it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
@@ -82,6 +85,17 @@ impl fmt::Display for Source {
     }
 }
 
+/// The origin of a configuration in the words of a dialect. It is for people, and for what the dialect writes back: no verb needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranslatedFrom {
+    /// The dialect, as `dialects` has it.
+    pub dialect: String,
+    /// The object and the file: `Logicalnetwork shop/net1, file 10-weave.conf`.
+    pub from: String,
+    /// True for a list that the pod asks for; false for one that the node gives.
+    pub listed: bool,
+}
+
 /// A device given to an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -113,7 +127,7 @@ impl UnverifiedRequests {
 impl Attachment {
     /// Does the pod have it because its annotation lists it? An annotation that lists it no more takes it away.
     pub fn is_selected(&self) -> bool {
-        !self.is_default && (self.selected.is_some() || self.is_tenants)
+        !self.is_default && self.translated.is_none() && (self.selected.is_some() || self.is_tenants)
     }
 
     /// The [`Attachment::unverified`] requests that the result does not show, one sentence each.

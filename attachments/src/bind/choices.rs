@@ -99,11 +99,14 @@ impl Choices {
     /// Refuses a definition with the name of a node's own network: host-local's files and other state go by the name.
     fn keep_apart(&self, request: &BindRequest<'_>, slots: &[Slot<'_>]) -> Result<(), BindError> {
         let mut own: HashSet<&NetworkName> = request.own_networks().collect();
-        let of_node = |slot: &Slot<'_>| !matches!(slot.origin, Origin::Definition(_));
+        let of_node = |slot: &Slot<'_>| !matches!(slot.origin, Origin::Definition(_) | Origin::Foreign(_));
         own.extend(slots.iter().zip(&self.chosen).filter(|(slot, _)| of_node(slot)).map(|(_, chosen)| &chosen.name));
         let taken = |chosen: &&Chosen| {
             let dir = chosen.address_dir.as_deref();
-            chosen.tenant && (own.contains(&chosen.name) || own.iter().any(|name| Some(name.as_str()) == dir))
+            // An object of a dialect has the name of the node's file that it is made of.
+            chosen.tenant
+                && chosen.translated.is_none()
+                && (own.contains(&chosen.name) || own.iter().any(|name| Some(name.as_str()) == dir))
         };
         match self.chosen.iter().find(taken) {
             None => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::attachment::Source;
+use super::attachment::{Source, TranslatedFrom};
 use super::devices::Allocation;
 use super::request::{BindRequest, Origin, Slot};
 use super::{BindError, Spell};
@@ -10,8 +10,11 @@ use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
+use crate::dialect::files::{Named, NodeFiles};
+use crate::dialect::genie;
+use crate::dialect::objects::{self, ForeignRef, NoConfiguration, Objects};
 use crate::finding::Finding;
-use crate::names::{NetRef, NetworkName};
+use crate::names::{ConfName, NetRef, NetworkName};
 use crate::rule::Rule;
 
 /// The results of the lookups.
@@ -23,6 +26,10 @@ pub struct Lookups<'a> {
     pub files: &'a [ConfFile],
     /// The devices that were allocated to the pod.
     pub devices: &'a Allocation,
+    /// The files that dialects may name; needed if [`BindRequest::needs_node_files`].
+    pub node_files: NodeFiles<'a>,
+    /// The objects of dialects that exist among those that the pod selects, with what they need.
+    pub objects: &'a Objects,
 }
 
 /// A file of `confDir`.
@@ -53,6 +60,8 @@ pub(super) struct Chosen {
     pub tenant: bool,
     /// See [`super::Attachment::address_dir`].
     pub address_dir: Option<String>,
+    /// See [`super::Attachment::translated`].
+    pub translated: Option<TranslatedFrom>,
 }
 
 impl Chosen {
@@ -77,6 +86,8 @@ pub(super) fn choose(
         (Origin::Conf(conf), _) => node_conf(conf, slot.field.clone())?,
         (_, Some(definition)) => of_definition(request, definition, lookups.files)?,
         (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
+        (Origin::File(name), _) => of_file(request, lookups, slot, name)?,
+        (Origin::Foreign(reference), _) => of_object(request, lookups, slot, reference)?,
         (Origin::Named(name) | Origin::NodeFile(name), None) => match file_named(name.as_str(), lookups.files) {
             Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
             None => return Err(no_network(request, slot.origin, name, lookups.files)),
@@ -108,6 +119,7 @@ fn node_conf(conf: &NetworkConf, field: String) -> Result<Chosen, BindError> {
         listed: conf.plugins.len() > 1,
         tenant: false,
         address_dir: None,
+        translated: None,
     })
 }
 
@@ -159,7 +171,63 @@ fn of_definition(request: &BindRequest<'_>, definition: &Definition, files: &[Co
         field,
         listed,
         tenant: !is_named_by_node,
+        translated: None,
     })
+}
+
+/// A file by the name of the file: the node's own text.
+fn of_file(
+    request: &BindRequest<'_>,
+    lookups: &Lookups<'_>,
+    slot: &Slot<'_>,
+    name: &ConfName,
+) -> Result<Chosen, BindError> {
+    match lookups.node_files.named(name) {
+        Named::File(file, conf) => {
+            let chosen = named_conf(conf, name, format!("file {file}"))?;
+            Ok(Chosen { translated: translated(request, format!("file {file}")), ..chosen })
+        }
+        Named::Meta(_) => Err(genie::meta_plugin(&slot.field, name).into()),
+        Named::Nothing => Err(no_file(lookups, slot, name)),
+    }
+}
+
+/// An object of a dialect: a tenant's text, with the configuration of a file of the node.
+fn of_object(
+    request: &BindRequest<'_>,
+    lookups: &Lookups<'_>,
+    slot: &Slot<'_>,
+    reference: &ForeignRef,
+) -> Result<Chosen, BindError> {
+    match objects::configuration(reference, lookups.objects, lookups.node_files) {
+        Ok((name, conf, from)) => {
+            let chosen = named_conf(&conf, &name, reference.to_string())?;
+            Ok(Chosen { tenant: true, translated: translated(request, from), ..chosen })
+        }
+        Err(NoConfiguration::Missing(reference)) => Err(BindError::NoObject { field: slot.field.clone(), reference }),
+        Err(NoConfiguration::NoFile(name)) => Err(no_file(lookups, slot, &name)),
+        Err(NoConfiguration::Invalid(finding)) => Err(finding.into()),
+    }
+}
+
+/// A file of single plugins often has no name of its own: then it is the file's.
+fn named_conf(conf: &NetworkConf, name: &ConfName, field: String) -> Result<Chosen, BindError> {
+    let mut conf = conf.clone();
+    if conf.name.is_none() {
+        conf.name = Some(name.as_str().parse().map_err(|e: Finding| e.under(&format!("{field}.name")))?);
+    }
+    node_conf(&conf, field)
+}
+
+fn translated(request: &BindRequest<'_>, from: String) -> Option<TranslatedFrom> {
+    let translated = request.selection.translated.as_ref()?;
+    Some(TranslatedFrom { dialect: translated.dialect.to_string(), from, listed: !translated.is_nodes_own })
+}
+
+fn no_file(lookups: &Lookups<'_>, slot: &Slot<'_>, name: &ConfName) -> BindError {
+    let NodeFiles { dirs, .. } = lookups.node_files;
+    let found = lookups.node_files.names().into_iter().map(str::to_owned).collect();
+    BindError::NoFile { field: slot.field.clone(), name: name.clone(), dirs: dirs.to_vec(), found }
 }
 
 fn locked_args(object: &Object) -> Result<Vec<String>, Finding> {

@@ -16,12 +16,13 @@ mod tenant;
 use std::collections::BTreeSet;
 
 use crate::cni::conf::PluginConf;
+use crate::dialect::objects::ForeignRef;
 use crate::finding::Finding;
-use crate::names::{IfName, NetRef, NetworkName, ObjectName};
+use crate::names::{ConfName, IfName, NetRef, NetworkName, ObjectName};
 use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
-pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
+pub use attachment::{Attachment, Device, Source, TranslatedFrom, UnverifiedRequests};
 pub use capabilities::DEVICE_INFO_FILE;
 pub use changes::Changes;
 pub use choices::MOST_BYTES;
@@ -78,6 +79,26 @@ pub enum BindError {
         /// Files that could not be read, as the end of the sentence; empty when there is none.
         broken: String,
     },
+    /// A dialect's list names a file, and there is none of this name.
+    #[error("{field}: no configuration named {:?} in {}; files found: {}", .name.as_str(), .dirs.join(", "), listed(.found))]
+    NoFile {
+        /// Where the pod names it.
+        field: String,
+        /// The name that was looked for.
+        name: ConfName,
+        /// The directories.
+        dirs: Vec<String>,
+        /// The names that there are.
+        found: Vec<String>,
+    },
+    /// An object of a dialect does not exist (yet).
+    #[error("{field}: cannot find {} {} in namespace {}", .reference.kind, .reference.name, .reference.namespace)]
+    NoObject {
+        /// Where it is named.
+        field: String,
+        /// The object.
+        reference: ForeignRef,
+    },
     /// A definition without a configuration, and no file of the node has its name (R6).
     #[error("network-attachment-definition {reference}: spec.config is empty, and no configuration file is named {:?}{broken}", .reference.name.as_str())]
     NoConfiguration {
@@ -104,8 +125,8 @@ pub enum BindError {
     IsolatedNodeFile {
         /// Namespace of the pod.
         pod: ObjectName,
-        /// The file's network.
-        name: NetworkName,
+        /// The file's network, or what names the file.
+        name: String,
     },
     /// Under isolation only the definitions of global namespaces stand for the node's files.
     #[error(
@@ -129,6 +150,10 @@ pub enum BindError {
     /// A value is wrong; nothing was touched.
     #[error("{0}")]
     Invalid(#[from] Finding),
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Names that no attachment can have: the loopback link is in every pod, and to the kernel's sysctls the other two mean
@@ -218,12 +243,14 @@ impl Binder<'_> {
             ipam_claim: slot.selected.and_then(|selected| selected.ipam_claim.clone()),
             is_default,
             is_tenants: chosen.tenant,
+            translated: chosen.translated.clone(),
             device,
             device_info_file,
             unverified,
+            // A list of a dialect says what the pod starts with: nothing follows its edits.
             selected: slot
                 .selected
-                .filter(|_| !is_default)
+                .filter(|_| !is_default && chosen.translated.is_none())
                 .map(|selected| NetworkSelection { interface: None, ..selected.clone() }.to_object()),
         });
         Ok(())

@@ -6,10 +6,11 @@ use super::{Attachment, BindError, BuiltIn};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::definition::Definition;
+use crate::dialect::objects::ForeignRef;
 use crate::finding::Finding;
-use crate::names::{ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
+use crate::names::{ConfName, ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
 use crate::rule::Rule;
-use crate::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget, default_route_twice};
+use crate::selection::{NETWORKS, NetworkSelection, Selection, SelectionTarget, default_route_twice};
 
 /// The node's rules, from its configuration.
 #[derive(Clone, Debug)]
@@ -108,6 +109,8 @@ pub(super) enum Origin<'a> {
     Named(&'a NetworkName),
     Definition(&'a NetRef),
     NodeFile(&'a NetworkName),
+    File(&'a ConfName),
+    Foreign(&'a ForeignRef),
 }
 
 impl<'a> BindRequest<'a> {
@@ -117,11 +120,12 @@ impl<'a> BindRequest<'a> {
         let (asked, most) = (self.selection.networks.len(), self.rules.max_attachments);
         if asked > most {
             let allowed = format!("at most {most} (maxAttachments)");
-            let finding = Finding::new(NETWORKS, format_args!("{asked} networks"), allowed);
+            let field = self.selection.translated.as_ref().map_or(NETWORKS, |translated| translated.key);
+            let finding = Finding::new(field, format_args!("{asked} networks"), allowed);
             return Err(finding.of(Rule::TooManyNetworks).into());
         }
         let slots = self.slots();
-        for selected in slots.iter().filter_map(|slot| slot.selected) {
+        for selected in slots.iter().filter_map(|slot| slot.selected).filter(|_| self.selection.is_pods_own()) {
             self.check_isolation(&selected.target)?;
         }
         Ok(slots.iter().filter_map(|slot| self.definition_of(slot.origin)).collect())
@@ -137,6 +141,13 @@ impl<'a> BindRequest<'a> {
         })
     }
 
+    /// True when a dialect names files of the node, or objects that are made of them.
+    pub fn needs_node_files(&self) -> bool {
+        let of_dialect =
+            |target: &SelectionTarget| matches!(target, SelectionTarget::File(_) | SelectionTarget::Foreign(_));
+        self.selection.elements().any(|selected| of_dialect(&selected.target))
+    }
+
     /// All attachments in the order of ADD, the default network first.
     pub(super) fn slots(&self) -> Vec<Slot<'a>> {
         let node = |key: &'static str| {
@@ -148,29 +159,31 @@ impl<'a> BindRequest<'a> {
                 Slot { origin, selected: None, field: format!("{key}[{i}]") }
             }
         };
-        let pod = |annotation: &'static str| {
-            move |(i, selected): (usize, &'a NetworkSelection)| Slot {
-                origin: match &selected.target {
-                    SelectionTarget::Definition(reference) => Origin::Definition(reference),
-                    SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
-                },
-                selected: Some(selected),
-                field: format!("{annotation}[{i}]"),
-            }
+        let pod = |selected: &'a NetworkSelection, field: String| Slot {
+            origin: match &selected.target {
+                SelectionTarget::Definition(reference) => Origin::Definition(reference),
+                SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
+                SelectionTarget::File(name) => Origin::File(name),
+                SelectionTarget::Foreign(reference) => Origin::Foreign(reference),
+            },
+            selected: Some(selected),
+            field,
         };
-        let Selection { default_network, networks } = self.selection;
+        let selection = self.selection;
+        let listed = |(i, selected)| pod(selected, selection.network_field(i));
+        let Selection { default_network, networks, .. } = selection;
         if let Some(Growth { added, .. }) = self.growth {
             let new = networks.iter().enumerate().filter(|(i, _)| added.contains(i));
-            return new.map(pod(NETWORKS)).collect();
+            return new.map(listed).collect();
         }
         let replaced = usize::from(default_network.is_some());
         let system = self.rules.system_namespaces.iter().any(|name| name == self.pod.namespace.as_str());
         let default_networks = if system { &[] } else { self.default_networks };
         let mut slots: Vec<Slot<'a>> = Vec::with_capacity(self.delegates.len() + networks.len());
-        slots.extend(default_network.iter().enumerate().map(pod(DEFAULT_NETWORK)));
+        slots.extend(default_network.iter().map(|selected| pod(selected, selection.default_field())));
         slots.extend(self.delegates.iter().enumerate().skip(replaced).map(node("delegates")));
         slots.extend(default_networks.iter().enumerate().map(node("defaultNetworks")));
-        slots.extend(networks.iter().enumerate().map(pod(NETWORKS)));
+        slots.extend(networks.iter().enumerate().map(listed));
         let auxiliary =
             |conf| Slot { origin: Origin::Conf(conf), selected: None, field: "auxiliaryCNIChainName".into() };
         slots.extend(self.auxiliary.map(auxiliary));
@@ -185,7 +198,7 @@ impl<'a> BindRequest<'a> {
     /// The definition of an attachment, if it exists.
     pub(super) fn definition_of(&self, origin: Origin<'_>) -> Option<NetRef> {
         match origin {
-            Origin::Conf(_) | Origin::NodeFile(_) => None,
+            Origin::Conf(_) | Origin::NodeFile(_) | Origin::File(_) | Origin::Foreign(_) => None,
             Origin::Definition(reference) => Some(reference.clone()),
             // A network's name may hold characters that an object's may not. Such a network can only be a file.
             Origin::Named(name) => {
@@ -225,8 +238,9 @@ impl<'a> BindRequest<'a> {
             SelectionTarget::Definition(network) => {
                 Err(BindError::Isolated { pod: pod.clone(), network: network.clone() })
             }
-            SelectionTarget::NodeFile(name) => {
-                Err(BindError::IsolatedNodeFile { pod: pod.clone(), name: name.clone() })
+            // An object of a dialect stands for a file of the node.
+            target @ (SelectionTarget::NodeFile(_) | SelectionTarget::File(_) | SelectionTarget::Foreign(_)) => {
+                Err(BindError::IsolatedNodeFile { pod: pod.clone(), name: target.to_string() })
             }
         }
     }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use super::npwg::{of_interface, of_name};
 use super::values;
 use crate::cni::object::Object;
+use crate::dialect::objects::ForeignRef;
 use crate::finding::{Allowed, Finding};
-use crate::names::{DeviceId, Guid, IfName, Mac, NetRef, NetworkName, ObjectName};
+use crate::names::{ConfName, DeviceId, Guid, IfName, Mac, NetRef, NetworkName, ObjectName};
 use crate::rule::Rule;
 
 /// Where a selected network's configuration is.
@@ -17,15 +18,24 @@ pub enum SelectionTarget {
     Definition(NetRef),
     /// A network of the node: the file of `confDir` that has this network name. The NPWG grammars cannot say it.
     NodeFile(NetworkName),
+    /// A file of the node by the name of the file, as dialects know it.
+    File(ConfName),
+    /// An object of a dialect.
+    Foreign(ForeignRef),
 }
 
 impl SelectionTarget {
-    /// The definition; nothing for a file of the node.
+    /// The definition; nothing for what is none.
     pub fn definition(&self) -> Option<&NetRef> {
         match self {
             Self::Definition(reference) => Some(reference),
-            Self::NodeFile(_) => None,
+            Self::NodeFile(_) | Self::File(_) | Self::Foreign(_) => None,
         }
+    }
+
+    /// The object of a dialect; nothing for what is none.
+    pub fn foreign(&self) -> Option<&ForeignRef> {
+        if let Self::Foreign(reference) = self { Some(reference) } else { None }
     }
 }
 
@@ -34,6 +44,8 @@ impl fmt::Display for SelectionTarget {
         match self {
             Self::Definition(reference) => reference.fmt(f),
             Self::NodeFile(name) => name.fmt(f),
+            Self::File(name) => name.fmt(f),
+            Self::Foreign(reference) => reference.fmt(f),
         }
     }
 }
@@ -146,6 +158,11 @@ impl NetworkSelection {
                 object.set("namespace", &reference.namespace);
             }
             SelectionTarget::NodeFile(name) => object.set("name", name),
+            SelectionTarget::File(name) => object.set("name", name),
+            SelectionTarget::Foreign(reference) => {
+                object.set("name", &reference.name);
+                object.set("namespace", &reference.namespace);
+            }
         }
         object.set_some("interface", self.interface.as_ref());
         object.set_some("ips", Some(&self.ips).filter(|ips| !ips.is_empty()));

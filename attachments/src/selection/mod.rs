@@ -1,12 +1,14 @@
 //! What a pod selects by its annotations: its networks, and the default network in place of the node's.
 //!
-//! [`Selection`] is the one reader of a pod's annotations. Another dialect is one more file beside `npwg`, whose elements
-//! are [`NetworkSelection`] too.
+//! [`Selection`] is the one reader of a pod's annotations: NPWG's here, those of other systems by [`crate::dialect`]. The elements of
+//! all are [`NetworkSelection`]s.
 
 mod element;
 mod npwg;
 mod values;
 
+use crate::dialect::objects::ForeignRef;
+use crate::dialect::{Dialect, Dialects, FIRST, PodList};
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
@@ -28,18 +30,40 @@ pub struct Selection {
     pub default_network: Option<NetworkSelection>,
     /// The pod's further networks, in order.
     pub networks: Vec<NetworkSelection>,
+    /// Where a dialect has all of them from; absent for NPWG's annotations.
+    pub translated: Option<Translated>,
+    /// The annotation of a dialect that counts for nothing, because the pod has one of NPWG's too.
+    pub ignored: Option<&'static str>,
+}
+
+/// Where the elements of a selection are in the words of a dialect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// Whose words they were.
+    pub dialect: Dialect,
+    /// The annotation, or the key of the node's configuration.
+    pub key: &'static str,
+    /// True for a list that the node's configuration gives: it is nobody's request.
+    pub is_nodes_own: bool,
+    /// True for a pod that leaves the choice of its network to the node. Then nothing is selected yet.
+    pub is_open: bool,
+    /// The place of each element in the list, the default network's first.
+    places: Vec<usize>,
 }
 
 impl Selection {
     /// Reads a pod's annotations; `annotation` gives the text of one. `multus_namespace` is where the default network's
     /// definition is looked up when the annotation names no namespace. Fails with the first thing that is wrong.
     ///
+    /// The words of a dialect count where it is on and the pod has no annotation of NPWG.
+    ///
     /// ```
+    /// use attachments::dialect::Dialects;
     /// use attachments::selection::{NETWORKS, Selection};
     ///
     /// let networks = "blue, lan@eth7";
     /// let annotation = |key: &str| (key == NETWORKS).then_some(networks);
-    /// let selection = Selection::from_annotations(annotation, &"shop".parse()?, &"kube-system".parse()?)?;
+    /// let selection = Selection::from_annotations(annotation, &"shop".parse()?, &"kube-system".parse()?, &Dialects::default())?;
     /// let wanted: Vec<String> = selection.definitions().map(|definition| definition.to_string()).collect();
     /// assert_eq!(wanted, ["shop/blue", "shop/lan"]);
     /// assert_eq!(selection.networks[1].interface, Some("eth7".parse()?));
@@ -49,8 +73,9 @@ impl Selection {
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,
         multus_namespace: &ObjectName,
+        dialects: &Dialects,
     ) -> Result<Self, Finding> {
-        let (selection, findings) = Self::read(annotation, pod_namespace, multus_namespace);
+        let (selection, findings) = Self::read(annotation, pod_namespace, multus_namespace, dialects);
         findings.into_iter().next().map_or(Ok(selection), Err)
     }
 
@@ -60,6 +85,7 @@ impl Selection {
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,
         multus_namespace: &ObjectName,
+        dialects: &Dialects,
     ) -> (Self, Vec<Finding>) {
         let (mut selection, mut findings) = (Self::default(), Vec::new());
         match annotation(NETWORKS).map(|text| parse(NETWORKS, text, pod_namespace)) {
@@ -73,7 +99,66 @@ impl Selection {
             Some(Err(finding)) => findings.push(finding),
             None => {}
         }
+        if annotation(NETWORKS).is_some() || default_network.is_some() {
+            selection.ignored = dialects.key_of(&annotation);
+            return (selection, findings);
+        }
+        match dialects.read_pod(&annotation, pod_namespace) {
+            Ok(Some(list)) => selection = Self::of_list(list),
+            Ok(None) => {}
+            Err(finding) => findings.push(finding),
+        }
         (selection, findings)
+    }
+
+    /// The first interface of the list is the pod's default network, wherever it is listed.
+    fn of_list(PodList { dialect, key, is_nodes_own, elements, is_open }: PodList) -> Self {
+        let is_first =
+            |(_, one): &(usize, NetworkSelection)| one.interface.as_ref().is_some_and(|name| name.as_str() == FIRST);
+        let (first, others): (Vec<_>, Vec<_>) = elements.into_iter().enumerate().partition(is_first);
+        let places = first.iter().chain(&others).map(|(place, _)| *place).collect();
+        Self {
+            default_network: first.into_iter().next().map(|(_, element)| element),
+            networks: others.into_iter().map(|(_, element)| element).collect(),
+            translated: Some(Translated { dialect, key, is_nodes_own, is_open, places }),
+            ignored: None,
+        }
+    }
+
+    /// Does the pod itself ask for it? A list that the node gives to every pod is nobody's request.
+    pub fn is_pods_own(&self) -> bool {
+        !self.translated.as_ref().is_some_and(|translated| translated.is_nodes_own)
+    }
+
+    /// Only the element at this place among [`Selection::elements`], as if nothing stood beside it.
+    pub fn alone(&self, place: usize) -> Self {
+        let translated = self.translated.clone().map(|translated| {
+            let places = translated.places.get(place).copied().into_iter().collect();
+            Translated { places, ..translated }
+        });
+        let first = usize::from(self.default_network.is_some());
+        match place.checked_sub(first) {
+            None => Self { default_network: self.default_network.clone(), translated, ..Self::default() },
+            Some(i) => {
+                Self { networks: self.networks.get(i).cloned().into_iter().collect(), translated, ..Self::default() }
+            }
+        }
+    }
+
+    /// The field of the default network in its annotation, for messages.
+    pub(crate) fn default_field(&self) -> String {
+        match &self.translated {
+            None => format!("{DEFAULT_NETWORK}[0]"),
+            Some(translated) => translated.field(0),
+        }
+    }
+
+    /// The same of a further network.
+    pub(crate) fn network_field(&self, i: usize) -> String {
+        match &self.translated {
+            None => format!("{NETWORKS}[{i}]"),
+            Some(translated) => translated.field(usize::from(self.default_network.is_some()) + i),
+        }
     }
 
     /// Every element, the default network's first.
@@ -83,14 +168,50 @@ impl Selection {
 
     /// The same, each with its path in the pod.
     pub fn placed_elements(&self) -> impl Iterator<Item = (String, &NetworkSelection)> {
-        let default = self.default_network.iter().map(|one| (format!("metadata.annotations[{DEFAULT_NETWORK}]"), one));
+        let default = self.default_network.iter().map(|one| (self.default_path(), one));
         let networks = self.networks.iter().enumerate();
-        default.chain(networks.map(|(i, one)| (format!("metadata.annotations[{NETWORKS}][{i}]"), one)))
+        default.chain(networks.map(|(i, one)| (self.network_path(i), one)))
+    }
+
+    fn default_path(&self) -> String {
+        match &self.translated {
+            None => format!("metadata.annotations[{DEFAULT_NETWORK}]"),
+            Some(translated) => translated.path(0),
+        }
+    }
+
+    fn network_path(&self, i: usize) -> String {
+        match &self.translated {
+            None => format!("metadata.annotations[{NETWORKS}][{i}]"),
+            Some(translated) => translated.path(usize::from(self.default_network.is_some()) + i),
+        }
     }
 
     /// The definitions that are named, as often as they are.
     pub fn definitions(&self) -> impl Iterator<Item = &NetRef> {
         self.elements().filter_map(|element| element.target.definition())
+    }
+
+    /// The objects of a dialect that are named, as often as they are.
+    pub fn objects(&self) -> impl Iterator<Item = &ForeignRef> {
+        self.elements().filter_map(|element| element.target.foreign())
+    }
+}
+
+impl Translated {
+    fn field(&self, element: usize) -> String {
+        match self.places.get(element) {
+            Some(place) => format!("{}[{place}]", self.key),
+            None => self.key.to_owned(),
+        }
+    }
+
+    fn path(&self, element: usize) -> String {
+        let field = self.field(element);
+        if self.is_nodes_own {
+            return field;
+        }
+        field.replacen(self.key, &format!("metadata.annotations[{}]", self.key), 1)
     }
 }
 

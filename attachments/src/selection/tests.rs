@@ -169,3 +169,40 @@ fn the_default_network_is_exactly_one() {
         assert!(one(bad).unwrap_err().to_string().starts_with(DEFAULT_NETWORK), "{bad}");
     }
 }
+
+/// A pod of namespace `shop` on a node that speaks CNI-Genie's dialect.
+fn of_genie(annotations: &[(&str, &'static str)]) -> (Selection, Vec<Finding>) {
+    let annotation = |key: &str| annotations.iter().find(|(known, _)| *known == key).map(|(_, text)| *text);
+    let dialects = Dialects { genie: Some(crate::dialect::genie::Genie::default()) };
+    Selection::read(annotation, &"shop".parse().unwrap(), &"kube-system".parse().unwrap(), &dialects)
+}
+
+#[test]
+fn the_first_interface_of_a_dialects_list_is_the_default_network_and_places_are_kept() {
+    let (selection, findings) = of_genie(&[("cni", "a@eth4,b,c")]);
+    assert!(findings.is_empty() && selection.ignored.is_none() && selection.is_pods_own());
+    let placed: Vec<String> = selection.placed_elements().map(|(path, one)| format!("{path} {}", one.target)).collect();
+    let annotation = "metadata.annotations[cni]";
+    assert_eq!(placed, [format!("{annotation}[1] b"), format!("{annotation}[0] a"), format!("{annotation}[2] c")]);
+    assert_eq!((selection.default_field(), selection.network_field(1)), ("cni[1]".to_owned(), "cni[2]".to_owned()));
+    let last = selection.alone(2);
+    assert_eq!((last.network_field(0), last.default_network, last.networks.len()), ("cni[2]".to_owned(), None, 1));
+    let first = selection.alone(0);
+    assert_eq!((first.default_field(), first.networks.len()), ("cni[1]".to_owned(), 0));
+}
+
+#[test]
+fn annotations_of_npwg_count_before_those_of_a_dialect() {
+    for (key, text) in [(NETWORKS, "lan"), (NETWORKS, ""), (DEFAULT_NETWORK, "other")] {
+        let (selection, findings) = of_genie(&[("cni", "no,,list"), (key, text)]);
+        assert_eq!((selection.ignored, selection.translated, findings.len()), (Some("cni"), None, 0), "{key} {text}");
+    }
+    let (selection, _) = of_genie(&[("cni", "a"), (DEFAULT_NETWORK, " ")]);
+    assert_eq!((selection.ignored, selection.default_network.is_some()), (None, true), "a blank one says nothing");
+    let (selection, findings) = of_genie(&[("cni", "a,,b")]);
+    assert_eq!((selection, findings.len()), (Selection::default(), 1));
+    let annotation = |key: &str| (key == "cni").then_some("a");
+    let (selection, _) =
+        Selection::read(annotation, &"n".parse().unwrap(), &"m".parse().unwrap(), &Dialects::default());
+    assert_eq!(selection, Selection::default(), "no dialect is on");
+}

@@ -20,6 +20,8 @@ use attachments::cni::result::{CniResult, Interface, Ip};
 use attachments::cni::spelling::Known;
 use attachments::cni::version::Version;
 use attachments::definition::Definition;
+use attachments::dialect::files::NodeFiles;
+use attachments::dialect::objects::Objects;
 use attachments::names::{NetRef, PodRef};
 use attachments::selection::{NETWORKS, NetworkSelection, Selection, SelectionTarget, parse, parse_default};
 
@@ -58,6 +60,8 @@ struct Scene {
     devices: Allocation,
     /// What a running pod has, and which elements are new.
     growth: Option<(Vec<Attachment>, Vec<usize>)>,
+    dirs: Vec<String>,
+    objects: Objects,
 }
 
 impl Scene {
@@ -87,6 +91,8 @@ impl Scene {
             files: Vec::new(),
             devices: Allocation::Untold,
             growth: None,
+            dirs: vec!["/etc/cni/net.d".into()],
+            objects: Objects::new(),
         }
     }
 
@@ -135,7 +141,13 @@ impl Scene {
     }
 
     fn bind(&self) -> Result<Bound, BindError> {
-        let lookups = Lookups { definitions: &self.definitions, files: &self.files, devices: &self.devices };
+        let lookups = Lookups {
+            definitions: &self.definitions,
+            files: &self.files,
+            devices: &self.devices,
+            node_files: NodeFiles { files: &self.files, dirs: &self.dirs },
+            objects: &self.objects,
+        };
         // A reader of the key `vlanId` and of the argument `ips`.
         static ARGUMENTS: Known<'static> = Known::of(&[&["ips"]]);
         static ARGS: Known<'static> = Known { keys: &[&["cni"]], inside: &[("cni", &ARGUMENTS)], only: false };

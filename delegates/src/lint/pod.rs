@@ -1,5 +1,6 @@
 //! A pod's annotations: the parser that ADD uses says what is wrong.
 
+use attachments::dialect::Dialects;
 use attachments::finding::{Finding, shortened};
 use attachments::names::ObjectName;
 use attachments::rule::{Rule, Severity};
@@ -24,7 +25,7 @@ pub fn annotations_within<'a>(
     annotation: impl Fn(&str) -> Option<&'a str>,
 ) -> Vec<Problem> {
     // In which namespace the node looks for the default network is not known here, and of no matter.
-    let (selection, findings) = Selection::read(&annotation, namespace, namespace);
+    let (selection, findings) = Selection::read(&annotation, namespace, namespace, &Dialects::default());
     let mut problems = Vec::new();
     for name in [NETWORKS, DEFAULT_NETWORK] {
         let finding = findings.iter().find(|finding| finding.path.starts_with(name)).cloned();

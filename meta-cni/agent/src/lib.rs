@@ -12,6 +12,7 @@ pub mod devices;
 mod durable_file;
 pub mod error;
 mod events;
+mod foreign;
 pub mod health;
 pub mod host_exec;
 mod hot_plug;
@@ -19,6 +20,7 @@ pub mod install;
 mod keepalive;
 mod leases;
 pub mod metrics;
+mod network_choice;
 pub mod networks;
 pub mod options;
 mod overlay;
@@ -40,9 +42,12 @@ mod watch;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use attachments::cni::object::Object;
+use attachments::dialect::Dialects;
 use delegates::boot;
 use delegates::networks::NetworkId;
 use meta_cni::engine::Inventory;
+use meta_cni::node::spelled;
 use meta_cni_kube::Reader;
 use meta_cni_kube::log::Levels;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,8 +56,10 @@ use addresses::Addresses;
 use definitions::Definitions;
 use devices::Devices;
 use error::{Error, Result};
+use foreign::Foreign;
 use hot_plug::HotPlug;
 use metrics::{Metrics, Snapshot, Watches};
+use network_choice::NetworkChoice;
 use networks::{Heard, Networks};
 use pod_cache::{PodName, SharedPodCache};
 use policies::Policies;
@@ -82,10 +89,14 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let observer: meta_cni_kube::Observer = Arc::new(move |exchange| exchanges.exchanged(exchange));
     let (client, server) = meta_cni_kube::observed_client(options.kubeconfig.as_deref(), observer).await?;
     let addresses = Addresses::new(options.node_ips.clone(), &server);
+    let dialects = dialects(options);
+    pod_cache::read_also(&dialects);
     let pods = SharedPodCache::default();
     let reader = Reader::new(client.clone());
     let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
     let policies = Policies::open(reader.clone(), &options.state_dir);
+    let foreign = Foreign::new(dialects.clone(), reader.clone());
+    let choice = NetworkChoice::new(dialects.genie.clone(), client.clone(), pods.clone());
     let publisher = Publisher::new(client.clone(), pods.clone(), metrics.clone());
     let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name, metrics.clone());
     let settings = networks::Settings {
@@ -111,7 +122,9 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             devices: devices.clone(),
             addresses: addresses.clone(),
             networks: networks.clone(),
+            foreign: foreign.clone(),
         }),
+        choice: choice.clone(),
         publisher: publisher.clone(),
         events: events.clone(),
         levels,
@@ -167,6 +180,8 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             watch::definitions(client.clone(), &known, &definitions_heard),
             known.run(),
             policies.run(client.clone()),
+            foreign.run(client.clone()),
+            choice.run(),
             serve::serve(listener, Arc::new(service)),
             publisher.run(),
             event_publisher.run(),
@@ -188,6 +203,20 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         ended = conf::run(options, &readiness, &events, &definitions, awaited, pod_cidrs.subscribe()) => ended,
         ended = termination() => ended,
     }
+}
+
+/// The dialects that the administrator's keys of the node's configuration turn on. A change counts from the agent's next start.
+fn dialects(options: &Options) -> Dialects {
+    let Some(file) = &options.config else { return Dialects::default() };
+    let at = file.display();
+    // What else is wrong with the file is told where the conflist is made of it, and may be mended while the agent runs.
+    let Some(conf) = std::fs::read(file).ok().and_then(|bytes| Object::parse(&bytes).ok()) else {
+        return Dialects::default();
+    };
+    spelled(conf).and_then(|conf| Dialects::read(&conf)).unwrap_or_else(|finding| {
+        tracing::error!("{at}: {finding}; no dialect is on until the agent starts anew");
+        Dialects::default()
+    })
 }
 
 async fn termination() -> Result<()> {

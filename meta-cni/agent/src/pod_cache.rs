@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use attachments::definition::RESOURCE_NAME;
+use attachments::dialect::Dialects;
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS};
 use attachments::status::NETWORK_STATUS;
@@ -21,8 +22,26 @@ use super::watch::SeenMeta;
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 /// The annotations by which a pod selects networks.
 const SELECTION: [&str; 2] = [NETWORKS, DEFAULT_NETWORK];
-/// The annotations that are read; all others are skipped.
-pub const READ: [&str; 5] = [NETWORKS, DEFAULT_NETWORK, NETWORK_STATUS, CONFIG_SOURCE, RESOURCE_NAME];
+/// The annotations that are read in any case.
+const READ: [&str; 5] = [NETWORKS, DEFAULT_NETWORK, NETWORK_STATUS, CONFIG_SOURCE, RESOURCE_NAME];
+/// Those of the dialects that are on.
+static OF_DIALECTS: OnceLock<Vec<&'static str>> = OnceLock::new();
+
+/// Reads the annotations of these dialects too, from the start of the program on.
+pub fn read_also(dialects: &Dialects) {
+    let keys = dialects.on().flat_map(|dialect| dialect.reads().iter().copied());
+    // The first word counts: the list is the program's, not a caller's.
+    let _ = OF_DIALECTS.set(keys.collect());
+}
+
+/// Is this annotation read? All others are skipped.
+pub fn is_read(key: &str) -> bool {
+    READ.contains(&key) || is_of_dialect(key)
+}
+
+fn is_of_dialect(key: &str) -> bool {
+    OF_DIALECTS.get().is_some_and(|keys| keys.contains(&key))
+}
 
 /// Longest selection of a pod that is cached, in bytes. A longer one is read from the API server when it is needed.
 const LONGEST: usize = 8 << 10;
@@ -87,7 +106,7 @@ impl Pod {
         let is_static = selection.get(CONFIG_SOURCE).is_some_and(|source| source != "api");
         let status = selection.get(NETWORK_STATUS).map(|text| fingerprint(text));
         let asked = digest(selection.get(NETWORKS).map(String::as_str));
-        selection.retain(|key, _| SELECTION.contains(&key.as_str()));
+        selection.retain(|key, _| SELECTION.contains(&key.as_str()) || is_of_dialect(key));
         Some((name, Self { uid: metadata.uid, is_static, selection: Some(selection), asked, status }))
     }
 

@@ -131,7 +131,8 @@ impl Publisher {
     async fn write(&self, job: &Job) -> Outcome {
         let PodName { namespace, name } = &job.pod;
         let uid = addressee(&job.status, self.pods.lock().get(&job.pod));
-        let annotations = json!({ NETWORK_STATUS: job.status.text });
+        let mut annotations = json!(job.status.beside);
+        annotations[NETWORK_STATUS] = json!(job.status.text);
         let metadata = match &uid {
             // The API server compares the uid: the status must not reach a later pod of the same name.
             Some(uid) => json!({ "uid": uid, "annotations": annotations }),
@@ -189,11 +190,12 @@ fn judge(error: &kube::Error, status: &Status, known: Option<&Pod>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use kube::core::Status as Answer;
+    use meta_cni::cluster::Annotations;
 
     use super::*;
 
     fn status(uid: Option<&str>) -> Status {
-        Status { uid: uid.map(str::to_owned), text: "[]".into() }
+        Status { uid: uid.map(str::to_owned), text: "[]".into(), beside: Annotations::new() }
     }
 
     fn pod(uid: &str, is_static: bool) -> Pod {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use meta_cni::cluster::Annotations;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ pub struct Status {
     pub uid: Option<String>,
     /// Text of the annotation.
     pub text: String,
+    /// What a dialect writes beside it, by annotation.
+    pub beside: Annotations,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +175,7 @@ mod tests {
     }
 
     fn status(text: &str) -> Status {
-        Status { uid: None, text: text.to_owned() }
+        Status { uid: None, text: text.to_owned(), beside: Annotations::new() }
     }
 
     #[test]

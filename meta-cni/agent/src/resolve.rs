@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::addresses::Addresses;
 use super::definitions::{Definitions, Fact};
 use super::devices::Devices;
+use super::foreign::Foreign;
 use super::networks::Networks;
 use super::networks::request::Requests;
 use super::pod_cache::{Pod, PodName, SharedPodCache};
@@ -56,6 +57,8 @@ pub struct Sources {
     pub addresses: Addresses,
     /// The networks that span nodes.
     pub networks: Networks,
+    /// The objects of dialects.
+    pub foreign: Foreign,
 }
 
 /// Answers requests for facts.
@@ -106,6 +109,7 @@ impl Facts {
             wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
         });
         let facts = self.look_up(wanted, optional, deadline).await;
+        let objects = self.sources.foreign.of(request.objects, deadline).await;
         if joins_here {
             let pod = pod.as_ref();
             self.join_all(&facts, (pod, annotations.as_ref(), &request.multus_namespace), deadline).await?;
@@ -133,7 +137,7 @@ impl Facts {
         // No await from here until the answer is a frame: only one answer is made at a time.
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
         let node = self.sources.addresses.known();
-        Ok((Resolved { annotations, definitions, node, policies, devices }, room))
+        Ok((Resolved { annotations, definitions, node, policies, devices, objects }, room))
     }
 
     /// The pod's devices of the resources that definitions name. None where none names one: then the kubelet is not asked.
@@ -304,7 +308,8 @@ impl Facts {
     }
 }
 
-fn deadline(wait_ms: u64) -> Instant {
+/// When a request that waits so long is answered.
+pub fn deadline(wait_ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(wait_ms).min(LONGEST)
 }
 

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use meta_cni::cluster::wire::{AgentRequest, Answer, Cause, Health, Publish, Published, Refusal};
+use meta_cni::cluster::wire::{AgentRequest, Answer, Cause, Choose, Health, Publish, Published, Refusal};
 use meta_cni_kube::log::Levels;
 use tokio::sync::watch;
 
 use super::conf::Blockers;
 use super::events::EventSender;
+use super::network_choice::NetworkChoice;
 use super::pod_cache::PodName;
 use super::publish::Publisher;
 use super::queue::Status;
-use super::resolve::Facts;
+use super::resolve::{Facts, deadline};
 use super::serve::{Reply, Service};
 
 /// The parts that answer requests.
@@ -20,6 +21,8 @@ pub struct AgentService {
     pub node: String,
     /// Facts about pods and definitions.
     pub facts: Facts,
+    /// Chooses networks.
+    pub choice: NetworkChoice,
     /// Publishes statuses.
     pub publisher: Publisher,
     /// Queues events.
@@ -41,6 +44,10 @@ impl Service for AgentService {
                 Ok(()) => Answer::Noted,
                 Err(refusal) => Answer::Refused(refusal),
             },
+            AgentRequest::Choose(Choose { pod, wait_ms }) => match self.choice.choose(&pod, deadline(wait_ms)).await {
+                Ok(name) => Answer::Chosen(name),
+                Err(refusal) => Answer::Refused(refusal),
+            },
             AgentRequest::Publish(request) => Answer::Published(self.publish(request).await),
             AgentRequest::AddFailure(failure) => {
                 self.events.failed(failure.pod, failure.reason, failure.message);
@@ -60,8 +67,8 @@ impl Service for AgentService {
 }
 
 impl AgentService {
-    async fn publish(&self, Publish { pod, status, added, wait_ms }: Publish) -> Published {
-        let status = Status { uid: pod.uid.clone(), text: status };
+    async fn publish(&self, Publish { pod, status, added, annotations, wait_ms }: Publish) -> Published {
+        let status = Status { uid: pod.uid.clone(), text: status, beside: annotations };
         let written = self.publisher.publish(PodName::from(&pod), status, Duration::from_millis(wait_ms)).await;
         // Events come after the status, so that they do not delay it at the API server.
         added.into_iter().for_each(|text| self.events.added(&pod, text));
@@ -75,6 +82,7 @@ impl AgentService {
             pods_known: self.facts.sources.pods.lock().is_complete(),
             definitions_known: self.facts.sources.definitions.is_complete(),
             blockers: self.readiness.borrow().clone(),
+            dialects: self.facts.sources.foreign.dialects().on().map(|dialect| dialect.to_string()).collect(),
         }
     }
 }

@@ -54,7 +54,7 @@ async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) 
     for (pod, (_, number)) in newest {
         let Some(Ok(Some(recorded))) = settled.get(number).map(SettledRecord::read) else { continue };
         let name = recorded.pod.clone();
-        if !publisher.offer(pod, Status { uid: recorded.pod.uid, text: recorded.status }) {
+        if !publisher.offer(pod, Status { uid: recorded.pod.uid, text: recorded.status, beside: recorded.beside }) {
             return tracing::info!("more statuses are missing than are written at once: the next resync goes on");
         }
         tracing::info!("network-status of pod {name} is missing or out of date and is written from its record");
@@ -79,7 +79,13 @@ mod tests {
 
     fn recorded(status: &str, is_whole: bool) -> RecordedStatus {
         let pod = attachments::names::PodRef { namespace: "n".parse().unwrap(), name: "p".parse().unwrap(), uid: None };
-        RecordedStatus { pod, status: status.to_owned(), age: YOUNG, is_whole }
+        RecordedStatus {
+            pod,
+            status: status.to_owned(),
+            beside: meta_cni::cluster::Annotations::new(),
+            age: YOUNG,
+            is_whole,
+        }
     }
 
     #[test]

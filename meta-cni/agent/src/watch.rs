@@ -40,7 +40,7 @@ pub struct SeenMeta {
     /// Version.
     #[serde(default)]
     pub resource_version: String,
-    /// The annotations of [`super::pod_cache::READ`].
+    /// The annotations that [`super::pod_cache::is_read`].
     #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Annotations,
 }
@@ -51,7 +51,7 @@ impl Versioned for Seen {
     }
 }
 
-/// Reads the entries of a map whose keys are in [`super::pod_cache::READ`], and skips all others.
+/// Reads the entries of a map whose keys [`super::pod_cache::is_read`], and skips all others.
 pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
     struct KnownAnnotations;
     impl<'de> Visitor<'de> for KnownAnnotations {
@@ -68,7 +68,7 @@ pub fn known_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<A
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
             let mut kept = BTreeMap::new();
             while let Some(key) = map.next_key::<String>()? {
-                if super::pod_cache::READ.contains(&key.as_str()) {
+                if super::pod_cache::is_read(&key) {
                     kept.insert(key, map.next_value()?);
                 } else {
                     map.next_value::<IgnoredAny>()?;

@@ -8,13 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use attachments::definition::{Definition, RESOURCE_NAME};
+use attachments::dialect::objects::{ForeignRef, Kind, Objects, needed_by};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::policy;
 use attachments::status::NETWORK_STATUS;
 
 use super::manifest::{self, Manifest};
 use super::wire::{NodeAddresses, Policies};
-use super::{Annotations, Facts, Query, named_in};
+use super::{Annotations, Facts, PodStatus, Query, named_in};
 use crate::atomic_file;
 use crate::fault::{Fault, Result};
 
@@ -50,7 +51,8 @@ impl Directory {
         let definitions = self.definitions(&wanted, &mut node, policies.as_mut())?;
         let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
         let policies = policies.map(|facts| Policies::Known { facts });
-        Ok(Facts { annotations, definitions, missing, node, policies, devices: None })
+        let objects = self.objects(query.objects)?;
+        Ok(Facts { annotations, definitions, missing, objects, node, policies, devices: None })
     }
 
     fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
@@ -91,8 +93,37 @@ impl Directory {
         Ok(found)
     }
 
-    /// Writes the status into the pod's file, which is replaced whole.
-    pub fn publish(&self, pod: &PodRef, status: &str) -> Result<()> {
+    /// These objects of dialects, and what they need, as far as they are there.
+    fn objects(&self, wanted: &[ForeignRef]) -> Result<Objects> {
+        let mut found = Objects::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        let mut all = Objects::new();
+        for path in self.files()? {
+            for document in manifest::documents(&read(&path)?) {
+                all.extend(manifest::foreign(document, &path, &Kind::ALL)?);
+            }
+        }
+        for reference in wanted {
+            let mut next = Some(reference.clone());
+            while let Some((reference, spec)) = next.take().and_then(|reference| all.get_key_value(&reference)) {
+                next = needed_by(reference, spec);
+                found.insert(reference.clone(), spec.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes the status into the pod's file.
+    pub fn publish(&self, pod: &PodRef, status: &PodStatus) -> Result<()> {
+        let mut annotations: BTreeMap<&str, &str> = [(NETWORK_STATUS, status.status.as_str())].into();
+        annotations.extend(status.beside.iter().map(|(key, text)| (key.as_str(), text.as_str())));
+        self.annotate(pod, &annotations)
+    }
+
+    /// Sets annotations in the pod's file, which is replaced whole.
+    pub fn annotate(&self, pod: &PodRef, annotations: &BTreeMap<&str, &str>) -> Result<()> {
         // Two pods may share a file: the lock keeps two writers from losing each other's status.
         let turn = fs::File::open(&self.dir).and_then(|dir| dir.lock().map(|()| dir));
         let _turn = turn.map_err(|e| Fault::Io(format!("cannot lock {}: {e}", self.dir.display())))?;
@@ -101,7 +132,9 @@ impl Directory {
         for document in manifest::documents(&text) {
             let ours = manifest::parse(document, &path, "Pod")?.is_some_and(|manifest| is_pod(&manifest, pod));
             parts.push(match ours {
-                true => manifest::annotate(document, &path, NETWORK_STATUS, status)?,
+                true => annotations.iter().try_fold(document.to_owned(), |document, (key, text)| {
+                    manifest::annotate(&document, &path, key, text)
+                })?,
                 false => document.to_owned(),
             });
         }
@@ -230,6 +263,7 @@ mod tests {
             annotations: true,
             references: &references,
             optional: &[],
+            objects: &[],
             multus_namespace: &multus_namespace,
             policies: false,
             devices: false,
@@ -254,6 +288,7 @@ mod tests {
                 annotations: false,
                 references: &[],
                 optional: &[],
+                objects: &[],
                 multus_namespace: &multus_namespace,
                 policies: true,
                 devices: false,
@@ -293,8 +328,10 @@ mod tests {
         fs::write(&path, format!("{NAD}---\n{POD}")).unwrap();
         let directory = Directory::new(dir.path());
         for status in ["[]", "[{\n    \"name\": \"x\"\n}]"] {
-            directory.publish(&pod("a"), status).unwrap();
-            assert_eq!(directory.annotations(&pod("a")).unwrap()[NETWORK_STATUS], status);
+            let status = PodStatus { status: status.to_owned(), added: Vec::new(), beside: Annotations::new() };
+            directory.publish(&pod("a"), &status).unwrap();
+            let status = &status.status;
+            assert_eq!(directory.annotations(&pod("a")).unwrap()[NETWORK_STATUS], *status);
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(NAD) && text.contains("# the demo's first pod"), "{text}");

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use attachments::cni::object::Object;
+use attachments::dialect::objects::{ForeignRef, Kind};
 use attachments::finding::Finding;
 use attachments::policy::{self, Labels};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -133,6 +134,25 @@ pub fn policies(document: &str, path: &Path, facts: &mut policy::Facts) -> Resul
         }
     }
     Ok(())
+}
+
+/// The object of a dialect, with the JSON of its `spec`, if the document is one of these kinds.
+pub fn foreign(document: &str, path: &Path, kinds: &[Kind]) -> Result<Option<(ForeignRef, String)>> {
+    let wrong = |why: String| Fault::Config(format!("manifest {}: {why}", path.display()));
+    for (kind, word) in kinds.iter().flat_map(|kind| kind.spellings().map(move |word| (kind, word))) {
+        let Some(object) = of_kind(document, word).map_err(wrong)? else { continue };
+        let read = || {
+            let metadata = object.object("metadata")?.unwrap_or_default();
+            let metadata = Metadata::read(&metadata).map_err(|finding| finding.under("metadata"))?;
+            let at = |finding: Finding| finding.under("metadata");
+            let namespace = metadata.namespace().parse().map_err(|e: Finding| at(e.under("namespace")))?;
+            let name = metadata.name.parse().map_err(|e: Finding| at(e.under("name")))?;
+            Ok(ForeignRef { kind: *kind, namespace, name })
+        };
+        let reference = read().map_err(|finding: Finding| wrong(finding.to_string()))?;
+        return Ok(Some((reference, object.get("spec").map_or("{}", |spec| spec.get()).to_owned())));
+    }
+    Ok(None)
 }
 
 /// `spec` of an object of ours.

@@ -2,6 +2,7 @@
 //! agent. The engine does not know which.
 
 mod directory;
+pub mod link_load;
 pub mod manifest;
 pub(crate) mod socket;
 pub mod wire;
@@ -12,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use attachments::bind::Allocation;
 use attachments::definition::Definition;
+use attachments::dialect::Dialects;
+use attachments::dialect::genie::{self, Genie};
+use attachments::dialect::objects::{ForeignRef, Objects};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::Selection;
 
@@ -47,6 +51,8 @@ pub struct Query<'a> {
     pub references: &'a [NetRef],
     /// Definitions to look up that a file of the node may replace.
     pub optional: &'a [NetRef],
+    /// Objects of dialects to look up; the answer has what they need beside them, too.
+    pub objects: &'a [ForeignRef],
     /// The namespace of a default-network annotation that names none.
     pub multus_namespace: &'a ObjectName,
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
@@ -64,6 +70,8 @@ pub struct Facts {
     pub definitions: BTreeMap<NetRef, Definition>,
     /// The definitions that do not exist.
     pub missing: BTreeSet<NetRef>,
+    /// The objects of dialects that exist.
+    pub objects: Objects,
     /// Addresses of the node and the API server, as far as the source knows them. They come with definitions.
     pub node: wire::NodeAddresses,
     /// Levels and policies; present if they were asked for.
@@ -86,6 +94,8 @@ pub struct PodStatus {
     pub status: String,
     /// One sentence for each interface.
     pub added: Vec<String>,
+    /// What a dialect writes beside it, by annotation.
+    pub beside: Annotations,
 }
 
 impl Cluster {
@@ -100,7 +110,8 @@ impl Cluster {
     /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11.
     /// `patient` waits a moment for an agent that restarts.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
-        if !query.annotations && !query.policies && query.references.is_empty() && query.optional.is_empty() {
+        let asks = !query.references.is_empty() || !query.optional.is_empty() || !query.objects.is_empty();
+        if !query.annotations && !query.policies && !asks {
             return Ok(Facts::default());
         }
         match self {
@@ -120,14 +131,32 @@ impl Cluster {
     /// Writes a pod's `network-status`, or hands it to the agent. Waits at most `wait` for the API server.
     pub fn publish(&self, pod: &PodRef, status: PodStatus, wait: Duration) -> Result<()> {
         match self {
-            Self::Directory(directory) => directory.publish(pod, &status.status),
+            Self::Directory(directory) => directory.publish(pod, &status),
             Self::Agent(agent) => agent.publish(wire::Publish {
                 pod: pod.clone(),
                 status: status.status,
                 added: status.added,
+                annotations: status.beside,
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             }),
         }
+    }
+
+    /// Chooses the network of a pod that leaves it to the node, and writes the choice into the pod's annotation.
+    pub fn choose(&self, pod: &PodRef, genie: &Genie, deadline: Instant) -> Result<String> {
+        match self {
+            Self::Directory(directory) => {
+                let chosen = link_load::least_loaded(genie)?;
+                directory.annotate(pod, &[(genie::CNI, chosen.as_str())].into())?;
+                Ok(chosen.to_string())
+            }
+            Self::Agent(agent) => agent.choose(pod, deadline),
+        }
+    }
+
+    /// Makes it an event on the pod that an annotation of a dialect counts for nothing.
+    pub fn report_ignored(&self, pod: &PodRef, message: String) {
+        self.report(pod, "DialectIgnored", message);
     }
 
     /// Makes a failed ADD an event on the pod. Nothing waits for it.
@@ -169,6 +198,7 @@ impl Cluster {
 /// wrong with it.
 pub fn named_in(annotations: &Annotations, namespace: &ObjectName, multus_namespace: &ObjectName) -> BTreeSet<NetRef> {
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    let (selection, _) = Selection::read(annotation, namespace, multus_namespace);
+    // No dialect names a definition.
+    let (selection, _) = Selection::read(annotation, namespace, multus_namespace, &Dialects::default());
     selection.definitions().cloned().collect()
 }

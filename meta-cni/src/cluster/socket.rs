@@ -10,11 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use attachments::bind::Allocation;
+use attachments::names::PodRef;
 use delegates::error::Error as DelegateError;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::wire::{
-    self, AddFailure, AgentRequest, Answer, Devices, Health, Join, Lookup, Outcome, Policies, Publish, Refusal, Resolve,
+    self, AddFailure, AgentRequest, Answer, Choose, Devices, Health, Join, Lookup, ObjectLookup, Outcome, Policies,
+    Publish, Refusal, Resolve,
 };
 use super::{Facts, Query};
 use crate::fault::{Fault, Result};
@@ -50,6 +52,7 @@ impl Agent {
             policies: query.policies,
             joins: true,
             devices: query.devices,
+            objects: query.objects.to_vec(),
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
@@ -60,6 +63,9 @@ impl Agent {
                 let mut facts = Facts { annotations, node, policies, ..Facts::default() };
                 for lookup in resolved.definitions {
                     self.take(&mut facts, lookup)?;
+                }
+                for lookup in resolved.objects {
+                    take_object(&mut facts, lookup)?;
                 }
                 let names_resource = facts.definitions.values().any(|definition| definition.resource().is_some());
                 facts.devices = (query.devices && names_resource).then(|| allocation(resolved.devices));
@@ -75,6 +81,15 @@ impl Agent {
         match self.ask(&AgentRequest::Join(join), PATIENCE, deadline)? {
             // An older agent has joined before it answered the first question.
             Answer::Noted | Answer::Refused(Refusal { cause: wire::Cause::Unsupported, .. }) => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// The network that the agent chooses for a pod.
+    pub fn choose(&self, pod: &PodRef, deadline: Instant) -> Result<String> {
+        let request = AgentRequest::Choose(Choose { pod: pod.clone(), wait_ms: wait_ms(deadline) });
+        match self.ask(&request, PATIENCE, deadline)? {
+            Answer::Chosen(name) => Ok(name),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -249,6 +264,22 @@ impl Agent {
             other => self.failed(&io::Error::other(format!("an answer to another question: {other:?}"))),
         }
     }
+}
+
+/// Takes the lookup of an object of a dialect. One that is missing is told where it is needed.
+fn take_object(facts: &mut Facts, ObjectLookup { reference, outcome }: ObjectLookup) -> Result<()> {
+    let later = |why: &str| Err(Fault::TryLater(format!("{reference}: {why}")));
+    match outcome {
+        Outcome::Found { config: Some(spec), .. } => drop(facts.objects.insert(reference, spec)),
+        Outcome::Found { config: None, .. } | Outcome::Missing => {}
+        Outcome::Broken { reason } => return Err(Fault::Config(format!("{reference}: {reason}"))),
+        Outcome::TooLarge { size, limit } => {
+            return Err(Fault::Config(format!("{reference}: spec: got {size} bytes, want at most {limit}")));
+        }
+        Outcome::Unreachable { reason } => return later(&reason),
+        Outcome::Unheard => return later("the node agent's answer needs a newer plugin"),
+    }
+    Ok(())
 }
 
 /// The devices of an answer about definitions that name a resource.

@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use attachments::definition::Definition;
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::{DeviceId, NetRef, ObjectName, PodRef};
 use attachments::policy;
 use serde::de::{Error, SeqAccess, Visitor};
@@ -47,6 +48,8 @@ pub enum AgentRequest {
     Resolve(Resolve),
     /// The networks that span nodes, once an ADD was judged.
     Join(Join),
+    /// The choice of a pod's network, where the pod leaves it to the node.
+    Choose(Choose),
     /// A pod's status.
     Publish(Publish),
     /// An ADD failed. The plugin does not wait for the answer.
@@ -87,6 +90,19 @@ pub struct Resolve {
     /// True: where a definition names a resource, the answer has the devices that the pod was allocated of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub devices: bool,
+    /// Objects of dialects to look up, each once; the answer has what they need beside them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ForeignRef>,
+}
+
+/// Asks the agent to choose the least busy network for a pod, and to write it into the pod's annotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Choose {
+    /// The pod.
+    pub pod: PodRef,
+    /// How long the plugin waits for the answer, in milliseconds.
+    pub wait_ms: u64,
 }
 
 /// Asks the agent to make sure of what an ADD needs of networks that span nodes. An older agent does not know the request: it has joined
@@ -119,6 +135,9 @@ pub struct Publish {
     /// One sentence for each interface, for events.
     #[serde(default)]
     pub added: Vec<String>,
+    /// What a dialect writes beside it, by annotation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// How long the plugin waits for the API server to take the status, in milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
@@ -143,6 +162,8 @@ pub enum Answer {
     Resolved(Resolved),
     /// To [`AgentRequest::Publish`].
     Published(Published),
+    /// To [`AgentRequest::Choose`]: the name of the network.
+    Chosen(String),
     /// To [`AgentRequest::AddFailure`], and to [`AgentRequest::Join`] when the node has what the ADD needs.
     Noted,
     /// To [`AgentRequest::Health`].
@@ -170,6 +191,9 @@ pub struct Resolved {
     /// The pod's devices, if they were asked for and a definition names a resource; an older agent tells none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Devices>,
+    /// The objects of dialects that were asked for, and what they need; an older agent tells none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ObjectLookup>,
 }
 
 /// The devices that the kubelet allocated to a pod.
@@ -236,6 +260,16 @@ impl NodeAddresses {
 pub struct Lookup {
     /// The definition.
     pub reference: NetRef,
+    /// The result.
+    pub outcome: Outcome,
+}
+
+/// The lookup of one object of a dialect. In what was found, the text is the JSON of its `spec`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectLookup {
+    /// The object.
+    pub reference: ForeignRef,
     /// The result.
     pub outcome: Outcome,
 }
@@ -309,6 +343,9 @@ pub struct Health {
     /// What the agent still waits for. Until then pods may not get their networks.
     #[serde(default, rename = "wanting")]
     pub blockers: Vec<String>,
+    /// The dialects whose objects it follows; an older agent tells none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dialects: Vec<String>,
 }
 
 /// A refusal. Its format is the same in every version.
@@ -412,6 +449,7 @@ impl AgentRequest {
         match self {
             Self::Resolve(body) => Self::written("resolve", Some(body)),
             Self::Join(body) => Self::written("join", Some(body)),
+            Self::Choose(body) => Self::written("choose", Some(body)),
             Self::Publish(body) => Self::written("publish", Some(body)),
             Self::AddFailure(body) => Self::written("report", Some(body)),
             Self::Health => Self::written("health", None::<()>),
@@ -440,6 +478,7 @@ impl AgentRequest {
         let request = match envelope.kind.as_ref() {
             "resolve" => serde_json::from_str(body).map(Self::Resolve),
             "join" => serde_json::from_str(body).map(Self::Join),
+            "choose" => serde_json::from_str(body).map(Self::Choose),
             "publish" => serde_json::from_str(body).map(Self::Publish),
             "report" => serde_json::from_str(body).map(Self::AddFailure),
             "health" => Ok(Self::Health),
@@ -459,6 +498,7 @@ impl Answer {
         match self {
             Self::Resolved(body) => Self::written(version, "resolved", Some(body)),
             Self::Published(body) => Self::written(version, "published", Some(body)),
+            Self::Chosen(body) => Self::written(version, "chosen", Some(body)),
             Self::Noted => Self::written(version, "noted", None::<()>),
             Self::Healthy(body) => Self::written(version, "healthy", Some(body)),
             Self::Refused(body) => Self::written(version, "refused", Some(body)),
@@ -478,6 +518,7 @@ impl Answer {
             _ if !(OLDEST..=NEWEST).contains(&envelope.version) => Err(WireError::Version(envelope.version)),
             "resolved" => Ok(Self::Resolved(serde_json::from_str(body)?)),
             "published" => Ok(Self::Published(serde_json::from_str(body)?)),
+            "chosen" => Ok(Self::Chosen(serde_json::from_str(body)?)),
             "noted" => Ok(Self::Noted),
             "healthy" => Ok(Self::Healthy(serde_json::from_str(body)?)),
             kind => Err(WireError::Kind(kind.to_owned())),

@@ -53,7 +53,7 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
         resume::same_pod(run, pod);
     }
 
-    let Resolved { bound, reserved, asked } = resolve::bind(run, target, pod)?;
+    let Resolved { bound, reserved, asked, ignored } = resolve::bind(run, target, pod)?;
     let node = Node { reserved: &reserved, ..node };
     let intent = Intent { asked: Some(asked), ..intent(run, target, pod.cloned(), &bound)? };
     let chains = chains(&intent, &node)?;
@@ -77,6 +77,10 @@ fn attach_all(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Ob
             }
             if let Some(pod) = pod.filter(|_| !unmet.is_empty()) {
                 run.cluster.report_unmet(pod, unmet.join("; "));
+            }
+            if let Some(ignored) = ignored {
+                warn(&ignored);
+                pod.into_iter().for_each(|pod| run.cluster.report_ignored(pod, ignored.clone()));
             }
             report(run, pod, &bound.attachments, &progress.attached);
             resume::others(run);

@@ -15,7 +15,7 @@ use delegates::host::Host;
 
 use super::chain::Chain;
 use super::policies;
-use super::resolve::{NodeNetworks, hold_to_roots, reserved};
+use super::resolve::{NodeNetworks, hold_to_roots, ignored, reserved};
 use super::run::Run;
 use crate::cluster::{Facts, Query};
 use crate::fault::{Fault, Result};
@@ -93,9 +93,16 @@ pub fn explain(question: &Question) -> Result<Explained> {
     let mut facts = networks.resolve(&Query { annotations: true, policies: true, ..query })?;
     let annotations = facts.annotations.take().unwrap_or_default();
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    let (selection, findings) = Selection::read(annotation, &pod.namespace, &run.conf.multus_namespace);
+    let (selection, findings) =
+        Selection::read(annotation, &pod.namespace, &run.conf.multus_namespace, &run.conf.dialects);
 
     let mut explained = Explained::default();
+    explained.warnings.extend(selection.ignored.map(ignored));
+    if selection.translated.as_ref().is_some_and(|translated| translated.is_open) {
+        let says =
+            "cni: blank, so the node chooses the least busy network when the pod starts; it is written to the pod then";
+        explained.unmet.push(says.to_owned());
+    }
     for finding in findings {
         explained.refuse(None, &finding.into());
     }
@@ -103,8 +110,11 @@ pub fn explain(question: &Question) -> Result<Explained> {
     let (placed, bound) = binding.bind(&selection, &mut facts, &mut explained)?;
     // Of a definition that is not there nobody knows what it is refused for.
     let is_there = |reference: &NetRef| facts.definitions.contains_key(reference);
-    let judged: Vec<(String, &NetworkSelection)> =
-        selection.placed_elements().filter(|(_, one)| one.target.definition().is_none_or(is_there)).collect();
+    let judged: Vec<(String, &NetworkSelection)> = selection
+        .placed_elements()
+        .filter(|_| selection.is_pods_own())
+        .filter(|(_, one)| one.target.definition().is_none_or(is_there))
+        .collect();
     match policies::verdict(run.conf.level, pod, &judged, &nodes_own, &facts) {
         Ok(verdict) => {
             verdict.refusals.into_iter().for_each(|refusal| explained.refuse(None, &Fault::Config(refusal)));
@@ -171,10 +181,12 @@ impl Binding<'_> {
         let nodes = self.networks.bind(self.pod, self.target, &Selection::default(), facts)?;
         let own = nodes.attachments.len() - self.networks.auxiliaries();
         let Placed { default, networks } = Placed::of(selection);
-        let (mut left, mut placed) = (Selection::default(), Placed::default());
+        let first = usize::from(selection.default_network.is_some());
+        let mut left = Selection { translated: selection.translated.clone(), ..Selection::default() };
+        let mut placed = Placed::default();
         let before = explained.refusals.len();
         if let (Some(wanted), Some(element)) = (&selection.default_network, default) {
-            let alone = Selection { default_network: Some(wanted.clone()), networks: Vec::new() };
+            let alone = selection.alone(0);
             match self.networks.bind(self.pod, self.target, &alone, facts) {
                 Ok(_) => (left.default_network, placed.default) = (Some(wanted.clone()), Some(element)),
                 Err(fault) => explained.refuse(Some(&element), &fault),
@@ -185,7 +197,8 @@ impl Binding<'_> {
             if wanted.interface.is_none() {
                 wanted.interface = format!("net{}", own + i).parse().ok();
             }
-            let alone = Selection { default_network: None, networks: vec![wanted.clone()] };
+            let mut alone = selection.alone(first + i);
+            alone.networks = vec![wanted.clone()];
             match self.networks.bind(self.pod, self.target, &alone, facts) {
                 Ok(_) => {
                     left.networks.push(wanted);
@@ -284,8 +297,13 @@ spec: {config: '{"cniVersion":'}
         let pod =
             format!("kind: Pod\nmetadata: {{name: p, annotations: {{k8s.v1.cni.cncf.io/networks: {annotation}}}}}\n");
         fs::write(dir.join("all.yaml"), format!("{NADS}---\n{pod}---\n{more}")).unwrap();
+        explain_with(dir, "")
+    }
+
+    /// The pod `p` of the directory, on a node with further keys.
+    fn explain_with(dir: &Path, keys: &str) -> Explained {
         let conf = format!(
-            r#"{{"cniVersion":"1.1.0","name":"node","delegates":[{{"name":"d","type":"ptp","ipam":{{"type":"host-local","subnet":"10.8.0.0/24"}}}}],"cluster":{{"directory":{:?}}},"stateDir":{:?}}}"#,
+            r#"{{"cniVersion":"1.1.0","name":"node","delegates":[{{"name":"d","type":"ptp","ipam":{{"type":"host-local","subnet":"10.8.0.0/24"}}}}],"cluster":{{"directory":{:?}}},"stateDir":{:?}{keys}}}"#,
             dir,
             dir.join("state")
         );
@@ -330,6 +348,36 @@ spec: {config: '{"cniVersion":'}
         assert!(all.refusals[1].element.as_deref().unwrap().ends_with("[2]"));
         let one_name = explained(dir.path(), "lan@a1, lan@a1", "");
         assert_eq!((one_name.refusals.len(), names(&one_name).len()), (1, 1), "{:?}", one_name.refusals);
+    }
+
+    #[test]
+    fn a_pod_of_a_dialect_is_explained_by_its_files_and_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let file =
+            r#"{"cniVersion":"1.0.0","name":"w","type":"ptp","ipam":{"type":"host-local","subnet":"10.7.0.0/16"}}"#;
+        fs::create_dir(path("net.d")).unwrap();
+        fs::write(path("net.d/10-weave.conf"), file).unwrap();
+        let more = format!(r#","dialects":["genie"],"runtimeConfDir":{:?}"#, path("net.d"));
+        let of = |annotations: &str| {
+            let logical = "kind: Logicalnetwork\napiVersion: alpha.network.k8s.io/v1\nmetadata: {name: net1}\nspec: {plugin: weave, sub_subnet: 10.7.9.0/24}\n";
+            let pod = format!("kind: Pod\nmetadata: {{name: p, annotations: {annotations}}}\n");
+            fs::write(path("all.yaml"), format!("{NADS}---\n{logical}---\n{pod}")).unwrap();
+            explain_with(dir.path(), &more)
+        };
+        let listed = of(r#"{cni: "weave@eth3,weave"}"#);
+        assert_eq!(names(&listed), ["eth0 w 1]", "eth3 w 0]"]);
+        let from = |explained: &Explained, i: usize| explained.networks[i].attachment.translated.clone().unwrap().from;
+        assert_eq!((from(&listed, 0).as_str(), listed.refusals.len()), ("file 10-weave.conf", 0));
+        let logical = of(r#"{cni: "", networks: net1}"#);
+        assert_eq!(from(&logical, 0), "Logicalnetwork default/net1, file 10-weave.conf");
+        let some = of(r#"{cni: "weave,gone,weave"}"#);
+        assert_eq!(names(&some), ["eth0 w 0]", "eth2 w 2]"]);
+        assert!(some.refusals[0].message.starts_with("cni[1]: no configuration named \"gone\""), "{:?}", some.refusals);
+        let beside = of(r#"{cni: weave, k8s.v1.cni.cncf.io/networks: lan}"#);
+        assert_eq!(names(&beside), ["eth0 d node", "net1 default/lan 0]"]);
+        assert!(beside.warnings[0].contains("annotation cni counts for nothing"), "{:?}", beside.warnings);
+        assert!(of(r#"{cni: ""}"#).unmet[0].contains("least busy"));
     }
 
     #[test]

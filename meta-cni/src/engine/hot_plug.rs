@@ -99,7 +99,7 @@ fn add(run: &Run<'_>, file: &mut RecordFile, pod: &PodRef, lock: &SandboxLock) -
     let target = target(&intent)?;
     let places = file.record.in_place();
     let held: Vec<Attachment> = file.record.attached().into_iter().map(|(attachment, _)| attachment.clone()).collect();
-    let (changes, Resolved { bound, reserved, asked }) = resolve::bind_changes(run, &target, pod, &held)?;
+    let (changes, Resolved { bound, reserved, asked, .. }) = resolve::bind_changes(run, &target, pod, &held)?;
     let changes =
         Changes { removed: changes.removed.iter().filter_map(|at| places.get(*at).copied()).collect(), ..changes };
     if changes.is_empty() {
@@ -314,7 +314,11 @@ fn goodbye(file: &RecordFile, i: usize) -> Option<String> {
 fn publish(run: &Run<'_>, file: &RecordFile, pod: &PodRef, added: Vec<String>) {
     let told = super::recorded_status::recorded_status(&file.record, Duration::ZERO);
     let published = told.and_then(|told| match told {
-        Some(told) => run.cluster.publish(pod, PodStatus { status: told.status, added }, run.conf.status_wait),
+        Some(told) => run.cluster.publish(
+            pod,
+            PodStatus { status: told.status, added, beside: told.beside },
+            run.conf.status_wait,
+        ),
         None => Ok(()),
     });
     if let Err(fault) = published {

@@ -104,6 +104,7 @@ fn read(
         default_route: None,
         ipam_claim: None,
         is_tenants: false,
+        translated: None,
         device: None,
         device_info_file: None,
         unverified: UnverifiedRequests::default(),

@@ -19,7 +19,8 @@ pub fn judge(
     nodes_own: &[NetRef],
     facts: &Facts,
 ) -> Result<Vec<String>> {
-    let elements: Vec<(String, &NetworkSelection)> = selection.placed_elements().collect();
+    let elements: Vec<(String, &NetworkSelection)> =
+        selection.placed_elements().filter(|_| selection.is_pods_own()).collect();
     let verdict = verdict(level, pod, &elements, nodes_own, facts)?;
     match verdict.refusal() {
         Some(refusal) => Err(Fault::Config(refusal)),

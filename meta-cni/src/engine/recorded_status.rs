@@ -11,6 +11,7 @@ use attachments::names::PodRef;
 use super::network_status::{Assembled, assemble};
 use super::record::{Key, Record};
 use super::store::Store;
+use crate::cluster::Annotations;
 use crate::fault::{Fault, Result};
 
 /// A settled record, not opened yet.
@@ -26,6 +27,8 @@ pub struct RecordedStatus {
     pub pod: PodRef,
     /// Text of the annotation.
     pub status: String,
+    /// What a dialect writes beside it, by annotation.
+    pub beside: Annotations,
     /// How long ago its ADD succeeded.
     pub age: Duration,
     /// False where a device's information could not be read from here: what was reported may have held more.
@@ -60,5 +63,5 @@ pub(super) fn recorded_status(record: &Record, age: Duration) -> Result<Option<R
     let results: Vec<CniResult> = attached.iter().map(|(_, entry)| read(entry)).collect::<Result<_>>()?;
     let attachments: Vec<Attachment> = attached.into_iter().map(|(attachment, _)| attachment.clone()).collect();
     let Assembled { status, is_whole } = assemble(&attachments, &results, intent.strict);
-    Ok(Some(RecordedStatus { pod, status: status.status, age, is_whole }))
+    Ok(Some(RecordedStatus { pod, status: status.status, beside: status.beside, age, is_whole }))
 }

@@ -12,9 +12,13 @@ use attachments::bind::{
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
+use attachments::dialect::Dialects;
+use attachments::dialect::files::NodeFiles;
+use attachments::dialect::genie;
+use attachments::dialect::objects::ForeignRef;
 use attachments::finding::Finding;
 use attachments::names::{IfName, NetRef, ObjectName, PodRef};
-use attachments::selection::{NETWORKS, Selection};
+use attachments::selection::{DEFAULT_NETWORK, NETWORKS, Selection};
 use delegates::builtin;
 use delegates::ipam::blocks::whereabouts::Files;
 use delegates::reserved::Reserved;
@@ -39,6 +43,8 @@ pub struct Resolved {
     pub reserved: Reserved,
     /// The [`digest`] of the annotation that it was made from.
     pub asked: String,
+    /// What counts for nothing among the pod's annotations, one sentence.
+    pub ignored: Option<String>,
 }
 
 /// The attachments of an ADD.
@@ -52,12 +58,30 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Reso
     let asked = digest(annotations.get(NETWORKS).map(String::as_str));
     let pod = pod.map_or_else(nameless_pod, |pod| Ok(pod.clone()))?;
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
+    let (conf, namespace) = (&run.conf, &pod.namespace);
+    let mut selection = Selection::from_annotations(annotation, namespace, &conf.multus_namespace, &conf.dialects)?;
+    if selection.translated.as_ref().is_some_and(|translated| translated.is_open) {
+        let chosen = choose(run, &pod)?;
+        let annotation = |name: &str| if name == genie::CNI { Some(chosen.as_str()) } else { annotation(name) };
+        selection = Selection::from_annotations(annotation, namespace, &conf.multus_namespace, &conf.dialects)?;
+    }
+    let ignored = selection.ignored.map(ignored);
     let mut bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     bound.warnings.extend(policies::judge(run.conf.level, &pod, &selection, &networks.references()?, &facts)?);
     let reserved = reserved(run, &bound, facts.node);
-    Ok(Resolved { bound, reserved, asked })
+    Ok(Resolved { bound, reserved, asked, ignored })
+}
+
+/// The sentence about an annotation of a dialect that counts for nothing.
+pub(super) fn ignored(key: &str) -> String {
+    format!("annotation {key} counts for nothing: the pod has {NETWORKS} or {DEFAULT_NETWORK}, which count before it")
+}
+
+/// The network of a pod that leaves the choice to the node.
+fn choose(run: &Run<'_>, pod: &PodRef) -> Result<String> {
+    let genie = run.conf.dialects.genie.clone().unwrap_or_default();
+    run.cluster.choose(pod, &genie, run.deadline)
 }
 
 /// What a running pod's annotation changes: which of the attachments that it has go, and what comes. Levels and policies judge what
@@ -69,10 +93,15 @@ pub fn bind_changes(run: &Run<'_>, target: &Target, pod: &PodRef, held: &[Attach
     let asked = digest(text);
     // The default network of a running pod stays what it is.
     let annotation = |name: &str| text.filter(|_| name == NETWORKS);
-    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace)?;
+    // What a dialect's list gave a pod at its start stays, too.
+    let off = Dialects::default();
+    let selection = Selection::from_annotations(annotation, &pod.namespace, &run.conf.multus_namespace, &off)?;
     let changes = Changes::between(held, &selection.networks)?;
     if changes.added.is_empty() {
-        return Ok((changes, Resolved { bound: Bound::default(), reserved: run.conf.reserved.clone(), asked }));
+        return Ok((
+            changes,
+            Resolved { bound: Bound::default(), reserved: run.conf.reserved.clone(), asked, ignored: None },
+        ));
     }
     let growth = Growth { held, added: &changes.added };
     let mut bound = networks.bind_growth(pod, target, &selection, Some(growth), &mut facts)?;
@@ -85,7 +114,7 @@ pub fn bind_changes(run: &Run<'_>, target: &Target, pod: &PodRef, held: &[Attach
     }
     bound.warnings.extend(verdict.warnings);
     let reserved = reserved(run, &bound, facts.node);
-    Ok((changes, Resolved { bound, reserved, asked }))
+    Ok((changes, Resolved { bound, reserved, asked, ignored: None }))
 }
 
 /// What the node keeps from definitions: its addresses and the bridge of its default network included.
@@ -183,7 +212,16 @@ impl<'a> NodeNetworks<'a> {
     ) -> Query<'q> {
         let multus_namespace = &self.run.conf.multus_namespace;
         let devices = self.asks_devices;
-        Query { pod, annotations: false, references, optional, multus_namespace, policies: false, devices }
+        Query {
+            pod,
+            annotations: false,
+            references,
+            optional,
+            objects: &[],
+            multus_namespace,
+            policies: false,
+            devices,
+        }
     }
 
     /// One query gives a pod's annotations and every definition that they, or the node, name.
@@ -245,9 +283,13 @@ impl<'a> NodeNetworks<'a> {
         let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
         // Levels and policies are about what a pod selects: what the node gives to every pod is nobody's request.
-        let policies = facts.policies.is_none() && selection.elements().next().is_some();
-        let found = self.resolve(&Query { policies, ..self.query(Some(pod), &references, &optional) })?;
+        let policies = facts.policies.is_none() && selection.is_pods_own() && selection.elements().next().is_some();
+        let objects: Vec<ForeignRef> =
+            selection.objects().filter(|reference| !facts.objects.contains_key(reference)).cloned().collect();
+        let query = self.query(Some(pod), &references, &optional);
+        let found = self.resolve(&Query { policies, objects: &objects, ..query })?;
         facts.definitions.extend(found.definitions);
+        facts.objects.extend(found.objects);
         facts.policies = found.policies.or(facts.policies.take());
         if !found.node.is_empty() {
             facts.node = found.node;
@@ -255,6 +297,11 @@ impl<'a> NodeNetworks<'a> {
 
         let definitions = &facts.definitions;
         let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
+        let dirs = [&self.run.conf.conf_dir, &self.run.conf.runtime_conf_dir];
+        let named =
+            if request.needs_node_files() { dirs.iter().flat_map(|dir| conf_files(dir)).collect() } else { Vec::new() };
+        let dirs = dirs.map(|dir| dir.display().to_string());
+        let node_files = NodeFiles { files: &named, dirs: &dirs };
         let devices = match (facts.devices.take(), found.devices) {
             (Some(Allocation::Told(mut known)), Some(Allocation::Told(more))) => {
                 known.extend(more);
@@ -271,7 +318,8 @@ impl<'a> NodeNetworks<'a> {
             spelling::settle(plugin, in_process)?;
             if conf.whereabouts_as_blocks && in_process { spelling::whereabouts(plugin, &flat) } else { Ok(()) }
         };
-        Ok(bind::bind(&request, &Lookups { definitions, files: &files, devices: &devices }, &spell)?)
+        let lookups = Lookups { definitions, files: &files, devices: &devices, node_files, objects: &facts.objects };
+        Ok(bind::bind(&request, &lookups, &spell)?)
     }
 }
 

@@ -181,6 +181,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         ipam_claim: None,
         is_default: false,
         is_tenants: false,
+        translated: None,
         device: None,
         device_info_file: None,
         unverified: UnverifiedRequests::default(),

@@ -47,12 +47,16 @@ static KEYS: Known<'static> = Known {
             "strict",
             "hotplug",
             "repair",
+            "dialects",
+            "genie",
+            "runtimeConfDir",
         ],
     ],
-    inside: &[("cluster", &CLUSTER)],
+    inside: &[("cluster", &CLUSTER), ("genie", &GENIE)],
     only: false,
 };
 static CLUSTER: Known<'static> = Known::of(&[&["directory"]]);
+static GENIE: Known<'static> = Known::of(&[&["defaultPlugin", "loadPrefixes"]]);
 
 /// A node's configuration with its keys as [`NodeConf`](super::NodeConf) reads them: Multus, and the runtime, take them in any case. Two
 /// spellings of one key are refused.

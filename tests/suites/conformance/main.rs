@@ -8,6 +8,7 @@ mod contracts;
 mod crio;
 mod faults;
 mod fixtures;
+mod genie;
 mod hot_plug;
 mod install;
 mod lint;

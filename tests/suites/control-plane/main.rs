@@ -4,6 +4,7 @@
 mod agent;
 mod calls;
 mod devices;
+mod genie;
 mod harness;
 mod hot_plug;
 mod leases;

@@ -174,6 +174,10 @@ impl World {
         ] {
             command.arg(flag).arg(path);
         }
+        let config = self.node.path("node.json");
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         self.agent = Some(Service::started("meta-cnid", child, &log));
     }

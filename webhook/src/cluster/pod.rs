@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use attachments::dialect::Dialects;
 use attachments::names::{Mac, NetRef, ObjectName};
 use attachments::selection::{LONGEST, NetworkSelection, Selection, address};
 use attachments::status::NETWORK_STATUS;
@@ -74,7 +75,7 @@ impl Pod {
     /// Reads a pod's metadata. What its annotations do not say as they should is left out: whoever wrote them was told.
     pub fn read(namespace: ObjectName, metadata: &ObjectMeta, multus_namespace: &ObjectName) -> Self {
         let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).map(String::as_str);
-        let (selection, _) = Selection::read(annotation, &namespace, multus_namespace);
+        let (selection, _) = Selection::read(annotation, &namespace, multus_namespace, &Dialects::default());
         let mut attached: Vec<Attached> = selection.elements().take(MOST).filter_map(Attached::asked).collect();
         if let Some(text) = annotation(NETWORK_STATUS).filter(|text| text.len() <= LONGEST) {
             given(text, &mut attached);

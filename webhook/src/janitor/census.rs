@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use attachments::dialect::Dialects;
 use attachments::names::ObjectName;
 use attachments::policy::spec::{AppliesTo, AttachmentPolicySpec};
 use attachments::policy::{CompiledPolicy, Document, Flaw, Labels, Nad, Pod, PolicyName, compile};
@@ -116,7 +117,7 @@ impl Census {
     /// What a pod selects.
     pub fn selection(&self, namespace: &ObjectName, annotations: &Labels) -> Selection {
         let home = self.home.as_ref().unwrap_or(namespace);
-        Selection::read(|key| annotations.get(key).map(String::as_str), namespace, home).0
+        Selection::read(|key| annotations.get(key).map(String::as_str), namespace, home, &Dialects::default()).0
     }
 
     /// Judges what a pod asks of one network. Without a definition the network is a file of the node.

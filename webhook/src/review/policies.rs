@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use attachments::dialect::Dialects;
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::spec::Mode;
 use attachments::policy::{
@@ -107,7 +108,7 @@ impl<'a> Bench<'a> {
         let multus = self.known.view.options.multus_namespace.clone().unwrap_or_else(|| home.clone());
         let annotation = |key: &str| object["metadata"]["annotations"][key].as_str();
         // What cannot be read is said by the rules.
-        let (selection, _) = Selection::read(annotation, &home, &multus);
+        let (selection, _) = Selection::read(annotation, &home, &multus, &Dialects::default());
         if selection.networks.len() > self.known.view.options.max_attachments {
             return;
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use attachments::dialect::Dialects;
 use attachments::names::{IfName, Mac, NetRef, ObjectName};
 use attachments::rule::{Rule, Severity};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, address};
@@ -69,7 +70,7 @@ pub(super) fn judge_template(namespace: &ObjectName, template: &Value, view: &Vi
 /// What an object selects. The webhook's namespace for default networks is a flag.
 pub(crate) fn selection(namespace: &ObjectName, object: &Value, view: &View) -> Selection {
     let home = view.options.multus_namespace.as_ref().unwrap_or(namespace);
-    Selection::read(|key| annotation(object, key), namespace, home).0
+    Selection::read(|key| annotation(object, key), namespace, home, &Dialects::default()).0
 }
 
 /// The definitions that a pod's networks need and the view does not have. The default network may be a file of the node.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use attachments::api::{ClaimHolder, HolderKind};
 use attachments::cni::conf::NetworkConf;
+use attachments::dialect::Dialects;
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::{NetworkSelection, Selection, address};
 use delegates::ipam::blocks::Pool;
@@ -34,7 +35,7 @@ impl Requests {
     /// Reads a pod's annotations. What cannot be read asks for nothing: binding the pod tells what is wrong.
     pub fn read(pod: &PodRef, annotations: &Annotations, multus_namespace: &ObjectName) -> Self {
         let annotation = |name: &str| annotations.get(name).map(String::as_str);
-        let (selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace);
+        let (selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace, &Dialects::default());
         let mut by_definition: BTreeMap<NetRef, Vec<Request>> = BTreeMap::new();
         for element in selection.elements() {
             if let Some(reference) = element.target.definition() {

@@ -18,6 +18,7 @@ impl Service for Scripted {
                 _ => Answer::Published(Published { written: true }),
             },
             AgentRequest::Health => Answer::Healthy(Health {
+                dialects: Vec::new(),
                 node: "n1".into(),
                 program: "0".into(),
                 pods_known: false,

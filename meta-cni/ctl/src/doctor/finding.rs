@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::style::{Style, Tone};
 
 /// All ids. docs/cli.md says of each what it means.
-pub const IDS: [&str; 27] = [
+pub const IDS: [&str; 28] = [
     "D01", "D02", "D03", "D10", "D11", "D12", "D13", "D20", "D21", "D22", "D23", "D24", "D25", "D30", "D31", "D32",
-    "D33", "D34", "D40", "D41", "D42", "D43", "D44", "D45", "D50", "D51", "D60",
+    "D33", "D34", "D40", "D41", "D42", "D43", "D44", "D45", "D46", "D50", "D51", "D60",
 ];
 
 /// How bad it is, the worst first.

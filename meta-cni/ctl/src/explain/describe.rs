@@ -1,5 +1,6 @@
 //! One network of a pod in the words that people ask for. Pure.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use attachments::bind::{Attachment, Source};
@@ -21,7 +22,7 @@ pub struct Described {
     /// Its name in `network-status`.
     pub network: String,
     /// Where its configuration comes from.
-    pub from: &'static str,
+    pub from: Cow<'static, str>,
     /// The part of the annotation that asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
@@ -86,11 +87,14 @@ pub fn describe(networks: &[ExplainedNetwork], is_unknown: bool, free: impl Fn(&
     let each = |(i, network): (usize, &ExplainedNetwork)| {
         let ExplainedNetwork { attachment, element, in_process } = network;
         let plugins = attachment.plugins.iter().zip(in_process);
-        let from = match (&attachment.source, element) {
-            _ if is_unknown && i == 0 && element.is_none() => "the node's own default network, which is not known here",
-            (Source::Definition(_), _) => "definition",
-            (Source::Node(_), None) => "the node's configuration",
-            (Source::Node(_), Some(_)) => "a file of the node",
+        let from = match (&attachment.source, element, &attachment.translated) {
+            _ if is_unknown && i == 0 && element.is_none() => {
+                Cow::from("the node's own default network, which is not known here")
+            }
+            (_, _, Some(translated)) => Cow::from(format!("{} (dialect {})", translated.from, translated.dialect)),
+            (Source::Definition(_), _, None) => Cow::from("definition"),
+            (Source::Node(_), None, None) => Cow::from("the node's configuration"),
+            (Source::Node(_), Some(_), None) => Cow::from("a file of the node"),
         };
         let mut addresses = addresses(attachment);
         if addresses.ipam == "blocks" {

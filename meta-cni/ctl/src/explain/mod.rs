@@ -9,11 +9,13 @@ mod tests;
 
 use std::path::PathBuf;
 
+use attachments::cni::object::Object;
+use attachments::dialect::Dialects;
 use attachments::names::{NetRef, ObjectName, PodRef};
 use clap::Args;
 use delegates::lint::{Problem, Severity};
 use meta_cni::engine::explain::{Explained, Question, Refusal, explain};
-use meta_cni::node::MULTUS_NAMESPACE;
+use meta_cni::node::{MULTUS_NAMESPACE, spelled};
 use meta_cni_kube::Access;
 use serde_json::Value;
 
@@ -130,6 +132,7 @@ fn gather(options: &ExplainOptions, sources: &[Source]) -> Result<(Objects, Node
         let mut references: Vec<NetRef> = nodes_own(&conf.conf, &multus);
         references.extend(pods.iter().flat_map(|(namespace, name)| objects.named_by(namespace, name, &multus)));
         objects::read_rest(&access, &mut objects, &references, &pods).await?;
+        objects::read_foreign(&access, &mut objects, &dialects(&conf.conf)?, &pods).await?;
         Ok((objects, conf))
     })
 }
@@ -160,6 +163,12 @@ fn choose(objects: &mut Objects, options: &ExplainOptions, namespace: &str) -> R
 fn multus_namespace(conf: &Value) -> Result<ObjectName, String> {
     let text = conf["multusNamespace"].as_str().unwrap_or(MULTUS_NAMESPACE);
     text.parse().map_err(|e: attachments::finding::Finding| e.under("multusNamespace").to_string())
+}
+
+/// The dialects of the node's configuration.
+fn dialects(conf: &Value) -> Result<Dialects, String> {
+    let conf = Object::parse(conf.to_string().as_bytes()).map_err(|e| e.to_string())?;
+    spelled(conf).and_then(|conf| Dialects::read(&conf)).map_err(|finding| finding.to_string())
 }
 
 /// The definitions that the node's configuration may name.

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use attachments::dialect::Dialects;
+use attachments::dialect::objects::{ForeignRef, needed_by};
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::Level;
+use attachments::selection::Selection;
 use meta_cni::cluster::{Annotations, manifest, named_in};
 use meta_cni_kube::{Access, Selector};
 use serde_json::{Value, json};
@@ -169,6 +172,35 @@ pub async fn read_rest(
         match access::list(access, collection, Selector::default(), |object| found.push(object)).await {
             Ok(()) => found.into_iter().for_each(|object| objects.insert(kind, object)),
             Err(why) => objects.notes.push(format!("going on without objects of {kind}: {why}")),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the objects of dialects that pods name, and those that they need.
+pub async fn read_foreign(
+    access: &Access,
+    objects: &mut Objects,
+    dialects: &Dialects,
+    pods: &[(String, String)],
+) -> Result<(), String> {
+    for (namespace, name) in pods {
+        let Ok(home) = namespace.parse::<ObjectName>() else { continue };
+        let annotations = objects.annotations(namespace, name).unwrap_or_default();
+        let annotation = |key: &str| annotations.get(key).map(String::as_str);
+        // Where a default network's definition would be is nothing that a dialect asks.
+        let (selection, _) = Selection::read(annotation, &home, &home, dialects);
+        let mut next: Vec<ForeignRef> = selection.objects().cloned().collect();
+        while let Some(reference) = next.pop() {
+            let ForeignRef { kind, namespace, name } = &reference;
+            let (namespace, name) = (namespace.as_str(), name.as_str());
+            if objects.get(kind.as_str(), namespace, name).is_none() {
+                let path = format!("/apis/{}/namespaces/{namespace}/{}", kind.api_version(), kind.plural());
+                let found = access::object(access, &path, name).await?;
+                found.into_iter().for_each(|found| objects.insert(kind.as_str(), found));
+            }
+            let known = objects.get(kind.as_str(), namespace, name);
+            next.extend(known.and_then(|known| needed_by(&reference, &known["spec"].to_string())));
         }
     }
     Ok(())

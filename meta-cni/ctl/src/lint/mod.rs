@@ -67,6 +67,8 @@ fn manifests(text: &str, trial: &Trial, say: &mut impl FnMut(Option<&str>, Probl
 
 #[cfg(test)]
 mod tests {
+    use attachments::policy::Level;
+
     use super::*;
 
     const NAD: &str = "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: lan}\n";
@@ -111,6 +113,31 @@ mod tests {
         assert_eq!(
             lines[3],
             "-: default/c: warning: nets: ignored here, move it to spec.jobTemplate.spec.template.metadata.annotations [P30]"
+        );
+    }
+
+    #[test]
+    fn objects_of_genie_are_looked_at_with_what_they_need() {
+        let of = |kind: &str, name: &str, spec: &str| {
+            format!(
+                "---\napiVersion: alpha.network.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+            )
+        };
+        let text = of("Logicalnetwork", "good", "{plugin: weave, sub_subnet: 10.32.20.0/24}")
+            + &of("LogicalNetwork", "outside", "{physicalNet: phys, sub_subnet: 10.9.0.0/24}")
+            + &of(
+                "Physicalnetwork",
+                "phys",
+                "{refer_nic: eth1, sharedStatus: {plugin: weave, subnet: 10.32.0.0/16, dedicatedNet: true}}",
+            )
+            + &of("Logicalnetwork", "bare", "{}")
+            + "---\napiVersion: example.com/v1\nkind: Logicalnetwork\nmetadata: {name: other}\nspec: {}\n";
+        let sources = [Source { name: "g.yaml".to_owned(), text }];
+        assert_eq!(
+            lint(&sources, &Trial::new(Level::Privileged, &[], &sources)).human(),
+            "g.yaml: default/outside: spec.sub_subnet: Invalid value: 10.9.0.0/24: a subnet of its physicalNet's 10.32.0.0/16\n\
+             g.yaml: default/phys: warning: spec.refer_nic: Invalid value: eth1: nothing: it has no effect\n\
+             g.yaml: default/bare: spec.plugin: Required value: the name of a network's file\n"
         );
     }
 

@@ -1,5 +1,9 @@
 //! Finds the parts of a manifest that concern networks: definitions, and annotations of pods and pod templates.
 
+use attachments::cni::object::Object;
+use attachments::dialect::genie;
+use attachments::dialect::objects::Kind as Foreign;
+use attachments::finding::Finding;
 use attachments::names::ObjectName;
 use attachments::selection::NETWORKS;
 use delegates::lint::{self as rules, Kind, Problem, Rule, Severity};
@@ -31,6 +35,7 @@ pub fn check(object: &Value, trial: &Trial, say: &mut impl FnMut(Option<&str>, P
         ("NetworkAttachmentDefinition", _) => definition(name, object),
         ("Pod", _) => pod(object, namespace),
         (_, Some((_, template))) => workload(object, namespace, template),
+        _ if foreign_kind(object).is_some() => foreign(object, trial),
         _ => Vec::new(),
     };
     problems.into_iter().chain(trial.judge(object)).for_each(|problem| say(Some(&reference), problem));
@@ -44,6 +49,31 @@ fn definition(name: Option<&str>, object: &Value) -> Vec<Problem> {
     let is_drawn = |problem: &&mut Problem| problem.rule == Some(Rule::Vni) && problem.kind == Kind::Required;
     problems.iter_mut().filter(is_drawn).for_each(|problem| problem.severity = Severity::Warn);
     problems
+}
+
+/// The kind of an object of a dialect.
+pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
+    let group = object["apiVersion"].as_str()?.split('/').next()?;
+    Foreign::of(object["kind"].as_str()?).filter(|kind| kind.api_version().split('/').next() == Some(group))
+}
+
+/// An object of a dialect, with what the files say of the object that it needs.
+fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
+    let read = |spec: &Value| Object::parse(spec.to_string().as_bytes()).ok();
+    let (Some(kind), spec) = (foreign_kind(object), &object["spec"]) else { return Vec::new() };
+    let Some(own) = read(spec) else {
+        return vec![Problem::unruled(Kind::Invalid, "spec", spec, "must be an object")];
+    };
+    let physical = spec["physicalNet"].as_str().and_then(|name| trial.physical(object, name)).and_then(read);
+    let (errors, warnings) = genie::judge(kind, &own, physical.as_ref());
+    let problem = |severity| {
+        move |finding: Finding| {
+            let kind = if finding.value.is_empty() { Kind::Required } else { Kind::Invalid };
+            let text = finding.allowed.to_string();
+            Problem { severity, ..Problem::unruled(kind, finding.path, finding.value, text) }
+        }
+    };
+    errors.into_iter().map(problem(Severity::Deny)).chain(warnings.into_iter().map(problem(Severity::Warn))).collect()
 }
 
 /// The API server refuses an invalid namespace, so it is no finding here.

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use attachments::dialect::Dialects;
+use attachments::dialect::objects::Kind as Foreign;
 use attachments::names::ObjectName;
 use attachments::policy::spec::Mode;
 use attachments::policy::{
@@ -15,7 +17,7 @@ use delegates::lint::{Kind, Problem, Severity};
 use meta_cni::cluster::manifest;
 use serde_json::Value;
 
-use super::objects::TEMPLATES;
+use super::objects::{TEMPLATES, foreign_kind};
 use super::{LintedProblem, Source, is_conf};
 
 /// Levels and policies, and the definitions that pods in the files may name.
@@ -25,6 +27,8 @@ pub struct Trial {
     level: Level,
     /// Definitions of the files by namespace and name, with their text.
     definitions: BTreeMap<(String, String), Value>,
+    /// `spec` of the Physicalnetworks of the files, by namespace and name.
+    physical: BTreeMap<(String, String), Value>,
     flaws: Vec<LintedProblem>,
 }
 
@@ -98,7 +102,15 @@ impl Trial {
         } else if kind == "NetworkAttachmentDefinition" {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             self.definitions.insert((namespace_of(object), name.to_owned()), object.clone());
+        } else if foreign_kind(object) == Some(Foreign::Physicalnetwork) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            self.physical.insert((namespace_of(object), name.to_owned()), object["spec"].clone());
         }
+    }
+
+    /// `spec` of a Physicalnetwork in the namespace of an object, if the files have it.
+    pub fn physical(&self, object: &Value, name: &str) -> Option<&Value> {
+        self.physical.get(&(namespace_of(object), name.to_owned()))
     }
 
     /// What is wrong with the policies themselves.
@@ -135,7 +147,7 @@ impl Trial {
         let (labels, spec) = (labels(object, "labels"), &object["spec"]);
         let text = |key: &str| object["metadata"]["annotations"][key].as_str();
         // What cannot be read is said by the rules of admission.
-        let (selection, _) = Selection::read(text, &home, &home);
+        let (selection, _) = Selection::read(text, &home, &home, &Dialects::default());
         let pod = Pod {
             namespace,
             name: object["metadata"]["name"].as_str(),

@@ -1,12 +1,19 @@
-//! `meta-cnictl migrate multus`: what becomes of a node's configuration of Multus. Files are read, nothing is written.
+//! `meta-cnictl migrate`: what becomes of a node's configuration of Multus, and of the pods and objects of other systems. Files are read,
+//! nothing is written.
 
+mod genie;
 mod keys;
 mod multus;
 mod report;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
+use attachments::names::ObjectName;
+use attachments::text::printable;
 use clap::{Args, Subcommand};
+use meta_cni::cluster::yaml;
+use serde_json::Value;
 
 use crate::style::Style;
 use crate::{Answer, Format, files};
@@ -19,6 +26,30 @@ pub enum MigrateCommand {
     /// The keys go into the ConfigMap; the agent writes the conflist that is shown. Pods that run keep their networks.
     #[command(args_override_self = true, after_help = STATUS)]
     Multus(MigrateOptions),
+    /// Reads manifests and node files of CNI-Genie, and prints the same pods and networks in NPWG's words.
+    ///
+    /// Standard output has nothing but objects for `kubectl apply`, with notes as comments; what is none of Genie's is among them as it
+    /// was. Standard error has a line for each thing that cannot be moved.
+    #[command(args_override_self = true, after_help = MOVED)]
+    Genie(GenieOptions),
+}
+
+const MOVED: &str = "\
+Exit status: 0 everything is moved, 1 something is not, 2 wrong usage or a file that cannot be read.";
+
+/// Which files of CNI-Genie.
+#[derive(Debug, PartialEq, Args)]
+pub struct GenieOptions {
+    /// Where the definitions of node files go.
+    #[arg(long, short, value_name = "NAMESPACE", default_value = "kube-system", value_parser = object_name)]
+    namespace: ObjectName,
+    /// Manifests (YAML or JSON, lists too), and files of a node (.conf, .conflist); - is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+fn object_name(text: &str) -> Result<ObjectName, String> {
+    text.parse().map_err(|_| format!("want {}", ObjectName::ALLOWED))
 }
 
 const STATUS: &str = "\
@@ -38,7 +69,42 @@ pub struct MigrateOptions {
 
 /// Answers.
 pub fn run(command: &MigrateCommand) -> Result<Answer, String> {
-    let MigrateCommand::Multus(options) = command;
+    match command {
+        MigrateCommand::Multus(options) => of_multus(options),
+        MigrateCommand::Genie(options) => of_genie(options),
+    }
+}
+
+fn of_genie(options: &GenieOptions) -> Result<Answer, String> {
+    let (sources, unreadable) = files::sources(&options.files);
+    if let Some((name, error)) = unreadable.first() {
+        return Err(format!("{name}: {error}"));
+    }
+    let texts: Vec<(String, String)> = sources.into_iter().map(|source| (source.name, source.text)).collect();
+    let genie::Migration { objects, left, skipped } = genie::migrate(&texts, &options.namespace)?;
+    for line in &skipped {
+        eprintln!("meta-cnictl: left out: {}", printable(line));
+    }
+    for line in &left {
+        eprintln!("meta-cnictl: not moved: {}", printable(line));
+    }
+    Ok(Answer { text: objects_text(&objects), is_good: left.is_empty() })
+}
+
+/// Objects for `kubectl apply`, their notes as comments above them.
+fn objects_text(objects: &[(Vec<String>, Value)]) -> String {
+    let mut out = String::new();
+    for (notes, object) in objects {
+        out.push_str("---\n");
+        for note in notes {
+            let _ = writeln!(out, "# {}", printable(note));
+        }
+        out.push_str(&yaml::write(object));
+    }
+    out
+}
+
+fn of_multus(options: &MigrateOptions) -> Result<Answer, String> {
     let usual = ["/etc/cni/net.d", "/etc/cni/net.d/multus.d"].map(PathBuf::from);
     let named = if options.filename.is_empty() {
         usual.into_iter().filter(|dir| dir.is_dir()).collect()

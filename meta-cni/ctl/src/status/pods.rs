@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use attachments::dialect::Dialects;
 use attachments::names::ObjectName;
-use attachments::selection::{Selection, SelectionTarget};
+use attachments::selection::Selection;
 use attachments::status::NETWORK_STATUS;
 use meta_cni::node::MULTUS_NAMESPACE;
 use meta_cni_kube::{Access, Selector};
@@ -67,13 +68,10 @@ fn wanted(object: &Value) -> Result<Vec<(String, Option<String>)>, String> {
     let text = |key: &str| object["metadata"]["annotations"][key].as_str();
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default").parse::<ObjectName>();
     let (Ok(namespace), Ok(multus)) = (namespace, MULTUS_NAMESPACE.parse()) else { return Ok(Vec::new()) };
-    let selection = Selection::from_annotations(text, &namespace, &multus).map_err(|finding| finding.to_string())?;
+    let selection = Selection::from_annotations(text, &namespace, &multus, &Dialects::default());
+    let selection = selection.map_err(|finding| finding.to_string())?;
     let each = |one: &attachments::selection::NetworkSelection| {
-        let name = match &one.target {
-            SelectionTarget::Definition(reference) => reference.to_string(),
-            SelectionTarget::NodeFile(name) => name.to_string(),
-        };
-        (name, one.interface.as_ref().map(ToString::to_string))
+        (one.target.to_string(), one.interface.as_ref().map(ToString::to_string))
     };
     Ok(selection.networks.iter().map(each).collect())
 }

@@ -40,6 +40,7 @@ fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
         annotations: true,
         references: &[],
         optional: &[],
+        objects: &[],
         multus_namespace: &kube_system,
         policies: false,
         devices: true,
@@ -287,7 +288,15 @@ fn nobody_waits_for_the_answer_to_a_report_or_to_a_status_that_waits_for_nothing
     let agent = answering(&path, vec![Vec::new(), Vec::new()]);
     let asker = Agent::new(&path);
     let started = Instant::now();
-    asker.publish(Publish { pod: pod(), status: "[]".into(), added: Vec::new(), wait_ms: 0 }).unwrap();
+    asker
+        .publish(Publish {
+            pod: pod(),
+            status: "[]".into(),
+            added: Vec::new(),
+            annotations: Default::default(),
+            wait_ms: 0,
+        })
+        .unwrap();
     asker.report(AddFailure { pod: pod(), reason: "NoNetworkFound".into(), message: "x".into() });
     assert!(started.elapsed() < LONG);
     let heard = agent.join().unwrap();

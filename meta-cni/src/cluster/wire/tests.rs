@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use attachments::dialect::objects::Kind;
+
 use super::*;
 
 fn file(name: &str) -> Vec<u8> {
@@ -29,6 +31,7 @@ fn resolve() -> AgentRequest {
         policies: false,
         joins: false,
         devices: false,
+        objects: Vec::new(),
     })
 }
 
@@ -44,6 +47,7 @@ fn resolve_policies(joins: bool) -> AgentRequest {
         policies: true,
         joins,
         devices: false,
+        objects: Vec::new(),
     })
 }
 
@@ -86,6 +90,7 @@ fn publish() -> AgentRequest {
         pod: pod(None),
         status: "[]".into(),
         added: vec!["Add net1 [10.43.0.10/24] from default/lan".into()],
+        annotations: BTreeMap::new(),
         wait_ms: 20,
     })
 }
@@ -106,6 +111,7 @@ fn resolved() -> Answer {
         node: NodeAddresses::default(),
         policies: None,
         devices: None,
+        objects: Vec::new(),
     })
 }
 
@@ -118,7 +124,31 @@ fn resolved_at() -> Answer {
     Answer::Resolved(Resolved { node, ..Resolved::default() })
 }
 
-fn requests() -> [(&'static str, AgentRequest); 9] {
+fn object(kind: Kind, name: &str) -> ForeignRef {
+    ForeignRef { kind, namespace: "default".parse().unwrap(), name: name.parse().unwrap() }
+}
+
+/// From a plugin whose node speaks a dialect.
+fn resolve_objects() -> AgentRequest {
+    let AgentRequest::Resolve(request) = resolve_policies(true) else { unreachable!() };
+    AgentRequest::Resolve(Resolve { objects: vec![object(Kind::Logicalnetwork, "net1")], ..request })
+}
+
+fn resolved_objects() -> Answer {
+    let found = Outcome::Found { config: Some(r#"{"plugin":"weave"}"#.into()), resource_name: None };
+    let objects = vec![
+        ObjectLookup { reference: object(Kind::Logicalnetwork, "net1"), outcome: found },
+        ObjectLookup { reference: object(Kind::Physicalnetwork, "p"), outcome: Outcome::Missing },
+    ];
+    Answer::Resolved(Resolved { objects, ..Resolved::default() })
+}
+
+fn publish_beside() -> AgentRequest {
+    let annotations = [("multi-ip-preferences".to_owned(), "{}".to_owned())].into();
+    AgentRequest::Publish(Publish { pod: pod(None), status: "[]".into(), added: Vec::new(), annotations, wait_ms: 20 })
+}
+
+fn requests() -> [(&'static str, AgentRequest); 12] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
     let multus_namespace = "kube-system".parse().unwrap();
@@ -134,6 +164,9 @@ fn requests() -> [(&'static str, AgentRequest); 9] {
         ("resolve-policies", resolve_policies(false)),
         ("resolve-joins", resolve_policies(true)),
         ("resolve-devices", resolve_devices()),
+        ("resolve-objects", resolve_objects()),
+        ("choose", AgentRequest::Choose(Choose { pod: pod(None), wait_ms: 54_000 })),
+        ("publish-beside", publish_beside()),
         ("join", AgentRequest::Join(join)),
         ("publish", publish()),
         ("report", AgentRequest::AddFailure(report)),
@@ -142,14 +175,17 @@ fn requests() -> [(&'static str, AgentRequest); 9] {
     ]
 }
 
-fn answers() -> [(&'static str, Answer); 10] {
+fn answers() -> [(&'static str, Answer); 13] {
     let health = Health {
         node: "n1".into(),
         program: "0.1.0".into(),
         pods_known: true,
         definitions_known: false,
         blockers: vec!["a default network".into()],
+        dialects: Vec::new(),
     };
+    let with_dialects =
+        Health { definitions_known: true, blockers: Vec::new(), dialects: vec!["genie".into()], ..health.clone() };
     let refusal = Refusal::new(Cause::Later, "pod default/web: the API server has no such pod");
     [
         ("resolved", resolved()),
@@ -158,6 +194,9 @@ fn answers() -> [(&'static str, Answer); 10] {
         ("resolved-without-policies", resolved_without_policies()),
         ("resolved-devices", resolved_devices()),
         ("resolved-without-devices", resolved_without_devices()),
+        ("resolved-objects", resolved_objects()),
+        ("chosen", Answer::Chosen("weave".into())),
+        ("healthy-dialects", Answer::Healthy(with_dialects)),
         ("published", Answer::Published(Published { written: true })),
         ("noted", Answer::Noted),
         ("healthy", Answer::Healthy(health)),

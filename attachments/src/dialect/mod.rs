@@ -1,0 +1,220 @@
+//! Dialects: the annotations and objects by which other systems give a pod several networks, read as selections of ours.
+//!
+//! A dialect is a pure translation: annotation to [`NetworkSelection`]s, object to configuration. [`Selection::read`] is its only caller
+//! for annotations, and binding its only caller for objects, so the engine, the agent, `explain` and `migrate` agree. Without the node
+//! key `dialects` no key of a dialect is read and no object of one is followed.
+//!
+//! Another dialect is one file beside `genie` and these lines, which the compiler or a test asks for:
+//!
+//! - a variant of [`Dialect`], its word in [`Dialect::ALL`], and its settings in [`Dialects`];
+//! - its arm in [`Dialects::read_pod`]: the annotation, and the elements as they are listed. Each element names its target: a
+//!   definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect ([`SelectionTarget::Foreign`]);
+//!   [`name_interfaces`] gives `ethN` to those without a name;
+//! - its kinds in [`Kind`], and how an object becomes a configuration in [`objects::configuration`];
+//! - its custom resource definitions in `deploy/crds`, and a page in `docs/dialects`.
+//!
+//! The record holds the translated bytes: DEL, CHECK and GC know no dialect.
+//!
+//! [`Selection::read`]: crate::selection::Selection::read
+
+pub mod files;
+pub mod genie;
+pub mod objects;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cni::object::Object;
+use crate::finding::Finding;
+use crate::names::{IfName, ObjectName};
+use crate::selection::NetworkSelection;
+#[cfg(doc)]
+use crate::selection::SelectionTarget;
+use genie::Genie;
+use objects::Kind;
+
+/// The key of a node's configuration that lists dialects.
+pub const DIALECTS: &str = "dialects";
+
+/// The interface that a pod's own list must have: a runtime takes the pod's address from it.
+pub const FIRST: &str = "eth0";
+
+/// A dialect that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dialect {
+    /// CNI-Genie: annotations `cni` and `networks`, objects Logicalnetwork and Physicalnetwork.
+    Genie,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Genie];
+
+    /// Its word in `dialects`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Genie => "genie",
+        }
+    }
+
+    /// The annotations of a pod that it reads.
+    pub fn reads(self) -> &'static [&'static str] {
+        match self {
+            Self::Genie => &[genie::CNI, genie::NETWORKS],
+        }
+    }
+
+    /// The annotations of a pod that it writes.
+    pub fn writes(self) -> &'static [&'static str] {
+        match self {
+            Self::Genie => &[genie::CNI, genie::PREFERENCES],
+        }
+    }
+
+    /// The kinds of its objects.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = Finding;
+
+    fn from_str(text: &str) -> Result<Self, Finding> {
+        let allowed = match text {
+            "danm" | "knitter" => "genie; this version has no reader of danm and knitter yet",
+            _ => "genie",
+        };
+        let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
+        known.ok_or_else(|| Finding::new("", format_args!("{text:?}"), allowed))
+    }
+}
+
+/// The dialects that are on, with their settings. By default none is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialects {
+    /// CNI-Genie's.
+    pub genie: Option<Genie>,
+}
+
+/// A pod's list in the words of a dialect, translated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodList {
+    /// Whose words they were.
+    pub dialect: Dialect,
+    /// The annotation that they are in; of a list that the node's configuration gives, its key.
+    pub key: &'static str,
+    /// True for a list that the node's configuration gives to every pod without one.
+    pub is_nodes_own: bool,
+    /// The networks in the order of the list.
+    pub elements: Vec<NetworkSelection>,
+    /// True for a pod that leaves the choice of its network to the node.
+    pub is_open: bool,
+}
+
+impl Dialects {
+    /// Reads `dialects` and the settings of each from a node's configuration.
+    pub fn read(conf: &Object) -> Result<Self, Finding> {
+        let words: Vec<String> = conf.decode(DIALECTS, "a list of dialects")?.unwrap_or_default();
+        let mut dialects = Self::default();
+        for (i, word) in words.iter().enumerate() {
+            match word.parse().map_err(|e: Finding| e.under(&format!("{DIALECTS}[{i}]")))? {
+                Dialect::Genie => dialects.genie = Some(Genie::read(conf)?),
+            }
+        }
+        Ok(dialects)
+    }
+
+    /// Those that are on.
+    pub fn on(&self) -> impl Iterator<Item = Dialect> + '_ {
+        Dialect::ALL.into_iter().filter(|dialect| match dialect {
+            Dialect::Genie => self.genie.is_some(),
+        })
+    }
+
+    /// Is none on?
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The annotation of a pod that a dialect would read. `annotation` gives the text of one.
+    pub fn key_of<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
+        self.genie.as_ref().and_then(|_| annotation(genie::CNI)).map(|_| genie::CNI)
+    }
+
+    /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives.
+    pub fn read_pod<'a>(
+        &self,
+        annotation: impl Fn(&str) -> Option<&'a str>,
+        pod_namespace: &ObjectName,
+    ) -> Result<Option<PodList>, Finding> {
+        match &self.genie {
+            Some(genie) => genie.read_pod(annotation, pod_namespace),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Gives the elements without a name for their interface the next free of `eth0`, `eth1` and so on. The names that elements ask for are
+/// taken first; one that two ask for is refused.
+pub fn name_interfaces(elements: &mut [NetworkSelection]) -> Result<(), Finding> {
+    let mut taken: BTreeSet<IfName> = BTreeSet::new();
+    for (i, element) in elements.iter().enumerate() {
+        if let Some(name) = &element.interface
+            && !taken.insert(name.clone())
+        {
+            return Err(Finding::new(format!("[{i}]"), name, "an interface that no other entry asks for"));
+        }
+    }
+    let mut number = 0;
+    for element in elements.iter_mut().filter(|element| element.interface.is_none()) {
+        element.interface = loop {
+            let name: IfName = format!("eth{number}").parse()?;
+            number += 1;
+            if taken.insert(name.clone()) {
+                break Some(name);
+            }
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(conf: &str) -> Result<Dialects, String> {
+        Dialects::read(&Object::parse(conf.as_bytes()).unwrap()).map_err(|finding| finding.to_string())
+    }
+
+    #[test]
+    fn a_node_reads_the_dialects_that_it_lists() {
+        assert!(read("{}").unwrap().is_empty() && read(r#"{"dialects":[]}"#).unwrap().is_empty());
+        let on = read(r#"{"dialects":["genie"]}"#).unwrap();
+        assert_eq!(on.on().collect::<Vec<_>>(), [Dialect::Genie]);
+        for (word, said) in [
+            ("multus", r#"dialects[0]: got "multus", want genie"#),
+            ("danm", r#"dialects[0]: got "danm", want genie; this version has no reader of danm and knitter yet"#),
+            ("Genie", r#"dialects[0]: got "Genie", want genie"#),
+        ] {
+            assert_eq!(read(&format!(r#"{{"dialects":["{word}"]}}"#)).unwrap_err(), said);
+        }
+        assert!(read(r#"{"dialects":"genie"}"#).unwrap_err().starts_with("dialects: got \"genie\""));
+    }
+
+    #[test]
+    fn a_word_reads_back_and_no_two_dialects_have_one() {
+        for dialect in Dialect::ALL {
+            assert_eq!(dialect.as_str().parse(), Ok(dialect));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The objects of dialects for the plugin: followed while their dialect is on, and handed out with what they need.
+//!
+//! With no dialect on, nothing is asked of the API server. An object that is not cached is new, or the first list is not complete: then
+//! it is read, within the time that the plugin waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use attachments::dialect::Dialects;
+use attachments::dialect::objects::{ForeignRef, Kind, needed_by};
+use attachments::names::ObjectName;
+use futures::future::join_all;
+use kube::Client;
+use meta_cni::cluster::wire::{ObjectLookup, Outcome};
+use meta_cni_kube::{Collection, Event, Index, Read, Reader, Versioned, follow_objects};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// Longest `spec` that is handed out, in bytes.
+const LONGEST: usize = 16 << 10;
+/// The most objects of one request, with those that they need.
+const MOST: usize = 256;
+
+/// The objects of the dialects that are on. Clones share them.
+#[derive(Clone)]
+pub struct Foreign(Arc<Inner>);
+
+struct Inner {
+    dialects: Dialects,
+    reader: Reader,
+    kinds: BTreeMap<Kind, Mutex<Index<ForeignRef, String>>>,
+}
+
+impl Foreign {
+    /// Nothing is known yet.
+    pub fn new(dialects: Dialects, reader: Reader) -> Self {
+        let kinds = dialects.on().flat_map(|dialect| dialect.kinds()).map(|kind| (*kind, Mutex::default())).collect();
+        Self(Arc::new(Inner { dialects, reader, kinds }))
+    }
+
+    /// The dialects that are on.
+    pub fn dialects(&self) -> &Dialects {
+        &self.0.dialects
+    }
+
+    /// Follows the objects; never ends.
+    pub async fn run(&self, client: Client) {
+        join_all(self.0.kinds.iter().map(|(kind, index)| {
+            let client = client.clone();
+            async move {
+                let path = collection(*kind, None);
+                let all = Collection { what: kind.plural(), path: &path, fields: None, labels: None };
+                follow_objects(client, all, |event| take(*kind, &mut lock(index), event)).await;
+            }
+        }))
+        .await;
+        std::future::pending::<()>().await;
+    }
+
+    /// These objects, and those that they need.
+    pub async fn of(&self, wanted: Vec<ForeignRef>, deadline: Instant) -> Vec<ObjectLookup> {
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut next = wanted;
+        while let Some(reference) = next.pop() {
+            if seen.len() == MOST || !seen.insert(reference.clone()) {
+                continue;
+            }
+            let outcome = self.outcome(&reference, deadline).await;
+            if let Outcome::Found { config: Some(spec), .. } = &outcome {
+                next.extend(needed_by(&reference, spec));
+            }
+            found.push(ObjectLookup { reference, outcome });
+        }
+        found
+    }
+
+    async fn outcome(&self, reference: &ForeignRef, deadline: Instant) -> Outcome {
+        let Some(index) = self.0.kinds.get(&reference.kind) else {
+            let reason = "the node agent follows no such objects: `dialects` differs between this node and the agent";
+            return Outcome::Broken { reason: reason.to_owned() };
+        };
+        let known = lock(index).get(reference).cloned();
+        match known {
+            Some(spec) => within(spec),
+            None => self.ask(reference, deadline).await,
+        }
+    }
+
+    async fn ask(&self, reference: &ForeignRef, deadline: Instant) -> Outcome {
+        let path = collection(reference.kind, Some(&reference.namespace));
+        match self.0.reader.object(&path, reference.name.as_str(), deadline).await {
+            Read::Found(json) => match serde_json::from_slice::<Object>(&json) {
+                Ok(object) => within(object.spec.to_string()),
+                Err(e) => Outcome::Broken { reason: format!("the API server answers with what is no object: {e}") },
+            },
+            Read::Absent => Outcome::Missing,
+            Read::Unanswered(why) => {
+                let reason = format!("not known here yet, and the API server cannot be asked: {why}");
+                Outcome::Unreachable { reason }
+            }
+        }
+    }
+}
+
+fn within(spec: String) -> Outcome {
+    match spec.len() {
+        size if size > LONGEST => Outcome::TooLarge { size: size as u64, limit: LONGEST as u64 },
+        _ => Outcome::Found { config: Some(spec), resource_name: None },
+    }
+}
+
+fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>) {
+    match event {
+        Event::Begin => index.begin(),
+        Event::End => index.end(),
+        Event::Listed(object) | Event::Applied(object) => {
+            if let Some(reference) = object.reference(kind) {
+                index.apply(reference, object.spec.to_string());
+            }
+        }
+        Event::Deleted(object) => {
+            if let Some(reference) = object.reference(kind) {
+                index.delete(&reference);
+            }
+        }
+    }
+}
+
+fn collection(kind: Kind, namespace: Option<&ObjectName>) -> String {
+    let within = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
+    format!("/apis/{}/{within}{}", kind.api_version(), kind.plural())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is one insertion or removal, so a panic leaves the cache consistent.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As much of an object as matters.
+#[derive(Clone, Debug, Deserialize)]
+struct Object {
+    metadata: Meta,
+    #[serde(default)]
+    spec: Value,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Meta {
+    name: String,
+    namespace: String,
+    resource_version: String,
+}
+
+impl Object {
+    fn reference(&self, kind: Kind) -> Option<ForeignRef> {
+        Some(ForeignRef {
+            kind,
+            namespace: self.metadata.namespace.parse().ok()?,
+            name: self.metadata.name.parse().ok()?,
+        })
+    }
+}
+
+impl Versioned for Object {
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_api_has_group_version_and_plural() {
+        let all = collection(Kind::Logicalnetwork, None);
+        assert_eq!(all, "/apis/alpha.network.k8s.io/v1/logicalnetworks");
+        let one = collection(Kind::Physicalnetwork, Some(&"shop".parse().unwrap()));
+        assert_eq!(one, "/apis/alpha.network.k8s.io/v1/namespaces/shop/physicalnetworks");
+    }
+
+    #[test]
+    fn a_changed_object_replaces_the_earlier_and_a_deleted_one_is_gone() {
+        let object = |plugin: &str| {
+            let text = json!({"metadata": {"name": "net1", "namespace": "shop", "resourceVersion": "1"}, "spec": {"plugin": plugin}});
+            serde_json::from_value::<Object>(text).unwrap()
+        };
+        let mut index = Index::default();
+        let reference = object("a").reference(Kind::Logicalnetwork).unwrap();
+        for event in [Event::Begin, Event::Listed(object("a")), Event::End, Event::Applied(object("b"))] {
+            take(Kind::Logicalnetwork, &mut index, event);
+        }
+        assert_eq!(index.get(&reference).map(String::as_str), Some(r#"{"plugin":"b"}"#));
+        take(Kind::Logicalnetwork, &mut index, Event::Deleted(object("b")));
+        assert_eq!(index.get(&reference), None);
+    }
+
+    #[test]
+    fn a_long_spec_is_not_handed_out() {
+        assert!(matches!(within("x".repeat(LONGEST + 1)), Outcome::TooLarge { size, .. } if size > LONGEST as u64));
+        assert!(matches!(within("{}".to_owned()), Outcome::Found { .. }));
+    }
+}
