@@ -26,6 +26,8 @@ fn cluster() -> Attachment {
         runtime_config: Object::new(),
         args: String::new(),
         default_route: None,
+        routes: Vec::new(),
+        rules: Vec::new(),
         ipam_claim: None,
         is_default: true,
         is_tenants: false,

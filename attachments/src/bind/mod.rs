@@ -144,6 +144,7 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
     // Isolation is checked again: the caller may not have used `references`.
     request.references()?;
     request.check_default_route()?;
+    request.check_routing()?;
     if request.delegates.is_empty() && request.selection.default_network.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
@@ -214,8 +215,10 @@ impl Binder<'_> {
             plugins: chosen.conf.plugins,
             runtime_config,
             args: args::cni_args(self.request.args, &added),
-            default_route: slot.selected.and_then(|selected| selected.default_route.clone()),
+            default_route: slot.selected.and_then(NetworkSelection::default_gateways),
             ipam_claim: slot.selected.and_then(|selected| selected.ipam_claim.clone()),
+            routes: slot.selected.map(|selected| selected.routes.clone()).unwrap_or_default(),
+            rules: slot.selected.map(|selected| selected.rules.clone()).unwrap_or_default(),
             is_default,
             is_tenants: chosen.tenant,
             device,

@@ -5,6 +5,7 @@
 
 mod element;
 mod npwg;
+mod routing;
 mod values;
 
 use crate::finding::Finding;
@@ -12,6 +13,7 @@ use crate::names::{NetRef, ObjectName};
 
 pub use element::{NetworkSelection, SelectionTarget, default_route_twice};
 pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
+pub use routing::{AskedTwice, MOST as MOST_ROUTES, ROUTES, RULES, RequestedRoute, RequestedRule};
 pub use values::{BANDWIDTH, PORT_MAPPING, address};
 
 /// The annotation that lists a pod's networks.

@@ -102,6 +102,8 @@ fn read(
         runtime_config: object.object("capabilityArgs")?.unwrap_or_default(),
         args: args.join(";"),
         default_route: None,
+        routes: Vec::new(),
+        rules: Vec::new(),
         ipam_claim: None,
         is_tenants: false,
         device: None,

@@ -178,6 +178,8 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         runtime_config: Object::new(),
         args: String::new(),
         default_route: None,
+        routes: Vec::new(),
+        rules: Vec::new(),
         ipam_claim: None,
         is_default: false,
         is_tenants: false,

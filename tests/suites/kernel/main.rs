@@ -23,6 +23,7 @@ mod repair;
 mod replay;
 mod route_override;
 mod routes;
+mod routing;
 mod shared;
 mod status;
 mod tools;

@@ -110,6 +110,7 @@ impl Asker<'_> {
         problems.extend(self.names(&selection));
         problems.extend(twice(&elements));
         problems.extend(routes::default_routes(&elements));
+        problems.extend(routes::routes(&elements));
         problems.extend(routes::overlaps(&elements));
         problems.extend(resources(&elements, object));
         problems

@@ -36,6 +36,12 @@ pub struct Described {
     pub mtu: Option<u64>,
     /// The families of the pod's default routes that go through it.
     pub default_routes: Vec<&'static str>,
+    /// Further routes through it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Rules that send packets to a table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// What the pod asks for by capability.
     pub capabilities: Vec<Capability>,
 }
@@ -113,6 +119,8 @@ pub fn describe(networks: &[ExplainedNetwork], is_unknown: bool, free: impl Fn(&
                 .filter(|(_, owner)| *owner == i)
                 .map(|(family, _)| family)
                 .collect(),
+            routes: attachment.routes.iter().filter(|route| !route.is_default()).map(ToString::to_string).collect(),
+            rules: attachment.rules.iter().map(ToString::to_string).collect(),
             capabilities: capabilities(attachment),
         }
     };
