@@ -28,6 +28,7 @@ fn cluster() -> Attachment {
         default_route: None,
         routes: Vec::new(),
         rules: Vec::new(),
+        without_ipv6: false,
         ipam_claim: None,
         is_default: true,
         is_tenants: false,

@@ -46,6 +46,9 @@ pub struct Attachment {
     /// `meta-cni.io/rules`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RequestedRule>,
+    /// The pod wants no IPv6 on the link (`meta-cni.io/addresses`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_ipv6: bool,
     /// `ipam-claim-reference`: the IPAMClaim in the pod's namespace whose addresses it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam_claim: Option<ObjectName>,

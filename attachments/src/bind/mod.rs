@@ -3,6 +3,7 @@
 //!
 //! The engine makes a [`BindRequest`], looks up its [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
 
+mod addresses;
 mod args;
 mod attachment;
 mod capabilities;
@@ -21,6 +22,7 @@ use crate::names::{IfName, NetRef, NetworkName, ObjectName};
 use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
+pub use addresses::FAMILIES;
 pub use attachment::{Attachment, Device, Source, UnverifiedRequests};
 pub use capabilities::DEVICE_INFO_FILE;
 pub use changes::Changes;
@@ -178,7 +180,16 @@ impl Binder<'_> {
         let ifname = self.name(slot)?;
         let mut added = Vec::new();
         let mut unverified = UnverifiedRequests::default();
-        if let Some(selected) = slot.selected {
+        let mut made = addresses::Made::default();
+        // What a plugin is asked for; what stands in its configuration already is not asked for again.
+        let mut asked = slot.selected.cloned();
+        if let Some(selected) = &mut asked {
+            made = addresses::apply(&mut chosen.conf, selected, &slot.field)?;
+            if made.has_ips {
+                selected.ips.clear();
+            }
+        }
+        if let Some(selected) = &asked {
             if args::merge(&mut chosen, selected, &slot.field)? {
                 self.respell(&mut chosen)?;
             }
@@ -203,7 +214,7 @@ impl Binder<'_> {
             false => None,
         };
         let base = self.request.runtime_config.filter(|_| is_default);
-        let runtime_config = capabilities::offer(base, slot.selected, device.as_ref(), device_info_file.as_ref());
+        let runtime_config = capabilities::offer(base, asked.as_ref(), device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
             source: chosen.source,
             network: chosen.name,
@@ -219,6 +230,7 @@ impl Binder<'_> {
             ipam_claim: slot.selected.and_then(|selected| selected.ipam_claim.clone()),
             routes: slot.selected.map(|selected| selected.routes.clone()).unwrap_or_default(),
             rules: slot.selected.map(|selected| selected.rules.clone()).unwrap_or_default(),
+            without_ipv6: made.without_ipv6,
             is_default,
             is_tenants: chosen.tenant,
             device,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::addresses::{ADDRESSES, AddressRequest};
 use super::npwg::{of_interface, of_name};
 use super::routing::{self, ROUTES, RULES, RequestedRoute, RequestedRule};
 use super::values;
@@ -69,6 +70,8 @@ pub struct NetworkSelection {
     pub routes: Vec<RequestedRoute>,
     /// Rules that send packets to tables (a key of ours).
     pub rules: Vec<RequestedRule>,
+    /// Where its addresses come from (a key of ours).
+    pub addresses: Option<AddressRequest>,
 }
 
 /// R21: the second of two selections that take the default route of one family, after the first of them, and the family. An empty list
@@ -108,6 +111,7 @@ impl NetworkSelection {
             device: None,
             routes: Vec::new(),
             rules: Vec::new(),
+            addresses: None,
         }
     }
 
@@ -123,11 +127,14 @@ impl NetworkSelection {
             Some(interface) => Some(interface),
             None => object.parsed("interfaceRequest", IfName::ALLOWED).map_err(of_interface)?,
         };
+        let ips = values::decode_ips(object).map_err(|e| e.by(Rule::Ips))?;
+        let has_claim = object.get("ipam-claim-reference").is_some_and(|claim| !matches!(claim.get(), "null" | "\"\""));
+        let addresses = AddressRequest::decode(object, &ips, has_claim).map_err(|e| e.by(Rule::AddressRequest))?;
         let (routes, rules) = routing::decode(object).map_err(|e| e.by(Rule::Routing))?;
         let selected = Self {
             target: SelectionTarget::Definition(network),
             interface,
-            ips: values::decode_ips(object).map_err(|e| e.by(Rule::Ips))?,
+            ips,
             mac: object.parsed("mac", Mac::ALLOWED).map_err(|e| e.by(Rule::Mac))?,
             infiniband_guid: object.parsed("infiniband-guid", Guid::ALLOWED).map_err(|e| e.by(Rule::Guid))?,
             port_mappings: values::decode_port_mappings(object)?,
@@ -138,6 +145,7 @@ impl NetworkSelection {
             device: object.parsed("deviceID", DeviceId::ALLOWED)?,
             routes,
             rules,
+            addresses,
         };
         selected.check_default_routes()?;
         match &selected.ipam_claim {
@@ -196,6 +204,7 @@ impl NetworkSelection {
         object.set_some("ipam-claim-reference", self.ipam_claim.as_ref());
         object.set_some("deviceID", self.device.as_ref());
         object.set_some(ROUTES, Some(&self.routes).filter(|routes| !routes.is_empty()));
+        object.set_some(ADDRESSES, self.addresses.map(AddressRequest::to_value).as_ref());
         object.set_some(RULES, Some(&self.rules).filter(|rules| !rules.is_empty()));
         object
     }

@@ -3,6 +3,7 @@
 //! [`Selection`] is the one reader of a pod's annotations. Another dialect is one more file beside `npwg`, whose elements
 //! are [`NetworkSelection`] too.
 
+mod addresses;
 mod element;
 mod npwg;
 mod routing;
@@ -11,6 +12,7 @@ mod values;
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
+pub use addresses::{ADDRESSES, AddressMode, AddressRequest};
 pub use element::{NetworkSelection, SelectionTarget, default_route_twice};
 pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
 pub use routing::{AskedTwice, MOST as MOST_ROUTES, ROUTES, RULES, RequestedRoute, RequestedRule};

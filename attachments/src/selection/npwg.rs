@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::addresses::{ADDRESSES, FAMILIES};
 use super::element::{NetworkSelection, SelectionTarget, default_route_twice};
 use super::routing::{AskedTwice, ROUTE, ROUTES, RULE, RULES};
 use super::values::{BANDWIDTH, PORT_MAPPING};
@@ -16,7 +17,7 @@ use crate::names::{IfName, NetRef, ObjectName};
 use crate::rule::Rule;
 
 /// The keys of an element.
-pub const ELEMENT_KEYS: [&str; 15] = [
+pub const ELEMENT_KEYS: [&str; 16] = [
     "name",
     "namespace",
     "interface",
@@ -32,12 +33,18 @@ pub const ELEMENT_KEYS: [&str; 15] = [
     "deviceID",
     ROUTES,
     RULES,
+    ADDRESSES,
 ];
 
 static ELEMENT: Known<'static> = Known { keys: &[&ELEMENT_KEYS], inside: &INSIDE, only: true };
 
-const INSIDE: [(&str, &Known<'static>); 4] =
-    [("portMappings", &PORT_MAPPING), ("bandwidth", &BANDWIDTH), (ROUTES, &ROUTE), (RULES, &RULE)];
+const INSIDE: [(&str, &Known<'static>); 5] = [
+    ("portMappings", &PORT_MAPPING),
+    ("bandwidth", &BANDWIDTH),
+    (ROUTES, &ROUTE),
+    (RULES, &RULE),
+    (ADDRESSES, &FAMILIES),
+];
 
 /// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A
 /// reference without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).

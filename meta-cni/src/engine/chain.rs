@@ -8,6 +8,7 @@ use attachments::cni::result::CniResult;
 use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
 use attachments::selection::RequestedRule;
+use delegates::apply;
 use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::error::Error;
@@ -172,9 +173,11 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// After the ADD of the chain: the routes and rules that the pod asks for on the link, whoever made it.
+    /// After the ADD of the chain: the routes and rules that the pod asks for on the link, and that it has no IPv6, whoever made it.
     pub fn route(&self, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
-        self.routing().apply(sandbox, &self.attachment.ifname, result).map_err(|e| self.fault(e))
+        let Attachment { ifname, without_ipv6, .. } = self.attachment;
+        let off = if *without_ipv6 { apply::disable_ipv6(sandbox, ifname) } else { Ok(()) };
+        off.and_then(|()| self.routing().apply(sandbox, ifname, result)).map_err(|e| self.fault(e))
     }
 
     /// Takes them away. `staying` are the rules of the attachments that stay.
@@ -227,11 +230,13 @@ impl<'a> Chain<'a> {
             };
             done.map_err(|e| self.fault(e))?;
         }
-        self.check_routing(sandbox)
+        self.check_requested(sandbox)
     }
 
-    fn check_routing(&self, sandbox: &mut Sandbox) -> Result<()> {
-        self.routing().check(sandbox, &self.attachment.ifname).map_err(|e| self.fault(e))
+    fn check_requested(&self, sandbox: &mut Sandbox) -> Result<()> {
+        let Attachment { ifname, without_ipv6, .. } = self.attachment;
+        let off = if *without_ipv6 { apply::check_ipv6_is_off(sandbox, ifname) } else { Ok(()) };
+        off.and_then(|()| self.routing().check(sandbox, ifname)).map_err(|e| self.fault(e))
     }
 
     /// The addresses of the attachment are still its own. Programs are not asked.
@@ -249,7 +254,7 @@ impl<'a> Chain<'a> {
     pub fn compare(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
         if has_external(self.attachment, &host.node) {
             builtin::check_in_pod(sandbox, &self.point(), result).map_err(|e| self.fault(e))?;
-            return self.check_routing(sandbox);
+            return self.check_requested(sandbox);
         }
         self.check(host, sandbox, result)
     }

@@ -104,6 +104,7 @@ fn read(
         default_route: None,
         routes: Vec::new(),
         rules: Vec::new(),
+        without_ipv6: false,
         ipam_claim: None,
         is_tenants: false,
         device: None,

@@ -180,6 +180,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         default_route: None,
         routes: Vec::new(),
         rules: Vec::new(),
+        without_ipv6: false,
         ipam_claim: None,
         is_default: false,
         is_tenants: false,

@@ -2,6 +2,7 @@
 //! name says `on_host` or `on_uml`, for what the other kernel lacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod addresses;
 mod blocks;
 mod bonds;
 mod bridge;

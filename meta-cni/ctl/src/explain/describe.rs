@@ -68,6 +68,9 @@ pub struct Addresses {
     /// What the pod asks for itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,
+    /// IPv6 is switched off on the link.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_ipv6: bool,
     /// The IPAMClaim whose addresses it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
@@ -175,6 +178,7 @@ fn addresses(attachment: &Attachment) -> Addresses {
     let ips = value(&attachment.runtime_config, "ips");
     found.requested = ips.iter().flat_map(|ips| ips.as_array()).flatten().filter_map(text).collect();
     found.requested.extend(attachment.unverified.ips.iter().map(IpAddr::to_string));
+    found.without_ipv6 = attachment.without_ipv6;
     found.claim = attachment.ipam_claim.as_ref().map(ToString::to_string);
     found
 }

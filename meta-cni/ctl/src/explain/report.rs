@@ -85,6 +85,7 @@ fn described(out: &mut String, network: &Described) {
     if !addresses.requested.is_empty() {
         words.push(format!("asked for: {}", addresses.requested.join(", ")));
     }
+    words.extend(addresses.without_ipv6.then(|| "IPv6 is off".to_owned()));
     words.extend(addresses.claim.iter().map(|claim| format!("IPAMClaim {claim}")));
     words.extend(addresses.free.map(|free| format!("{free} free")));
     line("addresses", words.join("; "));
