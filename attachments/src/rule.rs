@@ -258,6 +258,12 @@ rules! {
     DefaultRoute = "P22", Deny, "`default-route` is no gateway, or asked for twice";
         r#"nets[0].default-route[1]: Invalid value: "10.9.0.2": must be at most one gateway of each address family"#;
         "Ask for one default route of each address family."
+    Routing = "P36", Deny, "`meta-cni.io/routes` or `meta-cni.io/rules` cannot be followed";
+        r#"nets[0].meta-cni.io/routes[0].dst: Invalid value: "10.9.0.1": must be an IPv4 or IPv6 network, as 10.9.0.0/16"#;
+        "Write routes as {dst, gw, table} and rules as {from, table}, each destination once in a table."
+    AddressRequest = "P37", Deny, "`meta-cni.io/addresses` is no such word, or contradicts `ips` or the network";
+        r#"nets[0].meta-cni.io/addresses: Invalid value: "none": must be no IPv4 address in ips, for IPv4 is none"#;
+        "Write none, dynamic or static, for both families or as {ipv4, ipv6}; static wants `ips`, the others want none."
     TooManyNetworks = "P25", Deny, "more networks than a pod may have";
         "nets: Too many: 65: must have at most 64";
         "Attach fewer networks."

@@ -113,6 +113,20 @@ pub fn write_sysctls(wanted: &[Sysctl]) -> Result<()> {
     Ok(())
 }
 
+/// Switches IPv6 off on a link of the pod. A kernel without IPv6 has nothing to switch off.
+pub fn disable_ipv6(sandbox: &mut Sandbox, link: &IfName) -> Result<()> {
+    sandbox.netns().enter(|| write_sysctls(&[Sysctl::optional(format!("ipv6/conf/{link}/disable_ipv6"), "1")]))
+}
+
+/// CHECK: IPv6 is still off.
+pub fn check_ipv6_is_off(sandbox: &mut Sandbox, link: &IfName) -> Result<()> {
+    let key = ["ipv6", "conf", link.as_str(), "disable_ipv6"];
+    match sandbox.netns().enter(|| netns::read_sysctl(&key))?.as_deref() {
+        Some("0") => Err(Error::Differs(format!("sysctl net.{} of the pod is \"0\", want \"1\"", key.join(".")))),
+        _ => Ok(()),
+    }
+}
+
 /// What comes behind in the chain needs the addresses usable; the reference plugins wait as long. The wait of the whole ADD is
 /// [`crate::dad::settle`].
 const SETTLE: Duration = Duration::from_secs(5);

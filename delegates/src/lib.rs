@@ -31,6 +31,7 @@ mod poll;
 pub mod priority;
 mod random;
 pub mod reserved;
+pub mod routing;
 pub mod sandbox;
 pub mod saved_states;
 mod shared;

@@ -227,6 +227,21 @@ fn names_are_apart_under_isolation_and_numbers_are_the_flags() {
 }
 
 #[test]
+fn routes_of_both_annotations_lead_to_a_destination_once() {
+    let element = |name: &str, gw: &str| {
+        json!([{"name": name, "meta-cni.io/routes": [{"dst": "10.20.0.0/16", "gw": gw}]}]).to_string()
+    };
+    let pod = json!({"operation": "CREATE", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "shop", "name": "web-0",
+        "annotations": {NETWORKS: element("a", "10.9.0.1"), "v1.multus-cni.io/default-network": element("lan", "10.8.0.1")}}}});
+    assert_eq!(
+        lines(Rule::Routing, &pod, &View::new(Options::default())),
+        [
+            r#"nets[0].meta-cni.io/routes[0].dst: Invalid value: "10.20.0.0/16": must be a destination that no other route of its table has: metadata.annotations[v1.multus-cni.io/default-network] has it"#
+        ]
+    );
+}
+
+#[test]
 fn default_routes_of_both_annotations_exclude_one_another() {
     let pod = |first: &str| {
         json!({"operation": "CREATE", "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "shop", "name": "web-0",

@@ -11,6 +11,7 @@ use crate::cni::object::Object;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
 use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName, ObjectName};
+use crate::selection::{RequestedRoute, RequestedRule};
 
 /// Everything that the verbs of one attachment need. As JSON it is part of a record; configurations keep their bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,15 @@ pub struct Attachment {
     /// The pod's default routes go through this attachment, by these gateways, or by its own when empty (R21).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_route: Option<Vec<IpAddr>>,
+    /// `meta-cni.io/routes`. Its default routes of the main table are those of [`Self::default_route`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RequestedRoute>,
+    /// `meta-cni.io/rules`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RequestedRule>,
+    /// The pod wants no IPv6 on the link (`meta-cni.io/addresses`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_ipv6: bool,
     /// `ipam-claim-reference`: the IPAMClaim in the pod's namespace whose addresses it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam_claim: Option<ObjectName>,

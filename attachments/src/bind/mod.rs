@@ -3,6 +3,7 @@
 //!
 //! The engine makes a [`BindRequest`], looks up its [`BindRequest::references`], and hands the [`Lookups`] to [`bind`].
 
+mod addresses;
 mod args;
 mod attachment;
 mod capabilities;
@@ -22,6 +23,7 @@ use crate::names::{ConfName, IfName, NetRef, NetworkName, ObjectName};
 use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
+pub use addresses::FAMILIES;
 pub use attachment::{Attachment, Device, Source, TranslatedFrom, UnverifiedRequests};
 pub use capabilities::DEVICE_INFO_FILE;
 pub use changes::Changes;
@@ -169,6 +171,7 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
     // Isolation is checked again: the caller may not have used `references`.
     request.references()?;
     request.check_default_route()?;
+    request.check_routing()?;
     if request.delegates.is_empty() && request.selection.default_network.is_none() {
         return Err(Finding::missing("delegates", "at least one network: the first is every pod's default").into());
     }
@@ -202,7 +205,16 @@ impl Binder<'_> {
         let ifname = self.name(slot)?;
         let mut added = Vec::new();
         let mut unverified = UnverifiedRequests::default();
-        if let Some(selected) = slot.selected {
+        let mut made = addresses::Made::default();
+        // What a plugin is asked for; what stands in its configuration already is not asked for again.
+        let mut asked = slot.selected.cloned();
+        if let Some(selected) = &mut asked {
+            made = addresses::apply(&mut chosen.conf, selected, &slot.field)?;
+            if made.has_ips {
+                selected.ips.clear();
+            }
+        }
+        if let Some(selected) = &asked {
             if args::merge(&mut chosen, selected, &slot.field)? {
                 self.respell(&mut chosen)?;
             }
@@ -227,7 +239,7 @@ impl Binder<'_> {
             false => None,
         };
         let base = self.request.runtime_config.filter(|_| is_default);
-        let runtime_config = capabilities::offer(base, slot.selected, device.as_ref(), device_info_file.as_ref());
+        let runtime_config = capabilities::offer(base, asked.as_ref(), device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
             source: chosen.source,
             network: chosen.name,
@@ -239,8 +251,11 @@ impl Binder<'_> {
             plugins: chosen.conf.plugins,
             runtime_config,
             args: args::cni_args(self.request.args, &added),
-            default_route: slot.selected.and_then(|selected| selected.default_route.clone()),
+            default_route: slot.selected.and_then(NetworkSelection::default_gateways),
             ipam_claim: slot.selected.and_then(|selected| selected.ipam_claim.clone()),
+            routes: slot.selected.map(|selected| selected.routes.clone()).unwrap_or_default(),
+            rules: slot.selected.map(|selected| selected.rules.clone()).unwrap_or_default(),
+            without_ipv6: made.without_ipv6,
             is_default,
             is_tenants: chosen.tenant,
             translated: chosen.translated.clone(),

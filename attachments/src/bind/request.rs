@@ -10,7 +10,7 @@ use crate::dialect::objects::ForeignRef;
 use crate::finding::Finding;
 use crate::names::{ConfName, ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
 use crate::rule::Rule;
-use crate::selection::{NETWORKS, NetworkSelection, Selection, SelectionTarget, default_route_twice};
+use crate::selection::{AskedTwice, NETWORKS, NetworkSelection, Selection, SelectionTarget, default_route_twice};
 
 /// The node's rules, from its configuration.
 #[derive(Clone, Debug)]
@@ -245,13 +245,22 @@ impl<'a> BindRequest<'a> {
         }
     }
 
+    /// Routes and rules across both annotations, alike.
+    pub(super) fn check_routing(&self) -> Result<(), Finding> {
+        let slots = self.slots();
+        match AskedTwice::find(slots.iter().map(|slot| slot.selected)) {
+            None => Ok(()),
+            Some(twice) => Err(twice.finding(|i| slots[i].field.clone())),
+        }
+    }
+
     /// R21 across both annotations: the parser sees one annotation only.
     pub(super) fn check_default_route(&self) -> Result<(), Finding> {
         let slots = self.slots();
         match default_route_twice(slots.iter().map(|slot| slot.selected)) {
             None => Ok(()),
             Some((first, second, family)) => Err(Finding::new(
-                format!("{}.default-route", slots[second].field),
+                format!("{}.{}", slots[second].field, slots[second].selected.map_or("", |one| one.default_route_key())),
                 "a second time",
                 format!(
                     "a family that no other element takes: {} takes the {family} default route",

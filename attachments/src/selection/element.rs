@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::addresses::{ADDRESSES, AddressRequest};
 use super::npwg::{of_interface, of_name};
+use super::routing::{self, ROUTES, RULES, RequestedRoute, RequestedRule};
 use super::values;
 use crate::cni::object::Object;
 use crate::dialect::objects::ForeignRef;
@@ -76,6 +78,12 @@ pub struct NetworkSelection {
     pub ipam_claim: Option<ObjectName>,
     /// A device asked for by name (extension of Multus).
     pub device: Option<DeviceId>,
+    /// Routes through its link (a key of ours).
+    pub routes: Vec<RequestedRoute>,
+    /// Rules that send packets to tables (a key of ours).
+    pub rules: Vec<RequestedRule>,
+    /// Where its addresses come from (a key of ours).
+    pub addresses: Option<AddressRequest>,
 }
 
 /// R21: the second of two selections that take the default route of one family, after the first of them, and the family. An empty list
@@ -85,7 +93,7 @@ pub fn default_route_twice<'a>(
 ) -> Option<(usize, usize, &'static str)> {
     let mut taken = [None; 2];
     for (i, one) in selected.enumerate() {
-        let Some(gateways) = one.and_then(|one| one.default_route.as_ref()) else { continue };
+        let Some(gateways) = one.and_then(NetworkSelection::default_gateways) else { continue };
         for (ipv4, family, first) in [(true, "IPv4", 0), (false, "IPv6", 1)] {
             if gateways.is_empty() || gateways.iter().any(|gateway| gateway.is_ipv4() == ipv4) {
                 match taken[first] {
@@ -113,6 +121,9 @@ impl NetworkSelection {
             default_route: None,
             ipam_claim: None,
             device: None,
+            routes: Vec::new(),
+            rules: Vec::new(),
+            addresses: None,
         }
     }
 
@@ -128,10 +139,14 @@ impl NetworkSelection {
             Some(interface) => Some(interface),
             None => object.parsed("interfaceRequest", IfName::ALLOWED).map_err(of_interface)?,
         };
+        let ips = values::decode_ips(object).map_err(|e| e.by(Rule::Ips))?;
+        let has_claim = object.get("ipam-claim-reference").is_some_and(|claim| !matches!(claim.get(), "null" | "\"\""));
+        let addresses = AddressRequest::decode(object, &ips, has_claim).map_err(|e| e.by(Rule::AddressRequest))?;
+        let (routes, rules) = routing::decode(object).map_err(|e| e.by(Rule::Routing))?;
         let selected = Self {
             target: SelectionTarget::Definition(network),
             interface,
-            ips: values::decode_ips(object).map_err(|e| e.by(Rule::Ips))?,
+            ips,
             mac: object.parsed("mac", Mac::ALLOWED).map_err(|e| e.by(Rule::Mac))?,
             infiniband_guid: object.parsed("infiniband-guid", Guid::ALLOWED).map_err(|e| e.by(Rule::Guid))?,
             port_mappings: values::decode_port_mappings(object)?,
@@ -140,12 +155,43 @@ impl NetworkSelection {
             default_route: values::decode_default_route(object).map_err(|e| e.by(Rule::DefaultRoute))?,
             ipam_claim: object.parsed("ipam-claim-reference", ObjectName::ALLOWED)?,
             device: object.parsed("deviceID", DeviceId::ALLOWED)?,
+            routes,
+            rules,
+            addresses,
         };
+        selected.check_default_routes()?;
         match &selected.ipam_claim {
             Some(claim) if !selected.ips.is_empty() => {
                 Err(Finding::new("ipam-claim-reference", claim, Allowed::without("ips")))
             }
             _ => Ok(selected),
+        }
+    }
+
+    /// `default-route` together with the default routes among `meta-cni.io/routes`, which move the pod's default routes alike.
+    pub fn default_gateways(&self) -> Option<Vec<IpAddr>> {
+        let listed = self.routes.iter().filter(|route| route.is_default()).filter_map(|route| route.gw);
+        let gateways: Vec<IpAddr> = self.default_route.iter().flatten().copied().chain(listed).collect();
+        Some(gateways).filter(|gateways| self.default_route.is_some() || !gateways.is_empty())
+    }
+
+    /// The key by which it takes default routes, for a finding.
+    pub fn default_route_key(&self) -> &'static str {
+        if self.default_route.is_some() { "default-route" } else { ROUTES }
+    }
+
+    /// A family's default routes are asked for once.
+    fn check_default_routes(&self) -> Result<(), Finding> {
+        let Some(asked) = &self.default_route else { return Ok(()) };
+        let takes = |ipv4: bool| asked.is_empty() || asked.iter().any(|gateway| gateway.is_ipv4() == ipv4);
+        let second = |route: &&RequestedRoute| route.is_default() && takes(route.dst.addr().is_ipv4());
+        match self.routes.iter().position(|route| second(&route)) {
+            None => Ok(()),
+            Some(i) => {
+                let (path, value) = (format!("{ROUTES}[{i}].dst"), format!("\"{}\"", self.routes[i].dst));
+                let allowed = "a destination that default-route does not take";
+                Err(Finding::new(path, value, allowed).by(Rule::Routing))
+            }
         }
     }
 
@@ -174,6 +220,9 @@ impl NetworkSelection {
         object.set_some("default-route", self.default_route.as_ref());
         object.set_some("ipam-claim-reference", self.ipam_claim.as_ref());
         object.set_some("deviceID", self.device.as_ref());
+        object.set_some(ROUTES, Some(&self.routes).filter(|routes| !routes.is_empty()));
+        object.set_some(ADDRESSES, self.addresses.map(AddressRequest::to_value).as_ref());
+        object.set_some(RULES, Some(&self.rules).filter(|rules| !rules.is_empty()));
         object
     }
 }

@@ -3,8 +3,10 @@
 //! [`Selection`] is the one reader of a pod's annotations: NPWG's here, those of other systems by [`crate::dialect`]. The elements of
 //! all are [`NetworkSelection`]s.
 
+mod addresses;
 mod element;
 mod npwg;
+mod routing;
 mod values;
 
 use crate::dialect::objects::ForeignRef;
@@ -12,8 +14,10 @@ use crate::dialect::{Dialect, Dialects, FIRST, PodList};
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
+pub use addresses::{ADDRESSES, AddressMode, AddressRequest};
 pub use element::{NetworkSelection, SelectionTarget, default_route_twice};
 pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
+pub use routing::{AskedTwice, MOST as MOST_ROUTES, ROUTES, RULES, RequestedRoute, RequestedRule};
 pub use values::{BANDWIDTH, PORT_MAPPING, address};
 
 /// The annotation that lists a pod's networks.

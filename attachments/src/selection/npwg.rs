@@ -5,7 +5,9 @@ use std::str::FromStr;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::addresses::{ADDRESSES, FAMILIES};
 use super::element::{NetworkSelection, SelectionTarget, default_route_twice};
+use super::routing::{AskedTwice, ROUTE, ROUTES, RULE, RULES};
 use super::values::{BANDWIDTH, PORT_MAPPING};
 use super::{DEFAULT_NETWORK, LONGEST};
 use crate::cni::object::Object;
@@ -15,7 +17,7 @@ use crate::names::{IfName, NetRef, ObjectName};
 use crate::rule::Rule;
 
 /// The keys of an element.
-pub const ELEMENT_KEYS: [&str; 13] = [
+pub const ELEMENT_KEYS: [&str; 16] = [
     "name",
     "namespace",
     "interface",
@@ -29,10 +31,20 @@ pub const ELEMENT_KEYS: [&str; 13] = [
     "default-route",
     "ipam-claim-reference",
     "deviceID",
+    ROUTES,
+    RULES,
+    ADDRESSES,
 ];
 
-static ELEMENT: Known<'static> =
-    Known { keys: &[&ELEMENT_KEYS], inside: &[("portMappings", &PORT_MAPPING), ("bandwidth", &BANDWIDTH)], only: true };
+static ELEMENT: Known<'static> = Known { keys: &[&ELEMENT_KEYS], inside: &INSIDE, only: true };
+
+const INSIDE: [(&str, &Known<'static>); 5] = [
+    ("portMappings", &PORT_MAPPING),
+    ("bandwidth", &BANDWIDTH),
+    (ROUTES, &ROUTE),
+    (RULES, &RULE),
+    (ADDRESSES, &FAMILIES),
+];
 
 /// Reads [`NETWORKS`](super::NETWORKS), or another annotation of the same grammar; `annotation` is its name in findings. A
 /// reference without a namespace means the pod's (R12). No text, no networks; unknown keys are ignored (A27).
@@ -46,7 +58,7 @@ pub fn parse(annotation: &str, text: &str, pod_namespace: &ObjectName) -> Result
         _ if is_json(text) => parse_json(text, pod_namespace),
         _ => parse_references(text, pod_namespace),
     };
-    selected.and_then(one_default_route_a_family).map_err(|e| e.under(annotation))
+    selected.and_then(one_default_route_a_family).and_then(no_route_twice).map_err(|e| e.under(annotation))
 }
 
 /// Has an annotation the JSON form? No reference has any of these characters.
@@ -156,10 +168,18 @@ fn one_default_route_a_family(selected: Vec<NetworkSelection>) -> Result<Vec<Net
     match default_route_twice(selected.iter().map(Some)) {
         None => Ok(selected),
         Some((first, second, family)) => Err(Finding::new(
-            format!("[{second}].default-route"),
-            format_args!("{:?}", selected[second].default_route.as_deref().unwrap_or_default()),
+            format!("[{second}].{}", selected[second].default_route_key()),
+            format_args!("{:?}", selected[second].default_gateways().unwrap_or_default()),
             format!("a family that no other element takes: [{first}] takes the {family} default route"),
         )
         .by(Rule::DefaultRoute)),
+    }
+}
+
+/// Two elements that lead packets to one destination contradict each other.
+fn no_route_twice(selected: Vec<NetworkSelection>) -> Result<Vec<NetworkSelection>, Finding> {
+    match AskedTwice::find(selected.iter().map(Some)) {
+        None => Ok(selected),
+        Some(twice) => Err(twice.finding(|i| format!("[{i}]"))),
     }
 }

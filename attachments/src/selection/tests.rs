@@ -45,6 +45,39 @@ fn malformed_references_are_refused_by_position() {
 }
 
 #[test]
+fn routes_and_rules_read_back_and_two_elements_do_not_lead_packets_apart() {
+    let ours = r#""meta-cni.io/routes":[{"dst":"10.9.0.0/16","gw":"10.0.0.1","table":7},{"dst":"0.0.0.0/0","gw":"10.0.0.1"}],"meta-cni.io/rules":[{"from":"10.0.0.0/24","table":7}]"#;
+    let selected = read(&element(ours));
+    assert_eq!(selected[1].to_string(), format!(r#"{{"name":"b","namespace":"pods",{ours}}}"#));
+    assert_eq!(selected[1].default_gateways(), Some(vec!["10.0.0.1".parse().unwrap()]));
+    let two =
+        |one: &str, other: &str| format!(r#"[{{"name":"a","meta-cni.io/{one}}},{{"name":"b","meta-cni.io/{other}}}]"#);
+    let route = |gw: &str, table: u32| format!(r#"routes":[{{"dst":"10.9.0.0/16","gw":"{gw}","table":{table}}}]"#);
+    let rule = |table: u32| format!(r#"rules":[{{"from":"10.0.0.0/24","table":{table}}}]"#);
+    assert_eq!(read(&two(&route("10.0.0.1", 7), &route("10.0.0.1", 8))).len(), 2);
+    assert_eq!(read(&two(&rule(7), &rule(7))).len(), 2);
+    assert_eq!(
+        refusal(&two(&route("10.0.0.1", 7), &route("10.0.0.2", 7))),
+        "nets[1].meta-cni.io/routes[0].dst: got \"10.9.0.0/16\", want a destination that no other route of its table has: [0] has it"
+    );
+    assert_eq!(
+        refusal(&two(&rule(7), &rule(8))),
+        "nets[1].meta-cni.io/rules[0].from: got \"10.0.0.0/24\", want a network whose packets no other element sends to another table: [0] has it"
+    );
+    for taken in ["[]", r#"["10.0.0.1"]"#] {
+        let text = element(&format!(
+            r#""default-route":{taken},"meta-cni.io/routes":[{{"dst":"0.0.0.0/0","gw":"10.0.0.2"}}]"#
+        ));
+        let want =
+            "nets[1].meta-cni.io/routes[0].dst: got \"0.0.0.0/0\", want a destination that default-route does not take";
+        assert_eq!(refusal(&text), want);
+    }
+    let default = r#"routes":[{"dst":"::/0","gw":"fd00::1"}]"#;
+    let want = "nets[1].meta-cni.io/routes: got [fd00::1], want a family that no other element takes: [0] takes the IPv6 default route";
+    assert_eq!(refusal(&two(default, default)), want);
+}
+
+#[test]
 fn every_key_is_read() {
     let text = r#"[{"name":"b","namespace":"ns","interface":"if0","ips":["10.0.0.1/24","fd00::1"],"mac":"02:00:00:00:00:01",
         "infiniband-guid":"c2:11:22:33:44:55:66:77","portMappings":[{"hostPort":1,"containerPort":65535,"protocol":"Tcp"}],

@@ -11,8 +11,9 @@ use crate::dad;
 use crate::error::{Error, Result};
 use crate::host::{FORWARDING, Host};
 use crate::netns;
-use crate::nl::link::{Kind, Link};
-use crate::nl::route::{MAIN, RouteFilter};
+use crate::nl::link::Link;
+use crate::nl::route::RouteFilter;
+use crate::routing::main_table;
 use crate::sandbox::Sandbox;
 
 /// The result of the ADD, which CHECK cannot do without.
@@ -142,11 +143,7 @@ fn routes(sandbox: &mut Sandbox, link: &Link, expected: &CniResult) -> Result<()
         return Ok(());
     }
     // A plugin behind in the chain may have put the link into a vrf: its routes are there then.
-    let master = link.master.map(|index| sandbox.netlink.link_by_index(index)).transpose()?.flatten();
-    let main = match master.map(|master| master.kind) {
-        Some(Kind::Vrf(table)) => table,
-        _ => MAIN,
-    };
+    let main = main_table(&mut sandbox.netlink, link)?;
     let held = sandbox.netlink.routes(RouteFilter::default())?;
     for route in &expected.routes {
         let table = route.table.filter(|table| *table != 0).unwrap_or(main);

@@ -22,6 +22,7 @@ use crate::ipam::Leased;
 use crate::nl::Netlink;
 use crate::nl::route::{MAIN, Route, RouteFilter};
 use crate::nl::rule::Rule;
+use crate::routing::delete_rules;
 use crate::sandbox::Sandbox;
 
 /// The first table that is taken without being asked for.
@@ -219,11 +220,6 @@ fn apply(netlink: &mut Netlink, plan: &Plan) -> Result<()> {
         netlink.delete_route(route)?;
     }
     Ok(())
-}
-
-/// Everything is tried; the first failure is the error.
-fn delete_rules(netlink: &mut Netlink, rules: &[Rule]) -> Result<()> {
-    rules.iter().map(|rule| netlink.delete_rule(rule).map(drop)).fold(Ok(()), Result::and)
 }
 
 fn delete_unrecorded(netlink: &mut Netlink, call: &Call<'_>, point: &Point<'_>) -> Result<()> {

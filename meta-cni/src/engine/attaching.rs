@@ -71,6 +71,7 @@ impl Attaching<'_> {
             let attached = chain.add(&mut host, sandbox, &mut progress.ran);
             run.notes.ran(attachment, began, &attached);
             let attached = attached?;
+            chain.chain().route(sandbox, &attached.result)?;
             if attachment.is_default && !attachment.is_tenants {
                 host.note_default(&attached.result);
             }

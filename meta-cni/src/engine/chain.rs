@@ -7,6 +7,8 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
+use attachments::selection::RequestedRule;
+use delegates::apply;
 use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::error::Error;
@@ -14,6 +16,7 @@ use delegates::exec;
 use delegates::host::Host;
 use delegates::ownership::Ownership;
 use delegates::reserved::Reserved;
+use delegates::routing::Routing;
 use delegates::sandbox::Sandbox;
 use delegates::spelling;
 use serde_json::value::RawValue;
@@ -170,6 +173,22 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// After the ADD of the chain: the routes and rules that the pod asks for on the link, and that it has no IPv6, whoever made it.
+    pub fn route(&self, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
+        let Attachment { ifname, without_ipv6, .. } = self.attachment;
+        let off = if *without_ipv6 { apply::disable_ipv6(sandbox, ifname) } else { Ok(()) };
+        off.and_then(|()| self.routing().apply(sandbox, ifname, result)).map_err(|e| self.fault(e))
+    }
+
+    /// Takes them away. `staying` are the rules of the attachments that stay.
+    pub fn unroute(&self, sandbox: &mut Sandbox, staying: &[RequestedRule]) -> Result<()> {
+        self.routing().remove(sandbox, &self.attachment.ifname, staying).map_err(|e| self.fault(e))
+    }
+
+    fn routing(&self) -> Routing {
+        Routing::of(&self.attachment.routes, &self.attachment.rules)
+    }
+
     /// DEL in reverse order with the result of the ADD. Stops at the first failure; a repeated DEL runs the whole chain
     /// (C23, A10).
     pub fn del(&self, host: &mut Host<'_>, result: Option<&CniResult>) -> Result<()> {
@@ -211,7 +230,13 @@ impl<'a> Chain<'a> {
             };
             done.map_err(|e| self.fault(e))?;
         }
-        Ok(())
+        self.check_requested(sandbox)
+    }
+
+    fn check_requested(&self, sandbox: &mut Sandbox) -> Result<()> {
+        let Attachment { ifname, without_ipv6, .. } = self.attachment;
+        let off = if *without_ipv6 { apply::check_ipv6_is_off(sandbox, ifname) } else { Ok(()) };
+        off.and_then(|()| self.routing().check(sandbox, ifname)).map_err(|e| self.fault(e))
     }
 
     /// The addresses of the attachment are still its own. Programs are not asked.
@@ -228,7 +253,8 @@ impl<'a> Chain<'a> {
     /// [`Self::check`] without starting a program. Of a chain with one, only the link and its addresses are compared.
     pub fn compare(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, result: &CniResult) -> Result<()> {
         if has_external(self.attachment, &host.node) {
-            return builtin::check_in_pod(sandbox, &self.point(), result).map_err(|e| self.fault(e));
+            builtin::check_in_pod(sandbox, &self.point(), result).map_err(|e| self.fault(e))?;
+            return self.check_requested(sandbox);
         }
         self.check(host, sandbox, result)
     }

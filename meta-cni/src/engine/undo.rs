@@ -7,6 +7,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use attachments::names::PodRef;
+use attachments::selection::RequestedRule;
 use delegates::apply::{detach, detach_part, detach_unrecorded};
 use delegates::host::{Astray, Host};
 use delegates::spec::LinkId;
@@ -72,6 +73,7 @@ pub fn undo(mut file: RecordFile, whereabouts: Whereabouts<'_>, context: &UndoCo
         results,
         links: attached.into_iter().flat_map(|entry| entry.links).collect(),
         staying: None,
+        rules: Vec::new(),
         found,
         host: Host::with_journal(node, &mut journal),
         saved,
@@ -110,6 +112,8 @@ pub fn undo_part(file: &mut RecordFile, part: &[usize], context: &UndoContext<'_
         of.iter().filter_map(|i| attached.get(*i)).flat_map(|entry| entry.links.clone()).collect()
     };
     let stay: Vec<usize> = (0..intent.attachments.len()).filter(|i| !part.contains(i)).collect();
+    let rules = file.record.in_place().into_iter().filter(|i| !part.contains(i));
+    let rules = rules.filter_map(|i| intent.attachments.get(i)).flat_map(|one| one.rules.clone()).collect();
     let lists_links = part.iter().all(|i| results[*i].is_some());
     let saved = file.record.saved.clone();
     let staying = saved.iter().filter(|one| stay.contains(&one.attachment)).map(|one| one.state.clone()).collect();
@@ -120,6 +124,7 @@ pub fn undo_part(file: &mut RecordFile, part: &[usize], context: &UndoContext<'_
         results,
         links: links_of(part),
         staying: Some(links_of(&stay)),
+        rules,
         found,
         host: Host::with_journal(node, &mut journal).sparing(staying),
         saved,
@@ -159,6 +164,8 @@ struct Undo<'a> {
     links: Vec<LinkId>,
     /// The links of the attachments that stay; None where none does.
     staying: Option<Vec<LinkId>>,
+    /// The rules of those.
+    rules: Vec<RequestedRule>,
     found: FoundSandbox,
     host: Host<'a>,
     saved: Vec<Saved>,
@@ -186,6 +193,11 @@ impl Undo<'_> {
             current.set(i);
             let states = Saved::of(&self.saved, i);
             let chain = Chain::new(self.intent, &self.intent.attachments[i], &self.found.for_delegates);
+            // While the link is there: its routes may be in the table of a vrf that it is in.
+            if let Some(Err(fault)) = self.found.sandbox.as_mut().map(|sandbox| chain.unroute(sandbox, &self.rules)) {
+                self.faults.push(fault);
+                continue;
+            }
             let (sandbox, result) = (self.found.sandbox.as_mut(), self.results[i].as_ref());
             // Without saved state nothing was borrowed. An incomplete record proves nothing, so the delegate looks into the
             // pod.

@@ -41,6 +41,28 @@ fn malformed_references() {
 }
 
 #[test]
+fn routes_and_rules_that_cannot_be_followed() {
+    let node = node();
+    let route = |keys: &str| format!(r#"[{{"name":"net-a","meta-cni.io/routes":[{{{keys}}}]}}]"#);
+    for (keys, names) in [
+        (r#""dst":"10.9.0.1""#, ["meta-cni.io/routes[0].dst", "10.9.0.1"]),
+        (r#""dst":"10.9.0.0/16","table":255"#, ["meta-cni.io/routes[0].table", "255"]),
+        (r#""dst":"10.9.0.0/16","gw":"fd00::1""#, ["meta-cni.io/routes[0].gw", "fd00::1"]),
+        (r#""dst":"10.9.0.0/16","via":"10.0.0.1""#, ["meta-cni.io/routes[0].via", "dst, gw, table"]),
+        (r#""dst":"10.9.0.0/16"},{"dst":"10.9.0.0/16""#, ["meta-cni.io/routes[1].dst", "[0] has it"]),
+    ] {
+        refused(&node, &route(keys), &names);
+    }
+    let two = |key: &str, one: &str, other: &str| {
+        format!(r#"[{{"name":"net-a","meta-cni.io/{key}":[{one}]}},{{"name":"net-a","meta-cni.io/{key}":[{other}]}}]"#)
+    };
+    let dst = r#"{"dst":"10.9.0.0/16","table":7}"#;
+    refused(&node, &two("routes", dst, dst), &["networks[1].meta-cni.io/routes[0].dst", "[0] has it"]);
+    let (one, other) = (r#"{"from":"10.9.0.0/16","table":7}"#, r#"{"from":"10.9.0.0/16","table":8}"#);
+    refused(&node, &two("rules", one, other), &["networks[1].meta-cni.io/rules[0].from", "to another table"]);
+}
+
+#[test]
 fn malformed_elements() {
     let node = node();
     let cases: [(&str, &[&str]); 22] = [

@@ -2,6 +2,7 @@
 //! name says `on_host` or `on_uml`, for what the other kernel lacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod addresses;
 mod blocks;
 mod bonds;
 mod bridge;
@@ -23,6 +24,7 @@ mod repair;
 mod replay;
 mod route_override;
 mod routes;
+mod routing;
 mod shared;
 mod status;
 mod tools;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use attachments::dialect::Dialects;
 use attachments::names::{IfName, Mac, NetRef, ObjectName};
 use attachments::rule::{Rule, Severity};
-use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, address};
+use attachments::selection::{AddressMode, DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, address};
 use attachments::status::NETWORK_STATUS;
 use delegates::lint::{self, Kind, Problem};
 use serde_json::Value;
@@ -111,6 +111,7 @@ impl Asker<'_> {
         problems.extend(self.names(&selection));
         problems.extend(twice(&elements));
         problems.extend(routes::default_routes(&elements));
+        problems.extend(routes::routes(&elements));
         problems.extend(routes::overlaps(&elements));
         problems.extend(resources(&elements, object));
         problems
@@ -210,6 +211,12 @@ impl Asker<'_> {
         let ipam = definition.plugins().first().map(|plugin| &*plugin.ipam).unwrap_or_default();
         // Ranges that the runtime gives are not known here; static takes any address.
         let has_pool = ["host-local", "blocks"].contains(&ipam) && !definition.declares("ipRanges");
+        // `static` has an address of the subnet without asking the pool.
+        let is_static = |asked: IpAddr| {
+            let request = element.selected.addresses;
+            request.and_then(|request| request.of(asked.is_ipv4())) == Some(AddressMode::Static)
+        };
+        let gives = |subnet: &Subnet, asked| subnet.gives(asked) || is_static(asked) && subnet.net.contains(&asked);
         for (i, text) in element.selected.ips.iter().enumerate() {
             let at = format!("{}.ips[{i}]", element.at);
             if ipam == "static" && !text.contains('/') {
@@ -219,7 +226,7 @@ impl Asker<'_> {
             let Some(asked) = address(text) else { continue };
             if let Some(why) = reserved(asked, &subnets, definition).filter(|_| ipam != "static") {
                 problems.push(forbidden(Rule::ReservedAddress, at.as_str(), quoted(asked), why));
-            } else if has_pool && !subnets.is_empty() && !subnets.iter().any(|subnet| subnet.gives(asked)) {
+            } else if has_pool && !subnets.is_empty() && !subnets.iter().any(|subnet| gives(subnet, asked)) {
                 let text = format!("must be inside {}", pools(&subnets));
                 problems.push(Problem::of(Rule::OutsideRanges, Kind::Invalid, at.as_str(), quoted(asked), text));
             }

@@ -1,7 +1,9 @@
-//! Where a pod's packets leave by several networks (P22 to P24).
+//! Where a pod's packets leave by several networks (P22 to P24, P36).
+
+use std::net::IpAddr;
 
 use attachments::rule::Rule;
-use attachments::selection::default_route_twice;
+use attachments::selection::{AskedTwice, ROUTES, default_route_twice};
 use delegates::lint::{Kind, Problem};
 use ipnet::IpNet;
 
@@ -13,17 +15,34 @@ use crate::cluster::definition::Definition;
 pub(super) fn default_routes(elements: &[Element<'_>]) -> Option<Problem> {
     let (first, second, family) = default_route_twice(elements.iter().map(|element| Some(element.selected)))?;
     let text = format!("{} already sets the {family} default route", elements[first].at);
-    Some(forbidden(Rule::DefaultRoute, format!("{}.default-route", elements[second].at), "", text))
+    let at = format!("{}.{}", elements[second].at, elements[second].selected.default_route_key());
+    Some(forbidden(Rule::DefaultRoute, at, "", text))
+}
+
+/// P36 across both annotations; within one, its reader says so.
+pub(super) fn routes(elements: &[Element<'_>]) -> Option<Problem> {
+    let twice = AskedTwice::find(elements.iter().map(|element| Some(element.selected)))?;
+    let at = format!("{}.{}", elements[twice.second].at, twice.field);
+    let text = format!("must be {}: {} has it", twice.allowed, elements[twice.first].at);
+    Some(Problem::of(Rule::Routing, Kind::Invalid, at, quoted(&twice.value), text))
 }
 
 /// P23. Without a subnet of its family nobody knows which addresses there will be.
 pub(super) fn gateway(element: &Element<'_>, definition: &Definition) -> Vec<Problem> {
     const NAMED: usize = 4;
-    let gateways = element.selected.default_route.iter().flatten().enumerate();
-    let problem = |(i, gateway): (usize, &std::net::IpAddr)| {
+    let defaults = element.selected.default_route.iter().flatten().enumerate();
+    let defaults = defaults.map(|(i, gateway)| (format!("default-route[{i}]"), *gateway));
+    let on_link = |gateway: &IpAddr| {
+        let is_v6_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
+        is_v6_local || element.selected.routes.iter().any(|route| route.gw.is_none() && route.dst.contains(gateway))
+    };
+    let routes = element.selected.routes.iter().enumerate();
+    let routes = routes.filter_map(|(i, route)| Some((format!("{ROUTES}[{i}].gw"), route.gw?)));
+    let gateways = defaults.chain(routes.filter(|(_, gateway)| !on_link(gateway)));
+    let problem = |(key, gateway): (String, IpAddr)| {
         let family = definition.subnets().map(|subnet| subnet.net);
         let nets: Vec<IpNet> = family.filter(|net| net.addr().is_ipv4() == gateway.is_ipv4()).collect();
-        if nets.is_empty() || definition.declares("ipRanges") || nets.iter().any(|net| net.contains(gateway)) {
+        if nets.is_empty() || definition.declares("ipRanges") || nets.iter().any(|net| net.contains(&gateway)) {
             return None;
         }
         let mut named: Vec<String> = nets.iter().take(NAMED).map(ToString::to_string).collect();
@@ -31,7 +50,7 @@ pub(super) fn gateway(element: &Element<'_>, definition: &Definition) -> Vec<Pro
             named.push(format!("{} others", nets.len() - NAMED));
         }
         let text = format!("must be inside {}", named.join(" or "));
-        let at = format!("{}.default-route[{i}]", element.at);
+        let at = format!("{}.{key}", element.at);
         Some(Problem::of(Rule::DefaultRouteGateway, Kind::Invalid, at, quoted(gateway), text))
     };
     gateways.filter_map(problem).collect()

@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
+use attachments::bind::FAMILIES;
 use attachments::cni::object::Object;
 use attachments::cni::result::Route;
 use attachments::finding::{Finding, Findings};
 
-use super::super::{Validated, one_per_family, requested, routes, section, version_of};
+use super::super::{Checked, Validated, one_per_family, requested, routes, section, version_of};
 use super::Pool;
 
 /// The keys of the section `ipam`.
-pub const KEYS: [&str; 9] =
-    ["type", "subnet", "ranges", "rangeStart", "rangeEnd", "gateway", "exclude", "routes", "blockSize"];
+pub const KEYS: [&str; 10] =
+    ["type", "subnet", "ranges", "rangeStart", "rangeEnd", "gateway", "exclude", "routes", "blockSize", FAMILIES];
 
 /// The keys of a range.
 pub const RANGE_KEYS: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
@@ -24,6 +25,8 @@ pub struct Config {
     pub requested: Vec<(String, IpAddr)>,
     /// `routes`.
     pub routes: Vec<Route>,
+    /// The only family whose addresses a pod gets, where it does not get both: is it IPv4?
+    only: Option<bool>,
 }
 
 impl Config {
@@ -34,10 +37,29 @@ impl Config {
         let pool = findings.keep_all(Pool::read(&ipam, has_gateway(conf)).map(Some));
         let requested = requested::addresses(conf, cni_args, &mut findings);
         let routes = routes(&ipam, &mut findings);
+        let only = findings.keep(only_family(&ipam));
         match pool {
-            Some(pool) => findings.finish(Self { pool, requested, routes }),
+            Some(pool) => findings.finish(Self { pool, requested, routes, only }),
             None => Err(findings.into()),
         }
+    }
+}
+
+impl Config {
+    /// Does a pod get the addresses of this family?
+    pub fn gives(&self, ipv4: bool) -> bool {
+        self.only.is_none_or(|only| only == ipv4)
+    }
+}
+
+/// `families`: absent, or both of them, for all.
+fn only_family(ipam: &Object) -> Checked<Option<bool>> {
+    const ALLOWED: &str = "a list of IPv4, IPv6 or both";
+    let listed: Vec<String> = ipam.decode(FAMILIES, ALLOWED).map_err(|e| e.under("ipam"))?.unwrap_or_default();
+    match listed.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["IPv4", "IPv6"] | ["IPv6", "IPv4"] => Ok(None),
+        [one @ ("IPv4" | "IPv6")] => Ok(Some(*one == "IPv4")),
+        _ => Err(Finding::new(format!("ipam.{FAMILIES}"), listed.join(", "), ALLOWED)),
     }
 }
 

@@ -91,7 +91,8 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
             let lease = Lease { addresses: addresses.iter().map(|one| one.address.addr()).collect(), holder };
             leases.add(lease)?;
             leases.tidy();
-            let ips = addresses.iter().map(|one| Ip::new(one.address, one.gateway, None)).collect();
+            let given = addresses.iter().filter(|one| config.gives(one.address.addr().is_ipv4()));
+            let ips = given.map(|one| Ip::new(one.address, one.gateway, None)).collect();
             let result = CniResult { ips, routes: config.routes, ..CniResult::default() };
             return Ok(Leased { result, mac: share.pool.mac(slot) });
         }

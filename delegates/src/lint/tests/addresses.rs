@@ -90,7 +90,7 @@ fn addresses() {
         ),
         (
             r#""subnet":"10.9.0.0/24","dataDir":"/x""#,
-            r#"ipam.dataDir: unknown key for "blocks"; allowed: type, subnet, ranges, rangeStart, rangeEnd, gateway, exclude, routes, blockSize [N18]"#,
+            r#"ipam.dataDir: unknown key for "blocks"; allowed: type, subnet, ranges, rangeStart, rangeEnd, gateway, exclude, routes, blockSize, families [N18]"#,
         ),
     ] {
         says(&ipam(&format!(r#""type":"blocks",{text}"#)), want);

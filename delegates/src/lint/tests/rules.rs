@@ -269,6 +269,16 @@ fn cases() -> Vec<(Rule, Input, Input)> {
             nets(r#"[{"name":"lan","ips":["10.9.0.300"]}]"#),
         ),
         (
+            Rule::Routing,
+            nets(r#"[{"name":"lan","meta-cni.io/routes":[{"dst":"10.9.0.0/16"}]}]"#),
+            nets(r#"[{"name":"lan","meta-cni.io/routes":[{"dst":"10.9.0.1"}]}]"#),
+        ),
+        (
+            Rule::AddressRequest,
+            nets(r#"[{"name":"lan","meta-cni.io/addresses":"none"}]"#),
+            nets(r#"[{"name":"lan","meta-cni.io/addresses":"none","ips":["10.9.0.7"]}]"#),
+        ),
+        (
             Rule::DefaultRoute,
             nets(r#"[{"name":"lan","default-route":["10.9.0.1","fd00::1"]}]"#),
             nets(r#"[{"name":"lan","default-route":["10.9.0.1","10.9.0.2"]}]"#),

@@ -245,6 +245,11 @@ impl Networks {
             for request in requests.of(reference) {
                 let pod = requests.pod();
                 match (request, pod) {
+                    (Request::Nothing, _) if need.overlay.is_none() => {}
+                    (Request::Nothing, _) => {
+                        let need = Need { pool: None, ..need.clone() };
+                        self.ensure_one(reference, need, None, deadline).await?;
+                    }
                     (Request::Addresses(ips), Some(pod)) => {
                         let wanted = request::of_pod(pod, &ips, pool);
                         self.ensure_one(reference, need.clone(), wanted, deadline).await?;

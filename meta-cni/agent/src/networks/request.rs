@@ -23,6 +23,8 @@ pub struct Requests {
 /// What one attachment asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
+    /// No address.
+    Nothing,
     /// Any address.
     Any,
     /// `ips`.
@@ -67,6 +69,9 @@ impl Requests {
 
 impl Request {
     fn of(element: &NetworkSelection) -> Self {
+        if element.addresses.is_some_and(|request| request.is_none()) {
+            return Self::Nothing;
+        }
         if let Some(claim) = &element.ipam_claim {
             return Self::IpamClaim(claim.clone());
         }

@@ -37,6 +37,12 @@ pub struct Described {
     pub mtu: Option<u64>,
     /// The families of the pod's default routes that go through it.
     pub default_routes: Vec<&'static str>,
+    /// Further routes through it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Rules that send packets to a table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// What the pod asks for by capability.
     pub capabilities: Vec<Capability>,
 }
@@ -63,6 +69,9 @@ pub struct Addresses {
     /// What the pod asks for itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,
+    /// IPv6 is switched off on the link.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_ipv6: bool,
     /// The IPAMClaim whose addresses it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
@@ -117,6 +126,8 @@ pub fn describe(networks: &[ExplainedNetwork], is_unknown: bool, free: impl Fn(&
                 .filter(|(_, owner)| *owner == i)
                 .map(|(family, _)| family)
                 .collect(),
+            routes: attachment.routes.iter().filter(|route| !route.is_default()).map(ToString::to_string).collect(),
+            rules: attachment.rules.iter().map(ToString::to_string).collect(),
             capabilities: capabilities(attachment),
         }
     };
@@ -171,6 +182,7 @@ fn addresses(attachment: &Attachment) -> Addresses {
     let ips = value(&attachment.runtime_config, "ips");
     found.requested = ips.iter().flat_map(|ips| ips.as_array()).flatten().filter_map(text).collect();
     found.requested.extend(attachment.unverified.ips.iter().map(IpAddr::to_string));
+    found.without_ipv6 = attachment.without_ipv6;
     found.claim = attachment.ipam_claim.as_ref().map(ToString::to_string);
     found
 }

@@ -66,6 +66,8 @@ fn described(out: &mut String, network: &Described) {
         mac,
         mtu,
         default_routes,
+        routes,
+        rules,
         capabilities,
     } = network;
     let by = requested_by.as_deref().map(|element| format!(", by {}", short(element))).unwrap_or_default();
@@ -83,12 +85,15 @@ fn described(out: &mut String, network: &Described) {
     if !addresses.requested.is_empty() {
         words.push(format!("asked for: {}", addresses.requested.join(", ")));
     }
+    words.extend(addresses.without_ipv6.then(|| "IPv6 is off".to_owned()));
     words.extend(addresses.claim.iter().map(|claim| format!("IPAMClaim {claim}")));
     words.extend(addresses.free.map(|free| format!("{free} free")));
     line("addresses", words.join("; "));
     line("MAC", mac.clone());
     line("MTU", mtu.map(|mtu| mtu.to_string()).unwrap_or_default());
     line("default route", default_routes.join(", "));
+    line("routes", routes.join(", "));
+    line("rules", rules.join(", "));
     let capabilities: Vec<String> = capabilities
         .iter()
         .map(|one| format!("{}{}", one.name, if one.given { "" } else { " (no plugin declares it)" }))
