@@ -144,7 +144,7 @@ fn without_a_level_everything_is_as_it_was_and_a_node_may_say_another() {
         refusal.msg,
         "network-attachment-definition default/lan: spec.config.type: Forbidden: \"one\": level \"baseline\" rule \"types\" allows \
          \"bandwidth\", \"bond\", \"bridge\", \"dummy\", \"host-device\", \"ipvlan\", \"loopback\", \"macvlan\", \"portmap\", \"ptp\", \"route-override\", \
-         \"sbr\", \"tuning\", \"vlan\", \"vrf\", \"vxlan\""
+         \"sbr\", \"tap\", \"tuning\", \"vlan\", \"vrf\" and 1 more"
     );
     // The namespace's own word counts.
     level(&node, "default", "privileged");
