@@ -7,11 +7,13 @@
 //! Another dialect is one file beside `genie` and these lines, which the compiler or a test asks for:
 //!
 //! - a variant of [`Dialect`], its word in [`Dialect::ALL`], and its settings in [`Dialects`];
-//! - its arm in [`Dialects::read_pod`]: the annotation, and the elements as they are listed. Each element names its target: a
-//!   definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect ([`SelectionTarget::Foreign`]);
-//!   [`name_interfaces`] gives `ethN` to those without a name;
+//! - its arms in [`Dialects::key_of`], the annotation that it would read, and in [`Dialects::read_pod`], the elements as they are
+//!   listed. Each element names its target: a definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect
+//!   ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to those without a name;
 //! - its kinds in [`Kind`], and how an object becomes a configuration in [`objects::configuration`];
-//! - its custom resource definitions in `deploy/crds`, and a page in `docs/dialects`.
+//! - what it writes into pods, in `engine::network_status::beside` and among [`Dialect::writes`];
+//! - its custom resource definitions, the agent's rights and the annotations that the agent may write, in `deploy/dialects`; a page in
+//!   `docs/dialects`.
 //!
 //! The record holds the translated bytes: DEL, CHECK and GC know no dialect.
 //!

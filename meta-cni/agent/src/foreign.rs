@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// Longest `spec` that is handed out, in bytes.
-const LONGEST: usize = 16 << 10;
+/// Longest `spec` that is kept and handed out, in bytes: anybody's text.
+const LONGEST: usize = 2 << 10;
 /// The most objects of one request, with those that they need.
 const MOST: usize = 256;
 
@@ -116,8 +116,11 @@ fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>)
         Event::Begin => index.begin(),
         Event::End => index.end(),
         Event::Listed(object) | Event::Applied(object) => {
-            if let Some(reference) = object.reference(kind) {
-                index.apply(reference, object.spec.to_string());
+            let Some(reference) = object.reference(kind) else { return };
+            match object.spec.to_string() {
+                spec if spec.len() <= LONGEST => drop(index.apply(reference, spec)),
+                // Whoever asks for it reads it, and hears that it is too long.
+                _ => drop(index.delete(&reference)),
             }
         }
         Event::Deleted(object) => {
@@ -146,9 +149,8 @@ struct Object {
     spec: Value,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 struct Meta {
     name: String,
     namespace: String,
@@ -197,6 +199,9 @@ mod tests {
             take(Kind::Logicalnetwork, &mut index, event);
         }
         assert_eq!(index.get(&reference).map(String::as_str), Some(r#"{"plugin":"b"}"#));
+        take(Kind::Logicalnetwork, &mut index, Event::Applied(object(&"x".repeat(LONGEST))));
+        assert_eq!(index.get(&reference), None, "too long to be kept");
+        take(Kind::Logicalnetwork, &mut index, Event::Applied(object("b")));
         take(Kind::Logicalnetwork, &mut index, Event::Deleted(object("b")));
         assert_eq!(index.get(&reference), None);
     }

@@ -97,7 +97,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let policies = Policies::open(reader.clone(), &options.state_dir);
     let foreign = Foreign::new(dialects.clone(), reader.clone());
     let choice = NetworkChoice::new(dialects.genie.clone(), client.clone(), pods.clone());
-    let publisher = Publisher::new(client.clone(), pods.clone(), metrics.clone());
+    let publisher = Publisher::new(client.clone(), pods.clone(), metrics.clone(), &dialects);
     let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name, metrics.clone());
     let settings = networks::Settings {
         node: options.node_name.clone(),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attachments::dialect::Dialects;
 use attachments::status::NETWORK_STATUS;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::api::{Patch, PatchParams};
@@ -36,12 +37,15 @@ pub struct Publisher {
     queue: Arc<Mutex<Queue>>,
     wake: Arc<Notify>,
     metrics: Metrics,
+    /// What may be written beside a status: with another list than the node's, the API server would refuse all of it.
+    of_dialects: Arc<[&'static str]>,
 }
 
 impl Publisher {
     /// A publisher whose queue is empty.
-    pub fn new(client: Client, pods: SharedPodCache, metrics: Metrics) -> Self {
-        Self { client, pods, queue: Arc::default(), wake: Arc::default(), metrics }
+    pub fn new(client: Client, pods: SharedPodCache, metrics: Metrics, dialects: &Dialects) -> Self {
+        let of_dialects = dialects.on().flat_map(|dialect| dialect.writes().iter().copied()).collect();
+        Self { client, pods, queue: Arc::default(), wake: Arc::default(), metrics, of_dialects }
     }
 
     /// Queues a status and waits at most `wait` for it to be written. False when it is written later.
@@ -131,7 +135,9 @@ impl Publisher {
     async fn write(&self, job: &Job) -> Outcome {
         let PodName { namespace, name } = &job.pod;
         let uid = addressee(&job.status, self.pods.lock().get(&job.pod));
-        let mut annotations = json!(job.status.beside);
+        let mut beside = job.status.beside.clone();
+        beside.retain(|key, _| self.of_dialects.contains(&key.as_str()));
+        let mut annotations = json!(beside);
         annotations[NETWORK_STATUS] = json!(job.status.text);
         let metadata = match &uid {
             // The API server compares the uid: the status must not reach a later pod of the same name.

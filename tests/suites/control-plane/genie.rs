@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use meta_cni_tests::cluster::ControlPlane;
+use meta_cni_tests::cluster::{Api, ControlPlane, wait};
 use meta_cni_tests::node::{NETWORKS, Pod};
 use serde_json::{Value, json};
 
@@ -32,6 +33,13 @@ fn world(keys: Value) -> World {
     let (file, patch) = (shipped("dialects/genie/policy.yaml"), "--patch-file");
     let policy = "validatingadmissionpolicy/meta-cni-agent-pods";
     world.plane.kubectl(["patch", policy, "--type=json", patch, &file]);
+    // The API server takes a moment until the policy is in force.
+    let agent = Api::new(&world.plane.kubeconfig_with(&world.token()));
+    world.plane.api().apply(&pod("probe", json!({}))).unwrap();
+    let allowed = json!({"metadata": {"annotations": {"multi-ip-preferences": "{}"}}});
+    wait::until("policy in force", Duration::from_secs(30), || {
+        agent.patch("/api/v1/namespaces/default/pods/probe/status", &allowed).map_err(|refusal| refusal.to_string())
+    });
     for (file, conf) in [
         ("conf/10-br-a.conf", conf("br-a", "one", "10.1.0.2/24")),
         ("conf/20-br-b.conf", conf("br-b", "two", "10.2.0.2/24")),
@@ -163,6 +171,10 @@ fn without_the_dialect_nothing_of_it_is_read_or_followed() {
     assert!(world.events("web").iter().all(|(reason, _)| reason != "DialectIgnored"));
     // A node whose plugin was told of the dialect, and its agent was not.
     world.node.conf["dialects"] = json!(["genie"]);
+    let two = made(&world, "two", json!({"cni": "br-a,br-b"}));
+    world.node.call("ADD", &two).conf("runtimeConfig", json!({HANDED: {"cni": "br-a,br-b"}})).run().result();
+    world.until("status without the rest", || world.status("two"));
+    assert_eq!(annotation(&world, "two", "multi-ip-preferences"), None);
     let other = made(&world, "other", json!({"cni": "", "networks": "net1"}));
     let handed = json!({HANDED: {"cni": "", "networks": "net1"}});
     world

@@ -1,10 +1,12 @@
 //! Reconciles the runtime's directory: reads it, plans, and writes our conflist. It never removes the conflist.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use attachments::cni::object::Object;
+use attachments::dialect::DIALECTS;
 use attachments::finding::Finding;
 use ipnet::IpNet;
 use meta_cni::{conf_dir, node};
@@ -16,6 +18,8 @@ use super::rewrite_backoff::{FIRST_PAUSE, RewriteBackoff};
 use crate::durable_file::place;
 use meta_cni::render::{Parts, capabilities, conflist, names_default};
 
+/// The key that tells the plugin of the runtime's directory.
+const RUNTIME_CONF_DIR: &str = "runtimeConfDir";
 /// A directory that changed less than this ago may be incomplete.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -120,7 +124,7 @@ impl ConflistReconciler {
             config.set("delegates", &[pod_cidr::network(pod_cidrs)?]);
         }
         let refused = |finding: Finding| format!("a valid configuration: {finding}");
-        let (primary, capabilities) = if names_default(&config) {
+        let (primary, mut capabilities) = if names_default(&config) {
             let declared = configured(&config, definitions).map_err(refused)?;
             if declared.is_none() {
                 notes.push(
@@ -152,8 +156,21 @@ impl ConflistReconciler {
                 }
             }
         };
+        if config.get(DIALECTS).is_some() {
+            capabilities.extend(self.capabilities_of_all());
+            if self.task.dir != Path::new(node::RUNTIME_CONF_DIR) && config.get(RUNTIME_CONF_DIR).is_none() {
+                config.set(RUNTIME_CONF_DIR, &self.task.dir);
+            }
+        }
         let (socket, state_dir) = (&self.task.socket, &self.task.state_dir);
         conflist(&Parts { config: &config, primary, capabilities, socket, state_dir }).map_err(refused)
+    }
+
+    /// The capabilities of every network of the directory: a dialect's list may name each of them as the pod's default network, and the
+    /// runtime hands over what our file declares.
+    fn capabilities_of_all(&self) -> BTreeSet<String> {
+        let others = self.seen.iter().filter(|file| file.file != self.task.file);
+        others.filter_map(|file| file.conf.as_ref().ok()).flat_map(capabilities).collect()
     }
 
     fn config(&self) -> Result<Object, Finding> {
@@ -464,6 +481,23 @@ mod tests {
         fs::write(&config, r#"{"clusterNetwork": "somewhere"}"#).unwrap();
         assert!(node.look(Duration::ZERO).blockers.is_empty());
         assert!(node.ours().contains(r#""clusterNetwork": "somewhere""#));
+    }
+
+    #[test]
+    fn with_a_dialect_the_runtime_hands_over_what_any_network_takes() {
+        let mut node = Node::new();
+        node.reconciler.task.config = Some(node.dir.path().join("node.txt"));
+        node.write("10-flannel.conflist", FLANNEL);
+        node.write("20-calico.conflist", CALICO);
+        fs::write(node.dir.path().join("node.txt"), "{}").unwrap();
+        node.settle();
+        assert!(!node.ours().contains("bandwidth") && !node.ours().contains("runtimeConfDir"));
+        fs::write(node.dir.path().join("node.txt"), r#"{"dialects": ["genie"]}"#).unwrap();
+        assert!(node.look(Duration::ZERO).blockers.is_empty());
+        let dir = format!(r#""runtimeConfDir": {:?}"#, node.dir.path());
+        assert!(node.ours().contains("bandwidth") && node.ours().contains(&dir), "{}", node.ours());
+        fs::write(node.dir.path().join("node.txt"), r#"{"dialects": ["danm"]}"#).unwrap();
+        assert!(node.look(Duration::ZERO).blockers[0].contains("dialects[0]: got \"danm\""));
     }
 
     #[test]
