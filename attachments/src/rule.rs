@@ -264,6 +264,9 @@ rules! {
     AddressRequest = "P37", Deny, "`meta-cni.io/addresses` is no such word, or contradicts `ips` or the network";
         r#"nets[0].meta-cni.io/addresses: Invalid value: "none": must be no IPv4 address in ips, for IPv4 is none"#;
         "Write none, dynamic or static, for both families or as {ipv4, ipv6}; static wants `ips`, the others want none."
+    AddressSet = "P38", Deny, "`meta-cni.io/address-set` is no name, stands beside another request, or the network has no blocks";
+        r#"nets[0].meta-cni.io/address-set: Forbidden: "web": cannot be combined with ips"#;
+        "Name an AddressSet and no addresses, for a network with `ipam.type` `blocks`."
     TooManyNetworks = "P25", Deny, "more networks than a pod may have";
         "nets: Too many: 65: must have at most 64";
         "Attach fewer networks."

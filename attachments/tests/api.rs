@@ -6,13 +6,15 @@
 
 use std::path::Path;
 
-use attachments::api::{AddressBlock, AddressClaim, AttachmentLevel, AttachmentPolicy, OverlayMember, VniClaim};
+use attachments::api::{
+    AddressBlock, AddressClaim, AddressSet, AttachmentLevel, AttachmentPolicy, OverlayMember, VniClaim,
+};
 use attachments::definition::{Definition, NetworkAttachmentDefinition};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
 /// Every kind that is shipped: its file, and where its types are.
-fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 7] {
+fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 8] {
     [
         ("network-attachment-definitions", "definition.rs", NetworkAttachmentDefinition::crd()),
         ("attachment-policies", "policy/spec.rs", AttachmentPolicy::crd()),
@@ -21,6 +23,7 @@ fn kinds() -> [(&'static str, &'static str, CustomResourceDefinition); 7] {
         ("overlay-members", "api/overlay_member.rs", OverlayMember::crd()),
         ("address-blocks", "api/address_block.rs", AddressBlock::crd()),
         ("address-claims", "api/address_claim.rs", AddressClaim::crd()),
+        ("address-sets", "api/address_set.rs", AddressSet::crd()),
     ]
 }
 

@@ -29,6 +29,7 @@ fn cluster() -> Attachment {
         routes: Vec::new(),
         rules: Vec::new(),
         without_ipv6: false,
+        address_set: None,
         ipam_claim: None,
         is_default: true,
         is_tenants: false,

@@ -56,6 +56,8 @@ pub struct Origin<'a> {
     pub address_dir: Option<&'a str>,
     /// The IPAMClaim in the pod's namespace whose addresses it has.
     pub ipam_claim: Option<&'a ObjectName>,
+    /// The AddressSet of which it has a member.
+    pub address_set: Option<&'a ObjectName>,
 }
 
 /// One attachment point of a pod, the unit that every verb but GC and STATUS is about.
@@ -143,6 +145,13 @@ pub(crate) mod testing {
     /// A further network of the node itself.
     pub fn ours() -> Origin<'static> {
         static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::Node("net".parse().unwrap()));
-        Origin { source: &SOURCE, is_tenants: false, is_default: false, address_dir: None, ipam_claim: None }
+        Origin {
+            source: &SOURCE,
+            is_tenants: false,
+            is_default: false,
+            address_dir: None,
+            ipam_claim: None,
+            address_set: None,
+        }
     }
 }

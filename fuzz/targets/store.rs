@@ -104,7 +104,7 @@ impl Bench<'_> {
         let version = Version::V1_0_0;
         let source = Source::Node(network.clone());
         let origin =
-            Origin { source: &source, is_tenants: false, is_default: true, address_dir: None, ipam_claim: None };
+            Origin { source: &source, is_tenants: false, is_default: true, address_dir: None, ipam_claim: None, address_set: None };
         act(&node, &Call { network: &network, version, conf: &conf, origin, point, prev_result: None, saved: None })
     }
 }

@@ -128,6 +128,7 @@ fn the_rights_are_what_the_webhook_does_and_by_name() {
             "meta-cni.io/overlaymembers []: list",
             "meta-cni.io/addressblocks []: list update delete",
             "meta-cni.io/addressclaims []: list update delete",
+            "meta-cni.io/addresssets []: list",
             "k8s.cni.cncf.io/ipamclaims []: list",
         ]
     );

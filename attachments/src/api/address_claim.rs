@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
     plural = "addressclaims",
     shortname = "aclm",
     status = "AddressClaimStatus",
-    doc = "An address of a network that a pod asked for, or that is kept for an IPAMClaim.",
+    doc = "An address of a network that a pod asked for, or that is kept for an IPAMClaim or an AddressSet.",
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.addresses[0]"),
     printcolumn(name = "Kind", type_ = "string", json_path = ".spec.holder.kind"),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.holder.namespace"),
     printcolumn(name = "Holder", type_ = "string", json_path = ".spec.holder.name"),
+    printcolumn(name = "Pod", type_ = "string", json_path = ".spec.pod.name", priority = 1),
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodes[0]"),
     printcolumn(name = "HeldBy", type_ = "string", json_path = ".status.heldBy", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -43,12 +44,15 @@ pub struct AddressClaimSpec {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub nodes: Vec<String>,
+    /// Of a member of an AddressSet: the pod that has it on the one node of `nodes`, or that had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<ClaimHolder>,
 }
 
 /// For whom an address is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimHolder {
-    /// `Pod` or `IPAMClaim`.
+    /// `Pod`, `IPAMClaim` or `AddressSet`.
     pub kind: HolderKind,
     /// Its namespace.
     #[schemars(length(min = 1, max = 63))]
@@ -71,6 +75,8 @@ pub enum HolderKind {
     /// An IPAMClaim of the Network Plumbing Working Group.
     #[serde(rename = "IPAMClaim")]
     IpamClaim,
+    /// An AddressSet, whose pods take it in turn.
+    AddressSet,
 }
 
 impl ClaimHolder {
@@ -88,6 +94,7 @@ impl fmt::Display for ClaimHolder {
         match kind {
             HolderKind::Pod => write!(f, "pod {namespace}/{name}"),
             HolderKind::IpamClaim => write!(f, "IPAMClaim {namespace}/{name}"),
+            HolderKind::AddressSet => write!(f, "AddressSet {namespace}/{name}"),
         }
     }
 }

@@ -4,11 +4,13 @@
 
 mod address_block;
 mod address_claim;
+mod address_set;
 mod overlay_member;
 mod vni_claim;
 
 pub use self::address_block::{AddressBlock, AddressBlockSpec, AddressBlockStatus, NodeFree, SlotRequest, SlotRun};
 pub use self::address_claim::{AddressClaim, AddressClaimSpec, AddressClaimStatus, ClaimHolder, HolderKind};
+pub use self::address_set::{AddressSet, AddressSetSpec, MOST_MEMBERS};
 pub use self::overlay_member::{MemberEndpoint, OverlayMember, OverlayMemberSpec};
 pub use self::vni_claim::{ClaimOwner, VniClaim, VniClaimSpec, VniClaimStatus};
 pub use crate::policy::spec::{AttachmentLevel, AttachmentPolicy};

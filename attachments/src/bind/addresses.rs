@@ -10,7 +10,7 @@ use crate::cni::conf::{NetworkConf, PluginConf};
 use crate::cni::object::Object;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::selection::{ADDRESSES, AddressMode, AddressRequest, NetworkSelection, address};
+use crate::selection::{ADDRESS_SET, ADDRESSES, AddressMode, AddressRequest, NetworkSelection, address};
 
 /// The key of `ipam` that says of which families a pod gets the addresses of a slot (`blocks`).
 pub const FAMILIES: &str = "families";
@@ -27,11 +27,19 @@ pub(super) struct Made {
     pub has_ips: bool,
 }
 
-/// Changes the configurations of a chain.
-pub(super) fn apply(conf: &mut NetworkConf, selected: &NetworkSelection, field: &str) -> Result<Made, Finding> {
+/// Changes the configurations of a chain. Runtimes have no use for a pod whose default network has no address.
+pub(super) fn apply(
+    conf: &mut NetworkConf,
+    selected: &NetworkSelection,
+    field: &str,
+    is_default: bool,
+) -> Result<Made, Finding> {
     let Some(request) = selected.addresses else { return Ok(Made::default()) };
     let refuse =
         |allowed: String| Finding::new(format!("{field}.{ADDRESSES}"), request, allowed).by(Rule::AddressRequest);
+    if is_default && request.is_none() {
+        return Err(refuse("an address for the pod's default network".to_owned()));
+    }
     let without_ipv6 = request.ipv6 == Some(AddressMode::None);
     let is_flannel = conf.plugins.first().is_some_and(|plugin| plugin.kind.as_str() == "flannel");
     let giving =
@@ -57,6 +65,20 @@ pub(super) fn apply(conf: &mut NetworkConf, selected: &NetworkSelection, field: 
         }
     }
     Ok(Made { without_ipv6, has_ips })
+}
+
+/// Members of an AddressSet are slots of a pool that all nodes share.
+pub(super) fn require_blocks(conf: &NetworkConf, selected: &NetworkSelection, field: &str) -> Result<(), Finding> {
+    let Some(set) = &selected.address_set else { return Ok(()) };
+    let kind = |plugin: &PluginConf| plugin.object.object("ipam").ok().flatten()?.text("type").ok().flatten();
+    match conf.plugins.iter().find_map(kind) {
+        Some(kind) if kind == "blocks" => Ok(()),
+        other => {
+            let is = other.map_or_else(|| "none".to_owned(), |kind| format!("{kind:?}"));
+            let allowed = format!("no set: the network's ipam.type is {is}, and only \"blocks\" has AddressSets");
+            Err(Finding::new(format!("{field}.{ADDRESS_SET}"), set, allowed).by(Rule::AddressSet))
+        }
+    }
 }
 
 struct Section<'a> {
@@ -249,7 +271,7 @@ mod tests {
         let mut conf = NetworkConf::parse(text.as_bytes()).unwrap();
         let selected = parse("nets", &format!(r#"[{{"name":"lan",{fields}}}]"#), &"shop".parse().unwrap());
         let selected = selected.map_err(|finding| finding.to_string())?;
-        let made = apply(&mut conf, &selected[0], "nets[0]").map_err(|finding| finding.to_string())?;
+        let made = apply(&mut conf, &selected[0], "nets[0]", false).map_err(|finding| finding.to_string())?;
         let ipam = conf.plugins[0].object.get("ipam").map(|raw| serde_json::from_str(raw.get()).unwrap());
         Ok((ipam.unwrap_or_default(), made.without_ipv6, made.has_ips))
     }
@@ -270,6 +292,10 @@ mod tests {
             let dynamic = made(&dual(kind), r#""meta-cni.io/addresses":"dynamic""#).unwrap();
             assert_eq!(dynamic, (dual(kind), false, false), "{kind}");
         }
+        let text = br#"{"cniVersion":"1.0.0","name":"lan","type":"macvlan","ipam":{"type":"dhcp"}}"#;
+        let selected = parse("nets", r#"[{"name":"lan","meta-cni.io/addresses":"none"}]"#, &"shop".parse().unwrap());
+        let refused = apply(&mut NetworkConf::parse(text).unwrap(), &selected.unwrap()[0], "eth0", true).unwrap_err();
+        assert!(refused.to_string().contains("want an address for the pod's default network"), "{refused}");
         let without = json!({});
         assert_eq!(made(&without, r#""meta-cni.io/addresses":"none""#).unwrap(), (without.clone(), true, false));
         let error = made(&without, r#""meta-cni.io/addresses":"dynamic""#).unwrap_err();

@@ -49,6 +49,9 @@ pub struct Attachment {
     /// The pod wants no IPv6 on the link (`meta-cni.io/addresses`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_ipv6: bool,
+    /// `meta-cni.io/address-set`: the AddressSet of which it has a member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_set: Option<ObjectName>,
     /// `ipam-claim-reference`: the IPAMClaim in the pod's namespace whose addresses it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam_claim: Option<ObjectName>,

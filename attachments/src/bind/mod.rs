@@ -205,11 +205,13 @@ impl Binder<'_> {
         let ifname = self.name(slot)?;
         let mut added = Vec::new();
         let mut unverified = UnverifiedRequests::default();
+        let is_default = self.is_first();
         let mut made = addresses::Made::default();
         // What a plugin is asked for; what stands in its configuration already is not asked for again.
         let mut asked = slot.selected.cloned();
         if let Some(selected) = &mut asked {
-            made = addresses::apply(&mut chosen.conf, selected, &slot.field)?;
+            made = addresses::apply(&mut chosen.conf, selected, &slot.field, is_default)?;
+            addresses::require_blocks(&chosen.conf, selected, &slot.field)?;
             if made.has_ips {
                 selected.ips.clear();
             }
@@ -232,7 +234,6 @@ impl Binder<'_> {
                 }
             }
         }
-        let is_default = self.is_first();
         let declares_file = chosen.conf.declares(DEVICE_INFO_FILE);
         let device_info_file = match declares_file || allocated.is_some() {
             true => Some(self.device_info_file(&chosen, &ifname)?),
@@ -256,6 +257,7 @@ impl Binder<'_> {
             routes: slot.selected.map(|selected| selected.routes.clone()).unwrap_or_default(),
             rules: slot.selected.map(|selected| selected.rules.clone()).unwrap_or_default(),
             without_ipv6: made.without_ipv6,
+            address_set: slot.selected.and_then(|selected| selected.address_set.clone()),
             is_default,
             is_tenants: chosen.tenant,
             translated: chosen.translated.clone(),

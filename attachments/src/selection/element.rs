@@ -13,6 +13,9 @@ use crate::finding::{Allowed, Finding};
 use crate::names::{ConfName, DeviceId, Guid, IfName, Mac, NetRef, NetworkName, ObjectName};
 use crate::rule::Rule;
 
+/// The key of an element that names an AddressSet (a key of ours).
+pub const ADDRESS_SET: &str = "meta-cni.io/address-set";
+
 /// Where a selected network's configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SelectionTarget {
@@ -84,6 +87,8 @@ pub struct NetworkSelection {
     pub rules: Vec<RequestedRule>,
     /// Where its addresses come from (a key of ours).
     pub addresses: Option<AddressRequest>,
+    /// The AddressSet of which it takes a member (a key of ours).
+    pub address_set: Option<ObjectName>,
 }
 
 /// R21: the second of two selections that take the default route of one family, after the first of them, and the family. An empty list
@@ -124,6 +129,7 @@ impl NetworkSelection {
             routes: Vec::new(),
             rules: Vec::new(),
             addresses: None,
+            address_set: None,
         }
     }
 
@@ -158,8 +164,10 @@ impl NetworkSelection {
             routes,
             rules,
             addresses,
+            address_set: object.parsed(ADDRESS_SET, ObjectName::ALLOWED).map_err(|e| e.by(Rule::AddressSet))?,
         };
         selected.check_default_routes()?;
+        selected.check_address_set()?;
         match &selected.ipam_claim {
             Some(claim) if !selected.ips.is_empty() => {
                 Err(Finding::new("ipam-claim-reference", claim, Allowed::without("ips")))
@@ -178,6 +186,20 @@ impl NetworkSelection {
     /// The key by which it takes default routes, for a finding.
     pub fn default_route_key(&self) -> &'static str {
         if self.default_route.is_some() { "default-route" } else { ROUTES }
+    }
+
+    /// A member of a set is the whole of what is asked for of addresses.
+    fn check_address_set(&self) -> Result<(), Finding> {
+        let Some(set) = &self.address_set else { return Ok(()) };
+        let beside = [
+            ("ips", !self.ips.is_empty()),
+            ("ipam-claim-reference", self.ipam_claim.is_some()),
+            (ADDRESSES, self.addresses.is_some()),
+        ];
+        match beside.into_iter().find(|(_, is_there)| *is_there) {
+            None => Ok(()),
+            Some((key, _)) => Err(Finding::new(ADDRESS_SET, set, Allowed::without(key)).by(Rule::AddressSet)),
+        }
     }
 
     /// A family's default routes are asked for once.
@@ -221,6 +243,7 @@ impl NetworkSelection {
         object.set_some("ipam-claim-reference", self.ipam_claim.as_ref());
         object.set_some("deviceID", self.device.as_ref());
         object.set_some(ROUTES, Some(&self.routes).filter(|routes| !routes.is_empty()));
+        object.set_some(ADDRESS_SET, self.address_set.as_ref());
         object.set_some(ADDRESSES, self.addresses.map(AddressRequest::to_value).as_ref());
         object.set_some(RULES, Some(&self.rules).filter(|rules| !rules.is_empty()));
         object

@@ -15,7 +15,7 @@ use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
 pub use addresses::{ADDRESSES, AddressMode, AddressRequest};
-pub use element::{NetworkSelection, SelectionTarget, default_route_twice};
+pub use element::{ADDRESS_SET, NetworkSelection, SelectionTarget, default_route_twice};
 pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
 pub use routing::{AskedTwice, MOST as MOST_ROUTES, ROUTES, RULES, RequestedRoute, RequestedRule};
 pub use values::{BANDWIDTH, PORT_MAPPING, address};

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::addresses::{ADDRESSES, FAMILIES};
-use super::element::{NetworkSelection, SelectionTarget, default_route_twice};
+use super::element::{ADDRESS_SET, NetworkSelection, SelectionTarget, default_route_twice};
 use super::routing::{AskedTwice, ROUTE, ROUTES, RULE, RULES};
 use super::values::{BANDWIDTH, PORT_MAPPING};
 use super::{DEFAULT_NETWORK, LONGEST};
@@ -17,7 +17,7 @@ use crate::names::{IfName, NetRef, ObjectName};
 use crate::rule::Rule;
 
 /// The keys of an element.
-pub const ELEMENT_KEYS: [&str; 16] = [
+pub const ELEMENT_KEYS: [&str; 17] = [
     "name",
     "namespace",
     "interface",
@@ -34,6 +34,7 @@ pub const ELEMENT_KEYS: [&str; 16] = [
     ROUTES,
     RULES,
     ADDRESSES,
+    ADDRESS_SET,
 ];
 
 static ELEMENT: Known<'static> = Known { keys: &[&ELEMENT_KEYS], inside: &INSIDE, only: true };

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::element::NetworkSelection;
+use super::element::{ADDRESS_SET, NetworkSelection};
 use crate::cni::object::Object;
 use crate::cni::spelling::Known;
 use crate::finding::Finding;
@@ -177,17 +177,21 @@ pub struct AskedTwice {
     pub value: String,
     /// What it would have to be.
     pub allowed: &'static str,
+    /// The rule that it breaks.
+    pub rule: Rule,
 }
 
 impl AskedTwice {
-    /// The first destination that two elements have routes to in one table, or the first network whose packets they send to two tables.
+    /// The first destination that two elements have routes to in one table, the first network whose packets they send to two tables, or the
+    /// first AddressSet of which they take two members.
     /// Two that send them to one table share the rule.
     pub fn find<'a>(selected: impl Iterator<Item = Option<&'a NetworkSelection>>) -> Option<Self> {
         let mut destinations: HashMap<(IpNet, Option<u32>), usize> = HashMap::new();
         let mut sources: HashMap<IpNet, (u32, usize)> = HashMap::new();
+        let mut sets = Vec::new();
         for (second, one) in selected.enumerate().filter_map(|(i, one)| Some((i, one?))) {
             let twice = |first, field: String, value: IpNet, allowed| {
-                Some(Self { first, second, field, value: value.to_string(), allowed })
+                Some(Self { first, second, field, value: value.to_string(), allowed, rule: Rule::Routing })
             };
             for (i, route) in one.routes.iter().enumerate().filter(|(_, route)| !route.is_default()) {
                 if let Some(first) = destinations.insert((route.dst, route.table), second) {
@@ -195,6 +199,20 @@ impl AskedTwice {
                     return twice(first, format!("{ROUTES}[{i}].dst"), route.dst, allowed);
                 }
             }
+            let set = one.address_set.as_ref().map(|set| (set, &one.target));
+            if let Some(set) = set
+                && let Some((_, first)) = sets.iter().find(|(other, _)| *other == set)
+            {
+                return Some(Self {
+                    first: *first,
+                    second,
+                    field: ADDRESS_SET.to_owned(),
+                    value: set.0.to_string(),
+                    allowed: "a set of which no other element of the network takes a member",
+                    rule: Rule::AddressSet,
+                });
+            }
+            sets.extend(set.map(|set| (set, second)));
             for (i, rule) in one.rules.iter().enumerate() {
                 let (table, first) = *sources.entry(rule.from).or_insert((rule.table, second));
                 if table != rule.table {
@@ -210,7 +228,7 @@ impl AskedTwice {
     pub fn finding(&self, place: impl Fn(usize) -> String) -> Finding {
         let allowed = format!("{}: {} has it", self.allowed, place(self.first));
         let path = format!("{}.{}", place(self.second), self.field);
-        Finding::new(path, format_args!("\"{}\"", self.value), allowed).by(Rule::Routing)
+        Finding::new(path, format_args!("\"{}\"", self.value), allowed).by(self.rule)
     }
 }
 

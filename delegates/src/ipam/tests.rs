@@ -60,7 +60,9 @@ impl Bench {
             Source::Definition(NetRef { namespace: namespace.parse().unwrap(), name: name.parse().unwrap() })
         });
         let origin = match &source {
-            Some(source) => Origin { source, is_tenants: true, is_default: false, address_dir: None, ipam_claim },
+            Some(source) => {
+                Origin { source, is_tenants: true, is_default: false, address_dir: None, ipam_claim, address_set: None }
+            }
             None => Origin { ipam_claim, ..ours() },
         };
         let point = Point { container: &container, netns: "/run/netns/lan", ifname: &ifname, args, group: 0 };

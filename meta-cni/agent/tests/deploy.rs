@@ -121,6 +121,7 @@ fn the_role_allows_what_the_agent_does_and_nothing_else() {
         "meta-cni.io/addressclaims: get list watch create patch delete",
         "meta-cni.io/addressblocks/status: patch",
         "meta-cni.io/addressclaims/status: patch",
+        "meta-cni.io/addresssets: get",
         "whereabouts.cni.cncf.io/ippools: list",
         "k8s.cni.cncf.io/ipamclaims: get",
         "k8s.cni.cncf.io/ipamclaims/status: patch",

@@ -421,9 +421,9 @@ pub fn call_network(
 }
 
 fn origin(attachment: &Attachment) -> Origin<'_> {
-    let Attachment { source, is_tenants, is_default, address_dir, ipam_claim, .. } = attachment;
-    let (address_dir, ipam_claim) = (address_dir.as_deref(), ipam_claim.as_ref());
-    Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir, ipam_claim }
+    let Attachment { source, is_tenants, is_default, address_dir, ipam_claim, address_set, .. } = attachment;
+    let (address_dir, ipam_claim, address_set) = (address_dir.as_deref(), ipam_claim.as_ref(), address_set.as_ref());
+    Origin { source, is_tenants: *is_tenants, is_default: *is_default, address_dir, ipam_claim, address_set }
 }
 
 /// How a message names an attachment: network, then interface.

@@ -24,7 +24,10 @@ pub fn join(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment]) -> 
         Some(pod) if !references.is_empty() => {
             let (pod, multus_namespace) = (pod.clone(), run.conf.multus_namespace.clone());
             let asks = |one: &Attachment| {
-                one.ipam_claim.is_some() || one.runtime_config.get("ips").is_some() || !one.unverified.ips.is_empty()
+                one.ipam_claim.is_some()
+                    || one.address_set.is_some()
+                    || one.runtime_config.get("ips").is_some()
+                    || !one.unverified.ips.is_empty()
             };
             let plain = !attachments.iter().any(asks);
             run.cluster.join(Join { pod, references, multus_namespace, wait_ms: 0, plain }, run.deadline)

@@ -105,6 +105,7 @@ fn read(
         routes: Vec::new(),
         rules: Vec::new(),
         without_ipv6: false,
+        address_set: None,
         ipam_claim: None,
         is_tenants: false,
         translated: None,

@@ -181,6 +181,7 @@ fn borrower(node: &Intent) -> Option<Attachment> {
         routes: Vec::new(),
         rules: Vec::new(),
         without_ipv6: false,
+        address_set: None,
         ipam_claim: None,
         is_default: false,
         is_tenants: false,

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use attachments::api::{
-    AddressBlock, AddressBlockSpec, AddressClaim, AddressClaimSpec, ClaimHolder, HolderKind, NETWORK, OverlayMember,
-    VniClaim, VniClaimSpec, VniClaimStatus,
+    AddressBlock, AddressBlockSpec, AddressClaim, AddressClaimSpec, AddressSet, ClaimHolder, HolderKind, NETWORK,
+    OverlayMember, VniClaim, VniClaimSpec, VniClaimStatus,
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -34,6 +34,8 @@ pub struct Objects {
     pub addresses: Vec<AddressClaim>,
     /// The pods and IPAMClaims of those that exist. They were listed after the claims.
     pub holders: Vec<ClaimHolder>,
+    /// The AddressSets that list their members. They were listed after the claims.
+    pub sets: Vec<AddressSet>,
     /// Names of the nodes that exist. They were listed after the blocks.
     pub nodes: HashSet<String>,
 }
@@ -97,6 +99,8 @@ pub fn plan<'a>(objects: &'a Objects, owners: &Owners, began: Timestamp) -> Plan
             HolderKind::Pod => !is_there || left.is_empty(),
             // While two nodes have the address, its agents come to terms first: who owns the slot may have no pod of it.
             HolderKind::IpamClaim => !is_there && left.len() <= 1,
+            // A pod keeps its address until it goes, also when the set has gone, or does not list it any more.
+            HolderKind::AddressSet => left.is_empty() && !(is_there && is_listed(claim, &objects.sets)),
         };
         if is_over {
             plan.freed.push(claim);
@@ -118,6 +122,15 @@ pub fn plan<'a>(objects: &'a Objects, owners: &Owners, began: Timestamp) -> Plan
         }
     }
     plan
+}
+
+/// Is the address one that its AddressSet lists? A set that lists none has any.
+fn is_listed(claim: &AddressClaim, sets: &[AddressSet]) -> bool {
+    let AddressClaimSpec { holder, addresses, .. } = &claim.spec;
+    let is_its =
+        |set: &&AddressSet| (set.namespace(), set.name_any()) == (Some(holder.namespace.clone()), holder.name.clone());
+    let listed = sets.iter().find(is_its).and_then(|set| set.spec.addresses.as_ref());
+    listed.is_none_or(|listed| addresses.iter().any(|address| listed.contains(address)))
 }
 
 /// Does the definition that owns the claim still exist, and does it still name the pair?
@@ -234,6 +247,44 @@ mod tests {
         let narrowed: Vec<_> =
             plan.narrowed.iter().map(|(claim, spec)| (claim.spec.slot, spec.nodes.clone())).collect();
         assert_eq!(narrowed, [(4, vec!["n1".to_owned()])]);
+    }
+
+    #[test]
+    fn a_member_stays_with_its_set_and_is_free_of_a_node_that_is_gone() {
+        let (set, gone) = (holder("AddressSet", "web", "1"), holder("AddressSet", "web", "0"));
+        let listed = |address: &str| -> AddressSet {
+            let metadata = json!({"name": "web", "namespace": "shop", "uid": "1"});
+            let spec = json!({"network": "lan", "addresses": [address]});
+            serde_json::from_value(
+                json!({"apiVersion": "meta-cni.io/v1alpha1", "kind": "AddressSet", "metadata": metadata, "spec": spec}),
+            )
+            .unwrap()
+        };
+        let addresses = vec![
+            address(1, &set, &[]),
+            address(2, &set, &["n1"]),
+            address(3, &set, &["n9"]),
+            address(4, &gone, &[]),
+            address(5, &gone, &["n1"]),
+            address(6, &gone, &["n9"]),
+        ];
+        let holders = vec![serde_json::from_value(set.clone()).unwrap()];
+        let mut objects = Objects {
+            addresses,
+            holders,
+            nodes: ["n1".to_owned()].into(),
+            sets: vec![listed("10.0.0.1")],
+            ..Objects::default()
+        };
+        let slots = |plan: &Plan<'_>| plan.freed.iter().map(|claim| claim.spec.slot).collect::<Vec<u32>>();
+        let plan_of = |objects: &Objects| {
+            let plan = plan(objects, &Owners::new(), later());
+            let narrowed: Vec<u32> = plan.narrowed.iter().map(|(claim, _)| claim.spec.slot).collect();
+            (slots(&plan), narrowed)
+        };
+        assert_eq!(plan_of(&objects), (vec![4, 6], vec![3]));
+        objects.sets = vec![listed("10.0.0.2")];
+        assert_eq!(plan_of(&objects), (vec![1, 3, 4, 6], vec![]), "not listed any more");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use attachments::api::{AddressBlock, AddressClaim, ClaimHolder, HolderKind, OverlayMember, VniClaim};
+use attachments::api::{AddressBlock, AddressClaim, AddressSet, ClaimHolder, HolderKind, OverlayMember, VniClaim};
 use attachments::finding::shortened;
 use attachments::names::NetRef;
 use attachments::policy::Labels;
@@ -189,6 +189,11 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
         return Ok(Objects::default());
     }
     let holders = holders(client, &addresses).await?;
+    let is_of_set = |claim: &AddressClaim| claim.spec.holder.kind == HolderKind::AddressSet;
+    let sets = match addresses.iter().any(is_of_set) {
+        true => all(client, &AddressSet::url_path(&(), None)).await?,
+        false => Vec::new(),
+    };
     let members = all(client, &OverlayMember::url_path(&(), None)).await?;
     let mut pages: Pages<OnlyMeta<StoredMeta>> =
         Pages::new(client.clone(), &Cache::Nodes.path(), Selector::default(), Shape::Metadata, PAGE);
@@ -196,10 +201,10 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
     while let Some(page) = page(&mut pages).await? {
         nodes.extend(page.into_iter().map(|OnlyMeta { metadata }| metadata.name));
     }
-    Ok(Objects { claims, members, blocks, addresses, holders, nodes })
+    Ok(Objects { claims, members, blocks, addresses, holders, sets, nodes })
 }
 
-/// Those for whom addresses are kept, as far as they exist: each pod by its name, for few ask for an address; of IPAMClaims all.
+/// Those for whom addresses are kept, as far as they exist: each pod by its name, for few ask for an address; of IPAMClaims and AddressSets all.
 async fn holders(client: &Client, claims: &[AddressClaim]) -> Result<Vec<ClaimHolder>, String> {
     let mut holders = Vec::new();
     let of_kind = |kind| claims.iter().map(|claim| &claim.spec.holder).filter(move |holder| holder.kind == kind);
@@ -210,6 +215,10 @@ async fn holders(client: &Client, claims: &[AddressClaim]) -> Result<Vec<ClaimHo
         let selector = Selector { fields: Some(&fields), labels: None };
         let path = Pod::url_path(&(), Some(namespace));
         holders.extend(existing(client, &path, selector, HolderKind::Pod).await?);
+    }
+    if of_kind(HolderKind::AddressSet).next().is_some() {
+        let path = AddressSet::url_path(&(), None);
+        holders.extend(existing(client, &path, Selector::default(), HolderKind::AddressSet).await?);
     }
     if of_kind(HolderKind::IpamClaim).next().is_some() {
         let path = "/apis/k8s.cni.cncf.io/v1alpha1/ipamclaims";

@@ -106,6 +106,7 @@ impl Asker<'_> {
                 problems.extend(self.mac(element, definition));
                 problems.extend(self.addresses(element, definition));
                 problems.extend(routes::gateway(element, definition));
+                problems.extend(routes::address_set(element, definition));
             }
         }
         problems.extend(self.names(&selection));

@@ -1,9 +1,9 @@
-//! Where a pod's packets leave by several networks (P22 to P24, P36).
+//! Where a pod's packets leave by several networks (P22 to P24, P36), and from which set they come (P38).
 
 use std::net::IpAddr;
 
 use attachments::rule::Rule;
-use attachments::selection::{AskedTwice, ROUTES, default_route_twice};
+use attachments::selection::{ADDRESS_SET, AskedTwice, ROUTES, default_route_twice};
 use delegates::lint::{Kind, Problem};
 use ipnet::IpNet;
 
@@ -24,7 +24,18 @@ pub(super) fn routes(elements: &[Element<'_>]) -> Option<Problem> {
     let twice = AskedTwice::find(elements.iter().map(|element| Some(element.selected)))?;
     let at = format!("{}.{}", elements[twice.second].at, twice.field);
     let text = format!("must be {}: {} has it", twice.allowed, elements[twice.first].at);
-    Some(Problem::of(Rule::Routing, Kind::Invalid, at, quoted(&twice.value), text))
+    Some(Problem::of(twice.rule, Kind::Invalid, at, quoted(&twice.value), text))
+}
+
+/// P38. Members of a set are slots of a pool of blocks.
+pub(super) fn address_set(element: &Element<'_>, definition: &Definition) -> Option<Problem> {
+    let set = element.selected.address_set.as_ref()?;
+    if definition.plugins().iter().any(|plugin| &*plugin.ipam == "blocks") {
+        return None;
+    }
+    let at = format!("{}.{ADDRESS_SET}", element.at);
+    let text = format!("must be a set of a network with ipam.type \"blocks\", which {} has not", definition.reference);
+    Some(Problem::of(Rule::AddressSet, Kind::Invalid, at, quoted(set), text))
 }
 
 /// P23. Without a subnet of its family nobody knows which addresses there will be.

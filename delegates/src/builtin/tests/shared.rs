@@ -21,7 +21,14 @@ fn origin(definition: &str) -> Origin<'static> {
         [Source::Node("node-net".parse().unwrap()), definition(&json("a")), definition(&json("b"))]
     });
     let which = ["node", "a", "b"].iter().position(|name| *name == definition).unwrap();
-    Origin { source: &SOURCES[which], is_tenants: which > 0, is_default: false, address_dir: None, ipam_claim: None }
+    Origin {
+        source: &SOURCES[which],
+        is_tenants: which > 0,
+        is_default: false,
+        address_dir: None,
+        ipam_claim: None,
+        address_set: None,
+    }
 }
 
 impl Bed {

@@ -282,6 +282,7 @@ fn kernel_on_host_vxlan_gateway_takes_nothing_from_the_node() {
                 is_tenants: true,
                 is_default: false,
                 ipam_claim: None,
+                address_set: None,
                 address_dir: None,
             };
             let call = Call {

@@ -23,6 +23,7 @@ use attachments::cni::object::Object;
 use attachments::cni::result::{CniResult, Ip};
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
+use attachments::selection::ADDRESS_SET;
 
 use self::choice::{Past, Refusal, Share};
 use self::config::{Config, has_gateway};
@@ -46,6 +47,11 @@ pub const TYPE: &str = "blocks";
 /// What [`PoolState::claimed`] says of an IPAMClaim, before `namespace/name`. A pod's name has nothing before it.
 pub const CLAIM: &str = "IPAMClaim ";
 
+/// What a member of an AddressSet is promised as that a pod (`namespace/name`) of the node takes.
+pub fn set_promise(set: &str, pod: &str) -> String {
+    format!("AddressSet {set} for {pod}")
+}
+
 /// The pool that a plugin's configuration names; `None` where its addresses come from elsewhere.
 pub fn pool_of(conf: &Object) -> Validated<Option<Pool>> {
     let ipam = section(conf).map_err(|finding| vec![finding])?;
@@ -64,6 +70,7 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
     let holder =
         Holder { container: point.container.to_string(), ifname: point.ifname.to_string(), pod: pod_of(point.args) };
     let claim = claim_of(node, call, holder.pod.as_deref())?;
+    let member = member_of(node, call, holder.pod.as_deref())?;
     let mut timer = PollTimer::until(node.deadline);
     loop {
         let mut leases = Leases::create(node.state_dir, &id, node.deadline)?;
@@ -78,7 +85,8 @@ pub fn allocate(node: &Node<'_>, call: &Call<'_>) -> Result<Leased> {
         let (share, exhausted) = share(node, call, &id, &config.pool)?;
         let past = Past::of(leases.journal(), &share.pool);
         let pod = holder.pod.as_deref();
-        let slot = match &claim {
+        let slot = match claim.as_ref().or(member.as_ref()) {
+            Some(text) if member.is_some() => Some(taken_member(&id, &leases, &share, text)?),
             Some(claim) => Some(kept(&id, &leases, &share, claim, &holder.container)?),
             None => match choice::requested(&share, &past, pod, &config.requested) {
                 Ok(Some(slot)) => Some(slot),
@@ -267,6 +275,29 @@ fn claim_of(node: &Node<'_>, call: &Call<'_>, pod: Option<&str>) -> Result<Optio
     match pod.and_then(|pod| pod.split_once('/')) {
         Some((namespace, _)) => Ok(Some(format!("{CLAIM}{namespace}/{name}"))),
         None => refused("none: the runtime does not say which pod it is"),
+    }
+}
+
+/// The member of an AddressSet that is the pod's, as promises name it.
+fn member_of(node: &Node<'_>, call: &Call<'_>, pod: Option<&str>) -> Result<Option<String>> {
+    let Some(set) = call.origin.address_set else { return Ok(None) };
+    let refused = |allowed: &'static str| Err(Finding::new(ADDRESS_SET, set, allowed).into());
+    match pod {
+        _ if node.is_alone => refused("none: without an API server there are no AddressSets; use ips"),
+        Some(pod) => Ok(Some(set_promise(set.as_str(), pod))),
+        None => refused("none: the runtime does not say which pod it is"),
+    }
+}
+
+/// The slot that is promised to the pod. Its last holder's lease is gone, or it is not the pod's yet.
+fn taken_member(id: &NetworkId, leases: &Leases, share: &Share, text: &str) -> Result<u32> {
+    let Some((slot, _)) = share.claimed.iter().find(|(_, who)| *who == text) else {
+        let why = "the node agent has not got it; an agent that is older than its plugin does not know how";
+        return Err(Error::Busy(format!("network {id} has no address of {text} on this node: {why}")));
+    };
+    match choice::holder(leases.journal(), &share.pool, *slot) {
+        None => Ok(*slot),
+        Some(holder) => Err(Error::Busy(format!("the address of {text} in network {id} is held by {holder} still"))),
     }
 }
 

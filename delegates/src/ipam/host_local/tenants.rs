@@ -19,7 +19,14 @@ fn as_tenants<T>(
 ) -> impl FnOnce(&Node<'_>, &Call<'_>) -> T {
     move |node, call| {
         let source = Source::Node("lan".parse().unwrap());
-        let origin = Origin { source: &source, is_tenants: true, is_default: false, address_dir, ipam_claim: None };
+        let origin = Origin {
+            source: &source,
+            is_tenants: true,
+            is_default: false,
+            address_dir,
+            ipam_claim: None,
+            address_set: None,
+        };
         act(node, &Call { origin, ..call.clone() })
     }
 }

@@ -279,6 +279,11 @@ fn cases() -> Vec<(Rule, Input, Input)> {
             nets(r#"[{"name":"lan","meta-cni.io/addresses":"none","ips":["10.9.0.7"]}]"#),
         ),
         (
+            Rule::AddressSet,
+            nets(r#"[{"name":"lan","meta-cni.io/address-set":"web"}]"#),
+            nets(r#"[{"name":"lan","meta-cni.io/address-set":"web","ips":["10.9.0.7"]}]"#),
+        ),
+        (
             Rule::DefaultRoute,
             nets(r#"[{"name":"lan","default-route":["10.9.0.1","fd00::1"]}]"#),
             nets(r#"[{"name":"lan","default-route":["10.9.0.1","10.9.0.2"]}]"#),

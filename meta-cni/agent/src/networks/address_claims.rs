@@ -16,14 +16,15 @@ use delegates::ipam::blocks::Pool;
 use delegates::networks::state::PoolState;
 use meta_cni::cluster::wire::{Cause, Refusal};
 
+use super::address_sets;
 use super::blocks::{MOST, change, create as create_block};
 use super::call::Call;
 use super::facts::{Facts, Memory, Step, Wanted};
 use super::objects::Address;
 use super::slots::{Blocks, block_name, has};
 use super::space;
-use read::{at, is_among, of_holder, owner, said};
-pub use read::{is_sound, name, promise, promises, sound};
+use read::of_holder;
+pub use read::{at, is_among, is_sound, name, owner, promise, promises, said, sound};
 
 /// How long the owner of a slot may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -37,6 +38,9 @@ pub fn needs_any(facts: &Facts<'_>) -> bool {
     let Some(ask) = facts.ask.filter(|ask| ask.need.pool.is_some()) else { return false };
     match &ask.wanted {
         None => true,
+        Some(Wanted { set: Some(request), .. }) => {
+            ask.wanted.as_ref().is_some_and(|wanted| address_sets::needs_any(facts, wanted, request))
+        }
         Some(wanted) => wanted.slot.is_none() && of_holder(facts, &wanted.holder).is_none(),
     }
 }
@@ -50,6 +54,8 @@ pub fn is_served(wanted: &Wanted, state: &PoolState) -> bool {
             let text = promise(&wanted.holder);
             wanted.holder.uid.is_empty() && state.claimed.iter().any(|(slot, who)| *who == text && owns(*slot))
         }
+        // The file does not say which pod of the name it is.
+        HolderKind::AddressSet => false,
     }
 }
 
@@ -67,7 +73,7 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool
     memory.unverified.retain(|_| wanted.is_some());
     // A pod is about to have these.
     for (slot, claim) in &claims {
-        if wanted.is_some_and(|wanted| wanted.holder.is(&claim.spec.holder)) {
+        if wanted.is_some_and(|wanted| address_sets::is_for(wanted, &claim.spec)) {
             memory.seen.remove(slot);
             memory.unused.insert(*slot, facts.now);
         }
@@ -82,6 +88,10 @@ pub fn next(facts: &Facts<'_>, memory: &mut Memory, blocks: &Blocks, pool: &Pool
         return Some(step);
     }
     let step = wanted.and_then(|wanted| match wanted.holder.kind {
+        HolderKind::AddressSet => {
+            let request = wanted.set.as_ref()?;
+            address_sets::next(facts, memory, blocks, (pool, state), (wanted, request))
+        }
         HolderKind::Pod => for_pod(facts, memory, blocks, (pool, state), wanted),
         HolderKind::IpamClaim => for_ipam_claim(facts, memory, blocks, (pool, state), wanted),
     });
@@ -93,7 +103,7 @@ pub fn leave(facts: &Facts<'_>) -> Option<Step> {
     let claim = sound(facts.id, facts.view).find(|claim| is_among(&claim.spec.nodes, facts.node))?;
     Some(match claim.spec.holder.kind {
         HolderKind::Pod => delete(claim),
-        HolderKind::IpamClaim => without_us(facts, claim),
+        HolderKind::IpamClaim | HolderKind::AddressSet => without_us(facts, claim),
     })
 }
 
@@ -101,8 +111,17 @@ pub fn leave(facts: &Facts<'_>) -> Option<Step> {
 fn answer(facts: &Facts<'_>, blocks: &Blocks, state: &PoolState, wanted: Option<&Wanted>) -> Option<Step> {
     for claim in sound(facts.id, facts.view).filter(|claim| owns(state, claim.spec.slot)) {
         let slot = claim.spec.slot;
-        let Some(node) = claim.spec.nodes.iter().find(|node| *node != facts.node) else { continue };
-        if wanted.is_some_and(|wanted| wanted.holder.is(&claim.spec.holder)) {
+        let Some(node) = claim.spec.nodes.iter().find(|node| *node != facts.node) else {
+            // A member of a set stays when nobody wants it any more. What was said of it holds no longer.
+            let is_over = claim.spec.holder.kind == HolderKind::AddressSet && !facts.leased.slots.contains_key(&slot);
+            if is_over && said(claim, facts.node).is_some() {
+                let status = AddressClaimStatus { node: facts.node.to_owned(), held_by: String::new() };
+                let (name, version) = (claim.meta.name.clone(), claim.meta.resource_version.clone());
+                return Some(Call::TellHeld { name, version, status }.into());
+            }
+            continue;
+        };
+        if wanted.is_some_and(|wanted| address_sets::is_for(wanted, &claim.spec)) {
             continue;
         }
         let moved = BTreeMap::from([(slot, Some(node.clone()))]);
@@ -281,7 +300,7 @@ fn tidy(
 ) -> Option<Step> {
     for claim in sound(facts.id, facts.view).filter(|claim| is_among(&claim.spec.nodes, facts.node)) {
         let slot = claim.spec.slot;
-        if wanted.is_some_and(|wanted| wanted.holder.is(&claim.spec.holder)) {
+        if wanted.is_some_and(|wanted| address_sets::is_for(wanted, &claim.spec)) {
             continue;
         }
         let is_own = owns(state, slot);
@@ -300,6 +319,7 @@ fn tidy(
         }
         match claim.spec.holder.kind {
             HolderKind::Pod => return Some(delete(claim)),
+            HolderKind::AddressSet => return Some(without_us(facts, claim)),
             HolderKind::IpamClaim if !is_own => return Some(without_us(facts, claim)),
             // It is kept.
             HolderKind::IpamClaim => {}
@@ -309,7 +329,7 @@ fn tidy(
 }
 
 /// Makes a slot that nobody owns this node's. `None` where its block cannot take one part more.
-fn take(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool, slot: u32) -> Option<Step> {
+pub(super) fn take(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool, slot: u32) -> Option<Step> {
     if facts.uid.is_none() {
         return Some(Step::AskNode);
     }
@@ -325,7 +345,7 @@ fn take(facts: &Facts<'_>, blocks: &Blocks, pool: &Pool, slot: u32) -> Option<St
     (!is_there).then(|| create_block(facts, pool, first, count, vec![run]))
 }
 
-fn create(facts: &Facts<'_>, memory: &mut Memory, pool: &Pool, (slot, wanted): (u32, &Wanted)) -> Step {
+pub(super) fn create(facts: &Facts<'_>, memory: &mut Memory, pool: &Pool, (slot, wanted): (u32, &Wanted)) -> Step {
     let name = name(facts.id, slot);
     if memory.in_the_way.contains(&slot) || facts.view.addresses.iter().any(|claim| claim.meta.name == name) {
         return Step::later(format!("{}: AddressClaim {name} makes no sense: remove it", facts.asked()));
@@ -333,7 +353,7 @@ fn create(facts: &Facts<'_>, memory: &mut Memory, pool: &Pool, (slot, wanted): (
     if facts.uid.is_none() {
         return Step::AskNode;
     }
-    if wanted.holder.kind == HolderKind::IpamClaim {
+    if wanted.holder.kind != HolderKind::Pod {
         memory.unverified.insert(slot);
         memory.is_checked = false;
     }
@@ -343,11 +363,12 @@ fn create(facts: &Facts<'_>, memory: &mut Memory, pool: &Pool, (slot, wanted): (
         addresses: pool.numbered(slot),
         holder: wanted.holder.clone(),
         nodes: vec![facts.node.to_owned()],
+        pod: wanted.set.as_ref().map(|request| request.pod.clone()),
     })
     .into()
 }
 
-fn delete(claim: &Address) -> Step {
+pub(super) fn delete(claim: &Address) -> Step {
     Call::DeleteAddressClaim { name: claim.meta.name.clone(), uid: claim.meta.uid.clone() }.into()
 }
 
@@ -356,27 +377,27 @@ fn with_nodes(claim: &Address, nodes: Vec<String>) -> Step {
     Call::ChangeAddressClaim { name, version, nodes }.into()
 }
 
-fn without_us(facts: &Facts<'_>, claim: &Address) -> Step {
+pub(super) fn without_us(facts: &Facts<'_>, claim: &Address) -> Step {
     with_nodes(claim, claim.spec.nodes.iter().filter(|node| *node != facts.node).cloned().collect())
 }
 
 /// Waits for the owner's answer; `None` once that took too long.
-fn waits(facts: &Facts<'_>, memory: &mut Memory, slot: u32) -> Option<Step> {
+pub(super) fn waits(facts: &Facts<'_>, memory: &mut Memory, slot: u32) -> Option<Step> {
     let until = *memory.waiting.entry(slot).or_insert(facts.now) + ANSWER;
     (facts.now < until).then_some(Step::Wait(until))
 }
 
 /// The ADD is refused once the claim is gone.
-fn refuse(memory: &mut Memory, wanted: &Wanted, refusal: Refusal) {
+pub(super) fn refuse(memory: &mut Memory, wanted: &Wanted, refusal: Refusal) {
     memory.refusal = Some((wanted.clone(), refusal));
 }
 
-fn refused_before(memory: &mut Memory, wanted: &Wanted) -> Option<Step> {
+pub(super) fn refused_before(memory: &mut Memory, wanted: &Wanted) -> Option<Step> {
     let (of, refusal) = memory.refusal.take()?;
     (of == *wanted).then_some(Step::Refuse(refusal))
 }
 
-fn silent(facts: &Facts<'_>, wanted: &Wanted, owner: &str) -> Refusal {
+pub(super) fn silent(facts: &Facts<'_>, wanted: &Wanted, owner: &str) -> Refusal {
     let text = format!(
         "{}: requested address {} is in a block of node {owner}, whose agent does not answer",
         facts.asked(),
@@ -391,7 +412,7 @@ fn kept(facts: &Facts<'_>, wanted: &Wanted, claim: &Address) -> Step {
     Step::Refuse(Refusal::new(Cause::Addresses, text))
 }
 
-fn cut_up(facts: &Facts<'_>, wanted: &Wanted) -> Step {
+pub(super) fn cut_up(facts: &Facts<'_>, wanted: &Wanted) -> Step {
     Step::later(format!(
         "{}: requested address {} is in a block that is in {MOST} parts or makes no sense; delete pods of the network in it",
         facts.asked(),
@@ -399,6 +420,6 @@ fn cut_up(facts: &Facts<'_>, wanted: &Wanted) -> Step {
     ))
 }
 
-fn owns(state: &PoolState, slot: u32) -> bool {
+pub(super) fn owns(state: &PoolState, slot: u32) -> bool {
     has(&state.slots, slot)
 }

@@ -257,10 +257,10 @@ pub async fn call(client: &Client, id: &NetworkId, us: &Us<'_>, call: &Call, blo
             change::<AddressBlock>(client, name, Some("status"), patch).await
         }
         Call::CreateAddressClaim(spec) => {
-            // What is kept for a pod goes with its node. An IPAMClaim outlives nodes.
+            // What is kept for a pod goes with its node. IPAMClaims and AddressSets outlive nodes.
             let references = match spec.holder.kind {
                 HolderKind::Pod => vec![us.reference()],
-                HolderKind::IpamClaim => Vec::new(),
+                HolderKind::IpamClaim | HolderKind::AddressSet => Vec::new(),
             };
             let name = address_claims::name(id, spec.slot);
             let metadata = json!({"name": name, "labels": labels, "ownerReferences": references});
@@ -268,6 +268,12 @@ pub async fn call(client: &Client, id: &NetworkId, us: &Us<'_>, call: &Call, blo
         }
         Call::ChangeAddressClaim { name, version, nodes } => {
             let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"nodes": nodes}});
+            change::<AddressClaim>(client, name, None, patch).await
+        }
+        Call::BindAddressClaim { name, version, node, pod } => {
+            // Without a uid that of the pod before would stay.
+            let pod = json!({"kind": pod.kind, "namespace": pod.namespace, "name": pod.name, "uid": pod.uid});
+            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"nodes": [node], "pod": pod}});
             change::<AddressClaim>(client, name, None, patch).await
         }
         Call::TellHeld { name, version, status } => {

@@ -1,8 +1,8 @@
 //! The calls of the API server that plans name. Values.
 
 use attachments::api::{
-    AddressBlockSpec, AddressBlockStatus, AddressClaimSpec, AddressClaimStatus, OverlayMemberSpec, SlotRequest,
-    SlotRun, VniClaimSpec,
+    AddressBlockSpec, AddressBlockStatus, AddressClaimSpec, AddressClaimStatus, ClaimHolder, OverlayMemberSpec,
+    SlotRequest, SlotRun, VniClaimSpec,
 };
 use delegates::networks::NetworkId;
 
@@ -34,6 +34,8 @@ pub enum Call {
     CreateAddressClaim(AddressClaimSpec),
     /// Replaces the nodes that have or want the slot of this version of a claim.
     ChangeAddressClaim { name: String, version: String, nodes: Vec<String> },
+    /// Takes this version of a member of an AddressSet for a pod of this node.
+    BindAddressClaim { name: String, version: String, node: String, pod: ClaimHolder },
     /// Says who has the slot.
     TellHeld { name: String, version: String, status: AddressClaimStatus },
     /// Lets an address go.
@@ -65,6 +67,7 @@ impl Call {
             }
             Self::CreateAddressClaim(spec) => About::Address(address_claims::name(id, spec.slot)),
             Self::ChangeAddressClaim { name, .. }
+            | Self::BindAddressClaim { name, .. }
             | Self::TellHeld { name, .. }
             | Self::DeleteAddressClaim { name, .. } => About::Address(name.clone()),
         }
@@ -83,7 +86,7 @@ impl Call {
             Self::DeleteBlock { .. } => ("addressblocks", "delete"),
             Self::TellFree { .. } => ("addressblocks/status", "patch"),
             Self::CreateAddressClaim(_) => ("addressclaims", "create"),
-            Self::ChangeAddressClaim { .. } => ("addressclaims", "patch"),
+            Self::ChangeAddressClaim { .. } | Self::BindAddressClaim { .. } => ("addressclaims", "patch"),
             Self::DeleteAddressClaim { .. } => ("addressclaims", "delete"),
             Self::TellHeld { .. } => ("addressclaims/status", "patch"),
         }

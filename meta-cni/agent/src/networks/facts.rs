@@ -54,6 +54,26 @@ pub struct Wanted {
     pub slot: Option<u32>,
     /// An address of it, as it was named, for messages.
     pub address: String,
+    /// A member of the set that `holder` is.
+    pub set: Option<SetRequest>,
+}
+
+/// What a pod asks of an AddressSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetRequest {
+    /// The members.
+    pub members: Members,
+    /// The pod.
+    pub pod: ClaimHolder,
+}
+
+/// The members of an AddressSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// These, in this order.
+    Slots(Vec<u32>),
+    /// So many, whichever they are.
+    Size(u32),
 }
 
 /// The definition that owns a claim.
@@ -139,6 +159,8 @@ pub struct Memory {
     pub promised: BTreeMap<u32, String>,
     /// Slots of other nodes that are waited for, and since when.
     pub waiting: BTreeMap<u32, Instant>,
+    /// Pods that wait for a member of a full set, and since when.
+    pub waiting_for_set: BTreeMap<String, Instant>,
     /// Claimed slots that a pod of this node has or had.
     pub seen: BTreeSet<u32>,
     /// Claimed slots that no pod of this node has, and since when.

@@ -106,7 +106,7 @@ impl IpamClaim {
         }
         let holder = ClaimHolder { uid: self.metadata.uid.clone(), ..holder(namespace, name) };
         let address = ip_requests.first().cloned().unwrap_or_default();
-        Ok(Wanted { holder, slot, address })
+        Ok(Wanted { holder, slot, address, set: None })
     }
 
     /// The status once a pod has a slot; `None` where that is what it says.

@@ -10,6 +10,8 @@
 //! | `api`, `tunnel` | the API server, and the kernel |
 
 mod address_claims;
+mod address_set;
+mod address_sets;
 mod api;
 mod blocks;
 mod call;
@@ -254,6 +256,10 @@ impl Networks {
                         let wanted = request::of_pod(pod, &ips, pool);
                         self.ensure_one(reference, need.clone(), wanted, deadline).await?;
                     }
+                    (Request::AddressSet(name), Some(pod)) => {
+                        let wanted = self.address_set((reference, &need), (pod, &name), pool, deadline).await?;
+                        self.ensure_one(reference, need.clone(), Some(wanted), deadline).await?;
+                    }
                     (Request::IpamClaim(name), Some(pod)) => {
                         let names = (&pod.namespace, &name, network.as_str());
                         let (claim, wanted) = self.ipam_claim((reference, &need), names, pool, deadline).await?;
@@ -296,7 +302,7 @@ impl Networks {
                 Err(Answer::Refused(why) | Answer::Lacking(why)) => return later(why),
                 Err(answer) => {
                     let holder = ipam_claim::holder(namespace, name);
-                    let wanted = Wanted { holder, slot: None, address: String::new() };
+                    let wanted = Wanted { holder, slot: None, address: String::new(), set: None };
                     let file = self.network(&need.id);
                     let state = file.as_ref().and_then(|file| file.pool.as_ref());
                     if state.is_some_and(|state| address_claims::is_served(&wanted, state)) {

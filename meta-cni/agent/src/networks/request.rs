@@ -31,6 +31,8 @@ pub enum Request {
     Addresses(Vec<IpAddr>),
     /// `ipam-claim-reference`.
     IpamClaim(ObjectName),
+    /// `meta-cni.io/address-set`.
+    AddressSet(ObjectName),
 }
 
 impl Requests {
@@ -72,6 +74,9 @@ impl Request {
         if element.addresses.is_some_and(|request| request.is_none()) {
             return Self::Nothing;
         }
+        if let Some(set) = &element.address_set {
+            return Self::AddressSet(set.clone());
+        }
         if let Some(claim) = &element.ipam_claim {
             return Self::IpamClaim(claim.clone());
         }
@@ -88,13 +93,18 @@ pub fn of_pod(pod: &PodRef, ips: &[IpAddr], pool: &Pool) -> Option<Wanted> {
     if ips.iter().any(|ip| pool.slot_of(*ip) != Some(slot)) {
         return None;
     }
-    let holder = ClaimHolder {
+    let address = ips.first().map(ToString::to_string).unwrap_or_default();
+    Some(Wanted { holder: holder(pod), slot: Some(slot), address, set: None })
+}
+
+/// A pod, as claims name it.
+pub fn holder(pod: &PodRef) -> ClaimHolder {
+    ClaimHolder {
         kind: HolderKind::Pod,
         namespace: pod.namespace.to_string(),
         name: pod.name.to_string(),
         uid: pod.uid.clone().unwrap_or_default(),
-    };
-    Some(Wanted { holder, slot: Some(slot), address: ips.first().map(ToString::to_string).unwrap_or_default() })
+    }
 }
 
 /// Name of the CNI network that a definition's text makes.

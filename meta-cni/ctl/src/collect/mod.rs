@@ -41,7 +41,7 @@ pub struct CollectOptions {
 }
 
 /// Our objects, and those that name them. No Secret, no pod's environment.
-const OBJECTS: [(&str, &str); 9] = [
+const OBJECTS: [(&str, &str); 10] = [
     ("network-attachment-definitions", "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions"),
     ("attachmentpolicies", "/apis/meta-cni.io/v1alpha1/attachmentpolicies"),
     ("attachmentlevels", "/apis/meta-cni.io/v1alpha1/attachmentlevels"),
@@ -49,6 +49,7 @@ const OBJECTS: [(&str, &str); 9] = [
     ("overlaymembers", "/apis/meta-cni.io/v1alpha1/overlaymembers"),
     ("addressblocks", "/apis/meta-cni.io/v1alpha1/addressblocks"),
     ("addressclaims", "/apis/meta-cni.io/v1alpha1/addressclaims"),
+    ("addresssets", "/apis/meta-cni.io/v1alpha1/addresssets"),
     ("daemonsets", "/apis/apps/v1/namespaces/kube-system/daemonsets"),
     ("nodes", "/api/v1/nodes"),
 ];

@@ -72,6 +72,9 @@ pub struct Addresses {
     /// IPv6 is switched off on the link.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_ipv6: bool,
+    /// The AddressSet of which it has a member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
     /// The IPAMClaim whose addresses it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
@@ -183,6 +186,7 @@ fn addresses(attachment: &Attachment) -> Addresses {
     found.requested = ips.iter().flat_map(|ips| ips.as_array()).flatten().filter_map(text).collect();
     found.requested.extend(attachment.unverified.ips.iter().map(IpAddr::to_string));
     found.without_ipv6 = attachment.without_ipv6;
+    found.set = attachment.address_set.as_ref().map(ToString::to_string);
     found.claim = attachment.ipam_claim.as_ref().map(ToString::to_string);
     found
 }

@@ -86,6 +86,7 @@ fn described(out: &mut String, network: &Described) {
         words.push(format!("asked for: {}", addresses.requested.join(", ")));
     }
     words.extend(addresses.without_ipv6.then(|| "IPv6 is off".to_owned()));
+    words.extend(addresses.set.iter().map(|set| format!("a member of AddressSet {set}")));
     words.extend(addresses.claim.iter().map(|claim| format!("IPAMClaim {claim}")));
     words.extend(addresses.free.map(|free| format!("{free} free")));
     line("addresses", words.join("; "));

@@ -191,7 +191,8 @@ impl Map {
     fn claim(&mut self, object: &Value) {
         let (spec, status) = (&object["spec"], &object["status"]);
         let holder = &spec["holder"];
-        let kind = if holder["kind"] == "IPAMClaim" { "IPAMClaim" } else { "pod" };
+        let kept = |kind: &&str| ["IPAMClaim", "AddressSet"].contains(kind);
+        let kind = holder["kind"].as_str().filter(kept).unwrap_or("pod");
         let claim = Claim {
             name: text(&object["metadata"]["name"]),
             addresses: list(&spec["addresses"]).filter_map(|ip| ip.as_str()?.parse().ok()).collect(),

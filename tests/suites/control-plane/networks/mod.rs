@@ -13,6 +13,7 @@ mod overlay;
 mod partition;
 mod rights;
 mod scale;
+mod sets;
 mod stage;
 mod versions;
 mod whereabouts;

@@ -130,6 +130,21 @@ fn an_agent_speaks_for_its_own_node_alone() {
     forbidden(a.patch(&one, &nodes(&["a"])), "speaks of no other node");
     a.patch(&one, &nodes(&["b"])).unwrap();
     b.delete(&one).unwrap();
+    // A member of an AddressSet has one pod, on one node.
+    let of = |kind: &str, name: &str| json!({"kind": kind, "namespace": "default", "name": name, "uid": "u"});
+    let mut member = address(&node_a, 2, &["a"]);
+    member["spec"]["holder"] = of("AddressSet", "web");
+    forbidden(a.post(&addresses, &member), "says its pod");
+    member["spec"]["pod"] = of("Pod", "web-0");
+    a.post(&addresses, &member).unwrap();
+    let two = format!("{addresses}/4789-7.a2");
+    let taken = |nodes: &[&str], pod: &str| json!({"spec": {"nodes": nodes, "pod": of("Pod", pod)}});
+    forbidden(b.patch(&two, &taken(&["a", "b"], "web-1")), "taken when no other node has it");
+    b.patch(&format!("{two}/status"), &held("b")).unwrap();
+    a.patch(&two, &nodes(&[])).unwrap();
+    b.patch(&two, &taken(&["b"], "web-1")).unwrap();
+    forbidden(a.patch(&two, &taken(&["b"], "web-2")), "taken when no other node has it");
+    b.delete(&two).unwrap();
     // The node's Node is gone: what was its is nobody's.
     admin.patch(&it, &json!({"metadata": {"ownerReferences": references(&[&node_b])}})).unwrap();
     b.patch(&it, &runs(json!([run(0, 64, "b")]))).unwrap();

@@ -70,6 +70,7 @@ impl Stage {
             ("overlay-members", "overlaymembers"),
             ("address-blocks", "addressblocks"),
             ("address-claims", "addressclaims"),
+            ("address-sets", "addresssets"),
         ];
         for (file, crd) in kinds.into_iter().filter(|(_, crd)| *crd != other) {
             plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);

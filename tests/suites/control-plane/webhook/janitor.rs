@@ -236,6 +236,7 @@ fn claims_end_with_their_definition_and_blocks_lose_nodes_that_are_gone() {
         ("overlay-members", "overlaymembers"),
         ("address-blocks", "addressblocks"),
         ("address-claims", "addressclaims"),
+        ("address-sets", "addresssets"),
     ] {
         world.plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
         let crd = format!("crd/{crd}.meta-cni.io");

@@ -11,7 +11,7 @@ use super::super::facts::{Facts, Memory};
 use super::super::known::View;
 use super::super::objects::{Address, Meta};
 use super::super::slots::{Blocks, slots};
-use super::super::space;
+use super::super::{address_sets, space};
 
 /// Name of the claim of a slot.
 pub fn name(id: &NetworkId, slot: u32) -> String {
@@ -31,7 +31,11 @@ pub fn is_sound(id: &NetworkId, claim: &Address) -> bool {
 /// Who gets a slot, as `network.json` says it.
 pub fn promise(holder: &ClaimHolder) -> String {
     let ClaimHolder { kind, namespace, name, .. } = holder;
-    let kind = if *kind == HolderKind::IpamClaim { CLAIM } else { "" };
+    let kind = match kind {
+        HolderKind::Pod => "",
+        HolderKind::IpamClaim => CLAIM,
+        HolderKind::AddressSet => "AddressSet ",
+    };
     format!("{kind}{namespace}/{name}")
 }
 
@@ -53,7 +57,10 @@ pub fn promises(
     promises.retain(|slot, _| own(*slot));
     for claim in claims {
         let holder = &claim.spec.holder;
-        let mut text = promise(holder);
+        let mut text = match holder.kind {
+            HolderKind::AddressSet => address_sets::promise_of(&claim.spec, facts.node),
+            _ => promise(holder),
+        };
         // An IPAMClaim that was made anew under its name has another slot than the one before it.
         let any = ClaimHolder { uid: String::new(), ..holder.clone() };
         if holder.kind == HolderKind::IpamClaim

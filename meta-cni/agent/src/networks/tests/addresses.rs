@@ -10,7 +10,7 @@ use super::*;
 fn wanted(kind: HolderKind, name: &str, slot: Option<u32>) -> Ask {
     let holder = ClaimHolder { kind, namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") };
     let address = slot.map(|slot| format!("10.0.0.{slot}")).unwrap_or_default();
-    Ask { wanted: Some(Wanted { holder, slot, address }), ..lan("10.0.0.0/27") }
+    Ask { wanted: Some(Wanted { holder, slot, address, set: None }), ..lan("10.0.0.0/27") }
 }
 
 /// A pod that asks for 10.0.0.SLOT.
@@ -24,7 +24,7 @@ fn vm(name: &str) -> Ask {
 }
 
 /// Nodes that are in the network, each with a block of 8: a has the slots from 0 on or others, whichever its name leads to.
-fn joined(nodes: &[&str]) -> World {
+pub(super) fn joined(nodes: &[&str]) -> World {
     let ask = lan("10.0.0.0/27");
     let mut world = World::new(&ask.need.id, nodes);
     for node in nodes {
@@ -34,11 +34,11 @@ fn joined(nodes: &[&str]) -> World {
 }
 
 impl World {
-    fn pool(&self, node: &str) -> &PoolState {
+    pub(super) fn pool(&self, node: &str) -> &PoolState {
         self.nodes[node].file.as_ref().unwrap().pool.as_ref().unwrap()
     }
 
-    fn owns(&self, node: &str, slot: u32) -> bool {
+    pub(super) fn owns(&self, node: &str, slot: u32) -> bool {
         has(&self.pool(node).slots, slot)
     }
 
@@ -47,7 +47,7 @@ impl World {
         *self.free(node).first().unwrap()
     }
 
-    fn others(&mut self, node: &str) {
+    pub(super) fn others(&mut self, node: &str) {
         let names: Vec<String> = self.nodes.keys().filter(|name| *name != node).cloned().collect();
         for other in names {
             if self.nodes[&other].notes.is_some() {
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// What an ADD is answered. The other agents hear of everything.
-    fn asks(&mut self, node: &str, ask: &Ask) -> Result<(), String> {
+    pub(super) fn asks(&mut self, node: &str, ask: &Ask) -> Result<(), String> {
         for _ in 0..20 {
             match self.run(node, Some(ask.clone())) {
                 Err(why) if why == "waits" => self.others(node),
@@ -82,6 +82,7 @@ impl World {
         let slot = match wanted.holder.kind {
             HolderKind::IpamClaim => promised.ok_or("nothing is kept")?,
             HolderKind::Pod => wanted.slot.unwrap(),
+            HolderKind::AddressSet => unreachable!(),
         };
         let leased = &self.nodes[node].leased;
         if let Some(by) = leased.get(&slot).filter(|_| wanted.holder.kind == HolderKind::Pod) {
@@ -96,13 +97,13 @@ impl World {
         Ok(slot)
     }
 
-    fn detach(&mut self, node: &str, slot: u32) {
+    pub(super) fn detach(&mut self, node: &str, slot: u32) {
         self.nodes.get_mut(node).unwrap().leased.remove(&slot).unwrap();
         self.settle();
     }
 
     /// Everybody hears of everything until nothing is left to do.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..4 {
             self.others("");
         }

@@ -1,5 +1,6 @@
 //! Plans of several nodes against one API server, all of them values: every order of steps, and an end of the agent behind each one.
 
+mod address_sets;
 mod addresses;
 mod blocks;
 mod overlay;
@@ -319,6 +320,14 @@ impl World {
                 {
                     let mut spec = claim.spec.clone();
                     spec.nodes = nodes;
+                    self.replace(&name, version, spec, claim.status.clone());
+                }
+            }
+            Call::BindAddressClaim { name, version: of, node, pod } => {
+                if let Some(claim) = self.server.addresses.get(&name).filter(|claim| claim.meta.resource_version == of)
+                {
+                    let mut spec = claim.spec.clone();
+                    (spec.nodes, spec.pod) = (vec![node], Some(pod));
                     self.replace(&name, version, spec, claim.status.clone());
                 }
             }

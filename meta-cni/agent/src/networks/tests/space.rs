@@ -91,7 +91,7 @@ fn an_address_that_whereabouts_gave_is_refused_by_its_holders_name() {
     world.given(&ask, &[2]);
     world.pod("a", &ask).unwrap();
     let holder = attachments::api::ClaimHolder { namespace: "shop".into(), name: "web".into(), ..Default::default() };
-    let wanted = Wanted { holder, slot: Some(2), address: "10.9.0.2".into() };
+    let wanted = Wanted { holder, slot: Some(2), address: "10.9.0.2".into(), set: None };
     // On a node that has it in its own blocks the plugin refuses it by the same words.
     let refused = world.run("b", Some(Ask { wanted: Some(wanted), ..ask.clone() }));
     let owner = ["a", "b"].into_iter().find(|node| {
