@@ -384,7 +384,8 @@ fn kernel_on_host_vxlan_heals_and_follows_its_members() {
         (overlay.vtep, overlay.mac) = ("192.0.2.22".parse().unwrap(), Mac([2, 0, 0, 0, 0, 22]));
         cluster.write(2, 7, &state);
         assert!(heal(2).0, "a device at another address is made anew, under the pods");
-        assert!(reaches());
+        // The first node may have asked for the new address before it was there, and asks again a second later.
+        assert!((0..10).any(|_| reaches()));
     });
 }
 
