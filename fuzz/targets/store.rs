@@ -103,8 +103,14 @@ impl Bench<'_> {
         let point = Some(Point { container, netns: "", ifname: &ifname, args: "", group: 0 });
         let version = Version::V1_0_0;
         let source = Source::Node(network.clone());
-        let origin =
-            Origin { source: &source, is_tenants: false, is_default: true, address_dir: None, ipam_claim: None, address_set: None };
+        let origin = Origin {
+            source: &source,
+            is_tenants: false,
+            is_default: true,
+            address_dir: None,
+            ipam_claim: None,
+            address_set: None,
+        };
         act(&node, &Call { network: &network, version, conf: &conf, origin, point, prev_result: None, saved: None })
     }
 }
