@@ -16,6 +16,7 @@ pub mod dialect;
 pub mod finding;
 pub mod meta_plugins;
 pub mod names;
+pub mod node_label;
 pub mod policy;
 pub mod rule;
 pub mod selection;

@@ -15,7 +15,8 @@ use nix::libc::{IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_TUN_EXCL, IFNAMSIZ, c_i
 
 use crate::error::{Error, Result};
 
-const DEVICE: &str = "/dev/net/tun";
+/// What makes TAP devices.
+pub const DEVICE: &str = "/dev/net/tun";
 
 /// TUNSETIFF reads a `struct ifreq` (netdevice(7)): a name, and a union of 24 bytes that begins with the flags.
 #[repr(C)]

@@ -11,6 +11,7 @@ mod check;
 mod conf_reader;
 mod default_bridge;
 mod delegate;
+mod drivers;
 mod dummy;
 mod flannel;
 mod host_device;
@@ -37,6 +38,7 @@ mod vxlan;
 
 pub use default_bridge::bridge_of;
 pub use delegate::Configured;
+pub use drivers::drivers;
 pub use portmap::HostPorts;
 pub(crate) use vxlan::overlay_of;
 

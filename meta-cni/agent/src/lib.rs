@@ -22,6 +22,7 @@ mod leases;
 pub mod metrics;
 mod network_choice;
 pub mod networks;
+mod node_labels;
 pub mod options;
 mod overlay;
 mod own_node;
@@ -99,12 +100,13 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     let choice = NetworkChoice::new(dialects.genie.clone(), client.clone(), pods.clone());
     let publisher = Publisher::new(client.clone(), pods.clone(), metrics.clone(), &dialects);
     let (events, event_publisher) = events::events(client.clone(), pods.clone(), &options.node_name, metrics.clone());
+    let root = node_root.unwrap_or_else(|_| "/".into());
     let settings = networks::Settings {
         node: options.node_name.clone(),
         node_ips: options.node_ips.0.clone(),
         state_dir: options.state_dir.clone(),
         config: options.config.clone(),
-        node_root: node_root.unwrap_or_else(|_| "/".into()),
+        node_root: root.clone(),
         grace: options.member_grace,
     };
     let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
@@ -155,6 +157,10 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             pod_cidrs.send_replace(cidrs);
         }
     };
+    let labels = tokio::sync::watch::Sender::new(None);
+    let is_labelled = |keys| {
+        labels.send_if_modified(|present| present.replace(keys) != *present);
+    };
     let page = {
         let look = (networks.clone(), known.clone(), publisher.clone(), watches.clone(), metrics.clone());
         let (inventory, state_dir) = (Mutex::new(Inventory::default()), options.state_dir.clone());
@@ -190,7 +196,8 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
             status_resync::run(&options.state_dir, &pods, &publisher),
             keepalive::run(client.clone(), addresses.clone()),
             leases::run(options, &metrics, &events),
-            own_node::run(client.clone(), &options.node_name, node_has, pods_have),
+            own_node::run(client.clone(), &options.node_name, node_has, pods_have, is_labelled),
+            node_labels::run(options, &root, &client, labels.subscribe()),
             metrics_server.serve(page),
             call_reports::run(&options.state_dir, &metrics, &watches),
         );

@@ -47,6 +47,10 @@ pub struct Options {
     /// How often pods are compared with their records: a number of seconds, 0 for never.
     #[arg(long, env = "META_CNI_VERIFY_INTERVAL", value_name = "DURATION", default_value = "180s", value_parser = seconds)]
     pub verify_interval: Duration,
+    /// Labels the Node with what it can serve: `meta-cni.io/link-NAME`, `driver-TYPE`, `program-TYPE`. Without it such labels are taken
+    /// away.
+    #[arg(long, env = "META_CNI_NODE_LABELS")]
+    pub node_labels: bool,
     /// Where metrics are served: an address and a port, or `unix:PATH`, a socket for whoever may enter its directory. Without it they
     /// are not.
     #[arg(long, env = "META_CNI_METRICS_ADDRESS", value_name = "ADDRESS", default_value = "")]

@@ -1,7 +1,9 @@
 //! The node's own Node object: its InternalIPs may change while the agent runs, and its ranges of pod addresses may come late.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use attachments::node_label::is_ability;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Client, Resource};
@@ -28,6 +30,8 @@ struct Spec {
 #[serde(rename_all = "camelCase")]
 struct Meta {
     resource_version: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -68,14 +72,22 @@ impl OwnNode {
     }
 }
 
-/// Follows the Node, and tells its InternalIPs and the ranges of its pods' addresses at each change of it; never ends. A Node without
-/// InternalIPs (nobody has written its status yet) says nothing of them: the flags are right then.
-pub async fn run(client: Client, node: &str, mut has: impl FnMut(&[IpAddr]), mut pods_have: impl FnMut(Vec<IpNet>)) {
+/// Follows the Node, and tells its InternalIPs, the ranges of its pods' addresses, and the keys of its labels that say what it can serve, at
+/// each change of it; never ends. A Node without InternalIPs (nobody has written its status yet) says nothing of them: the flags are right
+/// then.
+pub async fn run(
+    client: Client,
+    node: &str,
+    mut has: impl FnMut(&[IpAddr]),
+    mut pods_have: impl FnMut(Vec<IpNet>),
+    mut is_labelled: impl FnMut(BTreeSet<String>),
+) {
     let (path, fields) = (Node::url_path(&(), None), format!("metadata.name={node}"));
     let collection = Collection { what: "the node", path: &path, fields: Some(&fields), labels: None };
     let take = |event: Event<OwnNode>| {
         if let Event::Listed(node) | Event::Applied(node) = event {
             pods_have(node.pod_cidrs());
+            is_labelled(node.metadata.labels.keys().filter(|key| is_ability(key)).cloned().collect());
             let ips = node.internal_ips();
             if !ips.is_empty() {
                 has(&ips);

@@ -1,11 +1,14 @@
 //! What a definition says to others: read once when it comes, its text is not kept.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
 use attachments::definition::{LONGEST, NODE_SELECTOR, RESOURCE_NAME};
 use attachments::names::NetRef;
+use attachments::node_label::{Ability, DRIVERS};
+use delegates::builtin::Builtin;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -178,6 +181,12 @@ impl Definition {
         self.network.as_ref().map(|network| network.plugins.as_slice()).unwrap_or_default()
     }
 
+    /// What a node must have for its network. Links that are lent to a pod are not among it: a node would lose the label with the pod that has
+    /// them. Devices are the scheduler's business, by their resource.
+    pub fn abilities(&self) -> BTreeSet<Ability<'_>> {
+        self.plugins().iter().flat_map(Plugin::abilities).collect()
+    }
+
     /// The subnets of all plugins.
     pub fn subnets(&self) -> impl Iterator<Item = &Subnet> {
         self.plugins().iter().flat_map(|plugin| &plugin.subnets)
@@ -233,6 +242,16 @@ fn on_demand(master: Box<str>, vlan: Option<u16>) -> Box<str> {
     }
 }
 
+/// The link of the node that a master is made of, where it may be a VLAN made on demand, and whether it is one.
+fn made_of(master: &str) -> (&str, bool) {
+    let is_id =
+        |digits: &str| digits.parse::<u16>().is_ok_and(|id| (1..=4094).contains(&id) && id.to_string() == digits);
+    match master.rsplit_once('.') {
+        Some((base, digits)) if !base.is_empty() && is_id(digits) => (base, true),
+        _ => (master, false),
+    }
+}
+
 impl Plugin {
     fn read(at: String, plugin: &Value) -> Self {
         let text = |key: &str| plugin[key].as_str().filter(|text| !text.is_empty()).map(Box::from);
@@ -257,6 +276,18 @@ impl Plugin {
             ipam: ipam["type"].as_str().unwrap_or_default().into(),
             subnets: super::ipam::subnets(ipam),
         }
+    }
+
+    fn abilities(&self) -> Vec<Ability<'_>> {
+        let master = self.master.as_deref().map(made_of);
+        let underlay = self.overlay.as_ref().and_then(|overlay| overlay.underlay.as_deref());
+        let driver = DRIVERS.contains(&&*self.kind).then_some(Ability::Driver(&self.kind));
+        let vlan = master.is_some_and(|(_, is_vlan)| is_vlan).then_some(Ability::Driver("vlan"));
+        let is_program = |kind: &&str| kind.parse().is_ok_and(|kind| Builtin::from_type(&kind).is_none());
+        let program = Some(&*self.kind).filter(is_program).map(Ability::Program);
+        // A subnet says nothing of a link.
+        let links = [master.map(|(base, _)| base), underlay.filter(|text| !text.contains('/'))];
+        links.into_iter().flatten().map(Ability::Link).chain(driver).chain(vlan).chain(program).collect()
     }
 
     /// How it uses its master; nothing where it has none that its text names.

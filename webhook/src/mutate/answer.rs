@@ -59,7 +59,7 @@ impl Mutator {
             }
         }
         let is_pod = Judged::of(&request) == Some(Judged::Pod) && request.operation == Operation::Create;
-        if is_pod && self.injectors.injection() == Injection::On {
+        if is_pod && (self.options.node_labels || self.injectors.injection() == Injection::On) {
             missing.definitions.extend(rules::missing(&request, &known.view));
         }
         missing
@@ -82,6 +82,7 @@ impl Mutator {
                 taken,
             },
             injects: self.injectors.injection() == Injection::On,
+            asks_for_labels: self.options.node_labels,
         };
         Answer(mutate(&ruled, &settings, &known.view))
     }
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn a_change_is_a_json_patch_and_a_refusal_has_none() {
         let vni_range = VniRange { min: 7, max: 7 };
-        let mutator = Mutator::new(&options::MutateOptions { vni_range, inject: false });
+        let mutator = Mutator::new(&options::MutateOptions { vni_range, ..options::MutateOptions::default() });
         let answered = |request: Request, known: &Known| mutator.answer(&request, known, &[]).told(&request);
         let [first, second] = ["a", "b"].map(|name| answered(overlay(name), &Known::default()));
         let response = first.review.response.unwrap();

@@ -1,16 +1,19 @@
 //! What the networks of a pod need of its node is written into the pod: devices as resources of the first container, labels as its
 //! node selector. What stands there already is not overwritten: where it says something else, the pod is refused.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use attachments::definition::NODE_SELECTOR;
 use attachments::names::{NetRef, ObjectName};
+use attachments::node_label::{Ability, VALUE};
 use attachments::rule::Rule;
 use attachments::selection::DEFAULT_NETWORK;
 use delegates::lint::{Kind, Problem};
 use json_patch::PatchOperation;
 use serde_json::{Map, Value, json};
 
+use super::Settings;
 use super::patch::{add, pointer};
 use crate::cluster::{Definition, View};
 use crate::rules::{self, Request, in_networks, quoted};
@@ -25,7 +28,14 @@ struct Used<'a> {
 }
 
 /// The operations on a pod, and what is wrong with it.
-pub(super) fn inject(request: &Request<'_>, view: &View) -> (Vec<PatchOperation>, Vec<Problem>) {
+pub(super) fn inject(
+    request: &Request<'_>,
+    settings: &Settings<'_>,
+    view: &View,
+) -> (Vec<PatchOperation>, Vec<Problem>) {
+    if !(settings.injects || settings.asks_for_labels) {
+        return Default::default();
+    }
     let Ok(namespace) = request.namespace.parse::<ObjectName>() else { return Default::default() };
     let selection = rules::selection(&namespace, request.object, view);
     // What asks for too much is refused for that.
@@ -42,8 +52,9 @@ pub(super) fn inject(request: &Request<'_>, view: &View) -> (Vec<PatchOperation>
     let networks = selection.networks.iter().enumerate();
     let networks = networks.filter_map(|(i, one)| known(in_networks(i), one.target.definition()));
     let networks: Vec<Network<'_>> = default.chain(networks).collect();
-    let (mut operations, mut problems) = resources(request.object, &networks);
-    let (more, wrong) = node_selector(request.object, &networks);
+    let (mut operations, mut problems) =
+        if settings.injects { resources(request.object, &networks) } else { Default::default() };
+    let (more, wrong) = node_selector(request.object, &networks, settings);
     operations.extend(more);
     problems.extend(wrong);
     (operations, problems)
@@ -100,19 +111,28 @@ fn number(quantity: &Value) -> Option<u64> {
     quantity.as_str().map_or_else(|| quantity.as_u64(), |text| text.parse().ok())
 }
 
-fn node_selector(pod: &Value, networks: &[Network<'_>]) -> (Vec<PatchOperation>, Vec<Problem>) {
+fn node_selector(
+    pod: &Value,
+    networks: &[Network<'_>],
+    settings: &Settings<'_>,
+) -> (Vec<PatchOperation>, Vec<Problem>) {
     let selector = &pod["spec"]["nodeSelector"];
-    let mut wanted: BTreeMap<&str, (&str, &NetRef)> = BTreeMap::new();
+    let mut wanted: BTreeMap<Cow<'_, str>, (&str, &NetRef)> = BTreeMap::new();
     let mut problems = Vec::new();
     for (at, definition) in networks {
-        let Some(text) = definition.node_selector.as_deref() else { continue };
         let network = &definition.reference;
+        // The scheduler does not look at a pod that has its node already, and the kubelet would refuse it.
+        if settings.asks_for_labels && pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
+            let labels = definition.abilities().into_iter().filter_map(Ability::label);
+            wanted.extend(labels.map(|key| (key.into(), (VALUE, network))));
+        }
+        let Some(text) = definition.node_selector.as_deref().filter(|_| settings.injects) else { continue };
         let Some((key, value)) = label(text) else {
             let why = format!("is the annotation {NODE_SELECTOR} of {network}; must be one label, as key=value");
             problems.push(Problem::of(Rule::NodeSelector, Kind::Invalid, at.as_str(), quoted(text), why));
             continue;
         };
-        let (other, first) = *wanted.entry(key).or_insert((value, network));
+        let (other, first) = *wanted.entry(key.into()).or_insert((value, network));
         if other != value {
             let text = format!("{network} is on nodes with {key}={value}, and {first} on nodes with {key}={other}");
             problems.push(Problem::of(Rule::NodeSelector, Kind::Forbidden, at.as_str(), "", text));
@@ -120,9 +140,9 @@ fn node_selector(pod: &Value, networks: &[Network<'_>]) -> (Vec<PatchOperation>,
     }
     let mut added = Map::new();
     for (key, (value, network)) in wanted {
-        match selector.get(key) {
+        match selector.get(&*key) {
             None => {
-                added.insert(key.to_owned(), json!(value));
+                added.insert(key.into_owned(), json!(value));
             }
             Some(own) if own == value => {}
             Some(own) => {

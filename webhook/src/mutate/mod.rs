@@ -44,6 +44,8 @@ pub struct Settings<'a> {
     pub draw: Draw<'a>,
     /// Whether resources and node selectors are injected.
     pub injects: bool,
+    /// Whether pods ask for the labels of nodes that can serve their networks.
+    pub asks_for_labels: bool,
 }
 
 /// The changes of an object, and what is to be said of them. What denies leaves no change.
@@ -89,8 +91,7 @@ fn definition(
 }
 
 fn pod(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> (Vec<PatchOperation>, Vec<Problem>) {
-    let (mut operations, mut problems) =
-        if settings.injects { inject::inject(request, view) } else { Default::default() };
+    let (mut operations, mut problems) = inject::inject(request, settings, view);
     let is_writer = view.options.status_writers.iter().any(|writer| writer == request.user);
     if !is_writer && !request.object["metadata"]["annotations"][NETWORK_STATUS].is_null() {
         operations.push(patch::remove(patch::pointer(["metadata", "annotations", NETWORK_STATUS])));

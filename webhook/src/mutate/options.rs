@@ -14,11 +14,14 @@ pub struct MutateOptions {
     /// reads. Has no effect while another injector is registered.
     #[arg(long, env = "META_CNI_INJECT")]
     pub inject: bool,
+    /// Keeps a pod from nodes that lack a link, a driver or a program of its networks, by the labels that agents with --node-labels write.
+    #[arg(long, env = "META_CNI_NODE_LABELS")]
+    pub node_labels: bool,
 }
 
 impl Default for MutateOptions {
     fn default() -> Self {
-        Self { vni_range: VniRange { min: 100_000, max: 165_535 }, inject: false }
+        Self { vni_range: VniRange { min: 100_000, max: 165_535 }, inject: false, node_labels: false }
     }
 }
 

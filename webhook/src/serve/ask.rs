@@ -268,7 +268,7 @@ mod tests {
             known.end(Cache::Claims, &HashSet::new());
         });
         let vni_range = attachments::policy::spec::VniRange { min: 7, max: 9 };
-        let mutator = Mutator::new(&MutateOptions { vni_range, inject: false })
+        let mutator = Mutator::new(&MutateOptions { vni_range, ..MutateOptions::default() })
             .claiming(crate::mutate::claim::Claimer::new(server.client.clone()));
         let (metrics, readiness, served) = (Metrics::default(), Readiness::default(), Served::default());
         let shared = Shared { facts, mutator, metrics, readiness, served };

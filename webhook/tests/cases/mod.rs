@@ -123,7 +123,7 @@ pub fn ask<T>(told: &Value, view: &View, answer: impl Fn(&Request<'_>, &View) ->
     answer(&request, view)
 }
 
-/// What becomes of the object of a request. `settings` has `vniRange`, `level` with what it `opens`, and `inject`.
+/// What becomes of the object of a request. `settings` has `vniRange`, `level` with what it `opens`, `inject` and `nodeLabels`.
 #[allow(dead_code, reason = "not every test changes objects")]
 pub fn mutated(settings: &Value, told: &Value, view: &View, drawn: &Drawn) -> Mutation {
     let range = |value: &Value| {
@@ -141,6 +141,7 @@ pub fn mutated(settings: &Value, told: &Value, view: &View, drawn: &Drawn) -> Mu
         is_dry_run: told["dryRun"] == true,
         taken: &[],
     };
-    let settings = Settings { draw, injects: settings["inject"] == true };
+    let settings =
+        Settings { draw, injects: settings["inject"] == true, asks_for_labels: settings["nodeLabels"] == true };
     ask(told, view, |request, view| mutate(request, &settings, view))
 }

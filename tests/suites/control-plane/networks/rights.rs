@@ -40,7 +40,7 @@ fn claim(owner: &str) -> Value {
 }
 
 #[track_caller]
-fn forbidden<T: std::fmt::Debug>(answer: Result<T, meta_cni_tests::cluster::Refusal>, words: &str) {
+pub fn forbidden<T: std::fmt::Debug>(answer: Result<T, meta_cni_tests::cluster::Refusal>, words: &str) {
     let refusal = answer.unwrap_err();
     assert!(refusal.code == 403 && refusal.message.contains(words), "{refusal}");
 }

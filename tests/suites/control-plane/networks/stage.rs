@@ -34,6 +34,8 @@ pub struct Stage {
     agents: Vec<(String, Option<Service>)>,
     pub world: World,
     pub grace: u32,
+    /// The agents label their nodes.
+    pub labels: bool,
     /// What the agents say.
     pub log_level: &'static str,
 }
@@ -55,7 +57,7 @@ impl Stage {
             world.plane.space().run(&format!("ip address add {}/24 dev under", address(number)));
         }
         let agents = nodes.iter().map(|node| ((*node).to_owned(), None)).collect();
-        Self { agents, world, grace: 60, log_level: "info,meta_cni_agent::networks=debug" }
+        Self { agents, world, grace: 60, labels: false, log_level: "info,meta_cni_agent::networks=debug" }
     }
 
     pub fn install_kinds(&self) {
@@ -121,6 +123,9 @@ impl Stage {
             ("--kubeconfig", dir.join("kubeconfig")),
         ] {
             command.arg(flag).arg(path);
+        }
+        if self.labels {
+            command.arg("--node-labels");
         }
         if dir.join("config.json").exists() {
             command.arg("--config").arg(dir.join("config.json"));
