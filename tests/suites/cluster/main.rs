@@ -18,6 +18,7 @@ mod networks;
 mod node;
 mod overlay;
 mod repair;
+mod scheduling;
 mod tenant;
 mod upgrade;
 mod workloads;
