@@ -128,8 +128,8 @@ fn an_upgrade_fails_no_pod_that_comes_or_goes() {
     });
 
     // As the runtime counts them; kubelet repeats a call that failed, and pods alone would not tell.
-    assert_eq!(failed(), failed_before, "calls that failed, by node");
     assert_eq!(failures(&bed), Vec::<String>::new());
+    assert_eq!(failed(), failed_before, "calls that failed, by node");
     assert_eq!(uids(&bed.replicas("app=web", 6)), stay);
     for node in bed.cluster.nodes() {
         assert!(fs::read(plugin(node)).unwrap() == shipped, "the plugin of {} is not the shipped one", node.name());
