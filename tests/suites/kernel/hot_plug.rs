@@ -4,7 +4,7 @@ use meta_cni_tests::node::{Node, Pod};
 use serde_json::{Value, json};
 
 /// Default network, `net-a` and `net-b`, each with a gateway in both families; the default network has the default routes.
-fn scene(networks: &str) -> (Node, Pod, Value) {
+pub fn node() -> Node {
     let mut node = Node::new();
     let bridge = |node: &Node, bridge: &str, number: u8| {
         let ranges = json!([[{"subnet": format!("10.{number}.0.0/24")}], [{"subnet": format!("fd00:{number}::/64")}]]);
@@ -17,6 +17,12 @@ fn scene(networks: &str) -> (Node, Pod, Value) {
     for (name, number) in [("br-a", 11), ("br-b", 12)] {
         node.nad(&name.replace("br", "net"), bridge(&node, name, number));
     }
+    node
+}
+
+/// A pod there with these networks, and what the runtime was told of it.
+fn scene(networks: &str) -> (Node, Pod, Value) {
+    let node = node();
     let pod = node.pod("web", networks);
     let result = node.add(&pod).result();
     (node, pod, result)

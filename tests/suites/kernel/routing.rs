@@ -1,25 +1,10 @@
 //! Routes and rules that a pod asks for on one of its links: into main and into tables, for both families, whatever has made the link.
 
 use meta_cni_tests::fake::Rule;
-use meta_cni_tests::node::{Node, Pod};
+use meta_cni_tests::node::Pod;
 use serde_json::{Value, json};
 
-/// Default network with the default routes, and `net-a` and `net-b` with a gateway in both families.
-fn scene() -> Node {
-    let mut node = Node::new();
-    let bridge = |node: &Node, bridge: &str, number: u8| {
-        let ranges = json!([[{"subnet": format!("10.{number}.0.0/24")}], [{"subnet": format!("fd00:{number}::/64")}]]);
-        let ipam = json!({"type": "host-local", "dataDir": node.path("addresses"), "ranges": ranges});
-        json!({"cniVersion": "1.0.0", "name": bridge, "type": "bridge", "bridge": bridge, "isGateway": true, "ipam": ipam})
-    };
-    let mut main = bridge(&node, "cni0", 10);
-    main["isDefaultGateway"] = json!(true);
-    node.conf["delegates"] = json!([main]);
-    for (name, number) in [("br-a", 11), ("br-b", 12)] {
-        node.nad(&name.replace("br", "net"), bridge(&node, name, number));
-    }
-    node
-}
+use crate::hot_plug::node as scene;
 
 fn routes(pod: &Pod, family: &str, table: &str) -> Vec<String> {
     let told = pod.netns.run(&format!("ip {family} route show table {table}"));

@@ -49,11 +49,12 @@ fn pod(stage: &Stage, node: &str, name: &str, asked: &Value) -> Value {
 }
 
 /// The answer to an ADD of a pod whose annotations the runtime handed over.
-fn resolve(stage: &Stage, node: &str, pod: &Value) -> Value {
+pub fn resolve(stage: &Stage, node: &str, pod: &Value) -> Value {
     resolve_at(&stage.dir(node).join("run/agent.sock"), pod)
 }
 
-fn resolve_at(socket: &Path, pod: &Value) -> Value {
+/// The same at the socket of a node's agent.
+pub fn resolve_at(socket: &Path, pod: &Value) -> Value {
     let body = json!({
         "pod": pod, "references": [{"namespace": "default", "name": "lan"}], "multusNamespace": "kube-system",
         "waitMs": 15_000, "policies": true,
@@ -61,8 +62,9 @@ fn resolve_at(socket: &Path, pod: &Value) -> Value {
     ask(socket, &json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body}))
 }
 
+/// Why an ADD is refused; the cause is as it should be.
 #[track_caller]
-fn refused(stage: &Stage, node: &str, pod: &Value, cause: &str) -> String {
+pub fn refused(stage: &Stage, node: &str, pod: &Value, cause: &str) -> String {
     let answer = resolve(stage, node, pod);
     assert_eq!((answer["kind"].as_str(), answer["body"]["cause"].as_str()), (Some("refused"), Some(cause)), "{answer}");
     answer["body"]["message"].as_str().unwrap().to_owned()

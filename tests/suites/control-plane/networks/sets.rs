@@ -1,15 +1,15 @@
 //! AddressSets: pods take members in turn, from node to node, with the rights that are shipped.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use delegates::networks::NetworkId;
 use serde_json::{Value, json};
 
+use super::claims::{refused, resolve, resolve_at};
 use super::stage::{Stage, network};
-use crate::world::ask;
 
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
@@ -50,27 +50,8 @@ fn pod(stage: &Stage, node: &str, name: &str) -> Value {
     json!({"namespace": "default", "name": name, "uid": object["metadata"]["uid"]})
 }
 
-fn resolve(stage: &Stage, node: &str, pod: &Value) -> Value {
-    resolve_at(&socket(stage, node), pod)
-}
-
 fn socket(stage: &Stage, node: &str) -> PathBuf {
     stage.dir(node).join("run/agent.sock")
-}
-
-fn resolve_at(socket: &Path, pod: &Value) -> Value {
-    let body = json!({
-        "pod": pod, "references": [{"namespace": "default", "name": "lan"}], "multusNamespace": "kube-system",
-        "waitMs": 15_000, "policies": true,
-    });
-    ask(socket, &json!({"newest": 1, "oldest": 1, "kind": "resolve", "body": body}))
-}
-
-#[track_caller]
-fn refused(stage: &Stage, node: &str, pod: &Value, cause: &str) -> String {
-    let answer = resolve(stage, node, pod);
-    assert_eq!((answer["kind"].as_str(), answer["body"]["cause"].as_str()), (Some("refused"), Some(cause)), "{answer}");
-    answer["body"]["message"].as_str().unwrap().to_owned()
 }
 
 /// The whole of an ADD: the agent's part, and the plugin's lease of what is promised to the pod.
