@@ -70,8 +70,11 @@ async fn round(
         // The agent has the node's programs by the tree of a process there alone.
         let bin_dir = root.join(options.cni_bin_dir.strip_prefix("/").unwrap_or(&options.cni_bin_dir));
         let root = root.to_owned();
-        let look = tokio::task::spawn_blocking(move || look(&root, &bin_dir)).await;
-        wanted.at(look.map_err(|e| e.to_string())??, &has, Instant::now())
+        let known = wanted.drivers.clone().filter(|known| known.asked.elapsed() < LINGER);
+        let look = tokio::task::spawn_blocking(move || look(&root, &bin_dir, known)).await;
+        let (found, drivers) = look.map_err(|e| e.to_string())??;
+        wanted.drivers = Some(drivers);
+        wanted.at(found, &has, Instant::now())
     } else {
         BTreeSet::new()
     };
@@ -89,9 +92,18 @@ async fn round(
     }
 }
 
+/// Drivers as the kernel was asked for them. It starts a program for each that it lacks, which may load a module: it is asked seldom.
+#[derive(Clone)]
+struct Drivers {
+    kinds: Vec<&'static str>,
+    asked: Instant,
+}
+
 /// What the labels are to be.
 #[derive(Default)]
 struct Wanted {
+    /// The kernel's drivers.
+    drivers: Option<Drivers>,
     /// Labels whose ability is gone, and since when.
     gone: BTreeMap<String, Instant>,
 }
@@ -109,11 +121,17 @@ impl Wanted {
     }
 }
 
-/// The labels of what the node has.
-fn look(root: &Path, bin_dir: &Path) -> Result<BTreeSet<String>, String> {
+/// The labels of what the node has, and the drivers among it, where they are not known.
+fn look(root: &Path, bin_dir: &Path, known: Option<Drivers>) -> Result<(BTreeSet<String>, Drivers), String> {
     let mut netlink = Netlink::open(std::time::Instant::now() + TRY).map_err(|e| e.to_string())?;
-    let drivers = drivers(&mut netlink, root).map_err(|e| e.to_string())?;
-    let mut labels: BTreeSet<String> = drivers.into_iter().filter_map(|kind| Ability::Driver(kind).label()).collect();
+    let drivers = match known {
+        Some(known) => known,
+        None => {
+            let kinds = drivers(&mut netlink, root).map_err(|e| e.to_string())?;
+            Drivers { kinds, asked: Instant::now() }
+        }
+    };
+    let mut labels: BTreeSet<String> = drivers.kinds.iter().filter_map(|kind| Ability::Driver(kind).label()).collect();
     let addresses = netlink.addresses(None).map_err(|e| e.to_string())?;
     let is_on_network = |link: &Link| addresses.iter().any(|one| one.index == link.index && is_wide(one.net));
     let links = netlink.links(None).map_err(|e| e.to_string())?;
@@ -121,7 +139,7 @@ fn look(root: &Path, bin_dir: &Path) -> Result<BTreeSet<String>, String> {
     labels.extend(usable.filter_map(|link| Ability::Link(&link.name).label()).take(MOST));
     let programs = programs(bin_dir);
     labels.extend(programs.iter().filter_map(|kind| Ability::Program(kind).label()).take(MOST));
-    Ok(labels)
+    Ok((labels, drivers))
 }
 
 /// An address of a network of several stations.
