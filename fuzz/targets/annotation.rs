@@ -6,6 +6,7 @@ use attachments::finding::Finding;
 use attachments::selection::{LONGEST, NETWORKS, parse, parse_default, slips};
 use attachments::text::printable;
 use libfuzzer_sys::fuzz_target;
+use meta_cni_fuzz as _;
 
 fuzz_target!(|text: &str| {
     let namespace = "here".parse().expect("a name");

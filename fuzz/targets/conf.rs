@@ -9,6 +9,7 @@ use delegates::builtin::Builtin;
 use delegates::lint::{Origin, Rule, Severity, config};
 use delegates::spelling;
 use libfuzzer_sys::fuzz_target;
+use meta_cni_fuzz as _;
 
 fuzz_target!(|text: &str| {
     let problems = config(text, Origin::Definition);
@@ -38,8 +39,9 @@ fuzz_target!(|text: &str| {
         let settled = plugin.clone();
         spelling::settle(&mut plugin, true).expect("it is settled");
         assert_eq!(plugin, settled, "settled twice");
-        let _ = plugin.request(&network, conf.version, &Injection::default());
-        let findings = Builtin::from_type(&plugin.kind).map(|builtin| builtin.validate(&plugin.object));
+        // What its delegate reads is without the keys that only a runtime may set.
+        let request = plugin.request(&network, conf.version, &Injection::default()).expect("nothing is injected");
+        let findings = Builtin::from_type(&plugin.kind).map(|builtin| builtin.validate(&request));
         let findings = findings.unwrap_or_default();
         assert!(findings.is_empty() || is_denied, "admitted, and then: {findings:?}");
     }

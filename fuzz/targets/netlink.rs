@@ -1,6 +1,7 @@
 //! What a kernel answers, or what a memory error makes of it: read to its end, and never beyond.
 #![no_main]
 
+use meta_cni_fuzz as _;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@
 mod record;
 
 use libfuzzer_sys::fuzz_target;
+use meta_cni_fuzz as _;
 use record::{Entry, Record, header};
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,6 +4,7 @@
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
 use libfuzzer_sys::fuzz_target;
+use meta_cni_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {
     for asked in [Version::V0_2_0, Version::V0_4_0, Version::NEWEST] {

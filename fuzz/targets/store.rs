@@ -1,6 +1,7 @@
 //! Directories of host-local: other programs write into them, and so do power cuts.
 #![no_main]
 
+use meta_cni_fuzz as _;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;

@@ -19,7 +19,7 @@ use crate::builtin::Builtin;
 use crate::ipam;
 
 /// Types of programs that are well known, and whether they need a plugin before them.
-const PROGRAMS: [(&str, bool); 3] = [("tap", false), ("sriov", false), ("firewall", true)];
+const PROGRAMS: [(&str, bool); 2] = [("sriov", false), ("firewall", true)];
 
 /// The types that are known, built in or not, and whether they need a plugin before them.
 fn known_types() -> impl Iterator<Item = (&'static str, bool)> {
