@@ -22,15 +22,17 @@ struct Move {
     gateway: Option<IpAddr>,
 }
 
-/// Gives the default routes to the attachment that requests them. Without such a request every plugin's routes stay. The requests of
-/// the attachments before `first` are fulfilled already.
+/// Gives the default routes to the attachment that requests them. Without such a request every plugin's routes stay, but in a list of
+/// a dialect: there they are those of its `eth0`. The requests of the attachments before `first` are fulfilled already.
 pub fn arbitrate(
     sandbox: &mut Sandbox,
     attachments: &[Attachment],
     attached: &mut [Attached],
     first: usize,
 ) -> Result<()> {
-    for step in plan(attachments, first) {
+    let mut steps = plan(attachments, first);
+    steps.extend(first_of_a_list(attachments, attached));
+    for step in steps {
         let attachment = &attachments[step.winner];
         default_route::move_to(sandbox, &attachment.ifname, step.ipv4, step.gateway).map_err(|source| {
             let subject = format!("network {} ({}): default-route", attachment.source, attachment.ifname);
@@ -110,6 +112,22 @@ fn plan(attachments: &[Attachment], first: usize) -> Vec<Move> {
         }
     }
     moves
+}
+
+/// The families of which `eth0` of a dialect's list has a default route, and others as well. The networks of such a list are default
+/// networks elsewhere, each with a route of its own; of several the kernel would take the one that came last.
+fn first_of_a_list(attachments: &[Attachment], attached: &[Attached]) -> Vec<Move> {
+    let Some((first, others)) = attached.split_first().filter(|_| attachments[0].translated.is_some()) else {
+        return Vec::new();
+    };
+    let has = |one: &Attached, ipv4: bool| {
+        one.result.routes.iter().any(|route| route.is_default() && route.dst.addr().is_ipv4() == ipv4)
+    };
+    let is_first = |ipv4: &bool| {
+        let is_asked_for = attachments.iter().any(|attachment| takes(attachment, *ipv4));
+        !is_asked_for && has(first, *ipv4) && others.iter().any(|other| has(other, *ipv4))
+    };
+    [true, false].into_iter().filter(is_first).map(|ipv4| Move { winner: 0, ipv4, gateway: None }).collect()
 }
 
 fn edit(result: &mut CniResult, is_winner: bool, step: &Move) {

@@ -1,5 +1,7 @@
 //! Which attachment carries the pod's default route (R21): kernel, result, status and record agree.
 
+use std::fs;
+
 use meta_cni_tests::node::{Node, Pod};
 use serde_json::json;
 
@@ -24,6 +26,33 @@ fn without_a_request_the_default_network_keeps_it() {
     node.add(&pod).result();
     assert_eq!(pod.netns.default_routes("-4"), ["10.10.0.1 eth0"]);
     assert_eq!(pod.netns.default_routes("-6"), ["fd00:10::1 eth0"]);
+    node.del(&pod).quiet();
+    node.assert_clean();
+}
+
+/// In a list of a dialect every network is one that is a default network elsewhere.
+#[test]
+fn of_a_dialects_list_the_first_interface_keeps_the_routes_that_it_has() {
+    let mut node = Node::new();
+    fs::create_dir(node.path("net.d")).unwrap();
+    node.conf["dialects"] = json!(["genie"]);
+    node.conf["runtimeConfDir"] = json!(node.path("net.d"));
+    let dir = node.path("addresses");
+    let file = |name: &str, subnets: &[&str], routes: &[&str]| {
+        let ranges: Vec<_> = subnets.iter().map(|subnet| json!([{"subnet": subnet}])).collect();
+        let routes: Vec<_> = routes.iter().map(|dst| json!({"dst": dst})).collect();
+        let ipam = json!({"type": "host-local", "dataDir": &dir, "ranges": ranges, "routes": routes});
+        let conf = json!({"cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true, "ipam": ipam});
+        fs::write(node.path(&format!("net.d/10-{name}.conf")), conf.to_string()).unwrap();
+    };
+    file("br-a", &["10.11.0.0/24"], &["0.0.0.0/0"]);
+    file("br-b", &["10.12.0.0/24", "fd00:12::/64"], &["0.0.0.0/0", "::/0"]);
+    let pod = node.pod_annotated("web", json!({"cni": "br-a,br-b@eth4,br-a@eth5"}));
+    let result = node.add(&pod).result();
+    assert_eq!(pod.netns.default_routes("-4"), ["10.11.0.1 eth0"]);
+    assert_eq!(pod.netns.default_routes("-6"), ["fd00:12::1 eth4"], "eth0 has none of that family");
+    assert_eq!(node.status(&pod)[1]["gateway"], json!(["fd00:12::1"]));
+    node.check(&pod, &result).quiet();
     node.del(&pod).quiet();
     node.assert_clean();
 }
