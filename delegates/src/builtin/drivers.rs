@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use attachments::names::IfName;
 use attachments::node_label::DRIVERS;
 
 use super::parent_link::{NO_LINK, probe};
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
-use crate::nl::link::{Bond, BondMode, IpvlanMode, MacvlanMode, NewKind, Vxlan};
+use crate::nl::link::{Bond, BondMode, Bridge, IpvlanMode, MacvlanMode, NewKind, Peer, Vxlan};
 use crate::tap;
 
 /// The types of [`DRIVERS`] whose links the kernel makes. `root` is the node's directory tree. Nothing is made; a module that is not
@@ -16,11 +17,8 @@ use crate::tap;
 pub fn drivers(netlink: &mut Netlink, root: &Path) -> Result<Vec<&'static str>> {
     let mut known = Vec::new();
     for kind in DRIVERS {
-        let has = match new_kind(kind) {
-            Some(new) => match probe(netlink, new) {
-                Err(Error::NotReady(_)) => false,
-                tried => tried.map(|()| true)?,
-            },
+        let has = match has_driver(netlink, kind)? {
+            Some(has) => has,
             None => root.join(tap::DEVICE.trim_start_matches('/')).exists(),
         };
         if has {
@@ -30,14 +28,26 @@ pub fn drivers(netlink: &mut Netlink, root: &Path) -> Result<Vec<&'static str>> 
     Ok(known)
 }
 
-/// Absent for `tap`, which netlink does not make.
-fn new_kind(kind: &str) -> Option<NewKind<'static>> {
+/// Does the kernel make links of a kind, by its name in netlink or by that of the delegate? None for what netlink does not make.
+pub fn has_driver(netlink: &mut Netlink, kind: &str) -> Result<Option<bool>> {
+    let far: IfName = "meta-cni-far".parse()?;
+    let Some(new) = new_kind(kind, &far) else { return Ok(None) };
+    match probe(netlink, new) {
+        Err(Error::NotReady(_)) => Ok(Some(false)),
+        tried => tried.map(|()| Some(true)),
+    }
+}
+
+fn new_kind<'a>(kind: &str, far: &'a IfName) -> Option<NewKind<'a>> {
     let parent = NO_LINK;
     Some(match kind {
         "bond" => NewKind::Bond(Bond::new(BondMode::ActiveBackup)),
+        "bridge" => NewKind::Bridge(Bridge { vlan_filtering: false, multicast_snooping: None }),
         "dummy" => NewKind::Dummy,
+        "ifb" => NewKind::Ifb,
         "ipvlan" => NewKind::Ipvlan { parent, mode: IpvlanMode::L2 },
         "macvlan" => NewKind::Macvlan { parent, mode: MacvlanMode::Bridge, broadcast_queue: None },
+        "veth" => NewKind::Veth(Peer { name: far, netns: None, mtu: None, mac: None, group: 0 }),
         "vlan" => NewKind::Vlan { parent, id: 1 },
         "vrf" => NewKind::Vrf { table: 1 },
         "vxlan" => NewKind::Vxlan(Vxlan {
@@ -64,6 +74,10 @@ mod tests {
     fn found() -> Vec<&'static str> {
         as_host(|| {
             let mut netlink = Netlink::open(Instant::now() + Duration::from_secs(10)).unwrap();
+            // Every kernel of the tests has these two.
+            for kind in ["bridge", "veth"] {
+                assert_eq!(has_driver(&mut netlink, kind).unwrap(), Some(true));
+            }
             let found = drivers(&mut netlink, Path::new("/")).unwrap();
             let left: Vec<String> = netlink.links(None).unwrap().into_iter().map(|link| link.name).collect();
             assert_eq!(left, ["lo"], "nothing is made");

@@ -38,7 +38,7 @@ mod vxlan;
 
 pub use default_bridge::bridge_of;
 pub use delegate::Configured;
-pub use drivers::drivers;
+pub use drivers::{drivers, has_driver};
 pub use portmap::HostPorts;
 pub(crate) use vxlan::overlay_of;
 

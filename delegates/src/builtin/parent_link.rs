@@ -12,8 +12,8 @@ use crate::apply;
 use crate::call::Point;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::nl::Netlink;
 use crate::nl::link::{Kind, Link, LinkChange, MacvlanMode, NewKind, NewLink};
+use crate::nl::{Netlink, errno};
 use crate::sandbox::Sandbox;
 use crate::spec::{Addressing, LinkId, Sysctl};
 
@@ -219,6 +219,8 @@ pub(super) fn probe(netlink: &mut Netlink, kind: NewKind<'_>) -> Result<()> {
         Err(Error::Kernel { op, errno, .. }) if errno == Errno::EOPNOTSUPP as i32 => {
             Err(Error::NotReady(format!("{op}: this kernel has no driver for it")))
         }
+        // Said before the driver is looked for.
+        Err(error) if errno(&error) == Some(Errno::EPERM) => Err(error),
         _ => Ok(()),
     }
 }

@@ -98,9 +98,8 @@ fn overhead(vtep: IpAddr) -> u32 {
 #[cfg(test)]
 mod tests {
     use delegates::netns::in_fresh;
-    use delegates::nl::link::{NewKind, NewLink, Vxlan};
+    use delegates::nl::link::{NewKind, NewLink, Peer, Vxlan};
 
-    use super::super::kernel::far_end;
     use super::*;
 
     /// On links of a real kernel, in a namespace of its own.
@@ -116,7 +115,10 @@ mod tests {
         let (links, addresses) = in_fresh(|| {
             let mut netlink = Netlink::open(Instant::now() + PATIENCE)?;
             let (name, peer, other) = ("up0".parse()?, "up1".parse()?, "flannel.1".parse()?);
-            netlink.add_link(&NewLink::new(&name, NewKind::Veth(far_end(&peer))))?;
+            netlink.add_link(&NewLink::new(
+                &name,
+                NewKind::Veth(Peer { name: &peer, netns: None, mtu: None, mac: None, group: 0 }),
+            ))?;
             let index = netlink.link_by_name(&name)?.map(|link| link.index).unwrap_or_default();
             netlink.add_address(index, "192.0.2.1/24".parse().unwrap(), true)?;
             let vxlan = Vxlan {
