@@ -5,6 +5,7 @@
 //! back. What our own tables look like is the affair of [`crate::firewall`].
 
 mod batch;
+mod expression;
 mod rule;
 mod set;
 mod stored;

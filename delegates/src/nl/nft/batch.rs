@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use nix::libc;
 
-use super::rule::{self, Rule};
 use super::set::{self, Element, Set};
-use super::{HEADER, UDATA_COMMENT};
+use super::{HEADER, Rule, UDATA_COMMENT, expression};
 use crate::nl::wire::{self, Decoded, Message, Request};
 
 // linux/netfilter/nf_tables.h
@@ -309,7 +308,9 @@ pub(super) fn encode(table: Table<'_>, step: &Step<'_>, requests: &mut Vec<Reque
         Step::Flush { chain } => named(libc::NFT_MSG_DELRULE, libc::NLM_F_ACK, RULE, chain),
         Step::AddRule(ref rule) => {
             let mut request = named(libc::NFT_MSG_NEWRULE, create | libc::NLM_F_APPEND, RULE, rule.chain);
-            request.nest(NFTA_RULE_EXPRESSIONS, |list| rule::encode(list, table.family, &rule.conditions, rule.action));
+            request.nest(NFTA_RULE_EXPRESSIONS, |list| {
+                expression::encode(list, table.family, &rule.conditions, rule.action)
+            });
             if !rule.comment.is_empty() {
                 request.bytes(NFTA_RULE_USERDATA, &user_data(rule.comment));
             }

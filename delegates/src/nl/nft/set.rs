@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::libc;
 
 use super::HEADER;
-use super::rule::{NFTA_DATA_VALUE, NFTA_LIST_ELEM};
+use super::expression::{NFTA_DATA_VALUE, NFTA_LIST_ELEM};
 use crate::nl::wire::{self, Attributes, Decoded, Message, Request};
 
 // linux/netfilter/nf_tables.h

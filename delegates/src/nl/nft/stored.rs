@@ -3,8 +3,8 @@
 use nix::libc;
 
 use super::batch::{NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA};
-use super::rule::*;
-use super::{Family, HEADER, UDATA_COMMENT};
+use super::expression::*;
+use super::{Family, HEADER, Rule, UDATA_COMMENT};
 use crate::nl::wire::{self, Attributes, Decoded, Message, Request};
 
 /// A rule as the kernel holds it.
