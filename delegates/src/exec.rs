@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -165,9 +166,12 @@ fn start(command: &mut Command, lock: Option<&Lock>, deadline: Instant) -> std::
     Err(Broken::Late)
 }
 
-/// Lets the child have the sandbox lock, at the same number: should we be killed, the orphan keeps its sandbox locked.
+/// Lets the child have the sandbox lock, at the same number: should we be killed, the orphan keeps its sandbox locked. One start at
+/// a time: the end of another would take the lock from this child.
 fn inherit<T>(lock: Option<&Lock>, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    static STARTS: Mutex<()> = Mutex::new(());
     let Some(lock) = lock else { return spawn() };
+    let _start = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let spawned = spawn();
     // Cannot fail where the same call has just succeeded.

@@ -109,6 +109,14 @@ pub struct TranslatedFrom {
     pub listed: bool,
 }
 
+impl TranslatedFrom {
+    /// Do the programs of its list run at the same time? DANM waits for all of a pod's interfaces at once; NPWG has them one after
+    /// the other (R33).
+    pub fn is_at_once(&self) -> bool {
+        self.dialect == "danm"
+    }
+}
+
 /// A device given to an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {

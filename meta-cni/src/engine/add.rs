@@ -13,7 +13,7 @@ use delegates::host::Host;
 use delegates::sandbox::Sandbox;
 
 use super::attaching::{Attaching, Progress, recorded};
-use super::chain::{Chain, ValidChain};
+use super::chain::Chain;
 use super::join::join;
 use super::lock::SandboxLock;
 use super::log::warn;
@@ -25,6 +25,7 @@ use super::salvage::undo_damaged;
 use super::sandbox_lookup::{Whereabouts, namespace_id};
 use super::store::RecordFile;
 use super::undo::undo;
+use super::valid_chain::ValidChain;
 use super::{boot, dad, merge, resolve, resume, routes};
 use crate::fault::{Fault, Result};
 use crate::request::Target;
@@ -170,8 +171,9 @@ fn done(attached: &[Attached], before: &[CniResult]) -> Result<Done> {
 fn forget_unattempted(record: &mut Record, progress: &Progress) {
     let Some(intent) = &mut record.intent else { return };
     let failing = progress.attached.len();
-    record.undone.extend(failing + 1..intent.attachments.len());
-    if let Some(attachment) = intent.attachments.get_mut(failing) {
+    let may_be_there = |i: &usize| progress.at_once.contains(i);
+    record.undone.extend((failing + 1..intent.attachments.len()).filter(|i| !may_be_there(i)));
+    if let Some(attachment) = intent.attachments.get_mut(failing).filter(|_| !may_be_there(&failing)) {
         attachment.plugins.truncate(progress.ran);
     }
 }

@@ -1,8 +1,11 @@
 //! Runs the chains of attachments in order: those of an ADD, those that a hot-plug adds to a set, or one that a repair makes anew.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::Instant;
 
+use attachments::bind::{Attachment, TranslatedFrom};
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::cni::version::Version;
@@ -12,10 +15,11 @@ use delegates::host::Host;
 use delegates::ipam::Leased;
 use delegates::sandbox::Sandbox;
 
-use super::chain::ValidChain;
+use super::chain::Chain;
 use super::record::{Intent, RecordedAttachment, Saved};
 use super::run::Run;
 use super::store::RecordFile;
+use super::valid_chain::ValidChain;
 use super::{devinfo, saved_states};
 use crate::fault::{Fault, Result};
 
@@ -26,6 +30,8 @@ pub struct Progress {
     pub attached: Vec<Attached>,
     /// How many plugins of the next chain may have done something.
     pub ran: usize,
+    /// The attachments of whose programs any may have done something: those that run at the same time.
+    pub at_once: BTreeSet<usize>,
     /// What the pod asked for and results do not show, one sentence each.
     pub unmet: Vec<String>,
 }
@@ -49,9 +55,10 @@ pub struct Attaching<'a> {
 }
 
 impl Attaching<'_> {
-    /// Attaches one after the other, and stops at the first failure.
+    /// Attaches one after the other, and stops at the first failure. What may run at the same time has run before.
     pub fn attach(&self, record: &mut RecordFile, sandbox: &mut Sandbox, progress: &mut Progress) -> Result<()> {
         let Self { run, intent, first, default, chains, node, kept } = self;
+        let mut early = self.attach_at_once(progress)?;
         let current = Cell::new(0);
         let staying = record.record.saved.iter().map(|one| one.state.clone()).collect();
         let mut journal = |state: &Object| record.save(Saved { attachment: current.get(), state: state.clone() });
@@ -66,11 +73,16 @@ impl Attaching<'_> {
         for ((i, attachment), chain) in intent.attachments.iter().enumerate().skip(*first).zip(*chains) {
             current.set(i);
             progress.ran = 0;
-            devinfo::prepare(attachment)?;
-            let began = Instant::now();
-            let attached = chain.add(&mut host, sandbox, &mut progress.ran);
-            run.notes.ran(attachment, began, &attached);
-            let attached = attached?;
+            let attached = match early.remove(&i) {
+                Some(attached) => attached,
+                None => {
+                    devinfo::prepare(attachment)?;
+                    let began = Instant::now();
+                    let attached = chain.add(&mut host, sandbox, &mut progress.ran);
+                    run.notes.ran(attachment, began, &attached);
+                    attached?
+                }
+            };
             chain.chain().route(sandbox, &attached.result)?;
             if attachment.is_default && !attachment.is_tenants {
                 host.note_default(&attached.result);
@@ -84,6 +96,42 @@ impl Attaching<'_> {
             progress.attached.push(attached);
         }
         Ok(())
+    }
+
+    /// The chains of programs in a list whose dialect has them run at the same time. All of them end before any failure is told, and
+    /// every failure is.
+    fn attach_at_once(&self, progress: &mut Progress) -> Result<BTreeMap<usize, Attached>> {
+        let Self { run, intent, first, chains, node, .. } = self;
+        let attachments = intent.attachments.iter().enumerate().skip(*first).zip(*chains);
+        let is_at_once =
+            |attachment: &Attachment| attachment.translated.as_ref().is_some_and(TranslatedFrom::is_at_once);
+        let at_once: Vec<(usize, &Attachment, Chain<'_>)> = attachments
+            .filter(|((_, attachment), chain)| is_at_once(attachment) && chain.is_of_programs())
+            .map(|((i, attachment), chain)| (i, attachment, *chain.chain()))
+            .collect();
+        if at_once.len() < 2 {
+            return Ok(BTreeMap::new());
+        }
+        for (i, attachment, _) in &at_once {
+            devinfo::prepare(attachment)?;
+            progress.at_once.insert(*i);
+        }
+        let began = Instant::now();
+        let ended: Vec<Result<Attached>> = thread::scope(|scope| {
+            let started: Vec<_> =
+                at_once.iter().map(|(_, _, chain)| scope.spawn(|| chain.add_programs(node))).collect();
+            let died = || Fault::Bug("a thread ended without an answer".to_owned());
+            started.into_iter().map(|one| one.join().unwrap_or_else(|_| Err(died()))).collect()
+        });
+        let (mut early, mut faults) = (BTreeMap::new(), Vec::new());
+        for ((i, attachment, _), attached) in at_once.into_iter().zip(ended) {
+            run.notes.ran(attachment, began, &attached);
+            match attached {
+                Ok(attached) => drop(early.insert(i, attached)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        Fault::several(faults).map(|()| early)
     }
 }
 

@@ -2,14 +2,13 @@
 
 use attachments::bind::Attachment;
 use attachments::cni::conf::{Injection, PluginConf};
-use attachments::cni::error::code;
 use attachments::cni::object::Object;
 use attachments::cni::result::CniResult;
 use attachments::finding::under;
 use attachments::names::{ContainerId, PluginType};
 use attachments::selection::RequestedRule;
 use delegates::apply;
-use delegates::builtin::{self, Attached, Builtin, Configured, HostPorts};
+use delegates::builtin::{self, Builtin, HostPorts};
 use delegates::call::{Call, Node, Origin, Point, Verb};
 use delegates::error::Error;
 use delegates::exec;
@@ -18,11 +17,11 @@ use delegates::ownership::Ownership;
 use delegates::reserved::Reserved;
 use delegates::routing::Routing;
 use delegates::sandbox::Sandbox;
-use delegates::spelling;
 use serde_json::value::RawValue;
 
 use super::record::Intent;
 use super::undo::UndoContext;
+use super::valid_chain::{ValidChain, ValidPlugin};
 use crate::fault::{Fault, Result};
 
 /// The capability of host ports.
@@ -83,6 +82,11 @@ impl<'a> Chain<'a> {
         Self { saved, ..self }
     }
 
+    /// The plugins of the attachment.
+    pub fn plugins(&self) -> &'a [PluginConf] {
+        &self.attachment.plugins
+    }
+
     /// Reads the built-in plugins' configurations and looks for the external programs, before anything is touched (A33).
     pub fn validate(self, node: &Node<'_>) -> Result<ValidChain<'a>> {
         let many = self.attachment.plugins.len() > 1;
@@ -103,7 +107,7 @@ impl<'a> Chain<'a> {
                 }
             });
         }
-        Ok(ValidChain { chain: self, plugins })
+        Ok(ValidChain::new(self, plugins))
     }
 
     /// Everything that [`Self::validate`] would refuse. Programs are looked for only where `with_programs` says so: on the node.
@@ -265,14 +269,14 @@ impl<'a> Chain<'a> {
         self.conf(plugin, &Injection { prev_result, ..Injection::default() })
     }
 
-    fn conf(&self, plugin: &PluginConf, injection: &Injection<'_>) -> Result<Object> {
+    pub(super) fn conf(&self, plugin: &PluginConf, injection: &Injection<'_>) -> Result<Object> {
         let injection = Injection { runtime_config: Some(&self.attachment.runtime_config), ..injection.clone() };
         plugin
             .request(&self.attachment.network, self.attachment.version, &injection)
             .map_err(|finding| self.fault(finding.into()))
     }
 
-    fn call<'c>(&self, conf: &'c Object, prev_result: Option<&'c CniResult>) -> Call<'c>
+    pub(super) fn call<'c>(&self, conf: &'c Object, prev_result: Option<&'c CniResult>) -> Call<'c>
     where
         'a: 'c,
     {
@@ -286,83 +290,8 @@ impl<'a> Chain<'a> {
         Point { container, netns, ifname: &attachment.ifname, args: &attachment.args, group }
     }
 
-    fn fault(&self, source: Error) -> Fault {
+    pub(super) fn fault(&self, source: Error) -> Fault {
         Fault::Delegate { subject: subject(self.attachment), source }
-    }
-}
-
-/// A chain whose plugins can be called: the configurations of those in process are read, and no program is missing.
-pub struct ValidChain<'a> {
-    chain: Chain<'a>,
-    /// In the order of the attachment's plugins.
-    plugins: Vec<ValidPlugin<'a>>,
-}
-
-/// Who serves a plugin's ADD.
-enum ValidPlugin<'a> {
-    /// A delegate in this process, with its configuration.
-    Builtin(Configured),
-    /// A program.
-    External(&'a PluginType),
-}
-
-impl<'a> ValidChain<'a> {
-    /// The chain itself.
-    pub fn chain(&self) -> &Chain<'a> {
-        &self.chain
-    }
-
-    fn plugins(&self) -> impl Iterator<Item = (&'a PluginConf, &ValidPlugin<'a>)> {
-        self.chain.attachment.plugins.iter().zip(&self.plugins)
-    }
-
-    /// Refuses what a definition may not take of this node, before anything is attached. A built-in type that the node switched
-    /// off is an external program with the same keys, and is judged alike.
-    pub fn admit(&self, host: &mut Host<'_>) -> Result<()> {
-        let chain = &self.chain;
-        for (plugin, served) in self.plugins() {
-            let written = chain.conf(plugin, &Injection::default())?;
-            // The program may read its keys in any case.
-            let respelled = spelling::respell(&plugin.kind, &written, &mut |_| {});
-            let call = chain.call(respelled.as_ref().unwrap_or(&written), None);
-            builtin::admit_addresses(&call).map_err(|e| chain.fault(e))?;
-            let admitted = match served {
-                ValidPlugin::Builtin(delegate) => delegate.admit(host, &call),
-                ValidPlugin::External(kind) => {
-                    Builtin::from_type(kind).map_or(Ok(()), |builtin| builtin.admit(host, &call))
-                }
-            };
-            admitted.map_err(|e| chain.fault(e))?;
-        }
-        Ok(())
-    }
-
-    /// ADD in list order; the last plugin's result is the attachment's (C21). `ran` counts the plugins that may have changed
-    /// something. A plugin that refuses the version has changed nothing, nor has one whose program was removed meanwhile.
-    pub fn add(&self, host: &mut Host<'_>, sandbox: &mut Sandbox, ran: &mut usize) -> Result<Attached> {
-        let chain = &self.chain;
-        let mut attached = Attached { result: CniResult::default(), links: Vec::new() };
-        for (i, (plugin, served)) in self.plugins().enumerate() {
-            let prev_result = (i > 0).then_some(&attached.result);
-            let conf = chain.conf(plugin, &Injection { prev_result, ..Injection::default() })?;
-            let call = chain.call(&conf, prev_result);
-            let step = match served {
-                ValidPlugin::Builtin(delegate) => delegate.add(host, sandbox, &call),
-                ValidPlugin::External(kind) => exec::run(&host.node, kind, Verb::Add, &call)
-                    .and_then(|stdout| exec::add_result(kind, &stdout, chain.attachment.version))
-                    .map(|result| Attached { result, links: Vec::new() }),
-            };
-            let is_untouched = match &step {
-                Err(Error::Plugin(object)) => object.code == code::VERSION,
-                Err(Error::NoPlugin { .. }) => true,
-                _ => false,
-            };
-            *ran = if is_untouched { i } else { i + 1 };
-            let step = step.map_err(|e| chain.fault(e))?;
-            attached.result = step.result;
-            attached.links.extend(step.links);
-        }
-        Ok(attached)
     }
 }
 

@@ -20,7 +20,7 @@ use delegates::host::Host;
 use delegates::sandbox;
 
 use super::attaching::{Attaching, Progress, recorded};
-use super::chain::{Chain, ValidChain};
+use super::chain::Chain;
 use super::join::join;
 use super::liveness::{Liveness, judge};
 use super::lock::SandboxLock;
@@ -31,6 +31,7 @@ use super::resolve::{self, Resolved};
 use super::run::Run;
 use super::store::RecordFile;
 use super::undo::undo_part;
+use super::valid_chain::ValidChain;
 use super::{dad, routes};
 use crate::cluster::PodStatus;
 use crate::fault::{Fault, Result};

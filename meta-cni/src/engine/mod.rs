@@ -42,6 +42,7 @@ mod status;
 mod store;
 mod tombstones;
 mod undo;
+mod valid_chain;
 mod verify;
 
 use std::collections::BTreeMap;
