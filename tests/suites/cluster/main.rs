@@ -8,6 +8,7 @@ mod bed;
 mod churn;
 mod connectivity;
 mod devices;
+mod genie;
 mod helm;
 mod hot_plug;
 mod install;
