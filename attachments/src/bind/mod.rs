@@ -94,7 +94,7 @@ pub enum BindError {
         found: Vec<String>,
     },
     /// An object of a dialect does not exist (yet).
-    #[error("{field}: cannot find {} {} in namespace {}", .reference.kind, .reference.name, .reference.namespace)]
+    #[error("{field}: cannot find {} {}{}", .reference.kind, .reference.name, within(.reference))]
     NoObject {
         /// Where it is named.
         field: String,
@@ -158,6 +158,10 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
+fn within(reference: &ForeignRef) -> String {
+    reference.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default()
+}
+
 /// Names that no attachment can have: the loopback link is in every pod, and to the kernel's sysctls the other two mean
 /// every link and every link to come.
 const RESERVED: [&str; 3] = ["lo", "all", "default"];
@@ -177,7 +181,7 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
     }
     let slots = request.slots();
     let all = Choices::read(request, lookups, &slots, spell)?;
-    let bound = Bound { paths: all.paths, ..Bound::default() };
+    let bound = Bound { paths: all.paths, unmet: request.selection.unmet.clone(), ..Bound::default() };
     let devices = Pool::new(lookups.devices, &slots, &all.chosen, request.held(), request.rules.namespace_isolation);
     let mut binder = Binder { request, spell, bound, devices };
     for (slot, chosen) in slots.iter().zip(all.chosen) {

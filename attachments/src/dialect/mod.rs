@@ -10,6 +10,7 @@
 //! - its arms in [`Dialects::key_of`], the annotation that it would read, and in [`Dialects::read_pod`], the elements as they are
 //!   listed. Each element names its target: a definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect
 //!   ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to those without a name;
+//! - what only its objects say of a list, in [`Dialects::settle`]: names, routes, the default network of a namespace;
 //! - its kinds in [`Kind`], and how an object becomes a configuration in [`objects::configuration`];
 //! - what it writes into pods, in `engine::network_status::beside` and among [`Dialect::writes`];
 //! - its custom resource definitions, the agent's rights and the annotations that the agent may write, in `deploy/dialects`; a page in
@@ -19,6 +20,7 @@
 //!
 //! [`Selection::read`]: crate::selection::Selection::read
 
+pub mod danm;
 pub mod files;
 pub mod genie;
 pub mod objects;
@@ -27,14 +29,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::bind::BindError;
 use crate::cni::object::Object;
 use crate::finding::Finding;
 use crate::names::{IfName, ObjectName};
-use crate::selection::NetworkSelection;
 #[cfg(doc)]
 use crate::selection::SelectionTarget;
+use crate::selection::{NetworkSelection, Selection};
+use danm::Danm;
 use genie::Genie;
-use objects::Kind;
+use objects::{ForeignRef, Kind, Objects};
 
 /// The key of a node's configuration that lists dialects.
 pub const DIALECTS: &str = "dialects";
@@ -45,17 +49,20 @@ pub const FIRST: &str = "eth0";
 /// A dialect that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialect {
+    /// DANM: annotations `danm.k8s.io/interfaces` and `danm.io/interfaces`, objects DanmNet, TenantNetwork and ClusterNetwork.
+    Danm,
     /// CNI-Genie: annotations `cni` and `networks`, objects Logicalnetwork and Physicalnetwork.
     Genie,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Genie];
+    pub const ALL: [Self; 2] = [Self::Danm, Self::Genie];
 
     /// Its word in `dialects`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Danm => "danm",
             Self::Genie => "genie",
         }
     }
@@ -63,6 +70,7 @@ impl Dialect {
     /// The annotations of a pod that it reads.
     pub fn reads(self) -> &'static [&'static str] {
         match self {
+            Self::Danm => &danm::INTERFACES,
             Self::Genie => &[genie::CNI, genie::NETWORKS],
         }
     }
@@ -70,6 +78,7 @@ impl Dialect {
     /// The annotations of a pod that it writes.
     pub fn writes(self) -> &'static [&'static str] {
         match self {
+            Self::Danm => &[],
             Self::Genie => &[genie::CNI, genie::PREFERENCES],
         }
     }
@@ -77,6 +86,15 @@ impl Dialect {
     /// The kinds of its objects.
     pub fn kinds(self) -> &'static [Kind] {
         match self {
+            Self::Danm => &danm::KINDS,
+            Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
+        }
+    }
+
+    /// The kinds of its objects that pods' networks are made of.
+    pub fn networks(self) -> &'static [Kind] {
+        match self {
+            Self::Danm => &danm::NETWORKS,
             Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
         }
     }
@@ -93,8 +111,8 @@ impl FromStr for Dialect {
 
     fn from_str(text: &str) -> Result<Self, Finding> {
         let allowed = match text {
-            "danm" | "knitter" => "genie; this version has no reader of danm and knitter yet",
-            _ => "genie",
+            "knitter" => "danm or genie; this version has no reader of knitter yet",
+            _ => "danm or genie",
         };
         let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
         known.ok_or_else(|| Finding::new("", format_args!("{text:?}"), allowed))
@@ -104,6 +122,8 @@ impl FromStr for Dialect {
 /// The dialects that are on, with their settings. By default none is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialects {
+    /// DANM's.
+    pub danm: Option<Danm>,
     /// CNI-Genie's.
     pub genie: Option<Genie>,
 }
@@ -121,6 +141,8 @@ pub struct PodList {
     pub elements: Vec<NetworkSelection>,
     /// True for a pod that leaves the choice of its network to the node.
     pub is_open: bool,
+    /// The networks of which a pod without a list gets the first that there is, or the node's own default network where there is none.
+    pub candidates: Vec<ForeignRef>,
 }
 
 impl Dialects {
@@ -130,6 +152,7 @@ impl Dialects {
         let mut dialects = Self::default();
         for (i, word) in words.iter().enumerate() {
             match word.parse().map_err(|e: Finding| e.under(&format!("{DIALECTS}[{i}]")))? {
+                Dialect::Danm => dialects.danm = Some(Danm::read(conf)?),
                 Dialect::Genie => dialects.genie = Some(Genie::read(conf)?),
             }
         }
@@ -139,6 +162,7 @@ impl Dialects {
     /// Those that are on.
     pub fn on(&self) -> impl Iterator<Item = Dialect> + '_ {
         Dialect::ALL.into_iter().filter(|dialect| match dialect {
+            Dialect::Danm => self.danm.is_some(),
             Dialect::Genie => self.genie.is_some(),
         })
     }
@@ -150,18 +174,46 @@ impl Dialects {
 
     /// The annotation of a pod that a dialect would read. `annotation` gives the text of one.
     pub fn key_of<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
-        self.genie.as_ref().and_then(|_| annotation(genie::CNI)).map(|_| genie::CNI)
+        let of_danm = self.danm.as_ref().map_or(&[][..], |_| &danm::INTERFACES);
+        let of_genie = self.genie.as_ref().map_or(&[][..], |_| &[genie::CNI]);
+        of_danm.iter().chain(of_genie).copied().find(|key| annotation(key).is_some())
     }
 
-    /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives.
+    /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives. A list of the pod's own counts before
+    /// what a dialect gives to pods without one.
     pub fn read_pod<'a>(
         &self,
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,
     ) -> Result<Option<PodList>, Finding> {
-        match &self.genie {
-            Some(genie) => genie.read_pod(annotation, pod_namespace),
-            None => Ok(None),
+        let of_danm = match &self.danm {
+            Some(danm) => danm.read_pod(&annotation, pod_namespace)?,
+            None => None,
+        };
+        if of_danm.as_ref().is_some_and(|list| list.candidates.is_empty()) {
+            return Ok(of_danm);
+        }
+        let of_genie = match &self.genie {
+            Some(genie) => genie.read_pod(annotation, pod_namespace)?,
+            None => None,
+        };
+        match of_genie {
+            Some(list) if !list.is_nodes_own => Ok(Some(list)),
+            of_genie => Ok(of_danm.or(of_genie)),
+        }
+    }
+
+    /// A selection with what the objects of its dialect say. One of NPWG, and one that is settled, stays as it is.
+    pub fn settle(
+        &self,
+        selection: &Selection,
+        objects: &Objects,
+        pod_namespace: &ObjectName,
+        strict: bool,
+    ) -> Result<Selection, BindError> {
+        match &self.danm {
+            Some(danm) if !selection.is_settled() => danm.settle(selection, objects, pod_namespace, strict),
+            _ => Ok(selection.clone()),
         }
     }
 }
@@ -204,9 +256,9 @@ mod tests {
         let on = read(r#"{"dialects":["genie"]}"#).unwrap();
         assert_eq!(on.on().collect::<Vec<_>>(), [Dialect::Genie]);
         for (word, said) in [
-            ("multus", r#"dialects[0]: got "multus", want genie"#),
-            ("danm", r#"dialects[0]: got "danm", want genie; this version has no reader of danm and knitter yet"#),
-            ("Genie", r#"dialects[0]: got "Genie", want genie"#),
+            ("multus", r#"dialects[0]: got "multus", want danm or genie"#),
+            ("knitter", r#"dialects[0]: got "knitter", want danm or genie; this version has no reader of knitter yet"#),
+            ("Genie", r#"dialects[0]: got "Genie", want danm or genie"#),
         ] {
             assert_eq!(read(&format!(r#"{{"dialects":["{word}"]}}"#)).unwrap_err(), said);
         }

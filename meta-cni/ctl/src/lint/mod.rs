@@ -142,6 +142,29 @@ mod tests {
     }
 
     #[test]
+    fn networks_of_danm_are_looked_at_in_both_groups() {
+        let of = |version: &str, kind: &str, spec: &str| {
+            format!("---\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: net}}\nspec: {spec}\n")
+        };
+        let text =
+            of("danm.k8s.io/v1", "DanmNet", "{NetworkID: good, Options: {host_device: eth1, cidr: 10.0.0.0/24}}")
+                + &of(
+                    "danm.io/v1",
+                    "ClusterNetwork",
+                    "{NetworkID: abcdeftgasdf, Options: {host_device: eth1, vlan: 5, cidr: 10.0.0.0/7}}",
+                )
+                + &of("danm.k8s.io/v1", "TenantNetwork", "{AllowedTenants: [a]}")
+                + &of("example.com/v1", "DanmNet", "{}");
+        assert_eq!(
+            human("d.yaml", &text),
+            "d.yaml: net: spec.NetworkID: Invalid value: \"abcdeftgasdf\": at most 10 characters with vlan or vxlan: links of the nodes have the name\n\
+             d.yaml: net: spec.Options.cidr: Invalid value: \"10.0.0.0/7\": a subnet of IPv4, of a prefix of 9 or more\n\
+             d.yaml: default/net: spec.NetworkID: Required value: a name\n\
+             d.yaml: default/net: spec.AllowedTenants: Invalid value: a: nothing: it is for ClusterNetworks\n"
+        );
+    }
+
+    #[test]
     fn configurations_are_told_by_name_or_looks() {
         let conf = r#"{"cniVersion":"1.0.0","name":"a","plugins":[]}"#;
         let want = |name: &str| format!("{name}: plugins: Required value: must list at least one plugin [N12]\n");

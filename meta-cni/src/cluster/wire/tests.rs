@@ -32,6 +32,7 @@ fn resolve() -> AgentRequest {
         joins: false,
         devices: false,
         objects: Vec::new(),
+        candidates: Vec::new(),
     })
 }
 
@@ -48,6 +49,7 @@ fn resolve_policies(joins: bool) -> AgentRequest {
         joins,
         devices: false,
         objects: Vec::new(),
+        candidates: Vec::new(),
     })
 }
 
@@ -125,7 +127,7 @@ fn resolved_at() -> Answer {
 }
 
 fn object(kind: Kind, name: &str) -> ForeignRef {
-    ForeignRef { kind, namespace: "default".parse().unwrap(), name: name.parse().unwrap() }
+    ForeignRef::within(&"default".parse().unwrap(), kind, name.parse().unwrap())
 }
 
 /// From a plugin whose node speaks a dialect.
@@ -155,6 +157,7 @@ fn requests() -> [(&'static str, AgentRequest); 12] {
     let join = Join {
         pod: pod(None),
         references: vec![net("default", "lan")],
+        objects: Vec::new(),
         multus_namespace,
         wait_ms: 54_000,
         plain: false,
