@@ -10,6 +10,7 @@ use crate::cni::conf::PluginConf;
 use crate::cni::object::Object;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
+use crate::dialect::Dialect;
 use crate::dialect::objects::ForeignRef;
 use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName, ObjectName};
 use crate::selection::{RequestedRoute, RequestedRule};
@@ -120,7 +121,7 @@ impl TranslatedFrom {
     /// Do the programs of its list run at the same time? DANM waits for all of a pod's interfaces at once; NPWG has them one after
     /// the other (R33).
     pub fn is_at_once(&self) -> bool {
-        self.dialect == "danm"
+        self.dialect == Dialect::Danm.as_str()
     }
 }
 

@@ -31,7 +31,11 @@ pub fn arbitrate(
     first: usize,
 ) -> Result<()> {
     let mut steps = plan(attachments, first);
-    steps.extend(first_of_a_list(attachments, attached));
+    let listed = first_of_a_list(attachments, attached);
+    // A program that makes no link may give routes of one all the same.
+    if !listed.is_empty() && sandbox.netlink.link_by_name(&attachments[0].ifname).is_ok_and(|link| link.is_some()) {
+        steps.extend(listed);
+    }
     for step in steps {
         let attachment = &attachments[step.winner];
         default_route::move_to(sandbox, &attachment.ifname, step.ipv4, step.gateway).map_err(|source| {

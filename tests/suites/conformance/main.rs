@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod abandoned;
+mod at_once;
 mod attach;
 mod attached_contracts;
 mod contracts;

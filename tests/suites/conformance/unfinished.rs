@@ -160,7 +160,9 @@ fn a_clock_that_was_set_back_keeps_no_undo_waiting() {
     node.fakes.rules("one", &[Rule { kill_parent: true, times: Some(1), ..Rule::on("ADD") }]);
     assert_eq!(node.add(&pod).finished.signal, Some(9));
     set_time(&node, &pod, std::time::SystemTime::now() + day);
-    assert_eq!(node.replay_call(10).run().result()["resumed"].as_array().unwrap().len(), 1);
+    // The fake that killed it has the lock of the sandbox until it ends.
+    let resumed = || node.replay_call(10).run().result()["resumed"].as_array().unwrap().len();
+    assert!((0..100).any(|_| resumed() == 1));
     node.assert_clean();
 }
 
