@@ -8,8 +8,9 @@
 //!
 //! - a variant of [`Dialect`], its word in [`Dialect::ALL`], and its settings in [`Dialects`];
 //! - its arms in [`Dialects::key_of`], the annotation that it would read, and in [`Dialects::read_pod`], the elements as they are
-//!   listed. Each element names its target: a definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect
-//!   ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to those without a name;
+//!   listed. Each element names its target: a definition, a definition by a name of the dialect ([`SelectionTarget::Alias`]), a file of
+//!   the node ([`SelectionTarget::File`]) or an object of the dialect ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to
+//!   those without a name;
 //! - its kinds in [`Kind`], and how an object becomes a configuration in [`objects::configuration`];
 //! - what it writes into pods, in `engine::network_status::beside` and among [`Dialect::writes`];
 //! - its custom resource definitions, the agent's rights and the annotations that the agent may write, in `deploy/dialects`; a page in
@@ -19,8 +20,10 @@
 //!
 //! [`Selection::read`]: crate::selection::Selection::read
 
+pub mod alias;
 pub mod files;
 pub mod genie;
+pub mod knitter;
 pub mod objects;
 
 use std::collections::BTreeSet;
@@ -34,6 +37,7 @@ use crate::selection::NetworkSelection;
 #[cfg(doc)]
 use crate::selection::SelectionTarget;
 use genie::Genie;
+use knitter::Knitter;
 use objects::Kind;
 
 /// The key of a node's configuration that lists dialects.
@@ -47,16 +51,19 @@ pub const FIRST: &str = "eth0";
 pub enum Dialect {
     /// CNI-Genie: annotations `cni` and `networks`, objects Logicalnetwork and Physicalnetwork.
     Genie,
+    /// Knitter: annotation `networks`.
+    Knitter,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Genie];
+    pub const ALL: [Self; 2] = [Self::Genie, Self::Knitter];
 
     /// Its word in `dialects`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Genie => "genie",
+            Self::Knitter => "knitter",
         }
     }
 
@@ -64,6 +71,7 @@ impl Dialect {
     pub fn reads(self) -> &'static [&'static str] {
         match self {
             Self::Genie => &[genie::CNI, genie::NETWORKS],
+            Self::Knitter => &[knitter::NETWORKS],
         }
     }
 
@@ -71,6 +79,7 @@ impl Dialect {
     pub fn writes(self) -> &'static [&'static str] {
         match self {
             Self::Genie => &[genie::CNI, genie::PREFERENCES],
+            Self::Knitter => &[],
         }
     }
 
@@ -78,6 +87,7 @@ impl Dialect {
     pub fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
+            Self::Knitter => &[],
         }
     }
 }
@@ -93,8 +103,8 @@ impl FromStr for Dialect {
 
     fn from_str(text: &str) -> Result<Self, Finding> {
         let allowed = match text {
-            "danm" | "knitter" => "genie; this version has no reader of danm and knitter yet",
-            _ => "genie",
+            "danm" => "genie or knitter; this version has no reader of danm yet",
+            _ => "genie or knitter",
         };
         let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
         known.ok_or_else(|| Finding::new("", format_args!("{text:?}"), allowed))
@@ -106,6 +116,8 @@ impl FromStr for Dialect {
 pub struct Dialects {
     /// CNI-Genie's.
     pub genie: Option<Genie>,
+    /// Knitter's.
+    pub knitter: Option<Knitter>,
 }
 
 /// A pod's list in the words of a dialect, translated.
@@ -119,6 +131,10 @@ pub struct PodList {
     pub is_nodes_own: bool,
     /// The networks in the order of the list.
     pub elements: Vec<NetworkSelection>,
+    /// Where each element is, behind the key: `[0]`, `.ports[0]`.
+    pub places: Vec<String>,
+    /// What the pod asks for in vain.
+    pub warnings: Vec<Finding>,
     /// True for a pod that leaves the choice of its network to the node.
     pub is_open: bool,
 }
@@ -131,6 +147,7 @@ impl Dialects {
         for (i, word) in words.iter().enumerate() {
             match word.parse().map_err(|e: Finding| e.under(&format!("{DIALECTS}[{i}]")))? {
                 Dialect::Genie => dialects.genie = Some(Genie::read(conf)?),
+                Dialect::Knitter => dialects.knitter = Some(Knitter::read(conf)?),
             }
         }
         Ok(dialects)
@@ -140,6 +157,7 @@ impl Dialects {
     pub fn on(&self) -> impl Iterator<Item = Dialect> + '_ {
         Dialect::ALL.into_iter().filter(|dialect| match dialect {
             Dialect::Genie => self.genie.is_some(),
+            Dialect::Knitter => self.knitter.is_some(),
         })
     }
 
@@ -150,7 +168,17 @@ impl Dialects {
 
     /// The annotation of a pod that a dialect would read. `annotation` gives the text of one.
     pub fn key_of<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
-        self.genie.as_ref().and_then(|_| annotation(genie::CNI)).map(|_| genie::CNI)
+        let genies = self.genie.as_ref().and_then(|_| annotation(genie::CNI)).map(|_| genie::CNI);
+        genies.or_else(|| self.knitters(&annotation).map(|_| knitter::NETWORKS))
+    }
+
+    /// Knitter's annotation, where its dialect is on. CNI-Genie has another annotation of the same key: with both dialects on the first
+    /// character tells whose it is, and a list in `cni` counts before it.
+    fn knitters<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<(&Knitter, &'a str)> {
+        let (knitter, text) = (self.knitter.as_ref()?, annotation(knitter::NETWORKS)?);
+        let has_list = || annotation(genie::CNI).is_some_and(|list| !list.trim().is_empty());
+        let is_its = self.genie.is_none() || (Knitter::is_meant(text) && !has_list());
+        is_its.then_some((knitter, text))
     }
 
     /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives.
@@ -159,9 +187,10 @@ impl Dialects {
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,
     ) -> Result<Option<PodList>, Finding> {
-        match &self.genie {
-            Some(genie) => genie.read_pod(annotation, pod_namespace),
-            None => Ok(None),
+        match (self.knitters(&annotation), &self.genie) {
+            (Some((knitter, text)), _) => knitter.read_pod(text, pod_namespace),
+            (None, Some(genie)) => genie.read_pod(annotation, pod_namespace),
+            (None, None) => Ok(None),
         }
     }
 }
@@ -203,10 +232,15 @@ mod tests {
         assert!(read("{}").unwrap().is_empty() && read(r#"{"dialects":[]}"#).unwrap().is_empty());
         let on = read(r#"{"dialects":["genie"]}"#).unwrap();
         assert_eq!(on.on().collect::<Vec<_>>(), [Dialect::Genie]);
+        let both = read(r#"{"dialects":["knitter","genie"],"knitter":{"defaultNetwork":"net_api"}}"#).unwrap();
+        assert_eq!(both.on().collect::<Vec<_>>(), [Dialect::Genie, Dialect::Knitter]);
+        assert_eq!(both.knitter.unwrap().admin_namespace.as_str(), "admin");
+        let refused = read(r#"{"dialects":["knitter"],"knitter":{"adminNamespace":"A"}}"#).unwrap_err();
+        assert!(refused.starts_with("knitter.adminNamespace: got \"A\""), "{refused}");
         for (word, said) in [
-            ("multus", r#"dialects[0]: got "multus", want genie"#),
-            ("danm", r#"dialects[0]: got "danm", want genie; this version has no reader of danm and knitter yet"#),
-            ("Genie", r#"dialects[0]: got "Genie", want genie"#),
+            ("multus", r#"dialects[0]: got "multus", want genie or knitter"#),
+            ("danm", r#"dialects[0]: got "danm", want genie or knitter; this version has no reader of danm yet"#),
+            ("Genie", r#"dialects[0]: got "Genie", want genie or knitter"#),
         ] {
             assert_eq!(read(&format!(r#"{{"dialects":["{word}"]}}"#)).unwrap_err(), said);
         }

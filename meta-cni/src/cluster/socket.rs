@@ -53,6 +53,7 @@ impl Agent {
             joins: true,
             devices: query.devices,
             objects: query.objects.to_vec(),
+            aliases: query.aliases.to_vec(),
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
@@ -60,7 +61,8 @@ impl Agent {
                 let none = || Policies::Known { facts: attachments::policy::Facts::default() };
                 let policies = query.policies.then(|| resolved.policies.unwrap_or_else(none));
                 let (annotations, node) = (resolved.annotations, resolved.node);
-                let mut facts = Facts { annotations, node, policies, ..Facts::default() };
+                let aliases = resolved.aliases.into_iter().map(|one| (one.alias, one.found)).collect();
+                let mut facts = Facts { annotations, aliases, node, policies, ..Facts::default() };
                 for lookup in resolved.definitions {
                     self.take(&mut facts, lookup)?;
                 }

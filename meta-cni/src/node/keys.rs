@@ -49,13 +49,15 @@ static KEYS: Known<'static> = Known {
             "repair",
             "dialects",
             "genie",
+            "knitter",
             "runtimeConfDir",
         ],
     ],
-    inside: &[("cluster", &CLUSTER), ("genie", &GENIE)],
+    inside: &[("cluster", &CLUSTER), ("genie", &GENIE), ("knitter", &KNITTER)],
     only: false,
 };
 static CLUSTER: Known<'static> = Known::of(&[&["directory"]]);
+static KNITTER: Known<'static> = Known::of(&[&["adminNamespace", "defaultNetwork"]]);
 static GENIE: Known<'static> = Known::of(&[&["defaultPlugin", "loadPrefixes"]]);
 
 /// A node's configuration with its keys as [`NodeConf`](super::NodeConf) reads them: Multus, and the runtime, take them in any case. Two

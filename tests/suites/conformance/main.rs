@@ -11,6 +11,7 @@ mod fixtures;
 mod genie;
 mod hot_plug;
 mod install;
+mod knitter;
 mod lint;
 mod multus;
 mod nested;

@@ -41,6 +41,7 @@ fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
         references: &[],
         optional: &[],
         objects: &[],
+        aliases: &[],
         multus_namespace: &kube_system,
         policies: false,
         devices: true,
