@@ -6,7 +6,7 @@ use crate::bind::Attachment;
 use crate::cni::object::Object;
 use crate::cni::result::{CniResult, Interface, Ip};
 use crate::cni::version::Version;
-use crate::selection::{ROUTES, RULES};
+use crate::selection::{ROLES, ROUTES, RULES};
 
 /// Annotation that a pod's status is written to (NPWG 5).
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
@@ -120,6 +120,7 @@ impl<'a> AttachmentStatus<'a> {
         if place.interface.is_none_or(|interface| interface == self.attachment.ifname.as_str()) {
             set_list(&mut entry, ROUTES, &self.attachment.routes);
             set_list(&mut entry, RULES, &self.attachment.rules);
+            set_list(&mut entry, ROLES, &self.attachment.roles());
         }
         entry
     }

@@ -167,6 +167,7 @@ impl From<BindError> for Fault {
             | BindError::NoNetwork { .. }
             | BindError::NoNodeFile { .. }
             | BindError::NoFile { .. }
+            | BindError::NoAlias { .. }
             | BindError::NoObject { .. } => Self::NoNetwork(text),
             BindError::DevicesUnknown { .. } => Self::TryLater(text),
             BindError::NoConfiguration { .. } | BindError::Invalid(_) => Self::Config(text),

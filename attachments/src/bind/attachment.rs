@@ -13,7 +13,7 @@ use crate::cni::version::Version;
 use crate::dialect::Dialect;
 use crate::dialect::objects::ForeignRef;
 use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName, ObjectName};
-use crate::selection::{RequestedRoute, RequestedRule};
+use crate::selection::{ROLES, RequestedRoute, RequestedRule};
 
 /// Everything that the verbs of one attachment need. As JSON it is part of a record; configurations keep their bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +157,13 @@ impl Attachment {
     /// Does the pod have it because its annotation lists it? An annotation that lists it no more takes it away.
     pub fn is_selected(&self) -> bool {
         !self.is_default && self.translated.is_none() && (self.selected.is_some() || self.is_tenants)
+    }
+
+    /// What the pod has the interface for: [`ROLES`] among its arguments.
+    pub fn roles(&self) -> Vec<String> {
+        let cni = self.plugins.first().and_then(|plugin| plugin.object.object("args").ok()?);
+        let roles = cni.and_then(|args| args.object("cni").ok()?).and_then(|cni| cni.decode(ROLES, "words").ok()?);
+        roles.unwrap_or_default()
     }
 
     /// The [`Attachment::unverified`] requests that the result does not show, one sentence each.

@@ -10,6 +10,7 @@ use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
+use crate::dialect::alias::Alias;
 use crate::dialect::danm::Network;
 use crate::dialect::danm::network::{self, Type};
 use crate::dialect::files::{Named, NodeFiles};
@@ -90,6 +91,7 @@ pub(super) fn choose(
         (Origin::Definition(reference), None) => return Err(BindError::NoDefinition(reference.clone())),
         (Origin::File(name), _) => of_file(request, lookups, slot, name)?,
         (Origin::Foreign(reference), _) => of_object(request, lookups, slot, reference)?,
+        (Origin::Alias(alias, found), _) => return Err(no_one_definition(slot, alias, found)),
         (Origin::Named(name) | Origin::NodeFile(name), None) => match file_named(name.as_str(), lookups.files) {
             Some((file, conf)) => node_conf(conf, format!("file {file}"))?,
             None => return Err(no_network(request, slot.origin, name, lookups.files)),
@@ -242,7 +244,18 @@ fn named_conf(conf: &NetworkConf, name: &ConfName, field: String) -> Result<Chos
     node_conf(&conf, field)
 }
 
-fn translated(request: &BindRequest<'_>, from: String) -> Option<TranslatedFrom> {
+/// The refusal of a name that no definition has, or more than one.
+fn no_one_definition(slot: &Slot<'_>, alias: &Alias, found: &[NetRef]) -> BindError {
+    let field = format!("{}.attach_to_network", slot.field);
+    if found.is_empty() {
+        return BindError::NoAlias { field, alias: alias.clone() };
+    }
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let allowed = format!("a name that one definition has: {} have it", found.join(", "));
+    Finding::new(field, format_args!("{:?}", alias.name), allowed).into()
+}
+
+pub(super) fn translated(request: &BindRequest<'_>, from: String) -> Option<TranslatedFrom> {
     let translated = request.selection.translated.as_ref()?;
     Some(TranslatedFrom { dialect: translated.dialect.to_string(), from, listed: !translated.is_nodes_own })
 }

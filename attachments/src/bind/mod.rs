@@ -17,6 +17,7 @@ mod tenant;
 use std::collections::BTreeSet;
 
 use crate::cni::conf::PluginConf;
+use crate::dialect::alias::{Alias, KNITTER_PUBLIC};
 use crate::dialect::objects::ForeignRef;
 use crate::finding::Finding;
 use crate::names::{ConfName, IfName, NetRef, NetworkName, ObjectName};
@@ -101,6 +102,14 @@ pub enum BindError {
         /// The object.
         reference: ForeignRef,
     },
+    /// No definition has the name that a dialect's list gives (yet).
+    #[error("{field}: no network-attachment-definition is {:?} {}", .alias.name, places(.alias))]
+    NoAlias {
+        /// Where the pod names it.
+        field: String,
+        /// The name.
+        alias: Alias,
+    },
     /// A definition without a configuration, and no file of the node has its name (R6).
     #[error("network-attachment-definition {reference}: spec.config is empty, and no configuration file is named {:?}{broken}", .reference.name.as_str())]
     NoConfiguration {
@@ -152,6 +161,14 @@ pub enum BindError {
     /// A value is wrong; nothing was touched.
     #[error("{0}")]
     Invalid(#[from] Finding),
+}
+
+fn places(alias: &Alias) -> String {
+    let Alias { namespace, shared, .. } = alias;
+    match namespace == shared {
+        true => format!("in namespace {namespace}"),
+        false => format!("in namespace {namespace}, nor with the annotation {KNITTER_PUBLIC} in namespace {shared}"),
+    }
 }
 
 fn listed(names: &[String]) -> String {
@@ -243,6 +260,9 @@ impl Binder<'_> {
             true => Some(self.device_info_file(&chosen, &ifname)?),
             false => None,
         };
+        let named = slot.selected.and_then(|selected| selected.target.alias());
+        let by_name = || named.and_then(|alias| lookup::translated(self.request, format!("network {:?}", alias.name)));
+        let translated = chosen.translated.clone().or_else(by_name);
         let base = self.request.runtime_config.filter(|_| is_default);
         let runtime_config = capabilities::offer(base, asked.as_ref(), device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
@@ -264,14 +284,14 @@ impl Binder<'_> {
             address_set: slot.selected.and_then(|selected| selected.address_set.clone()),
             is_default,
             is_tenants: chosen.tenant,
-            translated: chosen.translated.clone(),
+            translated: translated.clone(),
             device,
             device_info_file,
             unverified,
             // A list of a dialect says what the pod starts with: nothing follows its edits.
             selected: slot
                 .selected
-                .filter(|_| !is_default && chosen.translated.is_none())
+                .filter(|_| !is_default && translated.is_none())
                 .map(|selected| NetworkSelection { interface: None, ..selected.clone() }.to_object()),
         });
         Ok(())

@@ -7,6 +7,7 @@ use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::definition::Definition;
 use crate::dialect::Dialect;
+use crate::dialect::alias::Alias;
 use crate::dialect::objects::ForeignRef;
 use crate::finding::Finding;
 use crate::names::{ConfName, ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
@@ -112,6 +113,8 @@ pub(super) enum Origin<'a> {
     NodeFile(&'a NetworkName),
     File(&'a ConfName),
     Foreign(&'a ForeignRef),
+    /// A name that no definition has, or more than one.
+    Alias(&'a Alias, &'a [NetRef]),
 }
 
 impl<'a> BindRequest<'a> {
@@ -166,6 +169,10 @@ impl<'a> BindRequest<'a> {
                 SelectionTarget::NodeFile(name) => Origin::NodeFile(name),
                 SelectionTarget::File(name) => Origin::File(name),
                 SelectionTarget::Foreign(reference) => Origin::Foreign(reference),
+                SelectionTarget::Alias { alias, found } => match found.as_slice() {
+                    [one] => Origin::Definition(one),
+                    _ => Origin::Alias(alias, found),
+                },
             },
             selected: Some(selected),
             field,
@@ -199,7 +206,7 @@ impl<'a> BindRequest<'a> {
     /// The definition of an attachment, if it exists.
     pub(super) fn definition_of(&self, origin: Origin<'_>) -> Option<NetRef> {
         match origin {
-            Origin::Conf(_) | Origin::NodeFile(_) | Origin::File(_) | Origin::Foreign(_) => None,
+            Origin::Conf(_) | Origin::NodeFile(_) | Origin::File(_) | Origin::Foreign(_) | Origin::Alias(..) => None,
             Origin::Definition(reference) => Some(reference.clone()),
             // A network's name may hold characters that an object's may not. Such a network can only be a file.
             Origin::Named(name) => {
@@ -231,6 +238,8 @@ impl<'a> BindRequest<'a> {
         let pod = &self.pod.namespace;
         match target {
             _ if !self.rules.namespace_isolation => Ok(()),
+            // Of another namespace than the pod's it finds what the administrator has opened to all, and nothing else.
+            SelectionTarget::Alias { .. } => Ok(()),
             SelectionTarget::Definition(NetRef { namespace, .. })
                 if namespace == pod || self.rules.is_global(namespace) =>
             {

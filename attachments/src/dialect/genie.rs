@@ -99,11 +99,13 @@ impl Genie {
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,
     ) -> Result<Option<PodList>, Finding> {
-        let list = |key, elements| PodList {
+        let list = |key, elements: Vec<NetworkSelection>| PodList {
             dialect: Dialect::Genie,
             key,
             is_nodes_own: key == DEFAULT_PLUGIN,
+            places: (0..elements.len()).map(|place| format!("[{place}]")).collect(),
             elements,
+            warnings: Vec::new(),
             is_open: false,
             candidates: Vec::new(),
         };

@@ -8,8 +8,9 @@
 //!
 //! - a variant of [`Dialect`], its word in [`Dialect::ALL`], and its settings in [`Dialects`];
 //! - its arms in [`Dialects::key_of`], the annotation that it would read, and in [`Dialects::read_pod`], the elements as they are
-//!   listed. Each element names its target: a definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect
-//!   ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to those without a name;
+//!   listed. Each element names its target: a definition, a definition by a name of the dialect ([`SelectionTarget::Alias`]), a file of
+//!   the node ([`SelectionTarget::File`]) or an object of the dialect ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to
+//!   those without a name;
 //! - what only its objects say of a list, in [`Dialects::settle`]: names, routes, the default network of a namespace;
 //! - its kinds in [`Kind`], and how an object becomes a configuration in [`objects::configuration`];
 //! - what it writes into pods, in `engine::network_status::beside` and among [`Dialect::writes`];
@@ -20,9 +21,11 @@
 //!
 //! [`Selection::read`]: crate::selection::Selection::read
 
+pub mod alias;
 pub mod danm;
 pub mod files;
 pub mod genie;
+pub mod knitter;
 pub mod objects;
 
 use std::collections::BTreeSet;
@@ -38,6 +41,7 @@ use crate::selection::SelectionTarget;
 use crate::selection::{NetworkSelection, Selection};
 use danm::Danm;
 use genie::Genie;
+use knitter::Knitter;
 use objects::{ForeignRef, Kind, Objects};
 
 /// The key of a node's configuration that lists dialects.
@@ -53,17 +57,20 @@ pub enum Dialect {
     Danm,
     /// CNI-Genie: annotations `cni` and `networks`, objects Logicalnetwork and Physicalnetwork.
     Genie,
+    /// Knitter: annotation `networks`.
+    Knitter,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Danm, Self::Genie];
+    pub const ALL: [Self; 3] = [Self::Danm, Self::Genie, Self::Knitter];
 
     /// Its word in `dialects`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Danm => "danm",
             Self::Genie => "genie",
+            Self::Knitter => "knitter",
         }
     }
 
@@ -72,6 +79,7 @@ impl Dialect {
         match self {
             Self::Danm => &danm::INTERFACES,
             Self::Genie => &[genie::CNI, genie::NETWORKS],
+            Self::Knitter => &[knitter::NETWORKS],
         }
     }
 
@@ -80,6 +88,7 @@ impl Dialect {
         match self {
             Self::Danm => &[],
             Self::Genie => &[genie::CNI, genie::PREFERENCES],
+            Self::Knitter => &[],
         }
     }
 
@@ -88,6 +97,7 @@ impl Dialect {
         match self {
             Self::Danm => &danm::KINDS,
             Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
+            Self::Knitter => &[],
         }
     }
 
@@ -96,6 +106,7 @@ impl Dialect {
         match self {
             Self::Danm => &danm::NETWORKS,
             Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
+            Self::Knitter => &[],
         }
     }
 }
@@ -110,12 +121,8 @@ impl FromStr for Dialect {
     type Err = Finding;
 
     fn from_str(text: &str) -> Result<Self, Finding> {
-        let allowed = match text {
-            "knitter" => "danm or genie; this version has no reader of knitter yet",
-            _ => "danm or genie",
-        };
         let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
-        known.ok_or_else(|| Finding::new("", format_args!("{text:?}"), allowed))
+        known.ok_or_else(|| Finding::new("", format_args!("{text:?}"), "danm, genie or knitter"))
     }
 }
 
@@ -126,6 +133,8 @@ pub struct Dialects {
     pub danm: Option<Danm>,
     /// CNI-Genie's.
     pub genie: Option<Genie>,
+    /// Knitter's.
+    pub knitter: Option<Knitter>,
 }
 
 /// A pod's list in the words of a dialect, translated.
@@ -139,6 +148,10 @@ pub struct PodList {
     pub is_nodes_own: bool,
     /// The networks in the order of the list.
     pub elements: Vec<NetworkSelection>,
+    /// Where each element is, behind the key: `[0]`, `.ports[0]`.
+    pub places: Vec<String>,
+    /// What the pod asks for in vain.
+    pub warnings: Vec<Finding>,
     /// True for a pod that leaves the choice of its network to the node.
     pub is_open: bool,
     /// The networks of which a pod without a list gets the first that there is, or the node's own default network where there is none.
@@ -154,6 +167,7 @@ impl Dialects {
             match word.parse().map_err(|e: Finding| e.under(&format!("{DIALECTS}[{i}]")))? {
                 Dialect::Danm => dialects.danm = Some(Danm::read(conf)?),
                 Dialect::Genie => dialects.genie = Some(Genie::read(conf)?),
+                Dialect::Knitter => dialects.knitter = Some(Knitter::read(conf)?),
             }
         }
         Ok(dialects)
@@ -164,6 +178,7 @@ impl Dialects {
         Dialect::ALL.into_iter().filter(|dialect| match dialect {
             Dialect::Danm => self.danm.is_some(),
             Dialect::Genie => self.genie.is_some(),
+            Dialect::Knitter => self.knitter.is_some(),
         })
     }
 
@@ -176,7 +191,17 @@ impl Dialects {
     pub fn key_of<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
         let of_danm = self.danm.as_ref().map_or(&[][..], |_| &danm::INTERFACES);
         let of_genie = self.genie.as_ref().map_or(&[][..], |_| &[genie::CNI]);
-        of_danm.iter().chain(of_genie).copied().find(|key| annotation(key).is_some())
+        let listed = of_danm.iter().chain(of_genie).copied().find(|key| annotation(key).is_some());
+        listed.or_else(|| self.knitters(&annotation).map(|_| knitter::NETWORKS))
+    }
+
+    /// Knitter's annotation, where its dialect is on. CNI-Genie has another annotation of the same key: with both dialects on the first
+    /// character tells whose it is, and a list in `cni` counts before it.
+    fn knitters<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<(&Knitter, &'a str)> {
+        let (knitter, text) = (self.knitter.as_ref()?, annotation(knitter::NETWORKS)?);
+        let has_list = || annotation(genie::CNI).is_some_and(|list| !list.trim().is_empty());
+        let is_its = self.genie.is_none() || (Knitter::is_meant(text) && !has_list());
+        is_its.then_some((knitter, text))
     }
 
     /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives. A list of the pod's own counts before
@@ -193,13 +218,14 @@ impl Dialects {
         if of_danm.as_ref().is_some_and(|list| list.candidates.is_empty()) {
             return Ok(of_danm);
         }
-        let of_genie = match &self.genie {
-            Some(genie) => genie.read_pod(annotation, pod_namespace)?,
-            None => None,
+        let other = match (self.knitters(&annotation), &self.genie) {
+            (Some((knitter, text)), _) => knitter.read_pod(text, pod_namespace)?,
+            (None, Some(genie)) => genie.read_pod(annotation, pod_namespace)?,
+            (None, None) => None,
         };
-        match of_genie {
+        match other {
             Some(list) if !list.is_nodes_own => Ok(Some(list)),
-            of_genie => Ok(of_danm.or(of_genie)),
+            other => Ok(of_danm.or(other)),
         }
     }
 
@@ -255,10 +281,14 @@ mod tests {
         assert!(read("{}").unwrap().is_empty() && read(r#"{"dialects":[]}"#).unwrap().is_empty());
         let on = read(r#"{"dialects":["genie"]}"#).unwrap();
         assert_eq!(on.on().collect::<Vec<_>>(), [Dialect::Genie]);
+        let both = read(r#"{"dialects":["knitter","genie"],"knitter":{"defaultNetwork":"net_api"}}"#).unwrap();
+        assert_eq!(both.on().collect::<Vec<_>>(), [Dialect::Genie, Dialect::Knitter]);
+        assert_eq!(both.knitter.unwrap().admin_namespace.as_str(), "admin");
+        let refused = read(r#"{"dialects":["knitter"],"knitter":{"adminNamespace":"A"}}"#).unwrap_err();
+        assert!(refused.starts_with("knitter.adminNamespace: got \"A\""), "{refused}");
         for (word, said) in [
-            ("multus", r#"dialects[0]: got "multus", want danm or genie"#),
-            ("knitter", r#"dialects[0]: got "knitter", want danm or genie; this version has no reader of knitter yet"#),
-            ("Genie", r#"dialects[0]: got "Genie", want danm or genie"#),
+            ("multus", r#"dialects[0]: got "multus", want danm, genie or knitter"#),
+            ("Genie", r#"dialects[0]: got "Genie", want danm, genie or knitter"#),
         ] {
             assert_eq!(read(&format!(r#"{{"dialects":["{word}"]}}"#)).unwrap_err(), said);
         }

@@ -70,7 +70,7 @@ impl Kind {
         match self.dialect() {
             Some(Dialect::Danm) => &danm::API_VERSIONS,
             Some(Dialect::Genie) => &["alpha.network.k8s.io/v1"],
-            None => &[],
+            Some(Dialect::Knitter) | None => &[],
         }
     }
 

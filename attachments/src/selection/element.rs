@@ -8,6 +8,7 @@ use super::npwg::{of_interface, of_name};
 use super::routing::{self, ROUTES, RULES, RequestedRoute, RequestedRule};
 use super::values;
 use crate::cni::object::Object;
+use crate::dialect::alias::Alias;
 use crate::dialect::objects::ForeignRef;
 use crate::finding::{Allowed, Finding};
 use crate::names::{ConfName, DeviceId, Guid, IfName, Mac, NetRef, NetworkName, ObjectName};
@@ -15,6 +16,9 @@ use crate::rule::Rule;
 
 /// The key of an element that names an AddressSet (a key of ours).
 pub const ADDRESS_SET: &str = "meta-cni.io/address-set";
+
+/// The argument among `cni-args` that says what an interface is for: a list of words, which `network-status` shows (of ours).
+pub const ROLES: &str = "meta-cni.io/roles";
 
 /// Where a selected network's configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,13 @@ pub enum SelectionTarget {
     File(ConfName),
     /// An object of a dialect.
     Foreign(ForeignRef),
+    /// A definition by the name that a dialect has for it.
+    Alias {
+        /// The name, and where it is looked for.
+        alias: Alias,
+        /// The definitions that have it: one, once they were looked for; several share the name.
+        found: Vec<NetRef>,
+    },
 }
 
 impl SelectionTarget {
@@ -34,8 +45,17 @@ impl SelectionTarget {
     pub fn definition(&self) -> Option<&NetRef> {
         match self {
             Self::Definition(reference) => Some(reference),
+            Self::Alias { found, .. } => match found.as_slice() {
+                [one] => Some(one),
+                _ => None,
+            },
             Self::NodeFile(_) | Self::File(_) | Self::Foreign(_) => None,
         }
+    }
+
+    /// The name of a dialect; nothing for what has none.
+    pub fn alias(&self) -> Option<&Alias> {
+        if let Self::Alias { alias, .. } = self { Some(alias) } else { None }
     }
 
     /// The object of a dialect; nothing for what is none.
@@ -51,6 +71,10 @@ impl fmt::Display for SelectionTarget {
             Self::NodeFile(name) => name.fmt(f),
             Self::File(name) => name.fmt(f),
             Self::Foreign(reference) => reference.fmt(f),
+            Self::Alias { alias, .. } => match self.definition() {
+                Some(reference) => reference.fmt(f),
+                None => f.write_str(&alias.name),
+            },
         }
     }
 }
@@ -224,17 +248,16 @@ impl NetworkSelection {
     /// The element of the JSON form; that of a definition reads back as the same value.
     pub fn to_object(&self) -> Object {
         let mut object = Object::new();
-        match &self.target {
-            SelectionTarget::Definition(reference) => {
+        match (&self.target, self.target.definition()) {
+            (_, Some(reference)) => {
                 object.set("name", &reference.name);
                 object.set("namespace", &reference.namespace);
             }
-            SelectionTarget::NodeFile(name) => object.set("name", name),
-            SelectionTarget::File(name) => object.set("name", name),
-            SelectionTarget::Foreign(reference) => {
+            (SelectionTarget::Foreign(reference), None) => {
                 object.set("name", &reference.name);
                 object.set("namespace", &reference.namespace);
             }
+            (target, None) => object.set("name", &target.to_string()),
         }
         object.set_some("interface", self.interface.as_ref());
         object.set_some("ips", Some(&self.ips).filter(|ips| !ips.is_empty()));

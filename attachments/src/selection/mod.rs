@@ -9,13 +9,14 @@ mod npwg;
 mod routing;
 mod values;
 
+use crate::dialect::alias::Alias;
 use crate::dialect::objects::ForeignRef;
 use crate::dialect::{Dialect, Dialects, FIRST, PodList, danm};
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
 pub use addresses::{ADDRESSES, AddressMode, AddressRequest};
-pub use element::{ADDRESS_SET, NetworkSelection, SelectionTarget, default_route_twice};
+pub use element::{ADDRESS_SET, NetworkSelection, ROLES, SelectionTarget, default_route_twice};
 pub use npwg::{ELEMENT_KEYS, is_json, parse, parse_default, slips, unread_keys};
 pub use routing::{AskedTwice, MOST as MOST_ROUTES, ROUTES, RULES, RequestedRoute, RequestedRule};
 pub use values::{BANDWIDTH, PORT_MAPPING, address};
@@ -57,8 +58,17 @@ pub struct Translated {
     pub candidates: Vec<ForeignRef>,
     /// True once the objects have had their say: [`Dialects::settle`].
     pub is_settled: bool,
-    /// The place of each element in the list, the default network's first.
-    places: Vec<usize>,
+    /// Where each element is, the default network's first.
+    places: Vec<Place>,
+}
+
+/// Where an element is in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    /// How many are before it.
+    number: usize,
+    /// Its field, behind the key.
+    field: String,
 }
 
 impl Selection {
@@ -122,17 +132,19 @@ impl Selection {
     }
 
     /// The first interface of the list is the pod's default network, wherever it is listed.
-    fn of_list(PodList { dialect, key, is_nodes_own, elements, is_open, candidates }: PodList) -> Self {
+    fn of_list(list: PodList) -> Self {
+        let PodList { dialect, key, is_nodes_own, elements, places, warnings, is_open, candidates } = list;
+        let places = places.into_iter().enumerate().map(|(number, field)| Place { number, field });
         let is_first =
-            |(_, one): &(usize, NetworkSelection)| one.interface.as_ref().is_some_and(|name| name.as_str() == FIRST);
-        let (first, others): (Vec<_>, Vec<_>) = elements.into_iter().enumerate().partition(is_first);
-        let places = first.iter().chain(&others).map(|(place, _)| *place).collect();
+            |(_, one): &(Place, NetworkSelection)| one.interface.as_ref().is_some_and(|name| name.as_str() == FIRST);
+        let (first, others): (Vec<_>, Vec<_>) = places.zip(elements).partition(is_first);
+        let places = first.iter().chain(&others).map(|(place, _)| place.clone()).collect();
         Self {
             default_network: first.into_iter().next().map(|(_, element)| element),
             networks: others.into_iter().map(|(_, element)| element).collect(),
             translated: Some(Translated { dialect, key, is_nodes_own, is_open, candidates, is_settled: false, places }),
             ignored: None,
-            unmet: Vec::new(),
+            unmet: warnings.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -149,13 +161,13 @@ impl Selection {
 
     /// The place in the list of an element of [`Selection::elements`].
     pub(crate) fn place(&self, element: usize) -> usize {
-        self.translated.as_ref().and_then(|translated| translated.places.get(element)).copied().unwrap_or(element)
+        self.translated.as_ref().and_then(|one| one.places.get(element)).map_or(element, |place| place.number)
     }
 
     /// Only the element at this place among [`Selection::elements`], as if nothing stood beside it.
     pub fn alone(&self, place: usize) -> Self {
         let translated = self.translated.clone().map(|translated| {
-            let places = translated.places.get(place).copied().into_iter().collect();
+            let places = translated.places.get(place).cloned().into_iter().collect();
             Translated { places, ..translated }
         });
         let first = usize::from(self.default_network.is_some());
@@ -214,6 +226,20 @@ impl Selection {
         self.elements().filter_map(|element| element.target.definition())
     }
 
+    /// The names of a dialect for definitions, as often as they are given.
+    pub fn aliases(&self) -> impl Iterator<Item = &Alias> {
+        self.elements().filter_map(|element| element.target.alias())
+    }
+
+    /// Takes what was found for each of [`Self::aliases`]: from here on they are definitions.
+    pub fn name_definitions(&mut self, find: impl Fn(&Alias) -> Vec<NetRef>) {
+        for element in self.default_network.iter_mut().chain(&mut self.networks) {
+            if let SelectionTarget::Alias { alias, found } = &mut element.target {
+                *found = find(alias);
+            }
+        }
+    }
+
     /// The objects of a dialect that are named, as often as they are.
     pub fn objects(&self) -> impl Iterator<Item = &ForeignRef> {
         self.elements().filter_map(|element| element.target.foreign())
@@ -232,7 +258,7 @@ impl Selection {
 impl Translated {
     fn field(&self, element: usize) -> String {
         match self.places.get(element) {
-            Some(place) => format!("{}[{place}]", self.key),
+            Some(place) => format!("{}{}", self.key, place.field),
             None => self.key.to_owned(),
         }
     }

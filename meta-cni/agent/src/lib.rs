@@ -94,7 +94,7 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
     pod_cache::read_also(&dialects);
     let pods = SharedPodCache::default();
     let reader = Reader::new(client.clone());
-    let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone());
+    let known = Definitions::open(reader.clone(), &options.state_dir, pods.clone(), dialects.clone());
     let policies = Policies::open(reader.clone(), &options.state_dir);
     let foreign = Foreign::new(dialects.clone(), reader.clone());
     let choice = NetworkChoice::new(dialects.genie.clone(), client.clone(), pods.clone());

@@ -16,6 +16,7 @@ use meta_cni::node::MULTUS_NAMESPACE;
 use meta_cni_kube::Index;
 use serde_json::Value;
 
+use super::definitions;
 use super::watch::SeenMeta;
 
 /// The annotation that names a pod's source: `api` or absent for all but static pods.
@@ -29,7 +30,9 @@ static OF_DIALECTS: OnceLock<Vec<&'static str>> = OnceLock::new();
 
 /// Reads the annotations of these dialects too, from the start of the program on.
 pub fn read_also(dialects: &Dialects) {
-    let keys = dialects.on().flat_map(|dialect| dialect.reads().iter().copied());
+    let of_pods = dialects.on().flat_map(|dialect| dialect.reads().iter().copied());
+    let of_definitions = dialects.knitter.iter().flat_map(|_| definitions::names::READ);
+    let keys = of_pods.chain(of_definitions);
     // The first word counts: the list is the program's, not a caller's.
     let _ = OF_DIALECTS.set(keys.collect());
 }
@@ -173,6 +176,11 @@ impl PodCache {
         let is_unattached = |name: &PodName, pod: &Pod| pod.status.is_none() && !pod.is_static && asks(name, pod);
         let found = self.index.iter().filter(|(name, pod)| is_unattached(name, pod));
         found.map(|(name, pod)| (name.clone(), pod.uid.clone())).collect()
+    }
+
+    /// The annotations by which all pods select networks, as far as they are cached.
+    pub fn selections(&self) -> impl Iterator<Item = (&PodName, &Annotations)> {
+        self.index.iter().filter_map(|(name, pod)| Some((name, pod.selection.as_ref()?)))
     }
 
     /// The definitions that all pods name.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use attachments::dialect::objects::{self, ForeignRef};
 use attachments::names::{NetRef, ObjectName, PodRef};
+use attachments::selection::Selection;
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::Resource;
 use meta_cni::cluster::wire::{
-    self, Cause, Join, LONGEST_ANNOTATION, Lookup, ObjectLookup, Outcome, Refusal, Resolve, Resolved,
+    self, AliasLookup, Cause, Join, LONGEST_ANNOTATION, Lookup, ObjectLookup, Outcome, Refusal, Resolve, Resolved,
 };
 use meta_cni::cluster::{Annotations, named_in};
 use meta_cni_kube::{Read, Reader};
@@ -95,9 +96,15 @@ impl Facts {
             wanted.extend(named_in(&found, &pod.namespace, &request.multus_namespace));
             annotations = Some(found);
         }
+        let mut aliases = Vec::with_capacity(request.aliases.len());
+        for alias in request.aliases {
+            let found = self.sources.definitions.find(&alias, deadline).await?;
+            wanted.extend(found.first().filter(|_| found.len() == 1).cloned());
+            aliases.push(AliasLookup { alias, found });
+        }
         let who = request.pod.as_ref().map_or_else(|| "the node".to_owned(), |pod| format!("pod {pod}"));
         let optional: BTreeSet<NetRef> = request.optional.into_iter().filter(|one| !wanted.contains(one)).collect();
-        let number = wanted.len() + optional.len();
+        let number = wanted.len() + optional.len() + aliases.len();
         if number > MOST {
             let message = format!("{who}: got {number} definitions that are named, want at most {MOST}");
             return Err(Refusal::new(Cause::Configuration, message));
@@ -140,7 +147,7 @@ impl Facts {
         // No await from here until the answer is a frame: only one answer is made at a time.
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
         let node = self.sources.addresses.known();
-        Ok((Resolved { annotations, definitions, node, policies, devices, objects }, room))
+        Ok((Resolved { annotations, definitions, node, policies, devices, objects, aliases }, room))
     }
 
     /// The pod's devices of the resources that definitions name. None where none names one: then the kubelet is not asked.
@@ -288,15 +295,24 @@ impl Facts {
     ) -> Requests {
         let Some(pod) = pod else { return Requests::default() };
         if let Some(annotations) = annotations {
-            return Requests::read(pod, annotations, multus_namespace, self.sources.foreign.dialects());
+            return self.read_requests(pod, annotations, multus_namespace);
         }
         match self.annotations(pod, deadline.min(Instant::now() + GLANCE)).await {
-            Ok(annotations) => Requests::read(pod, &annotations, multus_namespace, self.sources.foreign.dialects()),
+            Ok(annotations) => self.read_requests(pod, &annotations, multus_namespace),
             Err(refusal) => {
                 tracing::debug!("what pod {pod} asks of networks' addresses is not known: {}", refusal.message);
                 Requests::default()
             }
         }
+    }
+
+    fn read_requests(&self, pod: &PodRef, annotations: &Annotations, multus_namespace: &ObjectName) -> Requests {
+        let annotation = |name: &str| annotations.get(name).map(String::as_str);
+        let dialects = self.sources.foreign.dialects();
+        // What cannot be read asks for nothing: binding the pod tells what is wrong.
+        let (mut selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace, dialects);
+        self.sources.definitions.settle(&mut selection);
+        Requests::of_pod(pod, &selection)
     }
 
     /// Waits for memory for an answer. A frame is longer than its texts, because quotes are escaped.

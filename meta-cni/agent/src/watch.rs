@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 
 use attachments::definition::NetworkAttachmentDefinition;
+use attachments::names::NetRef;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{Client, Resource};
 use meta_cni::cluster::Annotations;
@@ -43,6 +44,14 @@ pub struct SeenMeta {
     /// The annotations that [`super::pod_cache::is_read`].
     #[serde(default, deserialize_with = "known_annotations")]
     pub annotations: Annotations,
+}
+
+impl Seen {
+    /// Namespace and name, of what has both.
+    pub fn reference(&self) -> Option<NetRef> {
+        let SeenMeta { namespace, name, .. } = &self.metadata;
+        Some(NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+    }
 }
 
 impl Versioned for Seen {

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use attachments::definition::{Definition, RESOURCE_NAME};
+use attachments::dialect::alias::{Alias, Candidate};
 use attachments::dialect::objects::{ForeignRef, Kind, Objects, disagreement, needed_by};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::policy;
@@ -46,13 +47,15 @@ impl Directory {
         if let (Some(annotations), Some(pod)) = (&annotations, query.pod) {
             wanted.extend(named_in(annotations, &pod.namespace, query.multus_namespace));
         }
+        let aliases = self.aliases(query.aliases)?;
+        wanted.extend(aliases.values().filter(|found| found.len() == 1).flatten().cloned());
         let mut node = NodeAddresses::default();
         let mut policies = query.policies.then(policy::Facts::default);
         let definitions = self.definitions(&wanted, &mut node, policies.as_mut())?;
         let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
         let policies = policies.map(|facts| Policies::Known { facts });
         let objects = self.objects(&[query.objects, query.candidates].concat())?;
-        Ok(Facts { annotations, definitions, missing, objects, node, policies, devices: None })
+        Ok(Facts { annotations, definitions, missing, objects, aliases, node, policies, devices: None })
     }
 
     fn annotations(&self, pod: &PodRef) -> Result<Annotations> {
@@ -91,6 +94,22 @@ impl Directory {
             }
         }
         Ok(found)
+    }
+
+    /// The definitions that have these names of a dialect.
+    fn aliases(&self, wanted: &[Alias]) -> Result<BTreeMap<Alias, Vec<NetRef>>> {
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut all = Vec::new();
+        for path in self.files()? {
+            for document in manifest::documents(&read(&path)?) {
+                let Some(manifest) = manifest::parse(document, &path, "NetworkAttachmentDefinition")? else { continue };
+                all.extend(reference(&manifest).map(|reference| (reference, manifest.metadata.annotations)));
+            }
+        }
+        let candidates = || all.iter().map(|(reference, annotations)| Candidate::of(reference, annotations));
+        Ok(wanted.iter().map(|alias| (alias.clone(), alias.among(candidates()))).collect())
     }
 
     /// These objects of dialects, and what they need, as far as they are there.
@@ -269,6 +288,7 @@ mod tests {
             optional: &[],
             objects: &[],
             candidates: &[],
+            aliases: &[],
             multus_namespace: &multus_namespace,
             policies: false,
             devices: false,
@@ -295,6 +315,7 @@ mod tests {
                 optional: &[],
                 objects: &[],
                 candidates: &[],
+                aliases: &[],
                 multus_namespace: &multus_namespace,
                 policies: true,
                 devices: false,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use attachments::bind::Allocation;
 use attachments::definition::Definition;
 use attachments::dialect::Dialects;
+use attachments::dialect::alias::Alias;
 use attachments::dialect::genie::{self, Genie};
 use attachments::dialect::objects::{ForeignRef, Objects};
 use attachments::names::{NetRef, ObjectName, PodRef};
@@ -55,6 +56,8 @@ pub struct Query<'a> {
     pub objects: &'a [ForeignRef],
     /// Further objects of dialects, most of which are missing: the namespaces' default networks.
     pub candidates: &'a [ForeignRef],
+    /// Names of a dialect for definitions; the answer has the definitions that have them, too.
+    pub aliases: &'a [Alias],
     /// The namespace of a default-network annotation that names none.
     pub multus_namespace: &'a ObjectName,
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
@@ -74,6 +77,8 @@ pub struct Facts {
     pub missing: BTreeSet<NetRef>,
     /// The objects of dialects that exist.
     pub objects: Objects,
+    /// The definitions that have the names which were asked for.
+    pub aliases: BTreeMap<Alias, Vec<NetRef>>,
     /// Addresses of the node and the API server, as far as the source knows them. They come with definitions.
     pub node: wire::NodeAddresses,
     /// Levels and policies; present if they were asked for.
@@ -112,7 +117,7 @@ impl Cluster {
     /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11.
     /// `patient` waits a moment for an agent that restarts.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
-        let asks = !query.references.is_empty() || !query.optional.is_empty();
+        let asks = !query.references.is_empty() || !query.optional.is_empty() || !query.aliases.is_empty();
         let asks_objects = !query.objects.is_empty() || !query.candidates.is_empty();
         if !query.annotations && !query.policies && !asks && !asks_objects {
             return Ok(Facts::default());
@@ -201,7 +206,7 @@ impl Cluster {
 /// wrong with it.
 pub fn named_in(annotations: &Annotations, namespace: &ObjectName, multus_namespace: &ObjectName) -> BTreeSet<NetRef> {
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    // No dialect names a definition.
+    // The names of a dialect are looked for by whoever binds the pod.
     let (selection, _) = Selection::read(annotation, namespace, multus_namespace, &Dialects::default());
     selection.definitions().cloned().collect()
 }

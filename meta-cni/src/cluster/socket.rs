@@ -55,6 +55,7 @@ impl Agent {
             devices: query.devices,
             objects: query.objects.to_vec(),
             candidates: query.candidates.to_vec(),
+            aliases: query.aliases.to_vec(),
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
@@ -62,7 +63,8 @@ impl Agent {
                 let none = || Policies::Known { facts: attachments::policy::Facts::default() };
                 let policies = query.policies.then(|| resolved.policies.unwrap_or_else(none));
                 let (annotations, node) = (resolved.annotations, resolved.node);
-                let mut facts = Facts { annotations, node, policies, ..Facts::default() };
+                let aliases = resolved.aliases.into_iter().map(|one| (one.alias, one.found)).collect();
+                let mut facts = Facts { annotations, aliases, node, policies, ..Facts::default() };
                 for lookup in resolved.definitions {
                     self.take(&mut facts, lookup)?;
                 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use attachments::definition::Definition;
+use attachments::dialect::alias::Alias;
 use attachments::dialect::objects::ForeignRef;
 use attachments::names::{DeviceId, NetRef, ObjectName, PodRef};
 use attachments::policy;
@@ -96,6 +97,9 @@ pub struct Resolve {
     /// Further objects of dialects. They are usually missing, so once the cache is complete the API server is not asked for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<ForeignRef>,
+    /// Names of a dialect for definitions, each once; the answer has the definitions that have them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Alias>,
 }
 
 /// Asks the agent to choose the least busy network for a pod, and to write it into the pod's annotation.
@@ -200,6 +204,9 @@ pub struct Resolved {
     /// The objects of dialects that were asked for, and what they need; an older agent tells none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectLookup>,
+    /// The names of a dialect that were asked for; an older agent tells none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<AliasLookup>,
 }
 
 /// The devices that the kubelet allocated to a pod.
@@ -278,6 +285,17 @@ pub struct ObjectLookup {
     pub reference: ForeignRef,
     /// The result.
     pub outcome: Outcome,
+}
+
+/// The lookup of a name of a dialect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AliasLookup {
+    /// The name.
+    pub alias: Alias,
+    /// The definitions that have it. More than one share it.
+    #[serde(default)]
+    pub found: Vec<NetRef>,
 }
 
 /// The result of a lookup.

@@ -93,7 +93,7 @@ pub fn explain(question: &Question) -> Result<Explained> {
     let mut facts = networks.resolve(&Query { annotations: true, policies: true, ..query })?;
     let annotations = facts.annotations.take().unwrap_or_default();
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    let (selection, findings) =
+    let (mut selection, findings) =
         Selection::read(annotation, &pod.namespace, &run.conf.multus_namespace, &run.conf.dialects);
 
     let mut explained = Explained::default();
@@ -106,6 +106,7 @@ pub fn explain(question: &Question) -> Result<Explained> {
     for finding in findings {
         explained.refuse(None, &finding.into());
     }
+    networks.name_definitions(pod, &mut selection, &mut facts)?;
     let selection = networks.settle(pod, target, &selection, &mut facts).unwrap_or_else(|fault| {
         explained.refuse(None, &fault);
         Selection::default()
@@ -382,6 +383,31 @@ spec: {config: '{"cniVersion":'}
         assert_eq!(names(&beside), ["eth0 d node", "net1 default/lan 0]"]);
         assert!(beside.warnings[0].contains("annotation cni counts for nothing"), "{:?}", beside.warnings);
         assert!(of(r#"{cni: ""}"#).unmet[0].contains("least busy"));
+    }
+
+    #[test]
+    fn a_pod_of_ports_is_explained_by_the_definitions_that_have_the_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = NADS.replace("{name: lan}", "{name: net-api, namespace: admin, annotations: {meta-cni.io/knitter-name: net_api, meta-cni.io/knitter-public: 'true'}}");
+        let of = |ports: &str| {
+            let annotation = serde_json::to_string(&format!(r#"{{"ports":[{ports}]}}"#)).unwrap();
+            let pod = format!("kind: Pod\nmetadata: {{name: p, annotations: {{networks: {annotation}}}}}\n");
+            fs::write(dir.path().join("all.yaml"), format!("{NADS}---\n{public}---\n{pod}")).unwrap();
+            explain_with(dir.path(), r#","dialects":["knitter"]"#)
+        };
+        let port = |network: &str, nic: &str| {
+            format!(r#"{{"attach_to_network":"{network}","attributes":{{"nic_name":"{nic}"}}}}"#)
+        };
+        let all = of(&[port("lan", "med"), port("net_api", "eth0"), port("gone", "x")].join(","));
+        assert_eq!(names(&all), ["eth0 admin/net-api 1]", "med default/lan 0]"]);
+        let from = all.networks[0].attachment.translated.clone().unwrap();
+        assert_eq!((from.dialect.as_str(), from.from.as_str()), ("knitter", "network \"net_api\""));
+        let said = &all.refusals[0];
+        assert_eq!((said.code, all.refusals.len()), (11, 1), "{:?}", all.refusals);
+        assert!(
+            said.message
+                .starts_with("networks.ports[2].attach_to_network: no network-attachment-definition is \"gone\"")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Looks up what an ADD needs before it can bind: annotations, definitions, files of the node. `attachments::bind` is pure and
 //! leaves all reading to this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
 use attachments::cni::version::Version;
 use attachments::dialect::Dialects;
+use attachments::dialect::alias::Alias;
 use attachments::dialect::files::NodeFiles;
 use attachments::dialect::genie;
 use attachments::dialect::objects::ForeignRef;
@@ -66,6 +67,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Reso
         selection = Selection::from_annotations(annotation, namespace, &conf.multus_namespace, &conf.dialects)?;
     }
     let ignored = selection.ignored.map(ignored);
+    networks.name_definitions(&pod, &mut selection, &mut facts)?;
     let selection = networks.settle(&pod, target, &selection, &mut facts)?;
     let mut bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
@@ -220,6 +222,7 @@ impl<'a> NodeNetworks<'a> {
             optional,
             objects: &[],
             candidates: &[],
+            aliases: &[],
             multus_namespace,
             policies: false,
             devices,
@@ -232,6 +235,24 @@ impl<'a> NodeNetworks<'a> {
         let query = self.query(Some(pod), references, optional);
         let mut facts = self.resolve(&Query { annotations: true, policies: true, ..query })?;
         Ok((facts.annotations.take().unwrap_or_default(), facts))
+    }
+
+    /// Looks for the definitions that a dialect's names mean. The same answer has them, and what judges them.
+    pub(super) fn name_definitions(&self, pod: &PodRef, selection: &mut Selection, facts: &mut Facts) -> Result<()> {
+        let aliases: BTreeSet<Alias> = selection.aliases().cloned().collect();
+        if aliases.is_empty() {
+            return Ok(());
+        }
+        let (aliases, optional) = (aliases.into_iter().collect::<Vec<_>>(), self.references()?);
+        let query = Query { policies: true, aliases: &aliases, ..self.query(Some(pod), &[], &optional) };
+        let found = self.resolve(&query)?;
+        if let Some(alias) = aliases.iter().find(|alias| !found.aliases.contains_key(alias)) {
+            let text = format!("{:?}: the node agent is older than the plugin, and knows no such names", alias.name);
+            return Err(Fault::TryLater(text));
+        }
+        selection.name_definitions(|alias| found.aliases.get(alias).cloned().unwrap_or_default());
+        *facts = Facts { annotations: facts.annotations.take(), ..found };
+        Ok(())
     }
 
     /// Only what attaches waits for an agent that is away. DEL, CHECK, GC and recovery go on with the node's files.

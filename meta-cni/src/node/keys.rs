@@ -50,14 +50,16 @@ static KEYS: Known<'static> = Known {
             "dialects",
             "danm",
             "genie",
+            "knitter",
             "runtimeConfDir",
         ],
     ],
-    inside: &[("cluster", &CLUSTER), ("danm", &DANM), ("genie", &GENIE)],
+    inside: &[("cluster", &CLUSTER), ("danm", &DANM), ("genie", &GENIE), ("knitter", &KNITTER)],
     only: false,
 };
 static CLUSTER: Known<'static> = Known::of(&[&["directory"]]);
 static DANM: Known<'static> = Known::of(&[&["namingScheme"]]);
+static KNITTER: Known<'static> = Known::of(&[&["adminNamespace", "defaultNetwork"]]);
 static GENIE: Known<'static> = Known::of(&[&["defaultPlugin", "loadPrefixes"]]);
 
 /// A node's configuration with its keys as [`NodeConf`](super::NodeConf) reads them: Multus, and the runtime, take them in any case. Two

@@ -13,6 +13,7 @@ mod fixtures;
 mod genie;
 mod hot_plug;
 mod install;
+mod knitter;
 mod lint;
 mod multus;
 mod nested;

@@ -8,6 +8,7 @@ mod devices;
 mod genie;
 mod harness;
 mod hot_plug;
+mod knitter;
 mod leases;
 mod levels;
 mod networks;

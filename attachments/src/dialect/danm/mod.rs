@@ -75,13 +75,16 @@ impl Danm {
             key,
             is_nodes_own: false,
             elements: Vec::new(),
+            places: Vec::new(),
+            warnings: Vec::new(),
             is_open: false,
             candidates: Vec::new(),
         };
         if let Some((key, text)) = interfaces::annotation(annotation)? {
             let elements = interfaces::read(text, namespace).map_err(|finding| finding.under(key))?;
             if let Some(elements) = elements {
-                return Ok(Some(PodList { elements, ..list(key) }));
+                let places = (0..elements.len()).map(|place| format!("[{place}]")).collect();
+                return Ok(Some(PodList { elements, places, ..list(key) }));
             }
         }
         Ok(Some(PodList { candidates: interfaces::defaults(namespace)?, ..list(DEFAULT) }))

@@ -6,6 +6,7 @@
 //! only if the API server cannot be asked.
 
 mod cache;
+pub mod names;
 mod object;
 mod shelf;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use attachments::definition::NetworkAttachmentDefinition;
+use attachments::dialect::Dialects;
 use attachments::names::NetRef;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -27,6 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::pod_cache::{PodName, SharedPodCache};
 use super::watch::Seen;
 use cache::{Cache, Known};
+use names::Names;
 use shelf::Shelf;
 
 /// The most prefetches at once.
@@ -50,6 +53,9 @@ struct Inner {
     reader: Reader,
     shelf: Shelf,
     pods: SharedPodCache,
+    dialects: Dialects,
+    /// Kept where a dialect has names of its own for definitions.
+    names: Option<Mutex<Names>>,
     state: Mutex<State>,
     /// A definition waits to be prefetched.
     wake: Notify,
@@ -95,7 +101,7 @@ impl From<Outcome> for Fact {
 
 impl Definitions {
     /// Starts with the files that an earlier agent left in the state directory.
-    pub fn open(reader: Reader, state_dir: &Path, pods: SharedPodCache) -> Self {
+    pub fn open(reader: Reader, state_dir: &Path, pods: SharedPodCache, dialects: Dialects) -> Self {
         let shelf = Shelf::new(state_dir);
         let mut state = State::default();
         for found in shelf.load() {
@@ -105,7 +111,8 @@ impl Definitions {
             }
         }
         let (wake, awaited) = (Notify::new(), Notify::new());
-        Self(Arc::new(Inner { reader, shelf, pods, state: Mutex::new(state), wake, awaited }))
+        let names = dialects.knitter.is_some().then(Mutex::default);
+        Self(Arc::new(Inner { reader, shelf, pods, dialects, names, state: Mutex::new(state), wake, awaited }))
     }
 
     /// Is the first list of the watch complete?
@@ -120,10 +127,7 @@ impl Definitions {
 
     /// Takes an event of the watch.
     pub fn heard(&self, event: Event<Seen>) {
-        let read = |seen: &Seen| {
-            let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
-            Some(NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
-        };
+        self.heard_names(&event);
         match event {
             Event::Begin => self.state().cache.begin(),
             Event::End => {
@@ -131,7 +135,7 @@ impl Definitions {
                 gone.iter().for_each(|reference| self.forget(reference));
             }
             Event::Listed(seen) | Event::Applied(seen) => {
-                let Some(reference) = read(&seen) else { return };
+                let Some(reference) = seen.reference() else { return };
                 let is_outdated = self.state().cache.told(&reference, &seen.metadata.resource_version);
                 if is_outdated {
                     self.forget(&reference);
@@ -140,7 +144,7 @@ impl Definitions {
                 self.notify_reconciler(&reference);
             }
             Event::Deleted(seen) => {
-                let Some(reference) = read(&seen) else { return };
+                let Some(reference) = seen.reference() else { return };
                 if self.state().cache.gone(&reference) {
                     self.forget(&reference);
                 }
@@ -151,7 +155,7 @@ impl Definitions {
 
     /// A pod of this node appeared or changed: prefetches the definitions that it names.
     pub fn expect(&self, pod: &PodName) {
-        let names = self.0.pods.lock().named_by(pod);
+        let names = self.named_by(pod);
         let now = Instant::now();
         let mut state = self.state();
         for reference in names {
@@ -343,7 +347,7 @@ impl Definitions {
 
     /// The definitions that this node's pods and its configuration name.
     fn used(&self) -> BTreeSet<NetRef> {
-        let mut used: BTreeSet<NetRef> = self.0.pods.lock().named().collect();
+        let mut used: BTreeSet<NetRef> = self.named().into_iter().collect();
         used.extend(self.state().nodes_own.iter().cloned());
         used
     }

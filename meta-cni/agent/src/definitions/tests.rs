@@ -53,7 +53,12 @@ impl World {
     }
 
     fn agent(&self) -> Definitions {
-        Definitions::open(Reader::new(self.server.client.clone()), self.state.path(), self.pods.clone())
+        Definitions::open(
+            Reader::new(self.server.client.clone()),
+            self.state.path(),
+            self.pods.clone(),
+            Dialects::default(),
+        )
     }
 
     fn set(&self, revision: &str) {

@@ -3,7 +3,6 @@
 use attachments::api::{AddressSet, AddressSetSpec, ClaimHolder, HolderKind};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use delegates::ipam::blocks::Pool;
-use delegates::networks::Need;
 use kube::{Client, Resource};
 use meta_cni::cluster::wire::{Cause, Refusal};
 use serde::Deserialize;
@@ -33,12 +32,12 @@ impl Networks {
     /// What an attachment of a pod asks for by an AddressSet: that of the pod's namespace, or else of the definition's.
     pub(super) async fn address_set(
         &self,
-        (reference, need): (&NetRef, &Need),
-        (pod, name): (&PodRef, &ObjectName),
+        reference: &NetRef,
+        (pod, name, key): (&PodRef, &ObjectName, &str),
         pool: &Pool,
         deadline: Instant,
     ) -> Result<Wanted, Refusal> {
-        let asked = format!("network-attachment-definition {reference}: meta-cni.io/address-set");
+        let asked = format!("network-attachment-definition {reference}: {key}");
         let until = (Instant::now() + PATIENCE).min(deadline);
         let mut namespaces = vec![&pod.namespace];
         namespaces.extend(Some(&reference.namespace).filter(|namespace| **namespace != pod.namespace));
@@ -48,10 +47,10 @@ impl Networks {
             }
         }
         let looked: Vec<&str> = namespaces.iter().map(|namespace| namespace.as_str()).collect();
-        let network = need.id.as_str();
+        let network = reference.name.as_str();
         Err(later(
             &asked,
-            &format!("no AddressSet {:?} for network {network} in namespaces {}", name.as_str(), looked.join(", ")),
+            &format!("no AddressSet {:?} for network {network:?} in namespaces {}", name.as_str(), looked.join(", ")),
         ))
     }
 }

@@ -257,8 +257,8 @@ impl Networks {
                         let wanted = request::of_pod(pod, &ips, pool);
                         self.ensure_one(reference, need.clone(), wanted, deadline).await?;
                     }
-                    (Request::AddressSet(name), Some(pod)) => {
-                        let wanted = self.address_set((reference, &need), (pod, &name), pool, deadline).await?;
+                    (Request::AddressSet(name, key), Some(pod)) => {
+                        let wanted = self.address_set(reference, (pod, &name, key), pool, deadline).await?;
                         self.ensure_one(reference, need.clone(), Some(wanted), deadline).await?;
                     }
                     (Request::IpamClaim(name), Some(pod)) => {

@@ -5,12 +5,11 @@ use std::net::IpAddr;
 
 use attachments::api::{ClaimHolder, HolderKind};
 use attachments::cni::conf::NetworkConf;
-use attachments::dialect::Dialects;
+use attachments::dialect::knitter;
 use attachments::dialect::objects::ForeignRef;
 use attachments::names::{NetRef, ObjectName, PodRef};
-use attachments::selection::{NetworkSelection, Selection, address};
+use attachments::selection::{ADDRESS_SET, NetworkSelection, Selection, address};
 use delegates::ipam::blocks::Pool;
-use meta_cni::cluster::Annotations;
 
 use super::facts::Wanted;
 
@@ -32,15 +31,13 @@ pub enum Request {
     Addresses(Vec<IpAddr>),
     /// `ipam-claim-reference`.
     IpamClaim(ObjectName),
-    /// `meta-cni.io/address-set`.
-    AddressSet(ObjectName),
+    /// `meta-cni.io/address-set`, or a dialect's word for it.
+    AddressSet(ObjectName, &'static str),
 }
 
 impl Requests {
-    /// Reads a pod's annotations. What cannot be read asks for nothing: binding the pod tells what is wrong.
-    pub fn read(pod: &PodRef, annotations: &Annotations, multus_namespace: &ObjectName, dialects: &Dialects) -> Self {
-        let annotation = |name: &str| annotations.get(name).map(String::as_str);
-        let (selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace, dialects);
+    /// By what a pod selects.
+    pub fn of_pod(pod: &PodRef, selection: &Selection) -> Self {
         let mut by_definition: BTreeMap<NetRef, Vec<Request>> = BTreeMap::new();
         for element in selection.elements() {
             let of_object = element.target.foreign().map(ForeignRef::as_definition);
@@ -77,7 +74,8 @@ impl Request {
             return Self::Nothing;
         }
         if let Some(set) = &element.address_set {
-            return Self::AddressSet(set.clone());
+            let key = if element.target.alias().is_some() { knitter::IP_GROUP } else { ADDRESS_SET };
+            return Self::AddressSet(set.clone(), key);
         }
         if let Some(claim) = &element.ipam_claim {
             return Self::IpamClaim(claim.clone());
@@ -117,6 +115,9 @@ pub fn network_name(config: &str, reference: &NetRef) -> String {
 
 #[cfg(test)]
 mod tests {
+    use attachments::dialect::Dialects;
+    use meta_cni::cluster::Annotations;
+
     use super::*;
 
     fn pod() -> PodRef {
@@ -125,7 +126,10 @@ mod tests {
 
     fn requests(text: &str) -> Requests {
         let annotations = Annotations::from([("k8s.v1.cni.cncf.io/networks".to_owned(), text.to_owned())]);
-        Requests::read(&pod(), &annotations, &"kube-system".parse().unwrap(), &Dialects::default())
+        let annotation = |name: &str| annotations.get(name).map(String::as_str);
+        let home = "kube-system".parse().unwrap();
+        let (selection, _) = Selection::read(annotation, &pod().namespace, &home, &Dialects::default());
+        Requests::of_pod(&pod(), &selection)
     }
 
     #[test]

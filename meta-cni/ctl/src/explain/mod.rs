@@ -129,10 +129,13 @@ fn gather(options: &ExplainOptions, sources: &[Source]) -> Result<(Objects, Node
         });
         let conf = NodeConfiguration::read(options.node_conf.as_deref(), keys)?;
         let multus = multus_namespace(&conf.conf)?;
+        let dialects = dialects(&conf.conf)?;
+        objects::read_named(&access, &mut objects, &dialects, &pods).await?;
         let mut references: Vec<NetRef> = nodes_own(&conf.conf, &multus);
-        references.extend(pods.iter().flat_map(|(namespace, name)| objects.named_by(namespace, name, &multus)));
+        references
+            .extend(pods.iter().flat_map(|(namespace, name)| objects.named_by((namespace, name), &multus, &dialects)));
         objects::read_rest(&access, &mut objects, &references, &pods).await?;
-        objects::read_foreign(&access, &mut objects, &dialects(&conf.conf)?, &pods).await?;
+        objects::read_foreign(&access, &mut objects, &dialects, &pods).await?;
         Ok((objects, conf))
     })
 }
@@ -235,7 +238,7 @@ fn admission(
     name: &str,
 ) -> Result<Vec<(String, Problem)>, String> {
     let multus = multus_namespace(&conf.conf)?;
-    let named = objects.named_by(namespace, name, &multus);
+    let named = objects.named_by((namespace, name), &multus, &dialects(&conf.conf)?);
     let references = named.iter().map(|net| ("NetworkAttachmentDefinition", net.namespace.as_str(), net.name.as_str()));
     let looked_at = std::iter::once(("Pod", namespace, name)).chain(references);
     let wanted: Vec<Source> = looked_at

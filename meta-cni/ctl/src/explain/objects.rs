@@ -1,16 +1,17 @@
 //! The objects that an explanation rests on: from files, from the API server, or from both. They lie in a directory for the time of the
 //! command, where directory mode reads them as the plugin would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use attachments::dialect::Dialects;
+use attachments::dialect::alias::{Alias, Candidate};
 use attachments::dialect::objects::{ForeignRef, Kind, needed_by};
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::Level;
 use attachments::selection::Selection;
-use meta_cni::cluster::{Annotations, manifest, named_in};
+use meta_cni::cluster::{Annotations, manifest};
 use meta_cni_kube::{Access, Selector};
 use serde_json::{Value, json};
 
@@ -90,16 +91,28 @@ impl Objects {
 
     /// The annotations of a pod.
     pub fn annotations(&self, namespace: &str, name: &str) -> Option<Annotations> {
-        let pod = self.get("Pod", namespace, name)?;
-        let written = pod["metadata"]["annotations"].as_object().into_iter().flatten();
-        Some(written.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+        self.get("Pod", namespace, name).map(annotations_of)
     }
 
     /// The definitions that a pod's annotations name.
-    pub fn named_by(&self, namespace: &str, name: &str, multus_namespace: &ObjectName) -> Vec<NetRef> {
+    pub fn named_by(
+        &self,
+        (namespace, name): (&str, &str),
+        multus_namespace: &ObjectName,
+        dialects: &Dialects,
+    ) -> Vec<NetRef> {
         let Ok(home) = namespace.parse::<ObjectName>() else { return Vec::new() };
         let annotations = self.annotations(namespace, name).unwrap_or_default();
-        named_in(&annotations, &home, multus_namespace).into_iter().collect()
+        let annotation = |key: &str| annotations.get(key).map(String::as_str);
+        // What cannot be read names nothing; the explanation says what is wrong with it.
+        let (mut selection, _) = Selection::read(annotation, &home, multus_namespace, dialects);
+        let known: Vec<(NetRef, Annotations)> = match selection.aliases().next() {
+            None => Vec::new(),
+            Some(_) => self.of_kind("NetworkAttachmentDefinition").filter_map(with_annotations).collect(),
+        };
+        let candidates = || known.iter().map(|(reference, annotations)| Candidate::of(reference, annotations));
+        selection.name_definitions(|alias| alias.among(candidates()));
+        selection.definitions().cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The level of namespaces without a label, by the node's configuration.
@@ -125,6 +138,16 @@ impl Objects {
             .map(|((kind, _, name), object)| Source { name: format!("{kind} {name}.yaml"), text: object.to_string() })
             .collect()
     }
+}
+
+fn annotations_of(object: &Value) -> Annotations {
+    let written = object["metadata"]["annotations"].as_object().into_iter().flatten();
+    written.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn with_annotations(object: &Value) -> Option<(NetRef, Annotations)> {
+    let part = |key: &str| object["metadata"][key].as_str()?.parse().ok();
+    Some((NetRef { namespace: part("namespace")?, name: part("name")? }, annotations_of(object)))
 }
 
 /// Reads a pod from the API server, unless a file has it.
@@ -174,6 +197,30 @@ pub async fn read_rest(
             Ok(()) => found.into_iter().for_each(|object| objects.insert(kind, object)),
             Err(why) => objects.notes.push(format!("going on without objects of {kind}: {why}")),
         }
+    }
+    Ok(())
+}
+
+/// Reads the definitions among which a dialect's names are looked for: those of the namespaces, for a name may be in an annotation.
+pub async fn read_named(
+    access: &Access,
+    objects: &mut Objects,
+    dialects: &Dialects,
+    pods: &[(String, String)],
+) -> Result<(), String> {
+    let mut namespaces = BTreeSet::new();
+    for (namespace, name) in pods {
+        let Ok(home) = namespace.parse::<ObjectName>() else { continue };
+        let annotations = objects.annotations(namespace, name).unwrap_or_default();
+        let annotation = |key: &str| annotations.get(key).map(String::as_str);
+        let (selection, _) = Selection::read(annotation, &home, &home, dialects);
+        namespaces.extend(selection.aliases().flat_map(Alias::namespaces).cloned());
+    }
+    for namespace in namespaces {
+        let path = format!("/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions");
+        let mut found = Vec::new();
+        access::list(access, &path, Selector::default(), |object| found.push(object)).await?;
+        found.into_iter().for_each(|object| objects.insert("NetworkAttachmentDefinition", object));
     }
     Ok(())
 }

@@ -117,6 +117,34 @@ mod tests {
     }
 
     #[test]
+    fn ports_of_knitter_are_read_as_a_node_reads_them() {
+        let said = |annotations: &str| {
+            human("p.yaml", &format!("kind: Pod\nmetadata: {{name: p, namespace: shop, annotations: {annotations}}}\n"))
+        };
+        let at = "metadata.annotations[networks].ports[0]";
+        assert_eq!(
+            said(r#"{networks: '{"ports":[{"attach_to_network":""}]}'}"#),
+            format!("p.yaml: shop/p: {at}.attach_to_network: Required value: the name of a network\n")
+        );
+        let fast = said(
+            r#"{networks: '{"ports":[{"attach_to_network":"lan","attributes":{"nic_name":"eth0","accelerate":"true"}}]}'}"#,
+        );
+        assert!(
+            fast.starts_with(&format!(
+                "p.yaml: shop/p: warning: {at}.attributes.accelerate: Invalid value: \"true\": a plain port"
+            )),
+            "{fast}"
+        );
+        for fine in [
+            r#"{networks: ''}"#,
+            r#"{networks: 'net1,net2', cni: ''}"#,
+            r#"{networks: '{', k8s.v1.cni.cncf.io/networks: lan}"#,
+        ] {
+            assert_eq!(said(fine), "", "{fine}");
+        }
+    }
+
+    #[test]
     fn objects_of_genie_are_looked_at_with_what_they_need() {
         let of = |kind: &str, name: &str, spec: &str| {
             format!(

@@ -1,11 +1,12 @@
 //! Finds the parts of a manifest that concern networks: definitions, and annotations of pods and pod templates.
 
 use attachments::cni::object::Object;
+use attachments::dialect::knitter::{self, Knitter};
 use attachments::dialect::objects::Kind as Foreign;
 use attachments::dialect::{Dialect, danm, genie};
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
-use attachments::selection::NETWORKS;
+use attachments::selection::{DEFAULT_NETWORK, NETWORKS};
 use delegates::lint::{self as rules, Kind, Problem, Rule, Severity};
 use serde_json::Value;
 
@@ -73,26 +74,49 @@ fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
         return vec![Problem::unruled(Kind::Invalid, "spec", spec, "must be an object")];
     };
     if danm::NETWORKS.contains(&kind) {
-        return danm::judge::judge(kind, &own, None).into_iter().map(problem(Severity::Deny)).collect();
+        return danm::judge::judge(kind, &own, None).into_iter().map(|one| of_dialect(Severity::Deny, one)).collect();
     }
     let physical = spec["physicalNet"].as_str().and_then(|name| trial.physical(object, name)).and_then(read);
     let (errors, warnings) = genie::judge(kind, &own, physical.as_ref());
-    errors.into_iter().map(problem(Severity::Deny)).chain(warnings.into_iter().map(problem(Severity::Warn))).collect()
+    let of = |severity| move |finding: Finding| of_dialect(severity, finding);
+    errors.into_iter().map(of(Severity::Deny)).chain(warnings.into_iter().map(of(Severity::Warn))).collect()
 }
 
-fn problem(severity: Severity) -> impl Fn(Finding) -> Problem {
-    move |finding: Finding| {
-        let kind = if finding.value.is_empty() { Kind::Required } else { Kind::Invalid };
-        let text = finding.allowed.to_string();
-        Problem { severity, ..Problem::unruled(kind, finding.path, finding.value, text) }
-    }
+/// What a dialect's reader says.
+fn of_dialect(severity: Severity, finding: Finding) -> Problem {
+    let kind = if finding.value.is_empty() { Kind::Required } else { Kind::Invalid };
+    let text = finding.allowed.to_string();
+    Problem { severity, ..Problem::unruled(kind, finding.path, finding.value, text) }
+}
+
+/// What Knitter's reader says of a pod's ports. Whether the nodes read them is not known here: the text's form tells whose it is, and
+/// beside an annotation of NPWG it counts for nothing.
+fn ports<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
+    let is_npwgs = [NETWORKS, DEFAULT_NETWORK].iter().any(|key| annotation(key).is_some());
+    let Some(text) = annotation(knitter::NETWORKS).filter(|text| Knitter::is_meant(text) && !is_npwgs) else {
+        return Vec::new();
+    };
+    let found = match Knitter::read(&Object::new()).and_then(|usual| usual.read_pod(text, namespace)) {
+        Ok(list) => list.into_iter().flat_map(|list| list.warnings).map(|one| (Severity::Warn, one)).collect(),
+        Err(finding) => vec![(Severity::Deny, finding)],
+    };
+    let at = |finding: Finding| {
+        let inside = finding.path.strip_prefix(knitter::NETWORKS).unwrap_or_default();
+        Finding { path: format!("metadata.annotations[{}]{inside}", knitter::NETWORKS), ..finding }
+    };
+    found.into_iter().map(|(severity, finding)| of_dialect(severity, at(finding))).collect()
 }
 
 /// The API server refuses an invalid namespace, so it is no finding here.
 fn pod(object: &Value, namespace: &str) -> Vec<Problem> {
     let namespace = namespace.parse::<ObjectName>().or_else(|_| "default".parse());
     let text = |key: &str| object["metadata"]["annotations"][key].as_str();
-    namespace.map(|namespace| rules::annotations(&namespace, text)).unwrap_or_default()
+    let of = |namespace: ObjectName| {
+        let mut problems = rules::annotations(&namespace, text);
+        problems.extend(ports(&namespace, text));
+        problems
+    };
+    namespace.map(of).unwrap_or_default()
 }
 
 fn workload(object: &Value, namespace: &str, template: &str) -> Vec<Problem> {

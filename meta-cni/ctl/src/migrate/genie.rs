@@ -85,19 +85,20 @@ fn read(name: &str, text: &str, parts: &mut Vec<Part>) -> Result<(), String> {
     }
     for (i, document) in manifest::documents(text).into_iter().enumerate() {
         let object = manifest::value(document).map_err(|why| format!("{name}: document {}: {why}", i + 1))?;
-        each(object, parts);
+        each(object, &mut |object| parts.push(Part::Object(object)));
     }
     Ok(())
 }
 
-fn each(mut object: Value, parts: &mut Vec<Part>) {
+/// Each object of a document: those of a list by themselves.
+pub(super) fn each(mut object: Value, take: &mut impl FnMut(Value)) {
     let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
     if let Some(items) = object.get_mut("items").and_then(Value::as_array_mut).filter(|_| is_list) {
-        return std::mem::take(items).into_iter().for_each(|item| each(item, parts));
+        return std::mem::take(items).into_iter().for_each(|item| each(item, take));
     }
     // An empty document is none.
     if object.is_object() {
-        parts.push(Part::Object(object));
+        take(object);
     }
 }
 
@@ -110,7 +111,8 @@ fn foreign(object: &Value) -> Option<ForeignRef> {
     Some(ForeignRef::within(&namespace, kind, metadata["name"].as_str()?.parse().ok()?))
 }
 
-fn called(object: &Value) -> String {
+/// What a message calls an object.
+pub(super) fn called(object: &Value) -> String {
     let text = |value: &Value, usual: &str| value.as_str().unwrap_or(usual).to_owned();
     let metadata = &object["metadata"];
     format!(
@@ -121,7 +123,7 @@ fn called(object: &Value) -> String {
     )
 }
 
-fn definition(namespace: &str, name: &str, config: &str) -> Value {
+pub(super) fn definition(namespace: &str, name: &str, config: &str) -> Value {
     json!({
         "apiVersion": "k8s.cni.cncf.io/v1",
         "kind": "NetworkAttachmentDefinition",
@@ -272,7 +274,9 @@ fn rewrite(
             let (namespace, name) = match &element.target {
                 SelectionTarget::File(name) => (files_namespace.as_str(), name.as_str()),
                 SelectionTarget::Foreign(reference) => (reference.namespace(), reference.name.as_str()),
-                SelectionTarget::Definition(_) | SelectionTarget::NodeFile(_) => continue,
+                SelectionTarget::Definition(_) | SelectionTarget::NodeFile(_) | SelectionTarget::Alias { .. } => {
+                    continue;
+                }
             };
             if name.parse::<ObjectName>().is_err() {
                 return Err(format!("{name:?} is no name of an object: rename the node's file, and the entry"));

@@ -3,6 +3,7 @@
 
 mod genie;
 mod keys;
+mod knitter;
 mod multus;
 mod report;
 
@@ -32,6 +33,12 @@ pub enum MigrateCommand {
     /// was. Standard error has a line for each thing that cannot be moved.
     #[command(args_override_self = true, after_help = MOVED)]
     Genie(GenieOptions),
+    /// Reads bodies and answers of Knitter's REST API and manifests, and prints networks, groups, quotas and pods as objects of today.
+    ///
+    /// Standard output has nothing but objects for `kubectl apply`, with notes as comments; what is none of Knitter's is among them as it
+    /// was. Standard error has a line for each thing that cannot be moved.
+    #[command(args_override_self = true, after_help = MOVED)]
+    Knitter(KnitterOptions),
 }
 
 const MOVED: &str = "\
@@ -44,6 +51,23 @@ pub struct GenieOptions {
     #[arg(long, short, value_name = "NAMESPACE", default_value = "kube-system", value_parser = object_name)]
     namespace: ObjectName,
     /// Manifests (YAML or JSON, lists too), and files of a node (.conf, .conflist); - is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// What was Knitter's.
+#[derive(Debug, PartialEq, Args)]
+pub struct KnitterOptions {
+    /// Whose networks and groups the bodies are: a tenant's name is that of its namespace.
+    #[arg(long, short, value_name = "NAMESPACE", default_value = "default", value_parser = object_name)]
+    tenant: ObjectName,
+    /// The administrator's namespace, as in `knitter.adminNamespace`.
+    #[arg(long, value_name = "NAMESPACE", default_value = "admin", value_parser = object_name)]
+    admin_namespace: ObjectName,
+    /// The network that stands for the nodes' own default network, as in `knitter.defaultNetwork`.
+    #[arg(long, value_name = "NAME")]
+    default_network: Option<String>,
+    /// Bodies and answers (JSON), and manifests (YAML or JSON, lists too); - is stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -71,24 +95,37 @@ pub struct MigrateOptions {
 pub fn run(command: &MigrateCommand) -> Result<Answer, String> {
     match command {
         MigrateCommand::Multus(options) => of_multus(options),
-        MigrateCommand::Genie(options) => of_genie(options),
+        MigrateCommand::Genie(options) => Ok(answer(genie::migrate(&texts(&options.files)?, &options.namespace)?)),
+        MigrateCommand::Knitter(options) => {
+            let place = knitter::Place {
+                tenant: options.tenant.clone(),
+                admin: options.admin_namespace.clone(),
+                default_network: options.default_network.clone(),
+            };
+            Ok(answer(knitter::migrate(&texts(&options.files)?, &place)?))
+        }
     }
 }
 
-fn of_genie(options: &GenieOptions) -> Result<Answer, String> {
-    let (sources, unreadable) = files::sources(&options.files);
-    if let Some((name, error)) = unreadable.first() {
-        return Err(format!("{name}: {error}"));
+/// The files by name and text. The first that cannot be read is an error.
+fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, String> {
+    let (sources, unreadable) = files::sources(paths);
+    match unreadable.first() {
+        Some((name, error)) => Err(format!("{name}: {error}")),
+        None => Ok(sources.into_iter().map(|source| (source.name, source.text)).collect()),
     }
-    let texts: Vec<(String, String)> = sources.into_iter().map(|source| (source.name, source.text)).collect();
-    let genie::Migration { objects, left, skipped } = genie::migrate(&texts, &options.namespace)?;
+}
+
+/// Prints what becomes of another system's files.
+fn answer(migration: genie::Migration) -> Answer {
+    let genie::Migration { objects, left, skipped } = migration;
     for line in &skipped {
         eprintln!("meta-cnictl: left out: {}", printable(line));
     }
     for line in &left {
         eprintln!("meta-cnictl: not moved: {}", printable(line));
     }
-    Ok(Answer { text: objects_text(&objects), is_good: left.is_empty() })
+    Answer { text: objects_text(&objects), is_good: left.is_empty() }
 }
 
 /// Objects for `kubectl apply`, their notes as comments above them.
@@ -118,12 +155,7 @@ fn of_multus(options: &MigrateOptions) -> Result<Answer, String> {
             false => paths.push(path.clone()),
         }
     }
-    let (sources, unreadable) = files::sources(&paths);
-    if let Some((name, error)) = unreadable.first() {
-        return Err(format!("{name}: {error}"));
-    }
-    let texts: Vec<(String, String)> = sources.into_iter().map(|source| (source.name, source.text)).collect();
-    let migration = multus::migrate(&texts)?;
+    let migration = multus::migrate(&texts(&paths)?)?;
     let text = match options.output {
         Format::Text => report::text(&migration, Style::of_stdout()),
         Format::Json => report::json(&migration),

@@ -42,6 +42,7 @@ fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
         optional: &[],
         objects: &[],
         candidates: &[],
+        aliases: &[],
         multus_namespace: &kube_system,
         policies: false,
         devices: true,

@@ -33,6 +33,7 @@ fn resolve() -> AgentRequest {
         devices: false,
         objects: Vec::new(),
         candidates: Vec::new(),
+        aliases: Vec::new(),
     })
 }
 
@@ -50,6 +51,7 @@ fn resolve_policies(joins: bool) -> AgentRequest {
         devices: false,
         objects: Vec::new(),
         candidates: Vec::new(),
+        aliases: Vec::new(),
     })
 }
 
@@ -114,6 +116,7 @@ fn resolved() -> Answer {
         policies: None,
         devices: None,
         objects: Vec::new(),
+        aliases: Vec::new(),
     })
 }
 
@@ -145,12 +148,30 @@ fn resolved_objects() -> Answer {
     Answer::Resolved(Resolved { objects, ..Resolved::default() })
 }
 
+fn alias(name: &str) -> Alias {
+    Alias { name: name.into(), namespace: "default".parse().unwrap(), shared: "admin".parse().unwrap() }
+}
+
+/// From a plugin whose node speaks a dialect that has names of its own for definitions.
+fn resolve_aliases() -> AgentRequest {
+    let AgentRequest::Resolve(request) = resolve_policies(true) else { unreachable!() };
+    AgentRequest::Resolve(Resolve { aliases: vec![alias("net_api")], ..request })
+}
+
+fn resolved_aliases() -> Answer {
+    let aliases = vec![
+        AliasLookup { alias: alias("net_api"), found: vec![net("admin", "net-api")] },
+        AliasLookup { alias: alias("none"), found: Vec::new() },
+    ];
+    Answer::Resolved(Resolved { aliases, ..Resolved::default() })
+}
+
 fn publish_beside() -> AgentRequest {
     let annotations = [("multi-ip-preferences".to_owned(), "{}".to_owned())].into();
     AgentRequest::Publish(Publish { pod: pod(None), status: "[]".into(), added: Vec::new(), annotations, wait_ms: 20 })
 }
 
-fn requests() -> [(&'static str, AgentRequest); 12] {
+fn requests() -> [(&'static str, AgentRequest); 13] {
     let message = "cannot find a network-attachment-definition (lan) in namespace (default)".to_owned();
     let report = AddFailure { pod: pod(None), reason: "NoNetworkFound".into(), message };
     let multus_namespace = "kube-system".parse().unwrap();
@@ -168,6 +189,7 @@ fn requests() -> [(&'static str, AgentRequest); 12] {
         ("resolve-joins", resolve_policies(true)),
         ("resolve-devices", resolve_devices()),
         ("resolve-objects", resolve_objects()),
+        ("resolve-aliases", resolve_aliases()),
         ("choose", AgentRequest::Choose(Choose { pod: pod(None), wait_ms: 54_000 })),
         ("publish-beside", publish_beside()),
         ("join", AgentRequest::Join(join)),
@@ -178,7 +200,7 @@ fn requests() -> [(&'static str, AgentRequest); 12] {
     ]
 }
 
-fn answers() -> [(&'static str, Answer); 13] {
+fn answers() -> [(&'static str, Answer); 14] {
     let health = Health {
         node: "n1".into(),
         program: "0.1.0".into(),
@@ -198,6 +220,7 @@ fn answers() -> [(&'static str, Answer); 13] {
         ("resolved-devices", resolved_devices()),
         ("resolved-without-devices", resolved_without_devices()),
         ("resolved-objects", resolved_objects()),
+        ("resolved-aliases", resolved_aliases()),
         ("chosen", Answer::Chosen("weave".into())),
         ("healthy-dialects", Answer::Healthy(with_dialects)),
         ("published", Answer::Published(Published { written: true })),

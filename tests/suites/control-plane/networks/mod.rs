@@ -4,6 +4,7 @@
 mod blocks;
 mod claims;
 mod join;
+mod knitter;
 mod labels;
 mod many;
 mod members;

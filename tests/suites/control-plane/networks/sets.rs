@@ -177,7 +177,7 @@ fn a_set_that_is_not_there_or_is_of_another_network_is_told() {
     let web = pod(&stage, "a", "web");
     api.delete("/apis/meta-cni.io/v1alpha1/namespaces/default/addresssets/web").unwrap();
     let why = refused(&stage, "a", &web, "later");
-    assert!(why.contains("no AddressSet \"web\" for network default.lan in namespaces default"), "{why}");
+    assert!(why.contains("no AddressSet \"web\" for network \"lan\" in namespaces default"), "{why}");
     apply(&stage, json!({"addresses": ["10.9.0.1"]}));
     let why = refused(&stage, "a", &web, "configuration");
     assert!(why.contains("AddressSet default/web: spec.addresses: got 10.9.0.1"), "{why}");

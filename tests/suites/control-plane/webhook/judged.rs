@@ -308,6 +308,27 @@ fn levels_and_policies_hold_at_apply() {
     assert!(said.contains(r#"Warning: 1 existing object violates rule "masters", first default/old [A03]"#), "{said}");
 }
 
+/// The quotas of docs/dialects/knitter.md (K5).
+#[test]
+fn the_eleventh_network_of_a_tenant_is_refused_by_quota_and_count() {
+    let world = world(&[]);
+    world.plane.kubectl(["apply", "-f", &shipped("dialects/knitter/quota.yaml")]);
+    until_kept(&world, "attachmentpolicies", "2");
+    for number in 1..=10 {
+        admitted(&world, &ptp(&format!("net-{number}")));
+    }
+    until_kept(&world, "network-attachment-definitions", "10");
+    refused(
+        &world,
+        &ptp("net-11"),
+        "The NetworkAttachmentDefinition \"net-11\" is invalid: usage.nadsInNamespace: Forbidden: 11: policy \"knitter-quota\" rule \"networks\" allows at most 10\n",
+    );
+    // What is there may change.
+    let mut known = ptp("net-10");
+    known["metadata"]["labels"] = json!({"a": "b"});
+    admitted(&world, &known);
+}
+
 /// What is made while nothing is heard of the API server is known when it is back.
 #[test]
 fn a_watch_that_is_lost_comes_back_with_what_it_missed() {
