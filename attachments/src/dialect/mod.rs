@@ -169,7 +169,8 @@ impl Dialects {
     /// The annotation of a pod that a dialect would read. `annotation` gives the text of one.
     pub fn key_of<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
         let genies = self.genie.as_ref().and_then(|_| annotation(genie::CNI)).map(|_| genie::CNI);
-        genies.or_else(|| self.knitters(&annotation).map(|_| knitter::NETWORKS))
+        let knitters = || self.knitters(&annotation).filter(|(_, text)| !text.trim().is_empty());
+        genies.or_else(|| knitters().map(|_| knitter::NETWORKS))
     }
 
     /// Knitter's annotation, where its dialect is on. CNI-Genie has another annotation of the same key: with both dialects on the first
