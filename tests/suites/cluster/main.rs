@@ -11,6 +11,7 @@ mod devices;
 mod helm;
 mod hot_plug;
 mod install;
+mod knitter;
 mod leases;
 mod lifecycle;
 mod migrate;
