@@ -263,6 +263,8 @@ impl Binder<'_> {
         let named = slot.selected.and_then(|selected| selected.target.alias());
         let by_name = || named.and_then(|alias| lookup::translated(self.request, format!("network {:?}", alias.name)));
         let translated = chosen.translated.clone().or_else(by_name);
+        // A list of a dialect says what the pod starts with: nothing follows its edits.
+        let followed = slot.selected.filter(|_| !is_default && translated.is_none());
         let base = self.request.runtime_config.filter(|_| is_default);
         let runtime_config = capabilities::offer(base, asked.as_ref(), device.as_ref(), device_info_file.as_ref());
         self.bound.attachments.push(Attachment {
@@ -284,15 +286,11 @@ impl Binder<'_> {
             address_set: slot.selected.and_then(|selected| selected.address_set.clone()),
             is_default,
             is_tenants: chosen.tenant,
-            translated: translated.clone(),
+            translated,
             device,
             device_info_file,
             unverified,
-            // A list of a dialect says what the pod starts with: nothing follows its edits.
-            selected: slot
-                .selected
-                .filter(|_| !is_default && translated.is_none())
-                .map(|selected| NetworkSelection { interface: None, ..selected.clone() }.to_object()),
+            selected: followed.map(|selected| NetworkSelection { interface: None, ..selected.clone() }.to_object()),
         });
         Ok(())
     }

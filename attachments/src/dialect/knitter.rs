@@ -19,6 +19,8 @@ pub const IP_GROUP: &str = "ip_group_name";
 const SETTINGS: &str = "knitter";
 /// The longest `nic_name`, in characters.
 pub const LONGEST_NIC: usize = 12;
+/// What charts write for blank.
+const BLANK: &str = "\"\"";
 /// The function of a port that names none.
 const STANDARD: &str = "std";
 /// The functions that Knitter knew as those of its core networks.
@@ -62,7 +64,7 @@ impl Knitter {
 
     /// Does the annotation have Knitter's form? Beside CNI-Genie's, whose list has the same key, its first character tells.
     pub fn is_meant(text: &str) -> bool {
-        text.trim_start().starts_with('{') || asks_for_default(text)
+        text.trim_start().starts_with('{') || text.trim() == BLANK
     }
 
     /// A pod's list. None where the annotation asks for the default network alone.
@@ -135,9 +137,9 @@ impl Knitter {
     }
 }
 
-/// Blank, or the two characters that charts write for blank.
+/// Does the annotation ask for the default network alone?
 fn asks_for_default(text: &str) -> bool {
-    matches!(text.trim(), "" | "\"\"")
+    matches!(text.trim(), "" | BLANK)
 }
 
 fn ports(text: &str) -> Result<Vec<Port>, Finding> {

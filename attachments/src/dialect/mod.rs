@@ -192,7 +192,8 @@ impl Dialects {
         let of_danm = self.danm.as_ref().map_or(&[][..], |_| &danm::INTERFACES);
         let of_genie = self.genie.as_ref().map_or(&[][..], |_| &[genie::CNI]);
         let listed = of_danm.iter().chain(of_genie).copied().find(|key| annotation(key).is_some());
-        listed.or_else(|| self.knitters(&annotation).map(|_| knitter::NETWORKS))
+        let knitters = || self.knitters(&annotation).filter(|(_, text)| !text.trim().is_empty());
+        listed.or_else(|| knitters().map(|_| knitter::NETWORKS))
     }
 
     /// Knitter's annotation, where its dialect is on. CNI-Genie has another annotation of the same key: with both dialects on the first

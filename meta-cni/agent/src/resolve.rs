@@ -8,6 +8,7 @@ use attachments::dialect::objects::{self, ForeignRef};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::Selection;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::Resource;
@@ -96,15 +97,13 @@ impl Facts {
             wanted.extend(named_in(&found, &pod.namespace, &request.multus_namespace));
             annotations = Some(found);
         }
-        let mut aliases = Vec::with_capacity(request.aliases.len());
-        for alias in request.aliases {
-            let found = self.sources.definitions.find(&alias, deadline).await?;
-            wanted.extend(found.first().filter(|_| found.len() == 1).cloned());
-            aliases.push(AliasLookup { alias, found });
-        }
+        // Names that nobody has are waited for together.
+        let named = request.aliases.iter().take(MOST).map(|alias| self.sources.definitions.find(alias, deadline));
+        let named = try_join_all(named).await?;
+        wanted.extend(named.iter().filter(|found| found.len() == 1).flatten().cloned());
         let who = request.pod.as_ref().map_or_else(|| "the node".to_owned(), |pod| format!("pod {pod}"));
         let optional: BTreeSet<NetRef> = request.optional.into_iter().filter(|one| !wanted.contains(one)).collect();
-        let number = wanted.len() + optional.len() + aliases.len();
+        let number = wanted.len().max(request.aliases.len()) + optional.len();
         if number > MOST {
             let message = format!("{who}: got {number} definitions that are named, want at most {MOST}");
             return Err(Refusal::new(Cause::Configuration, message));
@@ -146,6 +145,8 @@ impl Facts {
         let room = room.await?;
         // No await from here until the answer is a frame: only one answer is made at a time.
         let definitions = facts.into_iter().map(|(reference, fact)| self.lookup(reference, fact)).collect();
+        let named = request.aliases.into_iter().zip(named);
+        let aliases = named.map(|(alias, found)| AliasLookup { alias, found }).collect();
         let node = self.sources.addresses.known();
         Ok((Resolved { annotations, definitions, node, policies, devices, objects, aliases }, room))
     }

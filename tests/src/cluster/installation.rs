@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pods::{PATIENCE, gone};
 use super::{Api, Cluster, wait};
@@ -15,10 +15,39 @@ pub const UNINSTALL: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/met
 /// The webhook's Deployment.
 pub const WEBHOOK: &str = "/apis/apps/v1/namespaces/meta-cni/deployments/meta-cni-webhook";
 
-/// Everything, as it is shipped, but that nodes leave a network sooner.
+/// Applies everything, as it is shipped, but that nodes leave a network sooner.
 pub fn install(cluster: &Cluster) {
     let kustomization = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/cluster/installation");
     cluster.plane().kubectl(["apply", "-k", kustomization.to_str().unwrap()]);
+}
+
+/// Applies a kustomization of it, with these keys in the ConfigMap.
+pub fn install_with(cluster: &Cluster, kustomization: &str, keys: &Value) {
+    let mut objects: Vec<Value> =
+        serde_saphyr::from_multiple(&cluster.plane().kubectl(["kustomize", kustomization])).unwrap();
+    let is_conf = |object: &&mut Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "meta-cni";
+    objects.iter_mut().find(is_conf).unwrap()["data"]["node.json"] = json!(keys.to_string());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
+    cluster.plane().kubectl(["apply", "-f", file.path().to_str().unwrap()]);
+}
+
+/// Applies everything with the component of a dialect and this configuration of every node, as docs/dialects has it.
+pub fn install_dialect(cluster: &Cluster, dialect: &str, node: &Value) {
+    // kustomize takes no absolute paths.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(format!("target/{dialect}-cluster"));
+    fs::create_dir_all(&root).unwrap();
+    let metadata = json!({"namespace": "kube-system", "name": "meta-cni"});
+    let data = json!({"node.json": node.to_string()});
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+    let kustomization = json!({
+        "resources": ["../../tests/suites/cluster/installation"],
+        "components": [format!("../../deploy/dialects/{dialect}")],
+        "patches": [{"patch": config.to_string()}],
+    });
+    fs::write(root.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    cluster.plane().kubectl(["apply", "-k", root.to_str().unwrap()]);
+    fs::remove_dir_all(&root).unwrap();
 }
 
 /// The archive of `make image`.

@@ -1,14 +1,15 @@
 //! CNI-Genie's pods and objects, on a cluster whose nodes read that dialect.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use meta_cni_tests::cluster::node::IMAGE;
 use meta_cni_tests::cluster::{Api, Cluster, wait};
 use serde_json::{Value, json};
 
-use crate::bed::{PATIENCE, events, gone, image, namespace, pod, ready, status_of, wait_for_agents, wait_for_webhook};
+use crate::bed::{
+    PATIENCE, events, gone, image, install_dialect, namespace, pod, ready, status_of, wait_for_agents, wait_for_webhook,
+};
 
 const NAMESPACE: &str = "genie";
 
@@ -32,8 +33,9 @@ fn cluster() -> Cluster {
         }
     }
     cluster.import(&image());
-    apply(
+    install_dialect(
         &cluster,
+        "genie",
         &json!({"dialects": ["genie"], "genie": {"loadPrefixes": [
             {"plugin": "br-a", "prefixes": ["gen201"]}, {"plugin": "br-b", "prefixes": ["gen202"]},
         ]}}),
@@ -42,21 +44,6 @@ fn cluster() -> Cluster {
     wait_for_webhook(&cluster);
     namespace(&cluster.api(), NAMESPACE);
     cluster
-}
-
-/// The installation of the suite with the component of the dialect, and this configuration of every node.
-fn apply(cluster: &Cluster, node: &Value) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/genie-cluster");
-    fs::create_dir_all(&root).unwrap();
-    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "meta-cni"},
-        "data": {"node.json": node.to_string()}});
-    let kustomization = json!({
-        "resources": ["../../tests/suites/cluster/installation"], "components": ["../../deploy/dialects/genie"],
-        "patches": [{"patch": config.to_string()}],
-    });
-    fs::write(root.join("kustomization.yaml"), kustomization.to_string()).unwrap();
-    cluster.plane().kubectl(["apply", "-k", root.to_str().unwrap()]);
-    fs::remove_dir_all(&root).unwrap();
 }
 
 /// A pod with these annotations.
@@ -211,7 +198,7 @@ fn a_pod_that_went_while_its_kubelet_was_away_leaves_nothing(cluster: &mut Clust
 }
 
 fn a_pod_without_the_annotation_gets_the_nodes_list(cluster: &mut Cluster, api: &Api) {
-    apply(cluster, &json!({"dialects": ["genie"], "genie": {"defaultPlugin": "br-a,br-b"}}));
+    install_dialect(cluster, "genie", &json!({"dialects": ["genie"], "genie": {"defaultPlugin": "br-a,br-b"}}));
     cluster.plane().kubectl(["rollout", "restart", "--namespace=kube-system", "daemonset/meta-cni"]);
     cluster.plane().kubectl(["rollout", "status", "--namespace=kube-system", "daemonset/meta-cni", "--timeout=100s"]);
     wait_for_agents(cluster);

@@ -12,6 +12,7 @@ mod genie;
 mod helm;
 mod hot_plug;
 mod install;
+mod knitter;
 mod leases;
 mod lifecycle;
 mod migrate;

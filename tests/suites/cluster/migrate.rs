@@ -9,7 +9,9 @@ use meta_cni_tests::cluster::{Api, Cluster, Node, multus, wait};
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
-use crate::bed::{self, PATIENCE, definition, deploy, is_ready, lan, uninstall, wait_for_agents, wait_for_webhook};
+use crate::bed::{
+    self, PATIENCE, definition, deploy, install_with, is_ready, lan, uninstall, wait_for_agents, wait_for_webhook,
+};
 use crate::lifecycle::{SHOP, delete, path, used_cluster};
 
 const CONF: &str = "/etc/cni/net.d/00-meta-cni.conflist";
@@ -24,17 +26,6 @@ fn migration(node: &Node) -> Value {
     let (out, err) = (String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
     assert_eq!(finished.code, Some(0), "{out}{err}");
     serde_json::from_str(&out).unwrap()
-}
-
-/// Everything that is shipped, with these keys in the ConfigMap.
-fn install_with(cluster: &Cluster, node: &Value) {
-    let mut objects: Vec<Value> =
-        serde_saphyr::from_multiple(&cluster.plane().kubectl(["kustomize", &deploy("kustomize")])).unwrap();
-    let is_conf = |object: &&mut Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "meta-cni";
-    objects.iter_mut().find(is_conf).unwrap()["data"]["node.json"] = json!(node.to_string());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
-    cluster.plane().kubectl(["apply", "-f", file.path().to_str().unwrap()]);
 }
 
 /// Makes a pod with the network `lan`, waits until it has it, and gives its address there.
@@ -70,7 +61,7 @@ fn a_cluster_goes_from_multus_to_meta_cni_and_back_and_no_pod_notices() {
 
     // Over. The agents write what was foretold.
     let foretold = migration(&cluster.nodes()[0]);
-    install_with(&cluster, &foretold["node"]);
+    install_with(&cluster, &deploy("kustomize"), &foretold["node"]);
     wait_for_agents(&mut cluster);
     wait_for_webhook(&cluster);
     for node in cluster.nodes() {

@@ -1,8 +1,10 @@
 //! Pods of Knitter, with its dialect on, and with CNI-Genie's beside it.
 
 use std::fs;
+use std::time::Duration;
 
-use meta_cni_tests::node::{NETWORKS, Node, Pod};
+use meta_cni_tests::node::{NETWORKS, Node, Pod, STATUS};
+use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 const NAME: &str = "meta-cni.io/knitter-name";
@@ -189,6 +191,35 @@ fn under_isolation_the_administrators_public_networks_are_open_and_nothing_else(
     // The words of NPWG open nothing.
     let npwg = node.pod_annotated("npwg", json!({NETWORKS: "admin/media"}));
     refused(&node, &npwg, 120, &["namespace isolation enabled"]);
+}
+
+/// M1: a pod in NPWG's words, as `migrate` writes them, has what it had by the dialect.
+#[test]
+fn a_pod_that_was_moved_has_the_same_networks() {
+    let mut node = node();
+    let of = |function: &str, nic: &str| json!({"attach_to_network": "media", "attributes": {"function": function, "nic_name": nic, "combinable": "true"}});
+    let ports = json!([port("net_api", "eth0"), port("control", "ctl"), of("media", "med"), of("oam", "med2")]);
+    let of_dialect = pod(&node, ports);
+    node.add(&of_dialect).result();
+    let (order, status) = (node.fakes.take_order(), node.status(&of_dialect));
+    node.del(&of_dialect).quiet();
+    let manifests = ["nad-admin-net-api", "nad-admin-media", "nad-default-control", "pod-web"];
+    let files = manifests.map(|name| node.path(&format!("manifests/{name}.json")));
+    let mut command = program::command(program::built("meta-cnictl"));
+    command.args(["migrate", "knitter"]).args(files);
+    let finished = program::start(&mut command, b"").finish(Duration::from_secs(20));
+    assert_eq!((finished.code, String::from_utf8_lossy(&finished.stderr).as_ref()), (Some(0), ""));
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8_lossy(&finished.stdout)).unwrap();
+    let mut annotations = objects[3]["metadata"]["annotations"].clone();
+    annotations.as_object_mut().unwrap().remove(STATUS);
+    assert!(annotations.get("networks").is_none() && annotations.get(NETWORKS).is_some(), "{annotations}");
+
+    node.conf["dialects"] = Value::Null;
+    let moved = node.pod_annotated("moved", annotations);
+    node.fakes.take_order();
+    node.add(&moved).result();
+    assert_eq!((node.fakes.take_order(), node.status(&moved)), (order, status));
+    node.del(&moved).quiet();
 }
 
 /// S2.

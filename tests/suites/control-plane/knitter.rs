@@ -1,7 +1,9 @@
 //! Pods of Knitter by the agent: the names of their networks, which it keeps while the dialect is on.
 
 use std::fs;
+use std::path::Path;
 
+use meta_cni_tests::cluster::ControlPlane;
 use meta_cni_tests::node::Pod;
 use serde_json::{Value, json};
 
@@ -108,4 +110,21 @@ fn an_agent_without_the_dialect_says_so_and_follows_no_names() {
         .conf("runtimeConfig", handed)
         .run()
         .refused(7, &["network \"lan\"", "`dialects` differs"]);
+}
+
+/// What docs/dialects/knitter.md tells to apply.
+#[test]
+fn the_component_lets_editors_of_a_namespace_make_networks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/knitter-component");
+    fs::create_dir_all(&root).unwrap();
+    let kustomization = "resources: [../../deploy/kustomize]\ncomponents: [../../deploy/dialects/knitter]\n";
+    fs::write(root.join("kustomization.yaml"), kustomization).unwrap();
+    let plane = ControlPlane::start();
+    let text = plane.kubectl(["kustomize", root.to_str().unwrap()]);
+    fs::remove_dir_all(&root).unwrap();
+    assert!(text.contains("name: meta-cni-knitter-tenant") && !text.contains("knitter-quota"), "{text}");
+    let role = text.split("\n---\n").find(|object| object.contains("name: meta-cni-knitter-tenant")).unwrap();
+    for part in ["aggregate-to-edit: \"true\"", "network-attachment-definitions", "addresssets"] {
+        assert!(role.contains(part), "{part}: {role}");
+    }
 }

@@ -210,10 +210,13 @@ fn two_dialects_share_a_key() {
     assert_eq!(whose(&[("networks", "net1"), ("cni", "")]), genies);
     assert_eq!(whose(&[("networks", PORTS), ("cni", "a")]), Some((Dialect::Genie, "cni")));
     assert_eq!(whose(&[("networks", "net1")]), None, "Genie reads it beside cni alone");
-    assert_eq!(whose(&[("networks", "\"\"")]), None);
+    assert_eq!(whose(&[("networks", "\"\""), ("cni", "")]), None);
+    let open = select(&both, &[("networks", " "), ("cni", "")]).unwrap().translated.unwrap();
+    assert!(open.dialect == Dialect::Genie && open.is_open, "blank is no word of Knitter's there");
     let npwg = select(&both, &[("networks", PORTS), (NPWG, "lan")]).unwrap();
     assert_eq!((npwg.translated, npwg.ignored), (None, Some("networks")));
     assert_eq!(select(&both, &[("networks", PORTS), (DEFAULT_NETWORK, "x")]).unwrap().ignored, Some("networks"));
+    assert_eq!(select(&both, &[("networks", ""), (NPWG, "lan")]).unwrap().ignored, None);
     assert_eq!(select(&Dialects::default(), &[("networks", PORTS)]).unwrap(), Selection::default());
     // Without Genie's dialect a list is nonsense in Knitter's words.
     let alone = Dialects::read(&conf(r#"{"dialects":["knitter"]}"#)).unwrap();

@@ -1,5 +1,5 @@
 //! The names of all definitions of the cluster, and those that a dialect has for them: what a pod's list is looked up in without a question
-//! to the API server. A value without I/O and clock, and only there while such a dialect is on.
+//! to the API server. They are kept only while such a dialect is on.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Known {
     is_public: bool,
 }
 
-/// The names.
+/// The names. A value without I/O and clock.
 #[derive(Debug, Default)]
 pub struct Names(Index<NetRef, Known>);
 

@@ -60,13 +60,22 @@ pub fn migrate(files: &[(String, String)], place: &Place) -> Result<Migration, S
             }
         }
     }
-    let names = names(&networks, &objects, place);
+    let known = known(&objects);
+    let names = names(known.clone(), &networks, place);
     let mut seen = BTreeSet::new();
     for network in &networks {
-        if seen.insert(network.name.clone()) {
-            migration.network(network, &names, place);
+        let name = &network.name;
+        let is_anothers = network.is_public && place.tenant != place.admin;
+        let home = if is_anothers { &place.admin } else { &place.tenant };
+        if !seen.insert(name.clone()) {
+            migration.left.push(format!("network {name:?}: another one of the tenant has its name"));
+        } else if known.contains_key(&(home.to_string(), name.clone())) {
+            migration.skipped.push(format!("network {name:?}: its definition is among the manifests"));
+        } else if is_anothers {
+            let why = format!("it is public, and so the administrator's: move it with --tenant {home}");
+            migration.left.push(format!("network {name:?}: {why}"));
         } else {
-            migration.left.push(format!("network {:?}: another one of the tenant has its name", network.name));
+            migration.network(network, &names, place);
         }
     }
     let mut seen = BTreeSet::new();
@@ -100,11 +109,9 @@ fn read(value: Value, name: &str, parts: &mut Vec<Part>) -> Result<(), String> {
     Ok(())
 }
 
-/// The names of all definitions. A name that is one of an object's stays; another is written as an object's, with a number where that
-/// one is taken, in the order of the names.
-fn names(networks: &[Network], objects: &[Value], place: &Place) -> Names {
+/// The names of the definitions among the manifests: what was moved before says its name.
+fn known(objects: &[Value]) -> Names {
     let mut names = Names::new();
-    // What was moved before says its name.
     for object in objects.iter().filter(|object| object["kind"] == "NetworkAttachmentDefinition") {
         let metadata = &object["metadata"];
         let namespace = metadata["namespace"].as_str().unwrap_or("default").to_owned();
@@ -113,10 +120,19 @@ fn names(networks: &[Network], objects: &[Value], place: &Place) -> Names {
             names.insert((namespace, known), name);
         }
     }
-    let wanted: BTreeSet<(bool, &str)> =
-        networks.iter().map(|network| (network.name.parse::<ObjectName>().is_err(), network.name.as_str())).collect();
-    for (_, name) in wanted {
-        let key = (place.tenant.to_string(), name.to_owned());
+    names
+}
+
+/// The same with those of the networks. A name that is one of an object's stays; another is written as an object's, with a number where
+/// that one is taken, in the order of the names. A tenant's answers list the administrator's public networks too.
+fn names(mut names: Names, networks: &[Network], place: &Place) -> Names {
+    let wanted: BTreeSet<(bool, &str, bool)> = networks
+        .iter()
+        .map(|network| (network.name.parse::<ObjectName>().is_err(), network.name.as_str(), network.is_public))
+        .collect();
+    for (_, name, is_public) in wanted {
+        let home = if is_public { &place.admin } else { &place.tenant };
+        let key = (home.to_string(), name.to_owned());
         let taken: BTreeSet<&ObjectName> =
             names.iter().filter(|((namespace, _), _)| *namespace == key.0).map(|(_, name)| name).collect();
         let Some(base) = object_name(name).filter(|_| !names.contains_key(&key)) else { continue };
@@ -129,7 +145,7 @@ fn names(networks: &[Network], objects: &[Value], place: &Place) -> Names {
 
 impl Migration {
     fn network(&mut self, network: &Network, names: &Names, place: &Place) {
-        let Network { name, description, is_public, .. } = network;
+        let Network { name, description, .. } = network;
         let said = format!("network {name:?}");
         let Some(object) = names.get(&(place.tenant.to_string(), name.clone())) else {
             return self.left.push(format!("{said}: no object can have such a name"));
@@ -162,11 +178,8 @@ impl Migration {
         if object["metadata"]["name"] != json!(name) {
             object["metadata"]["annotations"][KNITTER_NAME] = json!(name);
         }
-        if *is_public && place.tenant == place.admin {
+        if network.is_public {
             object["metadata"]["annotations"][KNITTER_PUBLIC] = json!("true");
-        } else if *is_public {
-            self.left
-                .push(format!("{said}: public: only networks of the administrator are (--tenant {})", place.admin));
         }
         self.objects.push((notes, object));
     }
@@ -191,7 +204,7 @@ impl Migration {
         })?;
         let definition = names
             .get(&(place.tenant.to_string(), network.name.clone()))
-            .ok_or_else(|| format!("its network {:?} cannot be moved", network.name))?;
+            .ok_or_else(|| format!("its network {:?} is not one of the tenant's that are moved", network.name))?;
         let mut spec = json!({"network": definition});
         match &group.members {
             Members::Addresses(addresses) => {

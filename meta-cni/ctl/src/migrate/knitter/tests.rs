@@ -62,9 +62,27 @@ fn the_default_network_leads_out_and_public_ones_are_marked() {
     assert_eq!(api["ipam"]["routes"], json!([{"dst": "0.0.0.0/0"}]));
     assert!(config(&migration, 1).get("isGateway").is_none());
 
-    let foreign = run("shop", &[json!({"network": {"name": "lan", "cidr": "10.9.0.0/24", "public": true}})]);
-    assert_eq!(foreign.left, ["network \"lan\": public: only networks of the administrator are (--tenant admin)"]);
-    assert!(foreign.objects[0].1["metadata"].get("annotations").is_none());
+    // A tenant's answer lists them too. They are the administrator's.
+    let listed =
+        json!({"networks": [{"network_id": "1", "name": "net_api", "cidr": "192.168.0.0/16", "public": true}]});
+    let ports = r#"{"ports":[{"attach_to_network":"net_api"}]}"#;
+    let pod =
+        json!({"kind": "Pod", "metadata": {"name": "p", "namespace": "shop", "annotations": {"networks": ports}}});
+    let group = json!({"ipgroup": {"name": "web", "network_id": "1", "size": 1}});
+    let foreign = run("shop", &[listed.clone(), pod.clone(), group]);
+    assert_eq!(
+        foreign.left,
+        [
+            "network \"net_api\": it is public, and so the administrator's: move it with --tenant admin",
+            "ipgroup \"web\": its network \"net_api\" is not one of the tenant's that are moved",
+        ]
+    );
+    let annotations = |migration: &Migration| migration.objects.last().unwrap().1["metadata"]["annotations"].clone();
+    assert_eq!(annotations(&foreign)["v1.multus-cni.io/default-network"], "admin/net-api");
+    let definition = migration.objects[0].1.clone();
+    let beside = run("shop", &[definition, listed, pod]);
+    assert_eq!((beside.objects.len(), beside.left.len(), beside.skipped.len()), (2, 0, 1), "{beside:?}");
+    assert_eq!(annotations(&beside)["v1.multus-cni.io/default-network"], "admin/net-api-3");
 }
 
 #[test]
