@@ -2,6 +2,8 @@
 
 use attachments::api::{AttachmentLevel, AttachmentPolicy, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
+use attachments::dialect::Dialects;
+use attachments::dialect::objects::Kind;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
@@ -26,10 +28,12 @@ pub enum Cache {
     Levels,
     /// VniClaims: who owns which VNI.
     Claims,
+    /// The objects of a dialect that is on.
+    Foreign(Kind),
 }
 
 impl Cache {
-    /// Every cache.
+    /// Every cache that is always followed.
     pub const ALL: [Self; 8] = [
         Self::Definitions,
         Self::Pods,
@@ -40,6 +44,12 @@ impl Cache {
         Self::Levels,
         Self::Claims,
     ];
+
+    /// Every cache that is followed with these dialects on.
+    pub fn with(dialects: &Dialects) -> Vec<Self> {
+        let kinds = dialects.on().flat_map(|dialect| dialect.kinds()).map(|kind| Self::Foreign(*kind));
+        Self::ALL.into_iter().chain(kinds).collect()
+    }
 
     /// Its name in the log and in metrics: the API's.
     pub fn name(self) -> &'static str {
@@ -52,6 +62,7 @@ impl Cache {
             Self::Policies => "attachmentpolicies",
             Self::Levels => "attachmentlevels",
             Self::Claims => "vniclaims",
+            Self::Foreign(kind) => kind.plural(),
         }
     }
 
@@ -66,14 +77,16 @@ impl Cache {
             Self::Policies => AttachmentPolicy::url_path(&(), None),
             Self::Levels => AttachmentLevel::url_path(&(), None),
             Self::Claims => VniClaim::url_path(&(), None),
+            Self::Foreign(kind) => format!("/apis/{}/{}", kind.api_version(), kind.plural()),
         }
     }
 
-    /// The part of a collection of definitions or pods that is in one namespace.
+    /// The part of a collection of definitions, pods or objects of a dialect that is in one namespace.
     pub fn path_in(self, namespace: &str) -> String {
         match self {
             Self::Definitions => NetworkAttachmentDefinition::url_path(&(), Some(namespace)),
             Self::Pods => Pod::url_path(&(), Some(namespace)),
+            Self::Foreign(kind) => format!("/apis/{}/namespaces/{namespace}/{}", kind.api_version(), kind.plural()),
             other => other.path(),
         }
     }

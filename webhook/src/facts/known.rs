@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use attachments::dialect::objects::{ForeignRef, Kind};
 use attachments::names::NetRef;
 use attachments::policy::spec::NamespaceSelector;
 use attachments::policy::{CompiledPolicy, Level, PolicyError};
@@ -58,6 +59,7 @@ impl Known {
             Cache::Policies => self.policies.iter().len(),
             Cache::Levels => self.policies.levels().count(),
             Cache::Claims => self.view.claims().len(),
+            Cache::Foreign(kind) => self.view.foreign().count(kind),
         }
     }
 
@@ -95,6 +97,11 @@ impl Known {
                 let members = object.status.and_then(|status| status.members.as_u64()).unwrap_or_default();
                 self.view.claims_mut().apply(&metadata.name, &object.spec, members);
             }
+            Cache::Foreign(kind) => {
+                if let Some(reference) = foreign(kind, metadata) {
+                    self.view.foreign_mut().apply(reference, &object.spec.to_string());
+                }
+            }
         }
     }
 
@@ -116,6 +123,11 @@ impl Known {
             }
             Cache::Levels => self.policies.delete_level(&metadata.name),
             Cache::Claims => self.view.claims_mut().delete(&metadata.name),
+            Cache::Foreign(kind) => {
+                if let Some(reference) = foreign(kind, metadata) {
+                    self.view.foreign_mut().delete(&reference);
+                }
+            }
         }
     }
 
@@ -140,6 +152,11 @@ impl Known {
             Cache::Nodes => self.view.networks_mut().retain_nodes(|name| listed.contains(name)),
             Cache::ServiceCidrs => self.view.networks_mut().retain_services(|name| listed.contains(name)),
             Cache::Claims => self.view.claims_mut().retain(|name| listed.contains(name)),
+            Cache::Foreign(kind) => {
+                let is_listed =
+                    |ForeignRef { namespace, name, .. }: &ForeignRef| listed.contains(&format!("{namespace}/{name}"));
+                self.view.foreign_mut().retain(kind, is_listed);
+            }
             Cache::Policies | Cache::Levels => {
                 let known: Vec<String> = match cache {
                     Cache::Policies => self.policies.iter().map(|(name, _)| name.to_owned()).collect(),
@@ -179,6 +196,12 @@ impl Known {
                 self.view.apply_namespace(&object.metadata.to_object_meta());
                 Some(Lent::Namespace(object.metadata.name))
             }
+            Cache::Foreign(kind) => {
+                let reference =
+                    foreign(kind, &object.metadata).filter(|reference| !self.view.foreign().has(reference))?;
+                self.view.foreign_mut().apply(reference.clone(), &object.spec.to_string());
+                Some(Lent::Foreign(reference))
+            }
             Cache::Levels => {
                 let level = object.metadata.name.parse().ok().filter(|level| !self.policies.knows_level(*level))?;
                 self.policies.apply_level(&object);
@@ -195,6 +218,7 @@ impl Known {
             match one {
                 Lent::Definition(reference) => self.view.delete_definition(&reference),
                 Lent::Namespace(name) => self.view.delete_namespace(&name),
+                Lent::Foreign(reference) => self.view.foreign_mut().delete(&reference),
                 Lent::Level(level) => self.policies.delete_level(level.as_str()),
             }
         }
@@ -239,6 +263,7 @@ pub(super) enum Lent {
     Definition(NetRef),
     Namespace(String),
     Level(Level),
+    Foreign(ForeignRef),
 }
 
 /// A definition for the rules, and for policies.
@@ -247,6 +272,12 @@ fn read_definition(object: Object) -> (ObjectMeta, Text) {
     let (meta, config) = (metadata.to_object_meta(), spec["config"].as_str().map(str::to_owned));
     let Meta { labels, annotations, .. } = metadata;
     (meta, Text { labels, annotations, config })
+}
+
+/// An object of a dialect, by its metadata.
+fn foreign(kind: Kind, metadata: &Meta) -> Option<ForeignRef> {
+    let (namespace, name) = (metadata.namespace.parse().ok()?, metadata.name.parse().ok()?);
+    Some(ForeignRef { kind, namespace, name })
 }
 
 /// An object's name in its collection: `namespace/name`, or its name.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use attachments::dialect::Dialects;
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::spec::Mode;
 use attachments::policy::{
@@ -108,7 +107,7 @@ impl<'a> Bench<'a> {
         let multus = self.known.view.options.multus_namespace.clone().unwrap_or_else(|| home.clone());
         let annotation = |key: &str| object["metadata"]["annotations"][key].as_str();
         // What cannot be read is said by the rules.
-        let (selection, _) = Selection::read(annotation, &home, &multus, &Dialects::default());
+        let (selection, _) = Selection::read(annotation, &home, &multus, &self.known.view.options.dialects);
         if selection.networks.len() > self.known.view.options.max_attachments {
             return;
         }

@@ -66,13 +66,7 @@ fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
     };
     let physical = spec["physicalNet"].as_str().and_then(|name| trial.physical(object, name)).and_then(read);
     let (errors, warnings) = genie::judge(kind, &own, physical.as_ref());
-    let problem = |severity| {
-        move |finding: Finding| {
-            let kind = if finding.value.is_empty() { Kind::Required } else { Kind::Invalid };
-            let text = finding.allowed.to_string();
-            Problem { severity, ..Problem::unruled(kind, finding.path, finding.value, text) }
-        }
-    };
+    let problem = |severity| move |finding: Finding| Problem { severity, ..rules::found(finding) };
     errors.into_iter().map(problem(Severity::Deny)).chain(warnings.into_iter().map(problem(Severity::Warn))).collect()
 }
 

@@ -171,7 +171,7 @@ impl Migration {
             return self.left.push(format!("{name}: nothing reads objects of this kind, and nothing did"));
         }
         let annotations = object["metadata"]["annotations"].as_object();
-        let policy = annotations.and_then(|all| all.keys().find(|key| key.eq_ignore_ascii_case("genieNetworkPolicy")));
+        let policy = annotations.and_then(|all| all.keys().find(|key| key.eq_ignore_ascii_case(genie::NETWORK_POLICY)));
         if let Some(key) = policy.filter(|_| kind == "NetworkPolicy") {
             self.left.push(format!("{name}: annotation {key} is not enforced; use MultiNetworkPolicy"));
         }
