@@ -94,7 +94,7 @@ pub enum BindError {
         found: Vec<String>,
     },
     /// An object of a dialect does not exist (yet).
-    #[error("{field}: cannot find {} {} in namespace {}", .reference.kind, .reference.name, .reference.namespace)]
+    #[error("{field}: cannot find {} {}{}", .reference.kind, .reference.name, within(.reference))]
     NoObject {
         /// Where it is named.
         field: String,
@@ -156,6 +156,10 @@ pub enum BindError {
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn within(reference: &ForeignRef) -> String {
+    reference.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default()
 }
 
 /// Names that no attachment can have: the loopback link is in every pod, and to the kernel's sysctls the other two mean

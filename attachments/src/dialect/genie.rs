@@ -163,7 +163,7 @@ fn logical_networks(text: &str, namespace: &ObjectName) -> Result<Vec<NetworkSel
         let (name, interface) = split(entry, if entry.contains('@') { '@' } else { ':' });
         let at = |finding: Finding| finding.under(&format!("[{i}]"));
         let name = name.parse().map_err(at)?;
-        let target = ForeignRef { kind: Kind::Logicalnetwork, namespace: namespace.clone(), name };
+        let target = ForeignRef::within(namespace, Kind::Logicalnetwork, name);
         let interface = interface.map(str::parse).transpose().map_err(at)?;
         Ok(NetworkSelection { interface, ..NetworkSelection::new(SelectionTarget::Foreign(target)) })
     };
@@ -357,7 +357,7 @@ pub fn judge(kind: Kind, spec: &Object, physical: Option<&Object>) -> (Vec<Findi
             });
             (judged.err().into_iter().collect(), Vec::new())
         }
-        Kind::Unheard => (Vec::new(), Vec::new()),
+        _ => (Vec::new(), Vec::new()),
     };
     (all_under("spec", errors), all_under("spec", warnings))
 }

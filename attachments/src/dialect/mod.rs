@@ -19,6 +19,7 @@
 //!
 //! [`Selection::read`]: crate::selection::Selection::read
 
+pub mod danm;
 pub mod files;
 pub mod genie;
 pub mod objects;
@@ -33,6 +34,7 @@ use crate::names::{IfName, ObjectName};
 use crate::selection::NetworkSelection;
 #[cfg(doc)]
 use crate::selection::SelectionTarget;
+use danm::Danm;
 use genie::Genie;
 use objects::Kind;
 
@@ -45,17 +47,20 @@ pub const FIRST: &str = "eth0";
 /// A dialect that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialect {
+    /// DANM: annotations `danm.k8s.io/interfaces` and `danm.io/interfaces`, objects DanmNet, TenantNetwork and ClusterNetwork.
+    Danm,
     /// CNI-Genie: annotations `cni` and `networks`, objects Logicalnetwork and Physicalnetwork.
     Genie,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Genie];
+    pub const ALL: [Self; 2] = [Self::Danm, Self::Genie];
 
     /// Its word in `dialects`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Danm => "danm",
             Self::Genie => "genie",
         }
     }
@@ -63,6 +68,7 @@ impl Dialect {
     /// The annotations of a pod that it reads.
     pub fn reads(self) -> &'static [&'static str] {
         match self {
+            Self::Danm => &danm::INTERFACES,
             Self::Genie => &[genie::CNI, genie::NETWORKS],
         }
     }
@@ -70,6 +76,7 @@ impl Dialect {
     /// The annotations of a pod that it writes.
     pub fn writes(self) -> &'static [&'static str] {
         match self {
+            Self::Danm => &[],
             Self::Genie => &[genie::CNI, genie::PREFERENCES],
         }
     }
@@ -77,6 +84,15 @@ impl Dialect {
     /// The kinds of its objects.
     pub fn kinds(self) -> &'static [Kind] {
         match self {
+            Self::Danm => &danm::KINDS,
+            Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
+        }
+    }
+
+    /// The kinds of its objects that pods' networks are made of.
+    pub fn networks(self) -> &'static [Kind] {
+        match self {
+            Self::Danm => &danm::NETWORKS,
             Self::Genie => &[Kind::Logicalnetwork, Kind::Physicalnetwork],
         }
     }
@@ -93,8 +109,8 @@ impl FromStr for Dialect {
 
     fn from_str(text: &str) -> Result<Self, Finding> {
         let allowed = match text {
-            "danm" | "knitter" => "genie; this version has no reader of danm and knitter yet",
-            _ => "genie",
+            "knitter" => "danm or genie; this version has no reader of knitter yet",
+            _ => "danm or genie",
         };
         let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
         known.ok_or_else(|| Finding::new("", format_args!("{text:?}"), allowed))
@@ -104,6 +120,8 @@ impl FromStr for Dialect {
 /// The dialects that are on, with their settings. By default none is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialects {
+    /// DANM's.
+    pub danm: Option<Danm>,
     /// CNI-Genie's.
     pub genie: Option<Genie>,
 }
@@ -130,6 +148,7 @@ impl Dialects {
         let mut dialects = Self::default();
         for (i, word) in words.iter().enumerate() {
             match word.parse().map_err(|e: Finding| e.under(&format!("{DIALECTS}[{i}]")))? {
+                Dialect::Danm => dialects.danm = Some(Danm::read(conf)?),
                 Dialect::Genie => dialects.genie = Some(Genie::read(conf)?),
             }
         }
@@ -139,6 +158,7 @@ impl Dialects {
     /// Those that are on.
     pub fn on(&self) -> impl Iterator<Item = Dialect> + '_ {
         Dialect::ALL.into_iter().filter(|dialect| match dialect {
+            Dialect::Danm => self.danm.is_some(),
             Dialect::Genie => self.genie.is_some(),
         })
     }
@@ -204,9 +224,9 @@ mod tests {
         let on = read(r#"{"dialects":["genie"]}"#).unwrap();
         assert_eq!(on.on().collect::<Vec<_>>(), [Dialect::Genie]);
         for (word, said) in [
-            ("multus", r#"dialects[0]: got "multus", want genie"#),
-            ("danm", r#"dialects[0]: got "danm", want genie; this version has no reader of danm and knitter yet"#),
-            ("Genie", r#"dialects[0]: got "Genie", want genie"#),
+            ("multus", r#"dialects[0]: got "multus", want danm or genie"#),
+            ("knitter", r#"dialects[0]: got "knitter", want danm or genie; this version has no reader of knitter yet"#),
+            ("Genie", r#"dialects[0]: got "Genie", want danm or genie"#),
         ] {
             assert_eq!(read(&format!(r#"{{"dialects":["{word}"]}}"#)).unwrap_err(), said);
         }

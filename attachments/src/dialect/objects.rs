@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::files::{Named, NodeFiles};
-use super::{Dialect, genie};
+use super::{Dialect, danm, genie};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::finding::Finding;
@@ -15,6 +16,18 @@ use crate::names::{ConfName, ObjectName};
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
+    /// DANM's network of all namespaces.
+    ClusterNetwork,
+    /// DANM's interface of a pod.
+    DanmEp,
+    /// DANM's network of a namespace, in the mode without tenants.
+    DanmNet,
+    /// DANM's addresses that are kept for pods.
+    ReservedIP,
+    /// DANM's rules for tenants.
+    TenantConfig,
+    /// DANM's network of a namespace, in the mode with tenants.
+    TenantNetwork,
     /// CNI-Genie's, of group `alpha.network.k8s.io`.
     Logicalnetwork,
     /// CNI-Genie's, of group `alpha.network.k8s.io`.
@@ -26,32 +39,65 @@ pub enum Kind {
 
 impl Kind {
     /// All that are known.
-    pub const ALL: [Self; 2] = [Self::Logicalnetwork, Self::Physicalnetwork];
+    pub const ALL: [Self; 8] = [
+        Self::ClusterNetwork,
+        Self::DanmEp,
+        Self::DanmNet,
+        Self::ReservedIP,
+        Self::TenantConfig,
+        Self::TenantNetwork,
+        Self::Logicalnetwork,
+        Self::Physicalnetwork,
+    ];
 
     /// As manifests write it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ClusterNetwork => "ClusterNetwork",
+            Self::DanmEp => "DanmEp",
+            Self::DanmNet => "DanmNet",
+            Self::ReservedIP => "ReservedIP",
+            Self::TenantConfig => "TenantConfig",
+            Self::TenantNetwork => "TenantNetwork",
             Self::Logicalnetwork => "Logicalnetwork",
             Self::Physicalnetwork => "Physicalnetwork",
             Self::Unheard => "object",
         }
     }
 
-    /// Group and version.
-    pub fn api_version(self) -> &'static str {
-        match self {
-            Self::Logicalnetwork | Self::Physicalnetwork => "alpha.network.k8s.io/v1",
-            Self::Unheard => "",
+    /// The groups that have it, each with its version. One name in two of them is one object: the two must agree.
+    pub fn api_versions(self) -> &'static [&'static str] {
+        match self.dialect() {
+            Some(Dialect::Danm) => &danm::API_VERSIONS,
+            Some(Dialect::Genie) => &["alpha.network.k8s.io/v1"],
+            None => &[],
         }
     }
 
     /// The plural, as paths of the API have it.
     pub fn plural(self) -> &'static str {
         match self {
+            Self::ClusterNetwork => "clusternetworks",
+            Self::DanmEp => "danmeps",
+            Self::DanmNet => "danmnets",
+            Self::ReservedIP => "reservedips",
+            Self::TenantConfig => "tenantconfigs",
+            Self::TenantNetwork => "tenantnetworks",
             Self::Logicalnetwork => "logicalnetworks",
             Self::Physicalnetwork => "physicalnetworks",
             Self::Unheard => "",
         }
+    }
+
+    /// Is an object of it in a namespace?
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::ClusterNetwork | Self::TenantConfig)
+    }
+
+    /// The paths of its objects in the API, one for each of [`Kind::api_versions`]: those of a namespace, or all.
+    pub fn collections(self, namespace: Option<&ObjectName>) -> Vec<String> {
+        let within = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
+        self.api_versions().iter().map(|version| format!("/apis/{version}/{within}{}", self.plural())).collect()
     }
 
     /// Whose it is.
@@ -60,11 +106,17 @@ impl Kind {
     }
 
     /// The ways in which manifests spell it: that of its definition, and that of CNI-Genie's programs and tests.
-    pub fn spellings(self) -> [&'static str; 2] {
+    pub fn spellings(self) -> &'static [&'static str] {
         match self {
-            Self::Logicalnetwork => ["Logicalnetwork", "LogicalNetwork"],
-            Self::Physicalnetwork => ["Physicalnetwork", "PhysicalNetwork"],
-            Self::Unheard => ["", ""],
+            Self::ClusterNetwork => &["ClusterNetwork"],
+            Self::DanmEp => &["DanmEp"],
+            Self::DanmNet => &["DanmNet"],
+            Self::ReservedIP => &["ReservedIP"],
+            Self::TenantConfig => &["TenantConfig"],
+            Self::TenantNetwork => &["TenantNetwork"],
+            Self::Logicalnetwork => &["Logicalnetwork", "LogicalNetwork"],
+            Self::Physicalnetwork => &["Physicalnetwork", "PhysicalNetwork"],
+            Self::Unheard => &[],
         }
     }
 
@@ -85,20 +137,52 @@ impl fmt::Display for Kind {
 pub struct ForeignRef {
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace.
-    pub namespace: ObjectName,
+    /// Its namespace; absent for a kind of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<ObjectName>,
     /// Its name.
     pub name: ObjectName,
 }
 
+impl ForeignRef {
+    /// The object of this name that pods of a namespace mean.
+    pub fn within(namespace: &ObjectName, kind: Kind, name: ObjectName) -> Self {
+        Self { kind, namespace: kind.is_namespaced().then(|| namespace.clone()), name }
+    }
+
+    /// Its namespace; empty for a kind of the cluster, as in manifests.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_ref().map_or("", ObjectName::as_str)
+    }
+}
+
 impl fmt::Display for ForeignRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
     }
 }
 
 /// Objects with the JSON of their `spec`.
 pub type Objects = BTreeMap<ForeignRef, String>;
+
+/// The `spec` of an object without what its own system writes there: as much as says what the network is. Two objects of one name in two
+/// groups must be equal in it.
+pub fn meaning(kind: Kind, mut spec: Value) -> Value {
+    if kind.dialect() == Some(Dialect::Danm) {
+        danm::remove_state(&mut spec);
+    }
+    spec
+}
+
+/// Says of an object that it is in two groups which do not agree.
+pub fn disagreement(reference: &ForeignRef) -> String {
+    let versions = reference.kind.api_versions();
+    let groups: Vec<&str> = versions.iter().filter_map(|version| version.split('/').next()).collect();
+    format!("{reference} is in the groups {}, and the two differ: delete one of them", groups.join(" and "))
+}
 
 /// The object that this one needs beside it.
 pub fn needed_by(reference: &ForeignRef, spec: &str) -> Option<ForeignRef> {
@@ -106,9 +190,9 @@ pub fn needed_by(reference: &ForeignRef, spec: &str) -> Option<ForeignRef> {
     match reference.kind {
         Kind::Logicalnetwork => {
             let name = genie::Logical::read(&spec).ok()?.physical?;
-            Some(ForeignRef { kind: Kind::Physicalnetwork, namespace: reference.namespace.clone(), name })
+            Some(ForeignRef { kind: Kind::Physicalnetwork, name, ..reference.clone() })
         }
-        Kind::Physicalnetwork | Kind::Unheard => None,
+        _ => None,
     }
 }
 
@@ -146,11 +230,7 @@ pub fn configuration(
             let logical = genie::Logical::read(&find(reference)?).map_err(under)?;
             let physical = match &logical.physical {
                 Some(name) => {
-                    let needed = ForeignRef {
-                        kind: Kind::Physicalnetwork,
-                        namespace: reference.namespace.clone(),
-                        name: name.clone(),
-                    };
+                    let needed = ForeignRef { kind: Kind::Physicalnetwork, name: name.clone(), ..reference.clone() };
                     let spec = find(&needed)?;
                     let read = genie::Physical::read(&spec);
                     Some(read.map_err(|finding| finding.under(&format!("{needed}: spec")))?)
@@ -167,8 +247,6 @@ pub fn configuration(
                 genie::with_subnet(conf, network.subnet.as_deref()).map_err(|e| e.under(&format!("file {file}")))?;
             Ok((network.plugin, conf, format!("{reference}, file {file}")))
         }
-        Kind::Physicalnetwork | Kind::Unheard => {
-            Err(Finding::new("", reference, "an object that stands for a network").into())
-        }
+        _ => Err(Finding::new("", reference, "an object that stands for a network").into()),
     }
 }

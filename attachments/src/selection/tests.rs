@@ -206,7 +206,7 @@ fn the_default_network_is_exactly_one() {
 /// A pod of namespace `shop` on a node that speaks CNI-Genie's dialect.
 fn of_genie(annotations: &[(&str, &'static str)]) -> (Selection, Vec<Finding>) {
     let annotation = |key: &str| annotations.iter().find(|(known, _)| *known == key).map(|(_, text)| *text);
-    let dialects = Dialects { genie: Some(crate::dialect::genie::Genie::default()) };
+    let dialects = Dialects { genie: Some(crate::dialect::genie::Genie::default()), ..Dialects::default() };
     Selection::read(annotation, &"shop".parse().unwrap(), &"kube-system".parse().unwrap(), &dialects)
 }
 

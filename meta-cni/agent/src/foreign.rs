@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use attachments::dialect::Dialects;
-use attachments::dialect::objects::{ForeignRef, Kind, needed_by};
-use attachments::names::ObjectName;
+use attachments::dialect::objects::{ForeignRef, Kind, disagreement, meaning, needed_by};
 use futures::future::join_all;
 use kube::Client;
 use meta_cni::cluster::wire::{ObjectLookup, Outcome};
@@ -29,13 +28,15 @@ pub struct Foreign(Arc<Inner>);
 struct Inner {
     dialects: Dialects,
     reader: Reader,
-    kinds: BTreeMap<Kind, Mutex<Index<ForeignRef, String>>>,
+    /// By kind, of each of its groups.
+    kinds: BTreeMap<Kind, Vec<Mutex<Index<ForeignRef, String>>>>,
 }
 
 impl Foreign {
     /// Nothing is known yet.
     pub fn new(dialects: Dialects, reader: Reader) -> Self {
-        let kinds = dialects.on().flat_map(|dialect| dialect.kinds()).map(|kind| (*kind, Mutex::default())).collect();
+        let groups = |kind: &Kind| (*kind, kind.api_versions().iter().map(|_| Mutex::default()).collect());
+        let kinds = dialects.on().flat_map(|dialect| dialect.networks()).map(groups).collect();
         Self(Arc::new(Inner { dialects, reader, kinds }))
     }
 
@@ -46,10 +47,12 @@ impl Foreign {
 
     /// Follows the objects; never ends.
     pub async fn run(&self, client: Client) {
-        join_all(self.0.kinds.iter().map(|(kind, index)| {
+        let groups = self.0.kinds.iter().flat_map(|(kind, indexes)| {
+            kind.collections(None).into_iter().zip(indexes).map(move |(path, index)| (kind, path, index))
+        });
+        join_all(groups.map(|(kind, path, index)| {
             let client = client.clone();
             async move {
-                let path = collection(*kind, None);
                 let all = Collection { what: kind.plural(), path: &path, fields: None, labels: None };
                 follow_objects(client, all, |event| take(*kind, &mut lock(index), event)).await;
             }
@@ -77,31 +80,48 @@ impl Foreign {
     }
 
     async fn outcome(&self, reference: &ForeignRef, deadline: Instant) -> Outcome {
-        let Some(index) = self.0.kinds.get(&reference.kind) else {
+        let Some(indexes) = self.0.kinds.get(&reference.kind) else {
             let reason = "the node agent follows no such objects: `dialects` differs between this node and the agent";
             return Outcome::Broken { reason: reason.to_owned() };
         };
-        let known = lock(index).get(reference).cloned();
-        match known {
-            Some(spec) => within(spec),
-            None => self.ask(reference, deadline).await,
+        let known: Vec<String> = indexes.iter().filter_map(|index| lock(index).get(reference).cloned()).collect();
+        match known.is_empty() {
+            false => one_of(reference, known),
+            true => self.ask(reference, deadline).await,
         }
     }
 
     async fn ask(&self, reference: &ForeignRef, deadline: Instant) -> Outcome {
-        let path = collection(reference.kind, Some(&reference.namespace));
-        match self.0.reader.object(&path, reference.name.as_str(), deadline).await {
-            Read::Found(json) => match serde_json::from_slice::<Object>(&json) {
-                Ok(object) => within(object.spec.to_string()),
-                Err(e) => Outcome::Broken { reason: format!("the API server answers with what is no object: {e}") },
-            },
-            Read::Absent => Outcome::Missing,
-            Read::Unanswered(why) => {
-                let reason = format!("not known here yet, and the API server cannot be asked: {why}");
-                Outcome::Unreachable { reason }
+        let mut found = Vec::new();
+        for path in reference.kind.collections(reference.namespace.as_ref()) {
+            match self.0.reader.object(&path, reference.name.as_str(), deadline).await {
+                Read::Found(json) => match serde_json::from_slice::<Object>(&json) {
+                    Ok(object) => found.push(meaning(reference.kind, object.spec).to_string()),
+                    Err(e) => {
+                        return Outcome::Broken {
+                            reason: format!("the API server answers with what is no object: {e}"),
+                        };
+                    }
+                },
+                Read::Absent => {}
+                Read::Unanswered(why) => {
+                    let reason = format!("not known here yet, and the API server cannot be asked: {why}");
+                    return Outcome::Unreachable { reason };
+                }
             }
         }
+        one_of(reference, found)
     }
+}
+
+/// What the groups of a kind say of one name.
+fn one_of(reference: &ForeignRef, specs: Vec<String>) -> Outcome {
+    let mut specs = specs.into_iter();
+    let Some(first) = specs.next() else { return Outcome::Missing };
+    if specs.any(|other| other != first) {
+        return Outcome::Broken { reason: disagreement(reference) };
+    }
+    within(first)
 }
 
 fn within(spec: String) -> Outcome {
@@ -117,7 +137,7 @@ fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>)
         Event::End => index.end(),
         Event::Listed(object) | Event::Applied(object) => {
             let Some(reference) = object.reference(kind) else { return };
-            match object.spec.to_string() {
+            match meaning(kind, object.spec).to_string() {
                 spec if spec.len() <= LONGEST => drop(index.apply(reference, spec)),
                 // Whoever asks for it reads it, and hears that it is too long.
                 _ => drop(index.delete(&reference)),
@@ -129,11 +149,6 @@ fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>)
             }
         }
     }
-}
-
-fn collection(kind: Kind, namespace: Option<&ObjectName>) -> String {
-    let within = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
-    format!("/apis/{}/{within}{}", kind.api_version(), kind.plural())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -159,11 +174,11 @@ struct Meta {
 
 impl Object {
     fn reference(&self, kind: Kind) -> Option<ForeignRef> {
-        Some(ForeignRef {
-            kind,
-            namespace: self.metadata.namespace.parse().ok()?,
-            name: self.metadata.name.parse().ok()?,
-        })
+        let namespace = match kind.is_namespaced() {
+            true => Some(self.metadata.namespace.parse().ok()?),
+            false => None,
+        };
+        Some(ForeignRef { kind, namespace, name: self.metadata.name.parse().ok()? })
     }
 }
 
@@ -180,11 +195,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_the_api_has_group_version_and_plural() {
-        let all = collection(Kind::Logicalnetwork, None);
-        assert_eq!(all, "/apis/alpha.network.k8s.io/v1/logicalnetworks");
-        let one = collection(Kind::Physicalnetwork, Some(&"shop".parse().unwrap()));
-        assert_eq!(one, "/apis/alpha.network.k8s.io/v1/namespaces/shop/physicalnetworks");
+    fn one_name_in_two_groups_is_one_object_unless_the_two_differ() {
+        let reference = ForeignRef::within(&"shop".parse().unwrap(), Kind::DanmNet, "internal".parse().unwrap());
+        let spec = |alloc: &str| {
+            let spec = json!({"NetworkID": "int", "Options": {"cidr": "10.0.0.0/24", "alloc": alloc}});
+            meaning(Kind::DanmNet, spec).to_string()
+        };
+        assert_eq!(one_of(&reference, Vec::new()), Outcome::Missing);
+        let found = one_of(&reference, vec![spec("gAA="), spec("gAB=")]);
+        assert!(matches!(found, Outcome::Found { config: Some(_), .. }), "their states may differ: {found:?}");
+        let Outcome::Broken { reason } = one_of(&reference, vec![spec(""), "{}".to_owned()]) else { panic!() };
+        let want =
+            "DanmNet shop/internal is in the groups danm.k8s.io and danm.io, and the two differ: delete one of them";
+        assert_eq!(reason, want);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use attachments::definition::{Definition, RESOURCE_NAME};
-use attachments::dialect::objects::{ForeignRef, Kind, Objects, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, Objects, disagreement, needed_by};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::policy;
 use attachments::status::NETWORK_STATUS;
@@ -102,7 +102,11 @@ impl Directory {
         let mut all = Objects::new();
         for path in self.files()? {
             for document in manifest::documents(&read(&path)?) {
-                all.extend(manifest::foreign(document, &path, &Kind::ALL)?);
+                let Some((reference, spec)) = manifest::foreign(document, &path, &Kind::ALL)? else { continue };
+                if all.get(&reference).is_some_and(|other| *other != spec) && wanted.contains(&reference) {
+                    return Err(Fault::Config(disagreement(&reference)));
+                }
+                all.insert(reference, spec);
             }
         }
         for reference in wanted {

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use attachments::cni::object::Object;
-use attachments::dialect::objects::{ForeignRef, Kind};
+use attachments::dialect::objects::{ForeignRef, Kind, meaning};
 use attachments::finding::Finding;
+use attachments::names::ObjectName;
 use attachments::policy::{self, Labels};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -139,18 +140,20 @@ pub fn policies(document: &str, path: &Path, facts: &mut policy::Facts) -> Resul
 /// The object of a dialect, with the JSON of its `spec`, if the document is one of these kinds.
 pub fn foreign(document: &str, path: &Path, kinds: &[Kind]) -> Result<Option<(ForeignRef, String)>> {
     let wrong = |why: String| Fault::Config(format!("manifest {}: {why}", path.display()));
-    for (kind, word) in kinds.iter().flat_map(|kind| kind.spellings().map(move |word| (kind, word))) {
+    for (kind, word) in kinds.iter().flat_map(|kind| kind.spellings().iter().map(move |word| (*kind, *word))) {
         let Some(object) = of_kind(document, word).map_err(wrong)? else { continue };
         let read = || {
             let metadata = object.object("metadata")?.unwrap_or_default();
             let metadata = Metadata::read(&metadata).map_err(|finding| finding.under("metadata"))?;
             let at = |finding: Finding| finding.under("metadata");
-            let namespace = metadata.namespace().parse().map_err(|e: Finding| at(e.under("namespace")))?;
+            let namespace: ObjectName = metadata.namespace().parse().map_err(|e: Finding| at(e.under("namespace")))?;
             let name = metadata.name.parse().map_err(|e: Finding| at(e.under("name")))?;
-            Ok(ForeignRef { kind: *kind, namespace, name })
+            Ok(ForeignRef::within(&namespace, kind, name))
         };
         let reference = read().map_err(|finding: Finding| wrong(finding.to_string()))?;
-        return Ok(Some((reference, object.get("spec").map_or("{}", |spec| spec.get()).to_owned())));
+        let spec = object.get("spec").map_or("{}", |spec| spec.get());
+        let spec = serde_json::from_str(spec).map_err(|e| wrong(format!("spec: {e}")))?;
+        return Ok(Some((reference, meaning(kind, spec).to_string())));
     }
     Ok(None)
 }

@@ -48,14 +48,16 @@ static KEYS: Known<'static> = Known {
             "hotplug",
             "repair",
             "dialects",
+            "danm",
             "genie",
             "runtimeConfDir",
         ],
     ],
-    inside: &[("cluster", &CLUSTER), ("genie", &GENIE)],
+    inside: &[("cluster", &CLUSTER), ("danm", &DANM), ("genie", &GENIE)],
     only: false,
 };
 static CLUSTER: Known<'static> = Known::of(&[&["directory"]]);
+static DANM: Known<'static> = Known::of(&[&["namingScheme"]]);
 static GENIE: Known<'static> = Known::of(&[&["defaultPlugin", "loadPrefixes"]]);
 
 /// A node's configuration with its keys as [`NodeConf`](super::NodeConf) reads them: Multus, and the runtime, take them in any case. Two

@@ -213,7 +213,7 @@ fn dialects_that_cannot_be_read_are_refused_by_name() {
     node.call("ADD", &pod)
         .conf("dialects", json!(["multus"]))
         .run()
-        .refused(7, &["dialects[0]: got \"multus\", want genie"]);
+        .refused(7, &["dialects[0]: got \"multus\", want danm or genie"]);
 }
 
 #[test]

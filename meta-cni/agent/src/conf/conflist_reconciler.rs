@@ -496,8 +496,8 @@ mod tests {
         assert!(node.look(Duration::ZERO).blockers.is_empty());
         let dir = format!(r#""runtimeConfDir": {:?}"#, node.dir.path());
         assert!(node.ours().contains("bandwidth") && node.ours().contains(&dir), "{}", node.ours());
-        fs::write(node.dir.path().join("node.txt"), r#"{"dialects": ["danm"]}"#).unwrap();
-        assert!(node.look(Duration::ZERO).blockers[0].contains("dialects[0]: got \"danm\""));
+        fs::write(node.dir.path().join("node.txt"), r#"{"dialects": ["knitter"]}"#).unwrap();
+        assert!(node.look(Duration::ZERO).blockers[0].contains("dialects[0]: got \"knitter\""));
     }
 
     #[test]

@@ -192,12 +192,13 @@ pub async fn read_foreign(
         let (selection, _) = Selection::read(annotation, &home, &home, dialects);
         let mut next: Vec<ForeignRef> = selection.objects().cloned().collect();
         while let Some(reference) = next.pop() {
-            let ForeignRef { kind, namespace, name } = &reference;
-            let (namespace, name) = (namespace.as_str(), name.as_str());
+            let kind = reference.kind;
+            let (namespace, name) = (reference.namespace(), reference.name.as_str());
             if objects.get(kind.as_str(), namespace, name).is_none() {
-                let path = format!("/apis/{}/namespaces/{namespace}/{}", kind.api_version(), kind.plural());
-                let found = access::object(access, &path, name).await?;
-                found.into_iter().for_each(|found| objects.insert(kind.as_str(), found));
+                for path in kind.collections(reference.namespace.as_ref()) {
+                    let found = access::object(access, &path, name).await?;
+                    found.into_iter().for_each(|found| objects.insert(kind.as_str(), found));
+                }
             }
             let known = objects.get(kind.as_str(), namespace, name);
             next.extend(known.and_then(|known| needed_by(&reference, &known["spec"].to_string())));

@@ -54,7 +54,8 @@ fn definition(name: Option<&str>, object: &Value) -> Vec<Problem> {
 /// The kind of an object of a dialect.
 pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
     let group = object["apiVersion"].as_str()?.split('/').next()?;
-    Foreign::of(object["kind"].as_str()?).filter(|kind| kind.api_version().split('/').next() == Some(group))
+    let is_of = |version: &&str| version.split('/').next() == Some(group);
+    Foreign::of(object["kind"].as_str()?).filter(|kind| kind.api_versions().iter().any(|version| is_of(&version)))
 }
 
 /// An object of a dialect, with what the files say of the object that it needs.

@@ -107,7 +107,7 @@ fn foreign(object: &Value) -> Option<ForeignRef> {
         Kind::of(object["kind"].as_str()?).filter(|kind| kind.dialect() == Some(Dialect::Genie) && is_of_group)?;
     let metadata = &object["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or("default").parse().ok()?;
-    Some(ForeignRef { kind, namespace, name: metadata["name"].as_str()?.parse().ok()? })
+    Some(ForeignRef::within(&namespace, kind, metadata["name"].as_str()?.parse().ok()?))
 }
 
 fn called(object: &Value) -> String {
@@ -205,7 +205,7 @@ impl Migration {
         match configuration(reference, &input.objects, files) {
             Ok((_, conf, from)) => {
                 let config = config(&conf);
-                let (namespace, name) = (reference.namespace.as_str(), reference.name.as_str());
+                let (namespace, name) = (reference.namespace(), reference.name.as_str());
                 self.objects.push((vec![format!("From {from}.")], definition(namespace, name, &config)));
             }
             Err(NoConfiguration::Missing(missing)) => self.left.push(format!("{reference}: {missing} is not given")),
@@ -271,7 +271,7 @@ fn rewrite(
         for (i, element) in elements.iter().enumerate() {
             let (namespace, name) = match &element.target {
                 SelectionTarget::File(name) => (files_namespace.as_str(), name.as_str()),
-                SelectionTarget::Foreign(reference) => (reference.namespace.as_str(), reference.name.as_str()),
+                SelectionTarget::Foreign(reference) => (reference.namespace(), reference.name.as_str()),
                 SelectionTarget::Definition(_) | SelectionTarget::NodeFile(_) => continue,
             };
             if name.parse::<ObjectName>().is_err() {

@@ -125,7 +125,7 @@ fn resolved_at() -> Answer {
 }
 
 fn object(kind: Kind, name: &str) -> ForeignRef {
-    ForeignRef { kind, namespace: "default".parse().unwrap(), name: name.parse().unwrap() }
+    ForeignRef::within(&"default".parse().unwrap(), kind, name.parse().unwrap())
 }
 
 /// From a plugin whose node speaks a dialect.
