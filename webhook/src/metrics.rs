@@ -158,16 +158,16 @@ impl Metrics {
         let help = "1 once the cache has every object, or the API server does not have the kind.";
         let mut family = Family::new(&mut text, "cache_synced", "gauge", help);
         for cache in facts.caches() {
-            family.row("", &[("cache", cache.name())], u8::from(known.is_complete(cache)));
+            family.row("", &[("cache", &cache.name())], u8::from(known.is_complete(cache)));
         }
         let mut family = Family::new(&mut text, "cache_watched", "gauge", "1 while changes arrive.");
         for cache in facts.caches() {
-            family.row("", &[("cache", cache.name())], u8::from(facts.is_watched(cache)));
+            family.row("", &[("cache", &cache.name())], u8::from(facts.is_watched(cache)));
         }
         let help = "Objects that are kept: of pods, those with further networks.";
         let mut family = Family::new(&mut text, "cache_objects", "gauge", help);
         for cache in facts.caches() {
-            family.row("", &[("cache", cache.name())], known.count(cache));
+            family.row("", &[("cache", &cache.name())], known.count(cache));
         }
         instances(&mut text, &known.view);
         drop(known);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use webhook::review::{self, Missing};
 use webhook::rules;
 
-use cases::{ask, known};
+use cases::{ask, known, mutated};
+use webhook::mutate::Drawn;
 
 /// What is said of a request, warnings marked.
 fn said(cluster: &Value, told: &Value) -> Vec<String> {
@@ -186,4 +187,269 @@ fn a_policy_of_genie_is_said_to_have_no_effect() {
     }
     assert!(said(&of_genie(json!([])), &policy("other")).is_empty());
     assert!(said(&json!({}), &policy("genieNetworkPolicy")).is_empty());
+}
+
+fn danm(group: &str, kind: &str, name: &str, spec: Value) -> Value {
+    let mut metadata = json!({"namespace": "shop", "name": name});
+    if ["ClusterNetwork", "TenantConfig"].contains(&kind) {
+        metadata = json!({"name": name});
+    }
+    let mut object = json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata});
+    match kind {
+        "TenantConfig" => object.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone()),
+        _ => object["spec"] = spec,
+    }
+    object
+}
+
+fn tenants() -> Value {
+    danm(
+        "danm.io",
+        "TenantConfig",
+        "tenants",
+        json!({
+            "hostDevices": [
+                {"name": "ens4", "vniType": "vxlan", "vniRange": "700-701"},
+                {"name": "ens3", "vniType": "vlan", "vniRange": "200,500-501"},
+                {"name": "nokia.k8s.io/sriov", "vniType": "vlan", "vniRange": "900"},
+                {"name": "plain"},
+            ],
+            "networkIds": {"flannel": "flannel"},
+            "allowedClusterNetworks": [{"name": "external", "privileges": ["reservedIp"]}, {"name": "other", "privileges": ["x"]}],
+        }),
+    )
+}
+
+/// A cluster with a namespace, the dialect danm, and these objects.
+fn of_danm(foreign: Vec<Value>) -> Value {
+    json!({"options": {"dialects": ["danm"]}, "namespaces": [{"name": "shop"}], "foreign": foreign})
+}
+
+fn tenant(name: &str, spec: Value) -> Value {
+    danm("danm.io", "TenantNetwork", name, spec)
+}
+
+/// What a network becomes: the writes by path, or what is refused.
+fn given(cluster: &Value, told: &Value, drawn: &Drawn) -> String {
+    let mutation = mutated(&json!({}), told, &known(cluster).view, drawn);
+    if !mutation.problems.is_empty() {
+        return mutation.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    }
+    let patch = serde_json::to_value(&mutation.patch).unwrap();
+    let write =
+        |one: &Value| format!("{}={}", one["path"].as_str().unwrap().trim_start_matches("/spec/"), one["value"]);
+    patch.as_array().unwrap().iter().map(write).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_tenants_network_is_given_what_the_tenant_config_has() {
+    for group in ["danm.io", "danm.k8s.io"] {
+        let cluster = of_danm(vec![tenants()]);
+        let of = |spec: Value| given(&cluster, &create(danm(group, "TenantNetwork", "new", spec)), &Drawn::default());
+        for (spec, want) in [
+            (json!({"NetworkID": "n", "Options": {"host_device": "ens3"}}), "Options/vlan=200"),
+            (json!({"NetworkID": "n", "Options": {"host_device": "ens4"}}), "Options/vxlan=700"),
+            (json!({"NetworkID": "n", "Options": {"host_device": "plain"}}), ""),
+            (
+                json!({"NetworkID": "n", "NetworkType": "sriov", "Options": {"device_pool": "nokia.k8s.io/sriov"}}),
+                "Options/vlan=900",
+            ),
+            (json!({"NetworkID": "n"}), r#"Options={} Options/host_device="ens3" Options/vlan=200"#),
+            (json!({"NetworkID": "n", "NetworkType": "Flannel"}), r#"NetworkID="flannel""#),
+            (json!({"NetworkID": "n", "NetworkType": "calico"}), ""),
+            (
+                json!({"NetworkID": "n", "Options": {"host_device": "ens9"}}),
+                r#"spec.Options.host_device: Invalid value: "ens9": The provided physical interface is not allowed to be used by tenants!"#,
+            ),
+            (
+                json!({"NetworkID": "n", "Options": {"host_device": "ens3", "vlan": 50, "vxlan": 60}}),
+                "spec.Options.vlan: Forbidden: 50: a tenant's network is given one of the TenantConfig's vniRange; leave it out; spec.Options.vxlan: Forbidden: 60: a tenant's network is given one of the TenantConfig's vniRange; leave it out",
+            ),
+        ] {
+            assert_eq!(of(spec.clone()), want, "{spec}");
+        }
+    }
+    let without = given(&of_danm(vec![]), &create(tenant("new", json!({"NetworkID": "n"}))), &Drawn::default());
+    assert!(without.starts_with("spec: Required value: a TenantConfig"), "{without}");
+    let off = json!({"namespaces": [{"name": "shop"}]});
+    assert_eq!(given(&off, &create(tenant("new", json!({"NetworkID": "n"}))), &Drawn::default()), "");
+}
+
+#[test]
+fn identifiers_are_drawn_once_and_are_free_when_their_network_is_gone() {
+    let on = |name: &str, device: &str, vlan: u32| {
+        tenant(name, json!({"NetworkID": name, "Options": {"host_device": device, "vlan": vlan}}))
+    };
+    let new = create(tenant("new", json!({"NetworkID": "n", "Options": {"host_device": "ens3"}})));
+    let of = |foreign: Vec<Value>, drawn: &Drawn| given(&of_danm([vec![tenants()], foreign].concat()), &new, drawn);
+    let fresh = Drawn::default;
+    // Another device's VLAN is another one; a network of a namespace without tenants has its VLAN all the same.
+    assert_eq!(of(vec![on("a", "ens3", 200), on("b", "plain", 500)], &fresh()), "Options/vlan=500");
+    let cluster_network = danm(
+        "danm.k8s.io",
+        "ClusterNetwork",
+        "c",
+        json!({"NetworkID": "c", "Options": {"host_device": "ens3", "vlan": 500}}),
+    );
+    assert_eq!(of(vec![on("a", "ens3", 200), cluster_network], &fresh()), "Options/vlan=501");
+    let full = vec![on("a", "ens3", 200), on("b", "ens3", 500), on("c", "ens3", 501)];
+    assert_eq!(
+        of(full.clone(), &fresh()),
+        "spec.Options.vlan: Required value: no vlan of 200,500-501 is free on ens3; delete a network, or have vniRange widened"
+    );
+    assert_eq!(of(full[..2].to_vec(), &fresh()), "Options/vlan=501");
+    // What was drawn a moment ago is not in the cache yet.
+    let drawn = Drawn::default();
+    let other = create(tenant("other", json!({"NetworkID": "n", "Options": {"host_device": "ens3"}})));
+    let empty = of_danm(vec![tenants()]);
+    assert_eq!(given(&empty, &other, &drawn), "Options/vlan=200");
+    assert_eq!(given(&empty, &new, &drawn), "Options/vlan=500");
+    assert_eq!(given(&empty, &other, &drawn), "Options/vlan=200", "asked again, it means the same network");
+    // A VXLAN network is one of the whole cluster: definitions and claims have theirs.
+    let mut cluster = empty.clone();
+    cluster["definitions"] = json!([{"ref": "shop/lan", "config": {"type": "vxlan", "vni": 700}}]);
+    let vxlan = create(tenant("new", json!({"NetworkID": "n", "Options": {"host_device": "ens4"}})));
+    assert_eq!(given(&cluster, &vxlan, &fresh()), "Options/vxlan=701");
+    cluster["claims"] =
+        json!([{"metadata": {"name": "4789-701"}, "spec": {"owner": {"namespace": "infra", "name": "red"}}}]);
+    assert!(given(&cluster, &vxlan, &fresh()).contains("no vxlan of 700-701 is free on ens4"));
+    // The least used device, the first by name of several.
+    let any = create(tenant("new", json!({"NetworkID": "n", "NetworkType": "macvlan"})));
+    let busy = of_danm(vec![tenants(), on("a", "ens3", 200), on("b", "ens4", 1)]);
+    assert_eq!(given(&busy, &any, &fresh()), r#"Options={} Options/host_device="plain""#);
+}
+
+#[test]
+fn an_update_means_the_same_network_and_changes_nothing_that_was_given() {
+    let old = tenant("t", json!({"NetworkID": "n", "Options": {"host_device": "ens3", "vlan": 200}}));
+    let update = |spec: Value| json!({"operation": "UPDATE", "old": old, "object": tenant("t", spec)});
+    let cluster = of_danm(vec![tenants(), old.clone()]);
+    assert_eq!(
+        given(&cluster, &update(json!({"NetworkID": "n"})), &Drawn::default()),
+        r#"Options={} Options/host_device="ens3" Options/vlan=200"#
+    );
+    let same = json!({"NetworkID": "n2", "Options": {"host_device": "ens3", "vlan": 200}});
+    assert_eq!(given(&cluster, &update(same.clone()), &Drawn::default()), "");
+    assert!(said(&cluster, &update(same)).is_empty());
+    let moved = update(json!({"NetworkID": "n", "Options": {"host_device": "plain", "vlan": 500}}));
+    let problems = said(&cluster, &moved);
+    for key in ["host_device", "vlan"] {
+        let want =
+            format!("spec.Options.{key}: Forbidden: a tenant's network keeps what it was given; make a new network");
+        assert!(problems.contains(&want), "{problems:?}");
+    }
+}
+
+#[test]
+fn one_name_means_one_network() {
+    let spec = |id: &str| json!({"NetworkID": id, "NetworkType": "bridge"});
+    let old = danm("danm.k8s.io", "DanmNet", "net", spec("a"));
+    let in_group = |id: &str| create(danm("danm.io", "DanmNet", "net", spec(id)));
+    assert!(said(&of_danm(vec![old.clone()]), &in_group("a")).is_empty());
+    let differs = said(&of_danm(vec![old.clone()]), &in_group("b"));
+    assert_eq!(
+        differs,
+        [
+            "metadata.name: Forbidden: DanmNet shop/net is in the groups danm.k8s.io and danm.io, and the two differ: delete one of them"
+        ]
+    );
+    let update = json!({"operation": "UPDATE", "old": old, "object": danm("danm.k8s.io", "DanmNet", "net", spec("b"))});
+    assert!(said(&of_danm(vec![old.clone()]), &update).is_empty());
+    let other = said(&of_danm(vec![old, tenants()]), &create(tenant("net", spec("a"))));
+    assert_eq!(
+        other,
+        [
+            "metadata.name: Forbidden: DanmNet shop/net has the name: a namespace has networks of the one mode or the other"
+        ]
+    );
+}
+
+#[test]
+fn tenant_configs_are_told_everything_at_once() {
+    let config = json!({"hostDevices": [{"name": "", "vniType": "vlan2", "vniRange": "7"}, {"name": "a", "alloc": "AAAA"}], "networkIds": {"sriov": "twelve-chars"}});
+    let problems = said(&of_danm(vec![]), &create(danm("danm.k8s.io", "TenantConfig", "t", config)));
+    assert_eq!(
+        problems,
+        [
+            "hostDevices[0].name: Required value: the name of a link of the nodes, or of a resource",
+            r#"hostDevices[0].vniType: Unsupported value: "vlan2": supported values: "vlan", "vxlan""#,
+            r#"networkIds[sriov]: Invalid value: "twelve-chars": must be at most 10 characters"#,
+            r#"hostDevices[1].alloc: Invalid value: "AAAA": must be nothing: it is DANM's own state"#,
+        ]
+    );
+    let empty = said(&of_danm(vec![]), &create(danm("danm.io", "TenantConfig", "t", json!({}))));
+    assert_eq!(empty, ["hostDevices: Required value: hostDevices or networkIds: the object says nothing"]);
+}
+
+#[test]
+fn a_tenants_network_that_nobody_gave_anything_is_refused() {
+    let cluster = of_danm(vec![tenants()]);
+    let of =
+        |options: Value| said(&cluster, &create(tenant("t", json!({"NetworkID": "n", "Options": options})))).join("; ");
+    for (options, want) in [
+        (json!({"host_device": "ens3", "vlan": 501}), ""),
+        (json!({"host_device": "ens4", "vxlan": 700}), ""),
+        (json!({"host_device": "plain"}), ""),
+        (
+            json!({"host_device": "ens3"}),
+            "spec.Options.vlan: Required value: given when the network is made, by mutate-danm",
+        ),
+        (
+            json!({"host_device": "ens3", "vlan": 300}),
+            "spec.Options.vlan: Invalid value: 300: must be one of the device's vniRange 200,500-501",
+        ),
+        (
+            json!({"host_device": "plain", "vlan": 300}),
+            "spec.Options.vlan: Forbidden: 300: the TenantConfig gives none of the device to tenants",
+        ),
+        (
+            json!({"host_device": "ens9", "vlan": 300}),
+            r#"spec.Options.host_device: Invalid value: "ens9": The provided physical interface is not allowed to be used by tenants!"#,
+        ),
+    ] {
+        assert_eq!(of(options.clone()), want, "{options}");
+    }
+}
+
+#[test]
+fn addresses_are_reserved_inside_of_a_network_by_who_may() {
+    let subnets = || json!({"NetworkID": "n", "Options": {"cidr": "10.0.0.0/24", "net6": "fd00::/64"}});
+    let cluster = of_danm(vec![
+        tenants(),
+        danm("danm.io", "ClusterNetwork", "external", subnets()),
+        danm("danm.io", "ClusterNetwork", "other", subnets()),
+        tenant("own", subnets()),
+    ]);
+    let reserved = |kind: &str, name: &str, ips: Value| {
+        create(danm("danm.io", "ReservedIP", "r", json!({"network": {"name": name, "type": kind}, "ips": ips})))
+    };
+    let both = || json!([{"address": "10.0.0.7"}, {"address": "fd00::7", "shareable": true}]);
+    for (told, want) in [
+        (reserved("ClusterNetwork", "external", both()), ""),
+        (reserved("TenantNetwork", "own", both()), ""),
+        (
+            reserved("ClusterNetwork", "other", both()),
+            r#"spec.network.name: Forbidden: "other": the TenantConfig must give the privilege "reservedIp" on it (allowedClusterNetworks)"#,
+        ),
+        (reserved("TenantNetwork", "none", both()), "spec.network.name: Not found: TenantNetwork shop/none"),
+        (
+            reserved("TenantNetwork", "own", json!([{"address": "10.0.1.7"}, {"address": "10.0.0.300"}])),
+            r#"spec.ips[1].address: Invalid value: "10.0.0.300": must be an IP address"#,
+        ),
+        (
+            reserved("TenantNetwork", "own", json!([{"address": "10.0.1.7"}])),
+            r#"spec.ips[0].address: Invalid value: "10.0.1.7": must be an address of the network's cidr 10.0.0.0/24"#,
+        ),
+        (
+            reserved("TenantNetwork", "own", json!([{"address": "fd00::1"}, {"address": "fd00::2"}])),
+            r#"spec.ips[1].address: Invalid value: "fd00::2": must be one address of a family at most"#,
+        ),
+    ] {
+        assert_eq!(said(&cluster, &told).join("; "), want);
+    }
+    let without = said(
+        &of_danm(vec![danm("danm.io", "ClusterNetwork", "external", subnets())]),
+        &reserved("ClusterNetwork", "external", both()),
+    );
+    assert_eq!(without.len(), 1, "{without:?}");
 }

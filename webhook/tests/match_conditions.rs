@@ -11,7 +11,7 @@ const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 /// The patches of webhook configurations.
-const DIALECTS: &[&str] = &["genie/webhook.yaml"];
+const DIALECTS: &[&str] = &["genie/webhook.yaml", "danm/webhook.yaml", "danm/mutating.yaml"];
 
 /// The webhooks that judge, and those that change.
 fn webhooks() -> Vec<Value> {
@@ -230,6 +230,28 @@ fn objects_and_pods_of_dialects_are_asked_about_when_what_they_say_is_new() {
         (&old, &of("10.2.0.0/24", json!({})), true),
     ] {
         assert_eq!(asked("genie", before, after, &by(&[])), want, "{before} {after}");
+    }
+    let config = |range: &str| json!({"metadata": {"name": "t"}, "hostDevices": [{"name": "ens3", "vniRange": range}]});
+    for (before, after, want) in [
+        (&none, &old, true),
+        (&old, &of("10.1.0.0/24", json!({"a": "b"})), false),
+        (&old, &of("10.2.0.0/24", json!({})), true),
+        (&none, &config("7"), true),
+        (&config("7"), &config("7"), false),
+        (&config("7"), &config("8"), true),
+        (&json!({"metadata": {"name": "t"}}), &config("8"), true),
+    ] {
+        assert_eq!(asked("danm", before, after, &by(&[])), want, "{before} {after}");
+    }
+    assert!(asked("mutate-danm", &none, &old, &by(&[])) && !asked("mutate-danm", &old, &old, &by(&[])));
+    for key in ["danm.k8s.io/interfaces", "danm.io/interfaces"] {
+        assert!(asked("danm-pods", &none, &annotated(json!({key: "[]"})), &by(&[])));
+        assert!(asked(
+            "danm-templates",
+            &none,
+            &json!({"spec": {"template": {"metadata": {"annotations": {key: "[]"}}}}, "metadata": {}}),
+            &by(&[])
+        ));
     }
     let (plain, blank, listed) =
         (annotated(json!({"a": "b"})), annotated(json!({"cni": ""})), annotated(json!({"cni": "weave"})));

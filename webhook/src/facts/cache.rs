@@ -1,5 +1,7 @@
 //! The caches by name.
 
+use std::borrow::Cow;
+
 use attachments::api::{AttachmentLevel, AttachmentPolicy, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
 use attachments::dialect::Dialects;
@@ -28,8 +30,8 @@ pub enum Cache {
     Levels,
     /// VniClaims: who owns which VNI.
     Claims,
-    /// The objects of a dialect that is on.
-    Foreign(Kind),
+    /// The objects of a dialect that is on, in one of its groups: group and version.
+    Foreign(Kind, &'static str),
 }
 
 impl Cache {
@@ -45,15 +47,19 @@ impl Cache {
         Self::Claims,
     ];
 
-    /// Every cache that is followed with these dialects on.
+    /// Every cache that is followed with these dialects on: of these what networks are made of, and what limits tenants.
     pub fn with(dialects: &Dialects) -> Vec<Self> {
-        let kinds = dialects.on().flat_map(|dialect| dialect.kinds()).map(|kind| Self::Foreign(*kind));
-        Self::ALL.into_iter().chain(kinds).collect()
+        let networks = dialects.on().flat_map(|dialect| dialect.networks().iter().copied());
+        let limits = dialects.danm.iter().map(|_| Kind::TenantConfig);
+        let kinds = networks.chain(limits);
+        let foreign =
+            kinds.flat_map(|kind| kind.api_versions().iter().map(move |version| Self::Foreign(kind, version)));
+        Self::ALL.into_iter().chain(foreign).collect()
     }
 
     /// Its name in the log and in metrics: the API's.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(self) -> Cow<'static, str> {
+        let name = match self {
             Self::Definitions => "network-attachment-definitions",
             Self::Pods => "pods",
             Self::Namespaces => "namespaces",
@@ -62,8 +68,12 @@ impl Cache {
             Self::Policies => "attachmentpolicies",
             Self::Levels => "attachmentlevels",
             Self::Claims => "vniclaims",
-            Self::Foreign(kind) => kind.plural(),
-        }
+            Self::Foreign(kind, version) => {
+                let group = version.split('/').next().unwrap_or_default();
+                return Cow::from(format!("{}.{group}", kind.plural()));
+            }
+        };
+        Cow::from(name)
     }
 
     /// The collection in the API.
@@ -77,7 +87,7 @@ impl Cache {
             Self::Policies => AttachmentPolicy::url_path(&(), None),
             Self::Levels => AttachmentLevel::url_path(&(), None),
             Self::Claims => VniClaim::url_path(&(), None),
-            Self::Foreign(kind) => format!("/apis/{}/{}", kind.api_version(), kind.plural()),
+            Self::Foreign(kind, version) => format!("/apis/{version}/{}", kind.plural()),
         }
     }
 
@@ -86,7 +96,9 @@ impl Cache {
         match self {
             Self::Definitions => NetworkAttachmentDefinition::url_path(&(), Some(namespace)),
             Self::Pods => Pod::url_path(&(), Some(namespace)),
-            Self::Foreign(kind) => format!("/apis/{}/namespaces/{namespace}/{}", kind.api_version(), kind.plural()),
+            Self::Foreign(kind, version) if kind.is_namespaced() => {
+                format!("/apis/{version}/namespaces/{namespace}/{}", kind.plural())
+            }
             other => other.path(),
         }
     }

@@ -18,8 +18,8 @@ pub async fn feed(client: Client, facts: &Facts) {
 }
 
 async fn one(client: Client, facts: &Facts, cache: Cache, watched: &AtomicBool) {
-    let path = cache.path();
-    let collection = Collection { what: cache.name(), path: &path, fields: cache.fields(), labels: None };
+    let (name, path) = (cache.name(), cache.path());
+    let collection = Collection { what: &name, path: &path, fields: cache.fields(), labels: None };
     let mut listed = HashSet::new();
     let take = |event| heard(facts, cache, &mut listed, event);
     follow_heard(client, collection, cache.shape(), watched, take).await;

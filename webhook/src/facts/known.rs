@@ -59,7 +59,7 @@ impl Known {
             Cache::Policies => self.policies.iter().len(),
             Cache::Levels => self.policies.levels().count(),
             Cache::Claims => self.view.claims().len(),
-            Cache::Foreign(kind) => self.view.foreign().count(kind),
+            Cache::Foreign(kind, version) => self.view.foreign().count(kind, version),
         }
     }
 
@@ -97,9 +97,9 @@ impl Known {
                 let members = object.status.and_then(|status| status.members.as_u64()).unwrap_or_default();
                 self.view.claims_mut().apply(&metadata.name, &object.spec, members);
             }
-            Cache::Foreign(kind) => {
+            Cache::Foreign(kind, version) => {
                 if let Some(reference) = foreign(kind, metadata) {
-                    self.view.foreign_mut().apply(reference, &object.spec.to_string());
+                    self.view.foreign_mut().apply(reference, version, &object.says(kind));
                 }
             }
         }
@@ -123,9 +123,9 @@ impl Known {
             }
             Cache::Levels => self.policies.delete_level(&metadata.name),
             Cache::Claims => self.view.claims_mut().delete(&metadata.name),
-            Cache::Foreign(kind) => {
+            Cache::Foreign(kind, version) => {
                 if let Some(reference) = foreign(kind, metadata) {
-                    self.view.foreign_mut().delete(&reference);
+                    self.view.foreign_mut().delete(&reference, version);
                 }
             }
         }
@@ -152,10 +152,12 @@ impl Known {
             Cache::Nodes => self.view.networks_mut().retain_nodes(|name| listed.contains(name)),
             Cache::ServiceCidrs => self.view.networks_mut().retain_services(|name| listed.contains(name)),
             Cache::Claims => self.view.claims_mut().retain(|name| listed.contains(name)),
-            Cache::Foreign(kind) => {
-                let is_listed =
-                    |ForeignRef { namespace, name, .. }: &ForeignRef| listed.contains(&format!("{namespace}/{name}"));
-                self.view.foreign_mut().retain(kind, is_listed);
+            Cache::Foreign(kind, version) => {
+                let is_listed = |reference: &ForeignRef| match reference.namespace() {
+                    "" => listed.contains(reference.name.as_str()),
+                    namespace => listed.contains(&format!("{namespace}/{}", reference.name)),
+                };
+                self.view.foreign_mut().retain(kind, version, is_listed);
             }
             Cache::Policies | Cache::Levels => {
                 let known: Vec<String> = match cache {
@@ -196,11 +198,11 @@ impl Known {
                 self.view.apply_namespace(&object.metadata.to_object_meta());
                 Some(Lent::Namespace(object.metadata.name))
             }
-            Cache::Foreign(kind) => {
-                let reference =
-                    foreign(kind, &object.metadata).filter(|reference| !self.view.foreign().has(reference))?;
-                self.view.foreign_mut().apply(reference.clone(), &object.spec.to_string());
-                Some(Lent::Foreign(reference))
+            Cache::Foreign(kind, version) => {
+                let is_new = |reference: &ForeignRef| !self.view.foreign().has(reference);
+                let reference = foreign(kind, &object.metadata).filter(is_new)?;
+                self.view.foreign_mut().apply(reference.clone(), version, &object.says(kind));
+                Some(Lent::Foreign(reference, version))
             }
             Cache::Levels => {
                 let level = object.metadata.name.parse().ok().filter(|level| !self.policies.knows_level(*level))?;
@@ -218,7 +220,7 @@ impl Known {
             match one {
                 Lent::Definition(reference) => self.view.delete_definition(&reference),
                 Lent::Namespace(name) => self.view.delete_namespace(&name),
-                Lent::Foreign(reference) => self.view.foreign_mut().delete(&reference),
+                Lent::Foreign(reference, version) => self.view.foreign_mut().delete(&reference, version),
                 Lent::Level(level) => self.policies.delete_level(level.as_str()),
             }
         }
@@ -263,7 +265,7 @@ pub(super) enum Lent {
     Definition(NetRef),
     Namespace(String),
     Level(Level),
-    Foreign(ForeignRef),
+    Foreign(ForeignRef, &'static str),
 }
 
 /// A definition for the rules, and for policies.
@@ -276,8 +278,11 @@ fn read_definition(object: Object) -> (ObjectMeta, Text) {
 
 /// An object of a dialect, by its metadata.
 fn foreign(kind: Kind, metadata: &Meta) -> Option<ForeignRef> {
-    let (namespace, name) = (metadata.namespace.parse().ok()?, metadata.name.parse().ok()?);
-    Some(ForeignRef { kind, namespace, name })
+    let namespace = match kind.is_namespaced() {
+        true => Some(metadata.namespace.parse().ok()?),
+        false => None,
+    };
+    Some(ForeignRef { kind, namespace, name: metadata.name.parse().ok()? })
 }
 
 /// An object's name in its collection: `namespace/name`, or its name.

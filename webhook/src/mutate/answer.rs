@@ -2,6 +2,7 @@
 
 use std::time::Instant as Moment;
 
+use attachments::dialect::objects::Kind as Foreign;
 use attachments::policy::Level;
 use tokio::time::Instant;
 
@@ -42,8 +43,13 @@ impl Mutator {
 
     /// May the object be changed? Nothing is drawn before every VNI that is taken is known.
     pub fn is_ready_for(&self, request: &Request, known: &Known) -> bool {
-        let draws = request.as_ruled().is_some_and(|request| lacks_vni(&request));
-        !draws || [Cache::Definitions, Cache::Claims].into_iter().all(|cache| known.is_complete(cache))
+        let Some(ruled) = request.as_ruled() else { return true };
+        let is_tenants = Judged::of(&ruled) == Some(Judged::Foreign(Foreign::TenantNetwork));
+        let dialects = Cache::with(&known.view.options.dialects).into_iter().filter(|_| is_tenants);
+        let of_vnis = [Cache::Definitions, Cache::Claims].into_iter().filter(|_| is_tenants || lacks_vni(&ruled));
+        of_vnis
+            .chain(dialects.filter(|cache| matches!(cache, Cache::Foreign(..))))
+            .all(|cache| known.is_complete(cache))
     }
 
     /// What is not known and decides: a file may have a definition and its pod, or a namespace and its definition.

@@ -20,12 +20,20 @@ pub struct Drawn {
     kept: Mutex<Kept>,
 }
 
+/// An identifier, and what tells it from the same of another network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Pair(Pair),
+    /// The hash of a device's name, and a VLAN of it.
+    Vlan(u64, u32),
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     /// Whose it is, by a hash, and until when.
-    pairs: HashMap<Pair, (u64, Instant)>,
+    given: HashMap<Key, (u64, Instant)>,
     /// In the order in which they end.
-    order: VecDeque<(Instant, Pair)>,
+    order: VecDeque<(Instant, Key)>,
 }
 
 impl Drawn {
@@ -33,16 +41,25 @@ impl Drawn {
     ///
     /// It knows of this replica alone, and spares it claims in vain; what holds for all replicas is the claim ([`super::claim`]).
     pub fn reserve(&self, pair: Pair, owner: &str, now: Instant, is_dry_run: bool) -> bool {
+        self.keep(Key::Pair(pair), owner, now, is_dry_run)
+    }
+
+    /// The same for a VLAN of a device.
+    pub fn reserve_vlan(&self, device: &str, vlan: u32, owner: &str, now: Instant, is_dry_run: bool) -> bool {
+        self.keep(Key::Vlan(hash(device), vlan), owner, now, is_dry_run)
+    }
+
+    fn keep(&self, key: Key, owner: &str, now: Instant, is_dry_run: bool) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget(now);
         let owner = hash(owner);
-        if kept.pairs.get(&pair).is_some_and(|(other, _)| *other != owner) {
+        if kept.given.get(&key).is_some_and(|(other, _)| *other != owner) {
             return false;
         }
         if !is_dry_run {
             let until = now + KEPT;
-            kept.pairs.insert(pair, (owner, until));
-            kept.order.push_back((until, pair));
+            kept.given.insert(key, (owner, until));
+            kept.order.push_back((until, key));
         }
         true
     }
@@ -50,14 +67,14 @@ impl Drawn {
 
 impl Kept {
     fn forget(&mut self, now: Instant) {
-        while let Some((until, pair)) = self.order.front().copied() {
+        while let Some((until, key)) = self.order.front().copied() {
             if until > now && self.order.len() < MOST {
                 break;
             }
             self.order.pop_front();
             // Asked for again meanwhile, it ends later.
-            if self.pairs.get(&pair).is_some_and(|(_, last)| *last == until) {
-                self.pairs.remove(&pair);
+            if self.given.get(&key).is_some_and(|(_, last)| *last == until) {
+                self.given.remove(&key);
             }
         }
     }
@@ -81,6 +98,10 @@ mod tests {
         assert!(drawn.reserve(pair, "shop/a", now + KEPT / 2, false));
         assert!(!drawn.reserve(pair, "shop/b", now + KEPT, false));
         assert!(drawn.reserve(pair, "shop/b", now + KEPT * 3 / 2, false));
+        assert!(
+            drawn.reserve_vlan("ens3", 7, "shop/a", now, false) && !drawn.reserve_vlan("ens3", 7, "shop/b", now, false)
+        );
+        assert!(drawn.reserve_vlan("ens4", 7, "shop/b", now, false));
     }
 
     #[test]
@@ -91,6 +112,6 @@ mod tests {
             assert!(drawn.reserve((4789, 77_777), "shop/z", now, false));
         }
         let kept = drawn.kept.lock().unwrap();
-        assert!(kept.pairs.len() <= MOST && kept.order.len() <= MOST, "{} {}", kept.pairs.len(), kept.order.len());
+        assert!(kept.given.len() <= MOST && kept.order.len() <= MOST, "{} {}", kept.given.len(), kept.order.len());
     }
 }

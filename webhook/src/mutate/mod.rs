@@ -1,5 +1,5 @@
-//! What is changed in an object before the rules look at it: a definition gets the VNIs that it lacks, a pod what its networks need of
-//! a node, and loses a status that only its agent may write.
+//! What is changed in an object before the rules look at it: a definition gets the VNIs that it lacks, a TenantNetwork of DANM what its
+//! TenantConfig gives, a pod what its networks need of a node, and it loses a status that only its agent may write.
 //!
 //! [`mutate()`] is pure but for the VNIs that [`Drawn`] keeps for a minute; [`claim`] makes them the definition's for the whole cluster. Whatever it writes it would not write again: an object may
 //! come twice (`reinvocationPolicy`).
@@ -12,6 +12,7 @@ mod inject;
 pub mod injectors;
 pub mod options;
 mod patch;
+mod tenant;
 mod vni;
 
 use attachments::names::NetRef;
@@ -65,6 +66,17 @@ pub fn mutate(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> Mu
     let (operations, problems) = match (request.group, request.kind, request.operation) {
         ("k8s.cni.cncf.io", "NetworkAttachmentDefinition", Operation::Create | Operation::Update) => {
             definition(request, settings, view, &mut drawn)
+        }
+        ("danm.io" | "danm.k8s.io", "TenantNetwork", Operation::Create | Operation::Update)
+            if view.options.dialects.danm.is_some() =>
+        {
+            match tenant::complete(request, &settings.draw, view) {
+                Ok(given) => {
+                    drawn = given.drawn;
+                    (given.operations, Vec::new())
+                }
+                Err(problems) => (Vec::new(), problems),
+            }
         }
         ("", "Pod", Operation::Create) => pod(request, settings, view),
         _ => return Mutation::default(),

@@ -125,6 +125,7 @@ impl Own {
             && !draw.taken.contains(&pair)
             && !view.claims().get(pair).is_some_and(is_foreign)
             && view.others(&Common::Pair(pair.0, pair.1), &self.reference).next().is_none()
+            && !super::tenant::is_given(pair, view)
     }
 
     /// A VNI that the definition owns already. On an update that is what it has, whatever may be drawn.

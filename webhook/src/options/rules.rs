@@ -215,7 +215,7 @@ fn dialects_of(list: &[Dialect]) -> Dialects {
 }
 
 fn dialect(text: &str) -> Result<Dialect, String> {
-    text.parse().map_err(|finding: Finding| finding.to_string())
+    text.parse().map_err(|finding: Finding| format!("got {}, want {}", finding.value, finding.allowed))
 }
 
 fn is_blocks(text: &str) -> Result<bool, String> {
@@ -316,7 +316,7 @@ mod tests {
             ("--multus-namespace=A_b", "want DNS-1123 labels"),
             ("--pod-networks=10.0.0.0", "--pod-networks"),
             ("--max-attachments=-1", "--max-attachments"),
-            ("--dialects=multus", "got \"multus\", want genie"),
+            ("--dialects=multus", "got \"multus\", want danm or genie"),
             ("--hotplug=on", "[possible values: true, false]"),
         ] {
             let said = parsed(&[flag]).unwrap_err();

@@ -11,33 +11,67 @@ use serde_json::Value;
 use super::{Request, warned};
 use crate::cluster::View;
 
+pub(crate) mod danm;
 mod genie;
 
 /// The kind of an object, by its group and the word for it.
 pub(super) fn kind(group: &str, word: &str) -> Option<Foreign> {
-    Foreign::of(word).filter(|kind| kind.api_version().split_once('/').is_some_and(|(known, _)| known == group))
+    let has_group = |version: &&str| version.split('/').next() == Some(group);
+    Foreign::of(word).filter(|kind| kind.api_versions().iter().any(|version| has_group(&version)))
 }
 
 /// Judges an object.
 pub(super) fn judge(kind: Foreign, request: &Request<'_>, object: &Value, view: &View) -> Vec<Problem> {
     let Some(dialect) = dialect_on(kind, view) else { return Vec::new() };
-    let spec = &object["spec"];
-    let Ok(read) = Object::parse(spec.to_string().as_bytes()) else {
-        return vec![Problem::unruled(Kind::Invalid, "spec", spec, "must be an object")];
+    let (at, says) = says(kind, object);
+    let Ok(read) = Object::parse(says.to_string().as_bytes()) else {
+        return vec![Problem::unruled(Kind::Invalid, at, says, "must be an object")];
     };
-    match (dialect, reference(kind, request, object)) {
-        (Dialect::Genie, Some(reference)) => genie::judge(&reference, &read, view),
-        // A name that is none is the API server's to refuse.
-        (Dialect::Genie, None) => Vec::new(),
+    // A name that is none is the API server's to refuse.
+    let Some(reference) = reference(kind, request, object) else { return Vec::new() };
+    match dialect {
+        Dialect::Danm => danm::judge(&reference, request, &read, view),
+        Dialect::Genie => genie::judge(&reference, &read, view),
     }
+}
+
+/// Judges what changes in an object.
+pub(super) fn change(kind: Foreign, request: &Request<'_>, old: &Value, view: &View) -> Vec<Problem> {
+    match (dialect_on(kind, view), reference(kind, request, request.object)) {
+        (Some(Dialect::Danm), Some(reference)) => danm::change(&reference, request.object, old, view),
+        _ => Vec::new(),
+    }
+}
+
+/// Judges the end of an object.
+pub(super) fn delete(kind: Foreign, request: &Request<'_>, view: &View) -> Vec<Problem> {
+    match (dialect_on(kind, view), reference(kind, request, request.old.unwrap_or(&Value::Null))) {
+        (Some(Dialect::Danm), Some(reference)) => danm::delete(&reference, view),
+        _ => Vec::new(),
+    }
+}
+
+/// What an object says, and where: a TenantConfig has no spec.
+fn says(kind: Foreign, object: &Value) -> (&'static str, Value) {
+    if kind != Foreign::TenantConfig {
+        return ("spec", object["spec"].clone());
+    }
+    let mut says = object.clone();
+    if let Some(fields) = says.as_object_mut() {
+        fields.retain(|key, _| !["apiVersion", "kind", "metadata", "status"].contains(&key.as_str()));
+    }
+    ("", says)
 }
 
 /// The objects that an object needs and the view does not have: it would be refused because of them.
 pub(super) fn missing(kind: Foreign, request: &Request<'_>, view: &View) -> Vec<ForeignRef> {
     let needed = || {
         dialect_on(kind, view)?;
-        let spec = request.object["spec"].to_string();
-        needed_by(&reference(kind, request, request.object)?, &spec)
+        let (reference, (_, says)) = (reference(kind, request, request.object)?, says(kind, request.object));
+        if kind == Foreign::ReservedIP {
+            return danm::network_of(&reference, &Object::parse(says.to_string().as_bytes()).ok()?);
+        }
+        needed_by(&reference, &says.to_string())
     };
     needed().into_iter().filter(|needed| !view.foreign().has(needed)).collect()
 }
@@ -95,5 +129,9 @@ fn dialect_on(kind: Foreign, view: &View) -> Option<Dialect> {
 fn reference(kind: Foreign, request: &Request<'_>, object: &Value) -> Option<ForeignRef> {
     let name = [request.name, object["metadata"]["name"].as_str().unwrap_or_default(), "0-unnamed"];
     let name = name.into_iter().find(|name| !name.is_empty())?;
-    Some(ForeignRef { kind, namespace: request.namespace.parse().ok()?, name: name.parse().ok()? })
+    let namespace = match kind.is_namespaced() {
+        true => Some(request.namespace.parse().ok()?),
+        false => None,
+    };
+    Some(ForeignRef { kind, namespace, name: name.parse().ok()? })
 }

@@ -23,6 +23,7 @@ use k8s_openapi::serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{Definition, View};
+pub(crate) use foreign::danm::tenant_config;
 pub(crate) use foreign::says_absent;
 pub(crate) use pod::{in_networks, selection};
 
@@ -102,6 +103,7 @@ pub fn judge(request: &Request<'_>, view: &View) -> Vec<Problem> {
                 problems.extend(overlay::delete(request, view));
                 problems
             }
+            Judged::Foreign(kind) => foreign::delete(kind, request, view),
             _ => Vec::new(),
         };
     }
@@ -171,7 +173,8 @@ fn of_change(judged: Judged, request: &Request<'_>, old: &Value, view: &View) ->
         }
         Judged::Pod => pod::change(request, old, view),
         Judged::Namespace => lifecycle::labels(request, old, view),
-        Judged::Template(_) | Judged::MultiNetworkPolicy | Judged::NetworkPolicy | Judged::Foreign(_) => Vec::new(),
+        Judged::Foreign(kind) => foreign::change(kind, request, old, view),
+        Judged::Template(_) | Judged::MultiNetworkPolicy | Judged::NetworkPolicy => Vec::new(),
     }
 }
 

@@ -45,10 +45,14 @@ const WEBHOOKS: &[&str] = &[
     "genie-pods",
     "genie-templates",
     "genie-policies",
+    "danm",
+    "danm-delete",
+    "danm-pods",
+    "danm-templates",
 ];
 
 /// Those of the other configuration: on a path they have no `mutate-`.
-const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods"];
+const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods", "mutate-danm"];
 
 /// An answer of HTTP.
 pub type Reply = Response<Full<Bytes>>;

@@ -78,7 +78,8 @@ pub fn known(cluster: &Value) -> Known {
     }
     for object in list(&cluster["foreign"]) {
         let kind = Kind::of(object["kind"].as_str().unwrap()).unwrap();
-        known.apply(Cache::Foreign(kind), serde_json::from_value(object).unwrap());
+        let version = kind.api_versions().iter().find(|version| object["apiVersion"] == **version).unwrap();
+        known.apply(Cache::Foreign(kind, version), serde_json::from_value(object).unwrap());
     }
     let view = &mut known.view;
     for pod in list(&cluster["pods"]) {
@@ -100,6 +101,7 @@ pub fn known(cluster: &Value) -> Known {
     known
 }
 
+#[allow(dead_code, reason = "not every test needs no more")]
 pub fn view(cluster: &Value) -> View {
     known(cluster).view
 }

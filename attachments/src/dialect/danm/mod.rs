@@ -2,7 +2,9 @@
 //!
 //! The objects are in two groups, that of DANM 4.3 and before and that of 4.4. What is said of one holds for the other.
 
+pub mod reserved;
 mod spec;
+pub mod tenant;
 
 use serde_json::Value;
 

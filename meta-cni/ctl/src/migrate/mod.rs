@@ -3,6 +3,7 @@
 
 mod genie;
 mod keys;
+mod manifests;
 mod multus;
 mod report;
 
