@@ -82,7 +82,7 @@ fn of_genie(options: &GenieOptions) -> Result<Answer, String> {
         return Err(format!("{name}: {error}"));
     }
     let texts: Vec<(String, String)> = sources.into_iter().map(|source| (source.name, source.text)).collect();
-    let genie::Migration { objects, left, skipped } = genie::migrate(&texts, &options.namespace)?;
+    let manifests::Migration { objects, left, skipped } = genie::migrate(&texts, &options.namespace)?;
     for line in &skipped {
         eprintln!("meta-cnictl: left out: {}", printable(line));
     }
