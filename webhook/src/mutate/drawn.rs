@@ -14,26 +14,27 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 /// The most that are kept. Whoever lets definitions be refused by the thousand pushes the oldest out.
 const MOST: usize = 16_384;
 
-/// Pairs of UDP port and VNI that this replica gave away.
-#[derive(Debug, Default)]
-pub struct Drawn {
-    kept: Mutex<Kept>,
-}
-
-/// An identifier, and what tells it from the same of another network.
+/// An identifier that one network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub enum Identifier {
+    /// UDP port and VNI.
     Pair(Pair),
     /// The hash of a device's name, and a VLAN of it.
     Vlan(u64, u32),
 }
 
+/// Identifiers that this replica gave away.
+#[derive(Debug, Default)]
+pub struct Drawn {
+    kept: Mutex<Kept>,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     /// Whose it is, by a hash, and until when.
-    given: HashMap<Key, (u64, Instant)>,
+    given: HashMap<Identifier, (u64, Instant)>,
     /// In the order in which they end.
-    order: VecDeque<(Instant, Key)>,
+    order: VecDeque<(Instant, Identifier)>,
 }
 
 impl Drawn {
@@ -41,15 +42,11 @@ impl Drawn {
     ///
     /// It knows of this replica alone, and spares it claims in vain; what holds for all replicas is the claim ([`super::claim`]).
     pub fn reserve(&self, pair: Pair, owner: &str, now: Instant, is_dry_run: bool) -> bool {
-        self.keep(Key::Pair(pair), owner, now, is_dry_run)
+        self.keep(Identifier::Pair(pair), owner, now, is_dry_run)
     }
 
-    /// The same for a VLAN of a device.
-    pub fn reserve_vlan(&self, device: &str, vlan: u32, owner: &str, now: Instant, is_dry_run: bool) -> bool {
-        self.keep(Key::Vlan(hash(device), vlan), owner, now, is_dry_run)
-    }
-
-    fn keep(&self, key: Key, owner: &str, now: Instant, is_dry_run: bool) -> bool {
+    /// The same for whatever identifier.
+    pub fn keep(&self, key: Identifier, owner: &str, now: Instant, is_dry_run: bool) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget(now);
         let owner = hash(owner);
@@ -99,9 +96,10 @@ mod tests {
         assert!(!drawn.reserve(pair, "shop/b", now + KEPT, false));
         assert!(drawn.reserve(pair, "shop/b", now + KEPT * 3 / 2, false));
         assert!(
-            drawn.reserve_vlan("ens3", 7, "shop/a", now, false) && !drawn.reserve_vlan("ens3", 7, "shop/b", now, false)
+            drawn.keep(Identifier::Vlan(3, 7), "shop/a", now, false)
+                && !drawn.keep(Identifier::Vlan(3, 7), "shop/b", now, false)
         );
-        assert!(drawn.reserve_vlan("ens4", 7, "shop/b", now, false));
+        assert!(drawn.keep(Identifier::Vlan(4, 7), "shop/b", now, false));
     }
 
     #[test]

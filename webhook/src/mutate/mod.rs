@@ -10,6 +10,7 @@ mod config_text;
 mod drawn;
 mod inject;
 pub mod injectors;
+pub mod lock;
 pub mod options;
 mod patch;
 mod tenant;
@@ -23,10 +24,10 @@ use delegates::lint::Problem;
 use json_patch::{Patch, PatchOperation};
 use serde_json::json;
 
-use crate::cluster::{Pair, View};
+use crate::cluster::View;
 use crate::rules::{Operation, Request};
 pub use answer::{Answer, Mutator};
-pub use drawn::Drawn;
+pub use drawn::{Drawn, Identifier};
 pub use vni::Draw;
 
 /// What the level of a namespace opens of the VNIs.
@@ -56,8 +57,8 @@ pub struct Mutation {
     pub patch: Patch,
     /// What is refused or warned of.
     pub problems: Vec<Problem>,
-    /// The pairs of UDP port and VNI that were drawn, with the definition that is to own them.
-    pub drawn: Vec<(Pair, NetRef)>,
+    /// What was drawn, with the definition or network that is to own it.
+    pub drawn: Vec<(Identifier, NetRef)>,
 }
 
 /// What becomes of the object of a request.
@@ -89,11 +90,11 @@ fn definition(
     request: &Request<'_>,
     settings: &Settings<'_>,
     view: &View,
-    drawn: &mut Vec<(Pair, NetRef)>,
+    drawn: &mut Vec<(Identifier, NetRef)>,
 ) -> (Vec<PatchOperation>, Vec<Problem>) {
     match vni::complete(request, &settings.draw, view) {
         Ok(Some(completed)) => {
-            *drawn = completed.drawn;
+            *drawn = completed.drawn.into_iter().map(|(pair, owner)| (Identifier::Pair(pair), owner)).collect();
             let text = json!(completed.text);
             (vec![patch::replace(patch::pointer(["spec", "config"]), text)], Vec::new())
         }

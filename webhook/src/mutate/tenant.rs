@@ -1,7 +1,7 @@
 //! What a TenantNetwork of DANM gets when it is made: the NetworkID of its type, a device where it names none, and an identifier on it.
 //!
 //! Which identifiers are taken the stored networks tell, so that one is free when its network is gone. What another replica gives away
-//! at the same moment a claim tells apart where the network is a VXLAN ([`super::claim`]).
+//! at the same moment a claim tells apart ([`super::claim`]), or a lock ([`super::lock`]).
 
 use attachments::cni::object::Object;
 use attachments::dialect::danm::tenant::{HostDevice, VniKind, Vnis};
@@ -9,12 +9,13 @@ use attachments::dialect::danm::{NETWORKS, NetworkSpec, Options};
 use attachments::dialect::objects::{ForeignRef, Kind as Foreign};
 use attachments::finding::Finding;
 use attachments::names::NetRef;
+use attachments::text::hash;
 use delegates::lint::{self, Kind, Problem};
 use json_patch::PatchOperation;
 use serde_json::{Value, json};
 
-use super::patch;
 use super::vni::Draw;
+use super::{Identifier, patch};
 use crate::cluster::definition::VXLAN_PORT;
 use crate::cluster::{Common, Pair, View};
 use crate::rules::{Operation, Request, tenant_config};
@@ -24,8 +25,8 @@ use crate::rules::{Operation, Request, tenant_config};
 pub(super) struct Given {
     /// What is written into it.
     pub operations: Vec<PatchOperation>,
-    /// The pairs that were drawn, with the network that is to own them.
-    pub drawn: Vec<(Pair, NetRef)>,
+    /// What was drawn, with the network that is to own it.
+    pub drawn: Vec<(Identifier, NetRef)>,
 }
 
 /// What a request for a TenantNetwork gets; what is wrong with it is everything that only this can tell.
@@ -62,9 +63,7 @@ pub(super) fn complete(request: &Request<'_>, draw: &Draw<'_>, view: &View) -> R
         if let Some(vnis) = &device.vnis {
             let vni = draw_of(device, vnis, &reference, draw, view).ok_or_else(|| vec![full(device, vnis)])?;
             writes.option(vnis.kind.as_str(), json!(vni));
-            if vnis.kind == VniKind::Vxlan {
-                drawn.push(((VXLAN_PORT, vni), reference));
-            }
+            drawn.push((identifier(device, vnis.kind, vni), reference));
         }
     }
     Ok(Given { operations: writes.operations, drawn })
@@ -139,17 +138,23 @@ fn draw_of(device: &HostDevice, vnis: &Vnis, own: &NetRef, draw: &Draw<'_>, view
     let is_free = |vni: u32| {
         let pair = (VXLAN_PORT, vni);
         let is_others = vnis.kind == VniKind::Vxlan
-            && (draw.taken.contains(&pair)
-                || view.claims().get(pair).is_some_and(|claim| *claim.owner != *own.to_string())
+            && (view.claims().get(pair).is_some_and(|claim| *claim.owner != *own.to_string())
                 || view.others(&Common::Pair(pair.0, pair.1), own).next().is_some());
+        let identifier = identifier(device, vnis.kind, vni);
         !taken.contains(&vni)
             && !is_others
-            && match vnis.kind {
-                VniKind::Vxlan => draw.drawn.reserve(pair, &owner, draw.now, draw.is_dry_run),
-                VniKind::Vlan => draw.drawn.reserve_vlan(&device.name, vni, &owner, draw.now, draw.is_dry_run),
-            }
+            && !draw.taken.contains(&identifier)
+            && draw.drawn.keep(identifier, &owner, draw.now, draw.is_dry_run)
     };
     vnis.first_free(is_free)
+}
+
+/// What nobody else may have.
+fn identifier(device: &HostDevice, kind: VniKind, id: u32) -> Identifier {
+    match kind {
+        VniKind::Vlan => Identifier::Vlan(hash(&device.name), id),
+        VniKind::Vxlan => Identifier::Pair((VXLAN_PORT, id)),
+    }
 }
 
 fn full(device: &HostDevice, vnis: &Vnis) -> Problem {
