@@ -334,10 +334,37 @@ fn an_update_means_the_same_network_and_changes_nothing_that_was_given() {
     let moved = update(json!({"NetworkID": "n", "Options": {"host_device": "plain", "vlan": 500}}));
     let problems = said(&cluster, &moved);
     for key in ["host_device", "vlan"] {
-        let want =
-            format!("spec.Options.{key}: Forbidden: a tenant's network keeps what it was given; make a new network");
-        assert!(problems.contains(&want), "{problems:?}");
+        let is_said = |text: &String| {
+            text.starts_with(&format!("spec.Options.{key}: ")) && text.ends_with("a tenant's network keeps its link")
+        };
+        assert!(problems.iter().any(is_said), "{problems:?}");
     }
+}
+
+#[test]
+fn a_network_in_use_keeps_its_link_and_is_not_deleted() {
+    let network = |options: Value| danm("danm.k8s.io", "DanmNet", "net", json!({"NetworkID": "n", "Options": options}));
+    let old = network(json!({"host_device": "ens3", "vlan": 50, "mtu": 1500}));
+    let mut cluster = of_danm(vec![old.clone()]);
+    let update = |options: Value| json!({"operation": "UPDATE", "old": old, "object": network(options)});
+    let delete = json!({"operation": "DELETE", "object": null, "old": old});
+    let moved = update(json!({"host_device": "ens4", "vxlan": 60, "mtu": 1400}));
+    assert!(said(&cluster, &moved).is_empty() && said(&cluster, &delete).is_empty(), "nobody uses it");
+    cluster["pods"] = json!([{"namespace": "shop", "name": "web-0",
+        "annotations": {"danm.io/interfaces": r#"[{"network":"net","ip":"dynamic"}]"#}}]);
+    let paths: Vec<String> = said(&cluster, &moved);
+    for key in ["host_device", "vlan", "vxlan", "mtu"] {
+        let is_said =
+            |text: &String| text.starts_with(&format!("spec.Options.{key}: ")) && text.ends_with("pods are attached");
+        assert!(paths.iter().any(is_said), "{paths:?}");
+    }
+    assert!(
+        said(&cluster, &update(json!({"host_device": "ens3", "vlan": 50, "mtu": 9000, "container_prefix": "x"})))
+            .is_empty()
+    );
+    assert_eq!(said(&cluster, &delete), ["Forbidden: 1 running pod uses it, first shop/web-0; delete those first"]);
+    cluster["namespaces"] = json!([{"name": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"}]);
+    assert!(said(&cluster, &delete).is_empty(), "its namespace goes with the pods");
 }
 
 #[test]
@@ -452,4 +479,38 @@ fn addresses_are_reserved_inside_of_a_network_by_who_may() {
         &reserved("ClusterNetwork", "external", both()),
     );
     assert_eq!(without.len(), 1, "{without:?}");
+}
+
+#[test]
+fn a_pods_list_is_judged_by_what_its_networks_say() {
+    let network = |kind: &str, name: &str, spec: Value| danm("danm.io", kind, name, spec);
+    let options = || json!({"host_device": "ens3", "cidr": "10.0.0.0/24", "container_prefix": "external-network"});
+    let cluster = of_danm(vec![
+        network("DanmNet", "net", json!({"NetworkID": "n", "Options": options()})),
+        network(
+            "ClusterNetwork",
+            "theirs",
+            json!({"NetworkID": "n", "AllowedTenants": ["lab"], "Options": {"host_device": "ens3", "cidr": "10.1.0.0/24"}}),
+        ),
+    ]);
+    for key in ["danm.io/interfaces", "danm.k8s.io/interfaces"] {
+        let of = |list: &str| said(&cluster, &pod(json!({key: list}))).join("; ");
+        assert_eq!(of(r#"[{"network":"net","ip":"dynamic"}]"#), "");
+        assert_eq!(of("[]"), "");
+        for (list, want) in [
+            (r#"[{"network":"net","ip":"10.1.0.7"}]"#, "it is outside the network's CIDR"),
+            (r#"[{"network":"net","ip":"dynamic"},{"network":"net","ip":"none"}]"#, "external-network1"),
+            (r#"[{"clusterNetwork":"theirs","ip":"dynamic"}]"#, "AllowedTenants have namespace shop: lab"),
+            (r#"[{"network":"none","ip":"dynamic"}]"#, "[0]: Not found: DanmNet shop/none"),
+            (
+                r#"[{"network":"net","tenantNetwork":"x","ip":"dynamic"}]"#,
+                "exactly one of network, tenantNetwork and clusterNetwork",
+            ),
+            (r#"[{"network":"net","ipv4":"dynamic"}]"#, "no other key than"),
+            ("x", "a JSON list of interfaces"),
+        ] {
+            let said = of(list);
+            assert!(said.starts_with(&format!("metadata.annotations[{key}]")) && said.contains(want), "{list}: {said}");
+        }
+    }
 }

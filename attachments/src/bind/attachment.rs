@@ -10,6 +10,7 @@ use crate::cni::conf::PluginConf;
 use crate::cni::object::Object;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
+use crate::dialect::objects::ForeignRef;
 use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName, ObjectName};
 use crate::selection::{RequestedRoute, RequestedRule};
 
@@ -87,11 +88,17 @@ pub enum Source {
     Node(NetworkName),
     /// A NetworkAttachmentDefinition.
     Definition(NetRef),
+    /// An object of a dialect that is a network of its own.
+    Object(ForeignRef),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Object(reference) => match &reference.namespace {
+                Some(namespace) => write!(f, "{namespace}/{}", reference.name),
+                None => reference.name.fmt(f),
+            },
             Self::Node(name) => name.fmt(f),
             Self::Definition(reference) => reference.fmt(f),
         }

@@ -10,9 +10,11 @@ use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
+use crate::dialect::danm::Network;
+use crate::dialect::danm::network::{self, Type};
 use crate::dialect::files::{Named, NodeFiles};
-use crate::dialect::genie;
 use crate::dialect::objects::{self, ForeignRef, NoConfiguration, Objects};
+use crate::dialect::{Dialect, genie};
 use crate::finding::Finding;
 use crate::names::{ConfName, NetRef, NetworkName};
 use crate::rule::Rule;
@@ -192,22 +194,43 @@ fn of_file(
     }
 }
 
-/// An object of a dialect: a tenant's text, with the configuration of a file of the node.
+/// An object of a dialect: a tenant's text, with the configuration of a file of the node, or a network of its own.
 fn of_object(
     request: &BindRequest<'_>,
     lookups: &Lookups<'_>,
     slot: &Slot<'_>,
     reference: &ForeignRef,
 ) -> Result<Chosen, BindError> {
-    match objects::configuration(reference, lookups.objects, lookups.node_files) {
-        Ok((name, conf, from)) => {
-            let chosen = named_conf(&conf, &name, reference.to_string())?;
-            Ok(Chosen { tenant: true, translated: translated(request, from), ..chosen })
+    let refused = |why| match why {
+        NoConfiguration::Missing(reference) => BindError::NoObject { field: slot.field.clone(), reference },
+        NoConfiguration::NoFile(name) => no_file(lookups, slot, &name),
+        NoConfiguration::Invalid(finding) => finding.into(),
+    };
+    if reference.kind.dialect() == Some(Dialect::Danm) {
+        let network = Network::of(reference, lookups.objects).map_err(refused)?;
+        if request.rules.namespace_isolation && reference.namespace.is_some() && matches!(network.kind, Type::File(..))
+        {
+            return Err(BindError::IsolatedNodeFile {
+                pod: request.pod.namespace.clone(),
+                name: reference.to_string(),
+            });
         }
-        Err(NoConfiguration::Missing(reference)) => Err(BindError::NoObject { field: slot.field.clone(), reference }),
-        Err(NoConfiguration::NoFile(name)) => Err(no_file(lookups, slot, &name)),
-        Err(NoConfiguration::Invalid(finding)) => Err(finding.into()),
+        // Settled: a network that gives the addresses has them said for both families.
+        let gives = slot.selected.is_some_and(|selected| selected.addresses.is_some());
+        let read = network::configuration(reference, &network, lookups.node_files, gives);
+        let (conf, from) = read.map_err(refused)?;
+        let chosen = node_conf(&conf, reference.to_string())?;
+        return Ok(Chosen {
+            source: Source::Object(reference.clone()),
+            resource: network.device_pool.clone(),
+            tenant: true,
+            translated: translated(request, from),
+            ..chosen
+        });
     }
+    let (name, conf, from) = objects::configuration(reference, lookups.objects, lookups.node_files).map_err(refused)?;
+    let chosen = named_conf(&conf, &name, reference.to_string())?;
+    Ok(Chosen { tenant: true, translated: translated(request, from), ..chosen })
 }
 
 /// A file of single plugins often has no name of its own: then it is the file's.

@@ -6,6 +6,7 @@ use super::{Attachment, BindError, BuiltIn};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::definition::Definition;
+use crate::dialect::Dialect;
 use crate::dialect::objects::ForeignRef;
 use crate::finding::Finding;
 use crate::names::{ConfName, ContainerId, IfName, NetRef, NetworkName, ObjectName, PluginType, PodRef};
@@ -238,7 +239,9 @@ impl<'a> BindRequest<'a> {
             SelectionTarget::Definition(network) => {
                 Err(BindError::Isolated { pod: pod.clone(), network: network.clone() })
             }
-            // An object of a dialect stands for a file of the node.
+            // The pod's own namespace, or the cluster: a network of DANM says whose pods it is for.
+            SelectionTarget::Foreign(reference) if reference.kind.dialect() == Some(Dialect::Danm) => Ok(()),
+            // An object of CNI-Genie stands for a file of the node.
             target @ (SelectionTarget::NodeFile(_) | SelectionTarget::File(_) | SelectionTarget::Foreign(_)) => {
                 Err(BindError::IsolatedNodeFile { pod: pod.clone(), name: target.to_string() })
             }

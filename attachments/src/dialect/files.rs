@@ -35,8 +35,16 @@ pub fn short_name(file: &str) -> &str {
 impl<'a> NodeFiles<'a> {
     /// The first readable file of a name. Our own configuration is never one.
     pub fn named(&self, name: &ConfName) -> Named<'a> {
-        let mut of_name = self.usable().filter(|(file, _)| short_name(file) == name.as_str());
-        match of_name.next() {
+        self.first(|file| short_name(file) == name.as_str())
+    }
+
+    /// The first readable file whose whole name is this one, but for its extension.
+    pub fn exactly(&self, name: &ConfName) -> Named<'a> {
+        self.first(|file| file.rsplit_once('.').is_some_and(|(stem, _)| stem == name.as_str()))
+    }
+
+    fn first(&self, is: impl Fn(&str) -> bool) -> Named<'a> {
+        match self.usable().find(|(file, _)| is(file)) {
             Some((file, conf)) if conf.plugins.iter().any(|plugin| is_meta(plugin.kind.as_str())) => Named::Meta(file),
             Some((file, conf)) => Named::File(file, conf),
             None => Named::Nothing,

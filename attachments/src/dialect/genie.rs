@@ -107,6 +107,7 @@ impl Genie {
             is_nodes_own: key == DEFAULT_PLUGIN,
             elements,
             is_open: false,
+            candidates: Vec::new(),
         };
         let at = |key: &'static str| move |finding: Finding| finding.under(key);
         let Some(text) = annotation(CNI) else {

@@ -10,6 +10,7 @@
 //! - its arms in [`Dialects::key_of`], the annotation that it would read, and in [`Dialects::read_pod`], the elements as they are
 //!   listed. Each element names its target: a definition, a file of the node ([`SelectionTarget::File`]) or an object of the dialect
 //!   ([`SelectionTarget::Foreign`]). [`name_interfaces`] gives `ethN` to those without a name;
+//! - what only its objects say of a list, in [`Dialects::settle`]: names, routes, the default network of a namespace;
 //! - its kinds in [`Kind`], and how an object becomes a configuration in [`objects::configuration`];
 //! - what it writes into pods, in `engine::network_status::beside` and among [`Dialect::writes`];
 //! - its custom resource definitions, the agent's rights and the annotations that the agent may write, in `deploy/dialects`; a page in
@@ -28,15 +29,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::bind::BindError;
 use crate::cni::object::Object;
 use crate::finding::Finding;
 use crate::names::{IfName, ObjectName};
-use crate::selection::NetworkSelection;
 #[cfg(doc)]
 use crate::selection::SelectionTarget;
+use crate::selection::{NetworkSelection, Selection};
 use danm::Danm;
 use genie::Genie;
-use objects::Kind;
+use objects::{ForeignRef, Kind, Objects};
 
 /// The key of a node's configuration that lists dialects.
 pub const DIALECTS: &str = "dialects";
@@ -139,6 +141,8 @@ pub struct PodList {
     pub elements: Vec<NetworkSelection>,
     /// True for a pod that leaves the choice of its network to the node.
     pub is_open: bool,
+    /// The networks of which a pod without a list gets the first that there is, or the node's own default network where there is none.
+    pub candidates: Vec<ForeignRef>,
 }
 
 impl Dialects {
@@ -170,18 +174,46 @@ impl Dialects {
 
     /// The annotation of a pod that a dialect would read. `annotation` gives the text of one.
     pub fn key_of<'a>(&self, annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
-        self.genie.as_ref().and_then(|_| annotation(genie::CNI)).map(|_| genie::CNI)
+        let of_danm = self.danm.as_ref().map_or(&[][..], |_| &danm::INTERFACES);
+        let of_genie = self.genie.as_ref().map_or(&[][..], |_| &[genie::CNI]);
+        of_danm.iter().chain(of_genie).copied().find(|key| annotation(key).is_some())
     }
 
-    /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives.
+    /// A pod's list. None for a pod that no dialect has a word for: it gets what the node gives. A list of the pod's own counts before
+    /// what a dialect gives to pods without one.
     pub fn read_pod<'a>(
         &self,
         annotation: impl Fn(&str) -> Option<&'a str>,
         pod_namespace: &ObjectName,
     ) -> Result<Option<PodList>, Finding> {
-        match &self.genie {
-            Some(genie) => genie.read_pod(annotation, pod_namespace),
-            None => Ok(None),
+        let of_danm = match &self.danm {
+            Some(danm) => danm.read_pod(&annotation, pod_namespace)?,
+            None => None,
+        };
+        if of_danm.as_ref().is_some_and(|list| list.candidates.is_empty()) {
+            return Ok(of_danm);
+        }
+        let of_genie = match &self.genie {
+            Some(genie) => genie.read_pod(annotation, pod_namespace)?,
+            None => None,
+        };
+        match of_genie {
+            Some(list) if !list.is_nodes_own => Ok(Some(list)),
+            of_genie => Ok(of_danm.or(of_genie)),
+        }
+    }
+
+    /// A selection with what the objects of its dialect say. One of NPWG, and one that is settled, stays as it is.
+    pub fn settle(
+        &self,
+        selection: &Selection,
+        objects: &Objects,
+        pod_namespace: &ObjectName,
+        strict: bool,
+    ) -> Result<Selection, BindError> {
+        match &self.danm {
+            Some(danm) if !selection.is_settled() => danm.settle(selection, objects, pod_namespace, strict),
+            _ => Ok(selection.clone()),
         }
     }
 }

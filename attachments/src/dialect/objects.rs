@@ -11,7 +11,7 @@ use super::{Dialect, danm, genie};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;
 use crate::finding::Finding;
-use crate::names::{ConfName, ObjectName};
+use crate::names::{ConfName, NetRef, ObjectName};
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -150,6 +150,24 @@ impl ForeignRef {
         Self { kind, namespace: kind.is_namespaced().then(|| namespace.clone()), name }
     }
 
+    /// The name by which the nodes' network of an object is known, among those of definitions: `shop/internal.danmnet`. One of the cluster
+    /// is in `kube-system`, where no tenant makes a definition.
+    pub fn as_definition(&self) -> NetRef {
+        let label = |text: &str| text.parse::<ObjectName>().ok();
+        let named = label(&format!("{}.{}", self.name, self.kind.as_str().to_ascii_lowercase()));
+        NetRef {
+            namespace: self.namespace.clone().or_else(|| label("kube-system")).unwrap_or_else(|| self.name.clone()),
+            name: named.unwrap_or_else(|| self.name.clone()),
+        }
+    }
+
+    /// The object that [`ForeignRef::as_definition`] has given this name.
+    pub fn of_definition(definition: &NetRef) -> Option<Self> {
+        let (name, kind) = definition.name.as_str().rsplit_once('.')?;
+        let kind = Kind::ALL.into_iter().find(|one| one.as_str().eq_ignore_ascii_case(kind))?;
+        Some(Self::within(&definition.namespace, kind, name.parse().ok()?))
+    }
+
     /// Its namespace; empty for a kind of the cluster, as in manifests.
     pub fn namespace(&self) -> &str {
         self.namespace.as_ref().map_or("", ObjectName::as_str)
@@ -182,6 +200,27 @@ pub fn disagreement(reference: &ForeignRef) -> String {
     let versions = reference.kind.api_versions();
     let groups: Vec<&str> = versions.iter().filter_map(|version| version.split('/').next()).collect();
     format!("{reference} is in the groups {}, and the two differ: delete one of them", groups.join(" and "))
+}
+
+/// The configuration of a network, as far as other nodes have a part in it: the whole of one that is built in, and the addresses that it
+/// gives to a plugin with a file.
+pub fn spanning(reference: &ForeignRef, spec: &str) -> Option<String> {
+    if reference.kind.dialect() != Some(Dialect::Danm) {
+        return None;
+    }
+    let objects = Objects::from([(reference.clone(), spec.to_owned())]);
+    danm::Network::of(reference, &objects).ok()?.spanning(&danm::network::network_name(reference))
+}
+
+/// The resource whose devices a network takes.
+pub fn resource(reference: &ForeignRef, spec: &str) -> Option<String> {
+    match reference.kind {
+        Kind::ClusterNetwork | Kind::DanmNet | Kind::TenantNetwork => {
+            let spec = Object::parse(spec.as_bytes()).ok()?;
+            danm::NetworkSpec::read(&spec).ok()?.options.device_pool
+        }
+        _ => None,
+    }
 }
 
 /// The object that this one needs beside it.

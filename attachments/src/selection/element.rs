@@ -89,6 +89,8 @@ pub struct NetworkSelection {
     pub addresses: Option<AddressRequest>,
     /// The AddressSet of which it takes a member (a key of ours).
     pub address_set: Option<ObjectName>,
+    /// Routes for the table of its network, which only the network knows (a dialect's).
+    pub own_routes: Vec<RequestedRoute>,
 }
 
 /// R21: the second of two selections that take the default route of one family, after the first of them, and the family. An empty list
@@ -130,6 +132,7 @@ impl NetworkSelection {
             rules: Vec::new(),
             addresses: None,
             address_set: None,
+            own_routes: Vec::new(),
         }
     }
 
@@ -165,6 +168,7 @@ impl NetworkSelection {
             rules,
             addresses,
             address_set: object.parsed(ADDRESS_SET, ObjectName::ALLOWED).map_err(|e| e.by(Rule::AddressSet))?,
+            own_routes: Vec::new(),
         };
         selected.check_default_routes()?;
         selected.check_address_set()?;

@@ -10,7 +10,7 @@ mod routing;
 mod values;
 
 use crate::dialect::objects::ForeignRef;
-use crate::dialect::{Dialect, Dialects, FIRST, PodList};
+use crate::dialect::{Dialect, Dialects, FIRST, PodList, danm};
 use crate::finding::Finding;
 use crate::names::{NetRef, ObjectName};
 
@@ -38,6 +38,8 @@ pub struct Selection {
     pub translated: Option<Translated>,
     /// The annotation of a dialect that counts for nothing, because the pod has one of NPWG's too.
     pub ignored: Option<&'static str>,
+    /// Requests that nothing fulfils and that are no error, one sentence each; known once the selection is settled.
+    pub unmet: Vec<String>,
 }
 
 /// Where the elements of a selection are in the words of a dialect.
@@ -51,6 +53,10 @@ pub struct Translated {
     pub is_nodes_own: bool,
     /// True for a pod that leaves the choice of its network to the node. Then nothing is selected yet.
     pub is_open: bool,
+    /// The networks of which a pod without a list gets the first that there is. Then nothing is selected yet.
+    pub candidates: Vec<ForeignRef>,
+    /// True once the objects have had their say: [`Dialects::settle`].
+    pub is_settled: bool,
     /// The place of each element in the list, the default network's first.
     places: Vec<usize>,
 }
@@ -116,7 +122,7 @@ impl Selection {
     }
 
     /// The first interface of the list is the pod's default network, wherever it is listed.
-    fn of_list(PodList { dialect, key, is_nodes_own, elements, is_open }: PodList) -> Self {
+    fn of_list(PodList { dialect, key, is_nodes_own, elements, is_open, candidates }: PodList) -> Self {
         let is_first =
             |(_, one): &(usize, NetworkSelection)| one.interface.as_ref().is_some_and(|name| name.as_str() == FIRST);
         let (first, others): (Vec<_>, Vec<_>) = elements.into_iter().enumerate().partition(is_first);
@@ -124,14 +130,26 @@ impl Selection {
         Self {
             default_network: first.into_iter().next().map(|(_, element)| element),
             networks: others.into_iter().map(|(_, element)| element).collect(),
-            translated: Some(Translated { dialect, key, is_nodes_own, is_open, places }),
+            translated: Some(Translated { dialect, key, is_nodes_own, is_open, candidates, is_settled: false, places }),
             ignored: None,
+            unmet: Vec::new(),
         }
     }
 
     /// Does the pod itself ask for it? A list that the node gives to every pod is nobody's request.
     pub fn is_pods_own(&self) -> bool {
         !self.translated.as_ref().is_some_and(|translated| translated.is_nodes_own)
+    }
+
+    /// Does nothing wait for the objects of a dialect? Those of CNI-Genie say nothing that binding does not ask them.
+    pub fn is_settled(&self) -> bool {
+        let waits = |translated: &Translated| translated.dialect == Dialect::Danm && !translated.is_settled;
+        !self.translated.as_ref().is_some_and(waits)
+    }
+
+    /// The place in the list of an element of [`Selection::elements`].
+    pub(crate) fn place(&self, element: usize) -> usize {
+        self.translated.as_ref().and_then(|translated| translated.places.get(element)).copied().unwrap_or(element)
     }
 
     /// Only the element at this place among [`Selection::elements`], as if nothing stood beside it.
@@ -200,6 +218,15 @@ impl Selection {
     pub fn objects(&self) -> impl Iterator<Item = &ForeignRef> {
         self.elements().filter_map(|element| element.target.foreign())
     }
+
+    /// The objects of a dialect that count if they are there.
+    pub fn candidates(&self) -> Vec<ForeignRef> {
+        if self.is_settled() {
+            return Vec::new();
+        }
+        let candidates = self.translated.iter().flat_map(|translated| &translated.candidates).cloned();
+        candidates.chain(self.objects().filter_map(danm::twin)).collect()
+    }
 }
 
 impl Translated {
@@ -212,7 +239,7 @@ impl Translated {
 
     fn path(&self, element: usize) -> String {
         let field = self.field(element);
-        if self.is_nodes_own {
+        if self.is_nodes_own || !self.candidates.is_empty() {
             return field;
         }
         field.replacen(self.key, &format!("metadata.annotations[{}]", self.key), 1)

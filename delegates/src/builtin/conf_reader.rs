@@ -78,6 +78,11 @@ impl<'a> ConfReader<'a> {
         self.keep(self.conf.parsed(key.name, allowed).map_err(|finding| key.wrong(finding)))
     }
 
+    /// Is the key there?
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.conf.get(key).is_some()
+    }
+
     /// The same, where a delegate cannot do without it: absent and empty are a finding.
     pub(super) fn required<T: FromStr>(&mut self, key: impl Into<Key>, allowed: &'static str) -> Option<T> {
         let key = key.into();

@@ -24,6 +24,8 @@ pub(super) struct Config {
     pub master: Option<IfName>,
     /// The VLAN of it that is the master.
     pub vlan: Option<u16>,
+    /// The name of that VLAN's link, where it is made.
+    pub vlan_name: Option<IfName>,
     /// At which layer the links on one master are told apart.
     pub mode: IpvlanMode,
     /// MTU, at most the master's; absent: the master's.
@@ -34,7 +36,8 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 8] = ["master", "masterVlan", "mode", "mtu", "linkInContainer", "ipam", "acceptRA", "dns"];
+const KEYS: [&str; 9] =
+    ["master", "masterVlan", "masterVlanName", "mode", "mtu", "linkInContainer", "ipam", "acceptRA", "dns"];
 
 const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMode::L3), ("l3s", IpvlanMode::L3s)];
 
@@ -43,8 +46,10 @@ impl Config {
         let mut reader = ConfReader::of(conf);
         let master = reader.parsed(("master", Rule::MasterName), parent_link::MASTER);
         let in_pod = reader.flag("linkInContainer");
+        let vlan = master::vlan(&mut reader, master.as_ref(), in_pod);
         let config = Self {
-            vlan: master::vlan(&mut reader, master.as_ref(), in_pod),
+            vlan,
+            vlan_name: master::vlan_name(&mut reader, vlan.is_some()),
             master,
             mode: reader.choice(("mode", Rule::IpvlanMode), &MODES, IpvlanMode::L2),
             mtu: reader.mtu(),
@@ -52,6 +57,10 @@ impl Config {
             dns: reader.dns(),
         };
         reader.finish(config)
+    }
+
+    fn as_master<'a>(&'a self, name: Option<&'a IfName>, in_pod: bool) -> Master<'a> {
+        Master { name, vlan: self.vlan, vlan_name: self.vlan_name.as_ref(), in_pod }
     }
 
     /// The master's name: `master`, or the one interface of the plugin before.
@@ -102,7 +111,7 @@ impl Delegate for Ipvlan {
             spare_own_addresses(host, &addresses)?;
         }
         let name = config.master(call.prev_result)?;
-        let wanted = Master { name: name.as_ref(), vlan: config.vlan, in_pod: config.in_pod };
+        let wanted = config.as_master(name.as_ref(), config.in_pod);
         let master = wanted.obtain(host, sandbox, call, point)?;
         let attached = Self::attach(config, Context { host, sandbox, call, point }, master, addresses);
         attached.inspect_err(|_| {
@@ -124,7 +133,7 @@ impl Delegate for Ipvlan {
     }
 
     fn check(config: &Config, cx: Context<'_, '_>) -> Result<()> {
-        let master = Master { name: config.master.as_ref(), vlan: config.vlan, in_pod: config.in_pod };
+        let master = config.as_master(config.master.as_ref(), config.in_pod);
         parent_link::check(cx, "ipvlan", master, |link| {
             check::same(link, "mode", &link.kind, &Kind::Ipvlan(config.mode))
         })
@@ -134,7 +143,7 @@ impl Delegate for Ipvlan {
     fn status(config: &Config, host: &mut Host<'_>, _call: &Call<'_>) -> Result<()> {
         let kind = NewKind::Ipvlan { parent: parent_link::NO_LINK, mode: config.mode };
         let elsewhere = config.in_pod || config.master.is_none();
-        let master = Master { name: config.master.as_ref(), vlan: config.vlan, in_pod: elsewhere };
+        let master = config.as_master(config.master.as_ref(), elsewhere);
         parent_link::status(host, master, config.mtu, kind)
     }
 }

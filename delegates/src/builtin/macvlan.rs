@@ -24,6 +24,8 @@ pub(super) struct Config {
     pub master: Option<IfName>,
     /// The VLAN of it that is the master.
     pub vlan: Option<u16>,
+    /// The name of that VLAN's link, where it is made.
+    pub vlan_name: Option<IfName>,
     /// What the links on one master may do with each other.
     pub mode: MacvlanMode,
     /// MTU, at most the master's; absent: the master's.
@@ -40,8 +42,19 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 10] =
-    ["master", "masterVlan", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen", "ipam", "acceptRA", "dns"];
+const KEYS: [&str; 11] = [
+    "master",
+    "masterVlan",
+    "masterVlanName",
+    "mode",
+    "mtu",
+    "mac",
+    "linkInContainer",
+    "bcqueuelen",
+    "ipam",
+    "acceptRA",
+    "dns",
+];
 
 const MODES: [(&str, MacvlanMode); 4] = [
     ("bridge", MacvlanMode::Bridge),
@@ -55,8 +68,10 @@ impl Config {
         let mut reader = ConfReader::of(conf);
         let master = reader.parsed(("master", Rule::MasterName), parent_link::MASTER);
         let in_pod = reader.flag("linkInContainer");
+        let vlan = master::vlan(&mut reader, master.as_ref(), in_pod);
         let config = Self {
-            vlan: master::vlan(&mut reader, master.as_ref(), in_pod),
+            vlan,
+            vlan_name: master::vlan_name(&mut reader, vlan.is_some()),
             master,
             mode: reader.choice(("mode", Rule::MacvlanMode), &MODES, MacvlanMode::Bridge),
             mtu: reader.mtu(),
@@ -70,7 +85,7 @@ impl Config {
     }
 
     fn master(&self) -> Master<'_> {
-        Master { name: self.master.as_ref(), vlan: self.vlan, in_pod: self.in_pod }
+        Master { name: self.master.as_ref(), vlan: self.vlan, vlan_name: self.vlan_name.as_ref(), in_pod: self.in_pod }
     }
 
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else the one that it keeps, else random. In mode passthru the link has

@@ -2,10 +2,10 @@
 //!
 //! `masterVlan`, or a `master` of the name `eth1.100` that is not there while `eth1` is, asks for VLAN 100 of `eth1`. The link is made with
 //! the first attachment that asks for it, shared by all that name it, and goes with the last one: they are its owners in the files of
-//! [`crate::shared`]. A link that others made is used as it is, and stays. What we made is known by its group, also when a killed call had
+//! [`crate::shared`]. `masterVlanName` calls the link of `masterVlan` otherwise than `eth1.100`. A link that others made is used as it is, and stays. What we made is known by its group, also when a killed call had
 //! no time to note an owner.
 
-use attachments::finding::Finding;
+use attachments::finding::{Allowed, Finding};
 use attachments::names::IfName;
 use attachments::rule::Rule;
 use nix::errno::Errno;
@@ -29,6 +29,8 @@ pub(super) struct Master<'a> {
     pub name: Option<&'a IfName>,
     /// `masterVlan`: this VLAN of it.
     pub vlan: Option<u16>,
+    /// `masterVlanName`: what the link of that VLAN is called; absent: `eth1.100`.
+    pub vlan_name: Option<&'a IfName>,
     /// It is a link in the pod, and never made.
     pub in_pod: bool,
 }
@@ -41,6 +43,15 @@ struct Found {
     parts: Option<(Link, u16)>,
 }
 
+/// `masterVlanName`: how the link of the VLAN is called.
+pub(super) fn vlan_name(reader: &mut ConfReader<'_>, has_vlan: bool) -> Option<IfName> {
+    let name = reader.parsed::<IfName>((NAME, Rule::MasterName), IfName::ALLOWED)?;
+    if !has_vlan {
+        reader.refuse(Finding::new(NAME, &name, Allowed::requires(KEY, "set")));
+    }
+    Some(name)
+}
+
 /// `masterVlan`, beside the keys that tell which link it is a VLAN of.
 pub(super) fn vlan(reader: &mut ConfReader<'_>, master: Option<&IfName>, in_pod: bool) -> Option<u16> {
     let id = reader.integer((KEY, Rule::VlanId), 1..=4094).and_then(|id| u16::try_from(id).ok())?;
@@ -51,13 +62,15 @@ pub(super) fn vlan(reader: &mut ConfReader<'_>, master: Option<&IfName>, in_pod:
             "no VLAN of a master in the pod (linkInContainer): name its link as `master`",
         ));
     }
-    if let Some(Err(finding)) = master.map(|master| name(master.as_str(), id)) {
+    let is_named = reader.has(NAME);
+    if let Some(Err(finding)) = master.filter(|_| !is_named).map(|master| name(master.as_str(), id)) {
         reader.refuse(finding);
     }
     Some(id)
 }
 
 const KEY: &str = "masterVlan";
+const NAME: &str = "masterVlanName";
 
 /// The name of a VLAN link, as `vconfig` and distributions make it.
 fn name(base: &str, id: u16) -> std::result::Result<IfName, Finding> {
@@ -109,7 +122,9 @@ impl Master<'_> {
         // Looked up again: another call may have made it, or taken it away, meanwhile.
         let link = match self.look_up(host.netlink()?)? {
             Found { link: Some(link), .. } => link,
-            Found { link: None, parts: Some((base, id)) } => make(host, call, &base, id)?,
+            Found { link: None, parts: Some((base, id)) } => {
+                make(host, call, (&base, id), &self.link_name(&base, id)?)?
+            }
             Found { link: None, parts: None } => return Err(missing(self.name)),
         };
         if !is_ours(&link) {
@@ -165,10 +180,15 @@ impl Master<'_> {
         found.link.or(found.parts.map(|(base, _)| base)).ok_or_else(|| missing(self.name))
     }
 
+    /// Name of a VLAN of a link, where we make it.
+    fn link_name(self, base: &Link, id: u16) -> std::result::Result<IfName, Finding> {
+        self.vlan_name.cloned().map_or_else(|| name(&base.name, id), Ok)
+    }
+
     fn look_up(self, netlink: &mut Netlink) -> Result<Found> {
         if let Some(id) = self.vlan {
             let base = parent_link::find(netlink, self.name)?;
-            let link = vlan_of(netlink, &base, id)?;
+            let link = vlan_of(netlink, &base, id, &self.link_name(&base, id)?)?;
             return Ok(Found { link, parts: Some((base, id)) });
         }
         if let Some(name) = self.name
@@ -188,9 +208,9 @@ fn missing(name: Option<&IfName>) -> Error {
 }
 
 /// VLAN `id` of a link of the node, under its usual name or another one.
-fn vlan_of(netlink: &mut Netlink, base: &Link, id: u16) -> Result<Option<Link>> {
+fn vlan_of(netlink: &mut Netlink, base: &Link, id: u16, name: &IfName) -> Result<Option<Link>> {
     let is = |link: &Link| link.kind == Kind::Vlan(id) && link.parent == Some(base.index) && !link.is_parent_elsewhere;
-    match netlink.link_by_name(&name(&base.name, id)?)? {
+    match netlink.link_by_name(name)? {
         Some(link) if is(&link) => Ok(Some(link)),
         Some(other) => {
             let allowed = format!(
@@ -207,18 +227,17 @@ fn vlan_of(netlink: &mut Netlink, base: &Link, id: u16) -> Result<Option<Link>> 
 }
 
 /// Makes the link, down. Its group says whose it is from the first moment.
-fn make(host: &mut Host<'_>, call: &Call<'_>, base: &Link, id: u16) -> Result<Link> {
+fn make(host: &mut Host<'_>, call: &Call<'_>, (base, id): (&Link, u16), name: &IfName) -> Result<Link> {
     default_bridge::refuse(host, call, "master", &base.name)?;
-    let name = name(&base.name, id)?;
     let kind = NewKind::Vlan { parent: base.index, id };
-    let wanted = NewLink { group: shared::OURS, ..NewLink::new(&name, kind) };
+    let wanted = NewLink { group: shared::OURS, ..NewLink::new(name, kind) };
     let netlink = host.netlink()?;
     let made = netlink.add_link(&wanted);
     // Somebody else was quicker; who, the look-up tells.
-    if !is(&made, Errno::EEXIST) || netlink.link_by_name(&name)?.is_none() {
+    if !is(&made, Errno::EEXIST) || netlink.link_by_name(name)?.is_none() {
         made.map_err(|error| parent_link::explain(netlink, &wanted, error))?;
     }
-    netlink.link_by_name(&name)?.ok_or_else(|| apply::vanished(format!("find link {name}")))
+    netlink.link_by_name(name)?.ok_or_else(|| apply::vanished(format!("find link {name}")))
 }
 
 /// Removes a link of ours that nobody owns.
@@ -242,7 +261,8 @@ pub(super) fn release_of(host: &mut Host<'_>, point: &Point<'_>, call: &Call<'_>
     let in_pod = call.conf.flag("linkInContainer").unwrap_or_default();
     let name = call.conf.parsed::<IfName>("master", IfName::ALLOWED).ok().flatten();
     let vlan = call.conf.decode::<u16>(KEY, "").ok().flatten();
-    Master { name: name.as_ref(), vlan, in_pod }.release(host, point)
+    let vlan_name = call.conf.parsed::<IfName>(NAME, IfName::ALLOWED).ok().flatten();
+    Master { name: name.as_ref(), vlan, vlan_name: vlan_name.as_ref(), in_pod }.release(host, point)
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ impl NetworkId {
     pub fn of(source: &Source) -> Self {
         match source {
             Source::Definition(reference) => Self::definition(reference),
+            Source::Object(reference) => Self::definition(&reference.as_definition()),
             // Objects have no upper-case names and no '_': a name that has is told apart by its hash.
             Source::Node(name) => {
                 let lower = name.as_str().to_ascii_lowercase().replace('_', "-");

@@ -62,8 +62,20 @@ impl Foreign {
     }
 
     /// These objects, and those that they need.
-    pub async fn of(&self, wanted: Vec<ForeignRef>, deadline: Instant) -> Vec<ObjectLookup> {
+    pub async fn of(
+        &self,
+        wanted: Vec<ForeignRef>,
+        candidates: Vec<ForeignRef>,
+        deadline: Instant,
+    ) -> Vec<ObjectLookup> {
         let mut found = Vec::new();
+        for reference in candidates.into_iter().take(MOST) {
+            let outcome = match self.is_absent(&reference) {
+                true => Outcome::Missing,
+                false => self.outcome(&reference, deadline).await,
+            };
+            found.push(ObjectLookup { reference, outcome });
+        }
         let mut seen = BTreeSet::new();
         let mut next = wanted;
         while let Some(reference) = next.pop() {
@@ -77,6 +89,15 @@ impl Foreign {
             found.push(ObjectLookup { reference, outcome });
         }
         found
+    }
+
+    /// Every group of the kind is known whole, and has no such object.
+    fn is_absent(&self, reference: &ForeignRef) -> bool {
+        let knows_none = |index: &Mutex<Index<ForeignRef, String>>| {
+            let index = lock(index);
+            index.is_complete() && index.get(reference).is_none()
+        };
+        self.0.kinds.get(&reference.kind).is_some_and(|indexes| indexes.iter().all(knows_none))
     }
 
     async fn outcome(&self, reference: &ForeignRef, deadline: Instant) -> Outcome {

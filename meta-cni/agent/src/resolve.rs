@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attachments::dialect::objects::{self, ForeignRef};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::Resource;
-use meta_cni::cluster::wire::{self, Cause, Join, LONGEST_ANNOTATION, Lookup, Outcome, Refusal, Resolve, Resolved};
+use meta_cni::cluster::wire::{
+    self, Cause, Join, LONGEST_ANNOTATION, Lookup, ObjectLookup, Outcome, Refusal, Resolve, Resolved,
+};
 use meta_cni::cluster::{Annotations, named_in};
 use meta_cni_kube::{Read, Reader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -109,7 +112,7 @@ impl Facts {
             wanted.iter().map(|reference| reference.namespace.to_string()).chain([own]).collect::<BTreeSet<_>>()
         });
         let facts = self.look_up(wanted, optional, deadline).await;
-        let objects = self.sources.foreign.of(request.objects, deadline).await;
+        let objects = self.sources.foreign.of(request.objects, request.candidates, deadline).await;
         if joins_here {
             let pod = pod.as_ref();
             self.join_all(&facts, (pod, annotations.as_ref(), &request.multus_namespace), deadline).await?;
@@ -128,7 +131,7 @@ impl Facts {
         };
         let weight = weight + of_policies;
         let devices = match user {
-            Some(pod) => self.devices(&pod, &facts, deadline).await,
+            Some(pod) => self.devices(&pod, &facts, &objects, deadline).await,
             None => None,
         };
         let room =
@@ -141,8 +144,18 @@ impl Facts {
     }
 
     /// The pod's devices of the resources that definitions name. None where none names one: then the kubelet is not asked.
-    async fn devices(&self, pod: &PodRef, facts: &[(NetRef, Fact)], deadline: Instant) -> Option<wire::Devices> {
-        let mut resources = BTreeSet::new();
+    async fn devices(
+        &self,
+        pod: &PodRef,
+        facts: &[(NetRef, Fact)],
+        objects: &[ObjectLookup],
+        deadline: Instant,
+    ) -> Option<wire::Devices> {
+        let of_object = |one: &ObjectLookup| match &one.outcome {
+            Outcome::Found { config: Some(spec), .. } => objects::resource(&one.reference, spec),
+            _ => None,
+        };
+        let mut resources: BTreeSet<String> = objects.iter().filter_map(of_object).collect();
         for (reference, fact) in facts {
             if let Some(Outcome::Found { resource_name: Some(resource), .. }) = self.outcome(reference, fact).as_deref()
             {
@@ -160,8 +173,8 @@ impl Facts {
     /// Makes sure of what an ADD needs of networks that span nodes.
     pub async fn join(&self, request: Join) -> Result<(), Refusal> {
         let deadline = deadline(request.wait_ms);
-        if request.references.len() > MOST {
-            let number = request.references.len();
+        if request.references.len() + request.objects.len() > MOST {
+            let number = request.references.len() + request.objects.len();
             let message = format!("pod {}: got {number} definitions to join, want at most {MOST}", request.pod);
             return Err(Refusal::new(Cause::Configuration, message));
         }
@@ -182,9 +195,38 @@ impl Facts {
                 pools.extend(self.sources.networks.pools_of(reference, config));
             }
         }
-        self.sources.networks.tell_overlaps(&request.pod, &pools);
         let pod = (!request.plain).then_some(&request.pod);
+        let objects = self.objects(request.objects, deadline).await?;
+        for (key, config) in &objects {
+            pools.extend(self.sources.networks.pools_of(key, config));
+        }
+        self.sources.networks.tell_overlaps(&request.pod, &pools);
+        if !objects.is_empty() {
+            let requests = self.requests(pod, None, &request.multus_namespace, deadline).await;
+            for (key, config) in &objects {
+                self.sources.networks.ensure(key, config, &requests, deadline).await?;
+            }
+        }
         self.join_all(&facts, (pod, None, &request.multus_namespace), deadline).await
+    }
+
+    /// The networks that objects are, each by its name among those of definitions, with its configuration. What is gone by now, or is made
+    /// of a file, the plugin attaches as it has it.
+    async fn objects(&self, wanted: Vec<ForeignRef>, deadline: Instant) -> Result<Vec<(NetRef, String)>, Refusal> {
+        let mut configurations = Vec::new();
+        for ObjectLookup { reference, outcome } in self.sources.foreign.of(wanted, Vec::new(), deadline).await {
+            match outcome {
+                Outcome::Found { config: Some(spec), .. } => {
+                    configurations
+                        .extend(objects::spanning(&reference, &spec).map(|text| (reference.as_definition(), text)));
+                }
+                Outcome::Unreachable { reason } => {
+                    return Err(Refusal::new(Cause::Later, format!("{reference}: {reason}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(configurations)
     }
 
     async fn look_up(
@@ -246,10 +288,10 @@ impl Facts {
     ) -> Requests {
         let Some(pod) = pod else { return Requests::default() };
         if let Some(annotations) = annotations {
-            return Requests::read(pod, annotations, multus_namespace);
+            return Requests::read(pod, annotations, multus_namespace, self.sources.foreign.dialects());
         }
         match self.annotations(pod, deadline.min(Instant::now() + GLANCE)).await {
-            Ok(annotations) => Requests::read(pod, &annotations, multus_namespace),
+            Ok(annotations) => Requests::read(pod, &annotations, multus_namespace, self.sources.foreign.dialects()),
             Err(refusal) => {
                 tracing::debug!("what pod {pod} asks of networks' addresses is not known: {}", refusal.message);
                 Requests::default()

@@ -51,7 +51,7 @@ impl Directory {
         let definitions = self.definitions(&wanted, &mut node, policies.as_mut())?;
         let missing = wanted.into_iter().filter(|reference| !definitions.contains_key(reference)).collect();
         let policies = policies.map(|facts| Policies::Known { facts });
-        let objects = self.objects(query.objects)?;
+        let objects = self.objects(&[query.objects, query.candidates].concat())?;
         Ok(Facts { annotations, definitions, missing, objects, node, policies, devices: None })
     }
 
@@ -268,6 +268,7 @@ mod tests {
             references: &references,
             optional: &[],
             objects: &[],
+            candidates: &[],
             multus_namespace: &multus_namespace,
             policies: false,
             devices: false,
@@ -293,6 +294,7 @@ mod tests {
                 references: &[],
                 optional: &[],
                 objects: &[],
+                candidates: &[],
                 multus_namespace: &multus_namespace,
                 policies: true,
                 devices: false,

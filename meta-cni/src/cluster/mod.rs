@@ -53,6 +53,8 @@ pub struct Query<'a> {
     pub optional: &'a [NetRef],
     /// Objects of dialects to look up; the answer has what they need beside them, too.
     pub objects: &'a [ForeignRef],
+    /// Further objects of dialects, most of which are missing: the namespaces' default networks.
+    pub candidates: &'a [ForeignRef],
     /// The namespace of a default-network annotation that names none.
     pub multus_namespace: &'a ObjectName,
     /// True: the answer has the levels and policies of the namespaces of the pod and of the definitions that it names.
@@ -110,8 +112,9 @@ impl Cluster {
     /// Looks everything up in one round trip. A pod that does not exist yet, or a source that is away, is code 11.
     /// `patient` waits a moment for an agent that restarts.
     pub fn resolve(&self, query: &Query<'_>, patient: bool, deadline: Instant) -> Result<Facts> {
-        let asks = !query.references.is_empty() || !query.optional.is_empty() || !query.objects.is_empty();
-        if !query.annotations && !query.policies && !asks {
+        let asks = !query.references.is_empty() || !query.optional.is_empty();
+        let asks_objects = !query.objects.is_empty() || !query.candidates.is_empty();
+        if !query.annotations && !query.policies && !asks && !asks_objects {
             return Ok(Facts::default());
         }
         match self {

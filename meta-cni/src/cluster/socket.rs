@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use attachments::bind::Allocation;
+use attachments::dialect::objects;
 use attachments::names::PodRef;
 use delegates::error::Error as DelegateError;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
@@ -53,6 +54,7 @@ impl Agent {
             joins: true,
             devices: query.devices,
             objects: query.objects.to_vec(),
+            candidates: query.candidates.to_vec(),
         });
         match self.ask(&request, if patient { PATIENCE } else { Duration::ZERO }, deadline)? {
             Answer::Resolved(resolved) => {
@@ -67,7 +69,8 @@ impl Agent {
                 for lookup in resolved.objects {
                     take_object(&mut facts, lookup)?;
                 }
-                let names_resource = facts.definitions.values().any(|definition| definition.resource().is_some());
+                let names_resource = facts.definitions.values().any(|definition| definition.resource().is_some())
+                    || facts.objects.iter().any(|(reference, spec)| objects::resource(reference, spec).is_some());
                 facts.devices = (query.devices && names_resource).then(|| allocation(resolved.devices));
                 Ok(facts)
             }

@@ -93,6 +93,9 @@ pub struct Resolve {
     /// Objects of dialects to look up, each once; the answer has what they need beside them, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ForeignRef>,
+    /// Further objects of dialects. They are usually missing, so once the cache is complete the API server is not asked for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<ForeignRef>,
 }
 
 /// Asks the agent to choose the least busy network for a pod, and to write it into the pod's annotation.
@@ -115,6 +118,9 @@ pub struct Join {
     /// The definitions of the networks, in the order in which they are attached.
     #[serde(deserialize_with = "bounded")]
     pub references: Vec<NetRef>,
+    /// The objects of dialects that are networks, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ForeignRef>,
     /// `multusNamespace`, for who reads the pod's annotations.
     pub multus_namespace: ObjectName,
     /// How long the plugin waits for the answer, in milliseconds.

@@ -106,6 +106,10 @@ pub fn explain(question: &Question) -> Result<Explained> {
     for finding in findings {
         explained.refuse(None, &finding.into());
     }
+    let selection = networks.settle(pod, target, &selection, &mut facts).unwrap_or_else(|fault| {
+        explained.refuse(None, &fault);
+        Selection::default()
+    });
     let binding = Binding { networks: &networks, pod, target };
     let (placed, bound) = binding.bind(&selection, &mut facts, &mut explained)?;
     // Of a definition that is not there nobody knows what it is refused for.

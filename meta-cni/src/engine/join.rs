@@ -2,6 +2,7 @@
 //! nothing from others.
 
 use attachments::bind::{Attachment, Source};
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::{NetRef, PodRef};
 use delegates::networks::spans_nodes;
 
@@ -12,16 +13,17 @@ use crate::fault::Result;
 /// Makes sure of what the attachments need. No question where no network spans nodes.
 pub fn join(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment]) -> Result<()> {
     let mut references: Vec<NetRef> = Vec::new();
-    for attachment in attachments {
-        if let Source::Definition(reference) = &attachment.source
-            && !references.contains(reference)
-            && attachment.plugins.iter().any(|plugin| spans_nodes(&plugin.object))
-        {
-            references.push(reference.clone());
+    let mut objects: Vec<ForeignRef> = Vec::new();
+    let spanning = attachments.iter().filter(|one| one.plugins.iter().any(|plugin| spans_nodes(&plugin.object)));
+    for attachment in spanning {
+        match &attachment.source {
+            Source::Definition(reference) if !references.contains(reference) => references.push(reference.clone()),
+            Source::Object(reference) if !objects.contains(reference) => objects.push(reference.clone()),
+            _ => {}
         }
     }
     match pod {
-        Some(pod) if !references.is_empty() => {
+        Some(pod) if !references.is_empty() || !objects.is_empty() => {
             let (pod, multus_namespace) = (pod.clone(), run.conf.multus_namespace.clone());
             let asks = |one: &Attachment| {
                 one.ipam_claim.is_some()
@@ -30,7 +32,7 @@ pub fn join(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment]) -> 
                     || !one.unverified.ips.is_empty()
             };
             let plain = !attachments.iter().any(asks);
-            run.cluster.join(Join { pod, references, multus_namespace, wait_ms: 0, plain }, run.deadline)
+            run.cluster.join(Join { pod, references, objects, multus_namespace, wait_ms: 0, plain }, run.deadline)
         }
         _ => Ok(()),
     }

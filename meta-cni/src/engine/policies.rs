@@ -1,7 +1,13 @@
 //! Levels and policies at ADD. What admission refuses is refused here too: with the webhook away, for static pods, and for
 //! definitions that are older than the policy. No other verb asks.
 
+use std::collections::BTreeMap;
+
 use attachments::definition::Definition;
+use attachments::dialect::Dialect;
+use attachments::dialect::danm::Network;
+use attachments::dialect::danm::network::network_name;
+use attachments::dialect::objects::{ForeignRef, Kind, Objects};
 use attachments::names::{NetRef, PodRef};
 use attachments::policy::{Judged, Level, Nad, Pod, Verdict};
 use attachments::selection::{NetworkSelection, Selection};
@@ -47,14 +53,21 @@ pub fn verdict(
         Some(Policies::Unheard) => return Err(later("the node agent's answer needs a newer plugin")),
         None => return Err(Fault::Bug("levels and policies were not asked for".to_owned())),
     };
+    let of_dialects: BTreeMap<&ForeignRef, String> =
+        facts.objects.keys().filter_map(|one| Some((one, text_of(one, &facts.objects)?))).collect();
     let networks: Vec<Judged<'_>> = elements
         .iter()
+        // A network of the cluster is the administrator's, and says itself whose pods it is for.
+        .filter(|(_, selection)| selection.target.foreign().is_none_or(|one| one.kind != Kind::ClusterNetwork))
         .map(|(element, selection)| {
             let reference = selection.target.definition();
             Judged {
                 selection,
                 element,
-                nad: reference.and_then(|reference| facts.definitions.get(reference)).map(nad),
+                nad: match selection.target.foreign() {
+                    Some(reference) => of_dialects.get(reference).map(|config| of_object(reference, config)),
+                    None => reference.and_then(|reference| facts.definitions.get(reference)).map(nad),
+                },
                 is_nodes_own: reference.is_some_and(|reference| nodes_own.contains(reference)),
             }
         })
@@ -63,6 +76,20 @@ pub fn verdict(
     // A pod in the node's own network namespace has no sandbox.
     let pod = Pod { namespace, name, labels: None, service_account: None, host_network: false };
     Verdict::of(policies, level, &pod, &networks).map_err(|error| Fault::Config(error.to_string()))
+}
+
+/// The configuration of a network of a dialect, where no file of the node has it.
+fn text_of(reference: &ForeignRef, objects: &Objects) -> Option<String> {
+    if reference.kind.dialect() != Some(Dialect::Danm) {
+        return None;
+    }
+    let conf = Network::of(reference, objects).ok()?.built_in(&network_name(reference))?.ok()?;
+    conf.plugins.first().map(|plugin| plugin.object.to_json())
+}
+
+fn of_object<'a>(reference: &'a ForeignRef, config: &'a str) -> Nad<'a> {
+    let (namespace, name) = (reference.namespace(), reference.name.as_str());
+    Nad { namespace, name, labels: None, annotations: None, config: Some(config) }
 }
 
 fn nad(definition: &Definition) -> Nad<'_> {

@@ -66,6 +66,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Reso
         selection = Selection::from_annotations(annotation, namespace, &conf.multus_namespace, &conf.dialects)?;
     }
     let ignored = selection.ignored.map(ignored);
+    let selection = networks.settle(&pod, target, &selection, &mut facts)?;
     let mut bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     bound.warnings.extend(policies::judge(run.conf.level, &pod, &selection, &networks.references()?, &facts)?);
@@ -218,6 +219,7 @@ impl<'a> NodeNetworks<'a> {
             references,
             optional,
             objects: &[],
+            candidates: &[],
             multus_namespace,
             policies: false,
             devices,
@@ -257,16 +259,30 @@ impl<'a> NodeNetworks<'a> {
         self.bind_growth(pod, target, selection, None, facts)
     }
 
-    /// The same, of a running pod what is new.
-    fn bind_growth(
+    /// A pod's selection with what the objects of its dialect say; that of NPWG's annotations is what it was.
+    pub(super) fn settle(
         &self,
         pod: &PodRef,
         target: &Target,
         selection: &Selection,
-        growth: Option<Growth<'_>>,
         facts: &mut Facts,
-    ) -> Result<Bound> {
-        let request = BindRequest {
+    ) -> Result<Selection> {
+        if selection.is_settled() {
+            return Ok(selection.clone());
+        }
+        self.look_up(&self.request(pod, target, selection, None), facts)?;
+        let conf = &self.run.conf;
+        Ok(conf.dialects.settle(selection, &facts.objects, &pod.namespace, conf.strict)?)
+    }
+
+    fn request<'r>(
+        &'r self,
+        pod: &'r PodRef,
+        target: &'r Target,
+        selection: &'r Selection,
+        growth: Option<Growth<'r>>,
+    ) -> BindRequest<'r> {
+        BindRequest {
             pod,
             container: &target.container,
             ifname: &target.ifname,
@@ -278,23 +294,52 @@ impl<'a> NodeNetworks<'a> {
             auxiliary: self.auxiliary.as_ref(),
             rules: &self.rules,
             growth,
-        };
+        }
+    }
+
+    /// Completes what is known by one question, where something is missing.
+    fn look_up(&self, request: &BindRequest<'_>, facts: &mut Facts) -> Result<()> {
+        let BindRequest { pod, selection, .. } = request;
         let named_by_pod = |reference: &NetRef| selection.definitions().any(|named| named == reference);
         let unknown = request.references()?.into_iter().filter(|reference| !facts.cover(reference));
         let (references, optional): (Vec<_>, Vec<_>) = unknown.partition(named_by_pod);
+        let candidates = selection.candidates();
         // Levels and policies are about what a pod selects: what the node gives to every pod is nobody's request.
-        let policies = facts.policies.is_none() && selection.is_pods_own() && selection.elements().next().is_some();
+        let selects = selection.elements().next().is_some() || !candidates.is_empty();
+        let policies = facts.policies.is_none() && selection.is_pods_own() && selects;
         let objects: Vec<ForeignRef> =
             selection.objects().filter(|reference| !facts.objects.contains_key(reference)).cloned().collect();
         let query = self.query(Some(pod), &references, &optional);
-        let found = self.resolve(&Query { policies, objects: &objects, ..query })?;
+        let found = self.resolve(&Query { policies, objects: &objects, candidates: &candidates, ..query })?;
         facts.definitions.extend(found.definitions);
+        facts.missing.extend(found.missing);
         facts.objects.extend(found.objects);
         facts.policies = found.policies.or(facts.policies.take());
         if !found.node.is_empty() {
             facts.node = found.node;
         }
+        facts.devices = match (facts.devices.take(), found.devices) {
+            (Some(Allocation::Told(mut known)), Some(Allocation::Told(more))) => {
+                known.extend(more);
+                Some(Allocation::Told(known))
+            }
+            (Some(Allocation::Told(_)) | None, Some(told)) | (Some(told), _) => Some(told),
+            (None, None) => None,
+        };
+        Ok(())
+    }
 
+    /// The same, of a running pod what is new.
+    fn bind_growth(
+        &self,
+        pod: &PodRef,
+        target: &Target,
+        selection: &Selection,
+        growth: Option<Growth<'_>>,
+        facts: &mut Facts,
+    ) -> Result<Bound> {
+        let request = self.request(pod, target, selection, growth);
+        self.look_up(&request, facts)?;
         let definitions = &facts.definitions;
         let files = if request.needs_files(definitions) { conf_files(&self.run.conf.conf_dir) } else { Vec::new() };
         let dirs = [&self.run.conf.conf_dir, &self.run.conf.runtime_conf_dir];
@@ -302,14 +347,7 @@ impl<'a> NodeNetworks<'a> {
             if request.needs_node_files() { dirs.iter().flat_map(|dir| conf_files(dir)).collect() } else { Vec::new() };
         let dirs = dirs.map(|dir| dir.display().to_string());
         let node_files = NodeFiles { files: &named, dirs: &dirs };
-        let devices = match (facts.devices.take(), found.devices) {
-            (Some(Allocation::Told(mut known)), Some(Allocation::Told(more))) => {
-                known.extend(more);
-                Allocation::Told(known)
-            }
-            (Some(Allocation::Told(_)) | None, Some(told)) | (Some(told), _) => told,
-            (None, None) => Allocation::Untold,
-        };
+        let devices = facts.devices.take().unwrap_or(Allocation::Untold);
         let node = self.run.node(None);
         let conf = &self.run.conf;
         let flat = Files { root: Path::new("/"), path_roots: &conf.path_roots };

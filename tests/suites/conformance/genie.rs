@@ -209,7 +209,10 @@ fn without_the_dialect_its_annotations_are_not_read() {
 fn dialects_that_cannot_be_read_are_refused_by_name() {
     let node = node();
     let pod = pod(&node, "br-a");
-    node.call("ADD", &pod).conf("dialects", json!(["danm"])).run().refused(7, &["dialects[0]: got \"danm\"", "yet"]);
+    node.call("ADD", &pod)
+        .conf("dialects", json!(["knitter"]))
+        .run()
+        .refused(7, &["dialects[0]: got \"knitter\"", "yet"]);
     node.call("ADD", &pod)
         .conf("dialects", json!(["multus"]))
         .run()

@@ -6,6 +6,7 @@ mod attach;
 mod attached_contracts;
 mod contracts;
 mod crio;
+mod danm;
 mod faults;
 mod fixtures;
 mod genie;

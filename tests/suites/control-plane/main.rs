@@ -3,6 +3,7 @@
 
 mod agent;
 mod calls;
+mod danm;
 mod devices;
 mod genie;
 mod harness;

@@ -8,6 +8,7 @@ mod bonds;
 mod bridge;
 mod check;
 mod damaged;
+mod danm;
 mod devices;
 mod dhcp;
 mod duplicates;

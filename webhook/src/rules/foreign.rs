@@ -1,9 +1,11 @@
 //! Objects of dialects, and pods that name them. Nothing is said of a dialect that is off.
 
 use attachments::cni::object::Object;
-use attachments::dialect::objects::{ForeignRef, Kind as Foreign, needed_by};
+use attachments::dialect::danm::network::{Network, network_name};
+use attachments::dialect::objects::{ForeignRef, Kind as Foreign, Objects, needed_by};
 use attachments::dialect::{Dialect, genie as of_genie};
 use attachments::finding::Finding;
+use attachments::names::ObjectName;
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection};
 use delegates::lint::{self, Kind, Problem};
 use serde_json::Value;
@@ -32,14 +34,6 @@ pub(super) fn judge(kind: Foreign, request: &Request<'_>, object: &Value, view: 
     match dialect {
         Dialect::Danm => danm::judge(&reference, request, &read, view),
         Dialect::Genie => genie::judge(&reference, &read, view),
-    }
-}
-
-/// Judges what changes in an object.
-pub(super) fn change(kind: Foreign, request: &Request<'_>, old: &Value, view: &View) -> Vec<Problem> {
-    match (dialect_on(kind, view), reference(kind, request, request.object)) {
-        (Some(Dialect::Danm), Some(reference)) => danm::change(&reference, request.object, old, view),
-        _ => Vec::new(),
     }
 }
 
@@ -84,6 +78,28 @@ pub(super) fn named_by(selection: &Selection, view: &View, is_template: bool) ->
         Some(if is_template { warned(problem) } else { problem })
     };
     selection.placed_elements().filter_map(absent).collect()
+}
+
+/// What a pod's list may not say of the networks that it names, where all of them are there.
+pub(super) fn unsettled(selection: &Selection, namespace: &ObjectName, view: &View) -> Option<Problem> {
+    let danm = view.options.dialects.danm.as_ref()?;
+    let list =
+        selection.translated.as_ref().filter(|list| list.dialect == Dialect::Danm && list.candidates.is_empty())?;
+    let spec = |reference: &ForeignRef| Some((reference.clone(), view.foreign().spec(reference)?.to_json()));
+    let objects = selection.objects().map(spec).collect::<Option<Objects>>()?;
+    let error = danm.settle(selection, &objects, namespace, view.options.strict).err()?;
+    let path = format!("metadata.annotations[{}]", list.key);
+    Some(Problem::unruled(Kind::Invalid, path, "", error.to_string()))
+}
+
+/// The configuration of a network, where no file of the node has it, as levels and policies judge it.
+pub(crate) fn config_of(reference: &ForeignRef, view: &View) -> Option<String> {
+    if reference.kind.dialect() != Some(Dialect::Danm) {
+        return None;
+    }
+    let objects = Objects::from([(reference.clone(), view.foreign().spec(reference)?.to_json())]);
+    let conf = Network::of(reference, &objects).ok()?.built_in(&network_name(reference))?.ok()?;
+    conf.plugins.first().map(|plugin| plugin.object.to_json())
 }
 
 /// What counts for nothing in a pod.

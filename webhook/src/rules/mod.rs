@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::cluster::{Definition, View};
 pub(crate) use foreign::danm::tenant_config;
-pub(crate) use foreign::says_absent;
+pub(crate) use foreign::{config_of, says_absent};
 pub(crate) use pod::{in_networks, selection};
 
 /// What is done to the object.
@@ -173,8 +173,7 @@ fn of_change(judged: Judged, request: &Request<'_>, old: &Value, view: &View) ->
         }
         Judged::Pod => pod::change(request, old, view),
         Judged::Namespace => lifecycle::labels(request, old, view),
-        Judged::Foreign(kind) => foreign::change(kind, request, old, view),
-        Judged::Template(_) | Judged::MultiNetworkPolicy | Judged::NetworkPolicy => Vec::new(),
+        Judged::Template(_) | Judged::MultiNetworkPolicy | Judged::NetworkPolicy | Judged::Foreign(_) => Vec::new(),
     }
 }
 

@@ -124,6 +124,7 @@ impl Asker<'_> {
             }
         }
         problems.extend(foreign::named_by(&selection, self.view, self.is_template));
+        problems.extend(foreign::unsettled(&selection, self.namespace, self.view));
         problems.extend(foreign::remarks(&selection, object, self.view));
         problems.extend(self.names(&selection));
         problems.extend(twice(&elements));

@@ -2,16 +2,30 @@
 //!
 //! The objects are in two groups, that of DANM 4.3 and before and that of 4.4. What is said of one holds for the other.
 
+mod interfaces;
+pub mod judge;
+pub mod network;
 pub mod reserved;
+mod settle;
 mod spec;
 pub mod tenant;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 use serde_json::Value;
 
-use super::objects::Kind;
+use super::objects::{ForeignRef, Kind};
+use super::{Dialect, PodList};
 use crate::cni::object::Object;
 use crate::finding::Finding;
+use crate::names::ObjectName;
+use crate::selection::RequestedRoute;
 
+pub use network::Network;
 pub use spec::{NetworkSpec, Options, Pool};
 
 /// The annotation that lists a pod's interfaces: that of DANM 4.3 and before, and that of 4.4.
@@ -47,6 +61,78 @@ impl Danm {
             "legacy" => Ok(Self { is_legacy: true }),
             other => Err(Finding::new(format!("{SETTINGS}.namingScheme"), format_args!("{other:?}"), "\"legacy\"")),
         }
+    }
+}
+
+impl Danm {
+    /// A pod's list; of a pod without one the default networks that its namespace may have. [`Danm::settle`] completes it, once the
+    /// networks are known.
+    pub fn read_pod<'a>(
+        &self,
+        annotation: impl Fn(&str) -> Option<&'a str>,
+        namespace: &ObjectName,
+    ) -> Result<Option<PodList>, Finding> {
+        let list = |key| PodList {
+            dialect: Dialect::Danm,
+            key,
+            is_nodes_own: false,
+            elements: Vec::new(),
+            is_open: false,
+            candidates: Vec::new(),
+        };
+        if let Some((key, text)) = interfaces::annotation(annotation)? {
+            let elements = interfaces::read(text, namespace).map_err(|finding| finding.under(key))?;
+            if let Some(elements) = elements {
+                return Ok(Some(PodList { elements, ..list(key) }));
+            }
+        }
+        Ok(Some(PodList { candidates: interfaces::defaults(namespace)?, ..list(DEFAULT) }))
+    }
+}
+
+/// What stands in the place of an annotation in messages about a pod that has none.
+pub const DEFAULT: &str = "network default of the namespace";
+
+/// The object of the same name in DANM's other mode. A cluster has networks of one mode: where both have a name, nobody knows which is meant.
+pub fn twin(reference: &ForeignRef) -> Option<ForeignRef> {
+    let kind = match reference.kind {
+        Kind::DanmNet => Kind::TenantNetwork,
+        Kind::TenantNetwork => Kind::DanmNet,
+        _ => return None,
+    };
+    Some(ForeignRef { kind, ..reference.clone() })
+}
+
+/// Gateways by destination as routes, in the order of the destinations' text.
+fn routes(listed: &BTreeMap<String, String>, ipv4: bool) -> Result<Vec<RequestedRoute>, Finding> {
+    let family = if ipv4 { "IPv4" } else { "IPv6" };
+    let each = |(dst, gw): (&String, &String)| {
+        // The default route of IPv6 is often written so.
+        let text = if dst == "::0/0" { "::/0" } else { dst };
+        let net = text.parse::<IpNet>().ok().filter(|net| net.addr().is_ipv4() == ipv4);
+        let net = net.ok_or_else(|| Finding::new("", format_args!("{dst:?}"), format!("a destination of {family}")))?;
+        let router = gw.parse::<IpAddr>().ok().filter(|gw| gw.is_ipv4() == ipv4 && !gw.is_unspecified());
+        let router = router.ok_or_else(|| {
+            Finding::new(format!("[{dst:?}]"), format_args!("{gw:?}"), format!("the {family} address of a router"))
+        })?;
+        Ok(RequestedRoute { dst: net.trunc(), gw: Some(router), table: None })
+    };
+    listed.iter().map(each).collect()
+}
+
+/// The first and the last address that pods get of a subnet where no others are told.
+fn usual_pool(net: IpNet) -> (IpAddr, IpAddr) {
+    let (first, last) = (net.network(), net.broadcast());
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) if net.prefix_len() < 31 => {
+            let up = Ipv4Addr::from_bits(first.to_bits().saturating_add(1));
+            (up.into(), Ipv4Addr::from_bits(last.to_bits().saturating_sub(1)).into())
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) if net.prefix_len() < 127 => {
+            let up = Ipv6Addr::from_bits(first.to_bits().saturating_add(1));
+            (up.into(), Ipv6Addr::from_bits(last.to_bits().saturating_sub(1)).into())
+        }
+        ends => ends,
     }
 }
 

@@ -217,7 +217,7 @@ fn share(node: &Node<'_>, call: &Call<'_>, id: &NetworkId, pool: &Pool) -> Resul
             let allowed = "another type: only a NetworkAttachmentDefinition tells the other nodes of its addresses";
             return Err(Finding::new("ipam.type", format_args!("{TYPE:?}"), allowed).into());
         }
-        (None, Source::Definition(_)) => {
+        (None, Source::Definition(_) | Source::Object(_)) => {
             let text = "the node agent has not joined it; an agent that is older than its plugin does not know how";
             return Err(Error::Busy(format!("network {id} has no addresses on this node: {text}")));
         }

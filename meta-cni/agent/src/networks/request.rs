@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use attachments::api::{ClaimHolder, HolderKind};
 use attachments::cni::conf::NetworkConf;
 use attachments::dialect::Dialects;
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::selection::{NetworkSelection, Selection, address};
 use delegates::ipam::blocks::Pool;
@@ -37,13 +38,14 @@ pub enum Request {
 
 impl Requests {
     /// Reads a pod's annotations. What cannot be read asks for nothing: binding the pod tells what is wrong.
-    pub fn read(pod: &PodRef, annotations: &Annotations, multus_namespace: &ObjectName) -> Self {
+    pub fn read(pod: &PodRef, annotations: &Annotations, multus_namespace: &ObjectName, dialects: &Dialects) -> Self {
         let annotation = |name: &str| annotations.get(name).map(String::as_str);
-        let (selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace, &Dialects::default());
+        let (selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace, dialects);
         let mut by_definition: BTreeMap<NetRef, Vec<Request>> = BTreeMap::new();
         for element in selection.elements() {
-            if let Some(reference) = element.target.definition() {
-                by_definition.entry(reference.clone()).or_default().push(Request::of(element));
+            let of_object = element.target.foreign().map(ForeignRef::as_definition);
+            if let Some(reference) = element.target.definition().cloned().or(of_object) {
+                by_definition.entry(reference).or_default().push(Request::of(element));
             }
         }
         Self { pod: Some(pod.clone()), by_definition }
@@ -123,7 +125,7 @@ mod tests {
 
     fn requests(text: &str) -> Requests {
         let annotations = Annotations::from([("k8s.v1.cni.cncf.io/networks".to_owned(), text.to_owned())]);
-        Requests::read(&pod(), &annotations, &"kube-system".parse().unwrap())
+        Requests::read(&pod(), &annotations, &"kube-system".parse().unwrap(), &Dialects::default())
     }
 
     #[test]

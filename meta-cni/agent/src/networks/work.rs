@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachments::definition::NetworkAttachmentDefinition;
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::NetRef;
 use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
@@ -233,7 +234,13 @@ impl Networks {
                 let Some(ask) = ask else { return Ok(()) };
                 let NetRef { namespace, name } = &ask.reference;
                 let path = NetworkAttachmentDefinition::url_path(&(), Some(namespace.as_str()));
-                let uid = api::uid(&self.0.client, &path, name.as_str()).await?;
+                let mut uid = api::uid(&self.0.client, &path, name.as_str()).await?;
+                // The network may be an object of a dialect.
+                if let Some(object) = ForeignRef::of_definition(&ask.reference).filter(|_| uid.is_none()) {
+                    for path in object.kind.collections(object.namespace.as_ref()) {
+                        uid = uid.or(api::uid(&self.0.client, &path, object.name.as_str()).await?);
+                    }
+                }
                 ask.uid = uid.ok_or_else(|| "the definition was deleted meanwhile".to_owned())?;
                 Ok(())
             }

@@ -104,6 +104,7 @@ pub fn describe(networks: &[ExplainedNetwork], is_unknown: bool, free: impl Fn(&
                 Cow::from("the node's own default network, which is not known here")
             }
             (_, _, Some(translated)) => Cow::from(format!("{} (dialect {})", translated.from, translated.dialect)),
+            (Source::Object(reference), _, None) => Cow::from(reference.to_string()),
             (Source::Definition(_), _, None) => Cow::from("definition"),
             (Source::Node(_), None, None) => Cow::from("the node's configuration"),
             (Source::Node(_), Some(_), None) => Cow::from("a file of the node"),

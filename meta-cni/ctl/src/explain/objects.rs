@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use attachments::dialect::Dialects;
-use attachments::dialect::objects::{ForeignRef, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, needed_by};
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::Level;
 use attachments::selection::Selection;
@@ -46,7 +46,8 @@ impl Objects {
         if let Some(items) = object["items"].as_array_mut().filter(|_| kind.ends_with("List")) {
             return std::mem::take(items).into_iter().for_each(|item| self.take_written(item, namespace));
         }
-        let is_in_a_namespace = !matches!(kind.as_str(), "Namespace" | "Node" | "AttachmentPolicy" | "AttachmentLevel");
+        let is_in_a_namespace = !matches!(kind.as_str(), "Namespace" | "Node" | "AttachmentPolicy" | "AttachmentLevel")
+            && Kind::of(&kind).is_none_or(Kind::is_namespaced);
         if is_in_a_namespace && object["metadata"].is_object() && object["metadata"]["namespace"].is_null() {
             object["metadata"]["namespace"] = json!(namespace);
         }
@@ -190,7 +191,7 @@ pub async fn read_foreign(
         let annotation = |key: &str| annotations.get(key).map(String::as_str);
         // Where a default network's definition would be is nothing that a dialect asks.
         let (selection, _) = Selection::read(annotation, &home, &home, dialects);
-        let mut next: Vec<ForeignRef> = selection.objects().cloned().collect();
+        let mut next: Vec<ForeignRef> = selection.objects().cloned().chain(selection.candidates()).collect();
         while let Some(reference) = next.pop() {
             let kind = reference.kind;
             let (namespace, name) = (reference.namespace(), reference.name.as_str());

@@ -1,8 +1,8 @@
 //! Finds the parts of a manifest that concern networks: definitions, and annotations of pods and pod templates.
 
 use attachments::cni::object::Object;
-use attachments::dialect::genie;
 use attachments::dialect::objects::Kind as Foreign;
+use attachments::dialect::{Dialect, danm, genie};
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
 use attachments::selection::NETWORKS;
@@ -30,7 +30,11 @@ pub fn check(object: &Value, trial: &Trial, say: &mut impl FnMut(Option<&str>, P
     }
     let name = object["metadata"]["name"].as_str();
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-    let reference = format!("{namespace}/{}", name.unwrap_or("(no name)"));
+    let name_or = name.unwrap_or("(no name)");
+    let reference = match foreign_kind(object).is_some_and(|kind| !kind.is_namespaced()) {
+        true => name_or.to_owned(),
+        false => format!("{namespace}/{name_or}"),
+    };
     let problems = match (kind, TEMPLATES.iter().find(|(known, _)| *known == kind)) {
         ("NetworkAttachmentDefinition", _) => definition(name, object),
         ("Pod", _) => pod(object, namespace),
@@ -62,13 +66,22 @@ pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
 fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
     let read = |spec: &Value| Object::parse(spec.to_string().as_bytes()).ok();
     let (Some(kind), spec) = (foreign_kind(object), &object["spec"]) else { return Vec::new() };
+    if kind.dialect() == Some(Dialect::Danm) && !danm::NETWORKS.contains(&kind) {
+        return Vec::new();
+    }
     let Some(own) = read(spec) else {
         return vec![Problem::unruled(Kind::Invalid, "spec", spec, "must be an object")];
     };
+    if danm::NETWORKS.contains(&kind) {
+        return danm::judge::judge(kind, &own, None).into_iter().map(problem(Severity::Deny)).collect();
+    }
     let physical = spec["physicalNet"].as_str().and_then(|name| trial.physical(object, name)).and_then(read);
     let (errors, warnings) = genie::judge(kind, &own, physical.as_ref());
-    let problem = |severity| move |finding: Finding| Problem { severity, ..rules::found(finding) };
     errors.into_iter().map(problem(Severity::Deny)).chain(warnings.into_iter().map(problem(Severity::Warn))).collect()
+}
+
+fn problem(severity: Severity) -> impl Fn(Finding) -> Problem {
+    move |finding: Finding| Problem { severity, ..rules::found(finding) }
 }
 
 /// The API server refuses an invalid namespace, so it is no finding here.

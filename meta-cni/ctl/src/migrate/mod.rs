@@ -1,6 +1,7 @@
 //! `meta-cnictl migrate`: what becomes of a node's configuration of Multus, and of the pods and objects of other systems. Files are read,
 //! nothing is written.
 
+mod danm;
 mod genie;
 mod keys;
 mod manifests;
@@ -33,6 +34,12 @@ pub enum MigrateCommand {
     /// was. Standard error has a line for each thing that cannot be moved.
     #[command(args_override_self = true, after_help = MOVED)]
     Genie(GenieOptions),
+    /// Reads manifests and node files of DANM, and prints the same pods and networks in NPWG's words, with the claims of addresses that are in use.
+    ///
+    /// Standard output has nothing but objects for `kubectl apply`, with notes as comments; what is none of DANM's is among them as it was.
+    /// Standard error has a line for each thing that cannot be moved.
+    #[command(args_override_self = true, after_help = MOVED)]
+    Danm(DanmOptions),
 }
 
 const MOVED: &str = "\
@@ -44,6 +51,17 @@ pub struct GenieOptions {
     /// Where the definitions of node files go.
     #[arg(long, short, value_name = "NAMESPACE", default_value = "kube-system", value_parser = object_name)]
     namespace: ObjectName,
+    /// Manifests (YAML or JSON, lists too), and files of a node (.conf, .conflist); - is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Which files of DANM.
+#[derive(Debug, PartialEq, Args)]
+pub struct DanmOptions {
+    /// Where the definitions of ClusterNetworks go.
+    #[arg(long, value_name = "NAMESPACE", default_value = "default", value_parser = object_name)]
+    shared_namespace: ObjectName,
     /// Manifests (YAML or JSON, lists too), and files of a node (.conf, .conflist); - is stdin.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -72,17 +90,22 @@ pub struct MigrateOptions {
 pub fn run(command: &MigrateCommand) -> Result<Answer, String> {
     match command {
         MigrateCommand::Multus(options) => of_multus(options),
-        MigrateCommand::Genie(options) => of_genie(options),
+        MigrateCommand::Genie(options) => moved(&options.files, |texts| genie::migrate(texts, &options.namespace)),
+        MigrateCommand::Danm(options) => moved(&options.files, |texts| danm::migrate(texts, &options.shared_namespace)),
     }
 }
 
-fn of_genie(options: &GenieOptions) -> Result<Answer, String> {
-    let (sources, unreadable) = files::sources(&options.files);
+/// Moves files by the reader of one of the systems.
+fn moved(
+    files: &[PathBuf],
+    migrate: impl Fn(&[(String, String)]) -> Result<manifests::Migration, String>,
+) -> Result<Answer, String> {
+    let (sources, unreadable) = files::sources(files);
     if let Some((name, error)) = unreadable.first() {
         return Err(format!("{name}: {error}"));
     }
     let texts: Vec<(String, String)> = sources.into_iter().map(|source| (source.name, source.text)).collect();
-    let manifests::Migration { objects, left, skipped } = genie::migrate(&texts, &options.namespace)?;
+    let manifests::Migration { objects, left, skipped } = migrate(&texts)?;
     for line in &skipped {
         eprintln!("meta-cnictl: left out: {}", printable(line));
     }

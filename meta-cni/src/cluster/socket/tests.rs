@@ -41,6 +41,7 @@ fn ask(agent: &Agent, patient: bool, within: Duration) -> Result<Facts> {
         references: &[],
         optional: &[],
         objects: &[],
+        candidates: &[],
         multus_namespace: &kube_system,
         policies: false,
         devices: true,
@@ -92,7 +93,14 @@ fn a_join_is_waited_for_and_an_agent_that_knows_none_has_joined_before() {
     let join = || {
         let lan = attachments::names::NetRef { namespace: "default".parse().unwrap(), name: "lan".parse().unwrap() };
         let multus_namespace = "kube-system".parse().unwrap();
-        let join = wire::Join { pod: pod(), references: vec![lan], multus_namespace, wait_ms: 0, plain: false };
+        let join = wire::Join {
+            pod: pod(),
+            references: vec![lan],
+            objects: Vec::new(),
+            multus_namespace,
+            wait_ms: 0,
+            plain: false,
+        };
         Agent::new(&path).join(join, Instant::now() + LONG).map_err(|fault| refusal(&fault))
     };
     assert_eq!((join(), join()), (Ok(()), Ok(())));

@@ -32,6 +32,7 @@ fn resolve() -> AgentRequest {
         joins: false,
         devices: false,
         objects: Vec::new(),
+        candidates: Vec::new(),
     })
 }
 
@@ -48,6 +49,7 @@ fn resolve_policies(joins: bool) -> AgentRequest {
         joins,
         devices: false,
         objects: Vec::new(),
+        candidates: Vec::new(),
     })
 }
 
@@ -155,6 +157,7 @@ fn requests() -> [(&'static str, AgentRequest); 12] {
     let join = Join {
         pod: pod(None),
         references: vec![net("default", "lan")],
+        objects: Vec::new(),
         multus_namespace,
         wait_ms: 54_000,
         plain: false,

@@ -4,11 +4,12 @@
 //! `default`, is not counted.
 
 use attachments::cni::object::Object;
+use attachments::dialect::danm::judge::{self, Before};
 use attachments::dialect::danm::reserved::ReservedIp;
 use attachments::dialect::danm::tenant::{self, TenantConfig};
 use attachments::dialect::danm::{NetworkSpec, Options};
 use attachments::dialect::objects::{ForeignRef, Kind as Foreign, disagreement, meaning};
-use attachments::finding::Finding;
+use attachments::finding::{Finding, Findings};
 use attachments::names::ObjectName;
 use delegates::lint::{self, Kind, Problem};
 use serde_json::Value;
@@ -29,16 +30,40 @@ pub(super) fn judge(reference: &ForeignRef, request: &Request<'_>, says: &Object
             Err(findings) => in_spec(findings).collect(),
         },
         Foreign::DanmNet | Foreign::TenantNetwork | Foreign::ClusterNetwork => {
-            let mut problems = match NetworkSpec::read(says) {
-                Ok(spec) if reference.kind == Foreign::TenantNetwork => tenants(&spec, view),
-                Ok(_) => Vec::new(),
-                Err(finding) => in_spec(vec![finding]).collect(),
-            };
+            let old = request.old.filter(|_| request.operation == Operation::Update);
+            let old = old.and_then(|old| Object::parse(old["spec"].to_string().as_bytes()).ok());
+            let is_in_use = users(reference, view).is_some();
+            let before = old.as_ref().map(|spec| Before { spec, is_in_use });
+            let mut problems: Vec<Problem> =
+                network(reference.kind, says, before).into_iter().map(lint::found).collect();
+            if reference.kind == Foreign::TenantNetwork
+                && let Ok(spec) = NetworkSpec::read(says)
+            {
+                problems.extend(tenants(&spec, view));
+            }
             problems.extend(twins(reference, request, says, view));
             problems
         }
         _ => Vec::new(),
     }
+}
+
+/// What is wrong with a network by itself. Whoever makes a tenant's network may not give it an identifier, but has it by now: that was judged
+/// when it was given ([`crate::mutate`]).
+fn network(kind: Foreign, says: &Object, before: Option<Before<'_>>) -> Vec<Finding> {
+    if kind != Foreign::TenantNetwork || before.is_some() {
+        return judge::judge(kind, says, before);
+    }
+    let mut made = says.clone();
+    if let Ok(Some(mut options)) = says.object("Options") {
+        options.retain(|key| !["vlan", "vxlan"].contains(&key));
+        made.set("Options", &options);
+    }
+    let mut findings = Findings::default();
+    findings.extend(judge::judge(kind, &made, None));
+    let values = NetworkSpec::read(says).map(|spec| judge::values(&spec)).unwrap_or_default();
+    findings.extend(values.into_iter().map(|finding| finding.under("spec")));
+    findings.into()
 }
 
 /// The TenantConfig that counts: the first by name.
@@ -110,44 +135,6 @@ fn twins(reference: &ForeignRef, request: &Request<'_>, says: &Object, view: &Vi
     if view.foreign().has(&other) {
         let text = format!("{other} has the name: a namespace has networks of the one mode or the other");
         problems.push(Problem::unruled(Kind::Forbidden, "metadata.name", "", text));
-    }
-    problems
-}
-
-/// What pods are attached by stays while they are; what a tenant was given stays always.
-pub(super) fn change(reference: &ForeignRef, object: &Value, old: &Value, view: &View) -> Vec<Problem> {
-    let options = |object: &Value| {
-        let spec = Object::parse(object["spec"].to_string().as_bytes()).ok()?;
-        NetworkSpec::read(&spec).ok().map(|spec| spec.options)
-    };
-    let (Some(was), Some(is)) = (options(old), options(object)) else { return Vec::new() };
-    let users = users(reference, view);
-    let is_tenants = reference.kind == Foreign::TenantNetwork;
-    let mut problems = Vec::new();
-    let mut say = |key: &str, is_given: bool| {
-        let text = match &users {
-            Some(users) => format!("{users}; make a new network"),
-            None if is_given && is_tenants => {
-                "a tenant's network keeps what it was given; make a new network".to_owned()
-            }
-            None => return,
-        };
-        problems.push(Problem::unruled(Kind::Forbidden, format!("spec.Options.{key}"), "", text));
-    };
-    for (key, is_changed) in [
-        ("host_device", was.host_device != is.host_device),
-        ("device_pool", was.device_pool != is.device_pool),
-        ("vlan", was.vlan != is.vlan),
-        ("vxlan", was.vxlan != is.vxlan),
-    ] {
-        if is_changed {
-            say(key, true);
-        }
-    }
-    if let (Some(was), Some(is)) = (was.mtu, is.mtu)
-        && is < was
-    {
-        say("mtu", false);
     }
     problems
 }

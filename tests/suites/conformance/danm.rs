@@ -1,0 +1,247 @@
+//! Pods and networks of DANM, with its dialect on and off. The types that are built in run as fakes: their configurations are what is judged.
+
+use std::fs;
+
+use meta_cni_tests::node::{NETWORKS, Node, Pod};
+use serde_json::{Value, json};
+
+const INTERFACES: &str = "danm.k8s.io/interfaces";
+
+/// A node that speaks the dialect. Nothing is built in.
+fn node() -> Node {
+    let mut node = Node::new();
+    for kind in ["ipvlan", "macvlan", "sriov", "vxlan"] {
+        node.fakes.install(kind);
+    }
+    node.conf["dialects"] = json!(["danm"]);
+    node.conf["builtin"] = json!([]);
+    node.conf["runtimeConfDir"] = json!(node.path("conf"));
+    node
+}
+
+fn object_of(node: &Node, group: &str, kind: &str, name: &str, spec: &Value) {
+    let mut manifest =
+        json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec});
+    if kind != "ClusterNetwork" {
+        manifest["metadata"]["namespace"] = json!("default");
+    }
+    node.manifest(&format!("{kind}-{name}-{group}.json"), manifest.to_string());
+}
+
+fn object(node: &Node, kind: &str, name: &str, spec: Value) {
+    object_of(node, "danm.k8s.io", kind, name, &spec);
+}
+
+fn pod(node: &Node, list: &Value) -> Pod {
+    node.pod_annotated("web", json!({INTERFACES: list.to_string()}))
+}
+
+/// The three networks of DANM's demo, and a fourth.
+fn demo(node: &Node) {
+    let options = json!({"host_device": "ens3", "cidr": "10.0.0.0/24"});
+    object(node, "TenantNetwork", "management", json!({"NetworkID": "management", "Options": options}));
+    let vlan = json!({"host_device": "ens4", "vlan": 300, "cidr": "10.100.20.0/24", "container_prefix": "ext",
+        "allocation_pool": {"start": "10.100.20.10", "end": "10.100.20.30"}, "alloc": "gAAB"});
+    object(
+        node,
+        "ClusterNetwork",
+        "external",
+        json!({"NetworkID": "external", "NetworkType": "ipvlan", "Options": vlan}),
+    );
+    let vxlan = json!({"host_device": "ens4", "vxlan": 600, "net6": "2001:db8::/64", "container_prefix": "int"});
+    object(node, "TenantNetwork", "internal", json!({"NetworkID": "internal", "Options": vxlan}));
+    object(
+        node,
+        "ClusterNetwork",
+        "l2",
+        json!({"NetworkID": "l2", "NetworkType": "macvlan", "Options": {"host_device": "ens5"}}),
+    );
+}
+
+#[track_caller]
+fn refused(node: &Node, pod: &Pod, code: u64, words: &[&str]) {
+    node.add(pod).refused(code, words);
+    assert!(node.fakes.calls().is_empty(), "a delegate ran: {:?}", node.fakes.take_order());
+    node.assert_clean();
+}
+
+#[test]
+fn a_list_is_the_pods_networks_with_prefixes_and_goes_without_its_objects() {
+    let node = node();
+    demo(&node);
+    let list = json!([
+        {"tenantNetwork": "management", "ip": "dynamic"}, {"clusterNetwork": "external", "ip": "dynamic"},
+        {"tenantNetwork": "internal", "ip6": "dynamic"}, {"clusterNetwork": "l2", "ip": "none"},
+    ]);
+    let pod = pod(&node, &list);
+    node.add(&pod).result();
+    let confs: Vec<Value> = node.fakes.calls_of("ADD").iter().map(|call| call.conf()).collect();
+    assert_eq!(node.fakes.take_order(), ["ADD ipvlan eth0", "ADD ipvlan ext1", "ADD vxlan int2", "ADD macvlan eth3"]);
+    assert_eq!((&confs[0]["master"], &confs[0]["name"]), (&json!("ens3"), &json!("tenantnetwork.default.management")));
+    assert_eq!((&confs[1]["masterVlan"], &confs[1]["masterVlanName"]), (&json!(300), &json!("external.300")));
+    let ranges = json!([[{"subnet": "10.100.20.0/24", "rangeStart": "10.100.20.10", "rangeEnd": "10.100.20.30"}]]);
+    assert_eq!((&confs[1]["ipam"]["type"], &confs[1]["ipam"]["ranges"]), (&json!("blocks"), &ranges));
+    assert_eq!((&confs[2]["vni"], &confs[2]["ipam"]["families"]), (&json!(600), &json!(["IPv6"])));
+    assert_eq!(confs[3].get("ipam"), None, "layer 2");
+    let status = node.status(&pod);
+    let names: Vec<_> = status.as_array().unwrap().iter().map(|one| (&one["name"], &one["interface"])).collect();
+    let want = [("default/management", "eth0"), ("external", "ext1"), ("default/internal", "int2"), ("l2", "eth3")];
+    assert_eq!(names, want.map(|(name, interface)| (json!(name), json!(interface))).each_ref().map(|(a, b)| (a, b)));
+    for manifest in fs::read_dir(node.path("manifests")).unwrap() {
+        fs::remove_file(manifest.unwrap().path()).unwrap();
+    }
+    node.del(&pod).quiet();
+    assert_eq!(node.fakes.take_order(), ["DEL macvlan eth3", "DEL vxlan int2", "DEL ipvlan ext1", "DEL ipvlan eth0"]);
+    node.assert_clean();
+}
+
+#[test]
+fn by_the_legacy_scheme_a_prefix_is_the_whole_name() {
+    let mut node = node();
+    demo(&node);
+    node.conf["danm"] = json!({"namingScheme": "legacy"});
+    let external = json!({"clusterNetwork": "external", "ip": "dynamic"});
+    let management = json!({"tenantNetwork": "management", "ip": "dynamic"});
+    node.add(&pod(&node, &json!([management, external]))).result();
+    assert_eq!(node.fakes.take_order(), ["ADD ipvlan eth0", "ADD ipvlan ext"]);
+    let twice = node.pod_annotated("two", json!({INTERFACES: json!([management, external, external]).to_string()}));
+    node.add(&twice)
+        .refused(7, &["danm.k8s.io/interfaces[2].interface: got ext, want a name that no earlier attachment has"]);
+    node.conf["danm"] = json!({"namingScheme": "old"});
+    node.add(&twice).refused(7, &["danm.namingScheme: got \"old\", want \"legacy\""]);
+}
+
+#[test]
+fn a_plugin_with_a_file_has_the_files_addresses_or_its_networks() {
+    let mut node = node();
+    let file = json!({"cniVersion": "1.0.0", "name": "br", "type": "one", "ipam": {"type": "host-local", "subnet": "10.9.0.0/24"}});
+    fs::write(node.path("conf/br.conf"), file.to_string()).unwrap();
+    fs::write(node.path("conf/10-br.conf"), "{}").unwrap();
+    object(
+        &node,
+        "DanmNet",
+        "net",
+        json!({"NetworkID": "br", "NetworkType": "one", "Options": {"cidr": "10.0.0.0/24"}}),
+    );
+    for (element, ipam) in [
+        (json!({"network": "net", "ip": "dynamic"}), json!("blocks")),
+        (json!({"network": "net"}), json!("host-local")),
+        (json!({"network": "net", "ip": "none"}), json!("host-local")),
+    ] {
+        let pod = pod(&node, &json!([element]));
+        node.add(&pod).result();
+        assert_eq!(node.fakes.calls_of("ADD").pop().unwrap().conf()["ipam"]["type"], ipam, "{element}");
+        node.del(&pod).quiet();
+        node.fakes.take_order();
+    }
+    let calls = node.fakes.calls().len();
+    node.conf["namespaceIsolation"] = json!(true);
+    let pod = pod(&node, &json!([{"network": "net", "ip": "dynamic"}]));
+    node.add(&pod).refused(120, &["network DanmNet default/net: namespace isolation enabled"]);
+    assert_eq!(node.fakes.calls().len(), calls, "a delegate ran");
+    object(&node, "DanmNet", "gone", json!({"NetworkID": "gone", "NetworkType": "one"}));
+    node.conf["namespaceIsolation"] = json!(false);
+    let gone = node.pod_annotated("gone", json!({INTERFACES: r#"[{"network":"gone"}]"#}));
+    node.add(&gone).refused(11, &["no configuration named \"gone\" in"]);
+}
+
+#[test]
+fn a_pod_without_a_list_gets_its_namespaces_default_or_the_nodes() {
+    let node = node();
+    let of = |annotations: Value| {
+        let pod = node.pod_annotated("web", annotations);
+        node.add(&pod).result();
+        let order = node.fakes.take_order();
+        node.del(&pod).quiet();
+        node.fakes.take_order();
+        order
+    };
+    assert_eq!(of(json!({})), ["ADD main eth0"]);
+    let options = json!({"host_device": "ens3", "cidr": "10.0.0.0/24"});
+    object(&node, "ClusterNetwork", "default", json!({"NetworkID": "d", "NetworkType": "macvlan", "Options": options}));
+    assert_eq!(of(json!({})), ["ADD macvlan eth0"]);
+    assert_eq!(of(json!({INTERFACES: "[]"})), ["ADD macvlan eth0"]);
+    object(&node, "DanmNet", "default", json!({"NetworkID": "d", "Options": options}));
+    assert_eq!(of(json!({})), ["ADD ipvlan eth0"], "the namespace's own counts before the cluster's");
+    node.nad("lan", json!({"cniVersion": "1.0.0", "type": "one"}));
+    assert_eq!(of(json!({NETWORKS: "lan"})), ["ADD main eth0", "ADD one net1"]);
+    let list = json!([{"clusterNetwork": "default", "ip": "dynamic"}]).to_string();
+    assert_eq!(of(json!({INTERFACES: list})), ["ADD macvlan eth0"], "a list never adds the default");
+    assert_eq!(of(json!({INTERFACES: list, NETWORKS: "lan"})), ["ADD main eth0", "ADD one net1"], "NPWG's counts");
+    object(&node, "TenantNetwork", "default", json!({"NetworkID": "d", "Options": options}));
+    let bare = node.pod_annotated("bare", json!({}));
+    let words =
+        ["network default of the namespace: got DanmNet default/default", "there is TenantNetwork default/default too"];
+    node.add(&bare).refused(7, &words);
+}
+
+#[test]
+fn what_a_list_or_a_network_may_not_say_is_refused_before_anything_is_made() {
+    let mut node = node();
+    demo(&node);
+    let device = json!({"host_device": "ens3", "cidr": "10.0.0.0/30"});
+    object(&node, "ClusterNetwork", "blue", json!({"NetworkID": "b", "AllowedTenants": ["blue"], "Options": device}));
+    object(
+        &node,
+        "DanmNet",
+        "bad",
+        json!({"NetworkID": "b", "Options": {"host_device": "ens3", "cidr": "10.0.0.0/7"}}),
+    );
+    object(&node, "DanmNet", "bare", json!({"NetworkID": "b", "Options": {"cidr": "10.0.0.0/24"}}));
+    object(&node, "DanmNet", "two", json!({"NetworkID": "b", "Options": device}));
+    object_of(&node, "danm.io", "DanmNet", "two", &json!({"NetworkID": "c", "Options": device}));
+    for (list, code, words) in [
+        (
+            json!([{"clusterNetwork": "blue", "ip": "dynamic"}]),
+            7,
+            &["ClusterNetwork blue", "AllowedTenants", "namespace default: blue"][..],
+        ),
+        (
+            json!([{"network": "bad", "ip": "dynamic"}]),
+            7,
+            &["DanmNet default/bad: spec.Options.cidr: got \"10.0.0.0/7\""],
+        ),
+        (
+            json!([{"network": "bare", "ip": "dynamic"}]),
+            7,
+            &["DanmNet default/bare: spec.Options.host_device: missing"],
+        ),
+        (
+            json!([{"network": "two", "ip": "dynamic"}]),
+            7,
+            &["DanmNet default/two is in the groups danm.k8s.io and danm.io"],
+        ),
+        (
+            json!([{"network": "none", "ip": "dynamic"}]),
+            11,
+            &["danm.k8s.io/interfaces[0]: cannot find DanmNet none in namespace default"],
+        ),
+        (
+            json!([{"tenantNetwork": "management", "ip": "10.0.1.1"}]),
+            7,
+            &["[0].ip: got 10.0.1.1", "outside the network's CIDR"],
+        ),
+        (json!([{"tenantNetwork": "management"}]), 7, &["[0]", "want an address for the pod's default network"]),
+        (json!([{"clusterNetwork": "l2", "ip": "dynamic"}]), 7, &["[0].ip: got dynamic", "a network of layer 2"]),
+        (
+            json!([{"tenantNetwork": "management", "clusterNetwork": "external"}]),
+            7,
+            &["[0]: got tenantNetwork and clusterNetwork"],
+        ),
+    ] {
+        refused(&node, &pod(&node, &list), code, words);
+    }
+    node.conf["strict"] = json!(true);
+    let list = json!([{"tenantNetwork": "management", "ip": "dynamic", "proutes": {"10.9.0.0/16": "10.0.0.1"}}]);
+    refused(&node, &pod(&node, &list), 7, &["[0].proutes", "want rt_tables in network \"management\""]);
+}
+
+#[test]
+fn without_the_dialect_nothing_of_it_is_read() {
+    let mut node = node();
+    demo(&node);
+    node.conf.as_object_mut().unwrap().remove("dialects");
+    let pod = pod(&node, &json!("no list"));
+    node.add(&pod).result();
+    assert_eq!(node.fakes.take_order(), ["ADD main eth0"]);
+}
