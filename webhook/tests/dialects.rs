@@ -313,6 +313,11 @@ fn identifiers_are_drawn_once_and_are_free_when_their_network_is_gone() {
     cluster["claims"] =
         json!([{"metadata": {"name": "4789-701"}, "spec": {"owner": {"namespace": "infra", "name": "red"}}}]);
     assert!(given(&cluster, &vxlan, &fresh()).contains("no vxlan of 700-701 is free on ens4"));
+    // One that it claimed itself, by the name that agents give it, is its own.
+    cluster["claims"] = json!([{"metadata": {"name": "4789-701"}, "spec": {"owner": {"namespace": "shop", "name": "new.tenantnetwork"}}}]);
+    let mutation = mutated(&json!({}), &vxlan, &known(&cluster).view, &fresh());
+    let drawn: Vec<String> = mutation.drawn.iter().map(|(what, owner)| format!("{what:?} {owner}")).collect();
+    assert_eq!(drawn, ["Pair((4789, 701)) shop/new.tenantnetwork"]);
     // The least used device, the first by name of several.
     let any = create(tenant("new", json!({"NetworkID": "n", "NetworkType": "macvlan"})));
     let busy = of_danm(vec![tenants(), on("a", "ens3", 200), on("b", "ens4", 1)]);

@@ -63,7 +63,8 @@ pub(super) fn complete(request: &Request<'_>, draw: &Draw<'_>, view: &View) -> R
         if let Some(vnis) = &device.vnis {
             let vni = draw_of(device, vnis, &reference, draw, view).ok_or_else(|| vec![full(device, vnis)])?;
             writes.option(vnis.kind.as_str(), json!(vni));
-            drawn.push((identifier(device, vnis.kind, vni), reference));
+            // As the agents name it when they claim.
+            drawn.push((identifier(device, vnis.kind, vni), reference.as_definition()));
         }
     }
     Ok(Given { operations: writes.operations, drawn })
@@ -117,13 +118,8 @@ pub(super) fn is_given((port, vni): Pair, view: &View) -> bool {
 }
 
 /// The lowest free identifier of a device. A VLAN is one of its device; a VXLAN network is one of the cluster.
-fn draw_of(device: &HostDevice, vnis: &Vnis, own: &NetRef, draw: &Draw<'_>, view: &View) -> Option<u32> {
-    let is_own = |reference: &ForeignRef| {
-        reference.kind == Foreign::TenantNetwork
-            && reference.namespace() == own.namespace.as_str()
-            && reference.name == own.name
-    };
-    let others = NETWORKS.into_iter().flat_map(|kind| networks(view, kind)).filter(|(reference, _)| !is_own(reference));
+fn draw_of(device: &HostDevice, vnis: &Vnis, own: &ForeignRef, draw: &Draw<'_>, view: &View) -> Option<u32> {
+    let others = NETWORKS.into_iter().flat_map(|kind| networks(view, kind)).filter(|(reference, _)| *reference != own);
     let taken: Vec<u32> = others
         .filter_map(|(_, NetworkSpec { options, .. })| match vnis.kind {
             VniKind::Vlan => {
@@ -134,12 +130,12 @@ fn draw_of(device: &HostDevice, vnis: &Vnis, own: &NetRef, draw: &Draw<'_>, view
         })
         .filter_map(|vni| u32::try_from(vni).ok())
         .collect();
-    let owner = format!("{}/{own}", Foreign::TenantNetwork);
+    let (owner, definition) = (own.to_string(), own.as_definition());
     let is_free = |vni: u32| {
         let pair = (VXLAN_PORT, vni);
         let is_others = vnis.kind == VniKind::Vxlan
-            && (view.claims().get(pair).is_some_and(|claim| *claim.owner != *own.to_string())
-                || view.others(&Common::Pair(pair.0, pair.1), own).next().is_some());
+            && (view.claims().get(pair).is_some_and(|claim| *claim.owner != *definition.to_string())
+                || view.others(&Common::Pair(pair.0, pair.1), &definition).next().is_some());
         let identifier = identifier(device, vnis.kind, vni);
         !taken.contains(&vni)
             && !is_others
@@ -163,11 +159,11 @@ fn full(device: &HostDevice, vnis: &Vnis) -> Problem {
     Problem::unruled(Kind::Required, format!("spec.Options.{kind}"), "", text)
 }
 
-/// The network as what owns a claim.
-fn reference(request: &Request<'_>) -> Option<NetRef> {
+/// The network itself.
+fn reference(request: &Request<'_>) -> Option<ForeignRef> {
     let name = [request.name, request.object["metadata"]["name"].as_str().unwrap_or_default()];
     let name = name.into_iter().find(|name| !name.is_empty())?;
-    Some(NetRef { namespace: request.namespace.parse().ok()?, name: name.parse().ok()? })
+    Some(ForeignRef::within(&request.namespace.parse().ok()?, Foreign::TenantNetwork, name.parse().ok()?))
 }
 
 /// What is written into an object, in order.

@@ -111,7 +111,7 @@ pub fn judge(config: &Object, is_new: bool) -> Vec<Finding> {
 }
 
 impl TenantConfig {
-    /// Reads one: its text without `metadata`. Fails with everything that is wrong.
+    /// Reads one: its text, of which other keys count for nothing. Fails with everything that is wrong.
     pub fn read(config: &Object) -> Result<Self, Vec<Finding>> {
         let mut findings = Findings::default();
         let devices = findings.keep(config.objects("hostDevices"));

@@ -165,6 +165,13 @@ mod tests {
     }
 
     #[test]
+    fn what_danm_gives_to_tenants_is_looked_at() {
+        let config = "apiVersion: danm.io/v1\nkind: TenantConfig\nmetadata: {name: t}\nhostDevices: [{name: ens3, vniType: vlan}]\n";
+        let said = human("t.yaml", config);
+        assert!(said.contains(": hostDevices[0].vniRange: Required value: identifiers and ranges"), "{said}");
+    }
+
+    #[test]
     fn configurations_are_told_by_name_or_looks() {
         let conf = r#"{"cniVersion":"1.0.0","name":"a","plugins":[]}"#;
         let want = |name: &str| format!("{name}: plugins: Required value: must list at least one plugin [N12]\n");

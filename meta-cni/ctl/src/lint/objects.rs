@@ -66,6 +66,14 @@ pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
 fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
     let read = |spec: &Value| Object::parse(spec.to_string().as_bytes()).ok();
     let (Some(kind), spec) = (foreign_kind(object), &object["spec"]) else { return Vec::new() };
+    if kind == Foreign::TenantConfig {
+        return read(object)
+            .map(|says| danm::tenant::judge(&says, false))
+            .unwrap_or_default()
+            .into_iter()
+            .map(problem(Severity::Deny))
+            .collect();
+    }
     if kind.dialect() == Some(Dialect::Danm) && !danm::NETWORKS.contains(&kind) {
         return Vec::new();
     }
