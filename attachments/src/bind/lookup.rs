@@ -11,6 +11,7 @@ use crate::cni::object::Object;
 use crate::cni::spelling::{LIST, PLUGIN, is_spelling};
 use crate::definition::{Definition, LONGEST};
 use crate::dialect::danm::Network;
+use crate::dialect::danm::links;
 use crate::dialect::danm::network::{self, Type};
 use crate::dialect::files::{Named, NodeFiles};
 use crate::dialect::objects::{self, ForeignRef, NoConfiguration, Objects};
@@ -161,7 +162,11 @@ fn of_definition(request: &BindRequest<'_>, definition: &Definition, files: &[Co
         let name = conf.name.clone().map_or_else(|| reference.name.as_str().parse(), Ok)?;
         Ok((name, conf, locked, listed))
     };
-    let (name, conf, locked_args, listed): (NetworkName, _, _, _) = read(text).map_err(|e: Finding| e.under(&field))?;
+    let (name, mut conf, locked_args, listed): (NetworkName, _, _, _) =
+        read(text).map_err(|e: Finding| e.under(&field))?;
+    if request.rules.danm_links && !listed {
+        links::choose(&mut conf).map_err(|e| e.under(&field))?;
+    }
     let is_apart = !is_named_by_node && request.rules.namespace_isolation;
     Ok(Chosen {
         source: Source::Definition(reference.clone()),

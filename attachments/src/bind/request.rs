@@ -34,6 +34,8 @@ pub struct Rules {
     pub programs: Option<Vec<PluginType>>,
     /// `maxAttachments`: the most networks that a pod may ask for beside its default network.
     pub max_attachments: usize,
+    /// The dialect of DANM is on: definitions may name a VLAN of their master in its way.
+    pub danm_links: bool,
     /// `maxChain`: the most plugins that a definition may list.
     pub max_chain: usize,
 }

@@ -174,6 +174,14 @@ impl ForeignRef {
     }
 }
 
+/// How messages call a network that nodes know by the name of a definition: it may be an object of a dialect.
+pub fn called(definition: &NetRef) -> String {
+    match ForeignRef::of_definition(definition) {
+        Some(object) => object.to_string(),
+        None => format!("network-attachment-definition {definition}"),
+    }
+}
+
 impl fmt::Display for ForeignRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {

@@ -79,6 +79,7 @@ impl Scene {
                 built_in: BUILT_IN.to_vec(),
                 programs: None,
                 max_attachments: 64,
+                danm_links: false,
                 max_chain: 16,
             },
             delegates: vec![Network::Conf(conf(delegate))],

@@ -17,7 +17,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// Longest `spec` that is kept and handed out, in bytes: anybody's text.
-const LONGEST: usize = 2 << 10;
+const LONGEST: usize = 8 << 10;
+/// What is kept in the place of a longer one. Whoever asks for it reads it, and hears that it is too long.
+const TOO_LONG: &str = "";
 /// The most objects of one request, with those that they need.
 const MOST: usize = 256;
 
@@ -106,7 +108,7 @@ impl Foreign {
             return Outcome::Broken { reason: reason.to_owned() };
         };
         let known: Vec<String> = indexes.iter().filter_map(|index| lock(index).get(reference).cloned()).collect();
-        match known.is_empty() {
+        match known.is_empty() || known.iter().any(|spec| spec == TOO_LONG) {
             false => one_of(reference, known),
             true => self.ask(reference, deadline).await,
         }
@@ -160,8 +162,7 @@ fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>)
             let Some(reference) = object.reference(kind) else { return };
             match meaning(kind, object.spec).to_string() {
                 spec if spec.len() <= LONGEST => drop(index.apply(reference, spec)),
-                // Whoever asks for it reads it, and hears that it is too long.
-                _ => drop(index.delete(&reference)),
+                _ => drop(index.apply(reference, TOO_LONG.to_owned())),
             }
         }
         Event::Deleted(object) => {
@@ -244,7 +245,7 @@ mod tests {
         }
         assert_eq!(index.get(&reference).map(String::as_str), Some(r#"{"plugin":"b"}"#));
         take(Kind::Logicalnetwork, &mut index, Event::Applied(object(&"x".repeat(LONGEST))));
-        assert_eq!(index.get(&reference), None, "too long to be kept");
+        assert_eq!(index.get(&reference).map(String::as_str), Some(TOO_LONG), "it is there, and not kept");
         take(Kind::Logicalnetwork, &mut index, Event::Applied(object("b")));
         take(Kind::Logicalnetwork, &mut index, Event::Deleted(object("b")));
         assert_eq!(index.get(&reference), None);

@@ -379,6 +379,7 @@ fn rules(conf: &NodeConf) -> Rules {
         built_in: in_process::types(conf.builtin.as_deref()),
         programs: conf.programs.clone(),
         max_attachments: conf.max_attachments,
+        danm_links: conf.dialects.danm.is_some(),
         max_chain: conf.max_chain,
     }
 }

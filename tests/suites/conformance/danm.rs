@@ -237,6 +237,35 @@ fn what_a_list_or_a_network_may_not_say_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_definition_may_name_a_vlan_of_its_master_and_stays_as_it_is() {
+    let mut node = node();
+    let text =
+        json!({"cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "master": "ens4", "vlan": 500}).to_string();
+    node.nad_text("default", "lan", &text);
+    let before = fs::read(node.path("manifests/nad-lan.json")).unwrap();
+    let made = |node: &Node| {
+        let pod = node.pod("web", "lan");
+        node.add(&pod).result();
+        let conf = node.fakes.calls_of("ADD").pop().unwrap().conf();
+        node.del(&pod).quiet();
+        [conf["masterVlan"].clone(), conf["masterVlanName"].clone(), conf["vlan"].clone()]
+    };
+    assert_eq!(made(&node), [json!(500), json!("lan.500"), Value::Null]);
+    assert_eq!(fs::read(node.path("manifests/nad-lan.json")).unwrap(), before);
+    node.nad_text("default", "wide", &text.replace("vlan\":500", "vxlan\":600"));
+    let words = ["spec.config.vxlan: got 600, want nothing: type vxlan with vni and underlay"];
+    node.add(&node.pod("wide", "wide")).refused(7, &words);
+    node.nad_text("default", "long", &text.replace("\"lan\"", "\"averylongname\""));
+    node.add(&node.pod("long", "long")).refused(7, &["spec.config.name: got \"averylongname.500\""]);
+    node.conf.as_object_mut().unwrap().remove("dialects");
+    assert_eq!(
+        made(&node),
+        [Value::Null, Value::Null, json!(500)],
+        "without the dialect the plugin has what is written"
+    );
+}
+
+#[test]
 fn without_the_dialect_nothing_of_it_is_read() {
     let mut node = node();
     demo(&node);

@@ -24,6 +24,16 @@ fn world(keys: Value) -> World {
             world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
         }
     }
+    for (file, plural) in [
+        ("address-blocks", "addressblocks"),
+        ("address-claims", "addressclaims"),
+        ("vni-claims", "vniclaims"),
+        ("overlay-members", "overlaymembers"),
+    ] {
+        world.plane.kubectl(["apply", "-f", &shipped(&format!("crds/{file}.yaml"))]);
+        let crd = format!("crd/{plural}.meta-cni.io");
+        world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
+    }
     fs::write(world.node.path("node.json"), keys.to_string()).unwrap();
     for (key, value) in keys.as_object().unwrap() {
         world.node.conf[key] = value.clone();

@@ -70,7 +70,7 @@ fn routes_are_in_main_and_proutes_in_the_networks_table_on_uml() {
         node.check(&pod, &result).quiet();
         node.del(&pod).quiet();
     }
-    node.assert_clean_but(&["link up0"]);
+    node.assert_clean_but(&["up0"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn networks_of_one_id_and_vlan_share_a_link_that_goes_with_the_last_pod_on_uml()
     node.add(&adopts).result();
     node.del(&adopts).quiet();
     assert!(has("shared.500"));
-    node.assert_clean_but(&["link up0", "link shared.500"]);
+    node.assert_clean_but(&["up0", "shared.500"]);
 }
 
 #[test]

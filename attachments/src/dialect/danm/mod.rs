@@ -4,6 +4,7 @@
 
 mod interfaces;
 pub mod judge;
+pub mod links;
 pub mod network;
 pub mod reserved;
 mod settle;

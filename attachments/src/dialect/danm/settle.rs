@@ -75,8 +75,8 @@ impl Element<'_> {
         &self,
         element: &NetworkSelection,
         objects: &Objects,
-    ) -> Result<(NetworkSelection, Option<String>), BindError> {
-        let Some(reference) = element.target.foreign() else { return Ok((element.clone(), None)) };
+    ) -> Result<(NetworkSelection, Vec<String>), BindError> {
+        let Some(reference) = element.target.foreign() else { return Ok((element.clone(), Vec::new())) };
         let network = Network::of(reference, objects).map_err(|why| match why {
             NoConfiguration::Missing(reference) => BindError::NoObject { field: self.field.clone(), reference },
             NoConfiguration::NoFile(name) => self.wrong("", name, "a network").into(),
@@ -137,9 +137,9 @@ impl Element<'_> {
     }
 
     /// The network's routes, for families with an address, and those of the list in the network's table. Answers with what is ignored.
-    fn route(&self, network: &Network, settled: &mut NetworkSelection, name: &str) -> Result<Option<String>, Finding> {
+    fn route(&self, network: &Network, settled: &mut NetworkSelection, name: &str) -> Result<Vec<String>, Finding> {
         let request = settled.addresses.unwrap_or_default();
-        let mut ignored = None;
+        let mut ignored = Vec::new();
         for ipv4 in [true, false] {
             let own: Vec<RequestedRoute> =
                 settled.own_routes.iter().filter(|route| is_of(&route.dst, ipv4)).cloned().collect();
@@ -163,7 +163,7 @@ impl Element<'_> {
                     if self.strict {
                         return Err(self.wrong(key, format_args!("{} routes", own.len()), needs));
                     }
-                    ignored = Some(format!("{}: {said}", self.field));
+                    ignored.push(format!("{}: {said}", self.field));
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use attachments::api::{ClaimHolder, ClaimOwner, MemberEndpoint};
+use attachments::dialect::objects::called;
 use attachments::names::NetRef;
 use attachments::text::hash;
 use delegates::networks::state::{NetworkState, Slots};
@@ -239,10 +240,7 @@ impl From<Call> for Step {
 impl Facts<'_> {
     /// The words that a refusal begins with.
     pub fn asked(&self) -> String {
-        self.ask.map_or_else(
-            || format!("network {}", self.id),
-            |ask| format!("network-attachment-definition {}", ask.reference),
-        )
+        self.ask.map_or_else(|| format!("network {}", self.id), |ask| called(&ask.reference))
     }
 
     /// May a definition use the network, as far as an earlier look said?

@@ -46,6 +46,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use attachments::api::MemberEndpoint;
+use attachments::dialect::objects::called;
 use attachments::names::{NetRef, ObjectName};
 use delegates::ipam::blocks::{Pool, whereabouts};
 use delegates::networks::state::NetworkState;
@@ -368,9 +369,7 @@ impl Networks {
             }
         };
         let done = timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            let text = format!(
-                "network-attachment-definition {reference}: network {id}: not joined within the time of the call"
-            );
+            let text = format!("{}: network {id}: not joined within the time of the call", called(reference));
             Err(Refusal::new(Cause::Later, text))
         });
         if let Err(refusal) = &done {

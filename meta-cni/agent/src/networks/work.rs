@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachments::definition::NetworkAttachmentDefinition;
-use attachments::dialect::objects::ForeignRef;
+use attachments::dialect::objects::{ForeignRef, called};
 use attachments::names::NetRef;
 use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
@@ -121,9 +121,7 @@ impl Networks {
                 Step::Refuse(refusal) => return Err(refusal.into()),
                 step => {
                     if let Err(Trouble { why, is_passing }) = self.take(id, step, ask.as_mut()).await {
-                        let who = ask.as_ref().map_or_else(String::new, |ask| {
-                            format!("network-attachment-definition {}: ", ask.reference)
-                        });
+                        let who = ask.as_ref().map_or_else(String::new, |ask| format!("{}: ", called(&ask.reference)));
                         let refusal = Refusal::new(Cause::Later, format!("{who}network {id}: {why}"));
                         return Err(Refused { refusal, is_passing });
                     }

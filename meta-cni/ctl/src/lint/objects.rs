@@ -59,7 +59,7 @@ fn definition(name: Option<&str>, object: &Value) -> Vec<Problem> {
 pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
     let group = object["apiVersion"].as_str()?.split('/').next()?;
     let is_of = |version: &&str| version.split('/').next() == Some(group);
-    Foreign::of(object["kind"].as_str()?).filter(|kind| kind.api_versions().iter().any(|version| is_of(&version)))
+    Foreign::of(object["kind"].as_str()?).filter(|kind| kind.api_versions().iter().any(is_of))
 }
 
 /// An object of a dialect, with what the files say of the object that it needs.

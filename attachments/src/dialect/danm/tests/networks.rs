@@ -133,3 +133,13 @@ fn an_object_is_a_network_of_its_own_for_the_nodes() {
     }
     assert_eq!(names, ["shop/internal.danmnet", "shop/internal.tenantnetwork", "kube-system/internal.clusternetwork"]);
 }
+
+#[test]
+fn a_path_of_the_api_has_group_version_and_plural() {
+    let of =
+        |kind: Kind, namespace: Option<&str>| kind.collections(namespace.map(|name| name.parse().unwrap()).as_ref());
+    assert_eq!(of(Kind::Logicalnetwork, None), ["/apis/alpha.network.k8s.io/v1/logicalnetworks"]);
+    let both = ["danm.k8s.io", "danm.io"].map(|group| format!("/apis/{group}/v1/namespaces/shop/danmnets"));
+    assert_eq!(of(Kind::DanmNet, Some("shop")), both);
+    assert_eq!(of(Kind::ClusterNetwork, None)[1], "/apis/danm.io/v1/clusternetworks");
+}
