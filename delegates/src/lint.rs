@@ -22,6 +22,7 @@ use attachments::cni::conf::NetworkConf;
 use attachments::cni::object::Object;
 use attachments::names::is_label;
 pub use attachments::rule::{Rule, Severity};
+pub use judge::found;
 pub use nearest::nearest;
 pub use network::Origin;
 pub use pod::{annotations, annotations_within};

@@ -42,6 +42,7 @@ use meta_cni_kube::log::Levels;
 use metrics::Metrics;
 use mutate::Mutator;
 use mutate::claim::Claimer;
+use mutate::lock::Locker;
 use readiness::Readiness;
 
 pub use options::{Options, RuleOptions};
@@ -104,7 +105,11 @@ async fn serve_until(options: &Options, times: &Times, levels: Levels, end: impl
     let (client, _) = meta_cni_kube::client(options.kubeconfig.as_deref()).await?;
     let shared = Arc::new(Shared {
         facts: Facts::new(options.rules.of_rules(), options.rules.default_level).asking(Reader::new(client.clone())),
-        mutator: Mutator::new(&options.mutate).claiming(Claimer::new(client.clone())),
+        mutator: Mutator::new(&options.mutate).claiming(Claimer::new(client.clone())).locking(Locker::new(
+            client.clone(),
+            &options.namespace,
+            times.clock.clone(),
+        )),
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         served: Served::default(),

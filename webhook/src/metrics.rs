@@ -10,7 +10,7 @@ use attachments::policy::spec::Mode;
 use delegates::lint::Severity;
 
 use crate::cluster::View;
-use crate::facts::{Cache, Facts};
+use crate::facts::Facts;
 
 /// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
@@ -157,17 +157,17 @@ impl Metrics {
         let known = facts.known();
         let help = "1 once the cache has every object, or the API server does not have the kind.";
         let mut family = Family::new(&mut text, "cache_synced", "gauge", help);
-        for cache in Cache::ALL {
-            family.row("", &[("cache", cache.name())], u8::from(known.is_complete(cache)));
+        for cache in facts.caches() {
+            family.row("", &[("cache", &cache.name())], u8::from(known.is_complete(cache)));
         }
         let mut family = Family::new(&mut text, "cache_watched", "gauge", "1 while changes arrive.");
-        for cache in Cache::ALL {
-            family.row("", &[("cache", cache.name())], u8::from(facts.is_watched(cache)));
+        for cache in facts.caches() {
+            family.row("", &[("cache", &cache.name())], u8::from(facts.is_watched(cache)));
         }
         let help = "Objects that are kept: of pods, those with further networks.";
         let mut family = Family::new(&mut text, "cache_objects", "gauge", help);
-        for cache in Cache::ALL {
-            family.row("", &[("cache", cache.name())], known.count(cache));
+        for cache in facts.caches() {
+            family.row("", &[("cache", &cache.name())], known.count(cache));
         }
         instances(&mut text, &known.view);
         drop(known);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhook,
     ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::apps::v1::Deployment;
@@ -180,6 +180,50 @@ fn no_webhook_is_left_to_defaults_and_the_bundle_is_not_ours_to_ship() {
             "network-policies.meta-cni.io Ignore 3s",
         ]
     );
+}
+
+/// The webhooks that the component of a dialect adds.
+fn added(dialect: &str) -> Vec<ValidatingWebhook> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../deploy/dialects/{dialect}/webhook.yaml"));
+    let patches: Vec<Value> = serde_saphyr::from_str(&read(&file)).unwrap();
+    let webhook = |patch: Value| {
+        assert_eq!((&patch["op"], &patch["path"]), (&json!("add"), &json!("/webhooks/-")));
+        let mut lost = Vec::new();
+        let webhook: ValidatingWebhook = serde_json::from_value(patch["value"].clone()).unwrap();
+        unknown("", &patch["value"], &serde_json::to_value(&webhook).unwrap(), &mut lost);
+        assert!(lost.is_empty(), "{lost:?}");
+        webhook
+    };
+    patches.into_iter().map(webhook).collect()
+}
+
+#[test]
+fn what_dialects_add_is_theirs_and_left_to_no_default() {
+    for dialect in ["danm", "genie"] {
+        for webhook in added(dialect) {
+            let name = webhook.name.strip_suffix(".meta-cni.io").unwrap();
+            assert!(name.split('-').next() == Some(dialect), "{name}");
+            let service = webhook.client_config.service.unwrap();
+            assert_eq!(service.path.unwrap(), format!("/validate/{name}"));
+            assert_eq!((webhook.side_effects.as_str(), webhook.match_policy.as_deref()), ("None", Some("Equivalent")));
+            assert!(
+                webhook.namespace_selector.is_some()
+                    && webhook.object_selector.is_some()
+                    && webhook.match_conditions.is_some()
+            );
+            assert!(webhook.rules.as_ref().unwrap().iter().all(|rule| rule.scope.is_some()));
+            // Pods and what makes them wait for nobody.
+            let rules = serde_json::to_string(&webhook.rules).unwrap();
+            let is_of_dialect = !["pods", "deployments", "networkpolicies"].iter().any(|kind| rules.contains(kind));
+            let is_of_dialect = is_of_dialect && !rules.contains("DELETE");
+            let failure = if is_of_dialect { "Fail" } else { "Ignore" };
+            assert_eq!(webhook.failure_policy.as_deref(), Some(failure), "{name}");
+        }
+        let flag = read(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../deploy/dialects/{dialect}/webhook-flag.yaml")),
+        );
+        assert!(flag.contains(&format!("value: --dialects={dialect}\n")), "{flag}");
+    }
 }
 
 #[test]

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
+/// The patches of webhook configurations.
+const DIALECTS: &[&str] = &["genie/webhook.yaml", "danm/webhook.yaml", "danm/mutating.yaml"];
+
 /// The webhooks that judge, and those that change.
 fn webhooks() -> Vec<Value> {
     let read = |file: &str| -> Value {
@@ -17,7 +20,18 @@ fn webhooks() -> Vec<Value> {
         serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
     let of = |file| read(file)["webhooks"].as_array().unwrap().clone();
-    [of("configuration.yaml"), of("mutating.yaml")].concat()
+    [of("configuration.yaml"), of("mutating.yaml"), of_dialects()].concat()
+}
+
+/// What the components of dialects add to both.
+fn of_dialects() -> Vec<Value> {
+    let mut added = Vec::new();
+    for file in DIALECTS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/dialects").join(file);
+        let patches: Vec<Value> = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        added.extend(patches.into_iter().map(|patch| patch["value"].clone()));
+    }
+    added
 }
 
 /// Is a webhook asked? By all its conditions, none of which may fail.
@@ -203,5 +217,60 @@ fn namespaces_are_asked_about_when_their_labels_are_new() {
         (&plain, &leaving, false),
     ] {
         assert_eq!(asked("namespaces", before, after, &by(&[])), want, "{before} {after}");
+    }
+}
+
+#[test]
+fn objects_and_pods_of_dialects_are_asked_about_when_what_they_say_is_new() {
+    let of = |subnet: &str, labels: Value| json!({"metadata": {"name": "a", "labels": labels}, "spec": {"plugin": "weave", "sub_subnet": subnet}});
+    let (none, old) = (Value::Null, of("10.1.0.0/24", json!({})));
+    for (before, after, want) in [
+        (&none, &old, true),
+        (&old, &of("10.1.0.0/24", json!({"a": "b"})), false),
+        (&old, &of("10.2.0.0/24", json!({})), true),
+    ] {
+        assert_eq!(asked("genie", before, after, &by(&[])), want, "{before} {after}");
+    }
+    let config = |range: &str| json!({"metadata": {"name": "t"}, "hostDevices": [{"name": "ens3", "vniRange": range}]});
+    for (before, after, want) in [
+        (&none, &old, true),
+        (&old, &of("10.1.0.0/24", json!({"a": "b"})), false),
+        (&old, &of("10.2.0.0/24", json!({})), true),
+        (&none, &config("7"), true),
+        (&config("7"), &config("7"), false),
+        (&config("7"), &config("8"), true),
+        (&json!({"metadata": {"name": "t"}}), &config("8"), true),
+    ] {
+        assert_eq!(asked("danm", before, after, &by(&[])), want, "{before} {after}");
+    }
+    assert!(asked("mutate-danm", &none, &old, &by(&[])) && !asked("mutate-danm", &old, &old, &by(&[])));
+    for key in ["danm.k8s.io/interfaces", "danm.io/interfaces"] {
+        assert!(asked("danm-pods", &none, &annotated(json!({key: "[]"})), &by(&[])));
+        assert!(asked(
+            "danm-templates",
+            &none,
+            &json!({"spec": {"template": {"metadata": {"annotations": {key: "[]"}}}}, "metadata": {}}),
+            &by(&[])
+        ));
+    }
+    let (plain, blank, listed) =
+        (annotated(json!({"a": "b"})), annotated(json!({"cni": ""})), annotated(json!({"cni": "weave"})));
+    for (before, after, want) in [
+        (&none, &plain, false),
+        (&none, &blank, true),
+        (&none, &listed, true),
+        (&blank, &listed, true),
+        (&listed, &listed, false),
+        (&listed, &plain, true),
+    ] {
+        assert_eq!(asked("genie-pods", before, after, &by(&["system:authenticated"])), want, "{before} {after}");
+    }
+    let agent = by(&["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
+    assert!(!asked("genie-pods", &blank, &listed, &agent), "the agent writes its choice");
+    let template = |key: &str| json!({"metadata": {"name": "d"}, "spec": {"template": {"metadata": {"annotations": {key: "x"}}, "spec": {}}}});
+    assert!(asked("genie-templates", &none, &template("cni"), &by(&[])));
+    assert!(!asked("genie-templates", &none, &template(NETWORKS), &by(&[])));
+    for (key, want) in [("genieNetworkPolicy", true), ("genieNetworkpolicy", true), ("other", false)] {
+        assert_eq!(asked("genie-policies", &none, &annotated(json!({key: "[]"})), &by(&[])), want, "{key}");
     }
 }

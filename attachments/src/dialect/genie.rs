@@ -9,7 +9,7 @@ use super::objects::{ForeignRef, Kind};
 use super::{Dialect, FIRST, PodList, name_interfaces};
 use crate::cni::conf::{NetworkConf, PluginConf};
 use crate::cni::object::Object;
-use crate::finding::{Finding, under as all_under};
+use crate::finding::{Allowed, Finding, under as all_under};
 use crate::meta_plugins::is_meta;
 use crate::names::{ConfName, IfName, ObjectName};
 use crate::selection::{NetworkSelection, SelectionTarget};
@@ -18,6 +18,8 @@ use crate::selection::{NetworkSelection, SelectionTarget};
 pub const CNI: &str = "cni";
 /// The annotation that lists Logicalnetworks, where [`CNI`] is there and blank.
 pub const NETWORKS: &str = "networks";
+/// The annotation of a NetworkPolicy that CNI-Genie's own controller reads.
+pub const NETWORK_POLICY: &str = "genieNetworkPolicy";
 /// The annotation that tells a pod's addresses.
 pub const PREFERENCES: &str = "multi-ip-preferences";
 /// The node's list for a pod without [`CNI`].
@@ -235,6 +237,7 @@ pub struct Network {
     pub subnet: Option<String>,
 }
 
+const UNUSED: Allowed = Allowed::told("nothing: it has no effect", "has no effect");
 const CIDR: &str = "a subnet: an address, '/' and the length of its prefix";
 
 impl Logical {
@@ -333,7 +336,7 @@ pub fn preferences(interfaces: &[(&str, Option<IpAddr>)]) -> String {
 /// Logicalnetwork names; where it is not known, what depends on it is not judged.
 pub fn judge(kind: Kind, spec: &Object, physical: Option<&Object>) -> (Vec<Finding>, Vec<Finding>) {
     let nic = |physical: &Physical| {
-        let unused = physical.nic.as_ref().map(|nic| Finding::new("refer_nic", nic, "nothing: it has no effect"));
+        let unused = physical.nic.as_ref().map(|nic| Finding::new("refer_nic", nic, UNUSED));
         unused.into_iter().collect()
     };
     let (errors, warnings) = match kind {

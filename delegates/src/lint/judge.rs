@@ -6,6 +6,11 @@ use attachments::rule::Rule;
 use super::document::{Node, quoted};
 use super::problem::{Kind, Problem};
 
+/// A finding about an object that is none of a delegate's.
+pub fn found(finding: Finding) -> Problem {
+    problem(finding, &Node::Null)
+}
+
 /// A finding by its path in the document.
 pub fn problem(finding: Finding, document: &Node) -> Problem {
     let node = document.at(&finding.path);

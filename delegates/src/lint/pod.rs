@@ -1,5 +1,7 @@
 //! A pod's annotations: the parser that ADD uses says what is wrong.
 
+use std::collections::BTreeSet;
+
 use attachments::dialect::Dialects;
 use attachments::finding::{Finding, shortened};
 use attachments::names::ObjectName;
@@ -15,17 +17,18 @@ use super::{judge, keys};
 /// What is wrong with the annotations by which a pod of `namespace` chooses its networks, by paths of the object.
 /// `annotation` gives the text of an annotation.
 pub fn annotations<'a>(namespace: &ObjectName, annotation: impl Fn(&str) -> Option<&'a str>) -> Vec<Problem> {
-    annotations_within(MOST, namespace, annotation)
+    annotations_within(MOST, &Dialects::default(), namespace, annotation)
 }
 
-/// The same where the nodes let a pod have another number of networks (`maxAttachments`).
+/// The same where the nodes let a pod have another number of networks (`maxAttachments`), and where dialects are on.
 pub fn annotations_within<'a>(
     most: usize,
+    dialects: &Dialects,
     namespace: &ObjectName,
     annotation: impl Fn(&str) -> Option<&'a str>,
 ) -> Vec<Problem> {
     // In which namespace the node looks for the default network is not known here, and of no matter.
-    let (selection, findings) = Selection::read(&annotation, namespace, namespace, &Dialects::default());
+    let (selection, findings) = Selection::read(&annotation, namespace, namespace, dialects);
     let mut problems = Vec::new();
     for name in [NETWORKS, DEFAULT_NETWORK] {
         let finding = findings.iter().find(|finding| finding.path.starts_with(name)).cloned();
@@ -43,6 +46,29 @@ pub fn annotations_within<'a>(
             Some(text) => problems.extend(all(name, text, finding)),
             None => {}
         }
+    }
+    problems.extend(of_dialects(dialects, &selection, most, &findings));
+    problems
+}
+
+/// What is wrong with the annotations of dialects: what their readers say, and a list that is too long.
+fn of_dialects(dialects: &Dialects, selection: &Selection, most: usize, findings: &[Finding]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    // Two dialects may read one annotation.
+    let keys: BTreeSet<&str> = dialects.on().flat_map(|dialect| dialect.reads().iter().copied()).collect();
+    for key in keys {
+        let is_at = |finding: &&Finding| {
+            finding.path.strip_prefix(key).is_some_and(|inside| inside.is_empty() || inside.starts_with(['[', '.']))
+        };
+        if let Some(finding) = findings.iter().find(is_at) {
+            let path = finding.path.replacen(key, &path_of(key), 1);
+            problems.push(judge::problem(Finding { path, ..finding.clone() }, &Node::Null));
+        }
+    }
+    let count = selection.elements().count();
+    if let Some(list) = selection.translated.as_ref().filter(|_| count > most) {
+        let text = format!("must have at most {most}");
+        problems.push(Problem::of(Rule::TooManyNetworks, Kind::TooMany, path_of(list.key), count, text));
     }
     problems
 }

@@ -6,6 +6,7 @@
 
 pub mod claims;
 pub mod definition;
+pub mod foreign;
 mod index;
 pub mod ipam;
 pub mod networks;
@@ -21,6 +22,7 @@ use kube::core::{Selector, SelectorExt};
 
 pub use claims::{Claim, Claims, Pair};
 pub use definition::Definition;
+pub use foreign::Foreign;
 pub use index::Common;
 pub use networks::ClusterNetwork;
 pub use options::Options;
@@ -48,6 +50,7 @@ pub struct View {
     policies: BTreeMap<Box<str>, Selector>,
     networks: Networks,
     claims: Claims,
+    foreign: Foreign,
 }
 
 /// A namespace.
@@ -103,12 +106,17 @@ impl View {
         let Some((name, namespace)) = pod_name(metadata) else { return };
         self.delete_pod(&name);
         let home = self.options.multus_namespace.clone().unwrap_or_else(|| namespace.clone());
-        let pod = Pod::read(namespace, metadata, &home);
+        let pod = Pod::read(namespace, metadata, &home, &self.options.dialects);
         // Most pods have no further network, and no rule asks for them.
-        if pod.attached.is_empty() {
+        if pod.attached.is_empty() && pod.foreign.is_empty() {
             return;
         }
-        *self.attachments.entry(pod.namespace.clone()).or_default() += pod.attached.len();
+        if !pod.attached.is_empty() {
+            *self.attachments.entry(pod.namespace.clone()).or_default() += pod.attached.len();
+        }
+        for reference in &pod.foreign {
+            self.foreign.add_user(reference, &name);
+        }
         for attached in &pod.attached {
             self.usage.entry(attached.network.clone()).or_default().add(&name, attached);
         }
@@ -123,6 +131,9 @@ impl View {
             if *count == 0 {
                 self.attachments.remove(&pod.namespace);
             }
+        }
+        for reference in &pod.foreign {
+            self.foreign.remove_user(reference, &name);
         }
         for attached in &pod.attached {
             let Some(usage) = self.usage.get_mut(&attached.network) else { continue };
@@ -190,6 +201,16 @@ impl View {
     /// The same to be changed.
     pub fn claims_mut(&mut self) -> &mut Claims {
         &mut self.claims
+    }
+
+    /// The objects of dialects.
+    pub fn foreign(&self) -> &Foreign {
+        &self.foreign
+    }
+
+    /// The same to be changed.
+    pub fn foreign_mut(&mut self) -> &mut Foreign {
+        &mut self.foreign
     }
 
     /// The cluster's networks that share addresses with this one.

@@ -1,5 +1,6 @@
 //! What the webhook is told by its flags, and cannot see in the cluster.
 
+use attachments::dialect::Dialects;
 use attachments::names::ObjectName;
 use ipnet::IpNet;
 
@@ -24,6 +25,8 @@ pub struct Options {
     pub whereabouts_as_blocks: bool,
     /// The agent attaches and detaches networks of running pods.
     pub hot_plug: bool,
+    /// The nodes' `dialects`.
+    pub dialects: Dialects,
     /// Pairs of UDP port and VNI that belong to the default network, with its device.
     pub reserved_pairs: Vec<(u16, u32, String)>,
     /// UDP ports that the default network's tunnel has for itself, whatever the VNI.
@@ -62,6 +65,7 @@ impl Default for Options {
             networks_before: 0,
             whereabouts_as_blocks: false,
             hot_plug: true,
+            dialects: Dialects::default(),
             reserved_pairs: vec![(8472, 1, "flannel.1".to_owned())],
             tunnel_ports: Vec::new(),
             underlay_mtu: None,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use attachments::dialect::Dialects;
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::{Mac, NetRef, ObjectName};
 use attachments::selection::{LONGEST, NetworkSelection, Selection, address};
 use attachments::status::NETWORK_STATUS;
@@ -29,6 +30,8 @@ pub struct Pod {
     pub owner: Owner,
     /// Its further networks, in order.
     pub attached: Vec<Attached>,
+    /// The objects of dialects that it names, as often as it does.
+    pub foreign: Vec<ForeignRef>,
 }
 
 /// What makes two pods one workload that moves.
@@ -73,9 +76,14 @@ impl Owner {
 
 impl Pod {
     /// Reads a pod's metadata. What its annotations do not say as they should is left out: whoever wrote them was told.
-    pub fn read(namespace: ObjectName, metadata: &ObjectMeta, multus_namespace: &ObjectName) -> Self {
+    pub fn read(
+        namespace: ObjectName,
+        metadata: &ObjectMeta,
+        multus_namespace: &ObjectName,
+        dialects: &Dialects,
+    ) -> Self {
         let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).map(String::as_str);
-        let (selection, _) = Selection::read(annotation, &namespace, multus_namespace, &Dialects::default());
+        let (selection, _) = Selection::read(annotation, &namespace, multus_namespace, dialects);
         let mut attached: Vec<Attached> = selection.elements().take(MOST).filter_map(Attached::asked).collect();
         if let Some(text) = annotation(NETWORK_STATUS).filter(|text| text.len() <= LONGEST) {
             given(text, &mut attached);
@@ -85,7 +93,8 @@ impl Pod {
             one.macs.shrink_to_fit();
         }
         attached.shrink_to_fit();
-        Self { namespace, owner: Owner::read(metadata), attached }
+        let foreign = selection.objects().take(MOST).cloned().collect();
+        Self { namespace, owner: Owner::read(metadata), attached, foreign }
     }
 }
 

@@ -1,7 +1,11 @@
 //! The caches by name.
 
+use std::borrow::Cow;
+
 use attachments::api::{AttachmentLevel, AttachmentPolicy, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
+use attachments::dialect::Dialects;
+use attachments::dialect::objects::Kind;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
@@ -26,10 +30,12 @@ pub enum Cache {
     Levels,
     /// VniClaims: who owns which VNI.
     Claims,
+    /// The objects of a dialect that is on, in one of its groups: group and version.
+    Foreign(Kind, &'static str),
 }
 
 impl Cache {
-    /// Every cache.
+    /// Every cache that is always followed.
     pub const ALL: [Self; 8] = [
         Self::Definitions,
         Self::Pods,
@@ -41,9 +47,19 @@ impl Cache {
         Self::Claims,
     ];
 
+    /// Every cache that is followed with these dialects on: of these what networks are made of, and what limits tenants.
+    pub fn with(dialects: &Dialects) -> Vec<Self> {
+        let networks = dialects.on().flat_map(|dialect| dialect.networks().iter().copied());
+        let limits = dialects.danm.iter().map(|_| Kind::TenantConfig);
+        let kinds = networks.chain(limits);
+        let foreign =
+            kinds.flat_map(|kind| kind.api_versions().iter().map(move |version| Self::Foreign(kind, version)));
+        Self::ALL.into_iter().chain(foreign).collect()
+    }
+
     /// Its name in the log and in metrics: the API's.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(self) -> Cow<'static, str> {
+        let name = match self {
             Self::Definitions => "network-attachment-definitions",
             Self::Pods => "pods",
             Self::Namespaces => "namespaces",
@@ -52,7 +68,12 @@ impl Cache {
             Self::Policies => "attachmentpolicies",
             Self::Levels => "attachmentlevels",
             Self::Claims => "vniclaims",
-        }
+            Self::Foreign(kind, version) => {
+                let group = version.split('/').next().unwrap_or_default();
+                return Cow::from(format!("{}.{group}", kind.plural()));
+            }
+        };
+        Cow::from(name)
     }
 
     /// The collection in the API.
@@ -66,14 +87,18 @@ impl Cache {
             Self::Policies => AttachmentPolicy::url_path(&(), None),
             Self::Levels => AttachmentLevel::url_path(&(), None),
             Self::Claims => VniClaim::url_path(&(), None),
+            Self::Foreign(kind, version) => format!("/apis/{version}/{}", kind.plural()),
         }
     }
 
-    /// The part of a collection of definitions or pods that is in one namespace.
+    /// The part of a collection of definitions, pods or objects of a dialect that is in one namespace.
     pub fn path_in(self, namespace: &str) -> String {
         match self {
             Self::Definitions => NetworkAttachmentDefinition::url_path(&(), Some(namespace)),
             Self::Pods => Pod::url_path(&(), Some(namespace)),
+            Self::Foreign(kind, version) if kind.is_namespaced() => {
+                format!("/apis/{version}/namespaces/{namespace}/{}", kind.plural())
+            }
             other => other.path(),
         }
     }

@@ -1,7 +1,9 @@
 //! Feeds the caches from watches, for as long as the program runs.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 
+use futures::future::join_all;
 use kube::Client;
 use meta_cni_kube::{Collection, Event, follow_heard};
 
@@ -12,25 +14,15 @@ use super::object::Object;
 
 /// Follows everything; never ends. A kind that the API server does not have is looked for again, and holds up none of the others.
 pub async fn feed(client: Client, facts: &Facts) {
-    let fed = |cache: Cache| one(client.clone(), facts, cache);
-    tokio::join!(
-        fed(Cache::Definitions),
-        fed(Cache::Pods),
-        fed(Cache::Namespaces),
-        fed(Cache::Nodes),
-        fed(Cache::ServiceCidrs),
-        fed(Cache::Policies),
-        fed(Cache::Levels),
-        fed(Cache::Claims),
-    );
+    join_all(facts.watched.iter().map(|(cache, watched)| one(client.clone(), facts, *cache, watched))).await;
 }
 
-async fn one(client: Client, facts: &Facts, cache: Cache) {
-    let path = cache.path();
-    let collection = Collection { what: cache.name(), path: &path, fields: cache.fields(), labels: None };
+async fn one(client: Client, facts: &Facts, cache: Cache, watched: &AtomicBool) {
+    let (name, path) = (cache.name(), cache.path());
+    let collection = Collection { what: &name, path: &path, fields: cache.fields(), labels: None };
     let mut listed = HashSet::new();
     let take = |event| heard(facts, cache, &mut listed, event);
-    follow_heard(client, collection, cache.shape(), facts.watched(cache), take).await;
+    follow_heard(client, collection, cache.shape(), watched, take).await;
 }
 
 /// Takes what a watch says. `listed` are the objects of the list that is being read.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use attachments::dialect::objects::{ForeignRef, Kind};
 use attachments::names::NetRef;
 use attachments::policy::spec::NamespaceSelector;
 use attachments::policy::{CompiledPolicy, Level, PolicyError};
@@ -58,6 +59,7 @@ impl Known {
             Cache::Policies => self.policies.iter().len(),
             Cache::Levels => self.policies.levels().count(),
             Cache::Claims => self.view.claims().len(),
+            Cache::Foreign(kind, version) => self.view.foreign().count(kind, version),
         }
     }
 
@@ -95,6 +97,11 @@ impl Known {
                 let members = object.status.and_then(|status| status.members.as_u64()).unwrap_or_default();
                 self.view.claims_mut().apply(&metadata.name, &object.spec, members);
             }
+            Cache::Foreign(kind, version) => {
+                if let Some(reference) = foreign(kind, metadata) {
+                    self.view.foreign_mut().apply(reference, version, &object.says(kind));
+                }
+            }
         }
     }
 
@@ -116,6 +123,11 @@ impl Known {
             }
             Cache::Levels => self.policies.delete_level(&metadata.name),
             Cache::Claims => self.view.claims_mut().delete(&metadata.name),
+            Cache::Foreign(kind, version) => {
+                if let Some(reference) = foreign(kind, metadata) {
+                    self.view.foreign_mut().delete(&reference, version);
+                }
+            }
         }
     }
 
@@ -140,6 +152,13 @@ impl Known {
             Cache::Nodes => self.view.networks_mut().retain_nodes(|name| listed.contains(name)),
             Cache::ServiceCidrs => self.view.networks_mut().retain_services(|name| listed.contains(name)),
             Cache::Claims => self.view.claims_mut().retain(|name| listed.contains(name)),
+            Cache::Foreign(kind, version) => {
+                let is_listed = |reference: &ForeignRef| match reference.namespace() {
+                    "" => listed.contains(reference.name.as_str()),
+                    namespace => listed.contains(&format!("{namespace}/{}", reference.name)),
+                };
+                self.view.foreign_mut().retain(kind, version, is_listed);
+            }
             Cache::Policies | Cache::Levels => {
                 let known: Vec<String> = match cache {
                     Cache::Policies => self.policies.iter().map(|(name, _)| name.to_owned()).collect(),
@@ -179,6 +198,12 @@ impl Known {
                 self.view.apply_namespace(&object.metadata.to_object_meta());
                 Some(Lent::Namespace(object.metadata.name))
             }
+            Cache::Foreign(kind, version) => {
+                let is_new = |reference: &ForeignRef| !self.view.foreign().has(reference);
+                let reference = foreign(kind, &object.metadata).filter(is_new)?;
+                self.view.foreign_mut().apply(reference.clone(), version, &object.says(kind));
+                Some(Lent::Foreign(reference, version))
+            }
             Cache::Levels => {
                 let level = object.metadata.name.parse().ok().filter(|level| !self.policies.knows_level(*level))?;
                 self.policies.apply_level(&object);
@@ -195,6 +220,7 @@ impl Known {
             match one {
                 Lent::Definition(reference) => self.view.delete_definition(&reference),
                 Lent::Namespace(name) => self.view.delete_namespace(&name),
+                Lent::Foreign(reference, version) => self.view.foreign_mut().delete(&reference, version),
                 Lent::Level(level) => self.policies.delete_level(level.as_str()),
             }
         }
@@ -239,6 +265,7 @@ pub(super) enum Lent {
     Definition(NetRef),
     Namespace(String),
     Level(Level),
+    Foreign(ForeignRef, &'static str),
 }
 
 /// A definition for the rules, and for policies.
@@ -247,6 +274,15 @@ fn read_definition(object: Object) -> (ObjectMeta, Text) {
     let (meta, config) = (metadata.to_object_meta(), spec["config"].as_str().map(str::to_owned));
     let Meta { labels, annotations, .. } = metadata;
     (meta, Text { labels, annotations, config })
+}
+
+/// An object of a dialect, by its metadata.
+fn foreign(kind: Kind, metadata: &Meta) -> Option<ForeignRef> {
+    let namespace = match kind.is_namespaced() {
+        true => Some(metadata.namespace.parse().ok()?),
+        false => None,
+    };
+    Some(ForeignRef { kind, namespace, name: metadata.name.parse().ok()? })
 }
 
 /// An object's name in its collection: `namespace/name`, or its name.

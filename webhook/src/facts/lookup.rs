@@ -4,6 +4,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::NetRef;
 use attachments::policy::Level;
 use meta_cni_kube::Read;
@@ -43,6 +44,8 @@ enum One {
     Text(NetRef),
     Namespace(String),
     Level(Level),
+    /// In this group and version.
+    Foreign(ForeignRef, &'static str),
 }
 
 impl Facts {
@@ -123,12 +126,15 @@ impl Missing {
     }
 
     fn not_in(&self, known: &Known) -> Vec<One> {
-        let Self { definitions, texts, namespaces, levels } = self;
+        let Self { definitions, texts, namespaces, levels, foreign } = self;
         let namespaces = namespaces.iter().filter(|name| known.view.namespace(name).is_none()).cloned();
         let levels = levels.iter().filter(|level| !known.policies.knows_level(**level)).copied();
         let texts = texts.iter().filter(|reference| known.texts.get(reference).is_none()).cloned();
         let definitions = definitions.iter().filter(|reference| known.view.definition(reference).is_none()).cloned();
-        let first = namespaces.map(One::Namespace).chain(levels.map(One::Level));
+        let foreign = foreign.iter().filter(|reference| !known.view.foreign().has(reference));
+        let foreign =
+            foreign.flat_map(|one| one.kind.api_versions().iter().map(|version| One::Foreign(one.clone(), version)));
+        let first = namespaces.map(One::Namespace).chain(levels.map(One::Level)).chain(foreign);
         first.chain(definitions.map(One::Definition)).chain(texts.map(One::Text)).collect()
     }
 
@@ -138,6 +144,7 @@ impl Missing {
             One::Text(reference) => _ = self.texts.insert(reference),
             One::Namespace(name) => _ = self.namespaces.insert(name),
             One::Level(level) => _ = self.levels.insert(level),
+            One::Foreign(reference, _) => _ = self.foreign.insert(reference),
         }
     }
 }
@@ -151,6 +158,9 @@ impl One {
             }
             Self::Namespace(name) => (Cache::Namespaces.path(), name.clone()),
             Self::Level(level) => (Cache::Levels.path(), level.to_string()),
+            Self::Foreign(one, version) => {
+                (Cache::Foreign(one.kind, version).path_in(one.namespace()), one.name.to_string())
+            }
         }
     }
 
@@ -159,6 +169,7 @@ impl One {
             Self::Definition(_) | Self::Text(_) => Cache::Definitions,
             Self::Namespace(_) => Cache::Namespaces,
             Self::Level(_) => Cache::Levels,
+            Self::Foreign(reference, version) => Cache::Foreign(reference.kind, version),
         }
     }
 }

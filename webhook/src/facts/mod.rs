@@ -9,6 +9,7 @@ mod object;
 mod policies;
 mod texts;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -33,7 +34,8 @@ pub struct Facts {
     /// Asks for what is missing.
     reader: Option<Reader>,
     waiting: Semaphore,
-    watched: [AtomicBool; Cache::ALL.len()],
+    /// Do changes of a collection arrive?
+    watched: BTreeMap<Cache, AtomicBool>,
 }
 
 impl Default for Facts {
@@ -45,8 +47,9 @@ impl Default for Facts {
 impl Facts {
     /// Empty caches, with the settings of rules and the level of namespaces without a label.
     pub fn new(options: Options, level: Level) -> Self {
+        let watched = Cache::with(&options.dialects).into_iter().map(|cache| (cache, AtomicBool::default())).collect();
         let (known, heard) = (RwLock::new(Known::new(options, level)), Notify::new());
-        Self { known, heard, reader: None, waiting: Semaphore::new(lookup::WAITING), watched: Default::default() }
+        Self { known, heard, reader: None, waiting: Semaphore::new(lookup::WAITING), watched }
     }
 
     /// The same, with a reader for what the caches lack.
@@ -60,19 +63,20 @@ impl Facts {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The caches that are followed.
+    pub fn caches(&self) -> impl Iterator<Item = Cache> {
+        self.watched.keys().copied()
+    }
+
     /// The caches whose first list is not complete. A kind that the API server does not have is complete without objects.
     pub fn incomplete(&self) -> Vec<Cache> {
         let known = self.known();
-        Cache::ALL.into_iter().filter(|cache| !known.is_complete(*cache)).collect()
+        self.caches().filter(|cache| !known.is_complete(*cache)).collect()
     }
 
     /// Do changes of a collection arrive? What is known is served on while they do not.
     pub fn is_watched(&self, cache: Cache) -> bool {
-        self.watched(cache).load(Ordering::Relaxed)
-    }
-
-    fn watched(&self, cache: Cache) -> &AtomicBool {
-        &self.watched[cache as usize]
+        self.watched.get(&cache).is_some_and(|watched| watched.load(Ordering::Relaxed))
     }
 
     /// Returns when a watch brings something that was not known when this was called.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use attachments::dialect::objects::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use meta_cni_kube::Versioned;
 use serde::Deserialize;
@@ -26,6 +27,33 @@ pub struct Object {
     /// `status`.
     #[serde(default)]
     pub status: Option<Status>,
+    /// `hostDevices`: a TenantConfig of DANM has no spec.
+    #[serde(default, rename = "hostDevices")]
+    pub host_devices: Value,
+    /// `networkIds`, likewise.
+    #[serde(default, rename = "networkIds")]
+    pub network_ids: Value,
+    /// `allowedClusterNetworks`, likewise.
+    #[serde(default, rename = "allowedClusterNetworks")]
+    pub allowed_cluster_networks: Value,
+}
+
+impl Object {
+    /// What an object of a dialect says.
+    pub fn says(&self, kind: Kind) -> String {
+        if kind != Kind::TenantConfig {
+            return self.spec.to_string();
+        }
+        let Self { host_devices, network_ids, allowed_cluster_networks, .. } = self;
+        let keys = [
+            ("hostDevices", host_devices),
+            ("networkIds", network_ids),
+            ("allowedClusterNetworks", allowed_cluster_networks),
+        ];
+        let given = keys.into_iter().filter(|(_, value)| !value.is_null());
+        let says: serde_json::Map<String, Value> = given.map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        Value::Object(says).to_string()
+    }
 }
 
 /// As much of a status as is read: a node's addresses, and how many nodes are in the overlay of a claim.

@@ -151,7 +151,8 @@ impl Janitor {
     /// Asks for a pass when a policy is new or says something else; its status is no news.
     async fn follow_policies(&self) {
         let path = Cache::Policies.path();
-        let collection = Collection { what: Cache::Policies.name(), path: &path, labels: None, fields: None };
+        let name = Cache::Policies.name();
+        let collection = Collection { what: &name, path: &path, labels: None, fields: None };
         let mut generations = HashMap::new();
         follow_objects(self.client.clone(), collection, |event: Event<Seen>| match event {
             Event::Listed(Seen { metadata }) | Event::Applied(Seen { metadata }) => {

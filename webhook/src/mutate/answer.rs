@@ -2,13 +2,14 @@
 
 use std::time::Instant as Moment;
 
+use attachments::dialect::objects::Kind as Foreign;
 use attachments::policy::Level;
 use tokio::time::Instant;
 
 use super::claim::{Claimed, Claimer};
 use super::injectors::{Injection, Injectors};
-use super::{Draw, Drawn, Mutation, Opened, Settings, config_text, mutate, options};
-use crate::cluster::Pair;
+use super::lock::Locker;
+use super::{Draw, Drawn, Identifier, Mutation, Opened, Settings, config_text, mutate, options};
 use crate::facts::{Cache, Known};
 use crate::review::{Answered, Missing, Request};
 use crate::rules::{self, Judged, Operation};
@@ -19,6 +20,8 @@ pub struct Mutator {
     drawn: Drawn,
     /// Claims what is drawn.
     claimer: Option<Claimer>,
+    /// Locks VLANs that are drawn.
+    locker: Option<Locker>,
     /// Whether somebody else injects.
     pub injectors: Injectors,
 }
@@ -30,6 +33,7 @@ impl Mutator {
             options: options.clone(),
             drawn: Drawn::default(),
             claimer: None,
+            locker: None,
             injectors: Injectors::new(options.inject),
         }
     }
@@ -40,10 +44,21 @@ impl Mutator {
         Self { claimer: Some(claimer), ..self }
     }
 
+    /// The same, locking VLANs that are drawn.
+    #[must_use]
+    pub fn locking(self, locker: Locker) -> Self {
+        Self { locker: Some(locker), ..self }
+    }
+
     /// May the object be changed? Nothing is drawn before every VNI that is taken is known.
     pub fn is_ready_for(&self, request: &Request, known: &Known) -> bool {
-        let draws = request.as_ruled().is_some_and(|request| lacks_vni(&request));
-        !draws || [Cache::Definitions, Cache::Claims].into_iter().all(|cache| known.is_complete(cache))
+        let Some(ruled) = request.as_ruled() else { return true };
+        let is_tenants = Judged::of(&ruled) == Some(Judged::Foreign(Foreign::TenantNetwork));
+        let dialects = Cache::with(&known.view.options.dialects).into_iter().filter(|_| is_tenants);
+        let of_vnis = [Cache::Definitions, Cache::Claims].into_iter().filter(|_| is_tenants || lacks_vni(&ruled));
+        of_vnis
+            .chain(dialects.filter(|cache| matches!(cache, Cache::Foreign(..))))
+            .all(|cache| known.is_complete(cache))
     }
 
     /// What is not known and decides: a file may have a definition and its pod, or a namespace and its definition.
@@ -65,8 +80,8 @@ impl Mutator {
         missing
     }
 
-    /// What becomes of the object by what is known now. `taken` are the pairs that turned out to be another's.
-    pub fn answer(&self, request: &Request, known: &Known, taken: &[Pair]) -> Answer {
+    /// What becomes of the object by what is known now. `taken` are the identifiers that turned out to be another's.
+    pub fn answer(&self, request: &Request, known: &Known, taken: &[Identifier]) -> Answer {
         let Some(ruled) = request.as_ruled() else { return Answer::default() };
         let opened = limiting(ruled.namespace, known);
         let opened =
@@ -87,13 +102,20 @@ impl Mutator {
         Answer(mutate(&ruled, &settings, &known.view))
     }
 
-    /// Claims what an answer has drawn. Returns the pair that another definition was quicker to claim: then the next is to be drawn.
-    pub async fn claim(&self, request: &Request, answer: &mut Answer, deadline: Instant) -> Option<Pair> {
-        let claimer = self.claimer.as_ref().filter(|_| !request.is_dry_run())?;
-        for (pair, owner) in &answer.0.drawn {
-            match claimer.claim(*pair, owner, deadline).await {
+    /// Claims what an answer has drawn. Returns the identifier that another was quicker to claim: then the next is to be drawn.
+    pub async fn claim(&self, request: &Request, answer: &mut Answer, deadline: Instant) -> Option<Identifier> {
+        if request.is_dry_run() {
+            return None;
+        }
+        for (identifier, owner) in &answer.0.drawn {
+            let claimed = match (*identifier, &self.claimer, &self.locker) {
+                (Identifier::Pair(pair), Some(claimer), _) => claimer.claim(pair, owner, deadline).await,
+                (Identifier::Vlan(device, vlan), _, Some(locker)) => locker.lock((device, vlan), owner, deadline).await,
+                _ => continue,
+            };
+            match claimed {
                 Claimed::Ours => {}
-                Claimed::Others => return Some(*pair),
+                Claimed::Others => return Some(*identifier),
                 Claimed::Failed(problem) => answer.0.problems.push(*problem),
             }
         }

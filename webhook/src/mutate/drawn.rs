@@ -14,7 +14,16 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 /// The most that are kept. Whoever lets definitions be refused by the thousand pushes the oldest out.
 const MOST: usize = 16_384;
 
-/// Pairs of UDP port and VNI that this replica gave away.
+/// An identifier that one network has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identifier {
+    /// UDP port and VNI.
+    Pair(Pair),
+    /// The hash of a device's name, and a VLAN of it.
+    Vlan(u64, u32),
+}
+
+/// Identifiers that this replica gave away.
 #[derive(Debug, Default)]
 pub struct Drawn {
     kept: Mutex<Kept>,
@@ -23,9 +32,9 @@ pub struct Drawn {
 #[derive(Debug, Default)]
 struct Kept {
     /// Whose it is, by a hash, and until when.
-    pairs: HashMap<Pair, (u64, Instant)>,
+    given: HashMap<Identifier, (u64, Instant)>,
     /// In the order in which they end.
-    order: VecDeque<(Instant, Pair)>,
+    order: VecDeque<(Instant, Identifier)>,
 }
 
 impl Drawn {
@@ -33,16 +42,21 @@ impl Drawn {
     ///
     /// It knows of this replica alone, and spares it claims in vain; what holds for all replicas is the claim ([`super::claim`]).
     pub fn reserve(&self, pair: Pair, owner: &str, now: Instant, is_dry_run: bool) -> bool {
+        self.keep(Identifier::Pair(pair), owner, now, is_dry_run)
+    }
+
+    /// The same for whatever identifier.
+    pub fn keep(&self, key: Identifier, owner: &str, now: Instant, is_dry_run: bool) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget(now);
         let owner = hash(owner);
-        if kept.pairs.get(&pair).is_some_and(|(other, _)| *other != owner) {
+        if kept.given.get(&key).is_some_and(|(other, _)| *other != owner) {
             return false;
         }
         if !is_dry_run {
             let until = now + KEPT;
-            kept.pairs.insert(pair, (owner, until));
-            kept.order.push_back((until, pair));
+            kept.given.insert(key, (owner, until));
+            kept.order.push_back((until, key));
         }
         true
     }
@@ -50,14 +64,14 @@ impl Drawn {
 
 impl Kept {
     fn forget(&mut self, now: Instant) {
-        while let Some((until, pair)) = self.order.front().copied() {
+        while let Some((until, key)) = self.order.front().copied() {
             if until > now && self.order.len() < MOST {
                 break;
             }
             self.order.pop_front();
             // Asked for again meanwhile, it ends later.
-            if self.pairs.get(&pair).is_some_and(|(_, last)| *last == until) {
-                self.pairs.remove(&pair);
+            if self.given.get(&key).is_some_and(|(_, last)| *last == until) {
+                self.given.remove(&key);
             }
         }
     }
@@ -81,6 +95,11 @@ mod tests {
         assert!(drawn.reserve(pair, "shop/a", now + KEPT / 2, false));
         assert!(!drawn.reserve(pair, "shop/b", now + KEPT, false));
         assert!(drawn.reserve(pair, "shop/b", now + KEPT * 3 / 2, false));
+        assert!(
+            drawn.keep(Identifier::Vlan(3, 7), "shop/a", now, false)
+                && !drawn.keep(Identifier::Vlan(3, 7), "shop/b", now, false)
+        );
+        assert!(drawn.keep(Identifier::Vlan(4, 7), "shop/b", now, false));
     }
 
     #[test]
@@ -91,6 +110,6 @@ mod tests {
             assert!(drawn.reserve((4789, 77_777), "shop/z", now, false));
         }
         let kept = drawn.kept.lock().unwrap();
-        assert!(kept.pairs.len() <= MOST && kept.order.len() <= MOST, "{} {}", kept.pairs.len(), kept.order.len());
+        assert!(kept.given.len() <= MOST && kept.order.len() <= MOST, "{} {}", kept.given.len(), kept.order.len());
     }
 }

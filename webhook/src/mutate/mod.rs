@@ -1,5 +1,5 @@
-//! What is changed in an object before the rules look at it: a definition gets the VNIs that it lacks, a pod what its networks need of
-//! a node, and loses a status that only its agent may write.
+//! What is changed in an object before the rules look at it: a definition gets the VNIs that it lacks, a TenantNetwork of DANM what its
+//! TenantConfig gives, a pod what its networks need of a node, and it loses a status that only its agent may write.
 //!
 //! [`mutate()`] is pure but for the VNIs that [`Drawn`] keeps for a minute; [`claim`] makes them the definition's for the whole cluster. Whatever it writes it would not write again: an object may
 //! come twice (`reinvocationPolicy`).
@@ -10,8 +10,10 @@ mod config_text;
 mod drawn;
 mod inject;
 pub mod injectors;
+pub mod lock;
 pub mod options;
 mod patch;
+mod tenant;
 mod vni;
 
 use attachments::names::NetRef;
@@ -22,10 +24,10 @@ use delegates::lint::Problem;
 use json_patch::{Patch, PatchOperation};
 use serde_json::json;
 
-use crate::cluster::{Pair, View};
+use crate::cluster::View;
 use crate::rules::{Operation, Request};
 pub use answer::{Answer, Mutator};
-pub use drawn::Drawn;
+pub use drawn::{Drawn, Identifier};
 pub use vni::Draw;
 
 /// What the level of a namespace opens of the VNIs.
@@ -55,8 +57,8 @@ pub struct Mutation {
     pub patch: Patch,
     /// What is refused or warned of.
     pub problems: Vec<Problem>,
-    /// The pairs of UDP port and VNI that were drawn, with the definition that is to own them.
-    pub drawn: Vec<(Pair, NetRef)>,
+    /// What was drawn, with the definition or network that is to own it.
+    pub drawn: Vec<(Identifier, NetRef)>,
 }
 
 /// What becomes of the object of a request.
@@ -65,6 +67,17 @@ pub fn mutate(request: &Request<'_>, settings: &Settings<'_>, view: &View) -> Mu
     let (operations, problems) = match (request.group, request.kind, request.operation) {
         ("k8s.cni.cncf.io", "NetworkAttachmentDefinition", Operation::Create | Operation::Update) => {
             definition(request, settings, view, &mut drawn)
+        }
+        ("danm.io" | "danm.k8s.io", "TenantNetwork", Operation::Create | Operation::Update)
+            if view.options.dialects.danm.is_some() =>
+        {
+            match tenant::complete(request, &settings.draw, view) {
+                Ok(given) => {
+                    drawn = given.drawn;
+                    (given.operations, Vec::new())
+                }
+                Err(problems) => (Vec::new(), problems),
+            }
         }
         ("", "Pod", Operation::Create) => pod(request, settings, view),
         _ => return Mutation::default(),
@@ -77,11 +90,11 @@ fn definition(
     request: &Request<'_>,
     settings: &Settings<'_>,
     view: &View,
-    drawn: &mut Vec<(Pair, NetRef)>,
+    drawn: &mut Vec<(Identifier, NetRef)>,
 ) -> (Vec<PatchOperation>, Vec<Problem>) {
     match vni::complete(request, &settings.draw, view) {
         Ok(Some(completed)) => {
-            *drawn = completed.drawn;
+            *drawn = completed.drawn.into_iter().map(|(pair, owner)| (Identifier::Pair(pair), owner)).collect();
             let text = json!(completed.text);
             (vec![patch::replace(patch::pointer(["spec", "config"]), text)], Vec::new())
         }

@@ -10,7 +10,7 @@ use delegates::lint::{CONFIG, Kind, Problem};
 
 use super::Opened;
 use super::config_text::{Gap, Overlay, Vni, overlays, with_vnis};
-use super::drawn::Drawn;
+use super::drawn::{Drawn, Identifier};
 use crate::cluster::{Claim, Common, Pair, View};
 use crate::rules::{Operation, Request};
 
@@ -30,7 +30,7 @@ pub struct Draw<'a> {
     /// Nothing of what is done may last.
     pub is_dry_run: bool,
     /// What another definition has by now, whatever the caches say: it was claimed in vain.
-    pub taken: &'a [Pair],
+    pub taken: &'a [Identifier],
 }
 
 /// A configuration with the VNIs that it lacked.
@@ -122,9 +122,10 @@ impl Own {
         let is_foreign = |claim: &Claim| !self.is_named || *claim.owner != *self.reference.to_string();
         !is_reserved
             && !given.contains(&pair)
-            && !draw.taken.contains(&pair)
+            && !draw.taken.contains(&Identifier::Pair(pair))
             && !view.claims().get(pair).is_some_and(is_foreign)
             && view.others(&Common::Pair(pair.0, pair.1), &self.reference).next().is_none()
+            && !super::tenant::is_given(pair, view)
     }
 
     /// A VNI that the definition owns already. On an update that is what it has, whatever may be drawn.

@@ -1,5 +1,8 @@
 //! Flags for what the rules cannot see in the cluster.
 
+use attachments::cni::object::Object;
+use attachments::dialect::{DIALECTS, Dialect, Dialects};
+use attachments::finding::Finding;
 use attachments::names::ObjectName;
 use attachments::policy::Level;
 use clap::{ArgAction, Args};
@@ -95,6 +98,9 @@ pub struct NodeOptions {
     /// `hotplug`: what is said of an edit of a running pod's networks.
     #[arg(long = "hotplug", env = "META_CNI_HOTPLUG", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub hot_plug: bool,
+    /// `dialects`: whose annotations and objects are judged too. May be given several times.
+    #[arg(long, env = "META_CNI_DIALECTS", value_name = "DIALECT", value_delimiter = ',', value_parser = dialect)]
+    pub dialects: Vec<Dialect>,
 }
 
 /// Ranges of whereabouts are read as blocks. clap would take a plain `bool` for a flag without a value.
@@ -131,6 +137,7 @@ impl Default for RuleOptions {
             service_networks,
             node_networks,
             hot_plug,
+            dialects: _,
         } = cluster::Options::default();
         let pair = |(port, vni, device)| ReservedPair { port, vni, device };
         Self {
@@ -153,6 +160,7 @@ impl Default for RuleOptions {
                 networks_before,
                 whereabouts_as_blocks,
                 hot_plug,
+                dialects: Vec::new(),
             },
         }
     }
@@ -169,6 +177,7 @@ impl RuleOptions {
             networks_before,
             whereabouts_as_blocks,
             hot_plug,
+            dialects,
         } = self.node.clone();
         let pair = |pair: &ReservedPair| (pair.port, pair.vni, pair.device.clone());
         cluster::Options {
@@ -181,6 +190,7 @@ impl RuleOptions {
             networks_before,
             whereabouts_as_blocks,
             hot_plug,
+            dialects: dialects_of(&dialects),
             reserved_pairs: self.reserved_pairs.iter().map(pair).collect(),
             tunnel_ports: self.tunnel_ports.clone(),
             underlay_mtu: self.underlay_mtu,
@@ -195,6 +205,17 @@ impl RuleOptions {
 
 fn level(text: &str) -> Result<Level, String> {
     text.parse().map_err(|_| format!("got {text:?}, want {}", Level::ALLOWED))
+}
+
+/// The dialects with their usual settings: a node's own concern what a pod gets, and not what its annotations may say.
+fn dialects_of(list: &[Dialect]) -> Dialects {
+    let mut conf = Object::new();
+    conf.set(DIALECTS, &list.iter().map(|dialect| dialect.as_str()).collect::<Vec<_>>());
+    Dialects::read(&conf).unwrap_or_default()
+}
+
+fn dialect(text: &str) -> Result<Dialect, String> {
+    text.parse().map_err(|finding: Finding| format!("got {}, want {}", finding.value, finding.allowed))
 }
 
 fn is_blocks(text: &str) -> Result<bool, String> {
@@ -263,6 +284,8 @@ mod tests {
             "--max-attachments=8",
             "--networks-before=1",
             "--hotplug=false",
+            "--dialects=genie",
+            "--dialects=genie",
         ];
         let options = parsed(&flags).unwrap();
         assert_eq!(options.default_level, Level::Restricted);
@@ -279,6 +302,7 @@ mod tests {
         assert_eq!(nets.map(|nets| nets.len()), [2, 1, 1]);
         assert_eq!(of_rules.global_namespaces, ["infra", "default"]);
         assert_eq!(of_rules.multus_namespace.map(|name| name.to_string()).as_deref(), Some("multus"));
+        assert_eq!(of_rules.dialects.on().collect::<Vec<_>>(), [Dialect::Genie]);
         assert_eq!((of_rules.max_attachments, of_rules.networks_before, of_rules.hot_plug), (8, 1, false));
     }
 
@@ -292,6 +316,7 @@ mod tests {
             ("--multus-namespace=A_b", "want DNS-1123 labels"),
             ("--pod-networks=10.0.0.0", "--pod-networks"),
             ("--max-attachments=-1", "--max-attachments"),
+            ("--dialects=multus", "got \"multus\", want danm, genie or knitter"),
             ("--hotplug=on", "[possible values: true, false]"),
         ] {
             let said = parsed(&[flag]).unwrap_err();

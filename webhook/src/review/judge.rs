@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::NetRef;
 use attachments::policy::spec::Mode;
 use attachments::policy::{LEVEL, Level};
@@ -36,13 +37,14 @@ pub struct Missing {
     pub namespaces: BTreeSet<String>,
     /// Levels because of which something is refused that their AttachmentLevel may open.
     pub levels: BTreeSet<Level>,
+    /// Objects of dialects because of which something is refused.
+    pub foreign: BTreeSet<ForeignRef>,
 }
 
 impl Missing {
     /// Is everything known?
     pub fn is_empty(&self) -> bool {
-        let Self { definitions, texts, namespaces, levels } = self;
-        definitions.is_empty() && texts.is_empty() && namespaces.is_empty() && levels.is_empty()
+        *self == Self::default()
     }
 
     /// What of it is not in the other.
@@ -52,6 +54,7 @@ impl Missing {
         self.texts.retain(|one| !other.texts.contains(one));
         self.namespaces.retain(|one| !other.namespaces.contains(one));
         self.levels.retain(|one| !other.levels.contains(one));
+        self.foreign.retain(|one| !other.foreign.contains(one));
         self
     }
 
@@ -61,6 +64,7 @@ impl Missing {
         self.texts.extend(other.texts);
         self.namespaces.extend(other.namespaces);
         self.levels.extend(other.levels);
+        self.foreign.extend(other.foreign);
     }
 }
 
@@ -75,6 +79,7 @@ pub fn judge(request: &Request<'_>, known: &Known, unanswered: &Missing) -> Judg
     }
     judgement.problems.extend(rules::judge(request, &known.view));
     absent(request, known, unanswered, &mut judgement);
+    absent_foreign(request, known, unanswered, &mut judgement);
     policies::judge(request, known, unanswered, &mut judgement);
     judgement
 }
@@ -145,6 +150,20 @@ fn absent(request: &Request<'_>, known: &Known, unanswered: &Missing, judgement:
             }
         } else {
             judgement.missing.definitions.insert(definition);
+        }
+    }
+}
+
+/// Likewise the objects of dialects.
+fn absent_foreign(request: &Request<'_>, known: &Known, unanswered: &Missing, judgement: &mut Judgement) {
+    for reference in rules::missing_foreign(request, &known.view) {
+        if !unanswered.foreign.contains(&reference) {
+            judgement.missing.foreign.insert(reference);
+            continue;
+        }
+        for problem in judgement.problems.iter_mut().filter(|problem| rules::says_absent(problem, &reference)) {
+            problem.severity = Severity::Warn;
+            problem.text.push_str("; the API server could not be asked");
         }
     }
 }

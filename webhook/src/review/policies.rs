@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use attachments::dialect::Dialects;
+use attachments::dialect::objects::Kind as Foreign;
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::spec::Mode;
 use attachments::policy::{
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::judge::{Judgement, Missing};
 use crate::facts::{Known, Text};
-use crate::rules::{Judged, Operation, Request};
+use crate::rules::{self, Judged, Operation, Request};
 
 /// Adds what levels and policies say.
 pub fn judge(request: &Request<'_>, known: &Known, unanswered: &Missing, judgement: &mut Judgement) {
@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
         let multus = self.known.view.options.multus_namespace.clone().unwrap_or_else(|| home.clone());
         let annotation = |key: &str| object["metadata"]["annotations"][key].as_str();
         // What cannot be read is said by the rules.
-        let (selection, _) = Selection::read(annotation, &home, &multus, &Dialects::default());
+        let (selection, _) = Selection::read(annotation, &home, &multus, &self.known.view.options.dialects);
         if selection.networks.len() > self.known.view.options.max_attachments {
             return;
         }
@@ -135,6 +135,19 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let text = reference.and_then(|reference| self.text(reference, reads));
+            // A network of the cluster is the administrator's, and says itself whose pods it is for.
+            let foreign = asked.target.foreign();
+            if foreign.is_some_and(|one| one.kind == Foreign::ClusterNetwork) {
+                continue;
+            }
+            let config = foreign.and_then(|one| rules::config_of(one, &self.known.view));
+            let of_object = foreign.zip(config.as_deref()).map(|(one, config)| Nad {
+                namespace: one.namespace(),
+                name: one.name.as_str(),
+                labels: None,
+                annotations: None,
+                config: Some(config),
+            });
             let nad = reference.map(|NetRef { namespace, name }| match text {
                 Some(text) => nad(namespace.as_str(), name.as_str(), text),
                 None => Nad {
@@ -146,7 +159,9 @@ impl<'a> Bench<'a> {
                 },
             });
             // A configuration with two readings is said of the definition, and refused at ADD.
-            if let Ok(document) = Document::of_attachment(&pod, asked, &element, nad.as_ref(), Some(&request)) {
+            if let Ok(document) =
+                Document::of_attachment(&pod, asked, &element, nad.or(of_object).as_ref(), Some(&request))
+            {
                 self.violations_of(policies, &document);
             }
         }

@@ -4,6 +4,7 @@
 //! [`missing`] names it, so that the caller can ask the API server once before it refuses.
 
 mod cross;
+mod foreign;
 mod lifecycle;
 mod mnp;
 mod overlay;
@@ -13,6 +14,7 @@ mod template;
 
 use std::collections::HashSet;
 
+use attachments::dialect::objects::{ForeignRef, Kind as Foreign};
 use attachments::names::{NetRef, ObjectName};
 use attachments::rule::{Rule, Severity};
 use delegates::lint::{Kind, Problem};
@@ -21,6 +23,8 @@ use k8s_openapi::serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{Definition, View};
+pub(crate) use foreign::danm::tenant_config;
+pub(crate) use foreign::{config_of, says_absent};
 pub(crate) use pod::{in_networks, selection};
 
 /// What is done to the object.
@@ -65,7 +69,9 @@ pub(crate) enum Judged {
     /// Its path in the object.
     Template(&'static str),
     Namespace,
+    MultiNetworkPolicy,
     NetworkPolicy,
+    Foreign(Foreign),
 }
 
 impl Judged {
@@ -73,14 +79,15 @@ impl Judged {
         const TEMPLATE: &str = "spec.template";
         Some(match (request.group, request.kind) {
             ("k8s.cni.cncf.io", "NetworkAttachmentDefinition") => Self::Definition,
-            ("k8s.cni.cncf.io", "MultiNetworkPolicy") => Self::NetworkPolicy,
+            ("k8s.cni.cncf.io", "MultiNetworkPolicy") => Self::MultiNetworkPolicy,
+            ("networking.k8s.io", "NetworkPolicy") => Self::NetworkPolicy,
             ("", "Pod") => Self::Pod,
             ("", "Namespace") => Self::Namespace,
             ("", "ReplicationController") => Self::Template(TEMPLATE),
             ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => Self::Template(TEMPLATE),
             ("batch", "Job") => Self::Template(TEMPLATE),
             ("batch", "CronJob") => Self::Template("spec.jobTemplate.spec.template"),
-            _ => return None,
+            (group, kind) => Self::Foreign(foreign::kind(group, kind)?),
         })
     }
 }
@@ -96,6 +103,7 @@ pub fn judge(request: &Request<'_>, view: &View) -> Vec<Problem> {
                 problems.extend(overlay::delete(request, view));
                 problems
             }
+            Judged::Foreign(kind) => foreign::delete(kind, request, view),
             _ => Vec::new(),
         };
     }
@@ -132,13 +140,27 @@ pub fn missing(request: &Request<'_>, view: &View) -> Vec<NetRef> {
     pod::missing(&namespace, request.object, view)
 }
 
+/// The objects of dialects that a request needs, likewise.
+pub fn missing_foreign(request: &Request<'_>, view: &View) -> Vec<ForeignRef> {
+    match Judged::of(request).filter(|_| request.operation != Operation::Delete) {
+        Some(Judged::Pod) => {
+            let Ok(namespace) = request.namespace.parse::<ObjectName>() else { return Vec::new() };
+            pod::missing_foreign(&namespace, request.object, view)
+        }
+        Some(Judged::Foreign(kind)) => foreign::missing(kind, request, view),
+        _ => Vec::new(),
+    }
+}
+
 fn of_object(judged: Judged, request: &Request<'_>, object: &Value, view: &View) -> Vec<Problem> {
     match judged {
         Judged::Definition => cross::judge(request, object, view),
         Judged::Pod => pod::judge(request, object, view),
         Judged::Template(at) => template::judge(request, object, at, view),
         Judged::Namespace => Vec::new(),
-        Judged::NetworkPolicy => mnp::judge(request, object, view),
+        Judged::MultiNetworkPolicy => mnp::judge(request, object, view),
+        Judged::NetworkPolicy => foreign::network_policy(object, view).into_iter().collect(),
+        Judged::Foreign(kind) => foreign::judge(kind, request, object, view),
     }
 }
 
@@ -151,7 +173,7 @@ fn of_change(judged: Judged, request: &Request<'_>, old: &Value, view: &View) ->
         }
         Judged::Pod => pod::change(request, old, view),
         Judged::Namespace => lifecycle::labels(request, old, view),
-        Judged::Template(_) | Judged::NetworkPolicy => Vec::new(),
+        Judged::Template(_) | Judged::MultiNetworkPolicy | Judged::NetworkPolicy | Judged::Foreign(_) => Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use attachments::dialect::Dialects;
+use attachments::dialect::objects::ForeignRef;
 use attachments::names::{IfName, Mac, NetRef, ObjectName};
 use attachments::rule::{Rule, Severity};
 use attachments::selection::{AddressMode, DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, address};
@@ -11,7 +11,7 @@ use attachments::status::NETWORK_STATUS;
 use delegates::lint::{self, Kind, Problem};
 use serde_json::Value;
 
-use super::{Operation, Request, annotation, forbidden, metadata, quoted, routes, warned};
+use super::{Operation, Request, annotation, forbidden, foreign, metadata, quoted, routes, warned};
 use crate::cluster::definition::Definition;
 use crate::cluster::ipam::Subnet;
 use crate::cluster::pod::Owner;
@@ -70,7 +70,16 @@ pub(super) fn judge_template(namespace: &ObjectName, template: &Value, view: &Vi
 /// What an object selects. The webhook's namespace for default networks is a flag.
 pub(crate) fn selection(namespace: &ObjectName, object: &Value, view: &View) -> Selection {
     let home = view.options.multus_namespace.as_ref().unwrap_or(namespace);
-    Selection::read(|key| annotation(object, key), namespace, home, &Dialects::default()).0
+    Selection::read(|key| annotation(object, key), namespace, home, &view.options.dialects).0
+}
+
+/// The objects of dialects that a pod names and the view does not have.
+pub(super) fn missing_foreign(namespace: &ObjectName, object: &Value, view: &View) -> Vec<ForeignRef> {
+    let selection = selection(namespace, object, view);
+    if selection.networks.len() > view.options.max_attachments {
+        return Vec::new();
+    }
+    selection.objects().filter(|reference| !view.foreign().has(reference)).cloned().collect()
 }
 
 /// The definitions that a pod's networks need and the view does not have. The default network may be a file of the node.
@@ -88,13 +97,18 @@ pub(super) fn missing(namespace: &ObjectName, object: &Value, view: &View) -> Ve
 impl Asker<'_> {
     fn judge(&self, object: &Value) -> Vec<Problem> {
         let most = self.view.options.max_attachments;
-        let mut problems = lint::annotations_within(most, self.namespace, |key| annotation(object, key));
+        let mut problems =
+            lint::annotations_within(most, &self.view.options.dialects, self.namespace, |key| annotation(object, key));
         let selection = selection(self.namespace, object, self.view);
         if selection.networks.len() > most {
             return problems;
         }
         if object["spec"]["hostNetwork"] == true && selection.elements().next().is_some() {
-            let which = if selection.networks.is_empty() { DEFAULT_NETWORK } else { NETWORKS };
+            let which = match &selection.translated {
+                Some(list) => list.key,
+                None if selection.networks.is_empty() => DEFAULT_NETWORK,
+                None => NETWORKS,
+            };
             let at = format!("metadata.annotations[{which}]");
             problems.push(forbidden(Rule::HostNetwork, at, "", "hostNetwork pods cannot have attachments"));
         }
@@ -109,6 +123,9 @@ impl Asker<'_> {
                 problems.extend(routes::address_set(element, definition));
             }
         }
+        problems.extend(foreign::named_by(&selection, self.view, self.is_template));
+        problems.extend(foreign::unsettled(&selection, self.namespace, self.view));
+        problems.extend(foreign::remarks(&selection, object, self.view));
         problems.extend(self.names(&selection));
         problems.extend(twice(&elements));
         problems.extend(routes::default_routes(&elements));
@@ -119,15 +136,11 @@ impl Asker<'_> {
     }
 
     fn elements<'a>(&'a self, selection: &'a Selection) -> Vec<Element<'a>> {
-        let element = |at: String, selected: &'a NetworkSelection| {
+        let element = |(at, selected): (String, &'a NetworkSelection)| {
             let network = selected.target.definition()?;
             Some(Element { at, selected, network, definition: self.known(network) })
         };
-        let default = format!("metadata.annotations[{DEFAULT_NETWORK}]");
-        let default = selection.default_network.iter().filter_map(|selected| element(default.clone(), selected));
-        let networks = selection.networks.iter().enumerate();
-        let networks = networks.filter_map(|(i, selected)| element(in_networks(i), selected));
-        default.chain(networks).collect()
+        selection.placed_elements().filter_map(element).collect()
     }
 
     /// A definition that may not be named is not looked at: an answer would tell what it says.
@@ -165,11 +178,12 @@ impl Asker<'_> {
         Some(if self.is_template || is_default { warned(problem) } else { problem })
     }
 
-    /// P09 and P11. The number in a name counts the node's own networks too.
+    /// P09 and P11. The number in a name counts the node's own networks too. Dialects name their interfaces by rules of their own.
     fn names(&self, selection: &Selection) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut given: HashMap<String, usize> = HashMap::new();
-        for (i, selected) in selection.networks.iter().enumerate() {
+        let networks = if selection.translated.is_some() { &[] } else { selection.networks.as_slice() };
+        for (i, selected) in networks.iter().enumerate() {
             let asked = selected.interface.as_ref().map(ToString::to_string);
             let name = asked.unwrap_or_else(|| format!("net{}", i + 1 + self.view.options.networks_before));
             let at = format!("{}.interface", in_networks(i));
@@ -395,10 +409,13 @@ pub(super) fn change(request: &Request<'_>, old: &Value, view: &View) -> Vec<Pro
         Problem::remark(Rule::LateChange, format!("metadata.annotations[{key}]"), text)
     };
     let Ok(namespace) = request.namespace.parse::<ObjectName>() else { return Vec::new() };
+    // Hot-plug reads NPWG's annotation alone.
+    let of_dialects = view.options.dialects.on().flat_map(|dialect| dialect.reads().iter().copied());
+    let fixed = [DEFAULT_NETWORK].into_iter().chain(of_dialects);
     if !view.options.hot_plug {
-        return [NETWORKS, DEFAULT_NETWORK].into_iter().filter(changed).map(late).collect();
+        return std::iter::once(NETWORKS).chain(fixed).filter(changed).map(late).collect();
     }
-    let mut problems: Vec<Problem> = [DEFAULT_NETWORK].into_iter().filter(changed).map(late).collect();
+    let mut problems: Vec<Problem> = fixed.filter(changed).map(late).collect();
     let (before, after) = (selection(&namespace, old, view), selection(&namespace, request.object, view));
     // Which interface an element without a name has, only the pod's node knows: it keeps the name that it was given first.
     let named = |selection: &Selection| -> Vec<(usize, IfName, NetworkSelection)> {

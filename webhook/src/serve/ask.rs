@@ -56,7 +56,7 @@ pub async fn mutate(shared: &Shared, request: &Request) -> Result<Answered, Refu
     loop {
         let mut answer = guarded(|| facts.with(&found, |known| mutator.answer(request, known, &taken)))?;
         match mutator.claim(request, &mut answer, deadline).await {
-            Some(pair) => taken.push(pair),
+            Some(identifier) => taken.push(identifier),
             None => return Ok(answer.told(request)),
         }
     }

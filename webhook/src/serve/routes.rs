@@ -31,11 +31,28 @@ const AT_ONCE: usize = 256;
 const BUDGET: Duration = Duration::from_secs(4);
 
 /// The webhooks of the configuration: the last part of a path, and a label of metrics.
-const WEBHOOKS: &[&str] =
-    &["nads", "nads-system", "nad-delete", "ours", "pods", "templates", "namespaces", "network-policies"];
+const WEBHOOKS: &[&str] = &[
+    "nads",
+    "nads-system",
+    "nad-delete",
+    "ours",
+    "pods",
+    "templates",
+    "namespaces",
+    "network-policies",
+    // Of dialects that are on.
+    "genie",
+    "genie-pods",
+    "genie-templates",
+    "genie-policies",
+    "danm",
+    "danm-delete",
+    "danm-pods",
+    "danm-templates",
+];
 
 /// Those of the other configuration: on a path they have no `mutate-`.
-const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods"];
+const MUTATING: &[&str] = &["mutate-nads", "mutate-nads-system", "mutate-pods", "mutate-danm"];
 
 /// An answer of HTTP.
 pub type Reply = Response<Full<Bytes>>;

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use attachments::cni::object::Object;
 use attachments::definition::{NODE_SELECTOR, RESOURCE_NAME};
+use attachments::dialect::objects::Kind;
+use attachments::dialect::{DIALECTS, Dialects};
 use attachments::policy::Level;
 use attachments::policy::spec::VniRange;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -34,6 +37,7 @@ pub fn options(told: &Value) -> Options {
         "pods",
         "services",
         "nodes",
+        "dialects",
     ];
     for (key, value) in told.as_object().into_iter().flatten() {
         assert!(known.contains(&key.as_str()), "{key}");
@@ -45,6 +49,9 @@ pub fn options(told: &Value) -> Options {
     options.deny_delete_in_use = told["denyDeleteInUse"] == true;
     options.tunnel_ports = list(&told["tunnelPorts"]).iter().map(|port| port.as_u64().unwrap() as u16).collect();
     options.whereabouts_as_blocks = told["whereaboutsAsBlocks"] == true;
+    let mut conf = Object::new();
+    conf.set(DIALECTS, &read(told, "dialects"));
+    options.dialects = Dialects::read(&conf).unwrap();
     options.underlay_mtu = told["underlayMtu"].as_u64().map(|mtu| mtu as u32);
     options.enforced_types = read(told, "enforced");
     let nets = |key| read(told, key).iter().map(|net| net.parse().unwrap()).collect();
@@ -69,6 +76,11 @@ pub fn known(cluster: &Value) -> Known {
     for claim in list(&cluster["claims"]) {
         known.apply(Cache::Claims, serde_json::from_value(claim).unwrap());
     }
+    for object in list(&cluster["foreign"]) {
+        let kind = Kind::of(object["kind"].as_str().unwrap()).unwrap();
+        let version = kind.api_versions().iter().find(|version| object["apiVersion"] == **version).unwrap();
+        known.apply(Cache::Foreign(kind, version), serde_json::from_value(object).unwrap());
+    }
     let view = &mut known.view;
     for pod in list(&cluster["pods"]) {
         view.apply_pod(&serde_json::from_value(pod).unwrap());
@@ -89,6 +101,7 @@ pub fn known(cluster: &Value) -> Known {
     known
 }
 
+#[allow(dead_code, reason = "not every test needs no more")]
 pub fn view(cluster: &Value) -> View {
     known(cluster).view
 }

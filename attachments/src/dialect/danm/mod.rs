@@ -6,8 +6,10 @@ mod interfaces;
 pub mod judge;
 pub mod links;
 pub mod network;
+pub mod reserved;
 mod settle;
 mod spec;
+pub mod tenant;
 #[cfg(test)]
 mod tests;
 

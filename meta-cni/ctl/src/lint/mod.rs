@@ -163,8 +163,8 @@ mod tests {
         let sources = [Source { name: "g.yaml".to_owned(), text }];
         assert_eq!(
             lint(&sources, &Trial::new(Level::Privileged, &[], &sources)).human(),
-            "g.yaml: default/outside: spec.sub_subnet: Invalid value: 10.9.0.0/24: a subnet of its physicalNet's 10.32.0.0/16\n\
-             g.yaml: default/phys: warning: spec.refer_nic: Invalid value: eth1: nothing: it has no effect\n\
+            "g.yaml: default/outside: spec.sub_subnet: Invalid value: \"10.9.0.0/24\": must be a subnet of its physicalNet's 10.32.0.0/16\n\
+             g.yaml: default/phys: warning: spec.refer_nic: Invalid value: \"eth1\": has no effect\n\
              g.yaml: default/bare: spec.plugin: Required value: the name of a network's file\n"
         );
     }
@@ -185,11 +185,18 @@ mod tests {
                 + &of("example.com/v1", "DanmNet", "{}");
         assert_eq!(
             human("d.yaml", &text),
-            "d.yaml: net: spec.NetworkID: Invalid value: \"abcdeftgasdf\": at most 10 characters with vlan or vxlan: links of the nodes have the name\n\
-             d.yaml: net: spec.Options.cidr: Invalid value: \"10.0.0.0/7\": a subnet of IPv4, of a prefix of 9 or more\n\
+            "d.yaml: net: spec.NetworkID: Invalid value: \"abcdeftgasdf\": must be at most 10 characters with vlan or vxlan: links of the nodes have the name\n\
+             d.yaml: net: spec.Options.cidr: Invalid value: \"10.0.0.0/7\": must be a subnet of IPv4, of a prefix of 9 or more\n\
              d.yaml: default/net: spec.NetworkID: Required value: a name\n\
-             d.yaml: default/net: spec.AllowedTenants: Invalid value: a: nothing: it is for ClusterNetworks\n"
+             d.yaml: default/net: spec.AllowedTenants: Invalid value: \"a\": must be nothing: it is for ClusterNetworks\n"
         );
+    }
+
+    #[test]
+    fn what_danm_gives_to_tenants_is_looked_at() {
+        let config = "apiVersion: danm.io/v1\nkind: TenantConfig\nmetadata: {name: t}\nhostDevices: [{name: ens3, vniType: vlan}]\n";
+        let said = human("t.yaml", config);
+        assert!(said.contains(": hostDevices[0].vniRange: Required value: identifiers and ranges"), "{said}");
     }
 
     #[test]

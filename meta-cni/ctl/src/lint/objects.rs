@@ -67,6 +67,14 @@ pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
 fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
     let read = |spec: &Value| Object::parse(spec.to_string().as_bytes()).ok();
     let (Some(kind), spec) = (foreign_kind(object), &object["spec"]) else { return Vec::new() };
+    if kind == Foreign::TenantConfig {
+        return read(object)
+            .map(|says| danm::tenant::judge(&says, false))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|one| of_dialect(Severity::Deny, one))
+            .collect();
+    }
     if kind.dialect() == Some(Dialect::Danm) && !danm::NETWORKS.contains(&kind) {
         return Vec::new();
     }
@@ -84,9 +92,7 @@ fn foreign(object: &Value, trial: &Trial) -> Vec<Problem> {
 
 /// What a dialect's reader says.
 fn of_dialect(severity: Severity, finding: Finding) -> Problem {
-    let kind = if finding.value.is_empty() { Kind::Required } else { Kind::Invalid };
-    let text = finding.allowed.to_string();
-    Problem { severity, ..Problem::unruled(kind, finding.path, finding.value, text) }
+    Problem { severity, ..rules::found(finding) }
 }
 
 /// What Knitter's reader says of a pod's ports. Whether the nodes read them is not known here: the text's form tells whose it is, and

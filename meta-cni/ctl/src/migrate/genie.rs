@@ -1,11 +1,9 @@
 //! From pods, objects and files of CNI-Genie to pods and definitions of NPWG. Pure.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use attachments::bind::ConfFile;
 use attachments::cni::conf::NetworkConf;
-use attachments::cni::object::Object;
 use attachments::dialect::files::{NodeFiles, short_name};
 use attachments::dialect::genie::{self, Genie};
 use attachments::dialect::objects::{ForeignRef, Kind, NoConfiguration, Objects, configuration};
@@ -13,26 +11,15 @@ use attachments::dialect::{Dialect, PodList};
 use attachments::meta_plugins::is_meta;
 use attachments::names::{IfName, ObjectName};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS, SelectionTarget};
-use meta_cni::cluster::manifest;
 use serde_json::{Map, Value, json};
 
+use super::manifests::{Migration, Part, called, config, definition, read_all};
 use crate::lint::TEMPLATES;
 
 /// The group of its kinds.
 const GROUP: &str = "alpha.network.k8s.io";
 /// Parts of keys whose values no object should hold.
 const SECRETS: [&str; 3] = ["token", "password", "secret"];
-
-/// What becomes of the files.
-#[derive(Debug, Default)]
-pub struct Migration {
-    /// The objects, each with what is to be known of it.
-    pub objects: Vec<(Vec<String>, Value)>,
-    /// What cannot be moved, a line each.
-    pub left: Vec<String>,
-    /// What is left out and missed by nobody, a line each.
-    pub skipped: Vec<String>,
-}
 
 /// What the files hold together.
 #[derive(Default)]
@@ -41,18 +28,9 @@ struct Input {
     objects: Objects,
 }
 
-/// A document of a file.
-enum Part {
-    Conf { file: String, text: String },
-    Object(Value),
-}
-
 /// Reads the files by name and text. `namespace` is where definitions of the nodes' files go. Fails with the first that cannot be read.
 pub fn migrate(files: &[(String, String)], namespace: &ObjectName) -> Result<Migration, String> {
-    let mut parts = Vec::new();
-    for (name, text) in files {
-        read(name, text, &mut parts)?;
-    }
+    let parts = read_all(files)?;
     let mut input = Input::default();
     for part in &parts {
         match part {
@@ -76,32 +54,6 @@ pub fn migrate(files: &[(String, String)], namespace: &ObjectName) -> Result<Mig
     Ok(migration)
 }
 
-fn read(name: &str, text: &str, parts: &mut Vec<Part>) -> Result<(), String> {
-    let file = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if file.ends_with(".conf") || file.ends_with(".conflist") {
-        Object::parse(text.as_bytes()).map_err(|e| format!("{name}: {e}; want a JSON object"))?;
-        parts.push(Part::Conf { file, text: text.to_owned() });
-        return Ok(());
-    }
-    for (i, document) in manifest::documents(text).into_iter().enumerate() {
-        let object = manifest::value(document).map_err(|why| format!("{name}: document {}: {why}", i + 1))?;
-        each(object, &mut |object| parts.push(Part::Object(object)));
-    }
-    Ok(())
-}
-
-/// Each object of a document: those of a list by themselves.
-pub(super) fn each(mut object: Value, take: &mut impl FnMut(Value)) {
-    let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-    if let Some(items) = object.get_mut("items").and_then(Value::as_array_mut).filter(|_| is_list) {
-        return std::mem::take(items).into_iter().for_each(|item| each(item, take));
-    }
-    // An empty document is none.
-    if object.is_object() {
-        take(object);
-    }
-}
-
 fn foreign(object: &Value) -> Option<ForeignRef> {
     let is_of_group = object["apiVersion"].as_str().is_some_and(|version| version.starts_with(GROUP));
     let kind =
@@ -109,27 +61,6 @@ fn foreign(object: &Value) -> Option<ForeignRef> {
     let metadata = &object["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or("default").parse().ok()?;
     Some(ForeignRef::within(&namespace, kind, metadata["name"].as_str()?.parse().ok()?))
-}
-
-/// What a message calls an object.
-pub(super) fn called(object: &Value) -> String {
-    let text = |value: &Value, usual: &str| value.as_str().unwrap_or(usual).to_owned();
-    let metadata = &object["metadata"];
-    format!(
-        "{} {}/{}",
-        text(&object["kind"], "object"),
-        text(&metadata["namespace"], "default"),
-        text(&metadata["name"], "")
-    )
-}
-
-pub(super) fn definition(namespace: &str, name: &str, config: &str) -> Value {
-    json!({
-        "apiVersion": "k8s.cni.cncf.io/v1",
-        "kind": "NetworkAttachmentDefinition",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"config": config},
-    })
 }
 
 impl Migration {
@@ -173,7 +104,7 @@ impl Migration {
             return self.left.push(format!("{name}: nothing reads objects of this kind, and nothing did"));
         }
         let annotations = object["metadata"]["annotations"].as_object();
-        let policy = annotations.and_then(|all| all.keys().find(|key| key.eq_ignore_ascii_case("genieNetworkPolicy")));
+        let policy = annotations.and_then(|all| all.keys().find(|key| key.eq_ignore_ascii_case(genie::NETWORK_POLICY)));
         if let Some(key) = policy.filter(|_| kind == "NetworkPolicy") {
             self.left.push(format!("{name}: annotation {key} is not enforced; use MultiNetworkPolicy"));
         }
@@ -215,21 +146,6 @@ impl Migration {
                 self.left.push(format!("{reference}: the node's file of {name} is not given"));
             }
             Err(NoConfiguration::Invalid(finding)) => self.left.push(format!("{reference}: {finding}")),
-        }
-    }
-}
-
-/// A configuration as the text of a definition.
-fn config(conf: &NetworkConf) -> String {
-    let plugins: Vec<&Object> = conf.plugins.iter().map(|plugin| &plugin.object).collect();
-    match plugins.as_slice() {
-        [alone] if alone.get("cniVersion").is_some() => alone.to_json(),
-        _ => {
-            let mut list = Object::new();
-            list.set("cniVersion", &conf.version.as_str());
-            list.set_some("name", conf.name.as_ref());
-            list.set("plugins", &plugins);
-            list.to_json()
         }
     }
 }

@@ -11,7 +11,7 @@ use attachments::names::ObjectName;
 use meta_cni::cluster::manifest;
 use serde_json::{Value, json};
 
-use super::genie::{Migration, definition, each};
+use super::manifests::{Migration, definition, each};
 use bodies::{Body, Group, Members, Network, Quota, Wire};
 
 /// What the files do not say.

@@ -1,9 +1,11 @@
 //! `meta-cnictl migrate`: what becomes of a node's configuration of Multus, and of the pods and objects of other systems. Files are read,
 //! nothing is written.
 
+mod danm;
 mod genie;
 mod keys;
 mod knitter;
+mod manifests;
 mod multus;
 mod report;
 
@@ -39,6 +41,12 @@ pub enum MigrateCommand {
     /// was. Standard error has a line for each thing that cannot be moved.
     #[command(args_override_self = true, after_help = MOVED)]
     Knitter(KnitterOptions),
+    /// Reads manifests and node files of DANM, and prints the same pods and networks in NPWG's words, with the claims of addresses that are in use.
+    ///
+    /// Standard output has nothing but objects for `kubectl apply`, with notes as comments; what is none of DANM's is among them as it was.
+    /// Standard error has a line for each thing that cannot be moved.
+    #[command(args_override_self = true, after_help = MOVED)]
+    Danm(DanmOptions),
 }
 
 const MOVED: &str = "\
@@ -72,6 +80,17 @@ pub struct KnitterOptions {
     files: Vec<PathBuf>,
 }
 
+/// Which files of DANM.
+#[derive(Debug, PartialEq, Args)]
+pub struct DanmOptions {
+    /// Where the definitions of ClusterNetworks go.
+    #[arg(long, value_name = "NAMESPACE", default_value = "default", value_parser = object_name)]
+    shared_namespace: ObjectName,
+    /// Manifests (YAML or JSON, lists too), and files of a node (.conf, .conflist); - is stdin.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
 fn object_name(text: &str) -> Result<ObjectName, String> {
     text.parse().map_err(|_| format!("want {}", ObjectName::ALLOWED))
 }
@@ -95,15 +114,16 @@ pub struct MigrateOptions {
 pub fn run(command: &MigrateCommand) -> Result<Answer, String> {
     match command {
         MigrateCommand::Multus(options) => of_multus(options),
-        MigrateCommand::Genie(options) => Ok(answer(genie::migrate(&texts(&options.files)?, &options.namespace)?)),
+        MigrateCommand::Genie(options) => moved(&options.files, |texts| genie::migrate(texts, &options.namespace)),
         MigrateCommand::Knitter(options) => {
             let place = knitter::Place {
                 tenant: options.tenant.clone(),
                 admin: options.admin_namespace.clone(),
                 default_network: options.default_network.clone(),
             };
-            Ok(answer(knitter::migrate(&texts(&options.files)?, &place)?))
+            moved(&options.files, |texts| knitter::migrate(texts, &place))
         }
+        MigrateCommand::Danm(options) => moved(&options.files, |texts| danm::migrate(texts, &options.shared_namespace)),
     }
 }
 
@@ -116,16 +136,19 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-/// Prints what becomes of another system's files.
-fn answer(migration: genie::Migration) -> Answer {
-    let genie::Migration { objects, left, skipped } = migration;
+/// Moves files by the reader of one of the systems.
+fn moved(
+    files: &[PathBuf],
+    migrate: impl Fn(&[(String, String)]) -> Result<manifests::Migration, String>,
+) -> Result<Answer, String> {
+    let manifests::Migration { objects, left, skipped } = migrate(&texts(files)?)?;
     for line in &skipped {
         eprintln!("meta-cnictl: left out: {}", printable(line));
     }
     for line in &left {
         eprintln!("meta-cnictl: not moved: {}", printable(line));
     }
-    Answer { text: objects_text(&objects), is_good: left.is_empty() }
+    Ok(Answer { text: objects_text(&objects), is_good: left.is_empty() })
 }
 
 /// Objects for `kubectl apply`, their notes as comments above them.

@@ -9,7 +9,7 @@ use attachments::names::{IfName, NetRef, ObjectName};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS, NetworkSelection, SelectionTarget};
 use serde_json::{Map, Value, json};
 
-use super::super::genie::called;
+use super::super::manifests::called;
 use super::{Names, Place};
 use crate::lint::TEMPLATES;
 
