@@ -12,7 +12,6 @@ use attachments::dialect::objects::{ForeignRef, Kind as Foreign, disagreement, m
 use attachments::finding::{Finding, Findings};
 use attachments::names::ObjectName;
 use delegates::lint::{self, Kind, Problem};
-use serde_json::Value;
 
 use super::not_found;
 use crate::cluster::View;
