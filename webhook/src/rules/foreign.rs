@@ -19,7 +19,7 @@ mod genie;
 /// The kind of an object, by its group and the word for it.
 pub(super) fn kind(group: &str, word: &str) -> Option<Foreign> {
     let has_group = |version: &&str| version.split('/').next() == Some(group);
-    Foreign::of(word).filter(|kind| kind.api_versions().iter().any(|version| has_group(&version)))
+    Foreign::of(word).filter(|kind| kind.api_versions().iter().any(has_group))
 }
 
 /// Judges an object.
