@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use attachments::aliases::stands_for;
 use attachments::cni::object::Object;
 use attachments::definition::{LONGEST, NODE_SELECTOR, RESOURCE_NAME};
+use attachments::dialect::alias::{KNITTER_NAME, KNITTER_PUBLIC};
 use attachments::names::NetRef;
 use attachments::node_label::{Ability, DRIVERS};
 use delegates::builtin::Builtin;
@@ -39,6 +40,10 @@ pub struct Definition {
     pub resource: Option<Box<str>>,
     /// The label of the nodes on which its network is, as it is written.
     pub node_selector: Option<Box<str>>,
+    /// The name by which Knitter's pods know it, where it says one.
+    pub knitter_name: Option<Box<str>>,
+    /// True where it opens itself to Knitter's pods of all namespaces.
+    pub is_public: bool,
     /// What its configuration says; absent where there is none, or none that can be read.
     pub network: Option<Network>,
 }
@@ -162,7 +167,7 @@ impl Segment<'_> {
 impl Definition {
     /// Reads an object: its metadata and `spec.config`.
     pub fn read(reference: NetRef, metadata: &ObjectMeta, config: Option<&str>) -> Self {
-        let annotation = |key: &str| {
+        let annotation = |key: &str| -> Option<Box<str>> {
             let text = metadata.annotations.as_ref().and_then(|all| all.get(key));
             text.filter(|text| !text.is_empty()).map(|text| text.as_str().into())
         };
@@ -171,6 +176,8 @@ impl Definition {
             created: metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
             resource: annotation(RESOURCE_NAME),
             node_selector: annotation(NODE_SELECTOR),
+            knitter_name: annotation(KNITTER_NAME),
+            is_public: annotation(KNITTER_PUBLIC).as_deref() == Some("true"),
             network: config.and_then(|text| Network::read(text, reference.name.as_str())),
             reference,
         }

@@ -16,7 +16,9 @@ mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use attachments::dialect::alias::Candidate;
 use attachments::names::{NetRef, ObjectName};
+use attachments::selection::Selection;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{Selector, SelectorExt};
 
@@ -106,7 +108,8 @@ impl View {
         let Some((name, namespace)) = pod_name(metadata) else { return };
         self.delete_pod(&name);
         let home = self.options.multus_namespace.clone().unwrap_or_else(|| namespace.clone());
-        let pod = Pod::read(namespace, metadata, &home, &self.options.dialects);
+        let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).map(String::as_str);
+        let pod = Pod::read(metadata, &self.selection(annotation, &namespace, &home), namespace);
         // Most pods have no further network, and no rule asks for them.
         if pod.attached.is_empty() && pod.foreign.is_empty() {
             return;
@@ -121,6 +124,24 @@ impl View {
             self.usage.entry(attached.network.clone()).or_default().add(&name, attached);
         }
         self.pods.insert(name, pod);
+    }
+
+    /// What annotations select, with what is known of the names that a dialect has for definitions. What cannot be read is left out.
+    pub fn selection<'a>(
+        &self,
+        annotation: impl Fn(&str) -> Option<&'a str>,
+        namespace: &ObjectName,
+        multus_namespace: &ObjectName,
+    ) -> Selection {
+        let (mut selection, _) = Selection::read(annotation, namespace, multus_namespace, &self.options.dialects);
+        selection.name_definitions(|alias| {
+            alias.among(self.definitions.values().map(|known| Candidate {
+                reference: &known.reference,
+                name: known.knitter_name.as_deref(),
+                is_public: known.is_public,
+            }))
+        });
+        selection
     }
 
     /// A pod is over or gone; `name` is `namespace/name`.

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use attachments::dialect::Dialects;
 use attachments::dialect::objects::ForeignRef;
 use attachments::names::{Mac, NetRef, ObjectName};
 use attachments::selection::{LONGEST, NetworkSelection, Selection, address};
@@ -76,14 +75,8 @@ impl Owner {
 
 impl Pod {
     /// Reads a pod's metadata. What its annotations do not say as they should is left out: whoever wrote them was told.
-    pub fn read(
-        namespace: ObjectName,
-        metadata: &ObjectMeta,
-        multus_namespace: &ObjectName,
-        dialects: &Dialects,
-    ) -> Self {
+    pub fn read(metadata: &ObjectMeta, selection: &Selection, namespace: ObjectName) -> Self {
         let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).map(String::as_str);
-        let (selection, _) = Selection::read(annotation, &namespace, multus_namespace, dialects);
         let mut attached: Vec<Attached> = selection.elements().take(MOST).filter_map(Attached::asked).collect();
         if let Some(text) = annotation(NETWORK_STATUS).filter(|text| text.len() <= LONGEST) {
             given(text, &mut attached);

@@ -12,7 +12,6 @@ use attachments::policy::{
     self, CompiledPolicy, Document, Kind as Broken, Labels, Nad, Pod, PolicyError, PolicyName, Violation,
 };
 use attachments::rule::Severity;
-use attachments::selection::Selection;
 use delegates::lint::{Kind, Problem};
 use serde_json::Value;
 
@@ -105,10 +104,8 @@ impl<'a> Bench<'a> {
     fn pod(&mut self, object: &Value, policies: &[&CompiledPolicy]) {
         let namespace = self.request.namespace;
         let Ok(home) = namespace.parse::<ObjectName>() else { return };
-        let multus = self.known.view.options.multus_namespace.clone().unwrap_or_else(|| home.clone());
-        let annotation = |key: &str| object["metadata"]["annotations"][key].as_str();
         // What cannot be read is said by the rules.
-        let (selection, _) = Selection::read(annotation, &home, &multus, &self.known.view.options.dialects);
+        let selection = rules::selection(&home, object, &self.known.view);
         if selection.networks.len() > self.known.view.options.max_attachments {
             return;
         }

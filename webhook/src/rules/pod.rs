@@ -70,7 +70,7 @@ pub(super) fn judge_template(namespace: &ObjectName, template: &Value, view: &Vi
 /// What an object selects. The webhook's namespace for default networks is a flag.
 pub(crate) fn selection(namespace: &ObjectName, object: &Value, view: &View) -> Selection {
     let home = view.options.multus_namespace.as_ref().unwrap_or(namespace);
-    Selection::read(|key| annotation(object, key), namespace, home, &view.options.dialects).0
+    view.selection(|key| annotation(object, key), namespace, home)
 }
 
 /// The objects of dialects that a pod names and the view does not have.
