@@ -2,6 +2,7 @@
 
 mod admission;
 mod certificates;
+mod dialects;
 mod floor;
 mod janitor;
 mod judged;
