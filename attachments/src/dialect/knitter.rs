@@ -262,8 +262,7 @@ impl Port {
 
     /// What the port asks for in vain, as it did there.
     fn warnings(&self) -> Vec<Finding> {
-        const PLAIN: &str =
-            "a plain port, which it is: a device needs a network whose definition has k8s.v1.cni.cncf.io/resourceName";
+        const PLAIN: &str = "a plain port, and it is one: a device needs a network whose definition has k8s.v1.cni.cncf.io/resourceName";
         let at = |key: &str| format!("{}.attributes.{key}", self.field());
         let accelerated = self.is_accelerated.then(|| Finding::new(at("accelerate"), "\"true\"", PLAIN));
         let typed = (self.nic_type != "normal")

@@ -131,7 +131,7 @@ mod tests {
         );
         assert!(
             fast.starts_with(&format!(
-                "p.yaml: shop/p: warning: {at}.attributes.accelerate: Invalid value: \"true\": a plain port"
+                "p.yaml: shop/p: warning: {at}.attributes.accelerate: Invalid value: \"true\": must be a plain port"
             )),
             "{fast}"
         );
