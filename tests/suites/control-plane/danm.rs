@@ -15,8 +15,9 @@ const INTERFACES: &str = "danm.io/interfaces";
 /// An API server with DANM's kinds, and a node with these keys, where nothing is built in but the addresses.
 fn world(keys: Value) -> World {
     let mut world = World::new();
-    for file in ["crds", "rbac"] {
-        world.plane.kubectl(["apply", "-f", &shipped(&format!("dialects/danm/{file}.yaml"))]);
+    // The webhook's rights are in its namespace.
+    for file in ["kustomize/webhook/namespace", "dialects/danm/crds", "dialects/danm/rbac"] {
+        world.plane.kubectl(["apply", "-f", &shipped(&format!("{file}.yaml"))]);
     }
     for group in ["danm.io", "danm.k8s.io"] {
         for plural in ["danmnets", "tenantnetworks", "clusternetworks", "tenantconfigs", "danmeps", "reservedips"] {
