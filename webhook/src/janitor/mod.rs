@@ -9,6 +9,7 @@ mod alone;
 mod batch;
 mod census;
 mod conflicts;
+mod dialects;
 mod networks;
 mod objects;
 mod options;

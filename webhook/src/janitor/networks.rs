@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use attachments::api::{
-    AddressBlock, AddressBlockSpec, AddressClaim, AddressClaimSpec, AddressSet, ClaimHolder, HolderKind, NETWORK,
-    OverlayMember, VniClaim, VniClaimSpec, VniClaimStatus,
+    AddressBlock, AddressBlockSpec, AddressClaim, AddressClaimSpec, AddressSet, ClaimHolder, ClaimOwner, HolderKind,
+    NETWORK, OverlayMember, VniClaim, VniClaimSpec, VniClaimStatus,
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::cluster::Definition;
+use crate::cluster::{Definition, Pair};
 
 /// So long a claim may name a definition that has no uid yet: the one that a VNI was drawn for is about to be stored.
 const PROVISIONAL: i64 = 60;
@@ -26,6 +26,8 @@ const SKEW: i64 = 10;
 pub struct Objects {
     /// Owners of VNIs.
     pub claims: Vec<VniClaim>,
+    /// Those that are networks of a dialect, with the pairs that they name. They were read after the claims.
+    pub networks: Vec<(ClaimOwner, Pair)>,
     /// Nodes in overlays.
     pub members: Vec<OverlayMember>,
     /// Who has which addresses.
@@ -41,7 +43,7 @@ pub struct Objects {
 }
 
 /// What definitions say of overlays: namespace, name and uid, and the pairs of UDP port and VNI that they name.
-pub type Owners = HashMap<(String, String), (String, HashSet<(u16, u32)>)>;
+pub type Owners = HashMap<(String, String), (String, HashSet<Pair>)>;
 
 /// What definitions say.
 pub fn owners(definitions: &[Definition]) -> Owners {
@@ -111,7 +113,7 @@ pub fn plan<'a>(objects: &'a Objects, owners: &Owners, began: Timestamp) -> Plan
     for claim in &objects.claims {
         let name = claim.name_any();
         let members = members.get(&name).copied().unwrap_or_default();
-        if members == 0 && !is_owned(claim, owners, began) {
+        if members == 0 && !is_owned(claim, owners, &objects.networks, began) {
             plan.ended.push(claim);
             continue;
         }
@@ -133,9 +135,17 @@ fn is_listed(claim: &AddressClaim, sets: &[AddressSet]) -> bool {
     listed.is_none_or(|listed| addresses.iter().any(|address| listed.contains(address)))
 }
 
-/// Does the definition that owns the claim still exist, and does it still name the pair?
-fn is_owned(claim: &VniClaim, owners: &Owners, began: Timestamp) -> bool {
+/// Does the definition, or the network of a dialect, that owns the claim still exist, and does it still name the pair?
+fn is_owned(claim: &VniClaim, owners: &Owners, networks: &[(ClaimOwner, Pair)], began: Timestamp) -> bool {
     let VniClaimSpec { vni, port, owner, .. } = &claim.spec;
+    let is_owner = |(one, pair): &(ClaimOwner, Pair)| {
+        (&one.namespace, &one.name) == (&owner.namespace, &owner.name)
+            && (owner.uid.is_empty() || owner.uid == one.uid)
+            && *pair == (*port, *vni)
+    };
+    if networks.iter().any(is_owner) {
+        return true;
+    }
     let made = claim.creation_timestamp().map(|time| time.0.as_second());
     let youth = if owner.uid.is_empty() { PROVISIONAL } else { SKEW };
     let is_new = made.is_none_or(|made| began.as_second() - made < youth);
@@ -199,6 +209,17 @@ mod tests {
         // A VNI that was drawn for a definition that never came.
         let drawn = Objects { claims: vec![claim("")], ..Objects::default() };
         assert_eq!((ended(&drawn, &owned("a", 7), later()), ended(&drawn, &Owners::new(), later())), (0, 1));
+    }
+
+    #[test]
+    fn a_claim_of_a_dialects_network_goes_with_that() {
+        let ended = |uid: &str, vni: u32| {
+            let owner = ClaimOwner { namespace: "shop".into(), name: "blue".into(), uid: uid.into() };
+            let objects =
+                Objects { claims: vec![claim("a")], networks: vec![(owner, (4789, vni))], ..Objects::default() };
+            plan(&objects, &Owners::new(), later()).ended.len()
+        };
+        assert_eq!((ended("a", 7), ended("b", 7), ended("a", 8)), (0, 1, 1));
     }
 
     #[test]

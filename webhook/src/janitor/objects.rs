@@ -188,6 +188,7 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
     if claims.is_empty() && blocks.is_empty() && addresses.is_empty() {
         return Ok(Objects::default());
     }
+    let networks = super::dialects::owners(client, &claims).await?;
     let holders = holders(client, &addresses).await?;
     let is_of_set = |claim: &AddressClaim| claim.spec.holder.kind == HolderKind::AddressSet;
     let sets = match addresses.iter().any(is_of_set) {
@@ -201,7 +202,7 @@ pub async fn networks(client: &Client) -> Result<Objects, String> {
     while let Some(page) = page(&mut pages).await? {
         nodes.extend(page.into_iter().map(|OnlyMeta { metadata }| metadata.name));
     }
-    Ok(Objects { claims, members, blocks, addresses, holders, sets, nodes })
+    Ok(Objects { claims, networks, members, blocks, addresses, holders, sets, nodes })
 }
 
 /// Those for whom addresses are kept, as far as they exist: each pod by its name, for few ask for an address; of IPAMClaims and AddressSets all.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use attachments::api::{
     ADDRESS_SPACE, AddressBlock, AddressClaim, GROUP, HolderKind, NETWORK, NODE, OverlayMember, VniClaim,
 };
+use attachments::dialect::objects::ForeignRef;
+use attachments::names::NetRef;
 use delegates::networks::NetworkId;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
@@ -140,6 +142,17 @@ pub async fn uid(client: &Client, path: &str, name: &str) -> Result<Option<Strin
         Err(Answer::Absent) => Ok(None),
         Err(answer) => Err(answer),
     }
+}
+
+/// The uid of the object of a dialect that nodes know by the name of a definition; `None` when there is none.
+pub async fn dialects_uid(client: &Client, definition: &NetRef) -> Result<Option<String>, Answer> {
+    let Some(object) = ForeignRef::of_definition(definition) else { return Ok(None) };
+    for path in object.kind.collections(object.namespace.as_ref()) {
+        if let Some(uid) = uid(client, &path, object.name.as_str()).await? {
+            return Ok(Some(uid));
+        }
+    }
+    Ok(None)
 }
 
 /// An object whose kind is not ours.

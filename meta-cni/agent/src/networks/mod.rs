@@ -404,9 +404,18 @@ impl Networks {
                 let overlay = needs.into_iter().filter(|need| need.id == *id).find_map(|need| need.overlay);
                 Owner::There(overlay.map(|overlay| overlay.shared_with).unwrap_or_default())
             }
-            Some(Outcome::Missing) => Owner::Gone,
+            Some(Outcome::Missing) => self.dialects_owner(owner).await,
             Some(Outcome::Unreachable { reason }) => Owner::Unknown(reason.clone()),
             _ => Owner::There(Vec::new()),
+        }
+    }
+
+    /// What is known of an owner that is no definition: it may be a network of a dialect, which is shared with nobody.
+    async fn dialects_owner(&self, owner: &NetRef) -> Owner {
+        match api::dialects_uid(&self.0.client, owner).await {
+            Ok(Some(_)) => Owner::There(Vec::new()),
+            Ok(None) => Owner::Gone,
+            Err(answer) => Owner::Unknown(work::Trouble::from(answer).why),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachments::definition::NetworkAttachmentDefinition;
-use attachments::dialect::objects::{ForeignRef, called};
+use attachments::dialect::objects::called;
 use attachments::names::NetRef;
 use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why a step could not be taken.
 pub(super) struct Trouble {
-    why: String,
+    pub(super) why: String,
     /// The API server gave no answer that counts, and may in a moment.
     is_passing: bool,
 }
@@ -233,11 +233,8 @@ impl Networks {
                 let NetRef { namespace, name } = &ask.reference;
                 let path = NetworkAttachmentDefinition::url_path(&(), Some(namespace.as_str()));
                 let mut uid = api::uid(&self.0.client, &path, name.as_str()).await?;
-                // The network may be an object of a dialect.
-                if let Some(object) = ForeignRef::of_definition(&ask.reference).filter(|_| uid.is_none()) {
-                    for path in object.kind.collections(object.namespace.as_ref()) {
-                        uid = uid.or(api::uid(&self.0.client, &path, object.name.as_str()).await?);
-                    }
+                if uid.is_none() {
+                    uid = api::dialects_uid(&self.0.client, &ask.reference).await?;
                 }
                 ask.uid = uid.ok_or_else(|| "the definition was deleted meanwhile".to_owned())?;
                 Ok(())

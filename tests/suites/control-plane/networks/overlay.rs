@@ -7,6 +7,7 @@ use delegates::networks::NetworkId;
 use serde_json::{Value, json};
 
 use super::stage::{Stage, address, path, resolve};
+use crate::world::shipped;
 
 fn id() -> NetworkId {
     NetworkId::overlay(4789, 4200)
@@ -87,6 +88,40 @@ fn another_definition_with_the_pair_is_refused_and_told_the_owner_until_it_is_sh
     stage.until("b", "refusal", || {
         let answer = stage.resolve("b", "blue");
         if answer["kind"] == "refused" { Ok(()) } else { Err(answer.to_string()) }
+    });
+}
+
+#[test]
+fn a_definition_with_the_vni_of_a_danm_network_is_told_whether_that_is_there() {
+    let mut stage = Stage::new(&["a"]);
+    let plane = &stage.world.plane;
+    // For the webhook's part of the rights.
+    plane.kubectl(["create", "namespace", "meta-cni"]);
+    for file in ["crds", "rbac"] {
+        plane.kubectl(["apply", "-f", &shipped(&format!("dialects/danm/{file}.yaml"))]);
+    }
+    for group in ["danm.k8s.io", "danm.io"] {
+        let crd = format!("crd/danmnets.{group}");
+        plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
+    }
+    let api = plane.api();
+    let metadata = json!({"namespace": "default", "name": "internal"});
+    let spec = json!({"NetworkID": "internal", "Options": {"host_device": "under", "vxlan": 4200}});
+    let network = json!({"apiVersion": "danm.io/v1", "kind": "DanmNet", "metadata": metadata, "spec": spec});
+    let uid = api.apply(&network).unwrap()["metadata"]["uid"].take();
+    let owner = json!({"namespace": "default", "name": "internal.danmnet", "uid": uid});
+    let metadata = json!({"name": "4789-4200", "labels": {"meta-cni.io/network": "4789-4200"}});
+    let spec = json!({"vni": 4200, "port": 4789, "owner": owner});
+    api.apply(&json!({"apiVersion": "meta-cni.io/v1alpha1", "kind": "VniClaim", "metadata": metadata, "spec": spec}))
+        .unwrap();
+    stage.start_all();
+    stage.overlay("blue", 4200, "10.42.0.0/16");
+    let refusal = stage.refused("a", "blue");
+    assert!(refusal.contains("default/internal.danmnet owns it"), "{refusal}");
+    api.delete("/apis/danm.io/v1/namespaces/default/danmnets/internal").unwrap();
+    stage.until("a", "refusal that says so", || match stage.refused("a", "blue") {
+        refusal if refusal.contains("default/internal.danmnet owned it and is gone") => Ok(()),
+        refusal => Err(refusal),
     });
 }
 
