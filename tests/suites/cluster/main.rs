@@ -7,6 +7,7 @@ mod api_server;
 mod bed;
 mod churn;
 mod connectivity;
+mod danm;
 mod devices;
 mod genie;
 mod helm;
