@@ -259,6 +259,14 @@ impl Node {
         self.call("ADD", pod).run()
     }
 
+    /// An ADD that is refused before any delegate runs, and leaves nothing.
+    #[track_caller]
+    pub fn refuses(&self, pod: &Pod, code: u64, names: &[&str]) {
+        self.add(pod).refused(code, names);
+        assert!(self.fakes.calls().is_empty(), "a delegate ran: {:?}", self.fakes.take_order());
+        self.assert_clean();
+    }
+
     /// DEL, as the runtime would.
     pub fn del(&self, pod: &Pod) -> Outcome {
         self.call("DEL", pod).run()

@@ -120,10 +120,25 @@ impl Kind {
         }
     }
 
+    /// The groups that have it.
+    pub fn groups(self) -> impl Iterator<Item = &'static str> {
+        self.api_versions().iter().map(|version| group_of(version))
+    }
+
+    /// The kind of an object, by its group and the word for it.
+    pub fn in_group(group: &str, word: &str) -> Option<Self> {
+        Self::of(word).filter(|kind| kind.groups().any(|known| known == group))
+    }
+
     /// The kind that a manifest names.
     pub fn of(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.spellings().contains(&word))
     }
+}
+
+/// The group of an `apiVersion`.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or(api_version, |(group, _)| group)
 }
 
 impl fmt::Display for Kind {
@@ -205,8 +220,7 @@ pub fn meaning(kind: Kind, mut spec: Value) -> Value {
 
 /// Says of an object that it is in two groups which do not agree.
 pub fn disagreement(reference: &ForeignRef) -> String {
-    let versions = reference.kind.api_versions();
-    let groups: Vec<&str> = versions.iter().filter_map(|version| version.split('/').next()).collect();
+    let groups: Vec<&str> = reference.kind.groups().collect();
     format!("{reference} is in the groups {}, and the two differ: delete one of them", groups.join(" and "))
 }
 

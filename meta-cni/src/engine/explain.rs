@@ -107,7 +107,7 @@ pub fn explain(question: &Question) -> Result<Explained> {
         explained.refuse(None, &finding.into());
     }
     networks.name_definitions(pod, &mut selection, &mut facts)?;
-    let selection = networks.settle(pod, target, &selection, &mut facts).unwrap_or_else(|fault| {
+    let selection = networks.settle(pod, target, selection, &mut facts).unwrap_or_else(|fault| {
         explained.refuse(None, &fault);
         Selection::default()
     });

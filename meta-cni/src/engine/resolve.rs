@@ -68,7 +68,7 @@ pub fn bind(run: &Run<'_>, target: &Target, pod: Option<&PodRef>) -> Result<Reso
     }
     let ignored = selection.ignored.map(ignored);
     networks.name_definitions(&pod, &mut selection, &mut facts)?;
-    let selection = networks.settle(&pod, target, &selection, &mut facts)?;
+    let selection = networks.settle(&pod, target, selection, &mut facts)?;
     let mut bound = networks.bind(&pod, target, &selection, &mut facts)?;
     hold_to_roots(&bound.paths, &run.conf.path_roots)?;
     bound.warnings.extend(policies::judge(run.conf.level, &pod, &selection, &networks.references()?, &facts)?);
@@ -285,15 +285,15 @@ impl<'a> NodeNetworks<'a> {
         &self,
         pod: &PodRef,
         target: &Target,
-        selection: &Selection,
+        selection: Selection,
         facts: &mut Facts,
     ) -> Result<Selection> {
         if selection.is_settled() {
-            return Ok(selection.clone());
+            return Ok(selection);
         }
-        self.look_up(&self.request(pod, target, selection, None), facts)?;
+        self.look_up(&self.request(pod, target, &selection, None), facts)?;
         let conf = &self.run.conf;
-        Ok(conf.dialects.settle(selection, &facts.objects, &pod.namespace, conf.strict)?)
+        Ok(conf.dialects.settle(&selection, &facts.objects, &pod.namespace, conf.strict)?)
     }
 
     fn request<'r>(

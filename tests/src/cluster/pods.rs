@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::node::IMAGE;
-use super::{Api, wait};
+use super::{Api, Cluster, wait};
 use crate::node::{NETWORKS, STATUS};
+use crate::program;
 
 /// What a pod may take on a machine whose two processors compile meanwhile; kubelet tries a failed one again after 10 to 20 seconds,
 /// and one that was killed twice over starts its pods anew.
@@ -88,6 +89,38 @@ pub fn lan(number: u8) -> Value {
 pub fn status_of(pod: &Value) -> Option<Vec<Value>> {
     let text = pod["metadata"]["annotations"][STATUS].as_str()?;
     Some(serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+/// Waits until a pod is ready and has its `network-status`, and gives that.
+pub fn status(api: &Api, namespace: &str, name: &str) -> Vec<Value> {
+    ready(api, namespace, name);
+    wait::until(&format!("status of pod {name}"), PATIENCE, || {
+        let pod = api.get(&format!("/api/v1/namespaces/{namespace}/pods/{name}")).map_err(|e| e.to_string())?;
+        status_of(&pod).ok_or_else(|| pod["metadata"].to_string())
+    })
+}
+
+/// Runs a program in a pod; what it printed.
+#[track_caller]
+pub fn exec(cluster: &Cluster, namespace: &str, pod: &str, line: &str) -> String {
+    cluster.plane().kubectl(["exec", "-n", namespace, pod, "--"].into_iter().chain(line.split(' ')))
+}
+
+/// Does one echo come back to a pod? `args` are those of ping, the address last.
+pub fn pings(cluster: &Cluster, namespace: &str, pod: &str, args: &[&str]) -> bool {
+    let mut command = cluster.plane().kubectl_command();
+    command.args(["exec", "-n", namespace, pod, "--", "ping", "-c", "1"]).args(args);
+    program::start(&mut command, b"").finish(Duration::from_secs(20)).code == Some(0)
+}
+
+/// Interfaces and IPv4 addresses of a pod, as `ip` has them, but for lo.
+pub fn interfaces(cluster: &Cluster, namespace: &str, pod: &str) -> Vec<(String, String)> {
+    let lines = exec(cluster, namespace, pod, "ip -o -4 address");
+    let pair = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words[1].to_owned(), words[3].split('/').next().unwrap().to_owned())
+    };
+    lines.lines().map(pair).filter(|(name, _)| name != "lo").collect()
 }
 
 /// Makes a pod with one further network, waits until it has it, and gives its address there.

@@ -171,11 +171,7 @@ impl Bed {
 
     /// Waits until a pod is ready and has its `network-status`, and gives that.
     pub fn status(&self, name: &str) -> Vec<Value> {
-        self.ready(name);
-        wait::until(&format!("status of pod {name}"), PATIENCE, || {
-            let pod = self.api.get(&self.path(name)).map_err(|e| e.to_string())?;
-            status_of(&pod).ok_or_else(|| pod["metadata"].to_string())
-        })
+        status(&self.api, &self.namespace, name)
     }
 
     /// Waits for an event of an object, by a part of its text, and gives all.
@@ -189,8 +185,7 @@ impl Bed {
     /// Runs a program in a pod; what it printed.
     #[track_caller]
     pub fn exec(&self, pod: &str, line: &str) -> String {
-        let start = ["exec", "-n", &self.namespace, pod, "--"];
-        self.cluster.plane().kubectl(start.into_iter().chain(line.split(' ')))
+        exec(&self.cluster, &self.namespace, pod, line)
     }
 
     /// Deletes a pod and waits until it is gone from the API.

@@ -1,14 +1,11 @@
 //! DANM's pods and networks, of both groups, on a cluster whose nodes read that dialect.
 
-use std::time::Duration;
-
 use meta_cni_tests::cluster::node::Traces;
 use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
-use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, definition, events, gone, image, install_dialect, namespace, pod, ready, status_of, wait_for_agents,
+    PATIENCE, definition, events, exec, gone, image, install_dialect, namespace, pings, pod, status, wait_for_agents,
     wait_for_webhook,
 };
 
@@ -75,28 +72,14 @@ fn run(api: &Api, name: &str, node: &str, further: &Value) -> Vec<String> {
 
 /// The addresses of a pod's interface at this place of its list.
 fn addresses(api: &Api, name: &str, place: usize) -> Vec<String> {
-    let status = status(api, name);
+    let status = status(api, NAMESPACE, name);
     let ips = status[place]["ips"].as_array().into_iter().flatten();
     ips.map(|ip| ip.as_str().unwrap().to_owned()).collect()
 }
 
-fn status(api: &Api, name: &str) -> Vec<Value> {
-    ready(api, NAMESPACE, name);
-    wait::until(&format!("status of pod {name}"), PATIENCE, || {
-        let pod = api.get(&path(name)).map_err(|e| e.to_string())?;
-        status_of(&pod).ok_or_else(|| pod["metadata"].to_string())
-    })
-}
-
-fn exec(cluster: &Cluster, pod: &str, line: &str) -> String {
-    cluster.plane().kubectl(["exec", "-n", NAMESPACE, pod, "--"].into_iter().chain(line.split(' ')))
-}
-
 /// Does one echo come back within two seconds?
-fn pings(cluster: &Cluster, pod: &str, address: &str) -> bool {
-    let line = ["exec", "-n", NAMESPACE, pod, "--", "ping", "-c", "1", "-W", "2", address];
-    let mut command = cluster.plane().kubectl_command();
-    program::start(command.args(line), b"").finish(Duration::from_secs(20)).code == Some(0)
+fn answers(cluster: &Cluster, pod: &str, address: &str) -> bool {
+    pings(cluster, NAMESPACE, pod, &["-W", "2", address])
 }
 
 fn until_event(api: &Api, namespace: &str, name: &str, words: &[&str]) {
@@ -170,7 +153,7 @@ fn interfaces_have_their_names_and_reach_each_other(cluster: &Cluster, api: &Api
         api.apply(&annotated(name, node, group, &further)).unwrap();
     }
     for name in ["a", "b"] {
-        let status = status(api, name);
+        let status = status(api, NAMESPACE, name);
         let interfaces: Vec<&str> = status.iter().map(|one| one["interface"].as_str().unwrap()).collect();
         assert_eq!(interfaces, ["eth0", "ext1", "int2"], "{status:?}");
         let pod = api.get(&path(name)).unwrap();
@@ -184,7 +167,7 @@ fn interfaces_have_their_names_and_reach_each_other(cluster: &Cluster, api: &Api
     let there = addresses(api, "b", 2);
     assert_eq!(there.len(), 2, "both families: {there:?}");
     for address in &there {
-        assert!(pings(cluster, "a", address), "a to {address} of b, on the other node");
+        assert!(answers(cluster, "a", address), "a to {address} of b, on the other node");
     }
     for node in cluster.nodes() {
         let links = node.space().run("ip -d link show type vxlan");
@@ -211,16 +194,16 @@ fn an_address_is_had_once(api: &Api) {
 fn addresses_are_as_asked(cluster: &Cluster, api: &Api) {
     let outside = run(api, "outside", "n1", &json!({"clusterNetwork": "external", "ip": "10.100.20.200/32"}));
     assert_eq!(outside, ["10.100.20.200"]);
-    assert!(exec(cluster, "outside", "ip -o address show ext1").contains("10.100.20.200/24"));
-    assert!(pings(cluster, "a", "10.100.20.200"), "a to a pod on the same link of the node");
+    assert!(exec(cluster, NAMESPACE, "outside", "ip -o address show ext1").contains("10.100.20.200/24"));
+    assert!(answers(cluster, "a", "10.100.20.200"), "a to a pod on the same link of the node");
 
     assert!(run(api, "none", "n2", &json!({"clusterNetwork": "external", "ip": "none"})).is_empty());
-    assert_eq!(exec(cluster, "none", "ip -o address show ext1"), "");
-    assert_eq!(exec(cluster, "none", "cat /proc/sys/net/ipv6/conf/ext1/disable_ipv6").trim(), "1");
+    assert_eq!(exec(cluster, NAMESPACE, "none", "ip -o address show ext1"), "");
+    assert_eq!(exec(cluster, NAMESPACE, "none", "cat /proc/sys/net/ipv6/conf/ext1/disable_ipv6").trim(), "1");
 
     let six = run(api, "six", "n2", &json!({"network": "internal", "ip6": "dynamic"}));
     assert!(six.len() == 1 && six[0].starts_with("2001:db8:50::"), "{six:?}");
-    assert!(pings(cluster, "a", &six[0]));
+    assert!(answers(cluster, "a", &six[0]));
     for name in ["outside", "none", "six"] {
         delete(api, &path(name));
     }
@@ -279,7 +262,7 @@ fn a_tenants_network_is_given_its_vni(cluster: &Cluster, api: &Api) {
     let there = run(api, "tenant1", "n1", &asked);
     assert!(there[0].starts_with("10.100.70."), "{there:?}");
     run(api, "tenant2", "n2", &asked);
-    assert!(pings(cluster, "tenant2", &there[0]), "tenant2 to {there:?}, on the other node");
+    assert!(answers(cluster, "tenant2", &there[0]), "tenant2 to {there:?}, on the other node");
 }
 
 /// A VNI is its network's also while no pod is on it: a definition does not get it, and the next pod does.

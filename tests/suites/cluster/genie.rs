@@ -8,7 +8,8 @@ use meta_cni_tests::cluster::{Api, Cluster, wait};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, events, gone, image, install_dialect, namespace, pod, ready, status_of, wait_for_agents, wait_for_webhook,
+    PATIENCE, events, exec, gone, image, install_dialect, interfaces, namespace, pod, ready, status_of,
+    wait_for_agents, wait_for_webhook,
 };
 
 const NAMESPACE: &str = "genie";
@@ -70,18 +71,9 @@ fn object(api: &Api, kind: &str, name: &str, spec: &Value) {
         .unwrap();
 }
 
-fn exec(cluster: &Cluster, pod: &str, line: &str) -> String {
-    cluster.plane().kubectl(["exec", "-n", NAMESPACE, pod, "--"].into_iter().chain(line.split(' ')))
-}
-
-/// Interfaces and addresses of a pod, as `ip` has them.
+/// Interfaces and addresses of a pod, sorted.
 fn addresses(cluster: &Cluster, pod: &str) -> Vec<(String, String)> {
-    let lines = exec(cluster, pod, "ip -o -4 address");
-    let pair = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        (words[1].to_owned(), words[3].split('/').next().unwrap().to_owned())
-    };
-    let mut pairs: Vec<_> = lines.lines().map(pair).filter(|(name, _)| name != "lo").collect();
+    let mut pairs = interfaces(cluster, NAMESPACE, pod);
     pairs.sort();
     pairs
 }
@@ -119,7 +111,7 @@ fn a_list_has_its_names_its_host_port_and_its_words(cluster: &Cluster, api: &Api
     assert_eq!(names, ["eth0", "eth1", "eth4", "eth5"]);
     let of = |name: &str| found.iter().find(|(interface, _)| interface == name).unwrap().1.clone();
     assert!(of("eth0").starts_with("10.201.1.") && of("eth4").starts_with("10.202.1."), "{found:?}");
-    let routes = exec(cluster, "web", "ip route");
+    let routes = exec(cluster, NAMESPACE, "web", "ip route");
     let default: Vec<&str> = routes.lines().filter(|line| line.starts_with("default")).collect();
     assert!(default.len() == 1 && default[0].contains("dev eth0"), "{routes}");
 
@@ -167,7 +159,7 @@ fn the_quiet_network_is_chosen(cluster: &Cluster, api: &Api) {
     api.apply(&annotated("busy", "n1", json!({"cni": "br-a"}))).unwrap();
     ready(api, NAMESPACE, "busy");
     for number in 0..3 {
-        exec(cluster, "busy", "ping -c 20 -i 0.1 -s 1400 10.201.1.1");
+        exec(cluster, NAMESPACE, "busy", "ping -c 20 -i 0.1 -s 1400 10.201.1.1");
         let name = format!("open{number}");
         api.apply(&annotated(&name, "n1", json!({"cni": ""}))).unwrap();
         ready(api, NAMESPACE, &name);

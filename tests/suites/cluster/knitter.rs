@@ -11,7 +11,7 @@ use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, gone, image, install_dialect, namespace, pod, ready, status_of, wait_for_agents, wait_for_webhook,
+    PATIENCE, gone, image, install_dialect, namespace, pings, pod, status, status_of, wait_for_agents, wait_for_webhook,
 };
 
 const RADIO: &str = "radio";
@@ -45,19 +45,9 @@ fn run(api: &Api, namespace: &str, name: &str, node: &str, networks: Value) {
     api.apply(&pod).unwrap();
 }
 
-fn status(api: &Api, namespace: &str, name: &str) -> Vec<Value> {
-    ready(api, namespace, name);
-    wait::until(&format!("status of pod {name}"), PATIENCE, || {
-        let pod = api.get(&format!("/api/v1/namespaces/{namespace}/pods/{name}")).map_err(|e| e.to_string())?;
-        status_of(&pod).ok_or_else(|| pod["metadata"].to_string())
-    })
-}
-
 /// Does one echo come back within two seconds?
-fn pings(cluster: &Cluster, namespace: &str, pod: &str, address: &str) -> bool {
-    let line = ["exec", "-n", namespace, pod, "--", "ping", "-c", "1", "-W", "2", address];
-    let mut command = cluster.plane().kubectl_command();
-    program::start(command.args(line), b"").finish(Duration::from_secs(20)).code == Some(0)
+fn answers(cluster: &Cluster, namespace: &str, pod: &str, address: &str) -> bool {
+    pings(cluster, namespace, pod, &["-W", "2", address])
 }
 
 #[test]
@@ -153,9 +143,9 @@ fn two_tenants(cluster: &Cluster, api: &Api) {
         (RADIO, "a", "10.92.0.12", ["10.92.0.21", "10.92.0.22"]),
         (SHOP, "b", "10.92.0.21", ["10.92.0.11", "10.92.0.12"]),
     ] {
-        assert!(pings(cluster, namespace, name, inside), "{namespace}/{name} to {inside}, on the other node");
+        assert!(answers(cluster, namespace, name, inside), "{namespace}/{name} to {inside}, on the other node");
         for address in outside {
-            assert!(!pings(cluster, namespace, name, address), "{namespace}/{name} to {address} of another tenant");
+            assert!(!answers(cluster, namespace, name, address), "{namespace}/{name} to {address} of another tenant");
         }
     }
 }

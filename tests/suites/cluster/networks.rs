@@ -2,17 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, lan};
-
-/// Lines of `ip -o -4 address` in a pod as interface and address.
-fn addresses(bed: &Bed, pod: &str) -> Vec<(String, String)> {
-    let lines = bed.exec(pod, "ip -o -4 address");
-    let pair = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        (words[1].to_owned(), words[3].split('/').next().unwrap().to_owned())
-    };
-    lines.lines().map(pair).filter(|(name, _)| name != "lo").collect()
-}
+use crate::bed::{Bed, interfaces, lan};
 
 /// Interface and first address of each entry of a status.
 fn told(status: &[Value]) -> Vec<(String, String)> {
@@ -34,7 +24,7 @@ fn pods_get_one_to_five_networks_and_a_status_that_tells_them() {
         let pod = format!("p{count}");
         let status = bed.status(&pod);
         assert_eq!(status.len(), count + 1, "{status:?}");
-        assert_eq!(addresses(&bed, &pod), told(&status));
+        assert_eq!(interfaces(&bed.cluster, &bed.namespace, &pod), told(&status));
         for (entry, name) in status[1..].iter().zip(names) {
             assert_eq!(entry["name"], format!("counts/{name}"));
             assert_ne!(entry["default"], true);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use meta_cni_tests::cluster::{Node, wait};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, PATIENCE};
+use crate::bed::{Bed, PATIENCE, pings};
 
 /// An overlay with addresses of one pool.
 fn overlay(vni: u32, subnet: &str) -> Value {
@@ -26,14 +26,7 @@ impl Bed {
 
     /// Does one echo come back within a second? Nothing is sent before it: the first packet must arrive.
     pub fn answers(&self, pod: &str, address: &str) -> bool {
-        self.pings(pod, &[address])
-    }
-
-    fn pings(&self, pod: &str, args: &[&str]) -> bool {
-        let line = ["exec", "-n", &self.namespace, pod, "--", "ping", "-c", "1", "-W", "1"];
-        let mut command = self.cluster.plane().kubectl_command();
-        let started = meta_cni_tests::program::start(command.args(line).args(args), b"");
-        started.finish(Duration::from_secs(20)).code == Some(0)
+        pings(&self.cluster, &self.namespace, pod, &["-W", "1", address])
     }
 
     /// Waits until nothing of a network is left with the API server.
@@ -246,7 +239,10 @@ fn a_routed_overlay_reaches_every_node_and_a_gateway_leads_out() {
     let macs = ["g1", "g2"].map(|pod| {
         bed.ready(pod);
         assert!(bed.answers(pod, "10.49.0.1"), "{pod}: the gateway");
-        assert!(bed.pings(pod, &["-I", "net1", &away]), "{pod}: {away} by the gateway");
+        assert!(
+            pings(&bed.cluster, &bed.namespace, pod, &["-W", "1", "-I", "net1", &away]),
+            "{pod}: {away} by the gateway"
+        );
         let line = bed.exec(pod, "ip neigh show 10.49.0.1 dev net1");
         line.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap_or_default().to_owned()
     });

@@ -58,13 +58,6 @@ fn demo(node: &Node) {
     );
 }
 
-#[track_caller]
-fn refused(node: &Node, pod: &Pod, code: u64, words: &[&str]) {
-    node.add(pod).refused(code, words);
-    assert!(node.fakes.calls().is_empty(), "a delegate ran: {:?}", node.fakes.take_order());
-    node.assert_clean();
-}
-
 #[test]
 fn a_list_is_the_pods_networks_with_prefixes_and_goes_without_its_objects() {
     let node = node();
@@ -236,11 +229,11 @@ fn what_a_list_or_a_network_may_not_say_is_refused_before_anything_is_made() {
             &["[0]: got tenantNetwork and clusterNetwork"],
         ),
     ] {
-        refused(&node, &pod(&node, &list), code, words);
+        node.refuses(&pod(&node, &list), code, words);
     }
     node.conf["strict"] = json!(true);
     let list = json!([{"tenantNetwork": "management", "ip": "dynamic", "proutes": {"10.9.0.0/16": "10.0.0.1"}}]);
-    refused(&node, &pod(&node, &list), 7, &["[0].proutes", "want rt_tables in network \"management\""]);
+    node.refuses(&pod(&node, &list), 7, &["[0].proutes", "want rt_tables in network \"management\""]);
 }
 
 #[test]

@@ -45,13 +45,6 @@ fn object(node: &Node, kind: &str, name: &str, spec: Value) {
     node.manifest(&format!("{name}.json"), manifest.to_string());
 }
 
-#[track_caller]
-fn refused(node: &Node, pod: &Pod, code: u64, words: &[&str]) {
-    node.add(pod).refused(code, words);
-    assert!(node.fakes.calls().is_empty(), "a delegate ran: {:?}", node.fakes.take_order());
-    node.assert_clean();
-}
-
 #[test]
 fn a_list_of_files_is_the_pods_networks_by_their_names_and_goes_in_reverse() {
     let node = node();
@@ -155,7 +148,7 @@ fn what_a_list_cannot_have_is_refused_and_no_file_is_written() {
         ("br-a,../br-b", 7, &["cni[1]: got \"../br-b\""]),
         ("bridge", 11, &["cni[0]: no configuration named \"bridge\""]),
     ] {
-        refused(&node, &pod(&node, cni), code, words);
+        node.refuses(&pod(&node, cni), code, words);
     }
     assert_eq!(fs::read_dir(node.path("net.d")).unwrap().count(), 3);
 }
@@ -248,14 +241,14 @@ fn a_list_of_logical_networks_is_their_files_with_their_subnets() {
 fn a_logical_network_that_is_not_there_or_wrong_is_named() {
     let node = node();
     let asks = |networks: &str| node.pod_annotated("web", json!({"cni": " ", "networks": networks}));
-    refused(&node, &asks("gone"), 11, &["networks[0]: cannot find Logicalnetwork gone in namespace default"]);
+    node.refuses(&asks("gone"), 11, &["networks[0]: cannot find Logicalnetwork gone in namespace default"]);
     object(&node, "Logicalnetwork", "half", json!({"physicalNet": "gone"}));
-    refused(&node, &asks("half"), 11, &["networks[0]: cannot find Physicalnetwork gone in namespace default"]);
+    node.refuses(&asks("half"), 11, &["networks[0]: cannot find Physicalnetwork gone in namespace default"]);
     object(&node, "Logicalnetwork", "none", json!({}));
-    refused(&node, &asks("none"), 7, &["Logicalnetwork default/none: spec.plugin: missing"]);
+    node.refuses(&asks("none"), 7, &["Logicalnetwork default/none: spec.plugin: missing"]);
     object(&node, "Logicalnetwork", "fileless", json!({"plugin": "weave"}));
-    refused(&node, &asks("fileless"), 11, &["networks[0]: no configuration named \"weave\""]);
-    refused(&node, &asks("a_b"), 7, &["networks[0]: got \"a_b\""]);
+    node.refuses(&asks("fileless"), 11, &["networks[0]: no configuration named \"weave\""]);
+    node.refuses(&asks("a_b"), 7, &["networks[0]: got \"a_b\""]);
 }
 
 #[test]
@@ -270,7 +263,7 @@ fn a_blank_list_is_the_least_busy_network_of_the_node_and_is_written_to_the_pod(
     node.del(&pod).quiet();
     node.conf["genie"] = json!({"loadPrefixes": [{"plugin": "br-b", "prefixes": ["none-"]}]});
     node.fakes.take_order();
-    refused(&node, &self::pod(&node, ""), 11, &["genie.loadPrefixes: br-b (none-*)"]);
+    node.refuses(&self::pod(&node, ""), 11, &["genie.loadPrefixes: br-b (none-*)"]);
 }
 
 #[test]
@@ -297,7 +290,7 @@ fn a_pod_of_another_dialect_does_not_change_while_it_runs() {
 fn under_isolation_a_pod_names_no_file_of_the_node() {
     let mut node = node();
     node.conf["namespaceIsolation"] = json!(true);
-    refused(&node, &pod(&node, "br-a"), 120, &["network br-a: namespace isolation enabled", "a file of the node"]);
+    node.refuses(&pod(&node, "br-a"), 120, &["network br-a: namespace isolation enabled", "a file of the node"]);
     node.conf["genie"] = json!({"defaultPlugin": "br-a"});
     let plain = node.pod("plain", "");
     node.add(&plain).result();

@@ -41,13 +41,6 @@ fn port(network: &str, nic: &str) -> Value {
     json!({"attach_to_network": network, "attributes": {"nic_name": nic}})
 }
 
-#[track_caller]
-fn refused(node: &Node, pod: &Pod, code: u64, words: &[&str]) {
-    node.add(pod).refused(code, words);
-    assert!(node.fakes.calls().is_empty(), "a delegate ran: {:?}", node.fakes.take_order());
-    node.assert_clean();
-}
-
 /// example/pod1.json of Knitter's repository (K1).
 #[test]
 fn a_pod_of_three_ports_has_three_networks_by_their_names() {
@@ -108,8 +101,7 @@ fn combinable_ports_are_one_interface_and_a_blank_list_is_the_default_network() 
     }
     node.fakes.take_order();
     let long = pod(&node, json!([port("media", "eth0"), port("control", "thirteen-char")]));
-    refused(
-        &node,
+    node.refuses(
         &long,
         7,
         &[r#"networks.ports[1].attributes.nic_name: got "thirteen-char", want at most 12 characters"#],
@@ -161,20 +153,19 @@ fn names_that_no_definition_has_or_more_than_one_are_refused() {
     let node = node();
     let asks = |network: &str| pod(&node, json!([port("net_api", "eth0"), port(network, "x")]));
     let at = "networks.ports[1].attach_to_network: ";
-    refused(
-        &node,
+    node.refuses(
         &asks("none"),
         11,
         &[at, "no network-attachment-definition is \"none\" in namespace default", "namespace admin"],
     );
     definition(&node, "admin", "private", json!({}), &conf("two", "10.4.0.2/24"));
-    refused(&node, &asks("private"), 11, &[at, "is \"private\"", PUBLIC]);
+    node.refuses(&asks("private"), 11, &[at, "is \"private\"", PUBLIC]);
     for name in ["a", "b"] {
         definition(&node, "default", name, json!({NAME: "Two_Nets"}), &conf("two", "10.4.0.2/24"));
     }
     let both = "want a name that one definition has: default/a, default/b have it";
-    refused(&node, &asks("Two_Nets"), 7, &[at, "got \"Two_Nets\"", both]);
-    refused(&node, &asks("admin/media"), 11, &[at, "is \"admin/media\""]);
+    node.refuses(&asks("Two_Nets"), 7, &[at, "got \"Two_Nets\"", both]);
+    node.refuses(&asks("admin/media"), 11, &[at, "is \"admin/media\""]);
 }
 
 #[test]
@@ -187,10 +178,10 @@ fn under_isolation_the_administrators_public_networks_are_open_and_nothing_else(
     node.del(&mine).quiet();
     node.fakes.take_order();
     definition(&node, "other", "secret", json!({PUBLIC: "true"}), &conf("two", "10.4.0.2/24"));
-    refused(&node, &pod(&node, json!([port("secret", "eth0")])), 11, &["is \"secret\""]);
+    node.refuses(&pod(&node, json!([port("secret", "eth0")])), 11, &["is \"secret\""]);
     // The words of NPWG open nothing.
     let npwg = node.pod_annotated("npwg", json!({NETWORKS: "admin/media"}));
-    refused(&node, &npwg, 120, &["namespace isolation enabled"]);
+    node.refuses(&npwg, 120, &["namespace isolation enabled"]);
 }
 
 /// M1: a pod in NPWG's words, as `migrate` writes them, has what it had by the dialect.
@@ -269,7 +260,7 @@ fn without_the_dialect_its_annotation_is_not_read() {
     node.conf["dialects"] = json!(["knitter"]);
     node.fakes.take_order();
     let bad = node.pod_annotated("web", json!({"networks": "{"}));
-    refused(&node, &bad, 7, &["networks: got invalid JSON"]);
+    node.refuses(&bad, 7, &["networks: got invalid JSON"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use attachments::api::{AttachmentLevel, AttachmentPolicy, VniClaim};
 use attachments::definition::NetworkAttachmentDefinition;
 use attachments::dialect::Dialects;
-use attachments::dialect::objects::Kind;
+use attachments::dialect::objects::{Kind, group_of};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
@@ -69,8 +69,7 @@ impl Cache {
             Self::Levels => "attachmentlevels",
             Self::Claims => "vniclaims",
             Self::Foreign(kind, version) => {
-                let group = version.split('/').next().unwrap_or_default();
-                return Cow::from(format!("{}.{group}", kind.plural()));
+                return Cow::from(format!("{}.{}", kind.plural(), group_of(version)));
             }
         };
         Cow::from(name)

@@ -16,12 +16,6 @@ use crate::cluster::View;
 pub(crate) mod danm;
 mod genie;
 
-/// The kind of an object, by its group and the word for it.
-pub(super) fn kind(group: &str, word: &str) -> Option<Foreign> {
-    let has_group = |version: &&str| version.split('/').next() == Some(group);
-    Foreign::of(word).filter(|kind| kind.api_versions().iter().any(has_group))
-}
-
 /// Judges an object.
 pub(super) fn judge(kind: Foreign, request: &Request<'_>, object: &Value, view: &View) -> Vec<Problem> {
     let Some(dialect) = dialect_on(kind, view) else { return Vec::new() };

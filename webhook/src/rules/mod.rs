@@ -87,7 +87,7 @@ impl Judged {
             ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => Self::Template(TEMPLATE),
             ("batch", "Job") => Self::Template(TEMPLATE),
             ("batch", "CronJob") => Self::Template("spec.jobTemplate.spec.template"),
-            (group, kind) => Self::Foreign(foreign::kind(group, kind)?),
+            (group, kind) => Self::Foreign(Foreign::in_group(group, kind)?),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use attachments::cni::object::Object;
 use attachments::dialect::knitter::{self, Knitter};
-use attachments::dialect::objects::Kind as Foreign;
+use attachments::dialect::objects::{Kind as Foreign, group_of};
 use attachments::dialect::{Dialect, danm, genie};
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
@@ -58,9 +58,7 @@ fn definition(name: Option<&str>, object: &Value) -> Vec<Problem> {
 
 /// The kind of an object of a dialect.
 pub(super) fn foreign_kind(object: &Value) -> Option<Foreign> {
-    let group = object["apiVersion"].as_str()?.split('/').next()?;
-    let is_of = |version: &&str| version.split('/').next() == Some(group);
-    Foreign::of(object["kind"].as_str()?).filter(|kind| kind.api_versions().iter().any(is_of))
+    Foreign::in_group(group_of(object["apiVersion"].as_str()?), object["kind"].as_str()?)
 }
 
 /// An object of a dialect, with what the files say of the object that it needs.

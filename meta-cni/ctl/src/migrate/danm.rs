@@ -11,16 +11,11 @@ use attachments::bind::ConfFile;
 use attachments::cni::conf::NetworkConf;
 use attachments::dialect::danm::{API_VERSIONS, NETWORKS};
 use attachments::dialect::files::NodeFiles;
-use attachments::dialect::objects::{ForeignRef, Kind, Objects, disagreement, meaning};
+use attachments::dialect::objects::{ForeignRef, Kind, Objects, disagreement, group_of, meaning};
 use attachments::names::{NetRef, ObjectName};
 use serde_json::Value;
 
 use super::manifests::{Migration, Part, called, read_all};
-
-/// The groups of its kinds.
-fn group(version: &str) -> &str {
-    version.split('/').next().unwrap_or_default()
-}
 
 /// What the files hold together.
 struct Input {
@@ -97,11 +92,11 @@ fn own(reference: &ForeignRef, object: &Value, input: &Input, shared: &ObjectNam
 fn other(object: Value, input: &Input, migration: &mut Migration) {
     let name = called(&object);
     let kind = object["kind"].as_str().unwrap_or_default();
-    let is_of_danm = |text: &str| API_VERSIONS.iter().any(|version| group(version) == text);
+    let is_of_danm = |text: &str| API_VERSIONS.iter().any(|version| group_of(version) == text);
     if kind == "CustomResourceDefinition" && object["spec"]["group"].as_str().is_some_and(is_of_danm) {
         return migration.skipped.push(format!("{name}: not needed once its objects are definitions"));
     }
-    if object["apiVersion"].as_str().is_some_and(|version| is_of_danm(group(version))) {
+    if object["apiVersion"].as_str().is_some_and(|version| is_of_danm(group_of(version))) {
         return migration
             .left
             .push(format!("{name}: no object of DANM that can be read, by its kind, version or name"));

@@ -2,15 +2,11 @@
 
 use std::fs;
 
-use delegates::networks::NetworkId;
 use serde_json::{Value, json};
 
-use super::stage::{Stage, network};
+use super::sets::{detach, lease, roll};
+use super::stage::Stage;
 use crate::world::ask;
-
-fn id() -> NetworkId {
-    network("lan")
-}
 
 /// Nodes that speak the dialect, a network that its pods know as `Lan_1`, and a group of three.
 fn stage(nodes: &[&str]) -> Stage {
@@ -64,29 +60,6 @@ fn attach(stage: &Stage, node: &str, name: &str) -> u32 {
     lease(stage, node, name)
 }
 
-/// The plugin's part: the lease of what is promised to the pod.
-#[track_caller]
-fn lease(stage: &Stage, node: &str, name: &str) -> u32 {
-    let pool = stage.file(node, &id()).unwrap().pool.unwrap();
-    let text = format!("AddressSet web for default/{name}");
-    let slot = *pool.claimed.iter().find(|(_, who)| **who == text).unwrap_or_else(|| panic!("{pool:?}")).0;
-    stage.lease(node, &id(), name, format!("10.42.0.{slot}").parse().unwrap());
-    slot
-}
-
-fn detach(stage: &Stage, node: &str, name: &str, slot: u32) {
-    stage.give_back(node, &id(), name);
-    let gone = format!("/api/v1/namespaces/default/pods/{name}?gracePeriodSeconds=0");
-    stage.world.plane.api().delete(&gone).unwrap();
-    let member = format!("{}.a{slot}", id());
-    stage.until(node, "end of a hold on a member", || {
-        match stage.object("addressclaims", &member)["spec"]["nodes"].as_array() {
-            Some(nodes) if !nodes.is_empty() => Err(format!("{nodes:?}")),
-            _ => Ok(()),
-        }
-    });
-}
-
 /// K2 and K3.
 #[test]
 fn a_group_keeps_its_addresses_over_rollouts_and_a_fourth_pod_waits() {
@@ -106,14 +79,7 @@ fn a_group_keeps_its_addresses_over_rollouts_and_a_fourth_pod_waits() {
     assert_eq!(resolve(&stage, "b", &fourth)["kind"], "resolved", "{}", stage.log("b"));
     assert_eq!(lease(&stage, "b", "fourth"), 200);
     held[0] = ("b", "fourth".to_owned(), 200);
-    for round in 1..=3 {
-        for (i, (node, name, slot)) in held.iter_mut().enumerate() {
-            detach(&stage, node, name, *slot);
-            *node = if *node == "a" { "b" } else { "a" };
-            *name = format!("web-{round}-{i}");
-            assert_eq!(attach(&stage, node, name), *slot, "round {round}");
-        }
-    }
+    roll(&stage, &mut held, 3, attach);
     assert_eq!(stage.names("addressclaims").len(), 3);
 }
 

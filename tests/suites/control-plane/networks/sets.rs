@@ -13,7 +13,7 @@ use super::stage::{Stage, network};
 
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
-fn id() -> NetworkId {
+pub(super) fn id() -> NetworkId {
     network("lan")
 }
 
@@ -63,8 +63,9 @@ fn attach(stage: &Stage, node: &str, name: &str) -> u32 {
     lease(stage, node, name)
 }
 
+/// The plugin's part: the lease of what is promised to the pod.
 #[track_caller]
-fn lease(stage: &Stage, node: &str, name: &str) -> u32 {
+pub(super) fn lease(stage: &Stage, node: &str, name: &str) -> u32 {
     let pool = stage.file(node, &id()).unwrap().pool.unwrap();
     let text = format!("AddressSet web for default/{name}");
     let slot = *pool.claimed.iter().find(|(_, who)| **who == text).unwrap_or_else(|| panic!("{pool:?}")).0;
@@ -74,7 +75,7 @@ fn lease(stage: &Stage, node: &str, name: &str) -> u32 {
 }
 
 /// The pod goes: its lease, its object, and in the end its hold on the member.
-fn detach(stage: &Stage, node: &str, name: &str, slot: u32) {
+pub(super) fn detach(stage: &Stage, node: &str, name: &str, slot: u32) {
     stage.give_back(node, &id(), name);
     let gone = format!("/api/v1/namespaces/default/pods/{name}?gracePeriodSeconds=0");
     stage.world.plane.api().delete(&gone).unwrap();
@@ -90,6 +91,23 @@ fn member(stage: &Stage, slot: u32) -> Value {
 
 fn listed() -> Value {
     json!({"addresses": ["10.42.0.200", "10.42.0.100", "10.42.0.150"]})
+}
+
+/// Rollouts: each pod goes, and another one on the other node has its member.
+pub(super) fn roll(
+    stage: &Stage,
+    held: &mut [(&str, String, u32)],
+    rounds: u32,
+    attach: impl Fn(&Stage, &str, &str) -> u32,
+) {
+    for round in 1..=rounds {
+        for (i, (node, name, slot)) in held.iter_mut().enumerate() {
+            detach(stage, node, name, *slot);
+            *node = if *node == "a" { "b" } else { "a" };
+            *name = format!("web-{round}-{i}");
+            assert_eq!(attach(stage, node, name), *slot, "round {round}");
+        }
+    }
 }
 
 #[test]
@@ -116,14 +134,7 @@ fn the_pods_of_twenty_rollouts_have_the_same_members_and_never_two_the_same() {
     assert_eq!(lease(&stage, "b", "fourth"), 200);
     held[0] = ("b", "fourth".to_owned(), 200);
 
-    for round in 1..=20 {
-        for (i, (node, name, slot)) in held.iter_mut().enumerate() {
-            detach(&stage, node, name, *slot);
-            *node = if *node == "a" { "b" } else { "a" };
-            *name = format!("web-{round}-{i}");
-            assert_eq!(attach(&stage, node, name), *slot, "round {round}");
-        }
-    }
+    roll(&stage, &mut held, 20, attach);
     assert_eq!(stage.names("addressclaims").len(), 3);
 }
 

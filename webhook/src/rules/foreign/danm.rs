@@ -7,8 +7,8 @@ use attachments::cni::object::Object;
 use attachments::dialect::danm::judge::{self, Before};
 use attachments::dialect::danm::reserved::ReservedIp;
 use attachments::dialect::danm::tenant::{self, TenantConfig};
-use attachments::dialect::danm::{NetworkSpec, Options};
-use attachments::dialect::objects::{ForeignRef, Kind as Foreign, disagreement, meaning};
+use attachments::dialect::danm::{NetworkSpec, Options, twin};
+use attachments::dialect::objects::{ForeignRef, Kind as Foreign, disagreement, group_of, meaning};
 use attachments::finding::{Finding, Findings};
 use attachments::names::ObjectName;
 use delegates::lint::{self, Kind, Problem};
@@ -120,17 +120,12 @@ fn twins(reference: &ForeignRef, request: &Request<'_>, says: &Object, view: &Vi
     };
     let own = of(says);
     let mut problems = Vec::new();
-    let is_elsewhere = |version: &str| version.split('/').next() != Some(request.group);
+    let is_elsewhere = |version: &str| group_of(version) != request.group;
     let differs = |says: Option<Object>| says.is_none_or(|says| of(&says) != own);
     if view.foreign().groups(reference).any(|(version, says)| is_elsewhere(version) && differs(says)) {
         problems.push(Problem::unruled(Kind::Forbidden, "metadata.name", "", disagreement(reference)));
     }
-    let other = match reference.kind {
-        Foreign::DanmNet => Foreign::TenantNetwork,
-        Foreign::TenantNetwork => Foreign::DanmNet,
-        _ => return problems,
-    };
-    let other = ForeignRef { kind: other, ..reference.clone() };
+    let Some(other) = twin(reference) else { return problems };
     if view.foreign().has(&other) {
         let text = format!("{other} has the name: a namespace has networks of the one mode or the other");
         problems.push(Problem::unruled(Kind::Forbidden, "metadata.name", "", text));
