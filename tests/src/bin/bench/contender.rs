@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use meta_cni_tests::netns::Netns;
-use meta_cni_tests::node::NETWORKS;
 use meta_cni_tests::{call, peers, program};
 use serde_json::{Value, json};
 
@@ -92,13 +91,7 @@ impl Contender {
         for (name, text) in &scene.files {
             fs::write(dir.join(name), text).unwrap();
         }
-        for network in &scene.networks[1..] {
-            let manifest = json!({
-                "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-                "metadata": {"namespace": "default", "name": network.name}, "spec": {"config": network.conf().to_string()},
-            });
-            fs::write(dir.join(format!("manifests/nad-{}.json", network.name)), manifest.to_string()).unwrap();
-        }
+        scene.words.define(&scene.networks, &dir);
         let kubeconfig = dir.join("kubeconfig");
         if way == Way::Multus {
             fs::write(&kubeconfig, api::kubeconfig(&api::start(&node, &scene))).unwrap();
@@ -123,7 +116,6 @@ impl Contender {
     }
 
     fn conf(&self) -> Value {
-        let networks: Vec<&str> = self.scene.networks[1..].iter().map(|network| network.name.as_str()).collect();
         let delegates = [self.scene.networks[0].conf()];
         if self.way == Way::Multus {
             return json!({
@@ -137,7 +129,8 @@ impl Contender {
             "binDir": peers::dir(), "pathRoots": [self.dir], "runtimeConfig": self.scene.runtime,
         });
         // Runtimes hand these over with the call.
-        conf["runtimeConfig"]["io.kubernetes.cri.pod-annotations"] = json!({NETWORKS: networks.join(",")});
+        conf["runtimeConfig"]["io.kubernetes.cri.pod-annotations"] = self.scene.words.annotations(&self.scene.networks);
+        self.scene.words.configure(&mut conf, &self.dir);
         if self.way == Way::Executing {
             conf["builtin"] = json!([]);
         }

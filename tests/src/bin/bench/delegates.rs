@@ -2,20 +2,17 @@
 //! measured in User Mode Linux, by this same program started there.
 
 use std::path::Path;
-use std::time::Duration;
 
 use meta_cni_tests::program;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::contender::{Contender, Verb, Way};
-use crate::pods::turns;
+use crate::contender::{Contender, Way};
+use crate::measure;
+use crate::pods::in_turns;
 use crate::scene::{Scene, blocks, bridge, host_local};
 use meta_cni_tests::pages;
 use meta_cni_tests::report::{Row, Table, ms, times};
-
-/// Pods before anything counts.
-const WARM_UP: usize = 2;
 
 /// Which kernel a delegate is measured on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,19 +164,10 @@ fn line(case: &Case, count: usize, dir: &Path) -> Line {
     let beside = case.beside.iter().map(|(_, scene)| (Way::BuiltIn, scene));
     let all = ways.iter().map(|way| (*way, &case.scene)).chain(beside);
     let contenders: Vec<Contender> = all.map(|(way, scene)| Contender::new(way, scene, dir)).collect();
-    let mut costs = vec![Vec::new(); contenders.len()];
-    for round in 0..WARM_UP + count {
-        for i in turns(round, contenders.len()) {
-            let mut pod = contenders[i].pod(round);
-            let pair = [Verb::Add, Verb::Del].map(|verb| pod.time(verb).elapsed);
-            if round >= WARM_UP {
-                costs[i].push(pair);
-            }
-        }
-    }
+    let costs = in_turns(&contenders, 0, count, None);
     let pair = |i: usize| {
-        costs.get(i).map(|costs: &Vec<[Duration; 2]>| {
-            let [add, del] = [0, 1].map(|verb| Row::of(costs.iter().map(|pair| pair[verb])));
+        costs.get(i).map(|costs| {
+            let [add, _, del, _] = measure::rows(costs);
             Pair { add, del }
         })
     };

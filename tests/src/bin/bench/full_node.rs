@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::contender::{self, Contender, Pod, Verb, Way};
-use crate::measure::{self, Cost};
-use crate::pods::{WARM_UP, turns};
+use crate::measure;
+use crate::pods::in_turns;
 use crate::scene::Scene;
 use meta_cni_tests::report::{Row, Table, ms, times};
 
@@ -48,29 +48,18 @@ pub fn measure(count: usize, dir: &Path) -> Vec<Line> {
                 others.push(pod);
             }
         }
-        let mut costs: Vec<Vec<[Cost; 2]>> = vec![Vec::new(); contenders.len()];
-        for round in 0..WARM_UP + count {
-            for i in turns(round, contenders.len()) {
-                let mut pod = contenders[i].pod(10_000 + round);
-                let cost = [Verb::Add, Verb::Del].map(|verb| pod.time(verb));
-                if round >= WARM_UP {
-                    costs[i].push(cost);
-                }
-            }
-        }
+        let costs = in_turns(&contenders, 10_000, count, None);
         for (contender, costs) in contenders.iter().zip(&costs) {
             let calls = calls(contender);
-            let row = |verb: usize, what: &dyn Fn(Cost) -> std::time::Duration| {
-                Row::of(costs.iter().map(|cost| what(cost[verb])))
-            };
+            let [add, add_cpu, del, del_cpu] = measure::rows(costs);
             lines.push(Line {
                 way: contender.way.name(),
                 others: filled,
-                add: row(0, &|cost| cost.elapsed),
-                add_cpu: row(0, &|cost| cost.cpu),
+                add,
+                add_cpu,
                 add_calls: calls[0],
-                del: row(1, &|cost| cost.elapsed),
-                del_cpu: row(1, &|cost| cost.cpu),
+                del,
+                del_cpu,
                 del_calls: calls[1],
             });
         }

@@ -6,10 +6,12 @@
 mod api;
 mod contender;
 mod delegates;
+mod dialects;
 mod full_node;
 mod measure;
 mod pods;
 mod scene;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,11 +23,11 @@ use pods::Pods;
 use serde::Serialize;
 
 const USAGE: &str = "\
-bench [--pods N] [--delegates N] [--full N] [--only pods|full|delegates|uml] [--page NAME] [--json FILE] [--docs ROOT]
-  --pods N       pods of each kind and way (100)
+bench [--pods N] [--delegates N] [--full N] [--only PART] [--page NAME] [--json FILE] [--docs ROOT]
+  --pods N       pods of each kind and way, and in each one's words (100)
   --delegates N  pods for each delegate and way (30)
   --full N       pods of each way that come to a full node (30)
-  --only PART    pods; full, the full node; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
+  --only PART    pods; full, the full node; dialects; delegates, with those that need User Mode Linux; or uml, which is what runs inside it
   --page NAME    of the delegates the one that this page of docs/delegates is about
   --json FILE    also as JSON
   --docs ROOT    also into README.md and docs/ of the repository there
@@ -38,6 +40,8 @@ struct Results {
     pods: Option<Pods>,
     full: Vec<full_node::Line>,
     full_count: usize,
+    dialects: Vec<dialects::Line>,
+    dialects_count: usize,
     delegates: Vec<Line>,
 }
 
@@ -55,13 +59,23 @@ fn main() {
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(root).unwrap();
     let part = |name: &str| words.only.as_deref().is_none_or(|only| only == name);
     let load_before = load();
-    let mut results =
-        Results { machine: String::new(), pods: None, full: Vec::new(), full_count: words.full, delegates: Vec::new() };
+    let mut results = Results {
+        machine: String::new(),
+        pods: None,
+        full: Vec::new(),
+        full_count: words.full,
+        dialects: Vec::new(),
+        dialects_count: words.pods,
+        delegates: Vec::new(),
+    };
     if part("pods") {
         results.pods = Some(pods::measure(words.pods, dir.path()));
     }
     if part("full") {
         results.full = full_node::measure(words.full, dir.path());
+    }
+    if part("dialects") {
+        results.dialects = dialects::measure(words.pods, dir.path());
     }
     if part("delegates") {
         let page = words.page.as_deref();
@@ -93,6 +107,9 @@ impl Results {
         if !self.full.is_empty() {
             tables.push(full_node::table(&self.full, self.full_count));
         }
+        if !self.dialects.is_empty() {
+            tables.push(dialects::table(&self.dialects, self.dialects_count));
+        }
         if !self.delegates.is_empty() {
             tables.push(delegates::table(&self.delegates));
         }
@@ -113,6 +130,10 @@ impl Results {
         if !self.full.is_empty() {
             let text = section(full_node::table(&self.full, self.full_count));
             pages::put(&page, "full node", &format!("{}\n\n{text}", self.machine))?;
+        }
+        if !self.dialects.is_empty() {
+            let text = section(dialects::table(&self.dialects, self.dialects_count));
+            pages::put(&page, "dialects", &format!("{}\n\n{text}", self.machine))?;
         }
         if !self.delegates.is_empty() {
             let text = section(delegates::table(&self.delegates));
@@ -162,7 +183,9 @@ impl Words {
                 "--pods" => read.pods = number()?,
                 "--full" => read.full = number()?,
                 "--delegates" => read.delegates = number()?,
-                "--only" if ["pods", "full", "delegates", "uml"].contains(&value.as_str()) => read.only = Some(value),
+                "--only" if ["pods", "full", "dialects", "delegates", "uml"].contains(&value.as_str()) => {
+                    read.only = Some(value)
+                }
                 "--page" if delegates::page_names().contains(&value.as_str()) => read.page = Some(value),
                 "--json" => read.json = Some(value.into()),
                 "--docs" => read.docs = Some(value.into()),

@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::program;
+use meta_cni_tests::report::Row;
 use nix::sys::ptrace::{self, Event, Options};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
@@ -39,6 +40,12 @@ impl std::ops::AddAssign for Cost {
         self.elapsed += other.elapsed;
         self.cpu += other.cpu;
     }
+}
+
+/// The times of ADD, the processor times of ADD, and the same of DEL.
+pub fn rows(costs: &[[Cost; 2]]) -> [Row; 4] {
+    let row = |verb: usize, what: fn(&Cost) -> Duration| Row::of(costs.iter().map(|cost| what(&cost[verb])));
+    [row(0, |cost| cost.elapsed), row(0, |cost| cost.cpu), row(1, |cost| cost.elapsed), row(1, |cost| cost.cpu)]
 }
 
 /// A process under way.

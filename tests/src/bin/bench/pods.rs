@@ -16,7 +16,7 @@ use meta_cni_tests::report::{Row, Table, ms, times};
 const FURTHER: [usize; 3] = [1, 3, 5];
 
 /// Pods before anything counts: bridges are made, files are cached.
-pub const WARM_UP: usize = 2;
+const WARM_UP: usize = 2;
 
 /// Pods that start at once in the burst, and how often.
 const BURST: usize = 50;
@@ -86,41 +86,44 @@ pub fn measure(count: usize, dir: &Path) -> Pods {
     }
 }
 
-/// The ways take turns, one pod each, so that what else the machine does meets all of them alike; each round in another
-/// order, for what one leaves to be cleaned up meets the next.
+/// ADD and DEL in every way.
 fn attach(count: usize, further: usize, dir: &Path) -> Vec<Attach> {
     let scene = Scene::bridges(further);
     let contenders: Vec<Contender> = ways().into_iter().map(|way| Contender::new(way, &scene, dir)).collect();
-    let mut costs: Vec<Vec<[Cost; 2]>> = vec![Vec::new(); contenders.len()];
-    for round in 0..WARM_UP + count {
-        for i in turns(round, contenders.len()) {
-            let mut pod = contenders[i].pod(round);
-            let add = pod.time(Verb::Add);
-            if round < WARM_UP {
-                pod.expect_links(further + 1);
-            }
-            let del = pod.time(Verb::Del);
-            if round < WARM_UP {
-                pod.expect_links(0);
-            } else {
-                costs[i].push([add, del]);
-            }
-        }
-    }
-    let row = |costs: &[[Cost; 2]], what: &dyn Fn(&[Cost; 2]) -> Duration| Row::of(costs.iter().map(what));
-    let one = |(contender, costs): (&Contender, &Vec<[Cost; 2]>)| Attach {
-        way: contender.way.name(),
-        further_networks: further,
-        add: row(costs, &|cost| cost[0].elapsed),
-        add_cpu: row(costs, &|cost| cost[0].cpu),
-        del: row(costs, &|cost| cost[1].elapsed),
-        del_cpu: row(costs, &|cost| cost[1].cpu),
+    let costs = in_turns(&contenders, 0, count, Some(further + 1));
+    let one = |(contender, costs): (&Contender, &Vec<[Cost; 2]>)| {
+        let [add, add_cpu, del, del_cpu] = measure::rows(costs);
+        Attach { way: contender.way.name(), further_networks: further, add, add_cpu, del, del_cpu }
     };
     contenders.iter().zip(&costs).map(one).collect()
 }
 
+/// What ADD and DEL cost each contender, pod by pod. They take turns, one pod each, so that what else the machine does meets all of them
+/// alike; each round in another order, for what one leaves to be cleaned up meets the next. The pods are numbered from `first` on; those
+/// that do not count have `links` links, where that is said.
+pub fn in_turns(contenders: &[Contender], first: usize, count: usize, links: Option<usize>) -> Vec<Vec<[Cost; 2]>> {
+    let mut costs = vec![Vec::new(); contenders.len()];
+    for round in 0..WARM_UP + count {
+        for i in turns(round, contenders.len()) {
+            let mut pod = contenders[i].pod(first + round);
+            let counts = round >= WARM_UP;
+            let cost = [(Verb::Add, links), (Verb::Del, links.map(|_| 0))].map(|(verb, links)| {
+                let cost = pod.time(verb);
+                if let (Some(links), false) = (links, counts) {
+                    pod.expect_links(links);
+                }
+                cost
+            });
+            if counts {
+                costs[i].push(cost);
+            }
+        }
+    }
+    costs
+}
+
 /// Who comes when: each comes first equally often, and behind either of its neighbours.
-pub fn turns(round: usize, of: usize) -> Vec<usize> {
+fn turns(round: usize, of: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..of).map(|i| (i + round / 2) % of).collect();
     if round % 2 == 1 {
         order.reverse();

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::words::Words;
+
 /// One network of a pod.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -18,6 +20,8 @@ pub struct Network {
 pub struct Scene {
     /// The default network first.
     pub networks: Vec<Network>,
+    /// In whose words our plugin is asked for them.
+    pub words: Words,
     /// The runtime's `runtimeConfig`.
     pub runtime: Value,
     /// Commands that prepare the node.
@@ -33,7 +37,7 @@ impl Scene {
     /// eth0 alone, by a chain of plugins.
     pub fn alone(plugins: Vec<Value>) -> Self {
         let eth0 = Network { name: "net-0".to_owned(), ifname: "eth0".to_owned(), plugins };
-        Self { networks: vec![eth0], runtime: json!({}), node: Vec::new(), files: Vec::new() }
+        Self { networks: vec![eth0], words: Words::Npwg, runtime: json!({}), node: Vec::new(), files: Vec::new() }
     }
 
     /// eth0 and `further` networks: each a bridge of its own that is the gateway of a subnet of its own, with host-local.
