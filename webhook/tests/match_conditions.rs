@@ -11,7 +11,7 @@ const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 /// The patches of webhook configurations.
-const DIALECTS: &[&str] = &["genie/webhook.yaml", "danm/webhook.yaml", "danm/mutating.yaml"];
+const DIALECTS: &[&str] = &["genie/webhook.yaml", "danm/webhook.yaml", "danm/mutating.yaml", "knitter/webhook.yaml"];
 
 /// The webhooks that judge, and those that change.
 fn webhooks() -> Vec<Value> {
@@ -244,14 +244,20 @@ fn objects_and_pods_of_dialects_are_asked_about_when_what_they_say_is_new() {
         assert_eq!(asked("danm", before, after, &by(&[])), want, "{before} {after}");
     }
     assert!(asked("mutate-danm", &none, &old, &by(&[])) && !asked("mutate-danm", &old, &old, &by(&[])));
-    for key in ["danm.k8s.io/interfaces", "danm.io/interfaces"] {
-        assert!(asked("danm-pods", &none, &annotated(json!({key: "[]"})), &by(&[])));
-        assert!(asked(
-            "danm-templates",
-            &none,
-            &json!({"spec": {"template": {"metadata": {"annotations": {key: "[]"}}}}, "metadata": {}}),
-            &by(&[])
-        ));
+    let template = |key: &str| json!({"metadata": {"name": "d"}, "spec": {"template": {"metadata": {"annotations": {key: "x"}}, "spec": {}}}});
+    for (dialect, key) in [("danm", "danm.k8s.io/interfaces"), ("danm", "danm.io/interfaces"), ("knitter", "networks")]
+    {
+        let (pods, templates) = (format!("{dialect}-pods"), format!("{dialect}-templates"));
+        let listed = annotated(json!({key: "[]"}));
+        for (before, after, want) in
+            [(&none, &listed, true), (&listed, &listed, false), (&none, &annotated(json!({NETWORKS: "a"})), false)]
+        {
+            assert_eq!(asked(&pods, before, after, &by(&[])), want, "{pods}: {before} {after}");
+        }
+        assert!(
+            asked(&templates, &none, &template(key), &by(&[]))
+                && !asked(&templates, &none, &template(NETWORKS), &by(&[]))
+        );
     }
     let (plain, blank, listed) =
         (annotated(json!({"a": "b"})), annotated(json!({"cni": ""})), annotated(json!({"cni": "weave"})));
@@ -267,7 +273,6 @@ fn objects_and_pods_of_dialects_are_asked_about_when_what_they_say_is_new() {
     }
     let agent = by(&["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
     assert!(!asked("genie-pods", &blank, &listed, &agent), "the agent writes its choice");
-    let template = |key: &str| json!({"metadata": {"name": "d"}, "spec": {"template": {"metadata": {"annotations": {key: "x"}}, "spec": {}}}});
     assert!(asked("genie-templates", &none, &template("cni"), &by(&[])));
     assert!(!asked("genie-templates", &none, &template(NETWORKS), &by(&[])));
     for (key, want) in [("genieNetworkPolicy", true), ("genieNetworkpolicy", true), ("other", false)] {

@@ -49,6 +49,8 @@ const WEBHOOKS: &[&str] = &[
     "danm-delete",
     "danm-pods",
     "danm-templates",
+    "knitter-pods",
+    "knitter-templates",
 ];
 
 /// Those of the other configuration: on a path they have no `mutate-`.

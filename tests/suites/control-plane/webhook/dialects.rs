@@ -264,6 +264,35 @@ fn with_tenants(world: &World, api: &Api) {
 }
 
 #[test]
+fn ports_of_knitter_are_refused_before_their_pod_or_template_is_stored() {
+    let world = world(&["knitter"], 1);
+    let ports = |name: &str| json!({"ports": [{"attach_to_network": "net_api", "attributes": {"nic_name": name}}]});
+    let asking = |name: &str, networks: &Value| pod(name, json!({"networks": networks.to_string()}));
+    let want = "nic_name: Invalid value: \"thirteen-char\": must be at most 12 characters";
+    let wrong = asking("web", &ports("thirteen-char"));
+    world.until("webhook that is asked about ports", || match world.kubectl_apply(&wrong) {
+        (Some(1), said) if said.contains(want) => Ok(()),
+        (_, said) => Err(said),
+    });
+    let template = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "default", "name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}, "annotations": wrong["metadata"]["annotations"]},
+                "spec": wrong["spec"],
+            },
+        },
+    });
+    let (code, said) = world.kubectl_apply(&template);
+    assert!(code == Some(1) && said.contains(want), "{said}");
+    let (code, said) = world.kubectl_apply(&asking("web", &json!({"ports": []})));
+    assert!(code == Some(1) && said.contains("[networks].ports: Required value"), "{said}");
+    let (code, said) = world.kubectl_apply(&pod("blank", json!({"networks": ""})));
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
 fn what_danms_own_tests_try_is_stored_or_refused_in_both_groups() {
     let world = world(&["danm"], 1);
     let api = world.plane.api();
