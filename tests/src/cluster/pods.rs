@@ -77,6 +77,15 @@ pub fn events(api: &Api, namespace: &str, name: &str) -> String {
     events.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Waits for an event of an object that has all of these words.
+#[track_caller]
+pub fn until_event(api: &Api, namespace: &str, name: &str, words: &[&str]) {
+    wait::until(&format!("event {words:?}"), PATIENCE, || {
+        let events = events(api, namespace, name);
+        if events.lines().any(|line| words.iter().all(|word| line.contains(word))) { Ok(()) } else { Err(events) }
+    });
+}
+
 /// A bridge of its own with addresses of each node's own, `10.NUMBER.0.0/24`.
 pub fn lan(number: u8) -> Value {
     json!({

@@ -5,8 +5,8 @@ use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, definition, events, exec, gone, image, install_dialect, namespace, pings, pod, status, wait_for_agents,
-    wait_for_webhook,
+    PATIENCE, definition, exec, gone, image, install_dialect, namespace, pings, pod, status, until_event,
+    wait_for_agents, wait_for_webhook,
 };
 
 const NAMESPACE: &str = "danm";
@@ -80,13 +80,6 @@ fn addresses(api: &Api, name: &str, place: usize) -> Vec<String> {
 /// Does one echo come back within two seconds?
 fn answers(cluster: &Cluster, pod: &str, address: &str) -> bool {
     pings(cluster, NAMESPACE, pod, &["-W", "2", address])
-}
-
-fn until_event(api: &Api, namespace: &str, name: &str, words: &[&str]) {
-    wait::until(&format!("event {words:?}"), PATIENCE, || {
-        let events = events(api, namespace, name);
-        if events.lines().any(|line| words.iter().all(|word| line.contains(word))) { Ok(()) } else { Err(events) }
-    });
 }
 
 fn delete(api: &Api, path: &str) {

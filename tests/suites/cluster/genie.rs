@@ -8,7 +8,7 @@ use meta_cni_tests::cluster::{Api, Cluster, wait};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, events, exec, gone, image, install_dialect, interfaces, namespace, pod, ready, status_of,
+    PATIENCE, exec, gone, image, install_dialect, interfaces, namespace, pod, ready, status_of, until_event,
     wait_for_agents, wait_for_webhook,
 };
 
@@ -176,10 +176,7 @@ fn what_cannot_be_is_told(api: &Api) {
     // Which files a node has, only the node knows.
     let (name, words) = ("nope", "files found: br-a, br-b, br-c, bridge");
     api.apply(&annotated(name, "n2", json!({"cni": name}))).unwrap();
-    wait::until(&format!("event {words:?}"), PATIENCE, || {
-        let events = events(api, NAMESPACE, name);
-        if events.contains(words) { Ok(()) } else { Err(events) }
-    });
+    until_event(api, NAMESPACE, name, &[words]);
     api.delete(&path(name)).unwrap();
     gone(api, &path(name));
 }

@@ -1,5 +1,5 @@
 //! Pods of Knitter on a cluster that speaks its dialect, with the networks and groups that `meta-cnictl migrate knitter` makes of the bodies of
-//! its REST API (K1, K2 and K4 of docs/dialects/knitter.md).
+//! its REST API (docs/dialects/knitter.md).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,8 @@ use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, gone, image, install_dialect, namespace, pings, pod, status, status_of, wait_for_agents, wait_for_webhook,
+    PATIENCE, gone, image, install_dialect, interfaces, namespace, pings, pod, status, status_of, until_event,
+    wait_for_agents, wait_for_webhook,
 };
 
 const RADIO: &str = "radio";
@@ -39,10 +40,14 @@ fn networks(ports: &[(&str, &str, Value)]) -> Value {
     json!(json!({"ports": ports.iter().map(port).collect::<Vec<_>>()}).to_string())
 }
 
-fn run(api: &Api, namespace: &str, name: &str, node: &str, networks: Value) {
+fn asking(namespace: &str, name: &str, node: &str, networks: Value) -> Value {
     let mut pod = pod(namespace, name, Some(node));
     pod["metadata"]["annotations"]["networks"] = networks;
-    api.apply(&pod).unwrap();
+    pod
+}
+
+fn run(api: &Api, namespace: &str, name: &str, node: &str, networks: Value) {
+    api.apply(&asking(namespace, name, node, networks)).unwrap();
 }
 
 /// Does one echo come back within two seconds?
@@ -71,11 +76,19 @@ fn pods_of_knitter_run_unchanged() {
     let private = [network("control", "10.90.0.0/24", false), network("lan", "10.92.0.0/24", false)];
     migrate(&cluster, RADIO, &json!({"networks": private}));
     let group = json!({"name": "web", "network_id": "lan", "ips": "[10.92.0.30,10.92.0.31,10.92.0.32]"});
-    migrate(&cluster, SHOP, &json!([{"networks": [network("lan", "10.92.0.0/24", false)]}, {"ipgroup": group}]));
+    let pair = json!({"name": "pair", "network_id": "lan", "ips": "[10.92.0.40,10.92.0.41]"});
+    let bodies = [
+        json!({"networks": [network("lan", "10.92.0.0/24", false)]}),
+        json!({"ipgroup": group}),
+        json!({"ipgroup": pair}),
+    ];
+    migrate(&cluster, SHOP, &json!(bodies));
 
     three_ports(&cluster, &api);
+    combined_and_refused(&cluster, &api);
     two_tenants(&cluster, &api);
     rollouts(&cluster, &api);
+    one_too_many(&api);
 
     for name in [RADIO, SHOP, "admin"] {
         let path = format!("/api/v1/namespaces/{name}");
@@ -116,6 +129,21 @@ fn three_ports(cluster: &Cluster, api: &Api) {
     }
     let pod = api.get("/api/v1/namespaces/radio/pods/testpod").unwrap();
     assert_eq!(pod["status"]["podIP"], status[0]["ips"][0], "the runtime's address of the pod is that of eth0");
+}
+
+/// K6: ports that are one interface, a name that is too long, and blank text.
+fn combined_and_refused(cluster: &Cluster, api: &Api) {
+    let of = |function: &str| json!({"function": function, "combinable": "true"});
+    let alike = [("net_api", "eth0", json!({})), ("control", "ctl", of("control")), ("control", "ctl", of("oam"))];
+    run(api, RADIO, "combined", "n1", networks(&alike));
+    let status = status(api, RADIO, "combined");
+    assert_eq!(status[1]["meta-cni.io/roles"], json!(["control", "oam"]));
+    assert_eq!(interfaces(cluster, RADIO, "combined").len(), 2, "eth0 and ctl: {status:?}");
+    let long = networks(&[("net_api", "eth0", json!({})), ("control", "thirteen-char", json!({}))]);
+    let refusal = api.apply(&asking(RADIO, "long", "n1", long)).unwrap_err().to_string();
+    assert!(refusal.contains("nic_name: Invalid value: \"thirteen-char\": must be at most 12 characters"), "{refusal}");
+    run(api, RADIO, "blank", "n1", json!(""));
+    assert_eq!(self::status(api, RADIO, "blank").len(), 1, "the default network alone");
 }
 
 /// K4: tenants with the same CIDR.
@@ -189,4 +217,20 @@ fn rollouts(cluster: &Cluster, api: &Api) {
             "addresses and MAC addresses of round {round}"
         );
     }
+}
+
+/// K3: one pod more than the group has addresses.
+fn one_too_many(api: &Api) {
+    let lan = |name: &str, node: &str| {
+        let group = json!({"ip_group_name": "pair"});
+        run(api, SHOP, name, node, networks(&[("net_api", "eth0", json!({})), ("lan", "lan", group)]));
+    };
+    lan("first", "n1");
+    let freed = status(api, SHOP, "first")[1]["ips"][0].clone();
+    lan("second", "n2");
+    status(api, SHOP, "second");
+    lan("third", "n2");
+    until_event(api, SHOP, "third", &["all 2 addresses of AddressSet shop/pair are in use by shop/first, shop/second"]);
+    api.delete("/api/v1/namespaces/shop/pods/first").unwrap();
+    assert_eq!(status(api, SHOP, "third")[1]["ips"][0], freed);
 }
