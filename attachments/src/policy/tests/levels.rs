@@ -206,7 +206,7 @@ fn restricted_admits_the_administrators_networks_only() {
 fn a_file_of_the_node_is_nothing_that_a_level_admits() {
     let selection = NetworkSelection::new(SelectionTarget::NodeFile("lan".parse().unwrap()));
     let pod = Pod { namespace: "shop", name: Some("web"), labels: None, service_account: None, host_network: false };
-    let judged = [Judged { selection: &selection, element: "nets[0]", nad: None, is_nodes_own: true }];
+    let judged = [Judged { selection: &selection, element: "nets[0]", nad: None, is_nodes_own: true, is_of_cluster: false }];
     let refused = |level| Verdict::of(&Facts::default(), level, &pod, &judged).unwrap().refusals;
     assert_eq!(refused(Level::Privileged), Vec::<String>::new());
     assert_eq!(
