@@ -84,7 +84,8 @@ fn an_object_of_a_dialect_that_differs_in_its_two_groups_is_told() {
     let keys = json!({"dialects": ["danm"]}).to_string();
     api.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "meta-cni"}, "data": {"node.json": keys}})).unwrap();
     let network = |group: &str, cidr: &str| {
-        let spec = json!({"NetworkID": "int", "NetworkType": "macvlan", "Options": {"host_device": "eth1", "cidr": cidr}});
+        let spec =
+            json!({"NetworkID": "int", "NetworkType": "macvlan", "Options": {"host_device": "eth1", "cidr": cidr}});
         let metadata = json!({"namespace": "default", "name": "internal"});
         api.apply(&json!({"apiVersion": format!("{group}/v1"), "kind": "DanmNet", "metadata": metadata, "spec": spec}))
             .unwrap();
