@@ -115,7 +115,7 @@ rules! {
         r#"cfg.type: Forbidden: "multus": an attachment cannot delegate to a meta-plugin"#;
         "Name the plugin that makes the interface."
     UnknownKey = "N18", Warn, "a key that the built-in plugin does not read";
-        r#"cfg.vlanID: unknown key for "macvlan"; allowed: master, masterVlan, masterVlanName, mode, mtu, mac, linkInContainer, bcqueuelen, ipam, acceptRA, dns"#;
+        r#"cfg.vlanID: unknown key for "macvlan"; allowed: master, masterVlan, masterVlanName, masterVxlan, masterVxlanName, mode, mtu, mac, linkInContainer, bcqueuelen, ipam, acceptRA, dns"#;
         "Correct the key or remove it."
     JsonType = "N19", Deny, "a value of another JSON type than its key has";
         r#"cfg.vni: Invalid value: "100": must be a number, remove the quotes"#;

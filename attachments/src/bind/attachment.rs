@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::source::Source;
 use crate::cni::conf::PluginConf;
 use crate::cni::object::Object;
 use crate::cni::result::CniResult;
 use crate::cni::version::Version;
 use crate::dialect::Dialect;
-use crate::dialect::objects::ForeignRef;
-use crate::names::{DeviceId, IfName, Mac, NetRef, NetworkName, ObjectName};
+use crate::names::{DeviceId, IfName, Mac, NetworkName, ObjectName};
 use crate::selection::{ROLES, RequestedRoute, RequestedRule};
 
 /// Everything that the verbs of one attachment need. As JSON it is part of a record; configurations keep their bytes.
@@ -80,30 +80,6 @@ pub struct Attachment {
     /// what the node gives to every pod, and in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Object>,
-}
-
-/// The origin of an attachment's configuration. Prints as the name in status (A24).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
-    /// The node's own configuration, by its CNI name.
-    Node(NetworkName),
-    /// A NetworkAttachmentDefinition.
-    Definition(NetRef),
-    /// An object of a dialect that is a network of its own.
-    Object(ForeignRef),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Object(reference) => match &reference.namespace {
-                Some(namespace) => write!(f, "{namespace}/{}", reference.name),
-                None => reference.name.fmt(f),
-            },
-            Self::Node(name) => name.fmt(f),
-            Self::Definition(reference) => reference.fmt(f),
-        }
-    }
 }
 
 /// The origin of a configuration in the words of a dialect. It is for people, and for what the dialect writes back: no verb needs it.

@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-use super::attachment::{Attachment, Source};
+use super::attachment::Attachment;
+use super::source::Source;
 use crate::cni::object::Object;
 use crate::finding::Finding;
 use crate::rule::Rule;

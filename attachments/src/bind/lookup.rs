@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::attachment::{Source, TranslatedFrom};
+use super::attachment::TranslatedFrom;
 use super::devices::Allocation;
 use super::request::{BindRequest, Origin, Slot};
+use super::source::Source;
 use super::{BindError, Spell};
 use crate::cni::conf::NetworkConf;
 use crate::cni::object::Object;

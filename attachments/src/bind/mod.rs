@@ -12,6 +12,7 @@ mod choices;
 mod devices;
 mod lookup;
 mod request;
+mod source;
 mod tenant;
 
 use std::collections::BTreeSet;
@@ -25,13 +26,14 @@ use crate::rule::Rule;
 use crate::selection::NetworkSelection;
 
 pub use addresses::FAMILIES;
-pub use attachment::{Attachment, Device, Source, TranslatedFrom, UnverifiedRequests};
+pub use attachment::{Attachment, Device, TranslatedFrom, UnverifiedRequests};
 pub use capabilities::DEVICE_INFO_FILE;
 pub use changes::Changes;
 pub use choices::MOST_BYTES;
 pub use devices::Allocation;
 pub use lookup::{ConfFile, Lookups};
 pub use request::{BindRequest, Growth, Network, Rules};
+pub use source::Source;
 pub use tenant::{BuiltIn, TenantPath};
 
 use choices::{Choices, fits_file_name};

@@ -23,7 +23,7 @@ const CONFIG: &str = "spec.config";
 /// A definition.
 #[derive(Clone, Copy, Debug)]
 pub struct Nad<'a> {
-    /// Its namespace.
+    /// Its namespace; empty for a network of the cluster.
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
@@ -117,7 +117,10 @@ impl Document {
         document.unknown.extend(pod.labels.is_none().then_some("pod.labels"));
         document.unknown.extend(pod.service_account.is_none().then_some("pod.serviceAccount"));
         if let Some(nad) = nad {
-            document.definition = format!("{}/{}", nad.namespace, nad.name);
+            document.definition = match nad.namespace {
+                "" => nad.name.to_owned(),
+                namespace => format!("{namespace}/{}", nad.name),
+            };
             let mut told = document_nad(nad);
             told["own"] = (nad.namespace == pod.namespace).into();
             document.set("nad", told);
@@ -224,7 +227,8 @@ impl Document {
 }
 
 fn document_nad(nad: &Nad<'_>) -> Value {
-    let mut told = json!({"namespace": nad.namespace, "name": nad.name});
+    let mut told = json!({"name": nad.name});
+    set_some(&mut told, "namespace", Some(nad.namespace).filter(|namespace| !namespace.is_empty()));
     set_some(&mut told, "labels", nad.labels);
     set_some(&mut told, "annotations", nad.annotations);
     told

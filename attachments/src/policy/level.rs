@@ -111,7 +111,7 @@ fn baseline_definitions(open: &AttachmentLevelSpec) -> Vec<PolicyRule> {
     let (types, ipam) = (words(&OWN_TYPES, &[&named, &open.programs]), words(&OWN_IPAM, &[&open.programs]));
     let (masters, bridges) = (words(&[], &[&open.masters]), words(&[], &[&open.bridges]));
     let range = |range: &super::spec::VniRange| Range { min: Some(range.min.into()), max: Some(range.max.into()) };
-    let vnis = open.vni_ranges.iter().map(range).collect();
+    let vnis: Vec<Range> = open.vni_ranges.iter().map(range).collect();
     let mut rules = vec![
         rule("configuration", "$.config.plugins[*]", Assert { min_count: Some(1), ..Assert::default() })
             .saying("an empty spec.config stands for a file of the node"),
@@ -125,7 +125,13 @@ fn baseline_definitions(open: &AttachmentLevelSpec) -> Vec<PolicyRule> {
             .each(is(&["macvlan"], ""))
             .passing(),
         rule("bridges", "$.bridge", one_of(bridges)).each(is(&["bridge"], "")).saying("without bridge it is cni0"),
-        rule("vnis", "$.vni", Assert { ranges: Some(vnis), ..Assert::default() }).each(is(&["vxlan"], "")).passing(),
+        rule("vnis", "$.vni", Assert { ranges: Some(vnis.clone()), ..Assert::default() })
+            .each(is(&["vxlan"], ""))
+            .passing(),
+        // DANM calls it `vxlan`.
+        rule("master-vnis", "$['masterVxlan','vxlan']", Assert { ranges: Some(vnis), ..Assert::default() })
+            .each(is(&["macvlan", "ipvlan"], ""))
+            .passing(),
         rule("underlays", "$.underlay", one_of(masters)).each(is(&["vxlan"], "")).passing(),
         rule("peers", "$['peers','group']", absent())
             .each(is(&["vxlan"], ""))

@@ -42,6 +42,8 @@ pub struct Judged<'a> {
     pub nad: Option<Nad<'a>>,
     /// The definition is the node's own text, which no policy judges.
     pub is_nodes_own: bool,
+    /// The network is one of the cluster, which says itself whose pods it is for: levels say nothing of it.
+    pub is_of_cluster: bool,
 }
 
 /// Why levels and policies cannot judge.
@@ -76,19 +78,19 @@ impl Verdict {
         let mut bench = Bench { facts, default, known: BTreeMap::new(), verdict: Self::default() };
         let mut judged = BTreeSet::new();
         for network in networks {
-            if let Some(nad) = network.nad.filter(|_| !network.is_nodes_own)
+            if let Some(nad) = network.nad.filter(|_| !network.is_nodes_own && !network.is_of_cluster)
                 && judged.insert((nad.namespace, nad.name))
                 && !bench.policies(nad.namespace)?.is_empty()
             {
                 let subject = format!("network-attachment-definition {}/{}: ", nad.namespace, nad.name);
                 let of_it = |e: Finding| Finding { path: format!("{subject}{}", e.path), ..e };
                 let document = Document::of_definition(&nad, None).map_err(of_it)?;
-                bench.judge(nad.namespace, &document, &subject)?;
+                bench.judge(nad.namespace, &document, &subject, true)?;
             }
             if !bench.policies(pod.namespace)?.is_empty() {
                 let document =
                     Document::of_attachment(pod, network.selection, network.element, network.nad.as_ref(), None)?;
-                bench.judge(pod.namespace, &document, "")?;
+                bench.judge(pod.namespace, &document, "", !network.is_of_cluster)?;
             }
         }
         Ok(bench.verdict)
@@ -158,9 +160,15 @@ impl Bench<'_> {
         Ok(self.known.get(namespace).map(Vec::as_slice).unwrap_or_default())
     }
 
-    fn judge(&mut self, namespace: &str, document: &Document, subject: &str) -> Result<(), PolicyError> {
-        let found: Vec<Violation> =
-            self.policies(namespace)?.iter().flat_map(|policy| policy.judge(document)).collect();
+    fn judge(
+        &mut self,
+        namespace: &str,
+        document: &Document,
+        subject: &str,
+        by_level: bool,
+    ) -> Result<(), PolicyError> {
+        let policies = self.policies(namespace)?.iter().filter(|policy| by_level || !policy.name().is_of_level());
+        let found: Vec<Violation> = policies.flat_map(|policy| policy.judge(document)).collect();
         for violation in found {
             let text = format!("{subject}{violation}");
             match violation.mode {

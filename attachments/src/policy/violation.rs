@@ -14,6 +14,13 @@ pub enum PolicyName {
     Level(Level),
 }
 
+impl PolicyName {
+    /// Is it a rule of the namespace's level?
+    pub fn is_of_level(&self) -> bool {
+        matches!(self, Self::Level(_))
+    }
+}
+
 impl fmt::Display for PolicyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

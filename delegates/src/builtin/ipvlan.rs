@@ -8,7 +8,7 @@ use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::master::{self, Master};
+use super::master::{self, Master, OnDemand};
 use super::{Attached, check, default_bridge, on_link, parent_link};
 use crate::call::{Call, Point};
 use crate::error::{Error, Result};
@@ -22,10 +22,8 @@ use crate::shared::{self, Change, Shared};
 pub(super) struct Config {
     /// The link underneath; absent: the one of prevResult, or that of the default route.
     pub master: Option<IfName>,
-    /// The VLAN of it that is the master.
-    pub vlan: Option<u16>,
-    /// The name of that VLAN's link, where it is made.
-    pub vlan_name: Option<IfName>,
+    /// The VLAN or VXLAN of it that is the master.
+    pub on_demand: Option<OnDemand>,
     /// At which layer the links on one master are told apart.
     pub mode: IpvlanMode,
     /// MTU, at most the master's; absent: the master's.
@@ -36,8 +34,19 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 9] =
-    ["master", "masterVlan", "masterVlanName", "mode", "mtu", "linkInContainer", "ipam", "acceptRA", "dns"];
+const KEYS: [&str; 11] = [
+    "master",
+    "masterVlan",
+    "masterVlanName",
+    "masterVxlan",
+    "masterVxlanName",
+    "mode",
+    "mtu",
+    "linkInContainer",
+    "ipam",
+    "acceptRA",
+    "dns",
+];
 
 const MODES: [(&str, IpvlanMode); 3] = [("l2", IpvlanMode::L2), ("l3", IpvlanMode::L3), ("l3s", IpvlanMode::L3s)];
 
@@ -46,10 +55,8 @@ impl Config {
         let mut reader = ConfReader::of(conf);
         let master = reader.parsed(("master", Rule::MasterName), parent_link::MASTER);
         let in_pod = reader.flag("linkInContainer");
-        let vlan = master::vlan(&mut reader, master.as_ref(), in_pod);
         let config = Self {
-            vlan,
-            vlan_name: master::vlan_name(&mut reader, vlan.is_some()),
+            on_demand: OnDemand::read(&mut reader, master.as_ref(), in_pod),
             master,
             mode: reader.choice(("mode", Rule::IpvlanMode), &MODES, IpvlanMode::L2),
             mtu: reader.mtu(),
@@ -60,7 +67,7 @@ impl Config {
     }
 
     fn as_master<'a>(&'a self, name: Option<&'a IfName>, in_pod: bool) -> Master<'a> {
-        Master { name, vlan: self.vlan, vlan_name: self.vlan_name.as_ref(), in_pod }
+        Master { name, on_demand: self.on_demand.as_ref(), in_pod }
     }
 
     /// The master's name: `master`, or the one interface of the plugin before.

@@ -8,7 +8,7 @@ use attachments::rule::Rule;
 
 use super::conf_reader::ConfReader;
 use super::delegate::{Context, Delegate, Reading, Undo};
-use super::master::{self, Master};
+use super::master::{self, Master, OnDemand};
 use super::{Attached, check, default_bridge, mac_address, parent_link};
 use crate::call::Call;
 use crate::error::Result;
@@ -22,10 +22,8 @@ use crate::node_links;
 pub(super) struct Config {
     /// The link underneath; absent: that of the default route.
     pub master: Option<IfName>,
-    /// The VLAN of it that is the master.
-    pub vlan: Option<u16>,
-    /// The name of that VLAN's link, where it is made.
-    pub vlan_name: Option<IfName>,
+    /// The VLAN or VXLAN of it that is the master.
+    pub on_demand: Option<OnDemand>,
     /// What the links on one master may do with each other.
     pub mode: MacvlanMode,
     /// MTU, at most the master's; absent: the master's.
@@ -42,10 +40,12 @@ pub(super) struct Config {
     pub dns: Dns,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "master",
     "masterVlan",
     "masterVlanName",
+    "masterVxlan",
+    "masterVxlanName",
     "mode",
     "mtu",
     "mac",
@@ -68,10 +68,8 @@ impl Config {
         let mut reader = ConfReader::of(conf);
         let master = reader.parsed(("master", Rule::MasterName), parent_link::MASTER);
         let in_pod = reader.flag("linkInContainer");
-        let vlan = master::vlan(&mut reader, master.as_ref(), in_pod);
         let config = Self {
-            vlan,
-            vlan_name: master::vlan_name(&mut reader, vlan.is_some()),
+            on_demand: OnDemand::read(&mut reader, master.as_ref(), in_pod),
             master,
             mode: reader.choice(("mode", Rule::MacvlanMode), &MODES, MacvlanMode::Bridge),
             mtu: reader.mtu(),
@@ -85,7 +83,7 @@ impl Config {
     }
 
     fn master(&self) -> Master<'_> {
-        Master { name: self.master.as_ref(), vlan: self.vlan, vlan_name: self.vlan_name.as_ref(), in_pod: self.in_pod }
+        Master { name: self.master.as_ref(), on_demand: self.on_demand.as_ref(), in_pod: self.in_pod }
     }
 
     /// The hardware address of the link: `mac` < CNI_ARGS < `runtimeConfig.mac`, else the one that it keeps, else random. In mode passthru the link has

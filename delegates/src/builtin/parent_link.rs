@@ -193,7 +193,7 @@ pub(super) fn check(
 pub(super) fn status(host: &mut Host<'_>, master: Master<'_>, mtu: Option<u32>, kind: NewKind<'_>) -> Result<()> {
     let netlink = host.netlink()?;
     if !master.in_pod {
-        let stands = master.or_base(netlink).and_then(|master| match kind {
+        let stands = master.or_would_be(netlink).and_then(|master| match kind {
             NewKind::Vlan { .. } => Ok(master),
             _ => free(master),
         });

@@ -47,7 +47,7 @@ impl Config {
 
 impl Config {
     fn master(&self) -> Master<'_> {
-        Master { name: Some(&self.master), vlan: None, vlan_name: None, in_pod: self.in_pod }
+        Master { name: Some(&self.master), on_demand: None, in_pod: self.in_pod }
     }
 }
 

@@ -41,7 +41,9 @@ pub use self::entries::{Change, Entries, Obstacle, Plan, plan};
 pub use self::members::entries_of;
 pub use self::names::Names;
 pub use self::reconcile::{Made, reconcile};
+pub(crate) use self::segment::holder_of_port;
 pub use self::segment::{Segment, Spec, all, ensure, exists, remove_unused};
+pub(crate) use self::underlay::headers;
 pub use self::underlay::{Endpoint, Underlay, endpoint, endpoint_at, mtu};
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::{Names, suppression};
 use crate::error::{Error, Result};
 use crate::nl::Netlink;
 use crate::nl::link::{Bridge, Kind, Link, LinkChange, NewKind, NewLink, PortFlags, Vxlan};
+use crate::shared::is_ours;
 use crate::spec::Sysctl;
 use crate::{apply, netns, random};
 
@@ -193,8 +194,9 @@ fn make(netlink: &mut Netlink, spec: &Spec, names: &Names, wanted: &Vxlan, bridg
     };
     match netlink.add_link(&device) {
         Err(Error::Kernel { op, errno, detail }) if errno == Errno::EEXIST as i32 => {
-            let detail = holder(netlink, wanted)?.map_or(detail, |name| {
-                format!("link {name}, which is not ours, has VNI {} on UDP port {}", wanted.vni, wanted.port)
+            let detail = holder(netlink, wanted)?.map_or(detail, |link| {
+                let whose = if is_ours(&link) { "on which other networks stand" } else { "which is not ours" };
+                format!("link {}, {whose}, has VNI {} on UDP port {}", link.name, wanted.vni, wanted.port)
             });
             Err(Error::Kernel { op, errno, detail })
         }
@@ -227,11 +229,16 @@ fn port_in_use(netlink: &mut Netlink, wanted: &Vxlan, error: Error) -> Error {
     if !matches!(error, Error::Kernel { errno, .. } if errno == Errno::EADDRINUSE as i32) {
         return error;
     }
-    let has_port = |link: &Link| link.up && matches!(&link.kind, Kind::Vxlan(is) if is.port == wanted.port);
+    let by = holder_of_port(netlink, wanted.port);
+    let found = format!("{}, which {by} has", wanted.port);
+    Error::Parent(Finding::new("port", found, "another UDP port for this overlay"))
+}
+
+/// Who has a UDP port of which the kernel gave no part, in words.
+pub(crate) fn holder_of_port(netlink: &mut Netlink, port: u16) -> String {
+    let has_port = |link: &Link| link.up && matches!(&link.kind, Kind::Vxlan(is) if is.port == port);
     let found = netlink.links(None).ok().into_iter().flatten().find(has_port);
-    let by =
-        found.map_or_else(|| "which another program has".to_owned(), |link| format!("which link {} has", link.name));
-    Error::Parent(Finding::new("port", format_args!("{}, {by}", wanted.port), "another UDP port for this overlay"))
+    found.map_or_else(|| "another program".to_owned(), |link| format!("link {}", link.name))
 }
 
 /// The overlay is the pods': the node itself takes no part in it, with a link-local address for one.
@@ -255,9 +262,9 @@ pub(super) fn take_neighbours(bridge: &IfName) -> Result<()> {
 }
 
 /// The link that holds a VNI and port already.
-fn holder(netlink: &mut Netlink, wanted: &Vxlan) -> Result<Option<String>> {
+fn holder(netlink: &mut Netlink, wanted: &Vxlan) -> Result<Option<Link>> {
     let holds = |link: &Link| matches!(&link.kind, Kind::Vxlan(is) if (is.vni, is.port) == (wanted.vni, wanted.port));
-    Ok(netlink.links(None)?.into_iter().find(holds).map(|link| link.name))
+    Ok(netlink.links(None)?.into_iter().find(holds))
 }
 
 /// A device that is there serves when it was made alike. One that no pod uses is made anew.

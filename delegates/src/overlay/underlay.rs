@@ -32,15 +32,19 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Outer Ethernet, IP, UDP and VXLAN headers: 50 bytes over IPv4, 70 over IPv6.
     fn overhead(&self) -> u32 {
-        if self.local.addr().is_ipv4() { 50 } else { 70 }
+        headers(self.local.addr())
     }
 
     /// The largest MTU of an overlay.
     fn limit(&self) -> u32 {
         self.link.mtu.saturating_sub(self.overhead()).clamp(68, 65_535)
     }
+}
+
+/// What a tunnel from an address adds: outer Ethernet, IP, UDP and VXLAN headers.
+pub(crate) fn headers(local: IpAddr) -> u32 {
+    if local.is_ipv4() { 50 } else { 70 }
 }
 
 /// The link and address that the tunnels end at.

@@ -38,7 +38,7 @@ pub(crate) enum Change {
     Peers(Vec<IpAddr>),
     /// The ipvlans of a master are in this mode: the kernel keeps one for all of them, that of the last one made.
     IpvlanMode(String),
-    /// The link is there at all: a VLAN link that was made for those who stand on it.
+    /// The link is there at all: a VLAN or VXLAN link that was made for those who stand on it.
     OnDemand,
 }
 

@@ -18,7 +18,7 @@
 //! nftables tables, chains and hooks that no container's name stands in stay, as the reference plugins' do: rules belong to
 //! containers by their comments.
 //!
-//! Bridges that we make, and VLAN links that are masters on demand, are in the link group [`OURS`]. The kernel takes a group with the message that makes the link, so
+//! Bridges that we make, and VLAN and VXLAN links that are masters on demand, are in the link group [`OURS`]. The kernel takes a group with the message that makes the link, so
 //! there is no moment at which a link of ours is not known as one; and no file must be read to know.
 
 mod change;
@@ -40,7 +40,7 @@ use crate::host::Host;
 use crate::nl::link::Link;
 use crate::ownership::{Owner, Ownership};
 
-/// Link group of bridges, of the gateways of VLANs, and of VLAN links on demand, that we made. Groups of records have bit 30 set: none is this one.
+/// Link group of bridges, of the gateways of VLANs, and of VLAN and VXLAN links on demand, that we made. Groups of records have bit 30 set: none is this one.
 pub(crate) const OURS: u32 = 0x2d63_6e69;
 
 /// Did we make this link for the node?

@@ -14,8 +14,9 @@ use delegates::call::Node;
 use delegates::host::Host;
 
 use super::chain::Chain;
+use super::path_roots::hold_to_roots;
 use super::policies;
-use super::resolve::{NodeNetworks, hold_to_roots, ignored, reserved};
+use super::resolve::{NodeNetworks, ignored, reserved};
 use super::run::Run;
 use crate::cluster::{Facts, Query};
 use crate::fault::{Fault, Result};

@@ -24,6 +24,7 @@ mod log;
 mod merge;
 mod network_status;
 mod notes;
+mod path_roots;
 mod policies;
 mod record;
 pub mod recorded_status;

@@ -57,18 +57,22 @@ pub fn verdict(
         facts.objects.keys().filter_map(|one| Some((one, text_of(one, &facts.objects)?))).collect();
     let networks: Vec<Judged<'_>> = elements
         .iter()
-        // A network of the cluster is the administrator's, and says itself whose pods it is for.
-        .filter(|(_, selection)| selection.target.foreign().is_none_or(|one| one.kind != Kind::ClusterNetwork))
         .map(|(element, selection)| {
             let reference = selection.target.definition();
+            let is_of_cluster = selection.target.foreign().is_some_and(|one| one.kind == Kind::ClusterNetwork);
             Judged {
                 selection,
                 element,
                 nad: match selection.target.foreign() {
-                    Some(reference) => of_dialects.get(reference).map(|config| of_object(reference, config)),
+                    Some(reference) => {
+                        let config = of_dialects.get(reference).map(String::as_str);
+                        // A file of the node is behind it.
+                        config.or(is_of_cluster.then_some("")).map(|config| of_object(reference, config))
+                    }
                     None => reference.and_then(|reference| facts.definitions.get(reference)).map(nad),
                 },
                 is_nodes_own: reference.is_some_and(|reference| nodes_own.contains(reference)),
+                is_of_cluster,
             }
         })
         .collect();

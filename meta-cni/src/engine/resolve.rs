@@ -1,13 +1,11 @@
 //! Looks up what an ADD needs before it can bind: annotations, definitions, files of the node. `attachments::bind` is pure and
 //! leaves all reading to this module.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use attachments::bind::{
-    self, Allocation, Attachment, BindError, BindRequest, Bound, Changes, ConfFile, Growth, Lookups, Network, Rules,
-    TenantPath,
+    self, Allocation, Attachment, BindRequest, Bound, Changes, ConfFile, Growth, Lookups, Network, Rules,
 };
 use attachments::cni::conf::{NetworkConf, PluginConf};
 use attachments::cni::object::Object;
@@ -26,6 +24,7 @@ use delegates::reserved::Reserved;
 use delegates::{in_process, spelling};
 
 use super::log::warn;
+use super::path_roots::hold_to_roots;
 use super::policies;
 use super::record::digest;
 use super::run::Run;
@@ -461,41 +460,4 @@ fn conf_files(dir: &Path) -> Vec<ConfFile> {
         conf: conf_dir::read(&path),
     };
     conf_dir::paths(dir).into_iter().map(each).collect()
-}
-
-/// A tenant's path must lie below a root after symbolic links are resolved, too.
-pub(super) fn hold_to_roots(paths: &[TenantPath], roots: &[PathBuf]) -> Result<()> {
-    if paths.is_empty() {
-        return Ok(());
-    }
-    let mut known = BTreeMap::new();
-    let resolved_roots: Vec<PathBuf> = roots.iter().map(|root| follow_links(root, &mut known)).collect();
-    for TenantPath { path, field } in paths {
-        let resolved = follow_links(Path::new(path), &mut known);
-        if !resolved_roots.iter().any(|root| resolved.starts_with(root)) {
-            let listed: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
-            let (end, listed) = (resolved.display(), listed.join(", "));
-            let allowed = format!("a path that does not lead to {end}, but stays under one of pathRoots ({listed})");
-            return Err(BindError::Invalid(Finding::new(field, format_args!("{path:?}"), allowed)).into());
-        }
-    }
-    Ok(())
-}
-
-/// Resolves the symbolic links of the part of a path that exists. What was resolved before is `known`: the paths of a pod's
-/// definitions have most of their directories in common.
-fn follow_links(path: &Path, known: &mut BTreeMap<PathBuf, PathBuf>) -> PathBuf {
-    if let Some(resolved) = known.get(path) {
-        return resolved.clone();
-    }
-    let resolved = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => {
-            let here = follow_links(parent, known).join(name);
-            if fs::read_link(&here).is_ok() { fs::canonicalize(&here).unwrap_or(here) } else { here }
-        }
-        // The root, or a path that goes up again.
-        _ => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
-    };
-    known.insert(path.to_owned(), resolved.clone());
-    resolved
 }

@@ -237,29 +237,38 @@ fn what_a_list_or_a_network_may_not_say_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_definition_may_name_a_vlan_of_its_master_and_stays_as_it_is() {
+fn a_definition_may_name_a_vlan_or_vxlan_of_its_master_and_stays_as_it_is() {
     let mut node = node();
     let text =
         json!({"cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "master": "ens4", "vlan": 500}).to_string();
     node.nad_text("default", "lan", &text);
     let before = fs::read(node.path("manifests/nad-lan.json")).unwrap();
-    let made = |node: &Node| {
-        let pod = node.pod("web", "lan");
+    let made = |node: &Node, network: &str, keys: [&str; 3]| {
+        let pod = node.pod("web", network);
         node.add(&pod).result();
         let conf = node.fakes.calls_of("ADD").pop().unwrap().conf();
         node.del(&pod).quiet();
-        [conf["masterVlan"].clone(), conf["masterVlanName"].clone(), conf["vlan"].clone()]
+        keys.map(|key| conf[key].clone())
     };
-    assert_eq!(made(&node), [json!(500), json!("lan.500"), Value::Null]);
+    let vlan = ["masterVlan", "masterVlanName", "vlan"];
+    assert_eq!(made(&node, "lan", vlan), [json!(500), json!("lan.500"), Value::Null]);
     assert_eq!(fs::read(node.path("manifests/nad-lan.json")).unwrap(), before);
-    node.nad_text("default", "wide", &text.replace("vlan\":500", "vxlan\":600"));
-    let words = ["spec.config.vxlan: got 600, want nothing: type vxlan with vni and underlay"];
-    node.add(&node.pod("wide", "wide")).refused(7, &words);
-    node.nad_text("default", "long", &text.replace("\"lan\"", "\"averylongname\""));
-    node.add(&node.pod("long", "long")).refused(7, &["spec.config.name: got \"averylongname.500\""]);
+    let wide = text.replace("vlan\":500", "vxlan\":600,\"vlan\":0");
+    node.nad_text("default", "wide", &wide);
+    let vxlan = ["masterVxlan", "masterVxlanName", "vxlan"];
+    assert_eq!(made(&node, "wide", vxlan), [json!(600), json!("vx_lan"), Value::Null]);
+    for (name, text, words) in [
+        ("long", text.replace("\"lan\"", "\"averylongname\""), "spec.config.name: got \"averylongname.500\""),
+        ("long-too", wide.replace("\"lan\"", "\"averylongname\""), "spec.config.name: got \"vx_averylongname\""),
+        ("both", wide.replace("vlan\":0", "vlan\":500"), "spec.config.vxlan cannot be combined with vlan"),
+        ("text", wide.replace("600", "\"600\""), "spec.config.vxlan: got \"600\", want an integer"),
+    ] {
+        node.nad_text("default", name, &text);
+        node.add(&node.pod(name, name)).refused(7, &[words]);
+    }
     node.conf.as_object_mut().unwrap().remove("dialects");
     assert_eq!(
-        made(&node),
+        made(&node, "lan", vlan),
         [Value::Null, Value::Null, json!(500)],
         "without the dialect the plugin has what is written"
     );

@@ -303,3 +303,32 @@ fn the_nodes_own_networks_are_judged_by_nobody() {
     ours(&node, "AttachmentLevel", "baseline", json!({"sharedNamespaces": ["kube-system"]}));
     attaches(&node, &node.pod("web", "kube-system/cluster"));
 }
+
+/// A network of the cluster says itself whose pods it is for, so no level speaks of it. A policy about the pods that use it does.
+#[test]
+fn a_network_of_the_cluster_is_judged_by_policies_and_by_no_level() {
+    let mut node = Node::new();
+    node.fakes.install("macvlan");
+    node.conf["dialects"] = json!(["danm"]);
+    node.conf["builtin"] = json!([]);
+    level(&node, "default", "restricted");
+    let spec =
+        json!({"NetworkID": "b", "NetworkType": "macvlan", "Options": {"host_device": "eth1", "cidr": "10.0.0.0/24"}});
+    let object =
+        json!({"apiVersion": "danm.io/v1", "kind": "ClusterNetwork", "metadata": {"name": "blue"}, "spec": spec});
+    node.manifest("network-blue.json", object.to_string());
+    let list = json!([{"clusterNetwork": "blue", "ip": "dynamic"}]).to_string();
+    let pod = node.pod_annotated("web", json!({"danm.io/interfaces": list}));
+    attaches(&node, &pod);
+    let rule = |select: &str, assert: Value| json!({"rules": [{"name": "r", "select": select, "assert": assert}]});
+    for (select, assert, words) in [
+        ("$.nad.name", json!({"notOneOf": ["blue"]}), "[0].name: Forbidden: \"blue\": policy \"p\" rule \"r\""),
+        ("$.config.plugins[*].master", json!({"oneOf": ["eth2"]}), "(blue spec.config.master): Forbidden: \"eth1\""),
+        ("$.attachment['meta-cni.io/addresses']", json!({"absent": true}), "policy \"p\" rule \"r\""),
+    ] {
+        ours(&node, "AttachmentPolicy", "p", rule(select, assert));
+        refused(&node, &pod, &[words]);
+    }
+    ours(&node, "AttachmentPolicy", "p", rule("$.nad.namespace", json!({"absent": true})));
+    attaches(&node, &pod);
+}

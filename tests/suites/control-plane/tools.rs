@@ -7,7 +7,7 @@ use meta_cni_tests::node::{NETWORKS, STATUS};
 use meta_cni_tests::program;
 use serde_json::{Value, json};
 
-use super::world::{NODE, World, pod};
+use super::world::{NODE, World, pod, shipped};
 
 /// What it prints and how it ends.
 fn ctl(world: &World, args: &[&str]) -> (Option<i32>, String, String) {
@@ -68,6 +68,39 @@ fn a_pod_is_explained_by_what_the_api_server_has() {
     );
     let context = ctl(&world, &["explain", "web", "--context", "no-such"]);
     assert!(context.0 == Some(2) && context.2.contains("no-such"), "{context:?}");
+}
+
+/// As the node agent finds it.
+#[test]
+fn an_object_of_a_dialect_that_differs_in_its_two_groups_is_told() {
+    let world = World::new();
+    world.install_policies();
+    let api = world.plane.api();
+    world.plane.kubectl(["apply", "-f", &shipped("dialects/danm/crds.yaml")]);
+    for group in ["danm.io", "danm.k8s.io"] {
+        let crd = format!("crd/danmnets.{group}");
+        world.plane.kubectl(["wait", "--for=condition=Established", "--timeout=30s", &crd]);
+    }
+    let keys = json!({"dialects": ["danm"]}).to_string();
+    api.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "kube-system", "name": "meta-cni"}, "data": {"node.json": keys}})).unwrap();
+    let network = |group: &str, cidr: &str| {
+        let spec =
+            json!({"NetworkID": "int", "NetworkType": "macvlan", "Options": {"host_device": "eth1", "cidr": cidr}});
+        let metadata = json!({"namespace": "default", "name": "internal"});
+        api.apply(&json!({"apiVersion": format!("{group}/v1"), "kind": "DanmNet", "metadata": metadata, "spec": spec}))
+            .unwrap();
+    };
+    let list = json!([{"network": "internal", "ip": "dynamic"}]).to_string();
+    api.apply(&pod("web", json!({"danm.io/interfaces": list}))).unwrap();
+    network("danm.k8s.io", "10.0.0.0/24");
+    let explain = ["explain", "web", "-n", "default"];
+    for (second, code) in [("10.0.0.0/24", Some(0)), ("10.9.0.0/24", Some(1))] {
+        network("danm.io", second);
+        let told = ctl(&world, &explain);
+        assert_eq!(told.0, code, "{told:?}");
+        let differs = "DanmNet default/internal is in the groups danm.k8s.io and danm.io, and the two differ";
+        assert_eq!(told.1.contains(differs), code == Some(1), "{told:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod dhcp;
+mod on_demand;
 
 use std::collections::HashMap;
 

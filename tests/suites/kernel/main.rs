@@ -19,6 +19,7 @@ mod hot_plug;
 mod masters;
 mod node_keeps;
 mod on_demand;
+mod on_demand_vxlan;
 mod overlay;
 mod own_links;
 mod repair;

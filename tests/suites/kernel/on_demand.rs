@@ -18,7 +18,7 @@ fn scene() -> (Node, Netns) {
     (node, far)
 }
 
-fn lan(node: &Node, kind: &str, keys: Value) -> Value {
+pub fn lan(node: &Node, kind: &str, keys: Value) -> Value {
     let mut conf = json!({"cniVersion": "1.0.0", "type": kind, "ipam": node.host_local("10.21.0.0/24")});
     for (key, value) in keys.as_object().unwrap() {
         conf[key] = value.clone();
@@ -27,9 +27,9 @@ fn lan(node: &Node, kind: &str, keys: Value) -> Value {
 }
 
 /// Link group of what we make for the node.
-const OURS: &str = "0x2d636e69";
+pub const OURS: &str = "0x2d636e69";
 
-fn has(node: &Node, link: &str) -> bool {
+pub fn has(node: &Node, link: &str) -> bool {
     node.netns.links().iter().any(|name| name == link)
 }
 

@@ -11,7 +11,7 @@ use attachments::names::NetRef;
 use attachments::node_label::{Ability, DRIVERS};
 use delegates::builtin::Builtin;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ipam::Subnet;
 
@@ -105,6 +105,8 @@ pub struct Overlay {
     pub is_managed: bool,
     /// `sharedWith`: definitions (`namespace/name`) or namespaces that may have the same pair.
     pub shared_with: Vec<Box<str>>,
+    /// It is the link on which macvlans or ipvlans stand (`masterVxlan`): all that ask for it over one master share it.
+    pub is_master: bool,
 }
 
 /// How a plugin uses its master. The kernel lets some uses stand beside one another.
@@ -267,34 +269,53 @@ impl Plugin {
         let kind = stands_for(plugin["type"].as_str().unwrap_or_default());
         let is = |kinds: &[&str]| kinds.contains(&kind);
         let ipam = &plugin["ipam"];
+        let overlay = match kind {
+            "vxlan" => Overlay::read(plugin),
+            "macvlan" | "ipvlan" => Overlay::of_master(plugin),
+            _ => None,
+        };
+        let master = match &overlay {
+            Some(Overlay { is_master: true, vni, .. }) => Some(format!("vxlan{vni}").into()),
+            _ => text("master")
+                .filter(|_| is(&["macvlan", "ipvlan", "vlan"]) && !flag("linkInContainer"))
+                .map(|master| on_demand(master, small("masterVlan"))),
+        };
         Self {
             at: at.into(),
             kind: kind.into(),
-            master: text("master")
-                .filter(|_| is(&["macvlan", "ipvlan", "vlan"]) && !flag("linkInContainer"))
-                .map(|master| on_demand(master, small("masterVlan"))),
+            master,
             mode: text("mode"),
             vlan: if kind == "vlan" { small("vlanId") } else { small("vlan").filter(|id| *id != 0) },
             bridge: is(&["bridge"]).then(|| text("bridge").unwrap_or_else(|| DEFAULT_BRIDGE.into())),
             is_gateway: is(&["bridge"]) && (flag("isGateway") || flag("isDefaultGateway")),
             force_address: flag("forceAddress"),
             device: text("device").filter(|_| is(&["host-device"])),
-            overlay: if is(&["vxlan"]) { Overlay::read(plugin) } else { None },
+            overlay,
             ipam: ipam["type"].as_str().unwrap_or_default().into(),
             subnets: super::ipam::subnets(ipam),
         }
     }
 
     fn abilities(&self) -> Vec<Ability<'_>> {
-        let master = self.master.as_deref().map(made_of);
+        let master = self.master.as_deref().filter(|_| self.overlay.is_none()).map(made_of);
         let underlay = self.overlay.as_ref().and_then(|overlay| overlay.underlay.as_deref());
         let driver = DRIVERS.contains(&&*self.kind).then_some(Ability::Driver(&self.kind));
-        let vlan = master.is_some_and(|(_, is_vlan)| is_vlan).then_some(Ability::Driver("vlan"));
+        let below = match &self.overlay {
+            Some(overlay) => overlay.is_master.then_some("vxlan"),
+            None => master.is_some_and(|(_, is_vlan)| is_vlan).then_some("vlan"),
+        };
         let is_program = |kind: &&str| kind.parse().is_ok_and(|kind| Builtin::from_type(&kind).is_none());
         let program = Some(&*self.kind).filter(is_program).map(Ability::Program);
         // A subnet says nothing of a link.
         let links = [master.map(|(base, _)| base), underlay.filter(|text| !text.contains('/'))];
-        links.into_iter().flatten().map(Ability::Link).chain(driver).chain(vlan).chain(program).collect()
+        links
+            .into_iter()
+            .flatten()
+            .map(Ability::Link)
+            .chain(driver)
+            .chain(below.map(Ability::Driver))
+            .chain(program)
+            .collect()
     }
 
     /// How it uses its master; nothing where it has none that its text names.
@@ -340,7 +361,25 @@ impl Overlay {
             is_managed: plugin["peers"].as_array().is_none_or(Vec::is_empty)
                 && plugin["group"].as_str().is_none_or(str::is_empty),
             shared_with: shared.take(MOST).map(Box::from).collect(),
+            is_master: false,
         })
+    }
+
+    /// That of `masterVxlan`. Its nodes find each other by a group.
+    fn of_master(plugin: &Value) -> Option<Self> {
+        let own =
+            Self::read(&json!({"vni": plugin["masterVxlan"], "underlay": plugin["master"], "mtu": plugin["mtu"]}))?;
+        Some(Self { is_managed: false, is_master: true, ..own })
+    }
+
+    /// The key of its VNI.
+    pub fn vni_key(&self) -> &'static str {
+        if self.is_master { "masterVxlan" } else { "vni" }
+    }
+
+    /// Do the pods of both stand on one link?
+    pub fn is_master_of_both(&self, other: &Self) -> bool {
+        self.is_master && other.is_master && self.underlay == other.underlay
     }
 
     /// May this definition have the same pair?

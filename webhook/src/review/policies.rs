@@ -132,18 +132,15 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let text = reference.and_then(|reference| self.text(reference, reads));
-            // A network of the cluster is the administrator's, and says itself whose pods it is for.
             let foreign = asked.target.foreign();
-            if foreign.is_some_and(|one| one.kind == Foreign::ClusterNetwork) {
-                continue;
-            }
+            let is_of_cluster = foreign.is_some_and(|one| one.kind == Foreign::ClusterNetwork);
             let config = foreign.and_then(|one| rules::config_of(one, &self.known.view));
-            let of_object = foreign.zip(config.as_deref()).map(|(one, config)| Nad {
+            let of_object = foreign.filter(|_| is_of_cluster || config.is_some()).map(|one| Nad {
                 namespace: one.namespace(),
                 name: one.name.as_str(),
                 labels: None,
                 annotations: None,
-                config: Some(config),
+                config: config.as_deref(),
             });
             let nad = reference.map(|NetRef { namespace, name }| match text {
                 Some(text) => nad(namespace.as_str(), name.as_str(), text),
@@ -159,7 +156,10 @@ impl<'a> Bench<'a> {
             if let Ok(document) =
                 Document::of_attachment(&pod, asked, &element, nad.or(of_object).as_ref(), Some(&request))
             {
-                self.violations_of(policies, &document);
+                // A network of the cluster says itself whose pods it is for: levels say nothing of it.
+                let judges = |policy: &&&CompiledPolicy| !is_of_cluster || !policy.name().is_of_level();
+                let judging: Vec<&CompiledPolicy> = policies.iter().filter(judges).copied().collect();
+                self.violations_of(&judging, &document);
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Levels and policies, and what is missing, by requests.
 
+use attachments::cni::object::Object as Conf;
+use attachments::dialect::objects::Kind as Foreign;
+use attachments::dialect::{DIALECTS, Dialects};
 use attachments::policy::Level;
 use attachments::policy::spec::Mode;
 use attachments::rule::Severity;
@@ -247,6 +250,26 @@ fn policies_refuse_warn_or_count_and_know_user_usage_and_labels() {
     let by_policy =
         |object: &Value| said(&known, object).iter().filter(|line| line.contains("policy \"nads\"")).count();
     assert_eq!((by_policy(&again), by_policy(&nad("shop", "wan", json!({"type": "tap"})))), (0, 1));
+}
+
+#[test]
+fn a_network_of_the_cluster_is_judged_by_policies_and_by_no_level() {
+    let mut known = cluster();
+    let mut conf = Conf::new();
+    conf.set(DIALECTS, &["danm"]);
+    known.view.options.dialects = Dialects::read(&conf).unwrap();
+    let options = json!({"host_device": "eth1", "cidr": "10.0.0.0/24"});
+    let blue =
+        json!({"metadata": {"name": "blue"}, "spec": {"NetworkID": "b", "NetworkType": "macvlan", "Options": options}});
+    known.apply(Cache::Foreign(Foreign::ClusterNetwork, "danm.io/v1"), object(blue));
+    let list = json!([{"clusterNetwork": "blue", "ip": "dynamic"}]).to_string();
+    let asks = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "bound", "name": "web-0", "annotations": {"danm.io/interfaces": list}}});
+    assert_eq!(said(&known, &asks), Vec::<String>::new());
+    let rule = json!({"name": "links", "select": "$.config.plugins[*].master", "assert": {"oneOf": ["eth2"]}});
+    policy(&mut known, "p", json!({"rules": [rule]}));
+    let refused = said(&known, &asks);
+    assert!(matches!(refused.as_slice(), [one] if one.contains(r#""eth1": policy "p" rule "links""#)), "{refused:?}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn fields(was: &Plugin, is: &Plugin) -> Vec<(&'static str, bool)> {
     let vlan = if &*is.kind == "vlan" { "vlanId" } else { "vlan" };
     vec![
         ("type", was.kind != is.kind),
-        ("master", was.master != is.master),
+        ("master", !is_overlay && was.master != is.master),
         ("bridge", was.bridge != is.bridge),
         ("mode", was.mode != is.mode),
         (vlan, was.vlan != is.vlan),

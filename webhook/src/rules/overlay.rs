@@ -1,4 +1,5 @@
-//! Rules about overlays. A definition of type vxlan is the whole overlay (X02 to X06, O01, O02, O04).
+//! Rules about overlays. A definition of type vxlan is the whole overlay, and `masterVxlan` of macvlan or ipvlan is one over their master
+//! (X02 to X06, O01, O02, O04).
 
 use std::net::IpAddr;
 
@@ -21,10 +22,17 @@ pub(super) fn judge(one: &One<'_>) -> Vec<Problem> {
     let reserved = options.reserved_pairs.iter().find(|(port, vni, _)| (*port, *vni) == (overlay.port, overlay.vni));
     if let Some((port, vni, device)) = reserved {
         let text = format!("reserved by the default network ({device}, port {port})");
-        problems.push(forbidden(Rule::VniReserved, one.at("vni"), vni, text));
+        problems.push(forbidden(Rule::VniReserved, one.at(overlay.vni_key()), vni, text));
     } else if options.tunnel_ports.contains(&overlay.port) {
-        let text = format!("in use by the default network's tunnel; choose another, for example {VXLAN_PORT}");
-        let problem = Problem::of(Rule::PortTaken, Kind::Invalid, one.at("port"), overlay.port, text);
+        let mut text = "in use by the default network's tunnel".to_owned();
+        let problem = if overlay.is_master {
+            // It has no other port.
+            text = format!("UDP port {} is {text}", overlay.port);
+            Problem::of(Rule::PortTaken, Kind::Invalid, one.at(overlay.vni_key()), overlay.vni, text)
+        } else {
+            text += &format!("; choose another, for example {VXLAN_PORT}");
+            Problem::of(Rule::PortTaken, Kind::Invalid, one.at("port"), overlay.port, text)
+        };
         problems.push(contested(problem, one.view));
     }
     problems.extend(subnets(one, overlay));
@@ -39,7 +47,9 @@ fn taken(one: &One<'_>, overlay: &Overlay) -> Option<Problem> {
     let lets = |other: &Definition| {
         let pair = |of: &&Overlay| (of.port, of.vni) == (overlay.port, overlay.vni);
         let mut theirs = other.plugins().iter().filter_map(|plugin| plugin.overlay.as_ref()).filter(pair);
-        theirs.any(|theirs| theirs.is_shared_with(own) || overlay.is_shared_with(&other.reference))
+        theirs.any(|theirs| {
+            theirs.is_master_of_both(overlay) || theirs.is_shared_with(own) || overlay.is_shared_with(&other.reference)
+        })
     };
     let text = match one.view.others(&key, own).find(|other| !lets(other)) {
         Some(other) => {
@@ -47,7 +57,7 @@ fn taken(one: &One<'_>, overlay: &Overlay) -> Option<Problem> {
         }
         None => claimed(one, overlay)?,
     };
-    Some(Problem::of(Rule::VniTaken, Kind::Duplicate, one.at("vni"), overlay.vni, text))
+    Some(Problem::of(Rule::VniTaken, Kind::Duplicate, one.at(overlay.vni_key()), overlay.vni, text))
 }
 
 /// The claim is another definition's, which no cache has heard of yet, which is gone while nodes are in its network, or which does not share:
@@ -68,9 +78,14 @@ fn claimed(one: &One<'_>, overlay: &Overlay) -> Option<String> {
 fn subnets(one: &One<'_>, overlay: &Overlay) -> Vec<Problem> {
     let own = &one.definition.reference;
     let mut problems = Vec::new();
+    // What stands on a master is a segment of its own, as on a VLAN.
+    if overlay.is_master {
+        return problems;
+    }
     for subnet in &one.plugin.subnets {
         let overlap = |other: &Definition| {
-            let apart = |theirs: &&Overlay| (theirs.port, theirs.vni) != (overlay.port, overlay.vni);
+            let apart =
+                |theirs: &&Overlay| !theirs.is_master && (theirs.port, theirs.vni) != (overlay.port, overlay.vni);
             let plugins = other.plugins().iter().filter(|plugin| plugin.overlay.as_ref().filter(apart).is_some());
             let mut nets = plugins.flat_map(|plugin| &plugin.subnets).map(|theirs| theirs.net);
             nets.find(|net| net.contains(&subnet.net) || subnet.net.contains(net))
@@ -165,14 +180,15 @@ pub(super) fn change(request: &Request<'_>, old: &Value, view: &View) -> Vec<Pro
             problems.push(forbidden(Rule::OverlayChange, in_config(&is.at, field), "", text));
         };
         if old.vni != new.vni {
-            say("vni", old.vni.to_string(), new.vni.to_string());
+            say(new.vni_key(), old.vni.to_string(), new.vni.to_string());
         }
         if old.port != new.port {
             say("port", old.port.to_string(), new.port.to_string());
         }
         if old.underlay != new.underlay {
             let words = |underlay: &Option<Box<str>>| underlay.as_ref().map_or("the default".to_owned(), quoted);
-            say("underlay", words(&old.underlay), words(&new.underlay));
+            let key = if new.is_master { "master" } else { "underlay" };
+            say(key, words(&old.underlay), words(&new.underlay));
         }
         let covers = |subnets: &[crate::cluster::ipam::Subnet], address: IpAddr| {
             subnets.iter().any(|subnet| subnet.net.contains(&address))

@@ -1,9 +1,9 @@
-//! Definitions that name a VLAN of their master in DANM's way: `vlan` beside `master` and `name`. DANM's netwatcher made the link and
-//! rewrote the definition. Here the link is chosen when a pod is attached, and the definition stays.
+//! Definitions that name a VLAN or a VXLAN of their master in DANM's way: `vlan` or `vxlan` beside `master` and `name`. DANM's netwatcher
+//! made the link and rewrote the definition. Here the link is chosen when a pod is attached, and the definition stays.
 
 use super::network::link_name;
 use crate::cni::conf::{NetworkConf, PluginConf};
-use crate::finding::Finding;
+use crate::finding::{Allowed, Finding};
 use crate::names::IfName;
 
 /// The types that stand on a master.
@@ -16,16 +16,19 @@ pub fn choose(conf: &mut NetworkConf) -> Result<(), Finding> {
     if !has_master || !TYPES.contains(&plugin.kind.as_str()) {
         return Ok(());
     }
-    if let Some(id) = plugin.object.decode::<i64>("vxlan", "an integer")? {
-        let allowed = "nothing: type vxlan with vni and underlay in the place of master says the same";
-        return Err(Finding::new("vxlan", id, allowed));
-    }
-    let Some(id) = plugin.object.decode::<i64>("vlan", "an integer")? else { return Ok(()) };
-    let link: IfName = link_name(name.as_str(), id).parse().map_err(|finding: Finding| finding.under("name"))?;
+    // DANM's reader gives 0 to what is absent.
+    let number = |key| Ok(plugin.object.decode::<i64>(key, "an integer")?.filter(|id| *id != 0));
+    let (own, key, id, link) = match (number("vlan")?, number("vxlan")?) {
+        (None, None) => return Ok(()),
+        (Some(id), None) => ("vlan", "masterVlan", id, link_name(name.as_str(), id)),
+        (None, Some(id)) => ("vxlan", "masterVxlan", id, format!("vx_{name}")),
+        (Some(_), Some(id)) => return Err(Finding::new("vxlan", id, Allowed::without("vlan"))),
+    };
+    let link: IfName = link.parse().map_err(|finding: Finding| finding.under("name"))?;
     let mut object = plugin.object.clone();
-    object.remove("vlan");
-    object.set("masterVlan", &id);
-    object.set("masterVlanName", &link);
+    object.remove(own);
+    object.set(key, &id);
+    object.set(&format!("{key}Name"), &link);
     *plugin = PluginConf::from_object(object)?;
     Ok(())
 }

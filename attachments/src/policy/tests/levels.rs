@@ -53,6 +53,20 @@ fn baseline_refuses_what_is_not_the_pods_own_and_was_not_opened() {
         (r#"{"type":"cnv-bridge","bridge":"cni0"}"#, Some(r#"rule "bridges""#), Some(r#"rule "bridges""#)),
         // A VLAN of a master comes with it; one that is named by itself does not.
         (r#"{"type":"macvlan","master":"eth1","masterVlan":100}"#, Some(r#"rule "masters""#), None),
+        // A VXLAN over it is an overlay.
+        (r#"{"type":"macvlan","master":"eth1","masterVxlan":4000}"#, Some(r#"rule "masters""#), None),
+        (
+            r#"{"type":"macvlan","master":"eth1","masterVxlan":600}"#,
+            Some(r#"rule "masters""#),
+            Some(
+                r#"spec.config.masterVxlan: Forbidden: 600: level "baseline" rule "master-vnis" allows 4000-4099, 9000-9000"#,
+            ),
+        ),
+        (
+            r#"{"type":"ipvlan","master":"eth1","name":"lan","vxlan":600}"#,
+            Some(r#"rule "masters""#),
+            Some(r#"spec.config.vxlan: Forbidden: 600: level "baseline" rule "master-vnis""#),
+        ),
         (r#"{"type":"macvlan","master":"eth1.100"}"#, Some(r#"rule "masters""#), Some(r#"rule "masters""#)),
         (
             r#"{"type":"bridge"}"#,
@@ -206,7 +220,8 @@ fn restricted_admits_the_administrators_networks_only() {
 fn a_file_of_the_node_is_nothing_that_a_level_admits() {
     let selection = NetworkSelection::new(SelectionTarget::NodeFile("lan".parse().unwrap()));
     let pod = Pod { namespace: "shop", name: Some("web"), labels: None, service_account: None, host_network: false };
-    let judged = [Judged { selection: &selection, element: "nets[0]", nad: None, is_nodes_own: true }];
+    let judged =
+        [Judged { selection: &selection, element: "nets[0]", nad: None, is_nodes_own: true, is_of_cluster: false }];
     let refused = |level| Verdict::of(&Facts::default(), level, &pod, &judged).unwrap().refusals;
     assert_eq!(refused(Level::Privileged), Vec::<String>::new());
     assert_eq!(

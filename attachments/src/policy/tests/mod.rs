@@ -232,6 +232,7 @@ fn verdict(facts: &Facts, default: Level, config: &str, annotation: &str) -> Res
             element: "nets[0]",
             nad: Some(Nad { namespace: reference.namespace.as_str(), name: reference.name.as_str(), ..nad(config) }),
             is_nodes_own: false,
+            is_of_cluster: false,
         })
         .collect();
     let pod = Pod { namespace: "shop", name: Some("web"), labels: None, service_account: None, host_network: false };

@@ -319,7 +319,7 @@ proptest::proptest! {
             "bridge", "mtu", "vlan", "vlanTrunk", "isGateway", "ipMasqBackend", "runtimeConfig", "args", "dns", "master", "mode",
             "mac", "bcqueuelen", "directRouting", "openGateway", "ipMasq", "isDefaultGateway", "vni", "port", "underlay", "peers", "group", "ipam", "snat", "backend", "conditionsV4",
             "markMasqBit", "externalSetMarkChain", "sysctl", "txQLen", "allmulti", "ingressRate", "egressBurst", "table", "delegate",
-            "subnetFile", "dataDir", "masterVlan", "masterVlanName", "acceptRA", "flushroutes", "addroutes", "delroutes", "skipcheck", "links", "miimon", "failOverMac", "xmitHashPolicy", "tlbDynamicLb", "ifname",
+            "subnetFile", "dataDir", "masterVlan", "masterVlanName", "masterVxlan", "masterVxlanName", "acceptRA", "flushroutes", "addroutes", "delroutes", "skipcheck", "links", "miimon", "failOverMac", "xmitHashPolicy", "tlbDynamicLb", "ifname",
         ]),
         value in proptest::sample::select(vec![
             "null", "true", "-1", "0", "1.5", "1e99", "99999999999999999999", "\"\"", "\"\\u0000\"", "\"../x\"", "\"l3\"",

@@ -169,6 +169,12 @@ fn kernel_on_host_vxlan_guards_a_port_as_long_as_all_of_it_is_ours() {
             assert_eq!(strangers(), 10, "of an overlay with peers nobody tells the senders");
             bed.del(Builtin::Vxlan, &pod, "net1", peers, Some(&attached)).unwrap();
             assert_eq!(strangers(), 0);
+            let on_vxlan = r#"{"type":"macvlan","master":"eth1","masterVxlan":9}"#;
+            let pod = bed.pod();
+            let attached = bed.add(Builtin::Macvlan, &pod, "net1", on_vxlan).unwrap();
+            assert_eq!(strangers(), 10, "nor of one with a group");
+            bed.del(Builtin::Macvlan, &pod, "net1", on_vxlan, Some(&attached)).unwrap();
+            assert_eq!((strangers(), bed.link("vxlan9")), (0, None));
             // Another program's device on the port: the next look at the node lets its packets pass.
             let theirs = Vxlan {
                 vni: 1,

@@ -156,7 +156,7 @@ pub(super) fn settle(host: &mut Host<'_>, port: u32, mac: Mac) -> Result<()> {
 }
 
 /// Brings the firewall to the overlays that are on the node. In directory mode there is nobody to be guarded for.
-pub(super) fn guard(host: &mut Host<'_>) -> Result<()> {
+pub(in crate::builtin) fn guard(host: &mut Host<'_>) -> Result<()> {
     if host.node.is_alone {
         return Ok(());
     }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 pub(crate) use self::config::overlay_of;
 use self::config::{Config, KEYS};
 use self::managed::Known;
+pub(super) use self::managed::guard;
 use self::segment::Segment;
 use super::delegate::{Context, Delegate, Reading, Undo};
 use super::veth::{self, NewVeth, Veth};

@@ -68,7 +68,7 @@ fn keys_are_said_once_and_in_their_case() {
     );
     says(
         &list(r#""macAddress":7"#),
-        r#"plugins[0].macAddress: unknown key for "macvlan"; allowed: master, masterVlan, masterVlanName, mode, mtu, mac, linkInContainer, bcqueuelen, ipam, acceptRA, dns [N18]"#,
+        r#"plugins[0].macAddress: unknown key for "macvlan"; allowed: master, masterVlan, masterVlanName, masterVxlan, masterVxlanName, mode, mtu, mac, linkInContainer, bcqueuelen, ipam, acceptRA, dns [N18]"#,
     );
     says(
         &host_local(r#""ranges":[[{"subnet":"10.0.0.0/24","start":"10.0.0.9"}]]"#),

@@ -8,6 +8,7 @@ use attachments::meta_plugins::is_ours;
 use meta_cni::cluster::Agent;
 use meta_cni::cluster::wire::Health;
 use meta_cni::conf_dir;
+use meta_cni::node::spelled;
 
 use super::finding::{Finding, Severity};
 use super::{Place, on_host};
@@ -23,8 +24,9 @@ fn nodes_dialects(place: &Place) -> Vec<String> {
     let files =
         conf_dir::paths(&on_host(&place.cni_conf_dir)).into_iter().filter_map(|path| conf_dir::read(&path).ok());
     let ours = files.flat_map(|conf| conf.plugins).find(|plugin| is_ours(plugin.kind.as_str()));
-    let read = |conf: &Object| Dialects::read(conf).map(|dialects| dialects.on().map(|one| one.to_string()).collect());
-    ours.and_then(|plugin| read(&plugin.object).ok()).unwrap_or_default()
+    let read = |conf: Object| spelled(conf).and_then(|conf| Dialects::read(&conf)).ok();
+    let dialects = ours.and_then(|plugin| read(plugin.object)).unwrap_or_default();
+    dialects.on().map(|one| one.to_string()).collect()
 }
 
 fn judge(answer: Result<Health, String>, nodes: &[String], findings: &mut Vec<Finding>) {
@@ -68,7 +70,24 @@ fn judge(answer: Result<Health, String>, nodes: &[String], findings: &mut Vec<Fi
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn the_nodes_dialects_are_those_of_the_file_that_the_runtime_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::below(dir.path());
+        assert_eq!(nodes_dialects(&place), Vec::<String>::new());
+        fs::create_dir(&place.cni_conf_dir).unwrap();
+        let write = |file: &str, conf: &str| fs::write(place.cni_conf_dir.join(file), conf).unwrap();
+        write("10-other.conf", r#"{"cniVersion":"1.0.0","name":"o","type":"bridge","dialects":["knitter"]}"#);
+        let ours = r#"{"type":"meta-cni","Dialects":["danm","genie"]}"#;
+        write("00-meta-cni.conflist", &format!(r#"{{"cniVersion":"1.0.0","name":"node","plugins":[{ours}]}}"#));
+        let mut told = nodes_dialects(&place);
+        told.sort();
+        assert_eq!(told, ["danm", "genie"]);
+    }
 
     #[test]
     fn an_agent_that_is_away_waits_or_is_another_version() {

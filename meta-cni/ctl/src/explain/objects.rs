@@ -7,7 +7,7 @@ use std::path::Path;
 
 use attachments::dialect::Dialects;
 use attachments::dialect::alias::{Alias, Candidate};
-use attachments::dialect::objects::{ForeignRef, Kind, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, group_of, needed_by};
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::Level;
 use attachments::selection::Selection;
@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use crate::access;
 use crate::lint::{Source, TEMPLATES};
 
-/// Kind, namespace, name.
-pub type Key = (String, String, String);
+/// Kind, namespace, name; and the group, where a kind is in two of them, which may say different things of one name.
+pub type Key = (String, String, String, String);
 
 /// Objects by kind, namespace and name.
 #[derive(Debug, Default)]
@@ -72,21 +72,24 @@ impl Objects {
     fn insert(&mut self, kind: &str, mut object: Value) {
         let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         let kind: String = kind.chars().filter(char::is_ascii_alphanumeric).take(60).collect();
-        let key = (kind.clone(), text("namespace"), text("name"));
+        let group = Kind::of(&kind).map(|_| group_of(object["apiVersion"].as_str().unwrap_or_default()).to_owned());
+        let key = (kind.clone(), text("namespace"), text("name"), group.unwrap_or_default());
         // The API server leaves the kind of a list's items out.
         object["kind"] = json!(kind);
         // What a file says counts before what the API server says.
         self.all.entry(key).or_insert(object);
     }
 
-    /// One object.
+    /// One object, in its first group.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Value> {
-        self.all.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))
+        let first = (kind.to_owned(), namespace.to_owned(), name.to_owned(), String::new());
+        let (key, object) = self.all.range(first..).next()?;
+        ((&*key.0, &*key.1, &*key.2) == (kind, namespace, name)).then_some(object)
     }
 
     /// The objects of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.all.iter().filter(move |((of, _, _), _)| of == kind).map(|(_, object)| object)
+        self.all.iter().filter(move |((of, ..), _)| of == kind).map(|(_, object)| object)
     }
 
     /// The annotations of a pod.
@@ -122,7 +125,7 @@ impl Objects {
 
     /// Everything as files of a directory, for directory mode.
     pub fn write(&self, dir: &Path) -> Result<(), String> {
-        for (i, ((kind, _, name), object)) in self.all.iter().enumerate() {
+        for (i, ((kind, _, name, _), object)) in self.all.iter().enumerate() {
             // Names are anybody's text: a file has the object's only where it is a plain one.
             let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
             let path = dir.join(format!("{kind}-{plain}-{i}.json"));
@@ -133,9 +136,12 @@ impl Objects {
 
     /// The same as texts, as lint reads them, of these kinds.
     pub fn sources(&self, kinds: &[&str]) -> Vec<Source> {
-        let wanted = self.all.iter().filter(|((kind, _, _), _)| kinds.contains(&kind.as_str()));
+        let wanted = self.all.iter().filter(|((kind, ..), _)| kinds.contains(&kind.as_str()));
         wanted
-            .map(|((kind, _, name), object)| Source { name: format!("{kind} {name}.yaml"), text: object.to_string() })
+            .map(|((kind, _, name, _), object)| Source {
+                name: format!("{kind} {name}.yaml"),
+                text: object.to_string(),
+            })
             .collect()
     }
 }

@@ -77,6 +77,33 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
+fn an_object_that_differs_in_its_two_groups_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = |group: &str, cidr: &str| {
+        format!(
+            "---\napiVersion: {group}/v1\nkind: DanmNet\nmetadata: {{namespace: shop, name: internal}}\nspec: {{NetworkID: int, NetworkType: macvlan, Options: {{host_device: eth1, cidr: {cidr}}}}}\n"
+        )
+    };
+    let pod = r#"apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: web, annotations: {danm.io/interfaces: '[{"network":"internal","ip":"dynamic"}]'}}
+"#;
+    let said = |second: &str| {
+        let files = [pod, &network("danm.k8s.io", "10.0.0.0/24"), &network("danm.io", second)].concat();
+        let asked = options(dir.path(), &files, &["web"], Format::Text);
+        let node = NODE.replacen('{', r#"{"dialects":["danm"],"#, 1);
+        fs::write(asked.node_conf.as_ref().unwrap(), node).unwrap();
+        run(&asked).unwrap()
+    };
+    let alike = said("10.0.0.0/24");
+    assert!(alike.is_good, "{}", alike.text);
+    let differs = said("10.9.0.0/24");
+    let words =
+        "DanmNet shop/internal is in the groups danm.k8s.io and danm.io, and the two differ: delete one of them";
+    assert!(!differs.is_good && differs.text.contains(words), "{}", differs.text);
+}
+
+#[test]
 fn a_node_that_is_not_known_has_a_stand_in() {
     let dir = tempfile::tempdir().unwrap();
     let mut unknown = options(dir.path(), FILES, &["web"], Format::Text);

@@ -108,7 +108,7 @@ fn other(object: Value, input: &Input, migration: &mut Migration) {
     }
     if kind == "NetworkAttachmentDefinition" && networks::has_link(&object) {
         migration.left.push(format!(
-            "{name}: its vlan or vxlan is a link that DANM makes: keep dialect danm, or name the link by masterVlan"
+            "{name}: its vlan or vxlan is a link that DANM makes: keep dialect danm, or name the link by masterVlan or masterVxlan"
         ));
     }
     pods::rewrite(object, input, migration);

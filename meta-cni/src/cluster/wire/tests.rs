@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use attachments::dialect::objects::Kind;
+use attachments::dialect::alias::Alias;
+use attachments::dialect::objects::{ForeignRef, Kind};
+use attachments::names::{NetRef, PodRef};
 
 use super::*;
 
