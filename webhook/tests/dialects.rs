@@ -497,6 +497,11 @@ fn a_pods_list_is_judged_by_what_its_networks_say() {
             "theirs",
             json!({"NetworkID": "n", "AllowedTenants": ["lab"], "Options": {"host_device": "ens3", "cidr": "10.1.0.0/24"}}),
         ),
+        tenants(),
+        tenant(
+            "outside",
+            json!({"NetworkID": "n", "Options": {"host_device": "ens3", "vlan": 300, "cidr": "10.2.0.0/24"}}),
+        ),
     ]);
     for key in ["danm.io/interfaces", "danm.k8s.io/interfaces"] {
         let of = |list: &str| said(&cluster, &pod(json!({key: list}))).join("; ");
@@ -506,6 +511,10 @@ fn a_pods_list_is_judged_by_what_its_networks_say() {
             (r#"[{"network":"net","ip":"10.1.0.7"}]"#, "it is outside the network's CIDR"),
             (r#"[{"network":"net","ip":"dynamic"},{"network":"net","ip":"none"}]"#, "external-network1"),
             (r#"[{"clusterNetwork":"theirs","ip":"dynamic"}]"#, "AllowedTenants have namespace shop: lab"),
+            (
+                r#"[{"tenantNetwork":"outside","ip":"dynamic"}]"#,
+                "spec.Options.vlan: got 300, want one of 200,500-501, which TenantConfig tenants gives of ens3",
+            ),
             (r#"[{"network":"none","ip":"dynamic"}]"#, "[0]: Not found: DanmNet shop/none"),
             (
                 r#"[{"network":"net","tenantNetwork":"x","ip":"dynamic"}]"#,

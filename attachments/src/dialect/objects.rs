@@ -257,6 +257,16 @@ pub fn needed_by(reference: &ForeignRef, spec: &str) -> Option<ForeignRef> {
     }
 }
 
+/// The object that counts beside a network without being named in it, of those that there are: for a network of tenants the TenantConfig.
+pub fn beside<'a>(reference: &ForeignRef, all: impl Iterator<Item = &'a ForeignRef>) -> Option<&'a ForeignRef> {
+    is_limited(reference).then(|| danm::limits::tenant_config(all)).flatten()
+}
+
+/// May an object count beside this one without being named in it?
+pub fn is_limited(reference: &ForeignRef) -> bool {
+    reference.kind == Kind::TenantNetwork
+}
+
 /// Why an object gives no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoConfiguration {

@@ -41,6 +41,8 @@ pub struct Selection {
     pub ignored: Option<&'static str>,
     /// Requests that nothing fulfils and that are no error, one sentence each; known once the selection is settled.
     pub unmet: Vec<String>,
+    /// What whoever runs the node should know, one sentence each; known once the selection is settled.
+    pub warnings: Vec<String>,
 }
 
 /// Where the elements of a selection are in the words of a dialect.
@@ -145,6 +147,7 @@ impl Selection {
             translated: Some(Translated { dialect, key, is_nodes_own, is_open, candidates, is_settled: false, places }),
             ignored: None,
             unmet: warnings.iter().map(ToString::to_string).collect(),
+            warnings: Vec::new(),
         }
     }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use attachments::dialect::Dialects;
-use attachments::dialect::objects::{ForeignRef, Kind, disagreement, meaning, needed_by};
+use attachments::dialect::danm::tenant;
+use attachments::dialect::objects::{ForeignRef, Kind, beside, disagreement, is_limited, meaning, needed_by};
 use futures::future::join_all;
 use kube::Client;
 use meta_cni::cluster::wire::{ObjectLookup, Outcome};
@@ -38,7 +39,8 @@ impl Foreign {
     /// Nothing is known yet.
     pub fn new(dialects: Dialects, reader: Reader) -> Self {
         let groups = |kind: &Kind| (*kind, kind.api_versions().iter().map(|_| Mutex::default()).collect());
-        let kinds = dialects.on().flat_map(|dialect| dialect.networks()).map(groups).collect();
+        let kinds = dialects.on().flat_map(|dialect| dialect.networks().iter().chain(dialect.limits()));
+        let kinds = kinds.map(groups).collect();
         Self(Arc::new(Inner { dialects, reader, kinds }))
     }
 
@@ -63,7 +65,7 @@ impl Foreign {
         std::future::pending::<()>().await;
     }
 
-    /// These objects, and those that they need.
+    /// These objects, those that they need, and those that count beside them.
     pub async fn of(
         &self,
         wanted: Vec<ForeignRef>,
@@ -90,7 +92,64 @@ impl Foreign {
             }
             found.push(ObjectLookup { reference, outcome });
         }
+        found.extend(self.beside(&found, deadline).await);
         found
+    }
+
+    /// What counts beside networks that were found. Where it cannot be known what does, they cannot be used.
+    async fn beside(&self, found: &[ObjectLookup], deadline: Instant) -> Vec<ObjectLookup> {
+        let is_found = |lookup: &&ObjectLookup| matches!(lookup.outcome, Outcome::Found { .. });
+        let networks = found.iter().filter(is_found).map(|lookup| &lookup.reference);
+        let networks: BTreeSet<&ForeignRef> = networks.filter(|one| is_limited(one)).collect();
+        if networks.is_empty() {
+            return Vec::new();
+        }
+        let known = match self.limits(deadline).await {
+            Ok(known) => known,
+            Err(reason) => {
+                let unknown = |one: &ForeignRef| ObjectLookup {
+                    reference: one.clone(),
+                    outcome: Outcome::Unreachable { reason: reason.clone() },
+                };
+                return networks.into_iter().map(unknown).collect();
+            }
+        };
+        let mut lookups = Vec::new();
+        for reference in networks.into_iter().filter_map(|one| beside(one, known.iter())).collect::<BTreeSet<_>>() {
+            let outcome = self.outcome(reference, deadline).await;
+            lookups.push(ObjectLookup { reference: reference.clone(), outcome });
+        }
+        lookups
+    }
+
+    /// The objects that say what pods may have of networks. Of a group whose list is not complete the API server is asked.
+    async fn limits(&self, deadline: Instant) -> Result<BTreeSet<ForeignRef>, String> {
+        let listed = |index: &Mutex<Index<ForeignRef, String>>| {
+            let index = lock(index);
+            index.is_complete().then(|| index.iter().map(|(one, _)| one.clone()).collect::<Vec<_>>())
+        };
+        let mut known = BTreeSet::new();
+        for kind in self.0.dialects.on().flat_map(|dialect| dialect.limits()) {
+            for (path, index) in kind.collections(None).iter().zip(self.0.kinds.get(kind).into_iter().flatten()) {
+                known.extend(match listed(index) {
+                    Some(names) => names,
+                    None => self.names(*kind, path, deadline).await?,
+                });
+            }
+        }
+        Ok(known)
+    }
+
+    async fn names(&self, kind: Kind, collection: &str, deadline: Instant) -> Result<Vec<ForeignRef>, String> {
+        let unknown = |why: String| format!("what limits it is not known here yet: {}: {why}", kind.plural());
+        match self.0.reader.metadata(collection, deadline).await {
+            Read::Found(json) => match serde_json::from_slice::<List>(&json) {
+                Ok(list) => Ok(list.items.iter().flatten().filter_map(|object| object.reference(kind)).collect()),
+                Err(e) => Err(unknown(format!("the API server answers with what is no list: {e}"))),
+            },
+            Read::Absent => Ok(Vec::new()),
+            Read::Unanswered(why) => Err(unknown(format!("the API server cannot be asked: {why}"))),
+        }
     }
 
     /// Every group of the kind is known whole, and has no such object.
@@ -119,7 +178,7 @@ impl Foreign {
         for path in reference.kind.collections(reference.namespace.as_ref()) {
             match self.0.reader.object(&path, reference.name.as_str(), deadline).await {
                 Read::Found(json) => match serde_json::from_slice::<Object>(&json) {
-                    Ok(object) => found.push(meaning(reference.kind, object.spec).to_string()),
+                    Ok(object) => found.push(object.says(reference.kind)),
                     Err(e) => {
                         return Outcome::Broken {
                             reason: format!("the API server answers with what is no object: {e}"),
@@ -160,7 +219,7 @@ fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>)
         Event::End => index.end(),
         Event::Listed(object) | Event::Applied(object) => {
             let Some(reference) = object.reference(kind) else { return };
-            match meaning(kind, object.spec).to_string() {
+            match object.says(kind) {
                 spec if spec.len() <= LONGEST => drop(index.apply(reference, spec)),
                 _ => drop(index.apply(reference, TOO_LONG.to_owned())),
             }
@@ -178,12 +237,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// As much of a list as matters.
+#[derive(Deserialize)]
+struct List {
+    /// `null` where there is none.
+    items: Option<Vec<Object>>,
+}
+
 /// As much of an object as matters.
 #[derive(Clone, Debug, Deserialize)]
 struct Object {
     metadata: Meta,
     #[serde(default)]
     spec: Value,
+    /// What follows are the fields of a TenantConfig of DANM, which has no `spec`.
+    #[serde(default, rename = "hostDevices")]
+    host_devices: Value,
+    #[serde(default, rename = "networkIds")]
+    network_ids: Value,
+    #[serde(default, rename = "allowedClusterNetworks")]
+    allowed_cluster_networks: Value,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -195,6 +268,15 @@ struct Meta {
 }
 
 impl Object {
+    /// What it says, without what its own system writes there.
+    fn says(self, kind: Kind) -> String {
+        let says = match kind {
+            Kind::TenantConfig => tenant::says([self.host_devices, self.network_ids, self.allowed_cluster_networks]),
+            _ => self.spec,
+        };
+        meaning(kind, says).to_string()
+    }
+
     fn reference(&self, kind: Kind) -> Option<ForeignRef> {
         let namespace = match kind.is_namespaced() {
             true => Some(self.metadata.namespace.parse().ok()?),
@@ -212,6 +294,8 @@ impl Versioned for Object {
 
 #[cfg(test)]
 mod tests {
+    use attachments::dialect::danm::Danm;
+    use meta_cni_kube::testing::{Server, answer, later};
     use serde_json::json;
 
     use super::*;
@@ -249,6 +333,52 @@ mod tests {
         take(Kind::Logicalnetwork, &mut index, Event::Applied(object("b")));
         take(Kind::Logicalnetwork, &mut index, Event::Deleted(object("b")));
         assert_eq!(index.get(&reference), None);
+    }
+
+    #[tokio::test]
+    async fn what_limits_a_network_of_tenants_comes_with_it_or_it_is_said_why_not() {
+        let dialects = || Dialects { danm: Some(Danm::default()), ..Dialects::default() };
+        let object = |object: Value| serde_json::from_value::<Object>(object).unwrap();
+        let tell = |foreign: &Foreign, kind: Kind, group: usize, objects: Vec<Object>| {
+            let mut index = lock(&foreign.0.kinds[&kind][group]);
+            take(kind, &mut index, Event::Begin);
+            objects.into_iter().for_each(|object| take(kind, &mut index, Event::Listed(object)));
+            take(kind, &mut index, Event::End);
+        };
+        let network = object(json!({"metadata": {"name": "a", "namespace": "shop"}, "spec": {"NetworkID": "a"}}));
+        let of = |kind| ForeignRef::within(&"shop".parse().unwrap(), kind, "a".parse().unwrap());
+        let ask = async |foreign: &Foreign, kind| foreign.of(vec![of(kind)], Vec::new(), later()).await;
+        let with = async |code: &'static str, body: Value| {
+            let body = body.to_string();
+            let server = Server::start(move |_| answer(code, &body)).await;
+            let foreign = Foreign::new(dialects(), Reader::new(server.client.clone()));
+            tell(&foreign, Kind::TenantNetwork, 1, vec![network.clone()]);
+            tell(&foreign, Kind::DanmNet, 1, vec![network.clone()]);
+            tell(&foreign, Kind::TenantConfig, 0, vec![]);
+            (server, foreign)
+        };
+        let config = |name: &str| json!({"metadata": {"name": name}, "hostDevices": [{"name": "ens3", "alloc": "gA=="}], "status": {}});
+
+        let status =
+            |code: u16, message: &str| json!({"kind": "Status", "status": "Failure", "code": code, "message": message});
+        let (_server, foreign) = with("403 Forbidden", status(403, "tenantconfigs is forbidden")).await;
+        let Outcome::Unreachable { reason } = &ask(&foreign, Kind::TenantNetwork).await[1].outcome else { panic!() };
+        let want = "what limits it is not known here yet: tenantconfigs: the API server cannot be asked: ";
+        assert!(reason.starts_with(want) && reason.contains("tenantconfigs is forbidden"), "{reason}");
+        assert_eq!(ask(&foreign, Kind::DanmNet).await.len(), 1, "nothing limits it");
+        tell(&foreign, Kind::TenantConfig, 1, vec![object(config("b")), object(config("a"))]);
+        let known = ask(&foreign, Kind::TenantNetwork).await;
+        assert_eq!((known.len(), known[1].reference.to_string().as_str()), (2, "TenantConfig a"));
+        let limits = Some(r#"{"hostDevices":[{"name":"ens3"}]}"#.to_owned());
+        assert_eq!(known[1].outcome, Outcome::Found { config: limits, resource_name: None });
+        tell(&foreign, Kind::TenantConfig, 1, vec![]);
+        assert_eq!(ask(&foreign, Kind::TenantNetwork).await.len(), 1, "there is none");
+
+        let (_server, foreign) = with("404 Not Found", status(404, "no such kind")).await;
+        assert_eq!(ask(&foreign, Kind::TenantNetwork).await.len(), 1, "the other group is not served");
+        let (_server, foreign) = with("200 OK", json!({"items": [config("z")]})).await;
+        let read = ask(&foreign, Kind::TenantNetwork).await;
+        assert_eq!(read[1].reference.to_string(), "TenantConfig z", "one that is not followed yet");
     }
 
     #[test]

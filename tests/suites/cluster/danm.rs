@@ -123,6 +123,7 @@ fn pods_of_danm_run_unchanged() {
     a_network_is_for_its_tenants(&api);
     a_tenants_network_is_given_its_vni(&cluster, &api);
     a_vni_is_its_networks_without_pods(&cluster, &api);
+    a_tenants_network_that_no_webhook_saw_is_refused(&api);
 
     for name in [NAMESPACE, OTHER] {
         let path = format!("/api/v1/namespaces/{name}");
@@ -287,4 +288,23 @@ fn a_vni_is_its_networks_without_pods(cluster: &Cluster, api: &Api) {
     assert!(refusal.message.contains("internal.danmnet"), "{refusal}");
     let anew = run(api, "anew", "n2", &json!({"network": "internal", "ip": "dynamic"}));
     assert!(anew[0].starts_with("10.100.50."), "{anew:?}");
+}
+
+/// What nobody judged when it was made is judged at the ADD. Nothing asks the webhook from here on; the janitor goes on.
+fn a_tenants_network_that_no_webhook_saw_is_refused(api: &Api) {
+    for kind in ["mutating", "validating"] {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/meta-cni-webhook");
+        delete(api, &path);
+    }
+    let foreign = network(
+        "danm.k8s.io",
+        "TenantNetwork",
+        "foreign",
+        &json!({"host_device": "lan0", "cidr": "10.100.80.0/24"}),
+        &json!({}),
+    );
+    wait::until("network that nobody is asked about", PATIENCE, || api.apply(&foreign).map_err(|e| e.to_string()));
+    api.apply(&annotated("stray", "n1", GROUPS[1], &[json!({"tenantNetwork": "foreign", "ip": "dynamic"})])).unwrap();
+    let words = ["TenantNetwork danm/foreign: spec.Options.host_device: got lan0", "TenantConfig tenants lists: eth0"];
+    until_event(api, NAMESPACE, "stray", &words);
 }

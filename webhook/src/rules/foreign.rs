@@ -82,7 +82,8 @@ pub(super) fn unsettled(selection: &Selection, namespace: &ObjectName, view: &Vi
     let list =
         selection.translated.as_ref().filter(|list| list.dialect == Dialect::Danm && list.candidates.is_empty())?;
     let spec = |reference: &ForeignRef| Some((reference.clone(), view.foreign().spec(reference)?.to_json()));
-    let objects = selection.objects().map(spec).collect::<Option<Objects>>()?;
+    let mut objects = selection.objects().map(spec).collect::<Option<Objects>>()?;
+    objects.extend(view.foreign().of(Foreign::TenantConfig).next().map(|(one, says)| (one.clone(), says.to_json())));
     let error = danm.settle(selection, &objects, namespace, view.options.strict).err()?;
     let path = format!("metadata.annotations[{}]", list.key);
     Some(Problem::unruled(Kind::Invalid, path, "", error.to_string()))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::interfaces::{default_element, is_of};
 use super::network::{Network, Subnet};
-use super::{Danm, twin};
+use super::{Danm, limits, twin};
 use crate::bind::BindError;
 use crate::dialect::FIRST;
 use crate::dialect::objects::{NoConfiguration, Objects};
@@ -58,6 +58,7 @@ impl Danm {
             unmet.extend(ignored);
         }
         settled.unmet.extend(unmet);
+        settled.warnings.extend(limits::unlimited(settled.objects(), objects));
         Ok(settled)
     }
 }
@@ -92,6 +93,7 @@ impl Element<'_> {
                 format!("a network whose AllowedTenants have namespace {}: {}", self.namespace, tenants.join(", "));
             return Err(self.wrong("", reference, allowed).into());
         }
+        limits::judge(reference, objects)?;
         let mut settled = element.clone();
         settled.interface = Some(self.name(&network)?);
         let asked = element.addresses.unwrap_or_default();

@@ -23,7 +23,7 @@ fn list(text: &str) -> Result<Selection, String> {
     read(&[(INTERFACES[0], text)])
 }
 
-fn settled(text: &str, objects: &Objects) -> Result<Selection, String> {
+pub(super) fn settled(text: &str, objects: &Objects) -> Result<Selection, String> {
     settle(&Danm::default(), text, objects, false).map_err(|error| error.to_string())
 }
 

@@ -1,4 +1,5 @@
 mod admission;
+mod limits;
 mod lists;
 mod networks;
 
