@@ -245,7 +245,8 @@ impl Selection {
 
     /// The objects of a dialect that are named, as often as they are.
     pub fn objects(&self) -> impl Iterator<Item = &ForeignRef> {
-        self.elements().filter_map(|element| element.target.foreign())
+        self.elements()
+            .flat_map(|element| element.target.foreign().into_iter().chain(element.reserved.iter().flatten()))
     }
 
     /// The objects of a dialect that count if they are there.

@@ -4,11 +4,13 @@
 //! it is read, within the time that the plugin waits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use attachments::dialect::Dialects;
+use attachments::dialect::danm::reserved::of_network;
 use attachments::dialect::danm::tenant;
-use attachments::dialect::objects::{ForeignRef, Kind, beside, disagreement, is_limited, meaning, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, Objects, beside, disagreement, has_beside, meaning, needed_by};
 use futures::future::join_all;
 use kube::Client;
 use meta_cni::cluster::wire::{ObjectLookup, Outcome};
@@ -100,7 +102,7 @@ impl Foreign {
     async fn beside(&self, found: &[ObjectLookup], deadline: Instant) -> Vec<ObjectLookup> {
         let is_found = |lookup: &&ObjectLookup| matches!(lookup.outcome, Outcome::Found { .. });
         let networks = found.iter().filter(is_found).map(|lookup| &lookup.reference);
-        let networks: BTreeSet<&ForeignRef> = networks.filter(|one| is_limited(one)).collect();
+        let networks: BTreeSet<&ForeignRef> = networks.filter(|one| has_beside(one)).collect();
         if networks.is_empty() {
             return Vec::new();
         }
@@ -114,8 +116,10 @@ impl Foreign {
                 return networks.into_iter().map(unknown).collect();
             }
         };
+        let named = |one: &ForeignRef| found.iter().any(|lookup| lookup.reference == *one);
+        let beside: BTreeSet<&ForeignRef> = networks.into_iter().flat_map(|one| beside(one, &known)).collect();
         let mut lookups = Vec::new();
-        for reference in networks.into_iter().filter_map(|one| beside(one, known.iter())).collect::<BTreeSet<_>>() {
+        for reference in beside.into_iter().filter(|one| !named(one)) {
             let outcome = self.outcome(reference, deadline).await;
             lookups.push(ObjectLookup { reference: reference.clone(), outcome });
         }
@@ -123,33 +127,47 @@ impl Foreign {
     }
 
     /// The objects that say what pods may have of networks. Of a group whose list is not complete the API server is asked.
-    async fn limits(&self, deadline: Instant) -> Result<BTreeSet<ForeignRef>, String> {
+    async fn limits(&self, deadline: Instant) -> Result<Objects, String> {
         let listed = |index: &Mutex<Index<ForeignRef, String>>| {
             let index = lock(index);
-            index.is_complete().then(|| index.iter().map(|(one, _)| one.clone()).collect::<Vec<_>>())
+            index.is_complete().then(|| index.iter().map(|(one, spec)| (one.clone(), spec.clone())).collect::<Vec<_>>())
         };
-        let mut known = BTreeSet::new();
+        let mut known = Objects::new();
         for kind in self.0.dialects.on().flat_map(|dialect| dialect.limits()) {
             for (path, index) in kind.collections(None).iter().zip(self.0.kinds.get(kind).into_iter().flatten()) {
                 known.extend(match listed(index) {
-                    Some(names) => names,
-                    None => self.names(*kind, path, deadline).await?,
+                    Some(objects) => objects,
+                    None => self.list(*kind, path, deadline).await?,
                 });
             }
         }
         Ok(known)
     }
 
-    async fn names(&self, kind: Kind, collection: &str, deadline: Instant) -> Result<Vec<ForeignRef>, String> {
+    async fn list(&self, kind: Kind, collection: &str, deadline: Instant) -> Result<Vec<(ForeignRef, String)>, String> {
         let unknown = |why: String| format!("what limits it is not known here yet: {}: {why}", kind.plural());
-        match self.0.reader.metadata(collection, deadline).await {
+        match self.0.reader.list(collection, deadline).await {
             Read::Found(json) => match serde_json::from_slice::<List>(&json) {
-                Ok(list) => Ok(list.items.iter().flatten().filter_map(|object| object.reference(kind)).collect()),
+                Ok(list) => {
+                    let read = |object: Object| Some((object.reference(kind)?, object.says(kind)));
+                    Ok(list.items.into_iter().flatten().filter_map(read).collect())
+                }
                 Err(e) => Err(unknown(format!("the API server answers with what is no list: {e}"))),
             },
             Read::Absent => Ok(Vec::new()),
             Read::Unanswered(why) => Err(unknown(format!("the API server cannot be asked: {why}"))),
         }
+    }
+
+    /// The addresses of a network that ReservedIPs keep, as far as it is known.
+    pub fn kept(&self, network: &ForeignRef) -> BTreeSet<IpAddr> {
+        let mut kept = BTreeSet::new();
+        for index in self.0.kinds.get(&Kind::ReservedIP).into_iter().flatten() {
+            let index = lock(index);
+            let of_network = of_network(network, index.iter());
+            kept.extend(of_network.iter().flat_map(|(_, one)| &one.addresses).map(|(address, _)| *address));
+        }
+        kept
     }
 
     /// Every group of the kind is known whole, and has no such object.
@@ -293,97 +311,4 @@ impl Versioned for Object {
 }
 
 #[cfg(test)]
-mod tests {
-    use attachments::dialect::danm::Danm;
-    use meta_cni_kube::testing::{Server, answer, later};
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn one_name_in_two_groups_is_one_object_unless_the_two_differ() {
-        let reference = ForeignRef::within(&"shop".parse().unwrap(), Kind::DanmNet, "internal".parse().unwrap());
-        let spec = |alloc: &str| {
-            let spec = json!({"NetworkID": "int", "Options": {"cidr": "10.0.0.0/24", "alloc": alloc}});
-            meaning(Kind::DanmNet, spec).to_string()
-        };
-        assert_eq!(one_of(&reference, Vec::new()), Outcome::Missing);
-        let found = one_of(&reference, vec![spec("gAA="), spec("gAB=")]);
-        assert!(matches!(found, Outcome::Found { config: Some(_), .. }), "their states may differ: {found:?}");
-        let Outcome::Broken { reason } = one_of(&reference, vec![spec(""), "{}".to_owned()]) else { panic!() };
-        let want =
-            "DanmNet shop/internal is in the groups danm.k8s.io and danm.io, and the two differ: delete one of them";
-        assert_eq!(reason, want);
-    }
-
-    #[test]
-    fn a_changed_object_replaces_the_earlier_and_a_deleted_one_is_gone() {
-        let object = |plugin: &str| {
-            let text = json!({"metadata": {"name": "net1", "namespace": "shop", "resourceVersion": "1"}, "spec": {"plugin": plugin}});
-            serde_json::from_value::<Object>(text).unwrap()
-        };
-        let mut index = Index::default();
-        let reference = object("a").reference(Kind::Logicalnetwork).unwrap();
-        for event in [Event::Begin, Event::Listed(object("a")), Event::End, Event::Applied(object("b"))] {
-            take(Kind::Logicalnetwork, &mut index, event);
-        }
-        assert_eq!(index.get(&reference).map(String::as_str), Some(r#"{"plugin":"b"}"#));
-        take(Kind::Logicalnetwork, &mut index, Event::Applied(object(&"x".repeat(LONGEST))));
-        assert_eq!(index.get(&reference).map(String::as_str), Some(TOO_LONG), "it is there, and not kept");
-        take(Kind::Logicalnetwork, &mut index, Event::Applied(object("b")));
-        take(Kind::Logicalnetwork, &mut index, Event::Deleted(object("b")));
-        assert_eq!(index.get(&reference), None);
-    }
-
-    #[tokio::test]
-    async fn what_limits_a_network_of_tenants_comes_with_it_or_it_is_said_why_not() {
-        let dialects = || Dialects { danm: Some(Danm::default()), ..Dialects::default() };
-        let object = |object: Value| serde_json::from_value::<Object>(object).unwrap();
-        let tell = |foreign: &Foreign, kind: Kind, group: usize, objects: Vec<Object>| {
-            let mut index = lock(&foreign.0.kinds[&kind][group]);
-            take(kind, &mut index, Event::Begin);
-            objects.into_iter().for_each(|object| take(kind, &mut index, Event::Listed(object)));
-            take(kind, &mut index, Event::End);
-        };
-        let network = object(json!({"metadata": {"name": "a", "namespace": "shop"}, "spec": {"NetworkID": "a"}}));
-        let of = |kind| ForeignRef::within(&"shop".parse().unwrap(), kind, "a".parse().unwrap());
-        let ask = async |foreign: &Foreign, kind| foreign.of(vec![of(kind)], Vec::new(), later()).await;
-        let with = async |code: &'static str, body: Value| {
-            let body = body.to_string();
-            let server = Server::start(move |_| answer(code, &body)).await;
-            let foreign = Foreign::new(dialects(), Reader::new(server.client.clone()));
-            tell(&foreign, Kind::TenantNetwork, 1, vec![network.clone()]);
-            tell(&foreign, Kind::DanmNet, 1, vec![network.clone()]);
-            tell(&foreign, Kind::TenantConfig, 0, vec![]);
-            (server, foreign)
-        };
-        let config = |name: &str| json!({"metadata": {"name": name}, "hostDevices": [{"name": "ens3", "alloc": "gA=="}], "status": {}});
-
-        let status =
-            |code: u16, message: &str| json!({"kind": "Status", "status": "Failure", "code": code, "message": message});
-        let (_server, foreign) = with("403 Forbidden", status(403, "tenantconfigs is forbidden")).await;
-        let Outcome::Unreachable { reason } = &ask(&foreign, Kind::TenantNetwork).await[1].outcome else { panic!() };
-        let want = "what limits it is not known here yet: tenantconfigs: the API server cannot be asked: ";
-        assert!(reason.starts_with(want) && reason.contains("tenantconfigs is forbidden"), "{reason}");
-        assert_eq!(ask(&foreign, Kind::DanmNet).await.len(), 1, "nothing limits it");
-        tell(&foreign, Kind::TenantConfig, 1, vec![object(config("b")), object(config("a"))]);
-        let known = ask(&foreign, Kind::TenantNetwork).await;
-        assert_eq!((known.len(), known[1].reference.to_string().as_str()), (2, "TenantConfig a"));
-        let limits = Some(r#"{"hostDevices":[{"name":"ens3"}]}"#.to_owned());
-        assert_eq!(known[1].outcome, Outcome::Found { config: limits, resource_name: None });
-        tell(&foreign, Kind::TenantConfig, 1, vec![]);
-        assert_eq!(ask(&foreign, Kind::TenantNetwork).await.len(), 1, "there is none");
-
-        let (_server, foreign) = with("404 Not Found", status(404, "no such kind")).await;
-        assert_eq!(ask(&foreign, Kind::TenantNetwork).await.len(), 1, "the other group is not served");
-        let (_server, foreign) = with("200 OK", json!({"items": [config("z")]})).await;
-        let read = ask(&foreign, Kind::TenantNetwork).await;
-        assert_eq!(read[1].reference.to_string(), "TenantConfig z", "one that is not followed yet");
-    }
-
-    #[test]
-    fn a_long_spec_is_not_handed_out() {
-        assert!(matches!(within("x".repeat(LONGEST + 1)), Outcome::TooLarge { size, .. } if size > LONGEST as u64));
-        assert!(matches!(within("{}".to_owned()), Outcome::Found { .. }));
-    }
-}
+mod tests;

@@ -49,12 +49,12 @@ impl Reader {
         in_time(self.read(collection, name), deadline).await
     }
 
-    /// Reads the metadata of all objects of a collection of few, as a list.
-    pub async fn metadata(&self, collection: &str, deadline: Instant) -> Read {
+    /// Reads all objects of a collection of few, as a list.
+    pub async fn list(&self, collection: &str, deadline: Instant) -> Read {
         let read = async {
             let _seat = self.seats.acquire().await;
             let _turn = self.long.acquire().await;
-            page(&self.client, collection, false, &ListParams::default(), LONGEST).await
+            page(&self.client, collection, true, &ListParams::default(), LONGEST).await
         };
         in_time(read, deadline).await
     }

@@ -133,7 +133,7 @@ impl Directory {
             while let Some((reference, spec)) = next.take().and_then(|reference| all.get_key_value(&reference)) {
                 next = needed_by(reference, spec);
                 found.insert(reference.clone(), spec.clone());
-                let beside = beside(reference, all.keys()).and_then(|one| all.get_key_value(one));
+                let beside = beside(reference, &all).into_iter().filter_map(|one| all.get_key_value(one));
                 found.extend(beside.map(|(one, spec)| (one.clone(), spec.clone())));
             }
         }

@@ -122,6 +122,7 @@ fn pods_of_danm_run_unchanged() {
     a_full_network_says_so(&api);
     a_network_is_for_its_tenants(&api);
     a_tenants_network_is_given_its_vni(&cluster, &api);
+    a_reserved_address_is_had_by_name(&api);
     a_vni_is_its_networks_without_pods(&cluster, &api);
     a_tenants_network_that_no_webhook_saw_is_refused(&api);
 
@@ -264,6 +265,21 @@ fn a_tenants_network_is_given_its_vni(cluster: &Cluster, api: &Api) {
     assert!(there[0].starts_with("10.100.70."), "{there:?}");
     run(api, "tenant2", "n2", &asked);
     assert!(answers(cluster, "tenant2", &there[0]), "tenant2 to {there:?}, on the other node");
+}
+
+/// An address of the network `lan` above, by the name of the object that keeps it.
+fn a_reserved_address_is_had_by_name(api: &Api) {
+    let metadata = json!({"namespace": NAMESPACE, "name": "front"});
+    let spec = json!({"network": {"name": "lan"}, "ips": [{"address": "10.100.70.77"}]});
+    api.apply(&json!({"apiVersion": "danm.io/v1", "kind": "ReservedIP", "metadata": metadata, "spec": spec})).unwrap();
+    let named = json!({"tenantNetwork": "lan", "ip": "front"});
+    // The webhook hears of the object a moment later, or looks it up.
+    assert_eq!(run(api, "front1", "n1", &named), ["10.100.70.77"]);
+    api.apply(&annotated("front2", "n2", GROUPS[0], std::slice::from_ref(&named))).unwrap();
+    until_event(api, NAMESPACE, "front2", &["10.100.70.77", "danm/front1"]);
+    delete(api, &path("front1"));
+    assert_eq!(addresses(api, "front2", 1), ["10.100.70.77"], "it is the next pod's");
+    delete(api, &path("front2"));
 }
 
 /// A VNI is its network's also while no pod is on it: a definition does not get it, and the next pod does.

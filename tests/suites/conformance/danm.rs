@@ -275,6 +275,47 @@ fn a_network_of_tenants_keeps_to_the_tenant_config() {
 }
 
 #[test]
+fn a_pod_has_the_address_of_a_reserved_ip_that_it_names_and_others_have_it_not() {
+    let node = node();
+    let spec = json!({"NetworkID": "ext", "Options": {"host_device": "ens3", "cidr": "10.1.0.0/24"}});
+    object(&node, "ClusterNetwork", "ext", spec);
+    let reserved = |ips: Value| json!({"network": {"name": "ext", "type": "ClusterNetwork"}, "ips": ips});
+    object(&node, "ReservedIP", "front", reserved(json!([{"address": "10.1.0.20"}])));
+    object(&node, "ReservedIP", "vip", reserved(json!([{"address": "10.1.0.21", "shareable": true}])));
+    let of = |ip: &str| {
+        let pod = pod(&node, &json!([{"clusterNetwork": "ext", "ip": ip}]));
+        node.add(&pod).result();
+        let call = node.fakes.calls_of("ADD").pop().unwrap();
+        node.del(&pod).quiet();
+        (call.conf(), call.var("CNI_ARGS").to_owned())
+    };
+    let (any, asked) = of("dynamic");
+    assert_eq!(any["ipam"]["exclude"], json!(["10.1.0.20", "10.1.0.21"]));
+    assert!(!asked.contains("IP="), "{asked}");
+    let (front, asked) = of("front");
+    assert_eq!((&front["ipam"]["type"], &front["ipam"]["exclude"]), (&json!("blocks"), &json!(["10.1.0.21"])));
+    assert!(asked.contains("IP=10.1.0.20"), "{asked}");
+    let (vip, asked) = of("vip");
+    assert!(!asked.contains("IP="), "the address is in the configuration: {asked}");
+    assert_eq!(vip["ipam"], json!({"type": "static", "addresses": [{"address": "10.1.0.21/24"}]}));
+    node.fakes.take_order();
+    for (element, words) in [
+        (
+            json!({"clusterNetwork": "ext", "ip": "back"}),
+            &["[0].ip: got \"back\"", "of namespace default for ClusterNetwork ext: there are front, vip"][..],
+        ),
+        (
+            json!({"clusterNetwork": "ext", "ip": "10.1.0.20"}),
+            &["[0].ip: got 10.1.0.20", "ReservedIP default/front gives it to pods that name the object"],
+        ),
+        (json!({"clusterNetwork": "ext", "ip": "vip", "ip6": "front"}), &["[0].ip6", "which has no net6"]),
+    ] {
+        node.add(&pod(&node, &json!([element]))).refused(7, words);
+    }
+    assert!(node.fakes.take_order().is_empty(), "a delegate ran");
+}
+
+#[test]
 fn a_definition_may_name_a_vlan_of_its_master_and_stays_as_it_is() {
     let mut node = node();
     let text =

@@ -14,7 +14,7 @@ const HANDED: &str = "io.kubernetes.cri.pod-annotations";
 const INTERFACES: &str = "danm.io/interfaces";
 
 /// What the agent follows.
-const FOLLOWED: [&str; 4] = ["danmnets", "tenantnetworks", "clusternetworks", "tenantconfigs"];
+const FOLLOWED: [&str; 5] = ["danmnets", "tenantnetworks", "clusternetworks", "tenantconfigs", "reservedips"];
 
 /// An API server with DANM's kinds, and a node with these keys, where nothing is built in but the addresses.
 fn world(keys: Value) -> World {
@@ -186,7 +186,12 @@ fn tenants(world: &World, name: &str, more: Value) {
 
 /// Attaches a new pod to a TenantNetwork.
 fn attach(world: &World, name: &str, network: &str) -> (Outcome, Pod) {
-    let (pod, handed) = listed(world, name, &json!([{"tenantNetwork": network, "ip": "dynamic"}]));
+    attach_with(world, name, network, "dynamic")
+}
+
+/// The same with an `ip`.
+fn attach_with(world: &World, name: &str, network: &str, ip: &str) -> (Outcome, Pod) {
+    let (pod, handed) = listed(world, name, &json!([{"tenantNetwork": network, "ip": ip}]));
     (world.node.call("ADD", &pod).conf("runtimeConfig", handed).run(), pod)
 }
 
@@ -259,6 +264,48 @@ fn what_limits_tenants_need_not_be_there_and_what_cannot_be_read_is_said() {
         world.node.del(&pod).quiet();
         if text.contains("what limits it") { Err(text) } else { Ok(()) }
     });
+}
+
+/// Six addresses, of which one is reserved, and one for several pods.
+#[test]
+fn a_reserved_ip_gives_its_address_to_pods_that_name_it_and_no_pool_does() {
+    let mut world = world(on());
+    wired(&mut world);
+    tenants(&world, "lan", json!({"cidr": "10.0.0.0/29"}));
+    let reserved = |ip: Value| json!({"network": {"name": "lan"}, "ips": [ip]});
+    network(&world, "danm.io", "ReservedIP", "front", reserved(json!({"address": "10.0.0.3"})));
+    network(&world, "danm.k8s.io", "ReservedIP", "vip", reserved(json!({"address": "10.0.0.4", "shareable": true})));
+    world.start_agent();
+    until_followed(&world);
+    let before = reads(&world);
+    let address = |(answer, pod): (Outcome, Pod)| {
+        let result = answer.result();
+        (result["ips"][0]["address"].as_str().unwrap().to_owned(), pod)
+    };
+    let mut drawn: Vec<String> =
+        (0..4).map(|number| address(attach(&world, &format!("any{number}"), "lan")).0).collect();
+    drawn.sort();
+    assert_eq!(drawn, ["10.0.0.1/29", "10.0.0.2/29", "10.0.0.5/29", "10.0.0.6/29"]);
+    attach(&world, "late", "lan").0.refused(11, &["10.0.0.0/29"]);
+
+    let (front, first) = address(attach_with(&world, "first", "lan", "front"));
+    assert_eq!(front, "10.0.0.3/29");
+    attach_with(&world, "second", "lan", "front").0.refused(110, &["10.0.0.3", "default/first"]);
+    for name in ["one", "other"] {
+        assert_eq!(address(attach_with(&world, name, "lan", "vip")).0, "10.0.0.4/29");
+    }
+    attach_with(&world, "raw", "lan", "10.0.0.3").0.refused(7, &["ReservedIP default/front gives it to pods"]);
+    assert_eq!(reads(&world), before, "what is reserved costs no call of the API server");
+    attach_with(&world, "lost", "lan", "back").0.refused(7, &["got \"back\"", "there are front, vip"]);
+
+    // What becomes of the object is nothing to a pod that has the address.
+    world.plane.kubectl(["delete", "reservedips.danm.io", "front"]);
+    world.until("the end of the object", || {
+        let (answer, _) = attach_with(&world, "after", "lan", "front");
+        if answer.stdout().contains("there are vip") { Ok(()) } else { Err(answer.stdout()) }
+    });
+    assert!(first.netns.addresses("eth0").join(" ").contains("10.0.0.3/29"));
+    world.node.del(&first).quiet();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The objects are in two groups, that of DANM 4.3 and before and that of 4.4. What is said of one holds for the other.
 
+mod asked;
 mod interfaces;
 pub mod judge;
 pub mod limits;
@@ -44,7 +45,7 @@ pub const KINDS: [Kind; 6] =
 pub const NETWORKS: [Kind; 3] = [Kind::DanmNet, Kind::TenantNetwork, Kind::ClusterNetwork];
 
 /// The kinds that say what pods may have of those networks.
-pub const LIMITS: [Kind; 1] = [Kind::TenantConfig];
+pub const LIMITS: [Kind; 2] = [Kind::TenantConfig, Kind::ReservedIP];
 
 /// The settings of a node, by their key in its configuration.
 pub const SETTINGS: &str = "danm";
@@ -145,8 +146,11 @@ fn usual_pool(net: IpNet) -> (IpAddr, IpAddr) {
 }
 
 /// Removes what DANM writes: into the `spec` of a network the addresses that are in use, and the last that it gave out; into a TenantConfig
-/// the identifiers that are.
+/// the identifiers that are. With it goes what a ReservedIP is for, in words of any length.
 pub fn remove_state(spec: &mut Value) {
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("description");
+    }
     for device in spec.get_mut("hostDevices").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(device) = device.as_object_mut() {
             device.remove("alloc");

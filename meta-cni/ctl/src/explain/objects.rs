@@ -7,7 +7,7 @@ use std::path::Path;
 
 use attachments::dialect::Dialects;
 use attachments::dialect::alias::{Alias, Candidate};
-use attachments::dialect::objects::{ForeignRef, Kind, is_limited, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, has_beside, needed_by};
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::Level;
 use attachments::selection::Selection;
@@ -250,7 +250,7 @@ pub async fn read_foreign(
                 }
             }
             let known = objects.get(kind.as_str(), namespace, name);
-            limited |= known.is_some() && is_limited(&reference);
+            limited |= known.is_some() && has_beside(&reference);
             next.extend(known.and_then(|known| needed_by(&reference, &known["spec"].to_string())));
         }
     }

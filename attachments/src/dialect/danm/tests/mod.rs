@@ -2,6 +2,7 @@ mod admission;
 mod limits;
 mod lists;
 mod networks;
+mod reserved;
 
 use serde_json::Value;
 
