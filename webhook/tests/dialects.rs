@@ -451,6 +451,7 @@ fn addresses_are_reserved_inside_of_a_network_by_who_may() {
         danm("danm.io", "ClusterNetwork", "external", subnets()),
         danm("danm.io", "ClusterNetwork", "other", subnets()),
         tenant("own", subnets()),
+        danm("danm.io", "ReservedIP", "taken", json!({"network": {"name": "own"}, "ips": [{"address": "10.0.0.9"}]})),
     ]);
     let reserved = |kind: &str, name: &str, ips: Value| {
         create(danm("danm.io", "ReservedIP", "r", json!({"network": {"name": name, "type": kind}, "ips": ips})))
@@ -476,6 +477,10 @@ fn addresses_are_reserved_inside_of_a_network_by_who_may() {
             reserved("TenantNetwork", "own", json!([{"address": "fd00::1"}, {"address": "fd00::2"}])),
             r#"spec.ips[1].address: Invalid value: "fd00::2": must be one address of a family at most"#,
         ),
+        (
+            reserved("TenantNetwork", "own", json!([{"address": "10.0.0.9"}])),
+            r#"spec.ips[0].address: Invalid value: "10.0.0.9": must be an address that no other ReservedIP keeps: ReservedIP shop/taken does"#,
+        ),
     ] {
         assert_eq!(said(&cluster, &told).join("; "), want);
     }
@@ -497,16 +502,43 @@ fn a_pods_list_is_judged_by_what_its_networks_say() {
             "theirs",
             json!({"NetworkID": "n", "AllowedTenants": ["lab"], "Options": {"host_device": "ens3", "cidr": "10.1.0.0/24"}}),
         ),
+        tenants(),
+        tenant(
+            "outside",
+            json!({"NetworkID": "n", "Options": {"host_device": "ens3", "vlan": 300, "cidr": "10.2.0.0/24"}}),
+        ),
+        tenant(
+            "inside",
+            json!({"NetworkID": "n", "Options": {"host_device": "ens3", "vlan": 200, "cidr": "10.3.0.0/24"}}),
+        ),
+        danm(
+            "danm.io",
+            "ReservedIP",
+            "front",
+            json!({"network": {"name": "inside"}, "ips": [{"address": "10.3.0.9"}]}),
+        ),
     ]);
     for key in ["danm.io/interfaces", "danm.k8s.io/interfaces"] {
         let of = |list: &str| said(&cluster, &pod(json!({key: list}))).join("; ");
         assert_eq!(of(r#"[{"network":"net","ip":"dynamic"}]"#), "");
         assert_eq!(of("[]"), "");
+        assert_eq!(of(r#"[{"tenantNetwork":"inside","ip":"front"}]"#), "");
         for (list, want) in [
             (r#"[{"network":"net","ip":"10.1.0.7"}]"#, "it is outside the network's CIDR"),
             (r#"[{"network":"net","ip":"dynamic"},{"network":"net","ip":"none"}]"#, "external-network1"),
             (r#"[{"clusterNetwork":"theirs","ip":"dynamic"}]"#, "AllowedTenants have namespace shop: lab"),
+            (
+                r#"[{"tenantNetwork":"outside","ip":"dynamic"}]"#,
+                "spec.Options.vlan: got 300, want one of 200,500-501, which TenantConfig tenants gives of ens3",
+            ),
             (r#"[{"network":"none","ip":"dynamic"}]"#, "[0]: Not found: DanmNet shop/none"),
+            (r#"[{"tenantNetwork":"inside","ip":"none-such"}]"#, "[0].ip: Not found: ReservedIP shop/none-such"),
+            (r#"[{"clusterNetwork":"theirs","ip6":"front"}]"#, "AllowedTenants have namespace shop: lab"),
+            (r#"[{"network":"net","ip":"front"}]"#, "ReservedIP shop/front is one of TenantNetwork shop/inside"),
+            (
+                r#"[{"tenantNetwork":"inside","ip":"10.3.0.9"}]"#,
+                "ReservedIP shop/front gives it to pods that name the object",
+            ),
             (
                 r#"[{"network":"net","tenantNetwork":"x","ip":"dynamic"}]"#,
                 "exactly one of network, tenantNetwork and clusterNetwork",

@@ -57,7 +57,8 @@ pub(super) fn apply(
     let mut has_ips = false;
     for plugin in &mut giving {
         let Some(ipam) = plugin.object.object("ipam")? else { continue };
-        let changed = Section { ipam, request, ips: &selected.ips }.changed().map_err(refuse)?;
+        let section = Section { ipam, request, ips: &selected.ips, shared: &selected.shared };
+        let changed = section.changed().map_err(refuse)?;
         has_ips |= changed.has_ips;
         match changed.ipam {
             Some(ipam) => plugin.object.set("ipam", &ipam),
@@ -85,6 +86,8 @@ struct Section<'a> {
     ipam: Object,
     request: AddressRequest,
     ips: &'a [String],
+    /// Those that no pool gives out, for several pods may have them.
+    shared: &'a [IpAddr],
 }
 
 struct Changed {
@@ -137,7 +140,7 @@ impl Section<'_> {
         }
     }
 
-    /// `static` with addresses outside of what the pool gives out, which is then not asked.
+    /// `static` with addresses that the pool does not give out, which is then not asked.
     fn fixed(&self, kind: &str) -> Result<Option<Object>, String> {
         let is_static = |ip: &IpAddr| self.request.of(ip.is_ipv4()) == Some(AddressMode::Static);
         let asked: Vec<IpAddr> = self.ips.iter().filter_map(|ip| address(ip)).filter(is_static).collect();
@@ -145,7 +148,7 @@ impl Section<'_> {
             return Ok(None);
         }
         let ranges = self.ranges();
-        let in_pool = |ip: &IpAddr| ranges.iter().any(|range| range.gives(*ip));
+        let in_pool = |ip: &IpAddr| !self.shared.contains(ip) && ranges.iter().any(|range| range.gives(*ip));
         let Some(outside) = asked.iter().find(|ip| !in_pool(ip)) else { return Ok(None) };
         let mut addresses = Vec::new();
         for ip in &asked {
@@ -169,15 +172,14 @@ impl Section<'_> {
             let is_of_pool = ranges.iter().any(|range| range.subnet.addr().is_ipv4() == ipv4)
                 && !matches!(self.request.of(ipv4), Some(AddressMode::Static | AddressMode::None));
             if is_of_pool {
-                return Err(format!(
-                    "none or static for {family} too: {outside} is outside of the ranges, and no pool is asked"
-                ));
+                let is = if self.shared.contains(outside) { "shared" } else { "outside of the ranges" };
+                return Err(format!("none or static for {family} too: {outside} is {is}, and no pool is asked"));
             }
         }
         let mut fixed = Object::new();
         fixed.set("type", &"static");
         fixed.set("addresses", &addresses);
-        let mut section = Section { ipam: self.ipam.clone(), request: self.request, ips: self.ips };
+        let mut section = Section { ipam: self.ipam.clone(), ..*self };
         section.keep_routes(&|ipv4| asked.iter().any(|ip| ip.is_ipv4() == ipv4));
         fixed.set_some("routes", section.ipam.get("routes").map(ToOwned::to_owned).as_ref());
         Ok(Some(fixed))
@@ -202,6 +204,7 @@ impl Section<'_> {
         };
         match () {
             () if range.gateway == Some(ip) => Some("the gateway"),
+            () if self.shared.contains(&ip) => None,
             () if listed.iter().filter_map(Value::as_str).any(excludes) => Some("excluded"),
             () => None,
         }

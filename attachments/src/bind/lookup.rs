@@ -15,6 +15,7 @@ use crate::dialect::alias::Alias;
 use crate::dialect::danm::Network;
 use crate::dialect::danm::links;
 use crate::dialect::danm::network::{self, Type};
+use crate::dialect::danm::reserved;
 use crate::dialect::files::{Named, NodeFiles};
 use crate::dialect::objects::{self, ForeignRef, NoConfiguration, Objects};
 use crate::dialect::{Dialect, genie};
@@ -215,7 +216,8 @@ fn of_object(
         NoConfiguration::Invalid(finding) => finding.into(),
     };
     if reference.kind.dialect() == Some(Dialect::Danm) {
-        let network = Network::of(reference, lookups.objects).map_err(refused)?;
+        let mut network = Network::of(reference, lookups.objects).map_err(refused)?;
+        network.kept = reserved::kept_from(reference, slot.selected, lookups.objects);
         if request.rules.namespace_isolation && reference.namespace.is_some() && matches!(network.kind, Type::File(..))
         {
             return Err(BindError::IsolatedNodeFile {

@@ -200,7 +200,9 @@ pub fn bind(request: &BindRequest<'_>, lookups: &Lookups<'_>, spell: Spell<'_>) 
     }
     let slots = request.slots();
     let all = Choices::read(request, lookups, &slots, spell)?;
-    let bound = Bound { paths: all.paths, unmet: request.selection.unmet.clone(), ..Bound::default() };
+    let BindRequest { selection, .. } = request;
+    let (unmet, warnings) = (selection.unmet.clone(), selection.warnings.clone());
+    let bound = Bound { paths: all.paths, unmet, warnings, ..Bound::default() };
     let devices = Pool::new(lookups.devices, &slots, &all.chosen, request.held(), request.rules.namespace_isolation);
     let mut binder = Binder { request, spell, bound, devices };
     for (slot, chosen) in slots.iter().zip(all.chosen) {

@@ -101,6 +101,14 @@ impl Dialect {
         }
     }
 
+    /// The kinds of its objects that say what pods may have of networks.
+    pub fn limits(self) -> &'static [Kind] {
+        match self {
+            Self::Danm => &danm::LIMITS,
+            Self::Genie | Self::Knitter => &[],
+        }
+    }
+
     /// The kinds of its objects that pods' networks are made of.
     pub fn networks(self) -> &'static [Kind] {
         match self {

@@ -257,6 +257,27 @@ pub fn needed_by(reference: &ForeignRef, spec: &str) -> Option<ForeignRef> {
     }
 }
 
+/// The objects that count beside a network without being named in it, of those that there are: its ReservedIPs, and the TenantConfig of a
+/// network of tenants.
+pub fn beside<'a>(reference: &ForeignRef, all: &'a Objects) -> Vec<&'a ForeignRef> {
+    if !has_beside(reference) {
+        return Vec::new();
+    }
+    let limits = is_limited(reference).then(|| danm::limits::tenant_config(all.keys())).flatten();
+    let reserved = danm::reserved::of_network(reference, all.iter()).into_iter().map(|(one, _)| one);
+    limits.into_iter().chain(reserved).collect()
+}
+
+/// May objects count beside this one without being named in it?
+pub fn has_beside(reference: &ForeignRef) -> bool {
+    matches!(reference.kind, Kind::TenantNetwork | Kind::ClusterNetwork)
+}
+
+/// Does a TenantConfig limit it?
+pub fn is_limited(reference: &ForeignRef) -> bool {
+    reference.kind == Kind::TenantNetwork
+}
+
 /// Why an object gives no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoConfiguration {

@@ -115,6 +115,10 @@ pub struct NetworkSelection {
     pub address_set: Option<ObjectName>,
     /// Routes for the table of its network, which only the network knows (a dialect's).
     pub own_routes: Vec<RequestedRoute>,
+    /// The objects of a dialect that keep its addresses of IPv4 and IPv6. Their addresses are among `ips` once the selection is settled.
+    pub reserved: [Option<ForeignRef>; 2],
+    /// Those of `ips` that other pods may have at the same time; known once the selection is settled.
+    pub shared: Vec<IpAddr>,
 }
 
 /// R21: the second of two selections that take the default route of one family, after the first of them, and the family. An empty list
@@ -157,6 +161,8 @@ impl NetworkSelection {
             addresses: None,
             address_set: None,
             own_routes: Vec::new(),
+            reserved: [None, None],
+            shared: Vec::new(),
         }
     }
 
@@ -193,6 +199,8 @@ impl NetworkSelection {
             addresses,
             address_set: object.parsed(ADDRESS_SET, ObjectName::ALLOWED).map_err(|e| e.by(Rule::AddressSet))?,
             own_routes: Vec::new(),
+            reserved: [None, None],
+            shared: Vec::new(),
         };
         selected.check_default_routes()?;
         selected.check_address_set()?;

@@ -41,6 +41,8 @@ pub struct Selection {
     pub ignored: Option<&'static str>,
     /// Requests that nothing fulfils and that are no error, one sentence each; known once the selection is settled.
     pub unmet: Vec<String>,
+    /// What whoever runs the node should know, one sentence each; known once the selection is settled.
+    pub warnings: Vec<String>,
 }
 
 /// Where the elements of a selection are in the words of a dialect.
@@ -145,6 +147,7 @@ impl Selection {
             translated: Some(Translated { dialect, key, is_nodes_own, is_open, candidates, is_settled: false, places }),
             ignored: None,
             unmet: warnings.iter().map(ToString::to_string).collect(),
+            warnings: Vec::new(),
         }
     }
 
@@ -242,7 +245,8 @@ impl Selection {
 
     /// The objects of a dialect that are named, as often as they are.
     pub fn objects(&self) -> impl Iterator<Item = &ForeignRef> {
-        self.elements().filter_map(|element| element.target.foreign())
+        self.elements()
+            .flat_map(|element| element.target.foreign().into_iter().chain(element.reserved.iter().flatten()))
     }
 
     /// The objects of a dialect that count if they are there.

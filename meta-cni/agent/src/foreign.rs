@@ -4,10 +4,13 @@
 //! it is read, within the time that the plugin waits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use attachments::dialect::Dialects;
-use attachments::dialect::objects::{ForeignRef, Kind, disagreement, meaning, needed_by};
+use attachments::dialect::danm::reserved::of_network;
+use attachments::dialect::danm::tenant;
+use attachments::dialect::objects::{ForeignRef, Kind, Objects, beside, disagreement, has_beside, meaning, needed_by};
 use futures::future::join_all;
 use kube::Client;
 use meta_cni::cluster::wire::{ObjectLookup, Outcome};
@@ -38,7 +41,8 @@ impl Foreign {
     /// Nothing is known yet.
     pub fn new(dialects: Dialects, reader: Reader) -> Self {
         let groups = |kind: &Kind| (*kind, kind.api_versions().iter().map(|_| Mutex::default()).collect());
-        let kinds = dialects.on().flat_map(|dialect| dialect.networks()).map(groups).collect();
+        let kinds = dialects.on().flat_map(|dialect| dialect.networks().iter().chain(dialect.limits()));
+        let kinds = kinds.map(groups).collect();
         Self(Arc::new(Inner { dialects, reader, kinds }))
     }
 
@@ -63,7 +67,7 @@ impl Foreign {
         std::future::pending::<()>().await;
     }
 
-    /// These objects, and those that they need.
+    /// These objects, those that they need, and those that count beside them.
     pub async fn of(
         &self,
         wanted: Vec<ForeignRef>,
@@ -90,7 +94,80 @@ impl Foreign {
             }
             found.push(ObjectLookup { reference, outcome });
         }
+        found.extend(self.beside(&found, deadline).await);
         found
+    }
+
+    /// What counts beside networks that were found. Where it cannot be known what does, they cannot be used.
+    async fn beside(&self, found: &[ObjectLookup], deadline: Instant) -> Vec<ObjectLookup> {
+        let is_found = |lookup: &&ObjectLookup| matches!(lookup.outcome, Outcome::Found { .. });
+        let networks = found.iter().filter(is_found).map(|lookup| &lookup.reference);
+        let networks: BTreeSet<&ForeignRef> = networks.filter(|one| has_beside(one)).collect();
+        if networks.is_empty() {
+            return Vec::new();
+        }
+        let known = match self.limits(deadline).await {
+            Ok(known) => known,
+            Err(reason) => {
+                let unknown = |one: &ForeignRef| ObjectLookup {
+                    reference: one.clone(),
+                    outcome: Outcome::Unreachable { reason: reason.clone() },
+                };
+                return networks.into_iter().map(unknown).collect();
+            }
+        };
+        let named = |one: &ForeignRef| found.iter().any(|lookup| lookup.reference == *one);
+        let beside: BTreeSet<&ForeignRef> = networks.into_iter().flat_map(|one| beside(one, &known)).collect();
+        let mut lookups = Vec::new();
+        for reference in beside.into_iter().filter(|one| !named(one)) {
+            let outcome = self.outcome(reference, deadline).await;
+            lookups.push(ObjectLookup { reference: reference.clone(), outcome });
+        }
+        lookups
+    }
+
+    /// The objects that say what pods may have of networks. Of a group whose list is not complete the API server is asked.
+    async fn limits(&self, deadline: Instant) -> Result<Objects, String> {
+        let listed = |index: &Mutex<Index<ForeignRef, String>>| {
+            let index = lock(index);
+            index.is_complete().then(|| index.iter().map(|(one, spec)| (one.clone(), spec.clone())).collect::<Vec<_>>())
+        };
+        let mut known = Objects::new();
+        for kind in self.0.dialects.on().flat_map(|dialect| dialect.limits()) {
+            for (path, index) in kind.collections(None).iter().zip(self.0.kinds.get(kind).into_iter().flatten()) {
+                known.extend(match listed(index) {
+                    Some(objects) => objects,
+                    None => self.list(*kind, path, deadline).await?,
+                });
+            }
+        }
+        Ok(known)
+    }
+
+    async fn list(&self, kind: Kind, collection: &str, deadline: Instant) -> Result<Vec<(ForeignRef, String)>, String> {
+        let unknown = |why: String| format!("what limits it is not known here yet: {}: {why}", kind.plural());
+        match self.0.reader.list(collection, deadline).await {
+            Read::Found(json) => match serde_json::from_slice::<List>(&json) {
+                Ok(list) => {
+                    let read = |object: Object| Some((object.reference(kind)?, object.says(kind)));
+                    Ok(list.items.into_iter().flatten().filter_map(read).collect())
+                }
+                Err(e) => Err(unknown(format!("the API server answers with what is no list: {e}"))),
+            },
+            Read::Absent => Ok(Vec::new()),
+            Read::Unanswered(why) => Err(unknown(format!("the API server cannot be asked: {why}"))),
+        }
+    }
+
+    /// The addresses of a network that ReservedIPs keep, as far as it is known.
+    pub fn kept(&self, network: &ForeignRef) -> BTreeSet<IpAddr> {
+        let mut kept = BTreeSet::new();
+        for index in self.0.kinds.get(&Kind::ReservedIP).into_iter().flatten() {
+            let index = lock(index);
+            let of_network = of_network(network, index.iter());
+            kept.extend(of_network.iter().flat_map(|(_, one)| &one.addresses).map(|(address, _)| *address));
+        }
+        kept
     }
 
     /// Every group of the kind is known whole, and has no such object.
@@ -119,7 +196,7 @@ impl Foreign {
         for path in reference.kind.collections(reference.namespace.as_ref()) {
             match self.0.reader.object(&path, reference.name.as_str(), deadline).await {
                 Read::Found(json) => match serde_json::from_slice::<Object>(&json) {
-                    Ok(object) => found.push(meaning(reference.kind, object.spec).to_string()),
+                    Ok(object) => found.push(object.says(reference.kind)),
                     Err(e) => {
                         return Outcome::Broken {
                             reason: format!("the API server answers with what is no object: {e}"),
@@ -160,7 +237,7 @@ fn take(kind: Kind, index: &mut Index<ForeignRef, String>, event: Event<Object>)
         Event::End => index.end(),
         Event::Listed(object) | Event::Applied(object) => {
             let Some(reference) = object.reference(kind) else { return };
-            match meaning(kind, object.spec).to_string() {
+            match object.says(kind) {
                 spec if spec.len() <= LONGEST => drop(index.apply(reference, spec)),
                 _ => drop(index.apply(reference, TOO_LONG.to_owned())),
             }
@@ -178,12 +255,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// As much of a list as matters.
+#[derive(Deserialize)]
+struct List {
+    /// `null` where there is none.
+    items: Option<Vec<Object>>,
+}
+
 /// As much of an object as matters.
 #[derive(Clone, Debug, Deserialize)]
 struct Object {
     metadata: Meta,
     #[serde(default)]
     spec: Value,
+    /// What follows are the fields of a TenantConfig of DANM, which has no `spec`.
+    #[serde(default, rename = "hostDevices")]
+    host_devices: Value,
+    #[serde(default, rename = "networkIds")]
+    network_ids: Value,
+    #[serde(default, rename = "allowedClusterNetworks")]
+    allowed_cluster_networks: Value,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -195,6 +286,15 @@ struct Meta {
 }
 
 impl Object {
+    /// What it says, without what its own system writes there.
+    fn says(self, kind: Kind) -> String {
+        let says = match kind {
+            Kind::TenantConfig => tenant::says([self.host_devices, self.network_ids, self.allowed_cluster_networks]),
+            _ => self.spec,
+        };
+        meaning(kind, says).to_string()
+    }
+
     fn reference(&self, kind: Kind) -> Option<ForeignRef> {
         let namespace = match kind.is_namespaced() {
             true => Some(self.metadata.namespace.parse().ok()?),
@@ -211,49 +311,4 @@ impl Versioned for Object {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn one_name_in_two_groups_is_one_object_unless_the_two_differ() {
-        let reference = ForeignRef::within(&"shop".parse().unwrap(), Kind::DanmNet, "internal".parse().unwrap());
-        let spec = |alloc: &str| {
-            let spec = json!({"NetworkID": "int", "Options": {"cidr": "10.0.0.0/24", "alloc": alloc}});
-            meaning(Kind::DanmNet, spec).to_string()
-        };
-        assert_eq!(one_of(&reference, Vec::new()), Outcome::Missing);
-        let found = one_of(&reference, vec![spec("gAA="), spec("gAB=")]);
-        assert!(matches!(found, Outcome::Found { config: Some(_), .. }), "their states may differ: {found:?}");
-        let Outcome::Broken { reason } = one_of(&reference, vec![spec(""), "{}".to_owned()]) else { panic!() };
-        let want =
-            "DanmNet shop/internal is in the groups danm.k8s.io and danm.io, and the two differ: delete one of them";
-        assert_eq!(reason, want);
-    }
-
-    #[test]
-    fn a_changed_object_replaces_the_earlier_and_a_deleted_one_is_gone() {
-        let object = |plugin: &str| {
-            let text = json!({"metadata": {"name": "net1", "namespace": "shop", "resourceVersion": "1"}, "spec": {"plugin": plugin}});
-            serde_json::from_value::<Object>(text).unwrap()
-        };
-        let mut index = Index::default();
-        let reference = object("a").reference(Kind::Logicalnetwork).unwrap();
-        for event in [Event::Begin, Event::Listed(object("a")), Event::End, Event::Applied(object("b"))] {
-            take(Kind::Logicalnetwork, &mut index, event);
-        }
-        assert_eq!(index.get(&reference).map(String::as_str), Some(r#"{"plugin":"b"}"#));
-        take(Kind::Logicalnetwork, &mut index, Event::Applied(object(&"x".repeat(LONGEST))));
-        assert_eq!(index.get(&reference).map(String::as_str), Some(TOO_LONG), "it is there, and not kept");
-        take(Kind::Logicalnetwork, &mut index, Event::Applied(object("b")));
-        take(Kind::Logicalnetwork, &mut index, Event::Deleted(object("b")));
-        assert_eq!(index.get(&reference), None);
-    }
-
-    #[test]
-    fn a_long_spec_is_not_handed_out() {
-        assert!(matches!(within("x".repeat(LONGEST + 1)), Outcome::TooLarge { size, .. } if size > LONGEST as u64));
-        assert!(matches!(within("{}".to_owned()), Outcome::Found { .. }));
-    }
-}
+mod tests;

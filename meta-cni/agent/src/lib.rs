@@ -109,7 +109,8 @@ async fn serve(options: &Options, levels: Levels) -> Result<()> {
         node_root: root.clone(),
         grace: options.member_grace,
     };
-    let networks = Networks::open(settings, client.clone(), known.clone(), events.clone(), metrics.clone());
+    let networks =
+        Networks::open(settings, client.clone(), (known.clone(), foreign.clone()), events.clone(), metrics.clone());
     let devices = Devices::new(&options.kubelet_dir, metrics.clone());
     let hot_plug = HotPlug::new(pods.clone(), reader.clone(), events.clone(), metrics.clone());
     let repair = Repair::new(client.clone(), pods.clone(), reader.clone(), events.clone(), metrics.clone());

@@ -296,10 +296,10 @@ impl Facts {
     ) -> Requests {
         let Some(pod) = pod else { return Requests::default() };
         if let Some(annotations) = annotations {
-            return self.read_requests(pod, annotations, multus_namespace);
+            return self.read_requests(pod, annotations, multus_namespace, deadline).await;
         }
         match self.annotations(pod, deadline.min(Instant::now() + GLANCE)).await {
-            Ok(annotations) => self.read_requests(pod, &annotations, multus_namespace),
+            Ok(annotations) => self.read_requests(pod, &annotations, multus_namespace, deadline).await,
             Err(refusal) => {
                 tracing::debug!("what pod {pod} asks of networks' addresses is not known: {}", refusal.message);
                 Requests::default()
@@ -307,13 +307,34 @@ impl Facts {
         }
     }
 
-    fn read_requests(&self, pod: &PodRef, annotations: &Annotations, multus_namespace: &ObjectName) -> Requests {
+    async fn read_requests(
+        &self,
+        pod: &PodRef,
+        annotations: &Annotations,
+        multus_namespace: &ObjectName,
+        deadline: Instant,
+    ) -> Requests {
         let annotation = |name: &str| annotations.get(name).map(String::as_str);
         let dialects = self.sources.foreign.dialects();
         // What cannot be read asks for nothing: binding the pod tells what is wrong.
         let (mut selection, _) = Selection::read(annotation, &pod.namespace, multus_namespace, dialects);
         self.sources.definitions.settle(&mut selection);
+        if selection.elements().any(|element| element.reserved.iter().any(Option::is_some)) {
+            selection = self.settled(selection, pod, deadline).await;
+        }
         Requests::of_pod(pod, &selection)
+    }
+
+    /// A selection that names addresses by objects, with the addresses. One that cannot be settled stays as it is: the plugin tells why.
+    async fn settled(&self, selection: Selection, pod: &PodRef, deadline: Instant) -> Selection {
+        let foreign = &self.sources.foreign;
+        let found = foreign.of(selection.objects().cloned().collect(), selection.candidates(), deadline).await;
+        let spec = |lookup: ObjectLookup| match lookup.outcome {
+            Outcome::Found { config: Some(spec), .. } => Some((lookup.reference, spec)),
+            _ => None,
+        };
+        let objects = found.into_iter().filter_map(spec).collect();
+        foreign.dialects().settle(&selection, &objects, &pod.namespace, false).unwrap_or(selection)
     }
 
     /// Waits for memory for an answer. A frame is longer than its texts, because quotes are escaped.

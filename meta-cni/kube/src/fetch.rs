@@ -30,7 +30,7 @@ pub struct Reader {
 /// The outcome of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
-    /// The object as JSON.
+    /// The object, or the list, as JSON.
     Found(Vec<u8>),
     /// The object does not exist, or its kind does not.
     Absent,
@@ -46,13 +46,17 @@ impl Reader {
 
     /// Reads one object of a collection.
     pub async fn object(&self, collection: &str, name: &str, deadline: Instant) -> Read {
-        match timeout_at(deadline, self.read(collection, name)).await {
-            Ok(Ok(Some(json))) => Read::Found(json),
-            Ok(Ok(None)) => Read::Unanswered(format!("an answer of more than {LONGEST} bytes")),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Read::Absent,
-            Ok(Err(error)) => Read::Unanswered(said(&error)),
-            Err(_) => Read::Unanswered("no answer in time".to_owned()),
-        }
+        in_time(self.read(collection, name), deadline).await
+    }
+
+    /// Reads all objects of a collection of few, as a list.
+    pub async fn list(&self, collection: &str, deadline: Instant) -> Read {
+        let read = async {
+            let _seat = self.seats.acquire().await;
+            let _turn = self.long.acquire().await;
+            page(&self.client, collection, true, &ListParams::default(), LONGEST).await
+        };
+        in_time(read, deadline).await
     }
 
     async fn read(&self, collection: &str, name: &str) -> Result<Option<Vec<u8>>, kube::Error> {
@@ -65,6 +69,17 @@ impl Reader {
         }
         let _turn = self.long.acquire().await;
         Ok(take(&mut body, &mut json, LONGEST).await?.then_some(json))
+    }
+}
+
+/// What a read has come to.
+async fn in_time(read: impl Future<Output = Result<Option<Vec<u8>>, kube::Error>>, deadline: Instant) -> Read {
+    match timeout_at(deadline, read).await {
+        Ok(Ok(Some(json))) => Read::Found(json),
+        Ok(Ok(None)) => Read::Unanswered(format!("an answer of more than {LONGEST} bytes")),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Read::Absent,
+        Ok(Err(error)) => Read::Unanswered(said(&error)),
+        Err(_) => Read::Unanswered("no answer in time".to_owned()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use attachments::definition::{Definition, RESOURCE_NAME};
 use attachments::dialect::alias::{Alias, Candidate};
-use attachments::dialect::objects::{ForeignRef, Kind, Objects, disagreement, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, Objects, beside, disagreement, needed_by};
 use attachments::names::{NetRef, ObjectName, PodRef};
 use attachments::policy;
 use attachments::status::NETWORK_STATUS;
@@ -112,18 +112,18 @@ impl Directory {
         Ok(wanted.iter().map(|alias| (alias.clone(), alias.among(candidates()))).collect())
     }
 
-    /// These objects of dialects, and what they need, as far as they are there.
+    /// These objects of dialects, what they need and what counts beside them, as far as they are there.
     fn objects(&self, wanted: &[ForeignRef]) -> Result<Objects> {
         let mut found = Objects::new();
         if wanted.is_empty() {
             return Ok(found);
         }
-        let mut all = Objects::new();
+        let (mut all, mut disputed) = (Objects::new(), BTreeSet::new());
         for path in self.files()? {
             for document in manifest::documents(&read(&path)?) {
                 let Some((reference, spec)) = manifest::foreign(document, &path, &Kind::ALL)? else { continue };
-                if all.get(&reference).is_some_and(|other| *other != spec) && wanted.contains(&reference) {
-                    return Err(Fault::Config(disagreement(&reference)));
+                if all.get(&reference).is_some_and(|other| *other != spec) {
+                    disputed.insert(reference.clone());
                 }
                 all.insert(reference, spec);
             }
@@ -133,9 +133,14 @@ impl Directory {
             while let Some((reference, spec)) = next.take().and_then(|reference| all.get_key_value(&reference)) {
                 next = needed_by(reference, spec);
                 found.insert(reference.clone(), spec.clone());
+                let beside = beside(reference, &all).into_iter().filter_map(|one| all.get_key_value(one));
+                found.extend(beside.map(|(one, spec)| (one.clone(), spec.clone())));
             }
         }
-        Ok(found)
+        match disputed.iter().find(|one| found.contains_key(one)) {
+            Some(reference) => Err(Fault::Config(disagreement(reference))),
+            None => Ok(found),
+        }
     }
 
     /// Writes the status into the pod's file.

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use attachments::cni::object::Object;
+use attachments::dialect::danm::tenant;
 use attachments::dialect::objects::{ForeignRef, Kind, meaning};
 use attachments::finding::Finding;
 use attachments::names::ObjectName;
 use attachments::policy::{self, Labels};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 use super::{Annotations, yaml};
 use crate::fault::{Fault, Result};
@@ -151,9 +153,19 @@ pub fn foreign(document: &str, path: &Path, kinds: &[Kind]) -> Result<Option<(Fo
             Ok(ForeignRef::within(&namespace, kind, name))
         };
         let reference = read().map_err(|finding: Finding| wrong(finding.to_string()))?;
-        let spec = object.get("spec").map_or("{}", |spec| spec.get());
-        let spec = serde_json::from_str(spec).map_err(|e| wrong(format!("spec: {e}")))?;
-        return Ok(Some((reference, meaning(kind, spec).to_string())));
+        let field = |key: &str| match object.get(key) {
+            Some(text) => serde_json::from_str(text.get()).map_err(|e| wrong(format!("{key}: {e}"))),
+            None => Ok(Value::Null),
+        };
+        let says = match (kind, field("spec")?) {
+            (Kind::TenantConfig, _) => {
+                let [devices, ids, privileges] = tenant::KEYS.map(field);
+                tenant::says([devices?, ids?, privileges?])
+            }
+            (_, Value::Null) => Value::Object(serde_json::Map::new()),
+            (_, spec) => spec,
+        };
+        return Ok(Some((reference, meaning(kind, says).to_string())));
     }
     Ok(None)
 }

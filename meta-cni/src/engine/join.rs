@@ -2,6 +2,7 @@
 //! nothing from others.
 
 use attachments::bind::{Attachment, Source};
+use attachments::cni::conf::PluginConf;
 use attachments::dialect::objects::ForeignRef;
 use attachments::names::{NetRef, PodRef};
 use delegates::networks::spans_nodes;
@@ -30,10 +31,20 @@ pub fn join(run: &Run<'_>, pod: Option<&PodRef>, attachments: &[Attachment]) -> 
                     || one.address_set.is_some()
                     || one.runtime_config.get("ips").is_some()
                     || !one.unverified.ips.is_empty()
+                    || has_own_addresses(one)
             };
             let plain = !attachments.iter().any(asks);
             run.cluster.join(Join { pod, references, objects, multus_namespace, wait_ms: 0, plain }, run.deadline)
         }
         _ => Ok(()),
     }
+}
+
+/// Has the attachment its addresses in its configuration, so that no pool of its object's network is asked?
+fn has_own_addresses(attachment: &Attachment) -> bool {
+    let is_static = |plugin: &PluginConf| {
+        let ipam = plugin.object.object("ipam").ok().flatten();
+        ipam.and_then(|ipam| ipam.text("type").ok().flatten()).as_deref() == Some("static")
+    };
+    matches!(attachment.source, Source::Object(_)) && attachment.plugins.iter().any(is_static)
 }

@@ -115,7 +115,9 @@ fn pods_of_danm_run_unchanged() {
     a_full_network_says_so(&api);
     a_network_is_for_its_tenants(&api);
     a_tenants_network_is_given_its_vni(&cluster, &api);
+    a_reserved_address_is_had_by_name(&api);
     a_vni_is_its_networks_without_pods(&cluster, &api);
+    a_tenants_network_that_no_webhook_saw_is_refused(&api);
 
     for name in [NAMESPACE, OTHER] {
         let path = format!("/api/v1/namespaces/{name}");
@@ -258,6 +260,21 @@ fn a_tenants_network_is_given_its_vni(cluster: &Cluster, api: &Api) {
     assert!(answers(cluster, "tenant2", &there[0]), "tenant2 to {there:?}, on the other node");
 }
 
+/// An address of the network `lan` above, by the name of the object that keeps it.
+fn a_reserved_address_is_had_by_name(api: &Api) {
+    let metadata = json!({"namespace": NAMESPACE, "name": "front"});
+    let spec = json!({"network": {"name": "lan"}, "ips": [{"address": "10.100.70.77"}]});
+    api.apply(&json!({"apiVersion": "danm.io/v1", "kind": "ReservedIP", "metadata": metadata, "spec": spec})).unwrap();
+    let named = json!({"tenantNetwork": "lan", "ip": "front"});
+    // The webhook hears of the object a moment later, or looks it up.
+    assert_eq!(run(api, "front1", "n1", &named), ["10.100.70.77"]);
+    api.apply(&annotated("front2", "n2", GROUPS[0], std::slice::from_ref(&named))).unwrap();
+    until_event(api, NAMESPACE, "front2", &["10.100.70.77", "danm/front1"]);
+    delete(api, &path("front1"));
+    assert_eq!(addresses(api, "front2", 1), ["10.100.70.77"], "it is the next pod's");
+    delete(api, &path("front2"));
+}
+
 /// A VNI is its network's also while no pod is on it: a definition does not get it, and the next pod does.
 fn a_vni_is_its_networks_without_pods(cluster: &Cluster, api: &Api) {
     for name in ["a", "b"] {
@@ -280,4 +297,23 @@ fn a_vni_is_its_networks_without_pods(cluster: &Cluster, api: &Api) {
     assert!(refusal.message.contains("internal.danmnet"), "{refusal}");
     let anew = run(api, "anew", "n2", &json!({"network": "internal", "ip": "dynamic"}));
     assert!(anew[0].starts_with("10.100.50."), "{anew:?}");
+}
+
+/// What nobody judged when it was made is judged at the ADD. Nothing asks the webhook from here on; the janitor goes on.
+fn a_tenants_network_that_no_webhook_saw_is_refused(api: &Api) {
+    for kind in ["mutating", "validating"] {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/meta-cni-webhook");
+        delete(api, &path);
+    }
+    let foreign = network(
+        "danm.k8s.io",
+        "TenantNetwork",
+        "foreign",
+        &json!({"host_device": "lan0", "cidr": "10.100.80.0/24"}),
+        &json!({}),
+    );
+    wait::until("network that nobody is asked about", PATIENCE, || api.apply(&foreign).map_err(|e| e.to_string()));
+    api.apply(&annotated("stray", "n1", GROUPS[1], &[json!({"tenantNetwork": "foreign", "ip": "dynamic"})])).unwrap();
+    let words = ["TenantNetwork danm/foreign: spec.Options.host_device: got lan0", "TenantConfig tenants lists: eth0"];
+    until_event(api, NAMESPACE, "stray", &words);
 }

@@ -22,7 +22,11 @@ fn node() -> Node {
 fn object_of(node: &Node, group: &str, kind: &str, name: &str, spec: &Value) {
     let mut manifest =
         json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec});
-    if kind != "ClusterNetwork" {
+    if kind == "TenantConfig" {
+        let fields = manifest["spec"].take();
+        manifest.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        manifest.as_object_mut().unwrap().remove("spec");
+    } else if kind != "ClusterNetwork" {
         manifest["metadata"]["namespace"] = json!("default");
     }
     node.manifest(&format!("{kind}-{name}-{group}.json"), manifest.to_string());
@@ -234,6 +238,81 @@ fn what_a_list_or_a_network_may_not_say_is_refused_before_anything_is_made() {
     node.conf["strict"] = json!(true);
     let list = json!([{"tenantNetwork": "management", "ip": "dynamic", "proutes": {"10.9.0.0/16": "10.0.0.1"}}]);
     node.refuses(&pod(&node, &list), 7, &["[0].proutes", "want rt_tables in network \"management\""]);
+}
+
+#[test]
+fn a_network_of_tenants_keeps_to_the_tenant_config() {
+    let node = node();
+    let tenants = |name: &str, options: Value| {
+        let mut spec = json!({"NetworkID": "t", "Options": {"cidr": "10.0.0.0/24"}});
+        spec["Options"].as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        object(&node, "TenantNetwork", name, spec);
+    };
+    tenants("foreign", json!({"host_device": "ens9"}));
+    tenants("outside", json!({"host_device": "ens3", "vlan": 300}));
+    tenants("inside", json!({"host_device": "ens3", "vlan": 205}));
+    let with = |network: &str| pod(&node, &json!([{"tenantNetwork": network, "ip": "dynamic"}]));
+    let unlimited = node.add(&with("foreign"));
+    let said = unlimited.stderr();
+    unlimited.result();
+    assert!(said.contains("TenantNetwork default/foreign: there is no TenantConfig, so nothing limits"), "{said}");
+    node.del(&with("foreign")).quiet();
+    node.fakes.take_order();
+    let devices = json!({"hostDevices": [{"name": "ens3", "vniType": "vlan", "vniRange": "200-210", "alloc": "gA=="}]});
+    object(&node, "TenantConfig", "limits", devices.clone());
+    let words =
+        ["TenantNetwork default/foreign: spec.Options.host_device: got ens9", "TenantConfig limits lists: ens3"];
+    node.add(&with("foreign")).refused(7, &words);
+    let words = ["TenantNetwork default/outside: spec.Options.vlan: got 300", "want one of 200-210"];
+    node.add(&with("outside")).refused(7, &words);
+    assert!(node.fakes.take_order().is_empty(), "a delegate ran");
+    node.add(&with("inside")).result();
+    assert_eq!(node.fakes.take_order(), ["ADD ipvlan eth0"]);
+    node.del(&with("inside")).quiet();
+    // The same in the other group is the same object, but for what DANM writes there.
+    object_of(&node, "danm.io", "TenantConfig", "limits", &json!({"hostDevices": [{"name": "ens4"}]}));
+    node.add(&with("inside")).refused(7, &["TenantConfig limits is in the groups danm.k8s.io and danm.io"]);
+}
+
+#[test]
+fn a_pod_has_the_address_of_a_reserved_ip_that_it_names_and_others_have_it_not() {
+    let node = node();
+    let spec = json!({"NetworkID": "ext", "Options": {"host_device": "ens3", "cidr": "10.1.0.0/24"}});
+    object(&node, "ClusterNetwork", "ext", spec);
+    let reserved = |ips: Value| json!({"network": {"name": "ext", "type": "ClusterNetwork"}, "ips": ips});
+    object(&node, "ReservedIP", "front", reserved(json!([{"address": "10.1.0.20"}])));
+    object(&node, "ReservedIP", "vip", reserved(json!([{"address": "10.1.0.21", "shareable": true}])));
+    let of = |ip: &str| {
+        let pod = pod(&node, &json!([{"clusterNetwork": "ext", "ip": ip}]));
+        node.add(&pod).result();
+        let call = node.fakes.calls_of("ADD").pop().unwrap();
+        node.del(&pod).quiet();
+        (call.conf(), call.var("CNI_ARGS").to_owned())
+    };
+    let (any, asked) = of("dynamic");
+    assert_eq!(any["ipam"]["exclude"], json!(["10.1.0.20", "10.1.0.21"]));
+    assert!(!asked.contains("IP="), "{asked}");
+    let (front, asked) = of("front");
+    assert_eq!((&front["ipam"]["type"], &front["ipam"]["exclude"]), (&json!("blocks"), &json!(["10.1.0.21"])));
+    assert!(asked.contains("IP=10.1.0.20"), "{asked}");
+    let (vip, asked) = of("vip");
+    assert!(!asked.contains("IP="), "the address is in the configuration: {asked}");
+    assert_eq!(vip["ipam"], json!({"type": "static", "addresses": [{"address": "10.1.0.21/24"}]}));
+    node.fakes.take_order();
+    for (element, words) in [
+        (
+            json!({"clusterNetwork": "ext", "ip": "back"}),
+            &["[0].ip: got \"back\"", "of namespace default for ClusterNetwork ext: there are front, vip"][..],
+        ),
+        (
+            json!({"clusterNetwork": "ext", "ip": "10.1.0.20"}),
+            &["[0].ip: got 10.1.0.20", "ReservedIP default/front gives it to pods that name the object"],
+        ),
+        (json!({"clusterNetwork": "ext", "ip": "vip", "ip6": "front"}), &["[0].ip6", "which has no net6"]),
+    ] {
+        node.add(&pod(&node, &json!([element]))).refused(7, words);
+    }
+    assert!(node.fakes.take_order().is_empty(), "a delegate ran");
 }
 
 #[test]

@@ -47,10 +47,10 @@ impl Cache {
         Self::Claims,
     ];
 
-    /// Every cache that is followed with these dialects on: of these what networks are made of, and what limits tenants.
+    /// Every cache that is followed with these dialects on: of these what networks are made of, and what limits pods.
     pub fn with(dialects: &Dialects) -> Vec<Self> {
         let networks = dialects.on().flat_map(|dialect| dialect.networks().iter().copied());
-        let limits = dialects.danm.iter().map(|_| Kind::TenantConfig);
+        let limits = dialects.on().flat_map(|dialect| dialect.limits().iter().copied());
         let kinds = networks.chain(limits);
         let foreign =
             kinds.flat_map(|kind| kind.api_versions().iter().map(move |version| Self::Foreign(kind, version)));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use attachments::dialect::danm::tenant;
 use attachments::dialect::objects::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use meta_cni_kube::Versioned;
@@ -45,14 +46,7 @@ impl Object {
             return self.spec.to_string();
         }
         let Self { host_devices, network_ids, allowed_cluster_networks, .. } = self;
-        let keys = [
-            ("hostDevices", host_devices),
-            ("networkIds", network_ids),
-            ("allowedClusterNetworks", allowed_cluster_networks),
-        ];
-        let given = keys.into_iter().filter(|(_, value)| !value.is_null());
-        let says: serde_json::Map<String, Value> = given.map(|(key, value)| (key.to_owned(), value.clone())).collect();
-        Value::Object(says).to_string()
+        tenant::says([host_devices, network_ids, allowed_cluster_networks].map(Value::clone)).to_string()
     }
 }
 

@@ -68,12 +68,15 @@ pub(super) fn missing(kind: Foreign, request: &Request<'_>, view: &View) -> Vec<
 
 /// What pods name and is not there. A template may come before its networks.
 pub(super) fn named_by(selection: &Selection, view: &View, is_template: bool) -> Vec<Problem> {
-    let absent = |(at, element): (String, &NetworkSelection)| {
-        let reference = element.target.foreign().filter(|reference| !view.foreign().has(reference))?;
-        let problem = not_found(at, reference);
-        Some(if is_template { warned(problem) } else { problem })
+    let named = |(at, element): (String, &NetworkSelection)| {
+        let [ipv4, ipv6] = element.reserved.clone();
+        let reserved = [("ip", ipv4), ("ip6", ipv6)].map(|(key, one)| (format!("{at}.{key}"), one));
+        let network = (at, element.target.foreign().cloned());
+        std::iter::once(network).chain(reserved).filter_map(|(at, one)| Some((at, one?)))
     };
-    selection.placed_elements().filter_map(absent).collect()
+    let absent = selection.placed_elements().flat_map(named).filter(|(_, reference)| !view.foreign().has(reference));
+    let problems = absent.map(|(at, reference)| not_found(at, &reference));
+    problems.map(|problem| if is_template { warned(problem) } else { problem }).collect()
 }
 
 /// What a pod's list may not say of the networks that it names, where all of them are there.
@@ -82,7 +85,9 @@ pub(super) fn unsettled(selection: &Selection, namespace: &ObjectName, view: &Vi
     let list =
         selection.translated.as_ref().filter(|list| list.dialect == Dialect::Danm && list.candidates.is_empty())?;
     let spec = |reference: &ForeignRef| Some((reference.clone(), view.foreign().spec(reference)?.to_json()));
-    let objects = selection.objects().map(spec).collect::<Option<Objects>>()?;
+    let mut objects = selection.objects().map(spec).collect::<Option<Objects>>()?;
+    objects.extend(view.foreign().of(Foreign::TenantConfig).next().map(|(one, says)| (one.clone(), says.to_json())));
+    objects.extend(view.foreign().of(Foreign::ReservedIP).map(|(one, says)| (one.clone(), says.to_json())));
     let error = danm.settle(selection, &objects, namespace, view.options.strict).err()?;
     let path = format!("metadata.annotations[{}]", list.key);
     Some(Problem::unruled(Kind::Invalid, path, "", error.to_string()))

@@ -60,28 +60,30 @@ fn element(object: &Object, place: usize, namespace: &ObjectName) -> Result<Netw
         return Err(Finding::new(key, value.get(), allowed));
     }
     let network = network(&object, namespace)?;
-    let (ipv4, ipv6) = (word(&object, "ip", true)?, word(&object, "ip6", false)?);
+    let words = [word(&object, "ip", true)?, word(&object, "ip6", false)?];
     let mode = |word: &Option<Word>| {
         word.as_ref().map(|word| match word {
             Word::Mode(mode) => *mode,
-            Word::Address(_) => AddressMode::Static,
+            Word::Address(_) | Word::Reserved(_) => AddressMode::Static,
         })
     };
-    let addresses = AddressRequest { ipv4: mode(&ipv4), ipv6: mode(&ipv6) };
+    let addresses = AddressRequest { ipv4: mode(&words[0]), ipv6: mode(&words[1]) };
     if place == 0 && addresses.is_none() {
         let allowed = format!("an address of one family: this interface is {FIRST}, and a pod needs one there");
         return Err(Finding::new("ip", "\"none\" beside ip6 \"none\"", allowed));
     }
-    let told = |word: Option<Word>| match word {
-        Some(Word::Address(text)) => Some(text),
-        Some(Word::Mode(_)) | None => None,
+    let told = |word: &Option<Word>| if let Some(Word::Address(text)) = word { Some(text.clone()) } else { None };
+    let reserved = |word: &Option<Word>| match word {
+        Some(Word::Reserved(name)) => Some(ForeignRef::within(namespace, Kind::ReservedIP, name.clone())),
+        _ => None,
     };
     let mut own_routes = routes(&object, "proutes", true)?;
     own_routes.extend(routes(&object, "proutes6", false)?);
     Ok(NetworkSelection {
         interface: if place == 0 { Some(FIRST.parse()?) } else { None },
         addresses: Some(addresses),
-        ips: [told(ipv4), told(ipv6)].into_iter().flatten().collect(),
+        ips: words.iter().filter_map(told).collect(),
+        reserved: words.each_ref().map(reserved),
         own_routes,
         ..NetworkSelection::new(SelectionTarget::Foreign(network))
     })
@@ -111,6 +113,7 @@ fn network(object: &Object, namespace: &ObjectName) -> Result<ForeignRef, Findin
 enum Word {
     Mode(AddressMode),
     Address(String),
+    Reserved(ObjectName),
 }
 
 /// `ip` and `ip6`. The length of an address' prefix is the network's, whatever is written.
@@ -121,11 +124,17 @@ fn word(object: &Object, key: &str, ipv4: bool) -> Result<Option<Word>, Finding>
         "dynamic" => return Ok(Some(Word::Mode(AddressMode::Dynamic))),
         _ => {}
     }
-    match address(&text).filter(|ip| ip.is_ipv4() == ipv4) {
-        Some(ip) => Ok(Some(Word::Address(ip.to_string()))),
+    let found = address(&text);
+    if let Some(ip) = found.filter(|ip| ip.is_ipv4() == ipv4) {
+        return Ok(Some(Word::Address(ip.to_string())));
+    }
+    // An address that is mistyped is no name.
+    let is_numbers = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match text.parse::<ObjectName>().ok().filter(|_| found.is_none() && !is_numbers) {
+        Some(name) => Ok(Some(Word::Reserved(name))),
         None => {
             let family = if ipv4 { "IPv4" } else { "IPv6" };
-            let allowed = format!("\"dynamic\", \"none\" or an {family} address");
+            let allowed = format!("\"dynamic\", \"none\", an {family} address or the name of a ReservedIP");
             Err(Finding::new(key, format_args!("{text:?}"), allowed))
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! The objects are in two groups, that of DANM 4.3 and before and that of 4.4. What is said of one holds for the other.
 
+mod asked;
 mod interfaces;
 pub mod judge;
+pub mod limits;
 pub mod links;
 pub mod network;
 pub mod reserved;
@@ -41,6 +43,9 @@ pub const KINDS: [Kind; 6] =
 
 /// The kinds that are networks, in the order in which the network `default` is looked for.
 pub const NETWORKS: [Kind; 3] = [Kind::DanmNet, Kind::TenantNetwork, Kind::ClusterNetwork];
+
+/// The kinds that say what pods may have of those networks.
+pub const LIMITS: [Kind; 2] = [Kind::TenantConfig, Kind::ReservedIP];
 
 /// The settings of a node, by their key in its configuration.
 pub const SETTINGS: &str = "danm";
@@ -140,8 +145,17 @@ fn usual_pool(net: IpNet) -> (IpAddr, IpAddr) {
     }
 }
 
-/// Removes what DANM writes into the `spec` of a network: the addresses that are in use, and the last that it gave out.
+/// Removes what DANM writes: into the `spec` of a network the addresses that are in use, and the last that it gave out; into a TenantConfig
+/// the identifiers that are. With it goes what a ReservedIP is for, in words of any length.
 pub fn remove_state(spec: &mut Value) {
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("description");
+    }
+    for device in spec.get_mut("hostDevices").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(device) = device.as_object_mut() {
+            device.remove("alloc");
+        }
+    }
     let Some(options) = spec.get_mut("Options").and_then(Value::as_object_mut) else { return };
     for key in STATE {
         options.remove(key);

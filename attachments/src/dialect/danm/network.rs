@@ -70,6 +70,8 @@ pub struct Network {
     pub table: Option<u32>,
     /// IPv4, IPv6.
     pub subnets: [Option<Subnet>; 2],
+    /// Addresses that an attachment does not get, beside those of gateways; none as it is read.
+    pub kept: Vec<IpAddr>,
 }
 
 impl Network {
@@ -117,6 +119,7 @@ impl Network {
                 subnet(options.cidr.as_deref(), options.pool.as_ref(), &options.routes, true).map_err(at)?,
                 subnet(options.net6.as_deref(), options.pool6.as_ref(), &options.routes6, false).map_err(at)?,
             ],
+            kept: Vec::new(),
         };
         match network.kind {
             Type::Ipvlan | Type::Macvlan if network.host_device.is_none() => {
@@ -132,6 +135,12 @@ impl Network {
     /// The subnet of a family.
     pub fn subnet(&self, ipv4: bool) -> Option<&Subnet> {
         self.subnets[usize::from(!ipv4)].as_ref()
+    }
+
+    /// Is it one of the addresses that pods get which ask for any?
+    pub fn is_in_pool(&self, ip: IpAddr) -> bool {
+        let subnet = self.subnet(ip.is_ipv4()).filter(|subnet| subnet.net.contains(&ip));
+        subnet.is_some_and(|subnet| subnet.pool.is_none_or(|(first, last)| (first..=last).contains(&ip)))
     }
 
     /// Does the network itself give the addresses that an interface asks for? A plugin with a file keeps the file's own `ipam` where
@@ -166,12 +175,12 @@ impl Network {
         };
         let ranges: Vec<Value> = subnets.iter().map(range).collect();
         let mut ipam = json!({"type": "blocks", "ranges": ranges});
-        let mut gateways: Vec<IpAddr> =
-            subnets.iter().flat_map(|subnet| &subnet.routes).filter_map(|route| route.gw).collect();
-        gateways.sort_unstable();
-        gateways.dedup();
-        if !gateways.is_empty() {
-            ipam["exclude"] = json!(gateways);
+        let gateways = subnets.iter().flat_map(|subnet| &subnet.routes).filter_map(|route| route.gw);
+        let mut excluded: Vec<IpAddr> = gateways.chain(self.kept.iter().copied()).collect();
+        excluded.sort_unstable();
+        excluded.dedup();
+        if !excluded.is_empty() {
+            ipam["exclude"] = json!(excluded);
         }
         Some(ipam)
     }

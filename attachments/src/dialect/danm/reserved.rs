@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use super::NetworkSpec;
 use crate::cni::object::Object;
-use crate::dialect::objects::Kind;
+use crate::dialect::objects::{ForeignRef, Kind, Objects};
 use crate::finding::{Allowed, Finding, Findings};
+use crate::names::ObjectName;
+use crate::selection::NetworkSelection;
 
 /// `spec` of a ReservedIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,16 @@ impl ReservedIp {
         if self.is_of_cluster { Kind::ClusterNetwork } else { Kind::TenantNetwork }
     }
 
+    /// Its network, where the name can be one's. `namespace`: that of the object.
+    pub fn network_of(&self, namespace: &ObjectName) -> Option<ForeignRef> {
+        Some(ForeignRef::within(namespace, self.network_kind(), self.network.parse().ok()?))
+    }
+
+    /// Its address of a family, and whether several pods may have it at once.
+    pub fn of_family(&self, ipv4: bool) -> Option<(IpAddr, bool)> {
+        self.addresses.iter().find(|(address, _)| address.is_ipv4() == ipv4).copied()
+    }
+
     /// The addresses that are outside of its network.
     pub fn outside(&self, network: &NetworkSpec) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -77,6 +89,31 @@ impl ReservedIp {
         }
         findings
     }
+}
+
+/// The ReservedIPs of a network, of those that there are. One that cannot be read keeps nothing.
+pub fn of_network<'a>(
+    network: &ForeignRef,
+    all: impl Iterator<Item = (&'a ForeignRef, &'a String)>,
+) -> Vec<(&'a ForeignRef, ReservedIp)> {
+    let is_of = |(reference, spec): (&'a ForeignRef, &'a String)| {
+        let namespace = reference.namespace.as_ref().filter(|_| reference.kind == Kind::ReservedIP)?;
+        let read = ReservedIp::read(&Object::parse(spec.as_bytes()).ok()?).ok()?;
+        (read.network_of(namespace).as_ref() == Some(network)).then_some((reference, read))
+    };
+    all.filter_map(is_of).collect()
+}
+
+/// The addresses of a network that no pool gives to an attachment: those of ReservedIPs that it does not name, and those that pods share.
+pub fn kept_from(network: &ForeignRef, selected: Option<&NetworkSelection>, objects: &Objects) -> Vec<IpAddr> {
+    let mut kept = Vec::new();
+    for (reference, one) in of_network(network, objects.iter()) {
+        let is_named =
+            selected.is_some_and(|selected| selected.reserved.iter().flatten().any(|named| named == reference));
+        let addresses = one.addresses.iter().filter(|(_, is_shared)| *is_shared || !is_named);
+        kept.extend(addresses.map(|(address, _)| *address));
+    }
+    kept
 }
 
 #[cfg(test)]

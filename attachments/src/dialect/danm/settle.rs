@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
+use super::asked::{Asker, key as ip_key};
 use super::interfaces::{default_element, is_of};
 use super::network::{Network, Subnet};
-use super::{Danm, twin};
+use super::{Danm, limits, twin};
 use crate::bind::BindError;
 use crate::dialect::FIRST;
 use crate::dialect::objects::{NoConfiguration, Objects};
@@ -43,22 +44,38 @@ impl Danm {
             let one = Element { danm: self, namespace, field, place, strict };
             one.settle(element, objects)
         };
-        let mut unmet = Vec::new();
+        let mut told = Told::default();
         let (field, place) = (settled.default_field(), settled.place(0));
         if let Some(element) = settled.default_network.take() {
-            let (element, ignored) = settled_of(field, place, &element)?;
+            let (element, of_element) = settled_of(field, place, &element)?;
             settled.default_network = Some(element);
-            unmet.extend(ignored);
+            told.extend(of_element);
         }
         let first = usize::from(settled.default_network.is_some());
         for i in 0..settled.networks.len() {
             let (field, place) = (settled.network_field(i), settled.place(first + i));
-            let (element, ignored) = settled_of(field, place, &settled.networks[i])?;
+            let (element, of_element) = settled_of(field, place, &settled.networks[i])?;
             settled.networks[i] = element;
-            unmet.extend(ignored);
+            told.extend(of_element);
         }
-        settled.unmet.extend(unmet);
+        settled.unmet.extend(told.unmet);
+        settled.warnings.extend(told.warnings);
+        settled.warnings.extend(limits::unlimited(settled.objects(), objects));
         Ok(settled)
+    }
+}
+
+/// What an element gets otherwise than it may seem, a sentence each: see [`Selection::unmet`] and [`Selection::warnings`].
+#[derive(Default)]
+struct Told {
+    unmet: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Told {
+    fn extend(&mut self, more: Self) {
+        self.unmet.extend(more.unmet);
+        self.warnings.extend(more.warnings);
     }
 }
 
@@ -71,12 +88,8 @@ struct Element<'a> {
 }
 
 impl Element<'_> {
-    fn settle(
-        &self,
-        element: &NetworkSelection,
-        objects: &Objects,
-    ) -> Result<(NetworkSelection, Vec<String>), BindError> {
-        let Some(reference) = element.target.foreign() else { return Ok((element.clone(), Vec::new())) };
+    fn settle(&self, element: &NetworkSelection, objects: &Objects) -> Result<(NetworkSelection, Told), BindError> {
+        let Some(reference) = element.target.foreign() else { return Ok((element.clone(), Told::default())) };
         let network = Network::of(reference, objects).map_err(|why| match why {
             NoConfiguration::Missing(reference) => BindError::NoObject { field: self.field.clone(), reference },
             NoConfiguration::NoFile(name) => self.wrong("", name, "a network").into(),
@@ -92,12 +105,20 @@ impl Element<'_> {
                 format!("a network whose AllowedTenants have namespace {}: {}", self.namespace, tenants.join(", "));
             return Err(self.wrong("", reference, allowed).into());
         }
+        limits::judge(reference, objects)?;
         let mut settled = element.clone();
         settled.interface = Some(self.name(&network)?);
         let asked = element.addresses.unwrap_or_default();
         let gives = network.gives(asked);
         settled.addresses = if gives { Some(self.addresses(&network, asked)?) } else { None };
-        if !gives {
+        let mut warnings = Vec::new();
+        if gives {
+            let asker = Asker { reference, network: &network, objects };
+            warnings = asker.settle(&mut settled).map_err(|finding| finding.under(&self.field))?;
+        } else if let Some(named) = element.reserved.iter().flatten().next() {
+            let key = ip_key(element.reserved[0].is_some());
+            return Err(self.wrong(key, named, "none: the addresses are those of the network's plugin").into());
+        } else {
             settled.ips.clear();
         }
         for ip in settled.ips.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()) {
@@ -107,8 +128,8 @@ impl Element<'_> {
                 return Err(self.wrong(ip_key(ip.is_ipv4()), ip, allowed).into());
             }
         }
-        let ignored = self.route(&network, &mut settled, reference.name.as_str())?;
-        Ok((settled, ignored))
+        let unmet = self.route(&network, &mut settled, reference.name.as_str())?;
+        Ok((settled, Told { unmet, warnings }))
     }
 
     fn name(&self, network: &Network) -> Result<IfName, Finding> {
@@ -182,10 +203,6 @@ impl Element<'_> {
 /// A pod that has the gateway's address itself needs no route by it.
 fn is_self(route: &RequestedRoute, ips: &[String]) -> bool {
     route.gw.is_some_and(|gw| ips.iter().any(|ip| ip.parse() == Ok(gw)))
-}
-
-fn ip_key(ipv4: bool) -> &'static str {
-    if ipv4 { "ip" } else { "ip6" }
 }
 
 /// Routes of the list: in the network's table, to which the whole subnet's packets are sent.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::NetworkSpec;
 use crate::cni::object::Object;
 use crate::finding::{Allowed, Finding, Findings};
@@ -10,6 +12,15 @@ use crate::finding::{Allowed, Finding, Findings};
 pub const DYNAMIC: [&str; 3] = ["ipvlan", "macvlan", "sriov"];
 /// Longest `NetworkID` of a network of such a type: it is part of names of links.
 pub const LONGEST_ID: usize = 10;
+
+/// The keys of a TenantConfig, which has no `spec`.
+pub const KEYS: [&str; 3] = ["hostDevices", "networkIds", "allowedClusterNetworks"];
+
+/// What stands in the place of a `spec`: the values of [`KEYS`], those that are there.
+pub fn says(values: [Value; 3]) -> Value {
+    let given = KEYS.into_iter().zip(values).filter(|(_, value)| !value.is_null());
+    Value::Object(given.map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
+}
 
 /// What a TenantConfig says. Of several the first by name counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

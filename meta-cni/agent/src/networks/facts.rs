@@ -104,6 +104,8 @@ pub struct Facts<'a> {
     pub view: &'a View,
     /// The leases.
     pub leased: &'a Leased,
+    /// Slots that pods get by the name of an object of a dialect alone.
+    pub kept: &'a BTreeSet<u32>,
     /// Nothing is attached, leased or asked for, and has not been for the grace.
     pub is_idle: bool,
     /// What an ADD waits for.
@@ -252,7 +254,8 @@ impl Facts<'_> {
     /// Free slots of this node that somebody may get, in order.
     pub fn free(&self) -> Vec<u32> {
         let Some(pool) = self.file.and_then(|file| file.pool.as_ref()) else { return Vec::new() };
-        let is_free = |slot: &u32| !self.leased.slots.contains_key(slot) && !pool.claimed.contains_key(slot);
+        let is_had = |slot: &u32| self.leased.slots.contains_key(slot) || pool.claimed.contains_key(slot);
+        let is_free = |slot: &u32| !is_had(slot) && !self.kept.contains(slot);
         let all = pool.slots.iter().flat_map(|run: &Slots| run.iter());
         all.filter(|slot| pool.pool.usable_from(*slot) == Some(*slot)).filter(is_free).collect()
     }

@@ -58,6 +58,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::definitions::Definitions;
 use super::events::EventSender;
+use super::foreign::Foreign;
 use super::metrics::Metrics;
 use api::Answer;
 pub use data_path::Heard;
@@ -98,6 +99,7 @@ struct Inner {
     settings: Settings,
     client: Client,
     definitions: Definitions,
+    foreign: Foreign,
     events: EventSender,
     metrics: Metrics,
     state: Mutex<State>,
@@ -188,7 +190,7 @@ impl Networks {
     pub fn open(
         settings: Settings,
         client: Client,
-        definitions: Definitions,
+        (definitions, foreign): (Definitions, Foreign),
         events: EventSender,
         metrics: Metrics,
     ) -> Self {
@@ -214,7 +216,7 @@ impl Networks {
             endpoints: BTreeMap::new(),
         };
         let (state, wake) = (Mutex::new(state), Notify::new());
-        Self(Arc::new(Inner { settings, client, definitions, events, metrics, state, wake, followed }))
+        Self(Arc::new(Inner { settings, client, definitions, foreign, events, metrics, state, wake, followed }))
     }
 
     /// For the data path: which networks the node is in, with a number that grows whenever `network.json` changed.

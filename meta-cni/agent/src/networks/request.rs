@@ -70,7 +70,8 @@ impl Requests {
 
 impl Request {
     fn of(element: &NetworkSelection) -> Self {
-        if element.addresses.is_some_and(|request| request.is_none()) {
+        // An address that pods share is in their configurations, and no slot is asked for.
+        if element.addresses.is_some_and(|request| request.is_none()) || !element.shared.is_empty() {
             return Self::Nothing;
         }
         if let Some(set) = &element.address_set {
@@ -142,6 +143,17 @@ mod tests {
         assert_eq!(read.of(&lan), [Request::Any, Request::Addresses(ips), Request::IpamClaim("vm".parse().unwrap())]);
         let other = NetRef { name: "wan".parse().unwrap(), ..lan.clone() };
         assert_eq!((read.of(&other), requests("{").of(&lan)), (vec![Request::Any], vec![Request::Any]));
+    }
+
+    #[test]
+    fn an_address_that_pods_share_is_asked_of_no_pool() {
+        let mut selection = Selection::default();
+        let net = NetRef { namespace: "shop".parse().unwrap(), name: "lan".parse().unwrap() };
+        let mut element = NetworkSelection::new(attachments::selection::SelectionTarget::Definition(net.clone()));
+        element.ips = vec!["10.0.0.5".to_owned()];
+        element.shared = vec!["10.0.0.5".parse().unwrap()];
+        selection.networks.push(element);
+        assert_eq!(Requests::of_pod(&pod(), &selection).of(&net), [Request::Nothing]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Does what the plans say, one step after the other, with new facts before each.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use attachments::definition::NetworkAttachmentDefinition;
-use attachments::dialect::objects::called;
+use attachments::dialect::objects::{ForeignRef, called};
 use attachments::names::NetRef;
 use delegates::ipam::blocks::Pool;
 use delegates::networks::NetworkId;
@@ -16,6 +17,7 @@ use super::api::{self, Answer};
 use super::facts::{Ask, Facts, Step, Tunnel};
 use super::known::View;
 use super::leases::Leased;
+use super::notes::Notes;
 use super::{Networks, ipam_claim, plan, tunnel};
 
 /// The most steps of one work. A plan that comes to no end is a bug, and costs no more than this.
@@ -77,6 +79,7 @@ impl Networks {
         let mut state = self.state();
         let Some(network) = state.networks.get_mut(id) else { return false };
         let view = View::default();
+        let kept = self.kept(network.notes.as_ref(), pool);
         let facts = Facts {
             id,
             node: &self.0.settings.node,
@@ -85,6 +88,7 @@ impl Networks {
             notes: network.notes.as_ref(),
             view: &view,
             leased: &leased,
+            kept: &kept,
             is_idle: false,
             ask: Some(ask),
             wants: false,
@@ -134,13 +138,15 @@ impl Networks {
     /// Looks at what is so, and says what is next.
     fn plan(&self, id: &NetworkId, ask: Option<&Ask>) -> Step {
         let file = self.network(id);
-        let node = self.node(id, self.pool(id, ask).as_ref());
+        let pool = self.pool(id, ask);
+        let node = self.node(id, pool.as_ref());
         self.look_at_underlay(id, ask);
         let mut state = self.state();
         let view = state.known.view(id);
         let (uid, endpoints) = (state.uid.clone(), state.endpoints.get(id).cloned());
         let Some(network) = state.networks.get_mut(id) else { return Step::Done };
         let mut memory = std::mem::take(&mut network.memory);
+        let kept = self.kept(network.notes.as_ref(), pool.as_ref());
         let facts = Facts {
             id,
             node: &self.0.settings.node,
@@ -149,6 +155,7 @@ impl Networks {
             notes: network.notes.as_ref(),
             view: &view,
             leased: &node.leased,
+            kept: &kept,
             is_idle: node.is_idle,
             ask,
             wants: network.wants,
@@ -166,6 +173,17 @@ impl Networks {
         }
         network.memory = memory;
         step
+    }
+
+    /// The slots of a network that objects of dialects keep.
+    fn kept(&self, notes: Option<&Notes>, pool: Option<&Pool>) -> BTreeSet<u32> {
+        let definitions = notes.into_iter().flat_map(|notes| notes.definitions.keys());
+        let objects = definitions.filter_map(|one| {
+            let (namespace, name) = one.split_once('/')?;
+            ForeignRef::of_definition(&NetRef { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+        });
+        let kept = objects.flat_map(|object| self.0.foreign.kept(&object));
+        kept.filter_map(|address| pool?.slot_of(address)).collect()
     }
 
     /// The pool by which the network's addresses are numbered.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use attachments::dialect::Dialects;
 use attachments::dialect::alias::{Alias, Candidate};
-use attachments::dialect::objects::{ForeignRef, Kind, group_of, needed_by};
+use attachments::dialect::objects::{ForeignRef, Kind, group_of, has_beside, needed_by};
 use attachments::names::{NetRef, ObjectName};
 use attachments::policy::Level;
 use attachments::selection::Selection;
@@ -231,13 +231,14 @@ pub async fn read_named(
     Ok(())
 }
 
-/// Reads the objects of dialects that pods name, and those that they need.
+/// Reads the objects of dialects that pods name, those that they need, and those that may count beside them.
 pub async fn read_foreign(
     access: &Access,
     objects: &mut Objects,
     dialects: &Dialects,
     pods: &[(String, String)],
 ) -> Result<(), String> {
+    let mut limited = false;
     for (namespace, name) in pods {
         let Ok(home) = namespace.parse::<ObjectName>() else { continue };
         let annotations = objects.annotations(namespace, name).unwrap_or_default();
@@ -255,7 +256,17 @@ pub async fn read_foreign(
                 }
             }
             let known = objects.get(kind.as_str(), namespace, name);
+            limited |= known.is_some() && has_beside(&reference);
             next.extend(known.and_then(|known| needed_by(&reference, &known["spec"].to_string())));
+        }
+    }
+    for kind in dialects.on().flat_map(|dialect| dialect.limits()).filter(|_| limited) {
+        for path in kind.collections(None) {
+            let mut found = Vec::new();
+            match access::list(access, &path, Selector::default(), |object| found.push(object)).await {
+                Ok(()) => found.into_iter().for_each(|object| objects.insert(kind.as_str(), object)),
+                Err(why) => objects.notes.push(format!("going on without objects of {kind}: {why}")),
+            }
         }
     }
     Ok(())

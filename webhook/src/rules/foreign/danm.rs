@@ -5,10 +5,10 @@
 
 use attachments::cni::object::Object;
 use attachments::dialect::danm::judge::{self, Before};
-use attachments::dialect::danm::reserved::ReservedIp;
+use attachments::dialect::danm::reserved::{ReservedIp, of_network};
 use attachments::dialect::danm::tenant::{self, TenantConfig};
 use attachments::dialect::danm::{NetworkSpec, Options, twin};
-use attachments::dialect::objects::{ForeignRef, Kind as Foreign, disagreement, group_of, meaning};
+use attachments::dialect::objects::{ForeignRef, Kind as Foreign, Objects, disagreement, group_of, meaning};
 use attachments::finding::{Finding, Findings};
 use attachments::names::ObjectName;
 use delegates::lint::{self, Kind, Problem};
@@ -153,17 +153,12 @@ fn users(reference: &ForeignRef, view: &View) -> Option<String> {
 
 /// The network whose addresses a ReservedIP keeps.
 pub(super) fn network_of(reference: &ForeignRef, spec: &Object) -> Option<ForeignRef> {
-    let reserved = ReservedIp::read(spec).ok()?;
-    named(reference.namespace.as_ref()?, &reserved)
-}
-
-fn named(namespace: &ObjectName, reserved: &ReservedIp) -> Option<ForeignRef> {
-    Some(ForeignRef::within(namespace, reserved.network_kind(), reserved.network.parse().ok()?))
+    ReservedIp::read(spec).ok()?.network_of(reference.namespace.as_ref()?)
 }
 
 fn reserved(reference: &ForeignRef, reserved: &ReservedIp, view: &View) -> Vec<Problem> {
     let name = || quoted(&reserved.network);
-    let Some(network) = reference.namespace.as_ref().and_then(|namespace| named(namespace, reserved)) else {
+    let Some(network) = reference.namespace.as_ref().and_then(|namespace| reserved.network_of(namespace)) else {
         let text = format!("must be {}", ObjectName::ALLOWED);
         return vec![Problem::unruled(Kind::Invalid, "spec.network.name", name(), text)];
     };
@@ -176,6 +171,17 @@ fn reserved(reference: &ForeignRef, reserved: &ReservedIp, view: &View) -> Vec<P
         problems.push(not_found("spec.network.name", &network));
     } else if let Some(spec) = view.foreign().spec(&network).and_then(|spec| NetworkSpec::read(&spec).ok()) {
         problems.extend(reserved.outside(&spec).into_iter().map(|finding| lint::found(finding.under("spec"))));
+    }
+    let others: Objects =
+        view.foreign().of(Foreign::ReservedIP).map(|(one, says)| (one.clone(), says.to_json())).collect();
+    for (other, its) in of_network(&network, others.iter()).into_iter().filter(|(other, _)| *other != reference) {
+        for (i, (address, _)) in reserved.addresses.iter().enumerate() {
+            if its.addresses.iter().any(|(one, _)| one == address) {
+                let text = format!("must be an address that no other ReservedIP keeps: {other} does");
+                let at = format!("spec.ips[{i}].address");
+                problems.push(Problem::unruled(Kind::Invalid, at, quoted(address.to_string()), text));
+            }
+        }
     }
     problems
 }

@@ -23,7 +23,7 @@ fn list(text: &str) -> Result<Selection, String> {
     read(&[(INTERFACES[0], text)])
 }
 
-fn settled(text: &str, objects: &Objects) -> Result<Selection, String> {
+pub(super) fn settled(text: &str, objects: &Objects) -> Result<Selection, String> {
     settle(&Danm::default(), text, objects, false).map_err(|error| error.to_string())
 }
 
@@ -68,11 +68,12 @@ fn a_list_that_cannot_be_meant_is_refused_where_it_is_wrong() {
         (r#"[{"network":"a","Device":"x"}]"#, "[0].Device: got \"x\", want no other key"),
         (r#"[{"network":"a","SequenceId":1}]"#, "[0].SequenceId"),
         (
-            r#"[{"network":"a","ip":"hululululu"}]"#,
-            r#"[0].ip: got "hululululu", want "dynamic", "none" or an IPv4 address"#,
+            r#"[{"network":"a","ip":"Hulu_lu"}]"#,
+            r#"[0].ip: got "Hulu_lu", want "dynamic", "none", an IPv4 address or the name of a ReservedIP"#,
         ),
-        (r#"[{"network":"a","ip":"fd00::1"}]"#, "want \"dynamic\", \"none\" or an IPv4 address"),
-        (r#"[{"network":"a","ip6":"10.0.0.1"}]"#, "want \"dynamic\", \"none\" or an IPv6 address"),
+        (r#"[{"network":"a","ip":"fd00::1"}]"#, "want \"dynamic\", \"none\", an IPv4 address or the name"),
+        (r#"[{"network":"a","ip6":"10.0.0.1"}]"#, "want \"dynamic\", \"none\", an IPv6 address or the name"),
+        (r#"[{"network":"a","ip":"10.0.0.300"}]"#, "[0].ip: got \"10.0.0.300\", want \"dynamic\""),
         (r#"[{"network":"a","ip":"none","ip6":"none"}]"#, "[0].ip: got \"none\" beside ip6 \"none\""),
         (r#"[{"network":"A_b","ip":"dynamic"}]"#, "[0].network: got \"A_b\", want DNS-1123 labels"),
         (r#"[{"network":"a","ip":"dynamic","proutes":{"10.0.0.0/8":"x"}}]"#, r#"[0].proutes["10.0.0.0/8"]: got "x""#),

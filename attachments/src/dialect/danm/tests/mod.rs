@@ -1,6 +1,8 @@
 mod admission;
+mod limits;
 mod lists;
 mod networks;
+mod reserved;
 
 use serde_json::Value;
 

@@ -14,7 +14,7 @@ fn wanted(kind: HolderKind, name: &str, slot: Option<u32>) -> Ask {
 }
 
 /// A pod that asks for 10.0.0.SLOT.
-fn pod(name: &str, slot: u32) -> Ask {
+pub(super) fn pod(name: &str, slot: u32) -> Ask {
     wanted(HolderKind::Pod, name, Some(slot))
 }
 

@@ -52,6 +52,24 @@ fn every_address_of_a_pool_is_used_wherever_the_pods_are() {
 }
 
 #[test]
+fn slots_that_are_kept_for_names_are_not_free_and_one_is_had_by_who_asks_for_it() {
+    let ask = lan("10.0.0.0/28");
+    let mut world = World::new(&ask.need.id, &["a"]);
+    world.run("a", Some(ask.clone())).unwrap();
+    let first = world.free("a");
+    world.nodes.get_mut("a").unwrap().kept = first.iter().copied().collect();
+    world.run("a", Some(ask.clone())).unwrap();
+    let all = world.free("a");
+    assert!(all.len() > first.len(), "another block, for this one has no address for a pod that asks for any");
+    world.nodes.get_mut("a").unwrap().kept = all.iter().copied().collect();
+    let why = world.run("a", Some(ask)).unwrap_err();
+    assert!(why.contains("10.0.0.0/28"), "{why}");
+    let named = super::addresses::pod("front", first[0]);
+    let named = Ask { wanted: named.wanted, ..lan("10.0.0.0/28") };
+    assert_eq!(world.run("a", Some(named)), Ok(()));
+}
+
+#[test]
 fn an_agent_that_ends_behind_any_step_gives_no_slot_away_twice_and_comes_to_the_same_end() {
     let ask = lan("10.0.0.0/28");
     let mut begun = World::new(&ask.need.id, &["a", "b"]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use attachments::cni::object::Object;
+use attachments::dialect::danm::Network;
 use attachments::dialect::danm::reserved::ReservedIp;
 use attachments::dialect::objects::{ForeignRef, Kind};
 use attachments::names::{NetRef, ObjectName};
@@ -92,13 +93,17 @@ pub(super) fn reserved(reference: &ForeignRef, object: &Value, input: &Input, mi
             "{reference}: a shareable address has several pods at once, and an AddressSet has none such"
         ));
     }
-    let name = reserved.network.parse::<ObjectName>().ok();
-    let network = reference.namespace.as_ref().zip(name);
-    let network = network.map(|(namespace, name)| ForeignRef::within(namespace, reserved.network_kind(), name));
+    let network = reference.namespace.as_ref().and_then(|namespace| reserved.network_of(namespace));
     let Some(definition) = network.as_ref().and_then(|network| input.definitions.get(network)) else {
         return migration.left.push(format!("{reference}: its network {} is not given", reserved.network));
     };
     let first = reserved.addresses.first().map(|(address, _)| *address);
+    let read = network.as_ref().and_then(|network| Network::of(network, &input.objects).ok());
+    if let Some(outside) = first.filter(|first| !read.is_some_and(|network| network.is_in_pool(*first))) {
+        return migration.skipped.push(format!(
+            "{reference}: {outside} is outside of the pool, of which an AddressSet is; pods that name it ask for the address"
+        ));
+    }
     let mut notes = vec![format!("From {reference}. Pods name it by meta-cni.io/address-set.")];
     if reserved.addresses.len() > 1 {
         notes.push(

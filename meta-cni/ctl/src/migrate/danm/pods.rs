@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use attachments::cni::object::Object;
 use attachments::dialect::Dialects;
+use attachments::dialect::danm::reserved::ReservedIp;
 use attachments::dialect::danm::{Danm, INTERFACES, network::Network};
 use attachments::names::{IfName, ObjectName};
 use attachments::selection::{AddressMode, DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
@@ -95,8 +97,11 @@ fn asked(element: &NetworkSelection, input: &Input) -> Result<(Value, bool), Str
     let mut moved = element.clone();
     moved.target = SelectionTarget::Definition(name.clone());
     moved.ips = element.ips.iter().map(|ip| with_prefix(ip, &network)).collect();
+    if let Some(set) = set(element, &network, input)? {
+        (moved.address_set, moved.ips, moved.addresses) = (Some(set), Vec::new(), None);
+    }
     // What the definition gives by itself need not be asked for.
-    let is_usual = element.addresses.is_none_or(|request| {
+    let is_usual = moved.addresses.is_none_or(|request| {
         [true, false].into_iter().all(|ipv4| match (network.subnet(ipv4), request.of(ipv4)) {
             (Some(_), mode) => matches!(mode, None | Some(AddressMode::Dynamic)),
             (None, mode) => matches!(mode, None | Some(AddressMode::None)),
@@ -105,12 +110,36 @@ fn asked(element: &NetworkSelection, input: &Input) -> Result<(Value, bool), Str
     if is_usual {
         moved.addresses = None;
     }
-    let is_named_alone = is_usual && moved.ips.is_empty() && moved.routes.is_empty() && moved.rules.is_empty();
+    let asks = moved.address_set.is_some() || !moved.ips.is_empty();
+    let is_named_alone = is_usual && !asks && moved.routes.is_empty() && moved.rules.is_empty();
     let mut value: Value = serde_json::from_str(&moved.to_object().to_json()).map_err(|e| e.to_string())?;
     if let Some(interface) = element.interface.as_ref().map(IfName::as_str) {
         value["interface"] = json!(interface);
     }
     Ok((value, is_named_alone))
+}
+
+/// The AddressSet that is there for a ReservedIP of the list, for addresses of the pool. Other addresses are asked for as they are.
+fn set(element: &NetworkSelection, network: &Network, input: &Input) -> Result<Option<ObjectName>, String> {
+    let Some(named) = element.reserved.iter().flatten().next() else { return Ok(None) };
+    let cannot = |why: &str| Err(format!("it names {named}: {why}"));
+    if !element.shared.is_empty() {
+        return cannot("its address is shareable, and one of an AddressSet has one pod at a time");
+    }
+    let ips: Vec<IpAddr> = element.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    if !ips.iter().all(|ip| network.is_in_pool(*ip)) {
+        return Ok(None);
+    }
+    let first = input.objects.get(named).and_then(|spec| Object::parse(spec.as_bytes()).ok());
+    let first = first.and_then(|spec| ReservedIp::read(&spec).ok()?.addresses.first().map(|(address, _)| *address));
+    if ips.len() > 1 || ips.first() != first.as_ref() {
+        return cannot("an AddressSet has its first address alone, with that of the other family in the same slot");
+    }
+    let lacks = |ipv4: bool| matches!(element.addresses.and_then(|one| one.of(ipv4)), None | Some(AddressMode::None));
+    if [true, false].into_iter().any(|ipv4| network.subnet(ipv4).is_some() && lacks(ipv4)) {
+        return cannot("an AddressSet gives the addresses of both families");
+    }
+    Ok(Some(named.name.clone()))
 }
 
 fn with_prefix(ip: &str, network: &Network) -> String {

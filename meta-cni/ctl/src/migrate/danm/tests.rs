@@ -140,6 +140,40 @@ fn what_cannot_be_moved_is_a_line_and_stays_as_it_is() {
         let migration = run(&[("a.json", &object)]);
         assert!(migration.left.len() == 1 && migration.left[0].starts_with(said), "{:?}", migration.left);
     }
+    let network = json!({"apiVersion": "danm.io/v1", "kind": "ClusterNetwork", "metadata": {"name": "lan"}, "spec":
+        {"NetworkID": "lan", "Options": {"host_device": "ens3", "cidr": "10.0.0.0/24", "net6": "fd00::/64", "allocation_pool": {"start": "10.0.0.8", "end": "10.0.0.9"}}}}).to_string();
+    let reserved = |ips: Value| {
+        json!({"apiVersion": "danm.io/v1", "kind": "ReservedIP", "metadata": {"name": "front", "namespace": "shop"},
+            "spec": {"network": {"name": "lan", "type": "ClusterNetwork"}, "ips": ips}})
+        .to_string()
+    };
+    let named = |more: &str| pod(&format!(r#"[{{"clusterNetwork":"lan","ip":"front"{more}}}]"#));
+    for (ips, more, said) in [
+        (
+            json!([{"address": "10.0.0.8", "shareable": true}]),
+            "",
+            "it names ReservedIP shop/front: its address is shareable",
+        ),
+        (json!([{"address": "10.0.0.8"}]), "", "an AddressSet gives the addresses of both families"),
+        (
+            json!([{"address": "fd00::2"}, {"address": "10.0.0.8"}]),
+            r#","ip6":"dynamic""#,
+            "an AddressSet has its first address alone",
+        ),
+    ] {
+        let migration = run(&[("n.json", &network), ("r.json", &reserved(ips)), ("p.json", &named(more))]);
+        let of_pod = migration.left.iter().find(|line| line.starts_with("Pod shop/web: "));
+        assert!(of_pod.is_some_and(|line| line.contains(said)), "{:?}", migration.left);
+    }
+    let outside = run(&[
+        ("n.json", &network),
+        ("r.json", &reserved(json!([{"address": "10.0.0.77"}]))),
+        ("p.json", &named(r#","ip6":"none""#)),
+    ]);
+    assert!(outside.left.is_empty() && outside.skipped[0].contains("10.0.0.77 is outside of the pool"), "{outside:?}");
+    let pod_of = outside.objects.iter().find(|(_, object)| object["kind"] == "Pod").unwrap();
+    let annotation = pod_of.1["metadata"]["annotations"][attachments::selection::DEFAULT_NETWORK].as_str().unwrap();
+    assert!(annotation.contains(r#""ips":["10.0.0.77/24"]"#) && !annotation.contains("address-set"), "{annotation}");
     let crd = r#"{"kind":"CustomResourceDefinition","metadata":{"name":"x"},"spec":{"group":"danm.k8s.io"}}"#;
     let migration = run(&[("c.json", crd)]);
     assert!(migration.left.is_empty() && migration.objects.is_empty() && migration.skipped.len() == 1);
