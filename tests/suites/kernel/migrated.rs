@@ -175,9 +175,9 @@ fn compare(mut node: Node, dialect: &str, samples: &str) {
 #[test]
 fn samples_of_danm_are_the_same_in_npwgs_words_on_uml() {
     let node = scene();
-    let mut lan = bridge(&node, "lan", "br-lan", "10.7.0.0/16");
-    lan["isDefaultGateway"] = json!(false);
-    file(&node, "lan.conf", &lan);
+    for (name, subnet) in [("lan", "10.7.0.0/16"), ("other", "10.8.0.0/16")] {
+        file(&node, &format!("{name}.conf"), &bridge(&node, name, &format!("br-{name}"), subnet));
+    }
     compare(node, "danm", DANM);
 }
 
