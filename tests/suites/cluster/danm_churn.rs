@@ -22,7 +22,7 @@ const SUBNET: &str = "10.60.0.";
 const POOL: usize = 10;
 const RUNNING: usize = 8;
 /// How often each pod is made anew.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 /// Agents that are killed in each of these rounds.
 const KILLS: usize = 5;
 
