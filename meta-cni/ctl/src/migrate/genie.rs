@@ -203,7 +203,7 @@ fn rewrite(
             }
             let interface = element.interface.as_ref().map_or("", IfName::as_str);
             if interface == "eth0" {
-                default = Some((json!({"name": name, "namespace": namespace, "default-route": []}), &element.target));
+                default = Some((namespace, name, &element.target));
                 if i > 0 {
                     notes.push("The entry that is eth0 was not the first: it is attached first now.".to_owned());
                 }
@@ -211,11 +211,11 @@ fn rewrite(
                 networks.push(json!({"name": name, "namespace": namespace, "interface": interface}));
             }
         }
-        if let Some((default, target)) = default {
-            let text = |key: &str| default[key].as_str().unwrap_or_default();
+        if let Some((namespace, name, target)) = default {
+            // Of several default routes that of eth0 counts.
             let text = match !networks.is_empty() && input.may_give_default_route(target) {
-                true => json!([default]).to_string(),
-                false => format!("{}/{}", text("namespace"), text("name")),
+                true => json!([{"name": name, "namespace": namespace, "default-route": []}]).to_string(),
+                false => format!("{namespace}/{name}"),
             };
             annotations.insert(DEFAULT_NETWORK.to_owned(), json!(text));
         }

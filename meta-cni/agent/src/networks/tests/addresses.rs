@@ -109,22 +109,13 @@ impl World {
         }
     }
 
-    /// What a claim of a pod says that node a is about to have.
-    fn claim_of(&self, name: &str, slot: u32) -> AddressClaimSpec {
+    /// The claim of a pod that another program attached: it names no node.
+    fn claim(&mut self, name: &str, slot: u32) {
         let holder = pod(name, slot).wanted.unwrap().holder;
         let addresses = vec![format!("10.0.0.{slot}").parse().unwrap()];
-        AddressClaimSpec {
-            network: self.id.to_string(),
-            slot,
-            addresses,
-            holder,
-            nodes: vec!["a".to_owned()],
-            pod: None,
-        }
-    }
-
-    fn make(&mut self, spec: AddressClaimSpec) {
-        let name = address_claims::name(&self.id, spec.slot);
+        let network = self.id.to_string();
+        let spec = AddressClaimSpec { network, slot, addresses, holder, nodes: Vec::new(), pod: None };
+        let name = address_claims::name(&self.id, slot);
         let meta = Meta { name: name.clone(), uid: name.clone(), ..Meta::default() };
         let stored = Stored::<attachments::api::AddressClaim> { meta, spec, status: Default::default() };
         self.server.addresses.insert(name, Arc::new(stored));
@@ -244,11 +235,8 @@ fn an_address_that_no_pod_took_is_let_go_after_a_while() {
 fn an_address_of_a_pod_that_others_attached_is_kept_until_its_claim_goes() {
     let mut world = joined(&["a", "b"]);
     let (here, there) = (world.slot_of("a"), world.slot_of("b"));
-    for (pod, slot) in [("old-0", here), ("old-1", there)] {
-        let mut spec = world.claim_of(pod, slot);
-        spec.nodes.clear();
-        world.make(spec);
-    }
+    world.claim("old-0", here);
+    world.claim("old-1", there);
     world.settle();
     world.now += UNUSED * 2;
     world.settle();
