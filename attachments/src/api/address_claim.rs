@@ -41,6 +41,7 @@ pub struct AddressClaimSpec {
     /// For whom it is.
     pub holder: ClaimHolder,
     /// The nodes on which a pod of the holder is or is about to be. A node that is among them and does not own the slot wants it.
+    /// The claim of a Pod without any is of one that another program attached: it is kept until the pod is gone.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub nodes: Vec<String>,

@@ -14,13 +14,15 @@ use crate::selection::NetworkSelection;
 
 /// Violations that one message names.
 const SHOWN: usize = 3;
+/// The label that is a namespace's name.
+const NAME: &str = "kubernetes.io/metadata.name";
 
 /// What the cluster holds of levels and policies, as far as some namespaces are concerned. As JSON it is part of the agent's answers and of
 /// a file of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
-    /// The labels of namespaces. One that is not here has none.
+    /// The labels of namespaces. One that is not here has none but that of its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, Labels>,
     /// AttachmentPolicies by name, those that select one of the namespaces at least.
@@ -121,16 +123,18 @@ impl Facts {
         let level = self.level(namespace, default)?;
         let opened = self.levels.get(level.as_str()).cloned().unwrap_or_default();
         let of_level = level.policies(&opened).into_iter().map(|spec| (PolicyName::Level(level), spec));
-        let nothing = Labels::new();
-        let labels = self.namespaces.get(namespace).unwrap_or(&nothing);
+        // An API server gives the label to every namespace; a directory of manifests may lack the Namespace itself.
+        let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        labels.entry(NAME.to_owned()).or_insert_with(|| namespace.to_owned());
         let of_cluster = self.policies.iter().filter(|(_, spec)| {
-            spec.mode != Mode::Audit && spec.namespace_selector.as_ref().is_none_or(|selector| selector.selects(labels))
+            spec.mode != Mode::Audit
+                && spec.namespace_selector.as_ref().is_none_or(|selector| selector.selects(&labels))
         });
         let of_cluster = of_cluster.map(|(name, spec)| (PolicyName::Policy(name.clone()), spec.clone()));
         let mut policies = Vec::new();
         for (name, spec) in of_level.chain(of_cluster) {
             match compile(name.clone(), &spec) {
-                Ok(policy) if policy.concerns(namespace, labels, &[]) => policies.push(policy),
+                Ok(policy) if policy.concerns(namespace, &labels, &[]) => policies.push(policy),
                 Ok(_) => {}
                 Err(_) if spec.mode != Mode::Enforce => {}
                 Err(flaws) => {

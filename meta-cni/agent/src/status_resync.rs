@@ -16,32 +16,40 @@ use super::queue::Status;
 const SOON: Duration = Duration::from_millis(100);
 /// The time between two resyncs.
 const EVERY: Duration = Duration::from_secs(180);
-/// The plugin is still publishing the status of a younger record.
+/// The plugin may still be publishing the status of a younger record. One that is missing is looked for again when the record is older: the
+/// agent before this one may have taken it along.
 const YOUNG: Duration = Duration::from_secs(10);
 
-/// Resyncs once all pods are known, and then every few minutes; never ends.
+/// Resyncs once all pods are known, and then every few minutes, or sooner where a young pod has no status; never ends.
 pub async fn run(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
     while !pods.lock().is_complete() {
         sleep(SOON).await;
     }
     loop {
-        resync(state_dir, pods, publisher).await;
-        sleep(EVERY).await;
+        let next = resync(state_dir, pods, publisher).await;
+        sleep(next).await;
     }
 }
 
-async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) {
+/// One resync. Gives the time until the next one.
+async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) -> Duration {
     let settled = match recorded_status::settled(state_dir) {
         Ok(settled) => settled,
-        Err(fault) => return tracing::warn!("no resync of statuses: {fault}"),
+        Err(fault) => {
+            tracing::warn!("no resync of statuses: {fault}");
+            return EVERY;
+        }
     };
+    let mut next = EVERY;
     // Only the number of a record is kept, not its status: a record of many networks is long.
     let mut newest: HashMap<PodName, (Duration, usize)> = HashMap::new();
     for (number, record) in settled.iter().enumerate() {
         match record.read() {
-            Ok(Some(recorded)) if recorded.age >= YOUNG => {
+            Ok(Some(recorded)) if is_missing(pods, &recorded) => {
                 let pod = PodName::from(&recorded.pod);
-                if newest.get(&pod).is_none_or(|(age, _)| recorded.age < *age) && is_missing(pods, &recorded) {
+                if recorded.age < YOUNG {
+                    next = YOUNG;
+                } else if newest.get(&pod).is_none_or(|(age, _)| recorded.age < *age) {
                     newest.insert(pod, (recorded.age, number));
                 }
             }
@@ -55,11 +63,13 @@ async fn resync(state_dir: &Path, pods: &SharedPodCache, publisher: &Publisher) 
         let Some(Ok(Some(recorded))) = settled.get(number).map(SettledRecord::read) else { continue };
         let name = recorded.pod.clone();
         if !publisher.offer(pod, Status { uid: recorded.pod.uid, text: recorded.status, beside: recorded.beside }) {
-            return tracing::info!("more statuses are missing than are written at once: the next resync goes on");
+            tracing::info!("more statuses are missing than are written at once: the next resync goes on");
+            return next;
         }
         tracing::info!("network-status of pod {name} is missing or out of date and is written from its record");
         tokio::task::yield_now().await;
     }
+    next
 }
 
 fn is_missing(pods: &SharedPodCache, recorded: &RecordedStatus) -> bool {

@@ -49,7 +49,7 @@ fn installed() -> (Mutex<Cluster>, Earlier) {
 
 /// Keeps the webhook's pods on a node that no case reboots: a pod that comes anew has other traces on its node than before, and
 /// cases compare those.
-fn pin_webhook(cluster: &Cluster) {
+pub fn pin_webhook(cluster: &Cluster) {
     let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "n1"}}}}});
     cluster.api().patch(WEBHOOK, &pinned).unwrap();
 }
@@ -219,12 +219,17 @@ impl Bed {
 
     /// Every node is as it was before the case.
     pub fn assert_clean(&self) {
-        let began = Instant::now();
-        for (node, before) in self.cluster.nodes().iter().zip(&self.before) {
-            wait::until(&format!("clean {}", node.name()), PATIENCE.saturating_sub(began.elapsed()), || {
-                let left: Vec<_> = node.traces().difference(before).cloned().collect();
-                if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:#?}")) }
-            });
-        }
+        until_clean(&self.cluster, &self.before);
+    }
+}
+
+/// Waits until every node has nothing that it had not before.
+pub fn until_clean(cluster: &Cluster, before: &[Traces]) {
+    let began = Instant::now();
+    for (node, before) in cluster.nodes().iter().zip(before) {
+        wait::until(&format!("clean {}", node.name()), PATIENCE.saturating_sub(began.elapsed()), || {
+            let left: Vec<_> = node.traces().difference(before).cloned().collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:#?}")) }
+        });
     }
 }

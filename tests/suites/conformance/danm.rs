@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use meta_cni_tests::fake::Rule;
 use meta_cni_tests::node::{NETWORKS, Node, Pod};
 use serde_json::{Value, json};
 
@@ -351,6 +352,38 @@ fn a_definition_may_name_a_vlan_or_vxlan_of_its_master_and_stays_as_it_is() {
         [Value::Null, Value::Null, json!(500)],
         "without the dialect the plugin has what is written"
     );
+}
+
+/// Not even a word of NPWG's changes what the pod was attached by, and its DEL asks nobody.
+#[test]
+fn a_pod_whose_annotation_is_changed_or_removed_goes_as_it_came() {
+    let node = node();
+    demo(&node);
+    node.nad("lan", json!({"cniVersion": "1.0.0", "type": "one"}));
+    let quiet = Rule::on("ADD").answers(&json!({"cniVersion": "1.0.0", "ips": [{"address": "192.0.2.7/24"}]}));
+    for fake in ["ipvlan", "macvlan"] {
+        node.fakes.rules(fake, std::slice::from_ref(&quiet));
+    }
+    let list = json!([{"tenantNetwork": "management", "ip": "dynamic"}, {"clusterNetwork": "l2", "ip": "none"}]);
+    for annotations in [
+        json!({}),
+        json!({INTERFACES: "no list"}),
+        json!({INTERFACES: json!([{"clusterNetwork": "external", "ip": "dynamic"}]).to_string()}),
+        json!({NETWORKS: "lan"}),
+    ] {
+        let pod = pod(&node, &list);
+        let result = node.add(&pod).result();
+        node.fakes.take_order();
+        let file = node.path("manifests/pod-web.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        manifest["metadata"]["annotations"] = annotations.clone();
+        fs::write(&file, manifest.to_string()).unwrap();
+        node.check(&pod, &result).quiet();
+        assert_eq!(node.fakes.take_order(), ["CHECK ipvlan eth0", "CHECK macvlan eth1"], "{annotations}");
+        node.del(&pod).quiet();
+        assert_eq!(node.fakes.take_order(), ["DEL macvlan eth1", "DEL ipvlan eth0"], "{annotations}");
+        node.assert_clean();
+    }
 }
 
 #[test]

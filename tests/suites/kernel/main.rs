@@ -17,6 +17,7 @@ mod full_node;
 mod gc;
 mod hot_plug;
 mod masters;
+mod migrated;
 mod node_keeps;
 mod on_demand;
 mod on_demand_vxlan;

@@ -98,7 +98,8 @@ pub fn plan<'a>(objects: &'a Objects, owners: &Owners, began: Timestamp) -> Plan
         let left: Vec<_> = nodes.iter().filter(|node| objects.nodes.contains(*node)).cloned().collect();
         let is_there = objects.holders.iter().any(|one| one.is(holder));
         let is_over = match holder.kind {
-            HolderKind::Pod => !is_there || left.is_empty(),
+            // One of no node is that of a pod which another program attached.
+            HolderKind::Pod => !is_there || (left.is_empty() && !nodes.is_empty()),
             // While two nodes have the address, its agents come to terms first: who owns the slot may have no pod of it.
             HolderKind::IpamClaim => !is_there && left.len() <= 1,
             // A pod keeps its address until it goes, also when the set has gone, or does not list it any more.
@@ -258,13 +259,15 @@ mod tests {
             address(8, &gone[2], &["n1"]),
             address(9, &gone[2], &["n1", "n2"]),
             address(10, &gone[2], &["n1", "n9"]),
+            address(11, &pod, &[]),
+            address(12, &gone[0], &[]),
         ];
         let holders = [pod, vm].map(|holder| serde_json::from_value(holder).unwrap()).into();
         let nodes = ["n1".to_owned(), "n2".to_owned()].into();
         let objects = Objects { addresses, holders, nodes, ..Objects::default() };
         let plan = plan(&objects, &Owners::new(), later());
         let slots: Vec<u32> = plan.freed.iter().map(|claim| claim.spec.slot).collect();
-        assert_eq!(slots, [2, 6, 7, 8, 10]);
+        assert_eq!(slots, [2, 6, 7, 8, 10, 12]);
         let narrowed: Vec<_> =
             plan.narrowed.iter().map(|(claim, spec)| (claim.spec.slot, spec.nodes.clone())).collect();
         assert_eq!(narrowed, [(4, vec!["n1".to_owned()])]);

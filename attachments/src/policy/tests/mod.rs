@@ -274,6 +274,14 @@ fn policies_select_exempt_warn_and_add_up() {
     assert_eq!(said(vec![("a", no_vlan(json!({"namespaceSelector": {"matchLabels": {"tenant": "a"}}})))]), (1, 0));
     assert_eq!(said(vec![("a", no_vlan(json!({"namespaceSelector": {"matchLabels": {"tenant": "b"}}})))]), (0, 0));
     assert_eq!(said(vec![("a", no_vlan(json!({"exempt": {"namespaces": ["shop"]}})))]), (0, 0));
+    // Its name is a label of every namespace.
+    for (operator, refused) in [("In", 1), ("NotIn", 0)] {
+        let name = json!({"key": "kubernetes.io/metadata.name", "operator": operator, "values": ["shop"]});
+        assert_eq!(
+            said(vec![("a", no_vlan(json!({"namespaceSelector": {"matchExpressions": [name]}})))]),
+            (refused, 0)
+        );
+    }
     // At ADD there is no user.
     assert_eq!(said(vec![("a", no_vlan(json!({"exempt": {"groups": ["system:masters"]}})))]), (1, 0));
     let concerned = policy(json!({"exempt": {"groups": ["admins"]}, "rules": tenant_a()}));

@@ -162,6 +162,10 @@ fn for_pod(
         return Some(refusal);
     }
     let Some(claim) = at(facts, slot) else { return Some(create(facts, memory, pool, (slot, wanted))) };
+    // The pod was attached by another program, and its sandbox is made anew here.
+    if claim.spec.holder.is(&wanted.holder) && claim.spec.nodes.is_empty() {
+        return Some(with_nodes(claim, vec![facts.node.to_owned()]));
+    }
     if !claim.spec.holder.is(&wanted.holder) || !is_among(&claim.spec.nodes, facts.node) {
         return Some(kept(facts, wanted, claim));
     }

@@ -13,6 +13,7 @@ use attachments::names::{IfName, ObjectName};
 use attachments::selection::{DEFAULT_NETWORK, NETWORKS, SelectionTarget};
 use serde_json::{Map, Value, json};
 
+use super::default_route;
 use super::manifests::{Migration, Part, called, config, definition, read_all};
 use crate::lint::TEMPLATES;
 
@@ -202,7 +203,7 @@ fn rewrite(
             }
             let interface = element.interface.as_ref().map_or("", IfName::as_str);
             if interface == "eth0" {
-                default = Some(format!("{namespace}/{name}"));
+                default = Some((namespace, name, &element.target));
                 if i > 0 {
                     notes.push("The entry that is eth0 was not the first: it is attached first now.".to_owned());
                 }
@@ -210,7 +211,14 @@ fn rewrite(
                 networks.push(json!({"name": name, "namespace": namespace, "interface": interface}));
             }
         }
-        annotations.extend(default.map(|default| (DEFAULT_NETWORK.to_owned(), json!(default))));
+        if let Some((namespace, name, target)) = default {
+            // Of several default routes that of eth0 counts.
+            let text = match !networks.is_empty() && input.may_give_default_route(target) {
+                true => json!([{"name": name, "namespace": namespace, "default-route": []}]).to_string(),
+                false => format!("{namespace}/{name}"),
+            };
+            annotations.insert(DEFAULT_NETWORK.to_owned(), json!(text));
+        }
         if !networks.is_empty() {
             annotations.insert(NETWORKS.to_owned(), json!(Value::Array(networks).to_string()));
         }
@@ -224,6 +232,22 @@ fn rewrite(
 impl Input {
     fn has_file(&self, name: &str) -> bool {
         self.files.iter().any(|file| short_name(&file.name) == name)
+    }
+
+    /// What is not given may: Genie's files are those of default networks.
+    fn may_give_default_route(&self, target: &SelectionTarget) -> bool {
+        let files = NodeFiles { files: &self.files, dirs: &[] };
+        let conf = match target {
+            SelectionTarget::Foreign(reference) => {
+                configuration(reference, &self.objects, files).ok().map(|(_, conf, _)| config(&conf))
+            }
+            SelectionTarget::File(name) => {
+                let readable = self.files.iter().filter(|file| short_name(&file.name) == name.as_str());
+                readable.filter_map(|file| file.conf.as_ref().ok()).next().map(config)
+            }
+            SelectionTarget::Definition(_) | SelectionTarget::NodeFile(_) | SelectionTarget::Alias { .. } => None,
+        };
+        conf.is_none_or(|conf| default_route::may_be_given(&conf))
     }
 }
 

@@ -2,6 +2,7 @@
 //! nothing is written.
 
 mod danm;
+mod default_route;
 mod genie;
 mod keys;
 mod knitter;

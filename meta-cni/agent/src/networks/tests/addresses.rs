@@ -1,6 +1,6 @@
 //! Addresses that are asked for: wherever they are, whoever has them, whatever is killed.
 
-use attachments::api::{ClaimHolder, HolderKind};
+use attachments::api::{AddressClaimSpec, ClaimHolder, HolderKind};
 use delegates::networks::state::PoolState;
 
 use super::super::address_claims::UNUSED;
@@ -107,6 +107,18 @@ impl World {
         for _ in 0..4 {
             self.others("");
         }
+    }
+
+    /// The claim of a pod that another program attached: it names no node.
+    fn claim(&mut self, name: &str, slot: u32) {
+        let holder = pod(name, slot).wanted.unwrap().holder;
+        let addresses = vec![format!("10.0.0.{slot}").parse().unwrap()];
+        let network = self.id.to_string();
+        let spec = AddressClaimSpec { network, slot, addresses, holder, nodes: Vec::new(), pod: None };
+        let name = address_claims::name(&self.id, slot);
+        let meta = Meta { name: name.clone(), uid: name.clone(), ..Meta::default() };
+        let stored = Stored::<attachments::api::AddressClaim> { meta, spec, status: Default::default() };
+        self.server.addresses.insert(name, Arc::new(stored));
     }
 
     fn claims(&self) -> Vec<(u32, String, Vec<String>)> {
@@ -216,6 +228,30 @@ fn an_address_that_no_pod_took_is_let_go_after_a_while() {
     world.settle();
     assert!(world.claims().is_empty() && world.pool("a").claimed.is_empty());
     assert!(world.owns("a", slot), "an ordinary slot from now on");
+}
+
+/// As `migrate danm` makes it: another program attached the pod, and no lease is of it.
+#[test]
+fn an_address_of_a_pod_that_others_attached_is_kept_until_its_claim_goes() {
+    let mut world = joined(&["a", "b"]);
+    let (here, there) = (world.slot_of("a"), world.slot_of("b"));
+    world.claim("old-0", here);
+    world.claim("old-1", there);
+    world.settle();
+    world.now += UNUSED * 2;
+    world.settle();
+    assert_eq!(world.claims().len(), 2, "no agent ends them");
+    let kept = |pod: &str| Some(format!("shop/{pod}"));
+    assert_eq!(world.pool("a").claimed.get(&here).cloned(), kept("old-0"));
+    assert_eq!(world.pool("b").claimed.get(&there).cloned(), kept("old-1"));
+    let why = world.asks("a", &pod("web", there)).unwrap_err();
+    assert!(why.contains("is kept for pod shop/old-1"), "{why}");
+    // A sandbox that is made anew, here or on another node, asks for what its pod has.
+    assert_eq!(world.attach("a", &pod("old-0", here)), Ok(here));
+    assert_eq!(world.attach("a", &pod("old-1", there)), Ok(there));
+    world.detach("a", there);
+    let kept = address_claims::name(&world.id, here);
+    assert_eq!(world.server.addresses.keys().collect::<Vec<_>>(), [&kept]);
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub(super) fn endpoint(reference: &ForeignRef, object: &Value, input: &Input, mi
                 Some((id, slot, all)) => {
                     let claim = format!("{id}.a{slot}");
                     let holder = json!({"kind": "Pod", "namespace": reference.namespace(), "name": pod, "uid": uid});
-                    let spec = json!({"network": id, "slot": slot, "addresses": all, "holder": holder, "nodes": [text(&spec["Host"])]});
+                    // No node has a lease of it: one that is named here would let go of what none of its pods has.
+                    let spec = json!({"network": id, "slot": slot, "addresses": all, "holder": holder, "nodes": []});
                     claims.insert(
                         claim.clone(),
                         json!({"apiVersion": "meta-cni.io/v1alpha1", "kind": "AddressClaim",

@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use attachments::cni::object::Object;
 use attachments::dialect::Dialects;
+use attachments::dialect::danm::network::{Network, Type};
 use attachments::dialect::danm::reserved::ReservedIp;
-use attachments::dialect::danm::{Danm, INTERFACES, network::Network};
+use attachments::dialect::danm::{Danm, INTERFACES};
 use attachments::names::{IfName, ObjectName};
 use attachments::selection::{AddressMode, DEFAULT_NETWORK, NETWORKS, NetworkSelection, Selection, SelectionTarget};
 use serde_json::{Map, Value, json};
 
-use super::Input;
+use super::{Input, networks};
 use crate::lint::TEMPLATES;
+use crate::migrate::default_route;
 use crate::migrate::manifests::{Migration, called};
 
 /// Does a Service have endpoints of DANM's svcwatcher?
@@ -51,8 +53,13 @@ fn moved(annotations: &mut Map<String, Value>, namespace: &str, input: &Input) -
     } else {
         let selection = selected(annotations, namespace, input)?;
         notes.extend(selection.unmet.iter().cloned());
-        let default =
-            selection.default_network.iter().map(|element| asked(element, input)).collect::<Result<Vec<_>, _>>()?;
+        let mut default_network = selection.default_network.clone();
+        if let Some(first) = default_network.iter_mut().find(|_| !selection.networks.is_empty())
+            && may_give_default_route(first, input)
+        {
+            first.default_route = Some(Vec::new());
+        }
+        let default = default_network.iter().map(|element| asked(element, input)).collect::<Result<Vec<_>, _>>()?;
         let networks = selection.networks.iter().map(|element| asked(element, input)).collect::<Result<Vec<_>, _>>()?;
         let default = default.into_iter().map(|(mut element, is_named_alone)| {
             if let Some(element) = element.as_object_mut() {
@@ -100,17 +107,20 @@ fn asked(element: &NetworkSelection, input: &Input) -> Result<(Value, bool), Str
     if let Some(set) = set(element, &network, input)? {
         (moved.address_set, moved.ips, moved.addresses) = (Some(set), Vec::new(), None);
     }
-    // What the definition gives by itself need not be asked for.
+    // What the definition gives by itself need not be asked for. Without IPv6 it leaves IPv6 on, for what routers announce.
+    let is_own =
+        matches!(network.kind, Type::File(..)) && [true, false].iter().all(|ipv4| network.subnet(*ipv4).is_none());
     let is_usual = moved.addresses.is_none_or(|request| {
         [true, false].into_iter().all(|ipv4| match (network.subnet(ipv4), request.of(ipv4)) {
             (Some(_), mode) => matches!(mode, None | Some(AddressMode::Dynamic)),
-            (None, mode) => matches!(mode, None | Some(AddressMode::None)),
+            (None, Some(AddressMode::None)) => ipv4 || is_own,
+            (None, mode) => mode.is_none(),
         })
     });
     if is_usual {
         moved.addresses = None;
     }
-    let asks = moved.address_set.is_some() || !moved.ips.is_empty();
+    let asks = moved.address_set.is_some() || !moved.ips.is_empty() || moved.default_route.is_some();
     let is_named_alone = is_usual && !asks && moved.routes.is_empty() && moved.rules.is_empty();
     let mut value: Value = serde_json::from_str(&moved.to_object().to_json()).map_err(|e| e.to_string())?;
     if let Some(interface) = element.interface.as_ref().map(IfName::as_str) {
@@ -140,6 +150,13 @@ fn set(element: &NetworkSelection, network: &Network, input: &Input) -> Result<O
         return cannot("an AddressSet gives the addresses of both families");
     }
     Ok(Some(named.name.clone()))
+}
+
+/// A network with a file has the file's routes, and other elements may have some as well. Of the list's own routes each is in its element.
+fn may_give_default_route(element: &NetworkSelection, input: &Input) -> bool {
+    let Some(reference) = element.target.foreign() else { return false };
+    let translated = networks::translated(reference, input);
+    translated.is_ok_and(|(network, conf)| matches!(network.kind, Type::File(..)) && default_route::may_be_given(&conf))
 }
 
 fn with_prefix(ip: &str, network: &Network) -> String {

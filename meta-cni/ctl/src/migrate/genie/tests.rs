@@ -26,12 +26,13 @@ fn a_list_becomes_a_default_network_and_further_ones_by_name() {
     let (annotations, migration) =
         moved(json!({"cni": "flannel,weave@eth4,flannel", "a": "b", "multi-ip-preferences": "{}"}));
     let networks = r#"[{"interface":"eth4","name":"weave","namespace":"kube-system"},{"interface":"eth1","name":"flannel","namespace":"kube-system"}]"#;
-    assert_eq!(annotations, json!({"a": "b", DEFAULT_NETWORK: "kube-system/flannel", NETWORKS: networks}));
+    let default = r#"[{"default-route":[],"name":"flannel","namespace":"kube-system"}]"#;
+    assert_eq!(annotations, json!({"a": "b", DEFAULT_NETWORK: default, NETWORKS: networks}));
     assert!(migration.left.is_empty() && migration.objects[2].0.is_empty(), "{migration:?}");
     let (alone, _) = moved(json!({"cni": " weave "}));
     assert_eq!(alone, json!({DEFAULT_NETWORK: "kube-system/weave"}));
     let (turned, migration) = moved(json!({"cni": "flannel@eth1,weave"}));
-    assert_eq!(turned[DEFAULT_NETWORK], "kube-system/weave");
+    assert_eq!(turned[DEFAULT_NETWORK], default.replace("flannel", "weave"));
     assert!(migration.objects[2].0[0].contains("not the first"), "{migration:?}");
     let (beside, _) = moved(json!({"cni": "flannel", NETWORKS: "lan"}));
     assert_eq!(beside, json!({NETWORKS: "lan"}));
@@ -109,7 +110,7 @@ fn workloads_and_lists_are_moved_and_the_output_does_not_change_any_more() {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [deployment, {"kind": "Service", "metadata": {"name": "s"}}]});
     let first = run(&[("10-flannel.conf", FLANNEL), ("20-weave.conf", WEAVE), ("all.json", &list.to_string())]);
     let annotations = &first.objects[2].1["spec"]["template"]["metadata"]["annotations"];
-    assert_eq!(annotations[DEFAULT_NETWORK], "kube-system/flannel");
+    assert!(annotations[DEFAULT_NETWORK].as_str().unwrap().contains(r#""name":"flannel""#), "{annotations}");
     let text = objects_text(&first.objects);
     let again = run(&[("out.yaml", &text)]);
     let bare = |migration: &Migration| migration.objects.iter().map(|(_, object)| object.clone()).collect::<Vec<_>>();
