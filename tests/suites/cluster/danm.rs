@@ -5,7 +5,7 @@ use meta_cni_tests::cluster::{Api, Cluster, Node, wait};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, definition, exec, gone, image, install_dialect, namespace, pings, pod, status, until_event,
+    PATIENCE, definition, exec, gone, image, install_dialect, namespace, pings, pod, status, until_clean, until_event,
     wait_for_agents, wait_for_webhook,
 };
 
@@ -96,6 +96,9 @@ fn pods_of_danm_run_unchanged() {
     let mut external = lan("10.100.20.0/24");
     external["container_prefix"] = json!("ext");
     external["allocation_pool"] = json!({"start": "10.100.20.10", "end": "10.100.20.30"});
+    let mut routed = lan("10.100.30.0/24");
+    routed["routes"] = json!({"10.20.0.0/24": "10.100.30.1"});
+    routed["rt_tables"] = json!(10);
     let internal = json!({"host_device": "eth0", "vxlan": 600, "container_prefix": "int", "cidr": "10.100.50.0/24",
         "net6": "2001:db8:50::/64"});
     let [older, newer] = GROUPS;
@@ -103,6 +106,7 @@ fn pods_of_danm_run_unchanged() {
         network(older, "DanmNet", "management", &lan("10.100.0.0/24"), &json!({})),
         network(older, "DanmNet", "internal", &internal, &json!({"NetworkType": "ipvlan"})),
         network(newer, "ClusterNetwork", "external", &external, &json!({"AllowedTenants": [NAMESPACE]})),
+        network(newer, "ClusterNetwork", "routed", &routed, &json!({})),
         network(newer, "DanmNet", "small", &lan("10.100.60.0/30"), &json!({})),
     ];
     for network in &networks {
@@ -112,6 +116,7 @@ fn pods_of_danm_run_unchanged() {
     interfaces_have_their_names_and_reach_each_other(&cluster, &api);
     an_address_is_had_once(&api);
     addresses_are_as_asked(&cluster, &api);
+    routes_are_where_they_belong(&cluster, &api);
     a_full_network_says_so(&api);
     a_network_is_for_its_tenants(&api);
     a_tenants_network_is_given_its_vni(&cluster, &api);
@@ -123,14 +128,11 @@ fn pods_of_danm_run_unchanged() {
         let path = format!("/api/v1/namespaces/{name}");
         delete(&api, &path);
     }
-    delete(&api, "/apis/danm.io/v1/clusternetworks/external");
-    delete(&api, "/apis/danm.io/v1/tenantconfigs/tenants");
-    for (node, before) in cluster.nodes().iter().zip(&before) {
-        wait::until(&format!("clean {}", node.name()), PATIENCE, || {
-            let left: Vec<_> = node.traces().difference(before).cloned().collect();
-            if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:#?}")) }
-        });
+    for name in ["external", "routed"] {
+        delete(&api, &format!("/apis/danm.io/v1/clusternetworks/{name}"));
     }
+    delete(&api, "/apis/danm.io/v1/tenantconfigs/tenants");
+    until_clean(&cluster, &before);
     wait::until("API server without objects of the networks", PATIENCE, || {
         let kinds = ["vniclaims", "overlaymembers", "addressclaims", "addressblocks"];
         let left = kinds.map(|kind| api.list(&format!("/apis/meta-cni.io/v1alpha1/{kind}"))).concat();
@@ -201,6 +203,32 @@ fn addresses_are_as_asked(cluster: &Cluster, api: &Api) {
     assert!(answers(cluster, "a", &six[0]));
     for name in ["outside", "none", "six"] {
         delete(api, &path(name));
+    }
+}
+
+/// `routes` in the main table and `proutes` in the network's own, and the same again in a pod that is made anew.
+fn routes_are_where_they_belong(cluster: &Cluster, api: &Api) {
+    let proutes = json!({"10.10.1.0/24": "10.100.30.65", "0.0.0.0/0": "10.100.30.1"});
+    let asked = json!({"clusterNetwork": "routed", "ip": "dynamic", "proutes": proutes});
+    for round in ["first", "anew"] {
+        run(api, "routed", "n1", &asked);
+        let has = |what: &str, wanted: &[&str]| {
+            let told = exec(cluster, NAMESPACE, "routed", what);
+            let lines: Vec<String> =
+                told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+            for wanted in wanted {
+                assert!(lines.iter().any(|line| line.contains(wanted)), "{round}: {what}: want {wanted}\n{told}");
+            }
+            lines.len()
+        };
+        has("ip route show table main", &["10.20.0.0/24 via 10.100.30.1 dev eth1"]);
+        let own = has(
+            "ip route show table 10",
+            &["10.10.1.0/24 via 10.100.30.65 dev eth1", "default via 10.100.30.1 dev eth1"],
+        );
+        assert_eq!(own, 2);
+        has("ip rule", &["from 10.100.30.0/24 lookup 10"]);
+        delete(api, &path("routed"));
     }
 }
 

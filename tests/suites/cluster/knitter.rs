@@ -11,8 +11,8 @@ use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, gone, image, install_dialect, interfaces, namespace, pings, pod, status, status_of, until_event,
-    wait_for_agents, wait_for_webhook,
+    PATIENCE, gone, image, install_dialect, interfaces, namespace, pings, pod, status, status_of, until_clean,
+    until_event, wait_for_agents, wait_for_webhook,
 };
 
 const RADIO: &str = "radio";
@@ -95,12 +95,7 @@ fn pods_of_knitter_run_unchanged() {
         api.delete(&path).unwrap();
         gone(&api, &path);
     }
-    for (node, before) in cluster.nodes().iter().zip(&before) {
-        wait::until(&format!("clean {}", node.name()), PATIENCE, || {
-            let left: Vec<_> = node.traces().difference(before).cloned().collect();
-            if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:#?}")) }
-        });
-    }
+    until_clean(&cluster, &before);
 }
 
 /// K1: example/pod1.json of Knitter's repository.
