@@ -22,7 +22,7 @@ const SUBNET: &str = "10.60.0.";
 const POOL: usize = 10;
 const RUNNING: usize = 8;
 /// How often each pod is made anew.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// Agents that are killed in each of these rounds.
 const KILLS: usize = 5;
 
@@ -93,11 +93,12 @@ fn held_once(cluster: &Cluster) -> BTreeSet<String> {
     seen.into_keys().collect()
 }
 
-/// Looks again and again until as many pods are ready as there should be, all of the newest template; in between something happens.
-fn settle(cluster: &Cluster, api: &Api, count: usize, mut meanwhile: impl FnMut()) {
+/// Looks again and again until as many pods are ready as there should be, all of the newest template, and until what happens in between is
+/// over.
+fn settle(cluster: &Cluster, api: &Api, count: usize, mut meanwhile: impl FnMut() -> bool) {
     wait::until(&format!("{count} pods"), PATIENCE, || {
         held_once(cluster);
-        meanwhile();
+        let is_over = meanwhile();
         let deployment = api.get(WEB).map_err(|e| e.to_string())?;
         let status = &deployment["status"];
         let is_seen = status["observedGeneration"] == deployment["metadata"]["generation"];
@@ -105,7 +106,7 @@ fn settle(cluster: &Cluster, api: &Api, count: usize, mut meanwhile: impl FnMut(
             .iter()
             .all(|key| status[*key].as_u64().unwrap_or_default() == count as u64);
         let pods = api.list(&format!("/api/v1/namespaces/{NAMESPACE}/pods"));
-        if is_seen && is_whole && pods.len() == count { Ok(()) } else { Err(status.to_string()) }
+        if is_over && is_seen && is_whole && pods.len() == count { Ok(()) } else { Err(status.to_string()) }
     });
     // The kernels, `network-status` and the pods' own status say the same.
     wait::until("status of all pods", PATIENCE, || {
@@ -131,9 +132,9 @@ fn scale(api: &Api, count: usize) {
 fn kill_agent(api: &Api, node: &Node) -> bool {
     let is_killed = shell(node, "busybox killall -9 meta-cnid 2>/dev/null && echo killed") == "killed\n";
     let selector = format!("labelSelector=app.kubernetes.io/name=meta-cni&fieldSelector=spec.nodeName={}", node.name());
-    for pod in api.list(&format!("/api/v1/namespaces/kube-system/pods?{selector}")) {
-        api.delete(&format!("/api/v1/namespaces/kube-system/pods/{}", pod["metadata"]["name"].as_str().unwrap()))
-            .unwrap();
+    for pod in api.list(&format!("/api/v1/namespaces/kube-system/pods?{selector}")).iter().filter(|_| is_killed) {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        api.delete(&format!("/api/v1/namespaces/kube-system/pods/{name}")).unwrap();
     }
     is_killed
 }
@@ -145,17 +146,17 @@ fn addresses_of_danm_are_had_once_and_come_back_whatever_happens() {
     let before: Vec<Traces> = cluster.nodes().iter().map(Node::traces).collect();
     api.apply(&network()).unwrap();
     api.apply(&deployment()).unwrap();
-    settle(&cluster, &api, RUNNING, || {});
+    settle(&cluster, &api, RUNNING, || true);
 
     agents_are_killed(&cluster, &api);
     wait_for_agents(&mut cluster);
     a_node_is_drained(&cluster, &api);
     cluster.reboot(2);
-    settle(&cluster, &api, RUNNING, || {});
+    settle(&cluster, &api, RUNNING, || true);
     wait_for_agents(&mut cluster);
 
     scale(&api, 0);
-    settle(&cluster, &api, 0, || {});
+    settle(&cluster, &api, 0, || true);
     wait::until("network that nobody is in", PATIENCE, || {
         let kinds = ["addressclaims", "addressblocks", "overlaymembers"];
         let left = kinds.map(|kind| api.list(&format!("/apis/meta-cni.io/v1alpha1/{kind}"))).concat();
@@ -163,7 +164,7 @@ fn addresses_of_danm_are_had_once_and_come_back_whatever_happens() {
     });
     until_clean(&cluster, &before);
     scale(&api, POOL);
-    settle(&cluster, &api, POOL, || {});
+    settle(&cluster, &api, POOL, || true);
 
     for path in [WEB, &format!("/api/v1/namespaces/{NAMESPACE}"), NETWORK] {
         api.delete(path).unwrap();
@@ -175,18 +176,17 @@ fn addresses_of_danm_are_had_once_and_come_back_whatever_happens() {
 /// All pods are made anew, in several rounds, and in each of them agents of all nodes are killed.
 fn agents_are_killed(cluster: &Cluster, api: &Api) {
     let mut nodes = cluster.nodes().iter().cycle();
-    let mut killed = 0;
     for _ in 0..ROUNDS {
         cluster.plane().kubectl(["rollout", "restart", "-n", NAMESPACE, "deployment/web"]);
         let (mut left, mut last) = (KILLS, Instant::now());
         settle(cluster, api, RUNNING, || {
-            if left > 0 && last.elapsed() > Duration::from_millis(700) {
-                (left, last) = (left - 1, Instant::now());
-                killed += usize::from(kill_agent(api, nodes.next().unwrap()));
+            if left > 0 && last.elapsed() > Duration::from_millis(500) {
+                last = Instant::now();
+                left -= usize::from(kill_agent(api, nodes.next().unwrap()));
             }
+            left == 0
         });
     }
-    assert!(killed >= ROUNDS * KILLS / 2, "too few agents were there to be killed: {killed}");
 }
 
 /// Its pods have addresses elsewhere, and so have as many pods as there are addresses: what the node had is nobody's.
@@ -195,9 +195,9 @@ fn a_node_is_drained(cluster: &Cluster, api: &Api) {
     let selector = "--pod-selector=app=web";
     cluster.plane().kubectl(["drain", node.name(), "--ignore-daemonsets", selector, "--timeout=100s"]);
     scale(api, POOL);
-    settle(cluster, api, POOL, || {});
+    settle(cluster, api, POOL, || true);
     assert_eq!(held(node), [], "pods of {}", node.name());
     cluster.plane().kubectl(["uncordon", node.name()]);
     scale(api, RUNNING);
-    settle(cluster, api, RUNNING, || {});
+    settle(cluster, api, RUNNING, || true);
 }
