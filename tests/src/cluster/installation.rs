@@ -34,9 +34,10 @@ pub fn install_with(cluster: &Cluster, kustomization: &str, keys: &Value) {
 
 /// Applies everything with the component of a dialect and this configuration of every node, as docs/dialects has it.
 pub fn install_dialect(cluster: &Cluster, dialect: &str, node: &Value) {
-    // kustomize takes no absolute paths.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(format!("target/{dialect}-cluster"));
-    fs::create_dir_all(&root).unwrap();
+    // kustomize takes no absolute paths. Several cases may do this at once.
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target");
+    fs::create_dir_all(&target).unwrap();
+    let root = tempfile::tempdir_in(target).unwrap();
     let metadata = json!({"namespace": "kube-system", "name": "meta-cni"});
     let data = json!({"node.json": node.to_string()});
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
@@ -45,9 +46,8 @@ pub fn install_dialect(cluster: &Cluster, dialect: &str, node: &Value) {
         "components": [format!("../../deploy/dialects/{dialect}")],
         "patches": [{"patch": config.to_string()}],
     });
-    fs::write(root.join("kustomization.yaml"), kustomization.to_string()).unwrap();
-    cluster.plane().kubectl(["apply", "-k", root.to_str().unwrap()]);
-    fs::remove_dir_all(&root).unwrap();
+    fs::write(root.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    cluster.plane().kubectl(["apply", "-k", root.path().to_str().unwrap()]);
 }
 
 /// The archive of `make image`.
