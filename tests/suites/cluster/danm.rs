@@ -27,15 +27,21 @@ fn network(group: &str, kind: &str, name: &str, options: &Value, more: &Value) -
     object
 }
 
-/// Two nodes, each with a link `lan0`, and everything as docs/dialects/danm.md has it installed.
-fn cluster() -> Cluster {
-    let mut cluster = Cluster::start(2);
+/// Two nodes, each with a link `lan0`, and the image.
+pub fn two_nodes() -> Cluster {
+    let cluster = Cluster::start(2);
     for node in cluster.nodes() {
         node.space().run("ip link add lan0 type veth peer name lan1");
         node.space().run("ip link set lan0 up");
         node.space().run("ip link set lan1 up");
     }
     cluster.import(&image());
+    cluster
+}
+
+/// The same with everything as docs/dialects/danm.md has it installed.
+fn cluster() -> Cluster {
+    let mut cluster = two_nodes();
     install_dialect(&cluster, "danm", &json!({"dialects": ["danm"]}));
     wait_for_agents(&mut cluster);
     wait_for_webhook(&cluster);

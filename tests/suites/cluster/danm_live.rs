@@ -12,9 +12,10 @@ use meta_cni_tests::program;
 use serde_json::{Value, json};
 
 use crate::bed::{
-    PATIENCE, deploy, events, gone, image, install, install_dialect, is_ready, namespace, pod, ready, status_of,
-    until_clean, wait_for_agents, wait_for_webhook,
+    PATIENCE, deploy, events, gone, install, install_dialect, is_ready, namespace, pod, ready, status_of, until_clean,
+    wait_for_agents, wait_for_webhook,
 };
+use crate::danm::two_nodes;
 
 const NAMESPACE: &str = "moved";
 /// Pods of before, the node of each, and its address: the first of the pool, one in the middle, and the last.
@@ -27,13 +28,7 @@ const LONG: Duration = Duration::from_secs(40);
 
 /// Two nodes with a link `lan0`, and meta-cni that knows nothing of DANM.
 fn cluster() -> Cluster {
-    let mut cluster = Cluster::start(2);
-    for node in cluster.nodes() {
-        node.space().run("ip link add lan0 type veth peer name lan1");
-        node.space().run("ip link set lan0 up");
-        node.space().run("ip link set lan1 up");
-    }
-    cluster.import(&image());
+    let mut cluster = two_nodes();
     install(&cluster);
     wait_for_agents(&mut cluster);
     wait_for_webhook(&cluster);

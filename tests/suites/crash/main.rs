@@ -117,28 +117,41 @@ fn walk(places: &[Place], mut kill: impl FnMut(&Place) -> Outcome) {
     assert!(killed > 100, "killed only {killed} times; a quiet run makes {} calls", places.len());
 }
 
-#[test]
-fn an_add_killed_anywhere_is_undone_by_del() {
-    let (node, pod) = scene();
-    walk(&places_of_add(&node, &pod), |place| {
-        let killed = killed_at(node.call("ADD", &pod), place);
-        node.del(&pod).quiet();
-        clean(&node, &pod, place);
+/// What must hold after a call that was killed, and the DEL after it.
+type Clean = fn(&Node, &Pod, &Place);
+
+/// Kills ADDs, each of which the DEL after it must undo.
+#[track_caller]
+fn kill_adds((node, pod): &(Node, Pod), clean: Clean) {
+    walk(&places_of_add(node, pod), |place| {
+        let killed = killed_at(node.call("ADD", pod), place);
+        node.del(pod).quiet();
+        clean(node, pod, place);
+        killed
+    });
+}
+
+/// Kills DELs, each of which the next one must finish.
+#[track_caller]
+fn kill_dels((node, pod): &(Node, Pod), clean: Clean) {
+    node.add(pod).result();
+    walk(&places(node, node.call("DEL", pod)), |place| {
+        node.add(pod).result();
+        let killed = killed_at(node.call("DEL", pod), place);
+        node.del(pod).quiet();
+        clean(node, pod, place);
         killed
     });
 }
 
 #[test]
+fn an_add_killed_anywhere_is_undone_by_del() {
+    kill_adds(&scene(), clean);
+}
+
+#[test]
 fn a_del_killed_anywhere_is_finished_by_the_next() {
-    let (node, pod) = scene();
-    node.add(&pod).result();
-    walk(&places(&node, node.call("DEL", &pod)), |place| {
-        node.add(&pod).result();
-        let killed = killed_at(node.call("DEL", &pod), place);
-        node.del(&pod).quiet();
-        clean(&node, &pod, place);
-        killed
-    });
+    kill_dels(&scene(), clean);
 }
 
 #[test]

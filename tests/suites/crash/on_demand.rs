@@ -3,7 +3,7 @@
 use meta_cni_tests::node::{Node, Pod};
 use serde_json::json;
 
-use crate::{Place, killed_at, places, places_of_add, walk};
+use crate::{Place, kill_adds, kill_dels, killed_at, places_of_add};
 
 fn scene() -> (Node, Pod) {
     let node = Node::new();
@@ -30,26 +30,12 @@ fn clean(node: &Node, pod: &Pod, place: &Place) {
 
 #[test]
 fn an_add_killed_anywhere_leaves_no_link_after_del() {
-    let (node, pod) = scene();
-    walk(&places_of_add(&node, &pod), |place| {
-        let killed = killed_at(node.call("ADD", &pod), place);
-        node.del(&pod).quiet();
-        clean(&node, &pod, place);
-        killed
-    });
+    kill_adds(&scene(), clean);
 }
 
 #[test]
 fn a_del_killed_anywhere_leaves_no_link_after_the_next() {
-    let (node, pod) = scene();
-    node.add(&pod).result();
-    walk(&places(&node, node.call("DEL", &pod)), |place| {
-        node.add(&pod).result();
-        let killed = killed_at(node.call("DEL", &pod), place);
-        node.del(&pod).quiet();
-        clean(&node, &pod, place);
-        killed
-    });
+    kill_dels(&scene(), clean);
 }
 
 #[test]
