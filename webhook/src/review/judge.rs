@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use attachments::dialect::danm::links;
 use attachments::dialect::objects::ForeignRef;
 use attachments::names::NetRef;
 use attachments::policy::spec::Mode;
 use attachments::policy::{LEVEL, Level};
 use attachments::rule::{Rule, Severity};
 use delegates::lint::{self, CONFIG, Kind, Problem};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ours, policies};
 use crate::cluster::View;
@@ -102,7 +103,12 @@ fn of_text(request: &Request<'_>, view: &View) -> Vec<Problem> {
 fn definition(request: &Request<'_>, view: &View) -> Vec<Problem> {
     let (metadata, spec) = (&request.object["metadata"], &request.object["spec"]);
     let name = metadata["name"].as_str().filter(|name| !name.is_empty());
-    let mut problems = lint::definition(name, spec);
+    let chosen = spec["config"].as_str().filter(|_| view.options.dialects.danm.is_some()).map(links::chosen);
+    let mut problems = match chosen {
+        Some(Ok(Some(config))) => lint::definition(name, &json!({"config": config})),
+        Some(Err(finding)) => vec![lint::found(finding.under(CONFIG))],
+        Some(Ok(None)) | None => lint::definition(name, spec),
+    };
     problems.extend(lint::resource(&metadata["annotations"], spec));
     if view.options.strict {
         let refuses = |problem: &&mut Problem| problem.rule.is_some_and(|rule| STRICT.contains(&rule));

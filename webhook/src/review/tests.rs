@@ -252,12 +252,41 @@ fn policies_refuse_warn_or_count_and_know_user_usage_and_labels() {
     assert_eq!((by_policy(&again), by_policy(&nad("shop", "wan", json!({"type": "tap"})))), (0, 1));
 }
 
-#[test]
-fn a_network_of_the_cluster_is_judged_by_policies_and_by_no_level() {
-    let mut known = cluster();
+/// The nodes read DANM's words.
+fn with_danm(known: &mut Known) {
     let mut conf = Conf::new();
     conf.set(DIALECTS, &["danm"]);
     known.view.options.dialects = Dialects::read(&conf).unwrap();
+}
+
+#[test]
+fn the_link_of_a_definition_in_danms_words_is_read_where_nodes_read_them() {
+    let mut known = cluster();
+    let of = |keys: Value| {
+        let mut config = macvlan("eth1");
+        config["name"] = json!("lan");
+        config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        nad("shop", "lan", config)
+    };
+    let unknown = said(&known, &of(json!({"vlan": 500})));
+    assert!(matches!(unknown.as_slice(), [one] if one.contains("vlan: unknown key for \"macvlan\"")), "{unknown:?}");
+    with_danm(&mut known);
+    for keys in [json!({"vlan": 500}), json!({"vxlan": 600})] {
+        assert_eq!(said(&known, &of(keys)), Vec::<String>::new());
+    }
+    for (keys, words) in [
+        (json!({"vlan": 500, "vxlan": 600}), ["spec.config.vxlan", "600"]),
+        (json!({"vlan": 5000}), ["spec.config.masterVlan", "5000"]),
+    ] {
+        let refused = said(&known, &of(keys));
+        assert!(refused.iter().any(|one| words.iter().all(|word| one.contains(word))), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_network_of_the_cluster_is_judged_by_policies_and_by_no_level() {
+    let mut known = cluster();
+    with_danm(&mut known);
     let options = json!({"host_device": "eth1", "cidr": "10.0.0.0/24"});
     let blue =
         json!({"metadata": {"name": "blue"}, "spec": {"NetworkID": "b", "NetworkType": "macvlan", "Options": options}});

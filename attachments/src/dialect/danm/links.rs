@@ -3,11 +3,25 @@
 
 use super::network::link_name;
 use crate::cni::conf::{NetworkConf, PluginConf};
+use crate::cni::object::Object;
 use crate::finding::{Allowed, Finding};
 use crate::names::IfName;
 
 /// The types that stand on a master.
 const TYPES: [&str; 2] = ["macvlan", "ipvlan"];
+
+/// The text of a definition with its link chosen, where it names that in DANM's way. What cannot be read has nothing of it.
+pub fn chosen(text: &str) -> Result<Option<String>, Finding> {
+    let Ok(object) = Object::parse(text.as_bytes()) else { return Ok(None) };
+    if object.get("plugins").is_some() {
+        return Ok(None);
+    }
+    let Ok(mut conf) = NetworkConf::from_object(object) else { return Ok(None) };
+    let before = conf.plugins.clone();
+    choose(&mut conf)?;
+    let changed = conf.plugins.first().filter(|_| conf.plugins != before);
+    Ok(changed.map(|plugin| plugin.object.to_json()))
+}
 
 /// Chooses the link of a definition of a single plugin.
 pub fn choose(conf: &mut NetworkConf) -> Result<(), Finding> {
