@@ -17,23 +17,21 @@ pub fn chosen(text: &str) -> Result<Option<String>, Finding> {
         return Ok(None);
     }
     let Ok(mut conf) = NetworkConf::from_object(object) else { return Ok(None) };
-    let before = conf.plugins.clone();
-    choose(&mut conf)?;
-    let changed = conf.plugins.first().filter(|_| conf.plugins != before);
-    Ok(changed.map(|plugin| plugin.object.to_json()))
+    let is_chosen = choose(&mut conf)?;
+    Ok(conf.plugins.first().filter(|_| is_chosen).map(|plugin| plugin.object.to_json()))
 }
 
-/// Chooses the link of a definition of a single plugin.
-pub fn choose(conf: &mut NetworkConf) -> Result<(), Finding> {
-    let (Some(name), [plugin]) = (&conf.name, conf.plugins.as_mut_slice()) else { return Ok(()) };
+/// Chooses the link of a definition of a single plugin. True where it names one in DANM's way.
+pub fn choose(conf: &mut NetworkConf) -> Result<bool, Finding> {
+    let (Some(name), [plugin]) = (&conf.name, conf.plugins.as_mut_slice()) else { return Ok(false) };
     let has_master = plugin.object.text("master")?.is_some_and(|master| !master.is_empty());
     if !has_master || !TYPES.contains(&plugin.kind.as_str()) {
-        return Ok(());
+        return Ok(false);
     }
     // DANM's reader gives 0 to what is absent.
     let number = |key| Ok(plugin.object.decode::<i64>(key, "an integer")?.filter(|id| *id != 0));
     let (own, key, id, link) = match (number("vlan")?, number("vxlan")?) {
-        (None, None) => return Ok(()),
+        (None, None) => return Ok(false),
         (Some(id), None) => ("vlan", "masterVlan", id, link_name(name.as_str(), id)),
         (None, Some(id)) => ("vxlan", "masterVxlan", id, format!("vx_{name}")),
         (Some(_), Some(id)) => return Err(Finding::new("vxlan", id, Allowed::without("vlan"))),
@@ -44,5 +42,5 @@ pub fn choose(conf: &mut NetworkConf) -> Result<(), Finding> {
     object.set(key, &id);
     object.set(&format!("{key}Name"), &link);
     *plugin = PluginConf::from_object(object)?;
-    Ok(())
+    Ok(true)
 }
