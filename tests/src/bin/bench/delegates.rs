@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::contender::{Contender, Way};
-use crate::measure;
+use crate::measure::Costs;
 use crate::pods::in_turns;
 use crate::scene::{Scene, blocks, bridge, host_local};
 use meta_cni_tests::pages;
@@ -167,7 +167,7 @@ fn line(case: &Case, count: usize, dir: &Path) -> Line {
     let costs = in_turns(&contenders, 0, count, None);
     let pair = |i: usize| {
         costs.get(i).map(|costs| {
-            let [add, _, del, _] = measure::rows(costs);
+            let Costs { add, del, .. } = Costs::of(costs);
             Pair { add, del }
         })
     };

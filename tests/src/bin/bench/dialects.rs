@@ -5,11 +5,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::contender::{Contender, Way};
-use crate::measure;
+use crate::measure::Costs;
 use crate::pods::in_turns;
 use crate::scene::Scene;
 use crate::words::Words;
-use meta_cni_tests::report::{Row, Table, ms, times};
+use meta_cni_tests::report::Table;
 
 /// How many networks the pod has beside eth0.
 const FURTHER: usize = 3;
@@ -18,10 +18,8 @@ const FURTHER: usize = 3;
 #[derive(Serialize)]
 pub struct Line {
     words: &'static str,
-    add: Row,
-    add_cpu: Row,
-    del: Row,
-    del_cpu: Row,
+    #[serde(flatten)]
+    costs: Costs,
 }
 
 /// Each has a node of its own; they take turns.
@@ -29,29 +27,12 @@ pub fn measure(count: usize, dir: &Path) -> Vec<Line> {
     let scene = Scene::bridges(FURTHER);
     let contenders = Words::ALL.map(|words| Contender::new(Way::BuiltIn, &Scene { words, ..scene.clone() }, dir));
     let costs = in_turns(&contenders, 0, count, Some(FURTHER + 1));
-    let line = |(words, costs): (Words, Vec<_>)| {
-        let [add, add_cpu, del, del_cpu] = measure::rows(&costs);
-        Line { words: words.name(), add, add_cpu, del, del_cpu }
-    };
+    let line = |(words, costs): (Words, Vec<_>)| Line { words: words.name(), costs: Costs::of(&costs) };
     Words::ALL.into_iter().zip(costs).map(line).collect()
 }
 
 /// One table; the ratio is to NPWG's words on a node without dialects.
 pub fn table(lines: &[Line], count: usize) -> (String, Table) {
-    let mut table = Table::new(["", "ADD p50", "p95", "x NPWG", "CPU p50", "DEL p50", "p95", "x NPWG", "CPU p50"]);
-    for line in lines {
-        let npwg = &lines[0];
-        table.row([
-            line.words.to_owned(),
-            ms(line.add.p50_ms),
-            ms(line.add.p95_ms),
-            times(line.add.p50_ms, npwg.add.p50_ms),
-            ms(line.add_cpu.p50_ms),
-            ms(line.del.p50_ms),
-            ms(line.del.p95_ms),
-            times(line.del.p50_ms, npwg.del.p50_ms),
-            ms(line.del_cpu.p50_ms),
-        ]);
-    }
+    let table = Costs::table("NPWG", lines.iter().map(|line| (line.words, &line.costs)));
     (format!("eth0 and {FURTHER} more in the words of each, ms ({count} pods each)"), table)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::contender::{self, Contender, Pod, Verb, Way};
-use crate::measure;
+use crate::measure::{self, Costs};
 use crate::pods::in_turns;
 use crate::scene::Scene;
 use meta_cni_tests::report::{Row, Table, ms, times};
@@ -51,7 +51,7 @@ pub fn measure(count: usize, dir: &Path) -> Vec<Line> {
         let costs = in_turns(&contenders, 10_000, count, None);
         for (contender, costs) in contenders.iter().zip(&costs) {
             let calls = calls(contender);
-            let [add, add_cpu, del, del_cpu] = measure::rows(costs);
+            let Costs { add, add_cpu, del, del_cpu } = Costs::of(costs);
             lines.push(Line {
                 way: contender.way.name(),
                 others: filled,

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use meta_cni_tests::program;
-use meta_cni_tests::report::Row;
+use meta_cni_tests::report::{Row, Table, ms, times};
 use nix::sys::ptrace::{self, Event, Options};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
@@ -42,10 +42,50 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
-/// The times of ADD, the processor times of ADD, and the same of DEL.
-pub fn rows(costs: &[[Cost; 2]]) -> [Row; 4] {
-    let row = |verb: usize, what: fn(&Cost) -> Duration| Row::of(costs.iter().map(|cost| what(&cost[verb])));
-    [row(0, |cost| cost.elapsed), row(0, |cost| cost.cpu), row(1, |cost| cost.elapsed), row(1, |cost| cost.cpu)]
+/// What ADD and DEL of many pods cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Costs {
+    /// The times of ADD.
+    pub add: Row,
+    /// Its processor times.
+    pub add_cpu: Row,
+    /// The times of DEL.
+    pub del: Row,
+    /// Its processor times.
+    pub del_cpu: Row,
+}
+
+impl Costs {
+    /// Of ADD and DEL of each pod.
+    pub fn of(costs: &[[Cost; 2]]) -> Self {
+        let row = |verb: usize, what: fn(&Cost) -> Duration| Row::of(costs.iter().map(|cost| what(&cost[verb])));
+        let times = |verb: usize| (row(verb, |cost| cost.elapsed), row(verb, |cost| cost.cpu));
+        let ((add, add_cpu), (del, del_cpu)) = (times(0), times(1));
+        Self { add, add_cpu, del, del_cpu }
+    }
+
+    /// A table of several, each with its name. The ratios are to the first, which the head calls `base`.
+    pub fn table<'a>(base: &str, lines: impl Iterator<Item = (&'a str, &'a Self)> + Clone) -> Table {
+        let ratio = format!("x {base}");
+        let head = ["", "ADD p50", "p95", &ratio, "CPU p50", "DEL p50", "p95", &ratio, "CPU p50"];
+        let mut table = Table::new(head);
+        let first = lines.clone().next().map(|(_, first)| first);
+        for (name, line) in lines {
+            let first = first.unwrap_or(line);
+            table.row([
+                name.to_owned(),
+                ms(line.add.p50_ms),
+                ms(line.add.p95_ms),
+                times(line.add.p50_ms, first.add.p50_ms),
+                ms(line.add_cpu.p50_ms),
+                ms(line.del.p50_ms),
+                ms(line.del.p95_ms),
+                times(line.del.p50_ms, first.del.p50_ms),
+                ms(line.del_cpu.p50_ms),
+            ]);
+        }
+        table
+    }
 }
 
 /// A process under way.

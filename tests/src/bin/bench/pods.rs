@@ -8,7 +8,7 @@ use meta_cni_tests::{call, peers, program};
 use serde::Serialize;
 
 use crate::contender::{self, Contender, Pod, Verb, Way};
-use crate::measure::{self, Asked, Call, Cost};
+use crate::measure::{self, Asked, Call, Cost, Costs};
 use crate::scene::Scene;
 use meta_cni_tests::report::{Row, Table, ms, times};
 
@@ -51,10 +51,8 @@ pub struct Pods {
 struct Attach {
     way: &'static str,
     further_networks: usize,
-    add: Row,
-    add_cpu: Row,
-    del: Row,
-    del_cpu: Row,
+    #[serde(flatten)]
+    costs: Costs,
 }
 
 #[derive(Serialize)]
@@ -91,9 +89,10 @@ fn attach(count: usize, further: usize, dir: &Path) -> Vec<Attach> {
     let scene = Scene::bridges(further);
     let contenders: Vec<Contender> = ways().into_iter().map(|way| Contender::new(way, &scene, dir)).collect();
     let costs = in_turns(&contenders, 0, count, Some(further + 1));
-    let one = |(contender, costs): (&Contender, &Vec<[Cost; 2]>)| {
-        let [add, add_cpu, del, del_cpu] = measure::rows(costs);
-        Attach { way: contender.way.name(), further_networks: further, add, add_cpu, del, del_cpu }
+    let one = |(contender, costs): (&Contender, &Vec<[Cost; 2]>)| Attach {
+        way: contender.way.name(),
+        further_networks: further,
+        costs: Costs::of(costs),
     };
     contenders.iter().zip(&costs).map(one).collect()
 }
@@ -231,22 +230,8 @@ impl Pods {
 
     fn attach_table(&self, further: usize) -> (String, Table) {
         let title = format!("eth0 and {further} more, ms ({} pods each)", self.count);
-        let mut table = Table::new(["", "ADD p50", "p95", "x ours", "CPU p50", "DEL p50", "p95", "x ours", "CPU p50"]);
-        let rows: Vec<&Attach> = self.attach.iter().filter(|row| row.further_networks == further).collect();
-        for row in &rows {
-            let ours = rows[0];
-            table.row([
-                row.way.to_owned(),
-                ms(row.add.p50_ms),
-                ms(row.add.p95_ms),
-                times(row.add.p50_ms, ours.add.p50_ms),
-                ms(row.add_cpu.p50_ms),
-                ms(row.del.p50_ms),
-                ms(row.del.p95_ms),
-                times(row.del.p50_ms, ours.del.p50_ms),
-                ms(row.del_cpu.p50_ms),
-            ]);
-        }
+        let rows = self.attach.iter().filter(|row| row.further_networks == further);
+        let table = Costs::table("ours", rows.map(|row| (row.way, &row.costs)));
         (title, table)
     }
 
