@@ -102,26 +102,32 @@ fn a_failed_add_and_the_collection_of_garbage_leave_no_link_on_uml() {
     let pod = node.pod("web", "lan");
     node.add(&pod).refused(7, &["mtu", "9000"]);
     assert!(!has(&node, "up0.100"));
-    // An ADD was killed between the link and the note of its owner: the DEL of the pod finds it by the configuration, and GC by itself.
     conf.as_object_mut().unwrap().remove("mtu");
     node.nad("lan", conf);
-    let left = || {
-        node.netns.run("ip link add link up0 name up0.100 type vlan id 100");
-        node.netns.run(&format!("ip link set up0.100 group {OURS}"));
-    };
     let result = node.add(&pod).result();
     node.check(&pod, &result).quiet();
-    std::fs::remove_dir_all(node.path("state/shared")).unwrap();
     node.del(&pod).quiet();
-    assert!(!has(&node, "up0.100"), "DEL");
+    left_by_a_killed_call(&node, &pod, "up0.100", "ip link add link up0 name up0.100 type vlan id 100");
+}
+
+/// An ADD was killed between the link and the note of its owner: the DEL of the pod finds it by the configuration, GC by itself, and another
+/// ADD uses it.
+pub fn left_by_a_killed_call(node: &Node, pod: &Pod, link: &str, make: &str) {
+    let left = || {
+        node.netns.run(make);
+        node.netns.run(&format!("ip link set {link} group {OURS}"));
+    };
+    node.add(pod).result();
+    std::fs::remove_dir_all(node.path("state/shared")).unwrap();
+    node.del(pod).quiet();
+    assert!(!has(node, link), "DEL");
     left();
     node.bare_call("GC").conf("cni.dev/valid-attachments", json!([])).run().quiet();
-    assert!(!has(&node, "up0.100"), "GC");
-    // What is left is adopted too.
+    assert!(!has(node, link), "GC");
     left();
-    node.add(&pod).result();
+    node.add(pod).result();
     assert!(pod.netns.pings("10.21.0.1"));
-    node.del(&pod).quiet();
+    node.del(pod).quiet();
     node.assert_clean_but(&["up0"]);
 }
 

@@ -7,7 +7,7 @@ use meta_cni_tests::netns::Netns;
 use meta_cni_tests::node::{Node, Pod};
 use serde_json::{Value, json};
 
-use crate::on_demand::{OURS, has, lan};
+use crate::on_demand::{has, lan, left_by_a_killed_call};
 
 /// A link as DANM makes it of a VNI: of 600 in IPv4 the group ends in 2.88.
 fn danms(name: &str, underlay: &str, group: &str) -> String {
@@ -192,23 +192,7 @@ fn what_a_killed_call_left_goes_or_is_used() {
     let (node, _far) = scene();
     node.nad("lan", wide(&node, "macvlan", json!({})));
     let pod = node.pod("web", "lan");
-    // An ADD was killed between the link and the note of its owner: the DEL of the pod finds it by the configuration, and GC by itself.
-    let left = || {
-        node.netns.run(&danms("vxlan600", "up0", GROUP));
-        node.netns.run(&format!("ip link set vxlan600 group {OURS}"));
-    };
-    node.add(&pod).result();
-    std::fs::remove_dir_all(node.path("state/shared")).unwrap();
-    node.del(&pod).quiet();
-    assert!(!has(&node, "vxlan600"), "DEL");
-    left();
-    node.bare_call("GC").conf("cni.dev/valid-attachments", json!([])).run().quiet();
-    assert!(!has(&node, "vxlan600"), "GC");
-    left();
-    node.add(&pod).result();
-    assert!(pod.netns.pings("10.21.0.1"));
-    node.del(&pod).quiet();
-    node.assert_clean_but(&["up0"]);
+    left_by_a_killed_call(&node, &pod, "vxlan600", &danms("vxlan600", "up0", GROUP));
 }
 
 #[test]
